@@ -1,0 +1,109 @@
+"""The link plan: which links exist, when, and how good they are; the result that every later stage reads.
+
+A plan is sparse: it has one row for each link that is up at each instant, so its size follows what the sky does and
+not instants x pairs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+from isl_emu.timebase import TimeGrid
+
+
+class NodeKind(IntEnum):
+    """What a node of the plan is."""
+
+    SATELLITE = 0
+    STATION = 1
+
+
+class LinkKind(IntEnum):
+    """What a link of the plan is."""
+
+    INTRA_PLANE = 0
+    INTER_PLANE = 1
+    GROUND = 2
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """The N nodes: satellites first, then stations."""
+
+    names: tuple[str, ...]
+    kind: np.ndarray  # uint8 (N,), NodeKind
+
+    def index(self, name: str) -> int:
+        """The index of the node called `name`; KeyError if there is none."""
+        try:
+            return self.names.index(name)
+        except ValueError:
+            raise KeyError(name) from None
+
+
+@dataclass(frozen=True)
+class Links:
+    """The L links that are up at least once, ordered by (a, b)."""
+
+    a: np.ndarray  # int32 (L,), node index of the first end; a < b, so for a ground link the satellite
+    b: np.ndarray  # int32 (L,), node index of the second end; for a ground link the station
+    kind: np.ndarray  # uint8 (L,), LinkKind
+    queue_ns: np.ndarray  # int64 (L,), longest time that a packet waits at each end
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The links that are up at one instant, U of them, ordered by link; all arrays shape (U,)."""
+
+    link: np.ndarray  # int32, index into Links
+    delay_ns: np.ndarray  # int64, one way
+    rate_ab_bit_s: np.ndarray  # int64, from a to b
+    rate_ba_bit_s: np.ndarray  # int64, from b to a
+
+
+@dataclass(frozen=True)
+class LinkPlan:
+    """Every link's state at every instant.
+
+    The rows of instant k are `row_start[k]:row_start[k + 1]`; a link without a row is down. Rates are the physical
+    ones; `rate_scale` says what fraction of them the emulator shapes to.
+    """
+
+    grid: TimeGrid
+    nodes: Nodes
+    links: Links
+    row_start: np.ndarray  # int64 (K+1,)
+    row_link: np.ndarray  # int32 (R,)
+    row_delay_ns: np.ndarray  # int64 (R,)
+    row_rate_ab_bit_s: np.ndarray  # int64 (R,)
+    row_rate_ba_bit_s: np.ndarray  # int64 (R,)
+    rate_scale: float
+    scenario_toml: str  # the resolved scenario that it was made from
+
+    def __post_init__(self) -> None:
+        for array in self._arrays():
+            array.setflags(write=False)
+
+    def snapshot(self, k: int) -> Snapshot:
+        """The links up at instant `k` (views, no copies)."""
+        rows = slice(self.row_start[k], self.row_start[k + 1])
+        return Snapshot(self.row_link[rows], self.row_delay_ns[rows], self.row_rate_ab_bit_s[rows], self.row_rate_ba_bit_s[rows])
+
+    def digest(self) -> str:
+        """SHA-256 over everything that shapes the run, hexadecimal; equal plans have equal digests."""
+        hasher = hashlib.sha256()
+        hasher.update(repr((self.grid.start.isoformat(), self.grid.step_ns, self.grid.count, self.nodes.names, self.rate_scale)).encode())
+        for array in self._arrays():
+            hasher.update(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes())
+        return hasher.hexdigest()
+
+    def _arrays(self) -> tuple[np.ndarray, ...]:
+        links = self.links
+        return (
+            self.nodes.kind, links.a, links.b, links.kind, links.queue_ns,
+            self.row_start, self.row_link, self.row_delay_ns, self.row_rate_ab_bit_s, self.row_rate_ba_bit_s,
+        )  # fmt: skip

@@ -1,0 +1,66 @@
+"""The folder in which a live run keeps what it must find again: after a crash, `isl-emu clean` starts from here.
+
+Every kernel object of a run carries its run id: namespace ``isl-<run id>-<node>``, cgroup ``isl-<run id>``, and this
+folder. Nothing else is ever removed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+RUN_ID_BYTES = 3
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """One run's folder: ``<runs root>/<run id>``, with `owner.json` in it."""
+
+    run_id: str
+    path: Path
+
+    @property
+    def owner_pid(self) -> int | None:
+        """The process that owns the run, or None if it is gone."""
+        try:
+            owner = json.loads((self.path / "owner.json").read_text())
+        except (OSError, ValueError):
+            return None
+        return owner["pid"] if _start_ticks(owner["pid"]) == owner["start_ticks"] else None
+
+
+def runs_root() -> Path:
+    """Where live runs register: /run/isl-emu for root, a private folder for others."""
+    if os.geteuid() == 0:
+        return Path("/run/isl-emu")
+    return Path(os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/isl-emu-{os.getuid()}") / "isl-emu"
+
+
+def create_run_directory(run_id: str | None = None) -> RunDirectory:
+    """Register a run owned by this process, under a new run id unless one is given."""
+    run_id = run_id or secrets.token_hex(RUN_ID_BYTES)
+    path = runs_root() / run_id
+    path.mkdir(parents=True, mode=0o700)
+    owner = {"pid": os.getpid(), "start_ticks": _start_ticks(os.getpid())}
+    (path / "owner.json").write_text(json.dumps(owner))
+    return RunDirectory(run_id, path)
+
+
+def registered_runs() -> list[RunDirectory]:
+    """All runs that have a folder, alive or left behind."""
+    root = runs_root()
+    if not root.is_dir():
+        return []
+    return [RunDirectory(path.name, path) for path in sorted(root.iterdir()) if path.is_dir()]
+
+
+def _start_ticks(pid: int) -> int | None:
+    """When the process started, in clock ticks since boot: with the pid it names a process for ever."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    return int(stat.rpartition(")")[2].split()[19])

@@ -1,0 +1,87 @@
+"""Time on the run grid: integer nanoseconds since the start of the run, and the clocks that follow them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Protocol
+
+import numpy as np
+
+from isl_emu.units import NS_PER_S
+
+
+@dataclass(frozen=True)
+class TimeGrid:
+    """The instants of a plan: `start` + k x `step_ns` for k in 0..count-1.
+
+    The state of an instant is valid from it until the next one.
+
+    Args:
+        start: aware UTC datetime of instant 0 (whole microseconds).
+        step_ns: spacing of the instants, more than 0.
+        count: number of instants K, at least 1.
+    """
+
+    start: datetime
+    step_ns: int
+    count: int
+
+    @classmethod
+    def covering(cls, start: datetime, duration_ns: int, step_ns: int) -> TimeGrid:
+        """The grid whose states cover `duration_ns` from `start`: one instant per begun step."""
+        return cls(start.astimezone(timezone.utc), step_ns, max(1, -(-duration_ns // step_ns)))
+
+    @property
+    def offsets_ns(self) -> np.ndarray:
+        """Instants in ns since `start`, int64, shape (K,)."""
+        return np.arange(self.count, dtype=np.int64) * self.step_ns
+
+    @property
+    def duration_ns(self) -> int:
+        """The time covered by all instants' states, ns."""
+        return self.count * self.step_ns
+
+    def instant_at(self, t_ns: int) -> int:
+        """The index of the instant whose state is valid at `t_ns`; clamped to the grid."""
+        return min(max(t_ns // self.step_ns, 0), self.count - 1)
+
+    def utc(self, t_ns: int) -> datetime:
+        """The UTC time of `t_ns` after the start, to the microsecond."""
+        return self.start + timedelta(microseconds=t_ns / 1000)
+
+
+class Clock(Protocol):
+    """A source of time in ns that never runs backwards, and a way to wait for it."""
+
+    def now_ns(self) -> int: ...
+
+    def sleep_until_ns(self, deadline_ns: int) -> None: ...
+
+
+class MonotonicClock:
+    """The machine's CLOCK_MONOTONIC; shared by every process and namespace of one kernel."""
+
+    def now_ns(self) -> int:
+        return time.monotonic_ns()
+
+    def sleep_until_ns(self, deadline_ns: int) -> None:
+        while (left_ns := deadline_ns - time.monotonic_ns()) > 0:
+            time.sleep(left_ns / NS_PER_S)
+
+
+class ManualClock:
+    """A clock for tests: sleeping moves it, nothing else does unless `advance_ns` is called."""
+
+    def __init__(self, now_ns: int = 0):
+        self._now_ns = now_ns
+
+    def now_ns(self) -> int:
+        return self._now_ns
+
+    def advance_ns(self, by_ns: int) -> None:
+        self._now_ns += by_ns
+
+    def sleep_until_ns(self, deadline_ns: int) -> None:
+        self._now_ns = max(self._now_ns, deadline_ns)

@@ -1,0 +1,112 @@
+"""Quantities written with their unit, and the one unit that each has inside.
+
+Inside isl-emu a quantity is a plain number whose name ends in its unit (``altitude_km``, ``delay_ns``). Text with a
+unit exists only at the edges: scenarios, options and reports. Parsing is strict: a number without a unit, an unknown
+unit, or a value that the inner unit cannot hold exactly (half a bit per second) is an error, never a guess.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from types import MappingProxyType
+from typing import Mapping
+
+SPEED_OF_LIGHT_KM_S = 299_792.458  # exact, BIPM SI brochure, 9th edition
+NS_PER_S = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """A kind of quantity: the units that may be written, each with its size in the inner unit.
+
+    Args:
+        name: what an error message calls it, with its article.
+        factors: unit as written -> its size in the inner unit.
+        whole: the inner value is an integer, and text that is not a whole number of it is refused.
+        example: shown in error messages.
+    """
+
+    name: str
+    factors: Mapping[str, Decimal]
+    whole: bool
+    example: str
+
+
+def _dimension(name: str, example: str, whole: bool, **factors: str) -> Dimension:
+    units = {unit.replace("_per_", "/"): Decimal(size) for unit, size in factors.items()}
+    return Dimension(name, MappingProxyType(units), whole, example)
+
+
+_DEGREE_RAD = Decimal(repr(math.pi / 180.0))
+
+LENGTH_KM = _dimension("a length", "525 km", False, km="1", m="0.001")
+DURATION_NS = _dimension(
+    "a duration", "120 s", True, ns="1", us="1000", ms="1000000", s="1000000000", min="60000000000", h="3600000000000"
+)
+ANGLE_RAD = _dimension("an angle", "97.5 deg", False, deg=str(_DEGREE_RAD), rad="1")
+RATE_BIT_S = _dimension(
+    "a data rate", "100 Gbit/s", True, bit_per_s="1", kbit_per_s="1e3", Mbit_per_s="1e6", Gbit_per_s="1e9", Tbit_per_s="1e12"
+)
+SIZE_BYTE = _dimension(
+    "a size", "256 MiB", True, B="1", kB="1e3", MB="1e6", GB="1e9", KiB="1024", MiB="1048576", GiB="1073741824"
+)
+DIMENSIONS = (LENGTH_KM, DURATION_NS, ANGLE_RAD, RATE_BIT_S, SIZE_BYTE)
+
+_QUANTITY = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(\S*)\s*")
+
+
+def parse_quantity(text: str, dimension: Dimension) -> int | float:
+    """The number of inner units that `text`, such as "525 km", stands for.
+
+    Returns:
+        An int where the dimension is whole, else a float.
+
+    Raises:
+        ValueError: no number, no unit, an unknown unit, or more precision than the inner unit has.
+    """
+    rule = f"{dimension.name} is written with its unit, for example \"{dimension.example}\""
+    if not isinstance(text, str):
+        raise ValueError(f"is {text!r}, but {rule}")
+    match = _QUANTITY.fullmatch(text)
+    if not match:
+        raise ValueError(f"is {text!r}, but {rule}")
+    number, unit = match.groups()
+    if unit not in dimension.factors:
+        found = f"has the unit {unit!r}" if unit else f"is {text!r} without a unit"
+        raise ValueError(f"{found}, but {dimension.name} is given in {', '.join(dimension.factors)}; write for example \"{dimension.example}\"")
+    try:
+        value = Decimal(number) * dimension.factors[unit]
+    except InvalidOperation:
+        raise ValueError(f"is {text!r}, but {rule}") from None
+    if not dimension.whole:
+        return float(Decimal(number)) * float(dimension.factors[unit])
+    if value != value.to_integral_value():
+        raise ValueError(f"is {text!r}, but {dimension.name} is a whole number of {_smallest_unit(dimension)}; round it")
+    return int(value)
+
+
+def format_quantity(value: int | float, dimension: Dimension) -> str:
+    """The shortest text that `parse_quantity` turns back into exactly `value`."""
+    if not dimension.whole:
+        return _format_real(float(value), dimension)
+    units = sorted(dimension.factors.items(), key=lambda item: item[1], reverse=True)
+    for unit, size in units:
+        if abs(value) >= size and value % int(size) == 0:
+            return f"{value // int(size)} {unit}"
+    return f"{value} {_smallest_unit(dimension)}"
+
+
+def _format_real(value: float, dimension: Dimension) -> str:
+    for unit, size in dimension.factors.items():
+        for digits in (12, 15, 17):
+            text = f"{value / float(size):.{digits}g} {unit}"
+            if parse_quantity(text, dimension) == value:
+                return text
+    return f"{value!r} {'rad' if dimension is ANGLE_RAD else 'km'}"
+
+
+def _smallest_unit(dimension: Dimension) -> str:
+    return min(dimension.factors, key=lambda unit: dimension.factors[unit])
