@@ -91,12 +91,15 @@ class LinkPlan:
     def snapshot(self, k: int) -> Snapshot:
         """The links up at instant `k` (views, no copies)."""
         rows = slice(self.row_start[k], self.row_start[k + 1])
-        return Snapshot(self.row_link[rows], self.row_delay_ns[rows], self.row_rate_ab_bit_s[rows], self.row_rate_ba_bit_s[rows])
+        rates = self.row_rate_ab_bit_s[rows], self.row_rate_ba_bit_s[rows]
+        return Snapshot(self.row_link[rows], self.row_delay_ns[rows], *rates)
 
     def digest(self) -> str:
         """SHA-256 over everything that shapes the run, hexadecimal; equal plans have equal digests."""
         hasher = hashlib.sha256()
-        hasher.update(repr((self.grid.start.isoformat(), self.grid.step_ns, self.grid.count, self.nodes.names, self.rate_scale)).encode())
+        grid = self.grid
+        scalars = (grid.start.isoformat(), grid.step_ns, grid.count, self.nodes.names, self.rate_scale)
+        hasher.update(repr(scalars).encode())
         for array in self._arrays():
             hasher.update(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes())
         return hasher.hexdigest()

@@ -19,14 +19,13 @@ from isl_emu.units import ANGLE_RAD, DURATION_NS, LENGTH_KM, RATE_BIT_S, SIZE_BY
 
 
 class Record(BaseModel):
-    """Base of all scenario records: frozen, strict, unknown keys are errors."""
+    """Base of all scenario records: frozen, no conversion between types, unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_by_name=False, validate_by_alias=True)
 
 
 def _quantity(dimension: Dimension, low: float | None = None, high: float | None = None, *, above: float | None = None) -> Any:
     """An annotated type: text with a unit in TOML, a number of inner units in Python."""
-    limits = {"ge": low, "le": high, "gt": above}
 
     def check(value: float) -> float:
         def shown(limit: float) -> str:
@@ -41,7 +40,6 @@ def _quantity(dimension: Dimension, low: float | None = None, high: float | None
         return value
 
     kind = int if dimension.whole else float
-    del limits
     return Annotated[
         kind,
         BeforeValidator(lambda text: parse_quantity(text, dimension)),
@@ -116,10 +114,13 @@ class Walker(Record):
 
     @model_validator(mode="after")
     def _divides(self) -> Walker:
+        problems = []
         if self.total % self.planes:
-            raise ValueError(f"total is {self.total}, but every one of the {self.planes} planes holds equally many; make it a multiple of planes")
+            problems.append(f"total is {self.total}, but all {self.planes} planes hold equally many; make it a multiple of planes")
         if self.phasing >= self.planes:
-            raise ValueError(f"phasing is {self.phasing}, but f is one of 0..{self.planes - 1} (p - 1)")
+            problems.append(f"phasing is {self.phasing}, but f is at most p - 1 = {self.planes - 1}; lower it")
+        if problems:
+            raise ValueError(", and ".join(problems))
         return self
 
     @property

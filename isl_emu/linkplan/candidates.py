@@ -1,0 +1,133 @@
+"""Which pairs of satellites point lasers at each other; whether a link is up is decided instant by instant."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from isl_emu.geometry.elements import shell_inclination_rad
+from isl_emu.geometry.walker import phase_spacing_rad, plane_spacing_rad, slot_spacing_rad
+from isl_emu.linkplan.plan import LinkKind
+from isl_emu.scenario.model import LaserLinks, Shell, Walker
+
+
+@dataclass(frozen=True)
+class LaserCandidates:
+    """C pairs of satellites with laser terminals that track each other; all arrays have shape (C,).
+
+    No pair occurs twice, and a < b.
+    """
+
+    a: np.ndarray  # int32, node index
+    b: np.ndarray  # int32, node index
+    kind: np.ndarray  # uint8, LinkKind
+    max_range_km: np.ndarray  # float64; inf where only the Earth limits the range
+    grazing_altitude_km: np.ndarray  # float64, the lowest that the line may pass over the Earth
+    rate_bit_s: np.ndarray  # int64, both ways
+    queue_ns: np.ndarray  # int64
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            getattr(self, field.name).setflags(write=False)
+
+
+def constellation_candidates(shells: Sequence[Shell]) -> LaserCandidates:
+    """The candidates of all shells; shells are not linked with each other."""
+    parts, first = [], 0
+    for shell in shells:
+        a, b, kind = shell_pairs(shell)
+        parts.append(laser_candidates(a + first, b + first, kind, shell.lasers))
+        first += shell.walker.total
+    arrays = [field.name for field in fields(LaserCandidates)]
+    return LaserCandidates(*(np.concatenate([getattr(part, array) for part in parts]) for array in arrays))
+
+
+def laser_candidates(a: np.ndarray, b: np.ndarray, kind: np.ndarray, lasers: LaserLinks) -> LaserCandidates:
+    """Given pairs of satellites, all with the same terminals."""
+    same = np.ones(len(a))
+    return LaserCandidates(
+        a=np.minimum(a, b).astype(np.int32),
+        b=np.maximum(a, b).astype(np.int32),
+        kind=np.array(kind, dtype=np.uint8),
+        max_range_km=same * (math.inf if lasers.max_range_km is None else lasers.max_range_km),
+        grazing_altitude_km=same * lasers.grazing_altitude_km,
+        rate_bit_s=np.full(len(a), lasers.rate_bit_s, dtype=np.int64),
+        queue_ns=np.full(len(a), lasers.queue_ns, dtype=np.int64),
+    )
+
+
+def shell_pairs(shell: Shell) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The pairs of one shell by its laser topology, as indices within the shell.
+
+    Returns:
+        a, b (int64) and LinkKind (uint8), each of shape (C,), ordered by (a, b) with a < b.
+    """
+    none = np.empty((0, 2), dtype=np.int64)
+    intra = none if shell.lasers.topology == "none" else ring_pairs(shell.walker)
+    inter = inter_plane_pairs(shell.walker, shell_inclination_rad(shell)) if shell.lasers.topology == "+grid" else none
+    pairs = np.sort(np.concatenate([intra, inter]), axis=1)
+    kind = np.repeat(np.array([LinkKind.INTRA_PLANE, LinkKind.INTER_PLANE], dtype=np.uint8), [len(intra), len(inter)])
+    order = np.lexsort((pairs[:, 1], pairs[:, 0]))
+    return pairs[order, 0], pairs[order, 1], kind[order]
+
+
+def ring_pairs(walker: Walker) -> np.ndarray:
+    """Fore and aft neighbours in each plane, shape (C, 2); two in a plane share one link, a lone one has none."""
+    slots = walker.slots
+    after = {1: 0, 2: 1}.get(slots, slots)
+    slot = np.arange(after)
+    pairs = np.stack([slot, (slot + 1) % slots], axis=1)
+    return _in_each_plane(pairs, np.arange(walker.planes) * slots)
+
+
+def inter_plane_pairs(walker: Walker, inclination_rad: float) -> np.ndarray:
+    """One neighbour in each adjacent plane, shape (C, 2).
+
+    Between all adjacent planes the pairs differ by the same argument of latitude, the one of `nearest_slot_shift`. The
+    last plane of a delta is adjacent to the first, where slots count on by f: p steps of the phasing are f slots. A
+    star's outer planes move against each other, so nothing crosses that seam. Two planes are adjacent once.
+    """
+    shift = nearest_slot_shift(walker, inclination_rad)
+    pairs = [_between(walker, plane, plane + 1, shift) for plane in range(walker.planes - 1)]
+    if walker.pattern == "delta" and walker.planes > 2:
+        pairs.append(_between(walker, walker.planes - 1, 0, shift + walker.phasing))
+    return np.concatenate(pairs) if pairs else np.empty((0, 2), dtype=np.int64)
+
+
+def nearest_slot_shift(walker: Walker, inclination_rad: float) -> int:
+    """How many slots ahead the nearest neighbour in the next plane is.
+
+    For two satellites on circular orbits, sin^2 of half the angle between them is a part that depends on their
+    difference in argument of latitude, plus one that oscillates along the orbit and does not. So one shift is nearest
+    on average and in the worst case alike: it makes the first part least. Of equals the smallest, then the one behind.
+
+    Source: A. Ballard, Rosette constellations of Earth satellites, IEEE Transactions on Aerospace and Electronic
+    Systems 16, 1980.
+    """
+    cos2, sin2 = math.cos(inclination_rad / 2) ** 2, math.sin(inclination_rad / 2) ** 2
+    raan_rad = plane_spacing_rad(walker)
+
+    def separation(shift: int) -> float:
+        ahead_rad = phase_spacing_rad(walker) + shift * slot_spacing_rad(walker)
+        return (
+            cos2**2 * math.sin((ahead_rad + raan_rad) / 2) ** 2
+            + 2 * sin2 * cos2 * math.sin(ahead_rad / 2) ** 2
+            + sin2**2 * math.sin((ahead_rad - raan_rad) / 2) ** 2
+        )
+
+    shifts = range(-(walker.slots // 2), walker.slots - walker.slots // 2)
+    return min(shifts, key=lambda shift: (round(separation(shift), 12), abs(shift), shift))
+
+
+def _between(walker: Walker, plane: int, next_plane: int, shift: int) -> np.ndarray:
+    """Each slot of a plane with the one `shift` further in another, shape (S, 2)."""
+    slot = np.arange(walker.slots)
+    return np.stack([plane * walker.slots + slot, next_plane * walker.slots + (slot + shift) % walker.slots], axis=1)
+
+
+def _in_each_plane(pairs: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Pairs of slots repeated for planes that begin at the indices `first`."""
+    return (first[:, np.newaxis, np.newaxis] + pairs).reshape(-1, 2)

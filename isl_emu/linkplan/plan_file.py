@@ -1,0 +1,162 @@
+"""The link plan as one Parquet file.
+
+The rows are useful on their own to pandas, DuckDB and the like: one for each link that is up at each instant, with
+node names. What else the plan holds is JSON in the schema's metadata, under the key ``isl_emu.plan``. Equal plans
+written by equal versions of Arrow give equal files, byte for byte.
+
+| column | type | meaning |
+|---|---|---|
+| t_ns | int64 | instant, since the start of the run |
+| link | int32 | index of the link |
+| a, b | string | its ends; b is the station of a ground link |
+| kind | string | intra-plane, inter-plane or ground |
+| delay_ns | int64 | one way |
+| rate_ab_bit_s, rate_ba_bit_s | int64 | physical rate from a to b, and from b to a |
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from isl_emu.errors import ScenarioError
+from isl_emu.linkplan.plan import LinkKind, LinkPlan, Links, Nodes
+from isl_emu.timebase import TimeGrid
+
+FORMAT = 1
+METADATA_KEY = b"isl_emu.plan"
+KIND_NAMES = [kind.name.lower().replace("_", "-") for kind in LinkKind]
+_NAME = pa.dictionary(pa.int32(), pa.string())
+SCHEMA = pa.schema(
+    [
+        pa.field("t_ns", pa.int64(), nullable=False),
+        pa.field("link", pa.int32(), nullable=False),
+        pa.field("a", _NAME, nullable=False),
+        pa.field("b", _NAME, nullable=False),
+        pa.field("kind", _NAME, nullable=False),
+        pa.field("delay_ns", pa.int64(), nullable=False),
+        pa.field("rate_ab_bit_s", pa.int64(), nullable=False),
+        pa.field("rate_ba_bit_s", pa.int64(), nullable=False),
+    ]
+)
+
+
+def write_plan(plan: LinkPlan, path: Path) -> None:
+    """Write `plan` to `path`."""
+    columns = [
+        pa.array(np.repeat(plan.grid.offsets_ns, np.diff(plan.row_start))),
+        pa.array(plan.row_link),
+        _named(plan.links.a[plan.row_link], plan.nodes.names),
+        _named(plan.links.b[plan.row_link], plan.nodes.names),
+        _named(plan.links.kind[plan.row_link], KIND_NAMES),
+        pa.array(plan.row_delay_ns),
+        pa.array(plan.row_rate_ab_bit_s),
+        pa.array(plan.row_rate_ba_bit_s),
+    ]
+    text = json.dumps(_description(plan), sort_keys=True, separators=(",", ":"))
+    schema = SCHEMA.with_metadata({METADATA_KEY: text.encode()})
+    pq.write_table(pa.Table.from_arrays(columns, schema=schema), path, compression="zstd")
+
+
+def read_plan(path: Path) -> LinkPlan:
+    """The plan that `write_plan` wrote to `path`.
+
+    Raises:
+        ScenarioError: there is no file, it is not a link plan of this format, or it was altered.
+    """
+    table = _table(path)
+    description = _described(table, path)
+    if table.schema.remove_metadata() != SCHEMA:
+        raise _unusable(path, f"its columns are {table.column_names}", f"a link plan has {SCHEMA.names} of fixed types")
+    try:
+        plan = _plan(table, description)
+    except (KeyError, TypeError, ValueError) as error:
+        raise _unusable(path, f"its description is broken ({error!r})", "it describes nodes, links and grid") from error
+    if plan.digest() != description.get("digest"):
+        raise _unusable(path, "its content differs from its digest", "a link plan is never edited")
+    return plan
+
+
+def _unusable(path: Path, found: str, rule: str) -> ScenarioError:
+    return ScenarioError(f"{path}: {found}, but {rule}; make the plan again from its scenario")
+
+
+def _named(index: np.ndarray, names: list[str] | tuple[str, ...]) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(pa.array(index.astype(np.int32)), pa.array(names, pa.string()))
+
+
+def _description(plan: LinkPlan) -> dict[str, Any]:
+    """All of a plan but its rows."""
+    return {
+        "format": FORMAT,
+        "digest": plan.digest(),
+        "grid": {"start": plan.grid.start.isoformat(), "step_ns": plan.grid.step_ns, "count": plan.grid.count},
+        "nodes": {"names": list(plan.nodes.names), "kind": plan.nodes.kind.tolist()},
+        "links": {
+            "a": plan.links.a.tolist(),
+            "b": plan.links.b.tolist(),
+            "kind": plan.links.kind.tolist(),
+            "queue_ns": plan.links.queue_ns.tolist(),
+        },
+        "rate_scale": plan.rate_scale,
+        "scenario": plan.scenario_toml,
+    }
+
+
+def _table(path: Path) -> pa.Table:
+    """The whole file."""
+    try:
+        # the file alone: a path with "=" in a folder's name would otherwise add columns
+        return pq.ParquetFile(path).read()
+    except OSError as error:
+        raise ScenarioError(f"{path}: cannot be read ({error}); give the path of a plan.parquet") from error
+    except pa.ArrowException as error:
+        raise _unusable(path, f"it is not readable as Parquet ({error})", "a link plan is a Parquet file") from error
+
+
+def _described(table: pa.Table, path: Path) -> dict[str, Any]:
+    """The description in the metadata, once its format is known to be ours."""
+    text = (table.schema.metadata or {}).get(METADATA_KEY)
+    if text is None:
+        raise _unusable(path, f"it has no {METADATA_KEY.decode()} in its metadata", "a link plan has")
+    try:
+        description = json.loads(text)
+        found = description["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise _unusable(path, f"its description is not readable ({error!r})", "it is JSON") from error
+    if found != FORMAT:
+        raise _unusable(path, f"its format is {found!r}", f"this isl-emu reads format {FORMAT}")
+    return description
+
+
+def _plan(table: pa.Table, description: dict[str, Any]) -> LinkPlan:
+    """A plan of its parts; KeyError, TypeError or ValueError where they do not fit together."""
+    grid, nodes, links = description["grid"], description["nodes"], description["links"]
+    time_grid = TimeGrid(datetime.fromisoformat(grid["start"]), grid["step_ns"], grid["count"])
+
+    def column(name: str) -> np.ndarray:
+        return np.array(table.column(name))
+
+    return LinkPlan(
+        grid=time_grid,
+        nodes=Nodes(tuple(nodes["names"]), np.array(nodes["kind"], dtype=np.uint8)),
+        links=Links(
+            np.array(links["a"], dtype=np.int32),
+            np.array(links["b"], dtype=np.int32),
+            np.array(links["kind"], dtype=np.uint8),
+            np.array(links["queue_ns"], dtype=np.int64),
+        ),
+        row_start=np.searchsorted(column("t_ns"), np.arange(time_grid.count + 1) * time_grid.step_ns).astype(np.int64),
+        row_link=column("link"),
+        row_delay_ns=column("delay_ns"),
+        row_rate_ab_bit_s=column("rate_ab_bit_s"),
+        row_rate_ba_bit_s=column("rate_ba_bit_s"),
+        rate_scale=description["rate_scale"],
+        scenario_toml=description["scenario"],
+    )

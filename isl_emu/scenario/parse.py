@@ -1,0 +1,172 @@
+"""Scenario text in, frozen records out; every problem is reported at once, each with its place in the file."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import tomli_w
+from pydantic import BaseModel, ValidationError
+
+from isl_emu.errors import ScenarioError
+from isl_emu.scenario.model import Scenario
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+def load_scenario(path: Path) -> Scenario:
+    """The scenario in the TOML file at `path`.
+
+    Raises:
+        ScenarioError: the file cannot be read, is no TOML, or breaks a rule; all problems at once.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise ScenarioError(f"{path}: cannot be read ({reason}); name a TOML scenario, such as topologies/three-body.toml") from None
+    return parse_scenario(text, str(path))
+
+
+def parse_scenario(text: str, source: str) -> Scenario:
+    """The scenario that `text` describes; `source` names it in error messages."""
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ScenarioError(f"{source}: is not valid TOML: {error}") from None
+    try:
+        scenario = Scenario.model_validate(_tuples(table))
+    except ValidationError as error:
+        problems = [_sentence(item) for item in error.errors() if not _follows_from_another(item)]
+        raise ScenarioError(*(f"{source}: {problem}" for problem in problems)) from None
+    if problems := list(_contradictions(scenario)):
+        raise ScenarioError(*(f"{source}: {problem}" for problem in problems))
+    return scenario
+
+
+def format_scenario(scenario: Scenario) -> str:
+    """The scenario as TOML with every default written out; `parse_scenario` turns it back into an equal one."""
+    table = scenario.model_dump(by_alias=True, exclude_none=True)
+    for shell in table["shell"]:
+        if "ltan" in shell:  # the two exclude each other, and `raan` has a default
+            del shell["raan"]
+    return tomli_w.dumps(table)
+
+
+def with_changes(scenario: Scenario, **changes: Any) -> Scenario:
+    """A copy with top-level fields replaced, checked again; values are given as in TOML (`time={"duration": "60 s"}`).
+
+    Tables are merged into the existing ones, key by key.
+    """
+    table = tomllib.loads(format_scenario(scenario))
+    for key, value in changes.items():
+        table[key] = {**table.get(key, {}), **value} if isinstance(value, dict) else value
+    return parse_scenario(tomli_w.dumps(table), "option")
+
+
+def _tuples(value: Any) -> Any:
+    """TOML's lists as tuples, at every depth: records are immutable."""
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _sentence(error: Any) -> str:
+    """One problem that pydantic found, in our words."""
+    where = _place(error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"{where} is not a known key{_allowed_keys(error['loc'])}"
+    if error["type"] == "missing":
+        return f"{where} is missing, but it is required; add it"
+    if error["type"] == "value_error":
+        text = str(error["ctx"]["error"])
+        return f"{where} {text}" if text.startswith(("is ", "has ")) else f"{where}: {text}"
+    rule = error["msg"].replace("Input should be", "it should be").replace("String should", "it should")
+    return f"{where} is {error['input']!r}, but {rule[0].lower()}{rule[1:]}"
+
+
+def _place(location: tuple[Any, ...]) -> str:
+    """`shell[0].altitude` for ("shell", 0, "altitude"); names of alternatives that pydantic adds are left out."""
+    place = ""
+    for part in location:
+        if isinstance(part, int):
+            place += f"[{part}]"
+        elif not any(mark in part for mark in "[(-"):
+            place += f".{part}" if place else part
+    return place
+
+
+def _follows_from_another(error: Any) -> bool:
+    """A list whose only items are wrong is not also too short."""
+    return error["type"] == "too_short" and len(error["input"]) >= error["ctx"]["min_length"]
+
+
+def _allowed_keys(location: tuple[Any, ...]) -> str:
+    record: Any = Scenario
+    for part in location[:-1]:
+        if isinstance(part, str) and record is not None:
+            record = _record_in(record, part)
+    keys = sorted(field.alias or name for name, field in record.model_fields.items()) if record else []
+    close = difflib.get_close_matches(str(location[-1]), keys, n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return f", but only these are: {', '.join(keys)}{hint}" if keys else hint
+
+
+def _record_in(record: type[BaseModel], key: str) -> type[BaseModel] | None:
+    """The record class that the field written as `key` holds, alone or in a tuple or union."""
+    for name, field in record.model_fields.items():
+        if (field.alias or name) == key:
+            candidates = [field.annotation, *get_args(field.annotation)]
+            return next((item for item in candidates if isinstance(item, type) and issubclass(item, BaseModel)), None)
+    return None
+
+
+def _contradictions(scenario: Scenario) -> Iterator[str]:
+    """Problems that only show when the parts of a scenario are seen together."""
+    yield from _repeated("shell", [shell.name for shell in scenario.shell])
+    nodes = [*scenario.satellite_names, *scenario.station_names]
+    yield from _repeated("node", nodes)
+    satellites, stations = set(scenario.satellite_names), set(scenario.station_names)
+    yield from _unknown("compute.satellites", scenario.computing_satellites, satellites, "satellite")
+    for index, pair in enumerate(scenario.probes.pairs):
+        yield from _unknown(f"probes.pairs[{index}]", pair, satellites | stations, "node")
+        if pair[0] == pair[1]:
+            yield f"probes.pairs[{index}] names {pair[0]!r} twice, but a probe needs two nodes; name another"
+    if scenario.questions is not None:
+        yield from _question_contradictions(scenario, stations)
+
+
+def _question_contradictions(scenario: Scenario, stations: set[str]) -> Iterator[str]:
+    questions = scenario.questions
+    assert questions is not None
+    if scenario.compute is None:
+        yield "questions is given, but no satellite runs a model; add a [compute] table"
+    if not stations:
+        yield "questions is given, but there is no ground station to ask them; add a [[station]]"
+    yield from _unknown("questions.stations", scenario.asking_stations, stations, "ground station")
+    if questions.target not in {"nearest", "uniform", *scenario.computing_satellites}:
+        yield (
+            f"questions.target is {questions.target!r}, but it is \"nearest\", \"uniform\" or a computing satellite; "
+            f"choose one of them"
+        )
+
+
+def _repeated(what: str, names: list[str]) -> Iterator[str]:
+    for name, count in Counter(names).items():
+        if count > 1:
+            yield f"{what} {name!r} occurs {count} times, but names are unique; rename all but one"
+
+
+def _unknown(where: str, names: tuple[str, ...], known: set[str], kind: str) -> Iterator[str]:
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else "choose an existing one"
+            yield f"{where} names {name!r}, but there is no such {kind}; {hint}"

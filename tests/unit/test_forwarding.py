@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timezone
+
+import numpy as np
+import pytest
+
+from isl_emu.errors import ScenarioError
+from isl_emu.linkplan.plan import LinkKind, LinkPlan, Links, NodeKind, Nodes
+from isl_emu.routing.forwarding import NO_ROUTE, plan_routes
+from isl_emu.routing.paths import Path, PathFinder
+from isl_emu.routing.shortest import next_links
+from isl_emu.timebase import TimeGrid
+
+Link = tuple[int, int, int]  # a, b, delay in ns
+
+
+def make_plan(satellites: int, stations: int, instants: list[list[Link]]) -> LinkPlan:
+    """A plan of given links; ends from `satellites` on are stations."""
+    pairs = sorted({(a, b) for links in instants for a, b, _ in links})
+    index = {pair: number for number, pair in enumerate(pairs)}
+    rows = [sorted((index[a, b], delay_ns) for a, b, delay_ns in links) for links in instants]
+    flat = np.array([row for links in rows for row in links], dtype=np.int64).reshape(-1, 2)
+    ends = np.array(pairs, dtype=np.int32).reshape(-1, 2)
+    kind = np.where(ends[:, 1] >= satellites, LinkKind.GROUND, LinkKind.INTRA_PLANE).astype(np.uint8)
+    names = tuple(f"n{node}" for node in range(satellites + stations))
+    rates = np.full(len(flat), 10**9)
+    return LinkPlan(
+        grid=TimeGrid(datetime(2026, 3, 20, tzinfo=timezone.utc), 1_000_000_000, len(instants)),
+        nodes=Nodes(names, np.repeat([NodeKind.SATELLITE, NodeKind.STATION], [satellites, stations]).astype(np.uint8)),
+        links=Links(ends[:, 0].copy(), ends[:, 1].copy(), kind, np.full(len(pairs), 10**7)),
+        row_start=np.cumsum([0, *map(len, rows)]),
+        row_link=flat[:, 0].astype(np.int32),
+        row_delay_ns=flat[:, 1].copy(),
+        row_rate_ab_bit_s=rates,
+        row_rate_ba_bit_s=rates.copy(),
+        rate_scale=1.0,
+        scenario_toml="",
+    )
+
+
+def find(plan: LinkPlan, source: int, destination: int, k: int = 0) -> Path | None:
+    return PathFinder(plan, plan_routes(plan, "shortest-delay")).path(source, destination, k)
+
+
+LINE = [(0, 1, 10), (1, 2, 10), (2, 3, 10)]
+
+
+def test_a_path_follows_the_line():
+    path = find(make_plan(4, 0, [LINE]), 0, 3)
+    assert path == Path((0, 1, 2, 3), (0, 1, 2), 30)
+    assert path.hops == 3
+
+
+def test_a_path_to_itself_has_no_hops():
+    assert find(make_plan(4, 0, [LINE]), 2, 2) == Path((2,), (), 0)
+
+
+def test_the_least_delay_wins_not_the_fewest_hops():
+    assert find(make_plan(4, 0, [[*LINE, (0, 3, 31)]]), 0, 3).nodes == (0, 1, 2, 3)
+    assert find(make_plan(4, 0, [[*LINE, (0, 3, 29)]]), 0, 3).nodes == (0, 3)
+
+
+def test_of_equal_paths_the_lowest_link_wins_both_ways():
+    plan = make_plan(4, 0, [[(0, 1, 10), (0, 2, 10), (1, 3, 10), (2, 3, 10)]])
+    assert find(plan, 0, 3).nodes == (0, 1, 3)
+    assert find(plan, 3, 0).nodes == (3, 1, 0)
+
+
+def test_no_path_leads_through_a_station():
+    plan = make_plan(4, 2, [[(0, 1, 100), (0, 4, 1), (1, 4, 1), (2, 4, 1), (3, 5, 1)]])
+    assert find(plan, 0, 1).nodes == (0, 1), "though over the station it would be 2 ns"
+    assert find(plan, 0, 2) is None
+    assert find(plan, 4, 1).nodes == (4, 1)
+    assert find(plan, 4, 5) is None
+
+
+def test_two_stations_meet_over_one_satellite():
+    assert find(make_plan(1, 2, [[(0, 1, 5), (0, 2, 7)]]), 1, 2) == Path((1, 0, 2), (0, 1), 12)
+
+
+def test_a_station_picks_the_satellite_that_is_nearest_to_the_destination():
+    plan = make_plan(3, 1, [[(0, 1, 10), (1, 2, 10), (0, 3, 1), (1, 3, 5)]])
+    assert find(plan, 3, 2) == Path((3, 1, 2), (3, 2), 15)
+    assert find(plan, 3, 0) == Path((3, 0), (1,), 1)
+
+
+def test_links_of_no_length_do_not_make_loops():
+    plan = make_plan(3, 0, [[(0, 1, 0), (0, 2, 10), (1, 2, 10)]])
+    assert find(plan, 0, 2).nodes == (0, 2)
+    assert find(plan, 1, 2).nodes == (1, 2)
+    assert find(plan, 0, 1) == Path((0, 1), (0,), 0)
+
+
+def test_only_changes_are_kept():
+    plan = make_plan(4, 0, [LINE, [(a, b, delay + 3) for a, b, delay in LINE], [], LINE])
+    routes = plan_routes(plan, "shortest-delay")
+    assert np.diff(routes.row_start).tolist() == [12, 0, 12, 12]
+    assert set(routes.changes(2).link.tolist()) == {NO_ROUTE}
+    finder = PathFinder(plan, routes)
+    assert [finder.path(0, 3, k) is not None for k in range(4)] == [True, True, False, True]
+    assert finder.path(0, 3, 1).delay_ns == 39
+
+
+def test_changes_are_ordered_by_node_and_destination():
+    changes = plan_routes(make_plan(4, 0, [LINE]), "shortest-delay").changes(0)
+    places = list(zip(changes.node.tolist(), changes.destination.tolist(), strict=True))
+    assert places == [(node, destination) for node in range(4) for destination in range(4) if node != destination]
+
+
+def test_only_the_destinations_asked_for_have_routes():
+    plan = make_plan(4, 0, [LINE])
+    routes = plan_routes(plan, "shortest-delay", [3, 1, 3])
+    assert routes.destinations.tolist() == [1, 3]
+    assert set(routes.row_destination.tolist()) == {1, 3}
+    assert PathFinder(plan, routes).path(0, 2, 0) is None
+    assert PathFinder(plan, routes).path(0, 3, 0).hops == 3
+
+
+def test_a_plan_without_links_has_no_routes():
+    routes = plan_routes(make_plan(3, 1, [[], []]), "shortest-delay")
+    assert routes.row_start.tolist() == [0, 0, 0]
+    assert next_links(make_plan(3, 1, [[]]), 0, np.arange(4)).tolist() == [[NO_ROUTE] * 4] * 4
+
+
+def test_an_unknown_policy_is_refused():
+    with pytest.raises(ScenarioError, match=r"routing.policy: is 'fewest-hops', but must be one of shortest-delay"):
+        plan_routes(make_plan(3, 0, [[]]), "fewest-hops")
+
+
+def _with_next_link(plan, node, destination, link):
+    """The shortest routes with one entry of the first instant turned."""
+    routes = plan_routes(plan, "shortest-delay")
+    turned = (routes.row_node == node) & (routes.row_destination == destination)
+    return PathFinder(plan, replace(routes, row_link=np.where(turned, link, routes.row_link)))
+
+
+def test_a_loop_is_an_error():
+    plan = make_plan(4, 0, [LINE])
+    with pytest.raises(ScenarioError, match=r"routes: the path from n0 to n3 at 0 s is a loop"):
+        _with_next_link(plan, 1, 3, 0).path(0, 3, 0)
+
+
+def test_routes_of_another_plan_are_an_error():
+    plan = make_plan(4, 0, [[*LINE, (0, 3, 99)], LINE])
+    with pytest.raises(ScenarioError, match=r"at 1 s uses link 1, but that link is down"):
+        _with_next_link(plan, 0, 3, 1).path(0, 3, 1)

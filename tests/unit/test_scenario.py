@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from isl_emu.errors import ScenarioError
+from isl_emu.scenario.parse import format_scenario, load_scenario, parse_scenario, with_changes
+
+TOPOLOGIES = sorted((Path(__file__).parents[2] / "topologies").glob("*.toml"))
+THREE_BODY = Path(__file__).parents[2] / "topologies" / "three-body.toml"
+
+SMALL = """
+name = "small"
+[time]
+start = 2026-01-01T00:00:00Z
+duration = "60 s"
+[[shell]]
+name = "ring"
+walker = { pattern = "delta", total = 12, planes = 1 }
+altitude = "525 km"
+inclination = "97.5 deg"
+lasers = { topology = "ring" }
+[[station]]
+name = "gs-berlin"
+latitude = "52.5 deg"
+longitude = "13.4 deg"
+min_elevation = "10 deg"
+uplink = "1 Gbit/s"
+downlink = "1 Gbit/s"
+"""
+
+
+def _problems(text: str) -> str:
+    with pytest.raises(ScenarioError) as caught:
+        parse_scenario(text, "some.toml")
+    assert all(problem.startswith("some.toml: ") for problem in caught.value.problems)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("path", TOPOLOGIES, ids=lambda path: path.stem)
+def test_every_shipped_scenario_survives_the_round_trip(path):
+    scenario = load_scenario(path)
+    assert scenario.name == path.stem
+    assert parse_scenario(format_scenario(scenario), "resolved") == scenario
+
+
+def test_a_small_scenario_gets_defaults():
+    scenario = parse_scenario(SMALL, "small")
+    assert scenario.time.step_ns == 1_000_000_000
+    assert scenario.satellite_names[:2] == ("p00s00", "p00s01")
+    assert scenario.station_names == ("gs-berlin",)
+    assert scenario.computing_satellites == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ('name = "small"', 'name = "small"\nsede = 3', "sede is not a known key, but only these are"),
+        ('name = "small"', 'name = "small"\nsede = 3', "did you mean seed?"),
+        ('"525 km"', '"525"', "shell[0].altitude is '525' without a unit"),
+        ('"525 km"', '"-525 km"', "shell[0].altitude is -525 km, but the least allowed is 160 km"),
+        ('"525 km"', "525", "shell[0].altitude is 525, but a length is written with its unit"),
+        ("total = 12", "total = 0", "shell[0].walker.total is 0"),
+        ("planes = 1", "planes = 5", "shell[0].walker: total is 12, but all 5 planes hold equally many"),
+        ("planes = 1", "planes = 3, phasing = 3", "phasing is 3, but f is at most p - 1 = 2"),
+        ("planes = 1", "planes = 3, phasing = -1", "shell[0].walker.phasing is -1"),
+        ('"52.5 deg"', '"95 deg"', "station[0].latitude is 95 deg, but the most allowed is 90 deg"),
+        ('topology = "ring"', 'topology = "torus"', "shell[0].lasers.topology is 'torus', but it should be 'ring', '+grid' or 'none'"),
+        ('uplink = "1 Gbit/s"\n', "", "station[0].uplink is missing"),
+        ('"1 Gbit/s"', '"1 Gbps"', "has the unit 'Gbps'"),
+        ("T00:00:00Z", "T00:00:00", "without a time zone"),
+        ('duration = "60 s"', 'duration = "60 s"\nstep = "2 min"', "step is longer than duration"),
+        ('"gs-berlin"', '"p00s03"', "node 'p00s03' occurs 2 times"),
+        ('"gs-berlin"', '"Berlin"', "station[0].name is 'Berlin', but a node name"),
+        ("[[station]]", '[compute]\nsatellites = ["p00s12"]\n[[station]]', "there is no such satellite; did you mean"),
+        ("[[station]]", '[probes]\npairs = [["p00s00", "gs-rome"]]\n[[station]]', "there is no such node"),
+        ("[[station]]", '[probes]\npairs = [["p00s00", "p00s00"]]\n[[station]]', "needs two nodes"),
+        ("[[station]]", '[questions]\nmean_interval = "1 s"\nprompts = ["?"]\n[[station]]', "no satellite runs a model"),
+        ("[[station]]", '[questions]\nmean_interval = "1 s"\nprompts = []\n[[station]]', "questions.prompts"),
+        ('name = "small"', 'name = "small', "is not valid TOML"),
+    ],
+)  # fmt: skip
+def test_a_broken_scenario_is_refused_with_its_place(old, new, complaint):
+    assert SMALL.count(old) >= 1
+    assert complaint in _problems(SMALL.replace(old, new, 1))
+
+
+def test_all_problems_are_reported_at_once():
+    broken = SMALL.replace('"525 km"', '"525"').replace('"52.5 deg"', '"95 deg"').replace('"60 s"', '"60"')
+    assert len(_problems(broken).splitlines()) == 3
+
+
+def test_raan_and_ltan_exclude_each_other():
+    both = SMALL.replace('lasers =', 'raan = "10 deg"\nltan = "06:00"\nlasers =')
+    assert "raan and ltan are both given" in _problems(both)
+
+
+def test_a_missing_file_is_an_error_with_a_way_out(tmp_path):
+    with pytest.raises(ScenarioError, match="cannot be read"):
+        load_scenario(tmp_path / "none.toml")
+
+
+def test_changes_replace_single_values_and_are_checked():
+    scenario = load_scenario(THREE_BODY)
+    changed = with_changes(scenario, seed=7, time={"duration": "60 s"})
+    assert (changed.seed, changed.time.duration_ns) == (7, 60_000_000_000)
+    assert changed.time.start == scenario.time.start
+    with pytest.raises(ScenarioError, match="duration"):
+        with_changes(scenario, time={"duration": "60"})

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+from isl_emu.timebase import ManualClock, TimeGrid
+
+START = datetime(2026, 3, 20, 14, tzinfo=timezone.utc)
+SECOND_NS = 1_000_000_000
+
+
+def test_a_begun_step_has_an_instant():
+    assert TimeGrid.covering(START, 120 * SECOND_NS, SECOND_NS).count == 120
+    assert TimeGrid.covering(START, 120 * SECOND_NS + 1, SECOND_NS).count == 121
+
+
+def test_start_is_turned_into_utc():
+    local = START.astimezone(timezone(timedelta(hours=8)))
+    assert TimeGrid.covering(local, SECOND_NS, SECOND_NS).start.tzinfo == timezone.utc
+
+
+def test_a_state_is_valid_until_the_next_instant():
+    grid = TimeGrid(START, SECOND_NS, 3)
+    assert [grid.instant_at(t) for t in (-1, 0, SECOND_NS - 1, SECOND_NS, 9 * SECOND_NS)] == [0, 0, 0, 1, 2]
+
+
+def test_grid_times():
+    grid = TimeGrid(START, SECOND_NS // 10, 3)
+    assert grid.offsets_ns.tolist() == [0, 100_000_000, 200_000_000]
+    assert grid.duration_ns == 300_000_000
+    assert grid.utc(1_500_000_000) == START + timedelta(seconds=1.5)
+
+
+def test_manual_clock_only_moves_forward():
+    clock = ManualClock(10)
+    clock.sleep_until_ns(5)
+    assert clock.now_ns() == 10
+    clock.sleep_until_ns(25)
+    clock.advance_ns(1)
+    assert clock.now_ns() == 26

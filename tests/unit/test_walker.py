@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from isl_emu.geometry.walker import phase_spacing_rad, plane_spacing_rad, slot_spacing_rad, walker_angles
+from isl_emu.scenario.model import Walker
+
+
+def walker(total, planes, phasing=0, pattern="delta"):
+    return Walker(pattern=pattern, total=total, planes=planes, phasing=phasing)
+
+
+@pytest.mark.parametrize(("pattern", "spread_deg"), [("delta", 360), ("star", 180)])
+def test_planes_share_the_spread_of_the_pattern(pattern, spread_deg):
+    raan_rad, _ = walker_angles(walker(66, 6, pattern=pattern))
+    assert raan_rad.shape == (6, 11)
+    assert np.degrees(raan_rad[:, 0]) == pytest.approx(np.arange(6) * spread_deg / 6)
+    assert (raan_rad == raan_rad[:, :1]).all()
+
+
+def test_neighbours_in_adjacent_planes_differ_by_f_times_360_over_t():
+    _, arg_lat_rad = walker_angles(walker(1584, 72, 39))
+    assert np.degrees(arg_lat_rad[1] - arg_lat_rad[0]) == pytest.approx(np.full(22, 39 * 360 / 1584))
+
+
+def test_all_planes_phasings_add_up_to_f_slots():
+    pattern = walker(24, 8, 5)
+    assert 8 * phase_spacing_rad(pattern) == pytest.approx(5 * slot_spacing_rad(pattern))
+
+
+def test_a_single_satellite_is_at_the_origin():
+    raan_rad, arg_lat_rad = walker_angles(walker(1, 1))
+    assert (raan_rad.item(), arg_lat_rad.item()) == (0.0, 0.0)
+    assert plane_spacing_rad(walker(1, 1)) == 2 * math.pi
