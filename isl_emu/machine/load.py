@@ -1,0 +1,116 @@
+"""How busy the machine is while a run lasts, once a second, from what the kernel counts anyway."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from isl_emu.timebase import Clock, MonotonicClock
+from isl_emu.units import NS_PER_S
+
+SAMPLE_INTERVAL_NS = NS_PER_S
+PROC = Path("/proc")
+
+
+@dataclass(frozen=True)
+class CpuTimes:
+    """What all CPUs together have spent since boot, in clock ticks, and how many CPUs there are."""
+
+    total: int
+    idle: int
+    steal: int
+    cpus: int
+
+
+@dataclass(frozen=True)
+class Counters:
+    """The kernel's counters at one time; `waiting_us` is None on a kernel without pressure information."""
+
+    t_ns: int
+    cpu: CpuTimes
+    waiting_us: int | None
+
+
+def parse_stat(text: str) -> CpuTimes:
+    """The CPU times in the text of /proc/stat (proc(5)): guest times are within user time, so they are not added."""
+    lines = text.splitlines()
+    user, nice, system, idle, iowait, irq, softirq, steal = (int(word) for word in lines[0].split()[1:9])
+    total = user + nice + system + idle + iowait + irq + softirq + steal
+    return CpuTimes(total, idle + iowait, steal, sum(bool(re.match(r"cpu\d", line)) for line in lines))
+
+
+def parse_pressure(text: str) -> int:
+    """The us for which some process waited, in the text of a /proc/pressure file."""
+    match = re.search(r"^some .*total=(\d+)", text, re.MULTILINE)
+    if not match:
+        raise ValueError(f"pressure: the text is {text!r}, but it has a line that begins with some")
+    return int(match.group(1))
+
+
+def load_between(before: Counters, after: Counters) -> dict[str, Any]:
+    """The shares of time between two readings; None where there is no counter or no tick passed."""
+    ticks = after.cpu.total - before.cpu.total
+    record = {"cpus": after.cpu.cpus, "busy_ratio": None, "steal_ratio": None, "pressure_ratio": None}
+    if ticks > 0:
+        record["busy_ratio"] = 1.0 - (after.cpu.idle - before.cpu.idle) / ticks
+        record["steal_ratio"] = (after.cpu.steal - before.cpu.steal) / ticks
+    if before.waiting_us is not None and after.waiting_us is not None:
+        record["pressure_ratio"] = (after.waiting_us - before.waiting_us) * 1000 / (after.t_ns - before.t_ns)
+    return record
+
+
+def read_counters(clock: Clock) -> Counters:
+    """The counters now."""
+    cpu = parse_stat((PROC / "stat").read_text())
+    try:
+        waiting_us = parse_pressure((PROC / "pressure" / "cpu").read_text())
+    except OSError:
+        waiting_us = None
+    return Counters(clock.now_ns(), cpu, waiting_us)
+
+
+class LoadSampler(threading.Thread):
+    """Samples the load once a second, at absolute times, until it is stopped.
+
+    Args:
+        append: receives each record, for example `Journal.append`.
+        t0_ns: start of the run on the monotonic clock; records count from it.
+    """
+
+    def __init__(self, append: Callable[[dict[str, Any]], None], t0_ns: int, clock: Clock | None = None):
+        super().__init__(name="load-sampler", daemon=True)
+        self._append = append
+        self._t0_ns = t0_ns
+        self._clock = clock or MonotonicClock()
+        self._stopped = threading.Event()
+
+    def run(self) -> None:
+        deadline_ns = max(self._clock.now_ns(), self._t0_ns)
+        if self._stopped_before(deadline_ns):
+            return
+        before = read_counters(self._clock)
+        while not self._stopped_before(deadline_ns := next_deadline_ns(deadline_ns, before.t_ns)):
+            lateness_ns = self._clock.now_ns() - deadline_ns
+            after = read_counters(self._clock)
+            t_ns = after.t_ns - self._t0_ns
+            self._append({"t_ns": t_ns, **load_between(before, after), "wakeup_lateness_ns": lateness_ns})
+            before = after
+
+    def _stopped_before(self, deadline_ns: int) -> bool:
+        """Wait until the deadline; True as soon as the sampler is stopped."""
+        return self._stopped.wait(max(0, deadline_ns - self._clock.now_ns()) / NS_PER_S)
+
+    def stop(self) -> None:
+        """End the sampling and wait for the thread."""
+        self._stopped.set()
+        self.join()
+
+
+def next_deadline_ns(deadline_ns: int, now_ns: int) -> int:
+    """The first sampling time after now; those that passed meanwhile are skipped, never caught up in a burst."""
+    missed = max(0, now_ns - deadline_ns) // SAMPLE_INTERVAL_NS
+    return deadline_ns + (missed + 1) * SAMPLE_INTERVAL_NS

@@ -1,0 +1,60 @@
+"""Who was answering when: satellites have a computer each, but in the emulator they share this machine's CPUs.
+
+One model server keeps one CPU busy, and that is no distortion. Two that answer at the same time on one CPU each take
+twice as long as they would in orbit, and that is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+
+class Answering:
+    """The times at which each satellite was computing an answer.
+
+    A server's busy time is what it says itself (prompt and answer), counted back from the end of the request. A request
+    that was cut off has no such times: its server counts as busy from sending to the last token that arrived.
+    """
+
+    def __init__(self, requests: Iterable[Mapping[str, Any]]):
+        spans: dict[str, list[tuple[int, int]]] = {}
+        for request in requests:
+            span = service_span(request)
+            if span:
+                spans.setdefault(request["satellite"], []).append(span)
+        self._spans = {satellite: _merged(sorted(times)) for satellite, times in spans.items()}
+
+    def mean_count(self, from_ns: int, to_ns: int) -> float:
+        """The mean number of satellites that were answering between two times."""
+        if to_ns <= from_ns:
+            return 0.0
+        busy_ns = sum(
+            int(np.clip(np.minimum(times[:, 1], to_ns) - np.maximum(times[:, 0], from_ns), 0, None).sum())
+            for times in self._spans.values()
+        )
+        return busy_ns / (to_ns - from_ns)
+
+
+def service_span(request: Mapping[str, Any]) -> tuple[int, int] | None:
+    """From when to when the request kept its server busy; None if nothing came from one."""
+    send_ns, first_ns, finish_ns = (request.get(key) for key in ("t_send_ns", "t_first_ns", "t_finish_ns"))
+    if None in (send_ns, first_ns, finish_ns, request.get("satellite")):
+        return None
+    served = (request.get("server_prompt_ns"), request.get("server_predict_ns"))
+    if None in served:
+        return send_ns, first_ns + sum(request.get("itl_ns") or ())
+    return max(send_ns, finish_ns - sum(served)), finish_ns
+
+
+def _merged(spans: list[tuple[int, int]]) -> np.ndarray:
+    """The union of sorted spans, int64, shape (n, 2): a server that queues requests is busy once."""
+    merged = [list(spans[0])]
+    for begin_ns, end_ns in spans[1:]:
+        if begin_ns <= merged[-1][1]:
+            merged[-1][1] = max(merged[-1][1], end_ns)
+        else:
+            merged.append([begin_ns, end_ns])
+    return np.array(merged, dtype=np.int64)

@@ -1,0 +1,272 @@
+"""Whether the machine distorted the run: what was measured about the emulator itself, and a verdict with reasons.
+
+The rules are those of `docs/results.md`: each compares one figure with one limit, and a run is valid when none speaks
+against it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from isl_emu.results.concurrency import Answering
+from isl_emu.results.distribution import Distribution
+from isl_emu.results.records import LOST_LINES, TABLES
+from isl_emu.scenario.model import Scenario
+from isl_emu.units import NS_PER_S
+
+FULL_RATIO = 0.97  # the emulator samples in clock ticks of 10 ms: 3 of 100 may be rounding
+CPU_TOLERANCE = 0.1  # CPUs; service times overlap a little at their ends, by one network delay
+NS_PER_MS = 1_000_000
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class ReplayFidelity:
+    """How punctually the plan reached the kernel, and whether the kernel held it."""
+
+    planned_instants: int
+    applied_instants: int
+    lateness_ns: Distribution
+    mismatches: int
+
+
+@dataclass(frozen=True)
+class ProbeFidelity:
+    """Measured against planned round-trip times; errors are absolute, over probes that do not straddle a change."""
+
+    sent: int
+    answered: int
+    lost: int  # though a path was planned, and no change was under way
+    without_path: int  # none was planned, so no answer is expected
+    straddling: int
+    strayed: int  # crossed another number of links than planned, or were answered without a planned path
+    silent_pairs: tuple[str, ...]  # pairs of whose probes with a planned path none was answered
+    error_ns: Distribution
+    error_per_hop_ns: Distribution
+    signed_error_p50_ns: float | None
+
+
+@dataclass(frozen=True)
+class CpuFidelity:
+    """The load of the kernel that carried the network; a saturated second is one the satellites do not account for."""
+
+    samples: int
+    cpus: int | None
+    busy_mean_ratio: float | None
+    full_ratio: float | None
+    saturated_ratio: float | None
+    crowded_answers: int  # given while the satellites that answered wanted more CPUs than there are
+    steal_mean_ratio: float | None
+    pressure_mean_ratio: float | None
+    wakeup_lateness_ns: Distribution
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What netem adds to each delay by itself, ns: taken off every delay, and what is left of it."""
+
+    bias_ns: float | None
+    residue_ns: float | None
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """The verdict on a run, the reasons for it, and the figures behind it."""
+
+    valid: bool
+    reasons: tuple[str, ...]
+    replay: ReplayFidelity
+    probes: ProbeFidelity
+    cpu: CpuFidelity
+    calibration: Calibration
+    readback_mismatches: int | None
+    dropped_packets: int | None
+    journal_lines_lost: int
+    limits: Mapping[str, Any]
+
+    def to_json(self) -> str:
+        """The text of fidelity.json."""
+        figures = dataclasses.asdict(self)
+        verdict = "valid" if figures.pop("valid") else "invalid"
+        return json.dumps({"verdict": verdict, **figures}, indent=2) + "\n"
+
+
+def assess(folder: Path, scenario: Scenario, execution: Mapping[str, Any] | None) -> Fidelity:
+    """Judge a run by its tables.
+
+    Args:
+        execution: the content of `journal/execution.json`; None if the run did not come to its end.
+    """
+    tables = {name: pq.read_table(folder / f"{name}.parquet").to_pylist() for name in TABLES if name != "changes"}
+    known = execution or {}
+    replay = replay_fidelity(tables["instants"], scenario.time.grid.count)
+    probes = probe_fidelity(tables["probes"])
+    cpu = cpu_fidelity(tables["load"], tables["requests"], scenario.compute.cpus if scenario.compute else 0.0)
+    readback = None if known.get("mismatches") is None else len(known["mismatches"])
+    reasons = (
+        *_ending_reasons(execution),
+        *_replay_reasons(replay, readback, scenario),
+        *_probe_reasons(probes, scenario),
+        *_cpu_reasons(cpu, scenario),
+    )
+    return Fidelity(
+        valid=not reasons,
+        reasons=reasons,
+        replay=replay,
+        probes=probes,
+        cpu=cpu,
+        calibration=Calibration(known.get("bias_ns"), known.get("residue_ns")),
+        readback_mismatches=readback,
+        dropped_packets=known.get("dropped_packets"),
+        journal_lines_lost=sum(_lost_lines(folder / f"{name}.parquet") for name in TABLES),
+        limits=scenario.fidelity.model_dump(by_alias=True),
+    )
+
+
+def _lost_lines(path: Path) -> int:
+    return int((pq.read_schema(path).metadata or {}).get(LOST_LINES, b"0"))
+
+
+def replay_fidelity(instants: Rows, planned: int) -> ReplayFidelity:
+    """The punctuality of the replay."""
+    lateness = Distribution.of(row["lateness_ns"] for row in instants)
+    applied = len({row["k"] for row in instants})
+    return ReplayFidelity(planned, applied, lateness, sum(row["mismatches"] or 0 for row in instants))
+
+
+def probe_fidelity(probes: Rows) -> ProbeFidelity:
+    """The errors of the probes that say something: answered, with a planned path that did not change meanwhile."""
+    steady = [row for row in probes if not row["straddles_change"]]
+    routed = [row for row in steady if row["planned_rtt_ns"] is not None]
+    good = [row for row in routed if row["error_ns"] is not None]
+    return ProbeFidelity(
+        sent=len(probes),
+        answered=sum(row["rtt_ns"] is not None for row in probes),
+        lost=len(routed) - len(good),
+        without_path=len(steady) - len(routed),
+        straddling=len(probes) - len(steady),
+        strayed=sum(_strayed(row) for row in steady),
+        silent_pairs=_silent_pairs(routed),
+        error_ns=Distribution.of(abs(row["error_ns"]) for row in good),
+        error_per_hop_ns=Distribution.of(abs(row["error_ns"]) / row["hops"] for row in good),
+        signed_error_p50_ns=Distribution.of(row["error_ns"] for row in good).p50,
+    )
+
+
+def _strayed(probe: Mapping[str, Any]) -> bool:
+    return probe["hops_seen"] is not None and probe["hops_seen"] != probe["reply_hops"]
+
+
+def _silent_pairs(routed: Rows) -> tuple[str, ...]:
+    answered = {(row["a"], row["b"]) for row in routed if row["rtt_ns"] is not None}
+    asked = dict.fromkeys((row["a"], row["b"]) for row in routed)
+    return tuple(f"{a} to {b}" for a, b in asked if (a, b) not in answered)
+
+
+def cpu_fidelity(load: Rows, requests: Rows, cpus_per_satellite: float) -> CpuFidelity:
+    """The load, with the seconds counted in which satellites or strangers took CPU time from each other.
+
+    Args:
+        cpus_per_satellite: what a model server uses while it answers; it has one thread, so at most one CPU.
+    """
+    share = min(cpus_per_satellite, 1.0)
+    cpus = load[0]["cpus"] if load else None
+    full = [row for row in load if (row["busy_ratio"] or 0.0) > FULL_RATIO]
+    answering = Answering(requests)
+    wanted = [share * answering.mean_count(row["t_ns"] - NS_PER_S, row["t_ns"]) for row in full]
+    saturated = sum(not _accounted_for(row["cpus"], used) for row, used in zip(full, wanted, strict=True))
+    return CpuFidelity(
+        samples=len(load),
+        cpus=cpus,
+        busy_mean_ratio=_mean(load, "busy_ratio"),
+        full_ratio=len(full) / len(load) if load else None,
+        saturated_ratio=saturated / len(load) if load else None,
+        crowded_answers=_crowded_answers(requests, share, cpus),
+        steal_mean_ratio=_mean(load, "steal_ratio"),
+        pressure_mean_ratio=_mean(load, "pressure_ratio"),
+        wakeup_lateness_ns=Distribution.of(row["wakeup_lateness_ns"] for row in load),
+    )
+
+
+def _crowded_answers(requests: Rows, share: float, cpus: int | None) -> int:
+    if cpus is None:
+        return 0
+    return sum(share * (row["satellites_answering"] or 0.0) > cpus + CPU_TOLERANCE for row in requests)
+
+
+def _accounted_for(cpus: int, wanted_cpus: float) -> bool:
+    """Whether the answering satellites explain full CPUs: they use the last one and want no more than there are."""
+    return cpus - 1 < wanted_cpus <= cpus + CPU_TOLERANCE
+
+
+def _mean(rows: Rows, key: str) -> float | None:
+    values = [row[key] for row in rows if row[key] is not None]
+    return sum(values) / len(values) if values else None
+
+
+def _ending_reasons(execution: Mapping[str, Any] | None) -> Iterator[str]:
+    if execution is None:
+        yield "run: it left no execution.json, but every run that comes to its end does; it was killed, so run it again"
+    elif execution.get("error"):
+        yield f"run: it ended with an error, but only a complete run counts: {execution['error']}"
+
+
+def _replay_reasons(replay: ReplayFidelity, readback: int | None, scenario: Scenario) -> Iterator[str]:
+    limit_ns = scenario.fidelity.lateness_p99_ns
+    if replay.applied_instants < replay.planned_instants:
+        yield (
+            f"replay: {replay.applied_instants} of {replay.planned_instants} instants were applied, but the plan needs "
+            "all of them; run it again to its end"
+        )
+    if (found_ns := replay.lateness_ns.p99) is not None and found_ns > limit_ns:
+        what = "replay: the 99th percentile of how late changes were"
+        yield _beyond(what, found_ns, limit_ns, "use a longer step or fewer links")
+    differing = max(replay.mismatches, readback or 0)
+    if differing:
+        yield (
+            f"kernel: {_settings(differing)} from the plan when read back, but none may; "
+            "see execution in provenance.json"
+        )
+
+
+def _probe_reasons(probes: ProbeFidelity, scenario: Scenario) -> Iterator[str]:
+    limits = scenario.fidelity
+    if scenario.probes.pairs and not probes.sent:
+        yield "probes: nothing measured the delays, but the scenario plans probes; see whether the prober was started"
+    for pair in probes.silent_pairs:
+        yield f"probes: nothing measured the delay from {pair}, but a path was planned; see why no probe was answered"
+    if probes.strayed:
+        yield (
+            f"probes: {probes.strayed} of {probes.sent} crossed another number of links than planned, but none may; "
+            "check the routes"
+        )
+    less_load = "lower the load, or give the run a machine of its own"
+    if (found_ns := probes.error_per_hop_ns.p50) is not None and found_ns > limits.probe_error_per_hop_p50_ns:
+        yield _beyond("probes: the median error per hop", found_ns, limits.probe_error_per_hop_p50_ns, less_load)
+    if (found_ns := probes.error_ns.p95) is not None and found_ns > limits.probe_error_p95_ns:
+        yield _beyond("probes: the 95th percentile of the error", found_ns, limits.probe_error_p95_ns, less_load)
+
+
+def _cpu_reasons(cpu: CpuFidelity, scenario: Scenario) -> Iterator[str]:
+    limit = scenario.fidelity.cpu_saturated_ratio
+    if cpu.saturated_ratio is not None and cpu.saturated_ratio > limit:
+        yield (
+            f"CPU: it was saturated for {cpu.saturated_ratio:.1%} of the time, but at most {limit:.1%} is allowed; "
+            "give the run a machine of its own, or let fewer satellites answer at once"
+        )
+
+
+def _settings(count: int) -> str:
+    return "1 setting differs" if count == 1 else f"{count} settings differ"
+
+
+def _beyond(what: str, found_ns: float, limit_ns: int, remedy: str) -> str:
+    return f"{what} is {found_ns / NS_PER_MS:.3g} ms, but at most {limit_ns / NS_PER_MS:.3g} ms is allowed; {remedy}"

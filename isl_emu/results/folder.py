@@ -1,0 +1,57 @@
+"""The run folder: where each result of a run lies. `docs/results.md` describes the files for users."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from isl_emu.errors import ScenarioError
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A folder of results; `journal` holds what is written while the run is live."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path | None, name: str) -> RunFolder:
+        """Make a new folder at `path`, by default results/<name>-<UTC time>.
+
+        Raises:
+            ScenarioError: it exists and is not empty, or cannot be made.
+        """
+        path = (path or Path("results") / f"{name}-{datetime.now(timezone.utc):%Y%m%d-%H%M%S}").absolute()
+        if path.is_dir() and any(path.iterdir()):
+            raise ScenarioError(f"--out: {path} is not empty, but results are never mixed; name a new folder")
+        try:
+            (path / "journal").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ScenarioError(f"--out: {path} cannot be made ({error.strerror}); name another folder") from None
+        return cls(path)
+
+    @property
+    def journal(self) -> Path:
+        """What the run's processes write while it is live."""
+        return self.path / "journal"
+
+    @property
+    def scenario(self) -> Path:
+        """The resolved scenario, TOML."""
+        return self.path / "scenario.toml"
+
+    @property
+    def plan(self) -> Path:
+        """The link plan, Parquet."""
+        return self.path / "plan.parquet"
+
+    @property
+    def provenance(self) -> Path:
+        """What the run was made with, JSON."""
+        return self.path / "provenance.json"
+
+    @property
+    def summary(self) -> Path:
+        """The report for readers, plain text."""
+        return self.path / "summary.txt"

@@ -1,0 +1,117 @@
+"""The tables of a run's results: their columns, each with its unit and meaning.
+
+The unit and description of a column travel inside the Parquet file, as metadata of its field (keys `unit` and
+`description`); `docs/results.md` shows the same texts to users, and a test keeps the two equal.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+RESULTS_FORMAT = "1"  # raised when a column changes its meaning or disappears
+LOST_LINES = b"journal_lines_lost"  # schema metadata: lines of the journal that were torn by a kill
+PROBE_PAYLOAD_BYTE = 16
+PROBE_FRAME_BYTE = 14 + 20 + 8 + PROBE_PAYLOAD_BYTE  # Ethernet, IPv4 and ICMP headers before the payload
+
+_TEXT = pa.string()
+_COUNT = pa.int32()
+_NS = pa.int64()
+_RATIO = pa.float64()
+_FLAG = pa.bool_()
+_TIMES = pa.list_(pa.field("element", pa.int64()))
+_NAME = pa.dictionary(pa.int32(), pa.string())  # few different values in very many rows
+_PATH = pa.list_(pa.field("element", pa.string()))  # "element" is what Parquet calls it
+
+
+def _field(name: str, kind: pa.DataType, unit: str, description: str) -> pa.Field:
+    return pa.field(name, kind, metadata={"unit": unit, "description": description})
+
+
+def _schema(*fields: pa.Field) -> pa.Schema:
+    return pa.schema(fields, metadata={"isl_emu_results_format": RESULTS_FORMAT})
+
+
+REQUESTS = _schema(
+    _field("id", _COUNT, "", "number of the planned request, in order of its due time"),
+    _field("station", _TEXT, "", "ground station that asks"),
+    _field("satellite", _TEXT, "", "satellite whose model server is asked; null when none was reachable"),
+    _field("question", _TEXT, "", "what was asked"),
+    _field("answer", _TEXT, "", "what came back, as far as it came"),
+    _field("outcome", _TEXT, "", "completed, unreachable, path_lost, refused, failed or unfinished"),
+    _field("error", _TEXT, "", "one sentence when the outcome is not completed"),
+    _field("t_due_ns", _NS, "ns", "when the arrival process wanted it sent"),
+    _field("t_send_ns", _NS, "ns", "when it was sent"),
+    _field("t_first_ns", _NS, "ns", "when the first token of the answer arrived"),
+    _field("t_finish_ns", _NS, "ns", "when it ended, whatever the outcome"),
+    _field("ttft_ns", _NS, "ns", "TTFT, time to first token: t_first - t_send"),
+    _field("itl_ns", _TIMES, "ns", "ITL, inter-token latencies: the gaps between consecutive tokens"),
+    _field("tpot_ns", _NS, "ns", "TPOT, time per output token: (e2e - ttft) / (answer_tokens - 1)"),
+    _field("e2e_ns", _NS, "ns", "E2E request latency: t_finish - t_send"),
+    _field("prompt_tokens", _COUNT, "tokens", "length of the prompt, as the server counted it"),
+    _field("answer_tokens", _COUNT, "tokens", "length of the answer"),
+    _field("server_prompt_ns", _NS, "ns", "the server's own time for the prompt"),
+    _field("server_predict_ns", _NS, "ns", "the server's own time for the answer"),
+    _field("network_ns", _NS, "ns", "e2e - server_prompt - server_predict: network, and waiting for the server"),
+    _field("network_ratio", _RATIO, "ratio", "network_ns / e2e_ns"),
+    _field("deadline_met", _FLAG, "", "completed, and e2e within the scenario's deadline"),
+    _field("path_at_send", _PATH, "", "planned path from station to satellite when it was sent, node names"),
+    _field("path_at_finish", _PATH, "", "the same when it ended"),
+    _field("hops_at_send", _COUNT, "links", "links on path_at_send"),
+    _field("hops_at_finish", _COUNT, "links", "links on path_at_finish"),
+    _field("planned_rtt_at_send_ns", _NS, "ns", "planned propagation delay there and back when it was sent"),
+    _field("handovers", _COUNT, "changes", "how often the planned path changed between t_send and t_finish"),
+    _field("satellites_answering", _RATIO, "satellites", "mean number that answered meanwhile, itself included"),
+)
+
+PROBES = _schema(
+    _field("a", _TEXT, "", "node that sends the echo request"),
+    _field("b", _TEXT, "", "node that replies"),
+    _field("seq", _COUNT, "", "number of the probe within its pair"),
+    _field("t_send_ns", _NS, "ns", "when it was sent"),
+    _field("rtt_ns", _NS, "ns", "measured round-trip time; null when lost (no reply within 3 s)"),
+    _field("hops_seen", _COUNT, "links", "links that the reply crossed, by its TTL"),
+    _field("path", _PATH, "", "planned path from a to b when it was sent, node names; null when there was none"),
+    _field("hops", _COUNT, "links", "links on path"),
+    _field("reply_hops", _COUNT, "links", "links on the planned path from b to a"),
+    _field("planned_rtt_ns", _NS, "ns", "planned propagation delay there and back when it was sent"),
+    _field("planned_serialisation_ns", _NS, "ns", "time to put the probe on all links, at the shaped rates"),
+    _field("error_ns", _NS, "ns", "rtt - planned_rtt - planned_serialisation"),
+    _field("straddles_change", _FLAG, "", "a change of its path was due or being applied while it was on its way"),
+)
+
+INSTANTS = _schema(
+    _field("k", _COUNT, "", "number of the instant"),
+    _field("t_planned_ns", _NS, "ns", "when its state was due"),
+    _field("t_begun_ns", _NS, "ns", "when the first change was sent to the kernel; negative before the start"),
+    _field("t_done_ns", _NS, "ns", "when the last change was in force"),
+    _field("lateness_ns", _NS, "ns", "t_done - t_planned; 0 when it was early, as the first one is"),
+    _field("links", _COUNT, "changes", "link ends that were changed"),
+    _field("routes", _COUNT, "changes", "routes that were changed"),
+    _field("mismatches", _COUNT, "", "settings that the kernel did not hold as planned when read back"),
+)
+
+CHANGES = _schema(
+    _field("k", _COUNT, "", "number of the instant"),
+    _field("t_planned_ns", _NS, "ns", "when the change was due"),
+    _field("t_applied_ns", _NS, "ns", "when the kernel had it"),
+    _field("lateness_ns", _NS, "ns", "t_applied - t_planned; 0 when it was early"),
+    _field("link", _COUNT, "", "number of the link in the plan"),
+    _field("node", _NAME, "", "node at this end of the link; the state is that of sending from here"),
+    _field("peer", _NAME, "", "node at the other end"),
+    _field("up", _FLAG, "", "the link carries packets"),
+    _field("planned_delay_ns", _NS, "ns", "one-way propagation delay of the plan"),
+    _field("set_delay_ns", _NS, "ns", "delay given to the kernel: planned, less what the kernel adds by itself"),
+    _field("rate_bit_s", _NS, "bit/s", "rate given to the kernel: the physical rate times rate_scale"),
+    _field("limit_packets", _COUNT, "packets", "queue limit given to the kernel: in flight plus waiting"),
+)
+
+LOAD = _schema(
+    _field("t_ns", _NS, "ns", "end of the second that the row describes"),
+    _field("cpus", _COUNT, "CPUs", "CPUs of the kernel that ran the network"),
+    _field("busy_ratio", _RATIO, "ratio", "share of CPU time that was not idle"),
+    _field("steal_ratio", _RATIO, "ratio", "share of CPU time that a hypervisor took"),
+    _field("pressure_ratio", _RATIO, "ratio", "share of time some process waited for a CPU; null if not known"),
+    _field("wakeup_lateness_ns", _NS, "ns", "how late the sampler itself woke up"),
+)
+
+TABLES = {"requests": REQUESTS, "probes": PROBES, "instants": INSTANTS, "changes": CHANGES, "load": LOAD}

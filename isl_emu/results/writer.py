@@ -1,0 +1,96 @@
+"""From journals to tables: what a run wrote down while it lived becomes Parquet, joined with the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from isl_emu.linkplan.plan import LinkPlan
+from isl_emu.results.concurrency import Answering, service_span
+from isl_emu.results.derived import PlannedPaths, Row, probe_row, request_row, unrecorded_requests
+from isl_emu.results.journal import read_journal
+from isl_emu.results.records import CHANGES, INSTANTS, LOAD, LOST_LINES, PROBES, REQUESTS
+from isl_emu.routing.forwarding import RoutePlan
+from isl_emu.routing.paths import PathFinder
+from isl_emu.scenario.model import Scenario
+
+JOURNAL_FOLDER = "journal"
+
+
+def write_tables(folder: Path, scenario: Scenario, plan: LinkPlan, routes: RoutePlan) -> None:
+    """Write every table of a run folder from its journals; a journal that was never begun gives an empty table.
+
+    Args:
+        folder: the run folder, with `journal/` in it.
+    """
+    journal = folder / JOURNAL_FOLDER
+    instants = read_journal(journal / "instants.jsonl")
+    done_ns = {record["k"]: record["done_ns"] for record in instants.records}
+    paths = PlannedPaths(plan, PathFinder(plan, routes), done_ns)
+    probes, load = read_journal(journal / "probes.jsonl"), read_journal(journal / "load.jsonl")
+    requests, planned = read_journal(journal / "requests.jsonl"), read_journal(journal / "planned_requests.jsonl")
+    _write(folder / "instants.parquet", INSTANTS, map(_instant_row, instants.records), instants.lost_lines)
+    probe_rows = [probe_row(record, paths) for record in probes.records]
+    _write(folder / "probes.parquet", PROBES, probe_rows, probes.lost_lines)
+    request_rows = _request_rows(requests.records, planned.records, paths, scenario)
+    _write(folder / "requests.parquet", REQUESTS, request_rows, requests.lost_lines)
+    _write(folder / "load.parquet", LOAD, load.records, load.lost_lines)
+    write_changes(journal / "changes.arrow", folder / "changes.parquet", plan)
+
+
+def _instant_row(record: Row) -> Row:
+    times = {f"t_{key}": record[key] for key in ("planned_ns", "begun_ns", "done_ns")}
+    return {**record, **times, "lateness_ns": max(0, record["done_ns"] - record["planned_ns"])}
+
+
+def _request_rows(
+    recorded: Sequence[Row], planned: Sequence[Row], paths: PlannedPaths, scenario: Scenario
+) -> list[Row]:
+    deadline_ns = scenario.questions.deadline_ns if scenario.questions else 0
+    records = [*recorded, *unrecorded_requests(planned, recorded)]
+    answering = Answering(records)
+    rows = [request_row(record, paths, deadline_ns) for record in sorted(records, key=lambda record: record["id"])]
+    for row in rows:
+        span = service_span(row)
+        row["satellites_answering"] = answering.mean_count(*span) if span else None
+    return rows
+
+
+def _write(path: Path, schema: pa.Schema, rows: Iterable[Row], lost_lines: int) -> None:
+    schema = schema.with_metadata({**schema.metadata, LOST_LINES: str(lost_lines).encode()})
+    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), path, compression="zstd")
+
+
+def write_changes(source: Path, target: Path, plan: LinkPlan) -> None:
+    """Turn the replay's Arrow stream into `changes.parquet`, batch by batch: it may hold millions of rows."""
+    schema = CHANGES.with_metadata({**CHANGES.metadata, b"rate_scale": str(plan.rate_scale).encode()})
+    with pq.ParquetWriter(target, schema, compression="zstd") as writer:
+        for batch in _stream_batches(source):
+            writer.write_batch(_named_changes(batch, plan, schema))
+
+
+def _stream_batches(source: Path) -> Iterator[pa.RecordBatch]:
+    """The complete batches of a stream; one that was cut off by a kill ends it."""
+    if not source.exists() or source.stat().st_size == 0:
+        return
+    with source.open("rb") as file:
+        try:
+            yield from pa.ipc.open_stream(file)
+        except (pa.ArrowInvalid, OSError):
+            return
+
+
+def _named_changes(batch: pa.RecordBatch, plan: LinkPlan, schema: pa.Schema) -> pa.RecordBatch:
+    """Changes with node names in place of a link's end, and their lateness."""
+    columns = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in batch.schema.names}
+    a, b = plan.links.a[columns["link"]], plan.links.b[columns["link"]]
+    names = pa.array(plan.nodes.names, type=pa.string())
+    columns["node"] = pa.DictionaryArray.from_arrays(np.where(columns["end"] == 0, a, b).astype(np.int32), names)
+    columns["peer"] = pa.DictionaryArray.from_arrays(np.where(columns["end"] == 0, b, a).astype(np.int32), names)
+    columns["lateness_ns"] = np.maximum(columns["t_applied_ns"] - columns["t_planned_ns"], 0)
+    arrays = [pa.array(columns[field.name], type=field.type) for field in schema]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)

@@ -1,0 +1,152 @@
+"""A run in miniature: three satellites in a line, one station that hands over at 2 s, four instants, made by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from isl_emu.linkplan.plan import LinkKind, LinkPlan, Links, NodeKind, Nodes
+from isl_emu.routing.forwarding import RoutePlan, plan_routes
+from isl_emu.scenario.model import Scenario
+from isl_emu.scenario.parse import parse_scenario
+from isl_emu.timebase import TimeGrid
+
+MS = 1_000_000
+S = 1_000_000_000
+LASER_NS, NEAR_NS, FAR_NS = 5 * MS, 2 * MS, 3 * MS
+SCENARIO = """
+name = "miniature"
+description = "three satellites in a line"
+rate_scale = 0.5
+[time]
+start = 2026-03-20T04:00:00Z
+duration = "4 s"
+[[shell]]
+name = "line"
+walker = { pattern = "delta", total = 3, planes = 1 }
+altitude = "525 km"
+inclination = "53 deg"
+lasers = { topology = "ring" }
+[[station]]
+name = "gs-a"
+latitude = "0 deg"
+longitude = "0 deg"
+min_elevation = "5 deg"
+uplink = "1 Mbit/s"
+downlink = "2 Mbit/s"
+[compute]
+cpus = 1.0
+[questions]
+mean_interval = "1 s"
+deadline = "2 s"
+prompts = ["Why?"]
+[probes]
+pairs = [["gs-a", "p00s02"], ["p00s00", "p00s01"]]
+"""
+
+
+def miniature_plan(scenario: Scenario) -> LinkPlan:
+    """p00s00 - p00s01 - p00s02 by lasers; gs-a sees p00s00 for two seconds, then p00s01."""
+    names = (*scenario.satellite_names, "gs-a")
+    ground = LinkKind.GROUND
+    kinds = np.array([LinkKind.INTRA_PLANE, ground, LinkKind.INTRA_PLANE, ground], dtype=np.uint8)
+    rows = [(0, LASER_NS), (1, NEAR_NS), (2, LASER_NS)] * 2 + [(0, LASER_NS), (2, LASER_NS), (3, FAR_NS)] * 2
+    ground_row = np.isin([link for link, _ in rows], (1, 3))
+    return LinkPlan(
+        grid=TimeGrid(datetime(2026, 3, 20, 4, tzinfo=timezone.utc), S, 4),
+        nodes=Nodes(names, np.array([NodeKind.SATELLITE] * 3 + [NodeKind.STATION], dtype=np.uint8)),
+        links=Links(
+            np.array([0, 0, 1, 1], dtype=np.int32), np.array([1, 3, 2, 3], dtype=np.int32), kinds, np.full(4, 20 * MS)
+        ),
+        row_start=np.array([0, 3, 6, 9, 12], dtype=np.int64),
+        row_link=np.array([link for link, _ in rows], dtype=np.int32),
+        row_delay_ns=np.array([delay for _, delay in rows], dtype=np.int64),
+        row_rate_ab_bit_s=np.where(ground_row, 2_000_000, 100_000_000),  # down
+        row_rate_ba_bit_s=np.where(ground_row, 1_000_000, 100_000_000),  # up
+        rate_scale=scenario.rate_scale,
+        scenario_toml=SCENARIO,
+    )
+
+
+def request(number: int = 0, **changes: Any) -> dict[str, Any]:
+    """A journal's record of an answered question, sent at 0.5 s and done at 1.5 s."""
+    record = {
+        "id": number, "station": "gs-a", "satellite": "p00s02", "question": "Why?", "answer": "Because\nof physics.",
+        "outcome": "completed", "error": None, "t_due_ns": 490 * MS, "t_send_ns": 500 * MS, "t_first_ns": 800 * MS,
+        "t_finish_ns": 1500 * MS, "ttft_ns": 300 * MS, "itl_ns": [100 * MS] * 7, "e2e_ns": 1000 * MS,
+        "prompt_tokens": 12, "answer_tokens": 8, "server_prompt_ns": 200 * MS, "server_predict_ns": 700 * MS,
+    }  # fmt: skip
+    return {**record, **changes}
+
+
+def probe(a: str = "p00s00", b: str = "p00s01", **changes: Any) -> dict[str, Any]:
+    """A journal's record of a probe over one laser, sent at 0.4 s, 0.1 ms longer on its way than light."""
+    record = {"a": a, "b": b, "seq": 0, "t_send_ns": 400 * MS, "rtt_ns": 2 * LASER_NS + 100_000, "hops_seen": 1}
+    return {**record, **changes}
+
+
+def far_probe(**changes: Any) -> dict[str, Any]:
+    """A probe from the station over p00s00 and p00s01 to p00s02: three hops."""
+    return probe("gs-a", "p00s02", **{"rtt_ns": 2 * (NEAR_NS + 2 * LASER_NS) + 2 * MS, "hops_seen": 3, **changes})
+
+
+def instant(k: int, lateness_ns: int = MS, **changes: Any) -> dict[str, Any]:
+    """A journal's record of an instant."""
+    times = {"planned_ns": k * S, "begun_ns": k * S + lateness_ns // 2, "done_ns": k * S + lateness_ns}
+    return {"k": k, **times, "links": 4, "routes": 2, "mismatches": 0, **changes}
+
+
+def load(second: int, busy_ratio: float = 0.3, **changes: Any) -> dict[str, Any]:
+    """A journal's record of one second of load on one CPU."""
+    ratios = {"busy_ratio": busy_ratio, "steal_ratio": 0.0, "pressure_ratio": None}
+    return {"t_ns": second * S, "cpus": 1, **ratios, "wakeup_lateness_ns": MS, **changes}
+
+
+@dataclass(frozen=True)
+class MiniatureRun:
+    """A run folder with the plan that it belongs to."""
+
+    folder: Path
+    scenario: Scenario
+    plan: LinkPlan
+    routes: RoutePlan
+    request = staticmethod(request)
+    probe = staticmethod(probe)
+    far_probe = staticmethod(far_probe)
+    instant = staticmethod(instant)
+    load = staticmethod(load)
+
+    @property
+    def journal(self) -> Path:
+        return self.folder / "journal"
+
+    def write(self, name: str, records: Iterable[dict[str, Any]]) -> None:
+        """Write a journal; execution.json is one record on its own."""
+        (self.journal / name).write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+@pytest.fixture
+def bare_run(tmp_path: Path) -> MiniatureRun:
+    """The folder of a run whose journals are still empty."""
+    scenario = parse_scenario(SCENARIO, "miniature")
+    plan = miniature_plan(scenario)
+    (tmp_path / "journal").mkdir()
+    return MiniatureRun(tmp_path, scenario, plan, plan_routes(plan, "shortest-delay"))
+
+
+@pytest.fixture
+def good_run(bare_run: MiniatureRun) -> MiniatureRun:
+    """A run against which nothing speaks."""
+    bare_run.write("requests.jsonl", [request()])
+    bare_run.write("probes.jsonl", [probe(), far_probe()])
+    bare_run.write("instants.jsonl", [instant(k) for k in range(4)])
+    bare_run.write("load.jsonl", [load(second) for second in (1, 2, 3, 4)])
+    bare_run.write("execution.json", [{"error": None, "bias_ns": 200_000, "residue_ns": 20_000, "mismatches": []}])
+    return bare_run

@@ -1,0 +1,169 @@
+"""A good run is valid; each thing that distorts one is found, with its value and its limit in the reason."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from isl_emu.results.fidelity import Fidelity, assess
+from isl_emu.results.provenance import read_json
+from isl_emu.results.writer import write_tables
+
+MS = 1_000_000
+S = 1_000_000_000
+
+
+def judged(run: Any) -> Fidelity:
+    write_tables(run.folder, run.scenario, run.plan, run.routes)
+    return assess(run.folder, run.scenario, read_json(run.journal / "execution.json"))
+
+
+def test_good_run_is_valid(good_run: Any) -> None:
+    fidelity = judged(good_run)
+    assert fidelity.reasons == () and fidelity.valid
+    assert (fidelity.calibration.bias_ns, fidelity.calibration.residue_ns) == (200_000, 20_000)
+    assert fidelity.replay.lateness_ns.p99 == MS
+
+
+def end_with_error(run: Any) -> None:
+    run.write("execution.json", [{"error": "server: p00s01 did not start"}])
+
+
+def be_killed(run: Any) -> None:
+    (run.journal / "execution.json").unlink()
+
+
+def be_late(run: Any) -> None:
+    run.write("instants.jsonl", [run.instant(k, 150 * MS) for k in range(4)])
+
+
+def stop_early(run: Any) -> None:
+    run.write("instants.jsonl", [run.instant(k) for k in range(3)])
+
+
+def hold_something_else(run: Any) -> None:
+    run.write("instants.jsonl", [run.instant(0, mismatches=2), *(run.instant(k) for k in (1, 2, 3))])
+
+
+def read_back_something_else(run: Any) -> None:
+    run.write("execution.json", [{"error": None, "mismatches": ["p00s00: the delay to p00s01 is 4 ms, not 5 ms"]}])
+
+
+def be_slow_on_each_hop(run: Any) -> None:
+    run.write("probes.jsonl", [*(run.probe(rtt_ns=11 * MS) for _ in range(3)), run.far_probe()])
+
+
+def be_very_slow_sometimes(run: Any) -> None:
+    probes = [run.probe() for _ in range(20)] + [run.far_probe()] * 4
+    run.write("probes.jsonl", [*probes, *(run.probe(rtt_ns=35 * MS) for _ in range(3))])
+
+
+def lose_all_of_a_pair(run: Any) -> None:
+    run.write("probes.jsonl", [run.probe(), run.far_probe(rtt_ns=None, hops_seen=None)])
+
+
+def measure_nothing(run: Any) -> None:
+    (run.journal / "probes.jsonl").unlink()
+
+
+def go_astray(run: Any) -> None:
+    run.write("probes.jsonl", [run.probe(hops_seen=2), run.far_probe()])
+
+
+def share_a_full_cpu(run: Any) -> None:
+    long = {"t_finish_ns": 2 * S, "server_predict_ns": 1000 * MS}
+    run.write("requests.jsonl", [run.request(0, **long), run.request(1, satellite="p00s00", **long)])
+    run.write("load.jsonl", [run.load(1), run.load(2, 1.0), run.load(3), run.load(4)])
+
+
+def be_crowded_by_strangers(run: Any) -> None:
+    run.write("load.jsonl", [run.load(1), run.load(2), run.load(3), run.load(4, 0.99)])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "found", "rule"),
+    [
+        (end_with_error, "server: p00s01 did not start", "complete run"),
+        (be_killed, "no execution.json", "comes to its end"),
+        (be_late, "is 150 ms", "at most 100 ms"),
+        (stop_early, "3 of 4 instants", "all of them"),
+        (hold_something_else, "2 settings differ", "none may"),
+        (read_back_something_else, "1 setting differs", "none may"),
+        (be_slow_on_each_hop, "median error per hop is 0.981 ms", "at most 0.5 ms"),
+        (be_very_slow_sometimes, "95th percentile of the error is 2", "at most 20 ms"),
+        (lose_all_of_a_pair, "gs-a to p00s02", "a path was planned"),
+        (measure_nothing, "nothing measured", "plans probes"),
+        (go_astray, "1 of 2 crossed another number of links", "none may"),
+        (share_a_full_cpu, "saturated for 25.0%", "at most 10.0%"),
+        (be_crowded_by_strangers, "saturated for 25.0%", "at most 10.0%"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_each_distortion_is_the_one_reason(good_run: Any, spoil: Callable[[Any], None], found: str, rule: str) -> None:
+    spoil(good_run)
+    fidelity = judged(good_run)
+    (reason,) = fidelity.reasons
+    assert not fidelity.valid
+    assert found in reason and rule in reason
+
+
+def test_two_distortions_give_two_reasons(good_run: Any) -> None:
+    be_late(good_run)
+    go_astray(good_run)
+    assert len(judged(good_run).reasons) == 2
+
+
+def test_one_satellite_may_fill_the_only_cpu(good_run: Any) -> None:
+    """One server computes as it would in orbit: a full CPU is no distortion by itself."""
+    good_run.write("requests.jsonl", [good_run.request(t_finish_ns=2 * S, server_predict_ns=1000 * MS)])
+    good_run.write("load.jsonl", [good_run.load(1), good_run.load(2, 1.0), good_run.load(3), good_run.load(4)])
+    fidelity = judged(good_run)
+    assert fidelity.valid
+    assert (fidelity.cpu.full_ratio, fidelity.cpu.saturated_ratio, fidelity.cpu.crowded_answers) == (0.25, 0.0, 0)
+
+
+def test_answers_that_shared_the_cpu_are_counted(good_run: Any) -> None:
+    share_a_full_cpu(good_run)
+    assert judged(good_run).cpu.crowded_answers == 2
+
+
+def test_straddling_probes_and_probes_without_a_path_say_nothing(good_run: Any) -> None:
+    straddling = good_run.far_probe(t_send_ns=1990 * MS, rtt_ns=900 * MS)
+    good_run.write("probes.jsonl", [good_run.probe(), good_run.far_probe(), straddling])
+    fidelity = judged(good_run)
+    assert fidelity.valid
+    assert (fidelity.probes.sent, fidelity.probes.answered, fidelity.probes.straddling) == (3, 3, 1)
+    assert fidelity.probes.error_ns.max < 3 * MS
+
+
+def test_lost_probes_are_counted_but_are_no_error(good_run: Any) -> None:
+    lost = good_run.probe(rtt_ns=None, hops_seen=None)
+    good_run.write("probes.jsonl", [good_run.probe(), lost, lost, good_run.far_probe()])
+    fidelity = judged(good_run)
+    assert fidelity.valid
+    assert (fidelity.probes.lost, fidelity.probes.error_ns.count) == (2, 2)
+
+
+def test_error_per_hop_is_over_the_links_of_the_path(good_run: Any) -> None:
+    good_run.write("probes.jsonl", [good_run.far_probe()])
+    probes = judged(good_run).probes
+    a_millionth = 1e-6
+    assert probes.error_per_hop_ns.p50 == pytest.approx(probes.error_ns.p50 / 3, rel=a_millionth)
+
+
+def test_run_without_any_journal_is_invalid_and_does_not_crash(bare_run: Any) -> None:
+    fidelity = judged(bare_run)
+    assert not fidelity.valid
+    assert len(fidelity.reasons) == 3  # killed, no instants, no probes
+
+
+def test_json_has_verdict_reasons_figures_and_limits(good_run: Any) -> None:
+    be_late(good_run)
+    content = json.loads(judged(good_run).to_json())
+    assert content["verdict"] == "invalid" and len(content["reasons"]) == 1
+    assert content["replay"]["lateness_ns"]["p99"] == 150 * MS
+    assert content["limits"]["lateness_p99"] == "100 ms"
+    assert content["dropped_packets"] is None

@@ -1,0 +1,39 @@
+"""Every column says its unit and meaning, in the file and in the documentation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from isl_emu.results.records import TABLES
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "results.md"
+FIELDS = [(table, field) for table, schema in TABLES.items() for field in schema]
+UNIT_OF_SUFFIX = {"ns": "ns", "ratio": "ratio", "s": "bit/s", "packets": "packets", "tokens": "tokens"}
+
+
+def _id(value: object) -> str:
+    return value.name if isinstance(value, pa.Field) else str(value)
+
+
+@pytest.mark.parametrize(("table", "field"), FIELDS, ids=_id)
+def test_documentation_shows_the_column(table: str, field: pa.Field) -> None:
+    unit, description = field.metadata[b"unit"].decode(), field.metadata[b"description"].decode()
+    section = DOCUMENT.read_text().partition(f"### {table}.parquet")[2].partition("\n#")[0]
+    assert f"| `{field.name}` | {unit} | {description} |" in section
+
+
+@pytest.mark.parametrize(("table", "field"), FIELDS, ids=_id)
+def test_unit_in_the_name_is_the_unit_of_the_column(table: str, field: pa.Field) -> None:
+    suffix = field.name.rpartition("_")[2]
+    if suffix in UNIT_OF_SUFFIX:
+        assert field.metadata[b"unit"].decode() == UNIT_OF_SUFFIX[suffix]
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_units_survive_a_parquet_file(table: str, tmp_path: Path) -> None:
+    pq.write_table(TABLES[table].empty_table(), tmp_path / "t.parquet")
+    assert pq.read_schema(tmp_path / "t.parquet").equals(TABLES[table], check_metadata=True)

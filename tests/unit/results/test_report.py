@@ -1,0 +1,131 @@
+"""The summary says what happened: verdict first and last, questions with their answers, delays, and the machine."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from isl_emu.results.conclusion import conclude
+from isl_emu.results.provenance import provenance, write_json
+from isl_emu.results.report import WIDTH, path_text, styled, time_text
+
+MS = 1_000_000
+S = 1_000_000_000
+
+
+def summary(run: Any) -> str:
+    record = provenance(
+        scenario_name="miniature", seed=1, rate_scale=0.5, plan_digest=run.plan.digest(),
+        place="guest", reason="this kernel has no netem", model=None,
+    )  # fmt: skip
+    write_json(run.folder / "provenance.json", record)
+    conclude(run.folder, run.scenario, run.plan, run.routes)
+    return (run.folder / "summary.txt").read_text()
+
+
+def test_verdict_is_the_first_and_the_last_line(good_run: Any) -> None:
+    lines = summary(good_run).splitlines()
+    assert lines[0] == lines[-1] == "VALID: the machine kept up with the plan"
+
+
+def test_question_is_shown_with_path_answer_and_times(good_run: Any) -> None:
+    text = summary(good_run)
+    assert "gs-a ╌ p00s00 ═ p00s01 ═ p00s02 · 3 hops · planned RTT 24.0 ms\n" in text
+    assert "Q  Why?\n" in text
+    assert "A  Because of physics.\n" in text
+    assert "completed · TTFT 300 ms · E2E 1.00 s · network 100 ms (10%) · 8 tokens" in text
+
+
+def test_latency_table_and_outcomes(good_run: Any) -> None:
+    cut = {"outcome": "path_lost", "error": "no token came any more", "answer": "Bec", "server_prompt_ns": None}
+    good_run.write("requests.jsonl", [good_run.request(0), good_run.request(1, **cut)])
+    text = summary(good_run)
+    assert "2 questions: 1 completed, 1 path_lost" in text
+    assert "1 of 2 within the deadline of 2 s" in text
+    assert "8.0 tokens/s" in text
+    assert "path_lost: no token came any more" in text
+    (ttft,) = [line.split() for line in text.splitlines() if line.startswith("  TTFT")]
+    assert ttft[-6:] == ["300", "ms"] * 3  # the cut answer is not among them
+
+
+def test_delay_table_compares_planned_and_measured(good_run: Any) -> None:
+    (row,) = [line.split() for line in summary(good_run).splitlines() if line.startswith("  p00s00 - p00s01")]
+    assert row[3:] == ["1", "10.0", "ms", "10.1", "ms", "81", "us", "81", "us", "1", "0", "0"]
+
+
+def test_machine_section(good_run: Any) -> None:
+    text = summary(good_run)
+    assert "late by 1.00 ms (p50), 1.00 ms (p99), 1.00 ms (max) · 4 of 4 instants applied" in text
+    assert "adds 200 us by itself, which is taken off; 20 us left" in text
+    assert "30% busy, saturated for 0% of the time" in text
+
+
+def test_invalid_run_gives_its_reasons_before_the_last_line(good_run: Any) -> None:
+    good_run.write("instants.jsonl", [good_run.instant(k, 150 * MS) for k in range(4)])
+    text = summary(good_run)
+    assert text.splitlines()[0].startswith("INVALID")
+    assert "150 ms, but at most 100 ms is allowed" in text.partition("WHY IT IS INVALID")[2]
+
+
+def test_path_change_during_an_answer_is_told(good_run: Any) -> None:
+    good_run.write("requests.jsonl", [good_run.request(t_finish_ns=2500 * MS, e2e_ns=2 * S)])
+    assert "1 path change meanwhile" in summary(good_run)
+
+
+def test_run_without_questions_has_no_such_sections(good_run: Any) -> None:
+    (good_run.journal / "requests.jsonl").unlink()
+    text = summary(good_run)
+    assert "QUESTIONS" not in text and "TTFT" not in text
+    assert "DELAY" in text and "MACHINE" in text
+
+
+def test_long_texts_are_wrapped(good_run: Any) -> None:
+    many = [good_run.request(number, answer="word " * 60) for number in range(30)]
+    good_run.write("requests.jsonl", many)
+    text = summary(good_run)
+    assert max(map(len, text.splitlines())) <= WIDTH
+    assert "... and 10 more in requests.parquet" in text
+
+
+def test_killed_run_is_reported_and_keeps_its_journal(bare_run: Any) -> None:
+    assert summary(bare_run).startswith("INVALID")
+    assert bare_run.journal.is_dir()
+
+
+def test_complete_run_moves_its_journal_into_tables(good_run: Any) -> None:
+    summary(good_run)
+    assert not good_run.journal.exists()
+    record = json.loads((good_run.folder / "provenance.json").read_text())
+    assert record["execution"]["bias_ns"] == 200_000
+    assert record["finished_utc"] >= record["started_utc"]
+
+
+def test_colours_change_no_text(good_run: Any) -> None:
+    text = summary(good_run)
+    assert styled(text).plain == text
+    assert any(span.style == "bold green" for span in styled(text).spans)
+
+
+def test_ground_links_and_lasers_look_different() -> None:
+    assert path_text(["gs-a", "s0", "s1", "gs-b"], {"gs-a", "gs-b"}) == "gs-a ╌ s0 ═ s1 ╌ gs-b"
+
+
+@pytest.mark.parametrize(
+    ("value_ns", "text"),
+    [
+        (None, "-"),
+        (0, "0 us"),
+        (312_400, "312 us"),
+        (999_600, "1.00 ms"),
+        (9_996_000, "10.0 ms"),
+        (21_340_000, "21.3 ms"),
+        (312_000_000, "312 ms"),
+        (999_600_000, "1.00 s"),
+        (-2_310_000_000, "-2.31 s"),
+        (120 * S, "120 s"),
+    ],
+)
+def test_times_have_three_digits_in_a_fitting_unit(value_ns: float | None, text: str) -> None:
+    assert time_text(value_ns) == text

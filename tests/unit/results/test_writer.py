@@ -1,0 +1,194 @@
+"""Journals joined with the plan: what is derived is right, and what is unknown stays null."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from isl_emu.results.derived import PlannedPaths
+from isl_emu.results.records import LOST_LINES, TABLES
+from isl_emu.results.writer import write_tables
+from isl_emu.routing.paths import PathFinder
+
+MS = 1_000_000
+S = 1_000_000_000
+
+
+def written(run: Any, table: str) -> list[dict[str, Any]]:
+    write_tables(run.folder, run.scenario, run.plan, run.routes)
+    return pq.read_table(run.folder / f"{table}.parquet").to_pylist()
+
+
+def test_empty_journals_give_empty_tables_with_all_columns(bare_run: Any) -> None:
+    for table, schema in TABLES.items():
+        assert written(bare_run, table) == []
+        assert pq.read_schema(bare_run.folder / f"{table}.parquet").names == schema.names
+
+
+def test_request_gets_its_paths_from_the_plan(bare_run: Any) -> None:
+    bare_run.write("requests.jsonl", [bare_run.request(t_finish_ns=2500 * MS, e2e_ns=2000 * MS)])
+    (row,) = written(bare_run, "requests")
+    assert row["path_at_send"] == ["gs-a", "p00s00", "p00s01", "p00s02"]
+    assert row["path_at_finish"] == ["gs-a", "p00s01", "p00s02"]
+    assert (row["hops_at_send"], row["hops_at_finish"], row["handovers"]) == (3, 2, 1)
+    assert row["planned_rtt_at_send_ns"] == 2 * (2 + 5 + 5) * MS
+
+
+def test_request_latencies_follow_the_definitions_of_the_field(bare_run: Any) -> None:
+    bare_run.write("requests.jsonl", [bare_run.request()])
+    (row,) = written(bare_run, "requests")
+    assert row["tpot_ns"] == 100 * MS  # (1000 - 300) / 7
+    assert row["network_ns"] == 100 * MS
+    assert row["network_ratio"] == pytest.approx(0.1)
+    assert row["deadline_met"] is True
+    assert row["handovers"] == 0
+
+
+def test_deadline_is_missed_by_late_and_by_incomplete_answers(bare_run: Any) -> None:
+    late = bare_run.request(0, e2e_ns=2001 * MS)
+    cut = bare_run.request(1, outcome="path_lost", server_prompt_ns=None, server_predict_ns=None)
+    bare_run.write("requests.jsonl", [late, cut])
+    rows = written(bare_run, "requests")
+    assert [row["deadline_met"] for row in rows] == [False, False]
+    assert rows[1]["network_ns"] is None and rows[1]["network_ratio"] is None
+
+
+def test_request_that_reached_nobody_has_gaps(bare_run: Any) -> None:
+    gaps = dict.fromkeys(("t_first_ns", "ttft_ns", "server_prompt_ns", "server_predict_ns", "prompt_tokens"))
+    bare_run.write("requests.jsonl", [bare_run.request(satellite=None, outcome="unreachable", answer_tokens=0, **gaps)])
+    (row,) = written(bare_run, "requests")
+    missing = ("path_at_send", "hops_at_send", "planned_rtt_at_send_ns", "handovers", "tpot_ns", "network_ns")
+    assert [row[name] for name in missing] == [None] * len(missing)
+
+
+def test_answer_of_one_token_has_no_time_per_token(bare_run: Any) -> None:
+    bare_run.write("requests.jsonl", [bare_run.request(answer_tokens=1, itl_ns=[])])
+    assert written(bare_run, "requests")[0]["tpot_ns"] is None
+
+
+def test_planned_request_without_a_record_is_unfinished(bare_run: Any) -> None:
+    planned = {"station": "gs-a", "satellite": "p00s01", "question": "Why?", "t_due_ns": S}
+    bare_run.write("planned_requests.jsonl", [{"id": number, **planned} for number in (0, 1)])
+    bare_run.write("requests.jsonl", [bare_run.request(0)])
+    rows = written(bare_run, "requests")
+    assert [(row["id"], row["outcome"]) for row in rows] == [(0, "completed"), (1, "unfinished")]
+    assert rows[1]["e2e_ns"] is None and rows[1]["deadline_met"] is False
+
+
+def test_satellites_that_answer_at_the_same_time_are_counted(bare_run: Any) -> None:
+    first = bare_run.request(0, server_predict_ns=800 * MS)  # busy from 0.5 to 1.5 s
+    other = bare_run.request(1, satellite="p00s01", t_finish_ns=2 * S, server_prompt_ns=0, server_predict_ns=1000 * MS)
+    queued = bare_run.request(2, satellite="p00s01", t_finish_ns=2 * S, server_prompt_ns=0, server_predict_ns=500 * MS)
+    bare_run.write("requests.jsonl", [first, other, queued])
+    counts = [row["satellites_answering"] for row in written(bare_run, "requests")]
+    assert counts == pytest.approx([1.5, 1.5, 1.0])
+
+
+def test_probe_is_compared_with_the_plan(bare_run: Any) -> None:
+    bare_run.write("probes.jsonl", [bare_run.far_probe()])
+    (row,) = written(bare_run, "probes")
+    assert row["path"] == ["gs-a", "p00s00", "p00s01", "p00s02"]
+    assert (row["hops"], row["reply_hops"]) == (3, 3)
+    assert row["planned_rtt_ns"] == 24 * MS
+    bits = 58 * 8  # at half of 1 Mbit/s up and 2 Mbit/s down, and four times at half of 100 Mbit/s
+    assert row["planned_serialisation_ns"] == round((bits / 0.5e6 + bits / 1e6 + 4 * bits / 50e6) * 1e9)
+    assert row["error_ns"] == 2 * MS - row["planned_serialisation_ns"]
+    assert row["straddles_change"] is False
+
+
+def test_a_link_has_its_own_rate_in_each_direction(bare_run: Any) -> None:
+    finder = PathFinder(bare_run.plan, bare_run.routes)
+    paths = PlannedPaths(bare_run.plan, finder, {})
+    up, down = paths.at("gs-a", "p00s00", 0), paths.at("p00s00", "gs-a", 0)
+    assert (paths.serialisation_ns(up, 0), paths.serialisation_ns(down, 0)) == (928_000, 464_000)
+
+
+def test_lost_probe_has_a_plan_but_no_error(bare_run: Any) -> None:
+    bare_run.write("probes.jsonl", [bare_run.probe(rtt_ns=None, hops_seen=None)])
+    (row,) = written(bare_run, "probes")
+    assert row["rtt_ns"] is None and row["error_ns"] is None and row["planned_rtt_ns"] == 10 * MS
+
+
+@pytest.mark.parametrize(
+    ("sent_ms", "rtt_ms", "straddles"),
+    [
+        (1950, 30, False),  # back before the handover
+        (1990, 24, True),  # on its way at the handover
+        (2010, 20, True),  # sent while the handover was still being applied, until 2.05 s
+        (2060, 20, False),
+        (990, 30, False),  # an instant that leaves the path as it is
+    ],
+)
+def test_probe_straddles_a_change_of_its_path(bare_run: Any, sent_ms: int, rtt_ms: int, straddles: bool) -> None:
+    bare_run.write("instants.jsonl", [bare_run.instant(k, 50 * MS) for k in range(4)])
+    bare_run.write("probes.jsonl", [bare_run.far_probe(t_send_ns=sent_ms * MS, rtt_ns=rtt_ms * MS)])
+    assert written(bare_run, "probes")[0]["straddles_change"] is straddles
+
+
+def test_handover_does_not_touch_a_probe_on_another_path(bare_run: Any) -> None:
+    bare_run.write("probes.jsonl", [bare_run.probe(t_send_ns=1995 * MS)])
+    assert written(bare_run, "probes")[0]["straddles_change"] is False
+
+
+def test_torn_line_is_counted_in_the_table(bare_run: Any) -> None:
+    bare_run.write("load.jsonl", [bare_run.load(1)])
+    with (bare_run.journal / "load.jsonl").open("a") as file:
+        file.write('{"t_ns": 2000')
+    assert len(written(bare_run, "load")) == 1
+    assert pq.read_schema(bare_run.folder / "load.parquet").metadata[LOST_LINES] == b"1"
+
+
+def test_instant_has_its_lateness(bare_run: Any) -> None:
+    bare_run.write("instants.jsonl", [bare_run.instant(2, 3 * MS)])
+    (row,) = written(bare_run, "instants")
+    assert (row["t_planned_ns"], row["t_done_ns"], row["lateness_ns"]) == (2 * S, 2 * S + 3 * MS, 3 * MS)
+
+
+CHANGE_STREAM = pa.schema(
+    [("k", pa.int32()), ("t_planned_ns", pa.int64()), ("t_applied_ns", pa.int64()), ("link", pa.int32())]
+    + [("end", pa.int8()), ("up", pa.bool_()), ("planned_delay_ns", pa.int64()), ("set_delay_ns", pa.int64())]
+    + [("rate_bit_s", pa.int64()), ("limit_packets", pa.int32())]
+)
+
+
+def change_batch(k: int) -> pa.RecordBatch:
+    ends = np.array([0, 1], dtype=np.int8)
+    same = {"k": k, "t_planned_ns": k * S, "t_applied_ns": k * S + MS, "link": 3, "up": True}
+    numbers = {"planned_delay_ns": 3 * MS, "set_delay_ns": 3 * MS - 200_000, "rate_bit_s": 500_000, "limit_packets": 9}
+    columns = {name: [value] * 2 for name, value in {**same, **numbers}.items()} | {"end": ends}
+    return pa.RecordBatch.from_pydict(columns, schema=CHANGE_STREAM)
+
+
+def write_stream(run: Any, cut_byte: int = 0) -> None:
+    path = run.journal / "changes.arrow"
+    with pa.ipc.new_stream(path, CHANGE_STREAM) as stream:
+        for k in (2, 3):
+            stream.write_batch(change_batch(k))
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) - cut_byte])
+
+
+def test_changes_carry_names_and_lateness(bare_run: Any) -> None:
+    write_stream(bare_run)
+    rows = written(bare_run, "changes")
+    assert [(row["k"], row["node"], row["peer"]) for row in rows] == [
+        (2, "p00s01", "gs-a"), (2, "gs-a", "p00s01"), (3, "p00s01", "gs-a"), (3, "gs-a", "p00s01"),
+    ]  # fmt: skip
+    assert {row["lateness_ns"] for row in rows} == {MS}
+    assert pq.read_schema(bare_run.folder / "changes.parquet").metadata[b"rate_scale"] == b"0.5"
+
+
+def test_changes_cut_off_by_a_kill_keep_their_whole_batches(bare_run: Any) -> None:
+    write_stream(bare_run, cut_byte=100)
+    assert {row["k"] for row in written(bare_run, "changes")} == {2}
+
+
+def test_changes_cut_off_in_their_head_are_empty(bare_run: Any) -> None:
+    write_stream(bare_run)
+    path = bare_run.journal / "changes.arrow"
+    path.write_bytes(path.read_bytes()[:40])
+    assert written(bare_run, "changes") == []
