@@ -1,1 +1,200 @@
-def main(): ...
+"""The command line: turns words into calls, and errors into one sentence and an exit status.
+
+Exit status: 0 done, 1 failed, 2 wrong usage, 3 done but the run is marked invalid, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from isl_emu.errors import IslEmuError, ScenarioError
+from isl_emu.progress import Steps
+from isl_emu.results.folder import RunFolder
+from isl_emu.units import DURATION_NS, format_quantity, parse_quantity
+
+SCENARIO = click.Path(path_type=Path, dir_okay=False)
+
+
+class Duration(click.ParamType):
+    """A duration with its unit, such as 60s or "2 min"; kept as text, since scenarios hold text."""
+
+    name = "duration"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return format_quantity(parse_quantity(value, DURATION_NS), DURATION_NS)
+        except ValueError as error:
+            return self.fail(f"{value!r} {error}", param, ctx)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
+@click.version_option(version("isl-emu"), prog_name="isl-emu")
+def cli(debug: bool) -> None:
+    """Emulate laser inter-satellite link networks that carry real LLM inference traffic."""
+
+
+@cli.command()
+@click.argument("scenario", type=SCENARIO)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for the results (new or empty). Default: results/NAME-TIME.",
+)
+@click.option("--duration", type=Duration(), help="Run this long instead of what the scenario says, e.g. 60s.")
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of all random choices.")
+@click.option(
+    "--machine",
+    type=click.Choice(["auto", "host", "guest"]),
+    default="auto",
+    show_default=True,
+    help="Where the network is built: on this kernel, or in a guest kernel that isl-emu boots.",
+)
+@click.option("--model", metavar="FILE", help="GGUF file that the satellites serve instead of the scenario's.")
+@click.option(
+    "--cli",
+    "interactive",
+    is_flag=True,
+    help="Open Mininet's command line on the live net; the run ends when you leave it.",
+)
+def run(
+    scenario: Path,
+    out: Path | None,
+    duration: str | None,
+    seed: int | None,
+    machine: str,
+    model: str | None,
+    interactive: bool,
+) -> int:
+    """Run SCENARIO (TOML, or a plan saved by `isl-emu plan`) and write a folder of results."""
+    from isl_emu.run import run as run_scenario
+
+    return run_scenario(scenario, _changes(duration, seed, model), out, machine, interactive, Steps(Console()))
+
+
+@cli.command()
+@click.argument("scenario", type=SCENARIO)
+def check(scenario: Path) -> None:
+    """Check SCENARIO and print it with every default written out."""
+    from isl_emu.scenario.parse import format_scenario, load_scenario
+
+    click.echo(format_scenario(load_scenario(scenario)), nl=False)
+
+
+@cli.command()
+@click.argument("scenario", type=SCENARIO)
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Parquet file to write. Default: NAME.plan.parquet."
+)
+@click.option("--duration", type=Duration(), help="Plan this long instead of what the scenario says.")
+def plan(scenario: Path, out: Path | None, duration: str | None) -> None:
+    """Compute the link plan of SCENARIO, save it for `isl-emu run`, and list its contacts."""
+    from isl_emu.linkplan.plan_file import write_plan
+    from isl_emu.run import load_source
+
+    source = load_source(scenario, _changes(duration, None, None))
+    target = out or Path(f"{source.scenario.name}.plan.parquet")
+    try:
+        write_plan(source.plan, target)
+    except OSError as error:
+        raise ScenarioError(f"{target}: cannot be written ({error.strerror}); name another file with --out") from None
+    _print_plan(source.plan)
+    click.echo(f"saved as {target} (sha256 {source.plan.digest()[:16]}); replay it with: isl-emu run {target}")
+
+
+@cli.command()
+def doctor() -> int:
+    """Explain what this machine can do, what is missing, and the command that would fix it."""
+    from isl_emu.machine.doctor import conclusion, examine
+
+    marks = {True: "[green]ok[/]", False: "[red]missing[/]", None: "[yellow]optional[/]"}
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for finding in examine():
+        table.add_row(
+            marks[finding.ok],
+            finding.subject,
+            finding.detail + (f"\n[bold]fix:[/] {finding.fix}" if finding.fix else ""),
+        )
+    Console().print(table)
+    usable, sentence = conclusion()
+    click.echo(f"\n{sentence}")
+    return 0 if usable else 1
+
+
+@cli.command()
+def clean() -> None:
+    """Remove whatever runs that were killed have left in the kernel; nothing else is touched."""
+    from isl_emu.run import clean_up
+
+    removed = clean_up()
+    click.echo("\n".join(removed) if removed else "nothing to clean")
+
+
+@cli.command(hidden=True)
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.option("--cli", "interactive", is_flag=True)
+def execute(folder: Path, interactive: bool) -> int:
+    """Carry out a prepared run folder on the kernel that this process runs on."""
+    from isl_emu.live import execute as execute_folder
+
+    return execute_folder(RunFolder(folder), interactive, Steps(Console()))
+
+
+def _changes(duration: str | None, seed: int | None, model: str | None) -> dict[str, Any]:
+    """The options as changes to the scenario's top-level fields."""
+    changes: dict[str, Any] = {}
+    if duration is not None:
+        changes["time"] = {"duration": duration}
+    if seed is not None:
+        changes["seed"] = seed
+    if model is not None:
+        changes["compute"] = {"model": str(Path(model).resolve())}
+    return changes
+
+
+def _print_plan(plan: Any) -> None:
+    """Node and link counts, and every contact of the ground links."""
+    from isl_emu.linkplan.contacts import find_contacts
+    from isl_emu.linkplan.plan import LinkKind, NodeKind
+
+    contacts, links = find_contacts(plan), plan.links
+    satellites = int((plan.nodes.kind == NodeKind.SATELLITE).sum())
+    lasers = int((links.kind != LinkKind.GROUND).sum())
+    click.echo(
+        f"{satellites} satellites, {len(plan.nodes.names) - satellites} stations, {lasers} laser links, {len(links.a) - lasers} ground links"
+    )
+    click.echo(
+        f"{plan.grid.count} instants from {plan.grid.start:%Y-%m-%d %H:%M:%S} UTC, {plan.grid.step_ns / 1e9:g} s apart"
+    )
+    table = Table("station", "satellite", "from (s)", "to (s)", box=None, pad_edge=False)
+    for link, start_ns, end_ns in zip(contacts.link, contacts.start_ns, contacts.end_ns):
+        if links.kind[link] == LinkKind.GROUND:
+            names = plan.nodes.names[links.b[link]], plan.nodes.names[links.a[link]]
+            table.add_row(*names, f"{start_ns / 1e9:g}", f"{end_ns / 1e9:g}")
+    Console().print(table)
+
+
+def main() -> NoReturn:
+    """Entry point of the `isl-emu` command."""
+    debug = "--debug" in sys.argv
+    try:
+        status = cli.main(standalone_mode=False)
+    except IslEmuError as error:
+        if debug:
+            raise
+        for sentence in str(error).splitlines():
+            click.secho(f"Error: {sentence}", fg="red", err=True)
+        status = 1
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        status = 130
+    sys.exit(status or 0)

@@ -48,7 +48,14 @@ DURATION_NS = _dimension(
 )
 ANGLE_RAD = _dimension("an angle", "97.5 deg", False, deg=str(_DEGREE_RAD), rad="1")
 RATE_BIT_S = _dimension(
-    "a data rate", "100 Gbit/s", True, bit_per_s="1", kbit_per_s="1e3", Mbit_per_s="1e6", Gbit_per_s="1e9", Tbit_per_s="1e12"
+    "a data rate",
+    "100 Gbit/s",
+    True,
+    bit_per_s="1",
+    kbit_per_s="1e3",
+    Mbit_per_s="1e6",
+    Gbit_per_s="1e9",
+    Tbit_per_s="1e12",
 )
 SIZE_BYTE = _dimension(
     "a size", "256 MiB", True, B="1", kB="1e3", MB="1e6", GB="1e9", KiB="1024", MiB="1048576", GiB="1073741824"
@@ -67,7 +74,7 @@ def parse_quantity(text: str, dimension: Dimension) -> int | float:
     Raises:
         ValueError: no number, no unit, an unknown unit, or more precision than the inner unit has.
     """
-    rule = f"{dimension.name} is written with its unit, for example \"{dimension.example}\""
+    rule = f'{dimension.name} is written with its unit, for example "{dimension.example}"'
     if not isinstance(text, str):
         raise ValueError(f"is {text!r}, but {rule}")
     match = _QUANTITY.fullmatch(text)
@@ -76,7 +83,9 @@ def parse_quantity(text: str, dimension: Dimension) -> int | float:
     number, unit = match.groups()
     if unit not in dimension.factors:
         found = f"has the unit {unit!r}" if unit else f"is {text!r} without a unit"
-        raise ValueError(f"{found}, but {dimension.name} is given in {', '.join(dimension.factors)}; write for example \"{dimension.example}\"")
+        raise ValueError(
+            f'{found}, but {dimension.name} is given in {", ".join(dimension.factors)}; write for example "{dimension.example}"'
+        )
     try:
         value = Decimal(number) * dimension.factors[unit]
     except InvalidOperation:
@@ -84,7 +93,9 @@ def parse_quantity(text: str, dimension: Dimension) -> int | float:
     if not dimension.whole:
         return float(Decimal(number)) * float(dimension.factors[unit])
     if value != value.to_integral_value():
-        raise ValueError(f"is {text!r}, but {dimension.name} is a whole number of {_smallest_unit(dimension)}; round it")
+        raise ValueError(
+            f"is {text!r}, but {dimension.name} is a whole number of {_smallest_unit(dimension)}; round it"
+        )
     return int(value)
 
 

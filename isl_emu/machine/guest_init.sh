@@ -2,60 +2,123 @@
 # PID 1 of the guest kernel: makes a writable root over the machine's own file system, runs one command in it,
 # writes the command's exit status where the host finds it, and powers off.
 #
-# The kernel command line gives one word: isl_dir=DIR, a folder on the host that holds
+# The kernel command line gives one variable: isl_dir, a folder on the host that holds
+#   init         this script
 #   command.sh   what to run
-#   binds        folders to mount read-write from the host, one path a line
+#   binds        folders of the host to mount, one a line: "rw PATH" or "ro PATH"
+#   console      what the command's streams are: "interactive", "terminal" or "pipe"
 # and receives
+#   started      present once the command can be interrupted by the console's "cad"
 #   status       the exit status of command.sh; no such file means that the guest died
+#
+# Our own output and the kernel's go to /dev/console; the command's go to /dev/tty0 and are not mixed with them.
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 modules=/usr/lib/uml/modules
 new=/mnt/root
 
-mount -t proc proc /proc
-for word in $(cat /proc/cmdline); do
-    case $word in isl_dir=*) dir=${word#isl_dir=} ;; esac
-done
-echo 0 > /proc/sys/kernel/ctrl-alt-del     # the console's "cad" becomes SIGINT to us instead of a reboot
+power_off() {
+    sync
+    echo o > /proc/sysrq-trigger
+    while :; do sleep 1; done
+}
+
+must() {
+    "$@" && return
+    echo "isl-emu guest: cannot $*"
+    power_off
+}
 
 # The root is the host's, read-only; all writes go to memory.
-insmod "$modules/$(uname -r)/kernel/fs/overlayfs/overlay.ko"
-mount -t tmpfs -o size=90% tmpfs /mnt
-mkdir /mnt/upper /mnt/work "$new"
-mount -t overlay -o "lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work" overlay "$new"
+make_root() {
+    for module in "$modules/$(uname -r)"/kernel/fs/overlayfs/overlay.ko*; do
+        grep -qw overlay /proc/filesystems || must insmod "$module"
+    done
+    must mount -t tmpfs -o size=90% tmpfs /mnt
+    must mkdir /mnt/upper /mnt/work "$new"
+    must mount -t overlay -o "lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work" overlay "$new"
+    must mkdir -p "$new/lib/modules"
+    must mount -t hostfs -o "ro,$modules" none "$new/lib/modules"
+}
 
-mkdir -p "$new/lib/modules"
-mount -t hostfs -o "$modules" none "$new/lib/modules"
-mount -t proc proc "$new/proc"
-mount -t sysfs sysfs "$new/sys"
-mount -t devtmpfs devtmpfs "$new/dev"
-mkdir -p "$new/dev/pts" "$new/dev/shm"
-mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts "$new/dev/pts"
-mount -t tmpfs -o mode=1777 tmpfs "$new/dev/shm"
-mount -t tmpfs -o mode=755 tmpfs "$new/run"
-mkdir -p "$new/run/netns" "$new/run/lock"
-mount -t tmpfs -o mode=755 cgroup "$new/sys/fs/cgroup"
-for controller in cpu memory pids freezer devices; do
-    mkdir "$new/sys/fs/cgroup/$controller"
-    mount -t cgroup -o "$controller" cgroup "$new/sys/fs/cgroup/$controller"
-done
-while read -r path; do
-    mkdir -p "$new$path"
-    mount -t hostfs -o "$path" none "$new$path"
-done < "$dir/binds"
+mount_kernel_folders() {
+    must mount -t proc proc "$new/proc"
+    must mount -t sysfs sysfs "$new/sys"
+    must mount -t devtmpfs devtmpfs "$new/dev"
+    must mkdir -p "$new/dev/pts" "$new/dev/shm"
+    must mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts "$new/dev/pts"
+    must mount -t tmpfs -o mode=1777 tmpfs "$new/dev/shm"
+    must mount -t tmpfs -o mode=755 tmpfs "$new/run"
+    must mkdir -p "$new/run/netns" "$new/run/lock" "$new/run/home"
+    must mount -t tmpfs -o mode=755 cgroup "$new/sys/fs/cgroup"
+    for controller in cpu memory pids freezer devices; do
+        must mkdir "$new/sys/fs/cgroup/$controller"
+        must mount -t cgroup -o "$controller" cgroup "$new/sys/fs/cgroup/$controller"
+    done
+}
 
-chroot "$new" ip link set lo up
+mount_host_folders() {
+    while read -r access path; do
+        must mkdir -p "$new$path"
+        must mount -t hostfs -o "$access,$path" none "$new$path"
+    done < "$isl_dir/binds"
+}
+
+# Becomes the command, in a session of its own. A shell starts what is in the background deaf to SIGINT; env undoes it.
+become_command() {
+    exec env --default-signal=INT,QUIT "$@" sh "$isl_dir/command.sh"
+}
+
+start_command() {
+    case $(cat "$isl_dir/console") in
+        interactive)
+            become_command setsid -c < /dev/tty0 > /dev/tty0 2>&1 & ;;
+        terminal)
+            stty -opost < /dev/tty0      # the host's terminal turns a newline into CR LF
+            become_command setsid < /dev/null > /dev/tty0 2>&1 & ;;
+        pipe)
+            stty -opost < /dev/tty0
+            must mkfifo /run/output
+            cat /run/output > /dev/tty0 & copier=$!
+            become_command setsid < /dev/null > /run/output 2>&1 & ;;
+    esac
+    child=$!
+}
+
+# The trap interrupts `wait`, so it may return before the command has ended.
+await_command() {
+    while :; do
+        wait "$child"
+        status=$?
+        kill -0 "$child" 2> /dev/null || return
+    done
+}
+
+# The copier ends with the last writer; what the command left in the background is not waited for.
+drain_output() {
+    if [ -n "$copier" ]; then
+        { sleep 1; kill "$copier"; } 2> /dev/null &
+        wait "$copier"
+    fi
+    stty opost < /dev/tty0           # returns when the console has taken all output
+}
+
+if [ "$1" != in-new-root ]; then
+    must mount -t proc proc /proc
+    echo 0 > /proc/sys/kernel/ctrl-alt-del     # "cad" becomes SIGINT to us instead of a reboot
+    make_root
+    mount_kernel_folders
+    mount_host_folders
+    # PID 1 shares its root with the kernel's own threads: after this they find modprobe's modules too.
+    exec chroot "$new" sh "$isl_dir/init" in-new-root
+fi
+
+echo isl-emu > /proc/sys/kernel/hostname
+must ip link set lo up
 ulimit -n 65536
-
-# A session of its own, with the console as its terminal: Ctrl-C typed there reaches it.
-chroot "$new" setsid -c sh "$dir/command.sh" < /dev/tty0 > /dev/tty0 2>&1 &
-child=$!
-trap 'kill -INT -- "-$child"' INT
-while :; do
-    wait "$child"
-    status=$?
-    kill -0 "$child" 2> /dev/null || break
-done
-echo "$status" > "$new$dir/status"
-sync
-echo o > /proc/sysrq-trigger
-while :; do sleep 1; done
+start_command
+trap 'kill -INT "-$child"' INT
+: > "$isl_dir/started"
+await_command
+drain_output
+echo "$status" > "$isl_dir/status"
+power_off

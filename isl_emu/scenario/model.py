@@ -15,7 +15,16 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 from isl_emu.timebase import TimeGrid
-from isl_emu.units import ANGLE_RAD, DURATION_NS, LENGTH_KM, RATE_BIT_S, SIZE_BYTE, Dimension, format_quantity, parse_quantity
+from isl_emu.units import (
+    ANGLE_RAD,
+    DURATION_NS,
+    LENGTH_KM,
+    RATE_BIT_S,
+    SIZE_BYTE,
+    Dimension,
+    format_quantity,
+    parse_quantity,
+)
 
 
 class Record(BaseModel):
@@ -24,7 +33,9 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_by_name=False, validate_by_alias=True)
 
 
-def _quantity(dimension: Dimension, low: float | None = None, high: float | None = None, *, above: float | None = None) -> Any:
+def _quantity(
+    dimension: Dimension, low: float | None = None, high: float | None = None, *, above: float | None = None
+) -> Any:
     """An annotated type: text with a unit in TOML, a number of inner units in Python."""
 
     def check(value: float) -> float:
@@ -67,7 +78,9 @@ NODE_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 
 def _node_name(name: str) -> str:
     if not NODE_NAME.fullmatch(name):
-        raise ValueError(f"is {name!r}, but a node name is 1 to 32 lower-case letters, digits and hyphens and starts with a letter")
+        raise ValueError(
+            f"is {name!r}, but a node name is 1 to 32 lower-case letters, digits and hyphens and starts with a letter"
+        )
     return name
 
 
@@ -116,7 +129,9 @@ class Walker(Record):
     def _divides(self) -> Walker:
         problems = []
         if self.total % self.planes:
-            problems.append(f"total is {self.total}, but all {self.planes} planes hold equally many; make it a multiple of planes")
+            problems.append(
+                f"total is {self.total}, but all {self.planes} planes hold equally many; make it a multiple of planes"
+            )
         if self.phasing >= self.planes:
             problems.append(f"phasing is {self.phasing}, but f is at most p - 1 = {self.planes - 1}; lower it")
         if problems:

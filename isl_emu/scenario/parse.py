@@ -31,7 +31,9 @@ def load_scenario(path: Path) -> Scenario:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise ScenarioError(f"{path}: cannot be read ({reason}); name a TOML scenario, such as topologies/three-body.toml") from None
+        raise ScenarioError(
+            f"{path}: cannot be read ({reason}); name a TOML scenario, such as topologies/three-body.toml"
+        ) from None
     return parse_scenario(text, str(path))
 
 
@@ -153,7 +155,7 @@ def _question_contradictions(scenario: Scenario, stations: set[str]) -> Iterator
     yield from _unknown("questions.stations", scenario.asking_stations, stations, "ground station")
     if questions.target not in {"nearest", "uniform", *scenario.computing_satellites}:
         yield (
-            f"questions.target is {questions.target!r}, but it is \"nearest\", \"uniform\" or a computing satellite; "
+            f'questions.target is {questions.target!r}, but it is "nearest", "uniform" or a computing satellite; '
             f"choose one of them"
         )
 

@@ -92,7 +92,7 @@ def test_all_problems_are_reported_at_once():
 
 
 def test_raan_and_ltan_exclude_each_other():
-    both = SMALL.replace('lasers =', 'raan = "10 deg"\nltan = "06:00"\nlasers =')
+    both = SMALL.replace("lasers =", 'raan = "10 deg"\nltan = "06:00"\nlasers =')
     assert "raan and ltan are both given" in _problems(both)
 
 

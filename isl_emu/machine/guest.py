@@ -1,0 +1,277 @@
+"""Runs a command in a guest kernel: Debian's User-mode Linux, on this machine's own file system.
+
+The guest has what the machine may lack: root, netem, network namespaces. It sees the machine's files, writes to them
+into memory, and only the folders named as writable reach the disk. It has one CPU, to which it is pinned: each system
+call of a guest process hands over between two processes of the host, which costs eight times more across CPUs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from isl_emu.errors import MachineError
+from isl_emu.machine.claims import MIB, CpuClaim, choose_memory_folder, claim_cpu, default_memory_byte
+from isl_emu.machine.console import Console, Interrupter, raw_terminal
+from isl_emu.machine.guardian import kill_processes_in
+from isl_emu.machine.rundir import RunDirectory, create_run_directory
+from isl_emu.machine.uml import build_shim, find_uml, needs_shim
+
+# Folders that the guest covers with its own; what lies below them must be mounted to be seen.
+COVERED = tuple(map(Path, ("/run", "/dev", "/proc", "/sys")))
+# Variables of ours that the command in the guest gets too.
+PASSED_ON = (
+    *("PATH", "VIRTUAL_ENV", "HOME", "LANG", "LC_ALL", "LANGUAGE", "TZ", "CI"),
+    *("TERM", "COLORTERM", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES"),
+    *("PYTHONPATH", "PYTHONHASHSEED", "PYTHONDONTWRITEBYTECODE"),
+    *("OPENBLAS_CORETYPE", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "OMP_WAIT_POLICY"),
+)
+INTERRUPTED = 130
+LINES_SHOWN = 12
+
+
+def run_in_guest(
+    argv: Sequence[str],
+    *,
+    run: RunDirectory,
+    writable: Iterable[Path],
+    memory_byte: int,
+    environment: Mapping[str, str] | None = None,
+    readable: Iterable[Path] = (),
+    interactive: bool = False,
+) -> int:
+    """Boot a guest kernel, run one command in it as root in the current folder, and return its exit status.
+
+    The command's output goes to our standard output as it comes, standard error with it. Ctrl-C and SIGTERM reach the
+    command as SIGINT; a second one, or 30 s, kills the guest. If this process dies, the guest dies with it.
+
+    Args:
+        argv: the command and its arguments.
+        run: the guest's control folder is made in this run's folder, and removed at the end.
+        writable: existing folders whose contents the command may change; all else it writes is lost.
+        memory_byte: the guest's memory.
+        environment: variables on top of the usual ones (`PASSED_ON`).
+        readable: files and folders that the command needs and that may lie where the guest has folders of its own
+            (`COVERED`); everything else is visible anyway.
+        interactive: pass on what is typed, if we have a terminal.
+
+    Raises:
+        MachineError: the guest cannot start, or dies before the command ends.
+    """
+    streams = _streams(interactive)
+    folder = run.path.resolve() / "guest"
+    command_line = _kernel_command(folder, memory_byte)
+    folder.mkdir(mode=0o700)
+    try:
+        binds = _binds(
+            [folder, *writable], [Path.cwd(), Path(sys.prefix), Path(sys.base_prefix), _package_root(), *readable]
+        )
+        (folder / "binds").write_text("".join(f"{access} {path}\n" for access, path in binds))
+        (folder / "command.sh").write_text(_command_script(argv, environment or {}, streams))
+        (folder / "console").write_text(streams)
+        _place_init(folder)
+        return _boot(command_line, folder, streams)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def clean_guest(run: RunDirectory) -> list[int]:
+    """Kill what is left of a run's guest; return the processes that were."""
+    return kill_processes_in(str(run.path.resolve() / "guest"))
+
+
+def _streams(interactive: bool) -> str:
+    """What the command's standard streams are: a terminal with a keyboard, a terminal without one, or pipes."""
+    if not sys.stdout.isatty():
+        return "pipe"
+    return "interactive" if interactive and sys.stdin.isatty() else "terminal"
+
+
+def _package_root() -> Path:
+    return Path(__file__).resolve().parents[2]
+
+
+def _kernel_command(folder: Path, memory_byte: int) -> list[str]:
+    """linux.uml and its arguments; the two consoles are added when they exist."""
+    if " " in str(folder):
+        raise MachineError(f"guest kernel: its folder is {str(folder)!r}, but must have no spaces; set XDG_RUNTIME_DIR")
+    kernel = find_uml()
+    variables = [f"TMPDIR={choose_memory_folder(memory_byte)}"]
+    if needs_shim(kernel):
+        variables.append(f"LD_PRELOAD={build_shim()}")
+    return [
+        *("env", *variables, kernel.program, f"mem={memory_byte // MIB}M"),
+        *("root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", f"init={folder}/init", f"isl_dir={folder}"),
+        *("console=tty1", "quiet", "loglevel=4", "con=null", "umid=vm", "uml_dir=./"),
+    ]
+
+
+def _binds(writable: Iterable[Path], readable: Iterable[Path]) -> list[tuple[str, Path]]:
+    """What to mount from the host: ("rw" or "ro", folder), outer folders before inner ones."""
+    changed = {path.resolve() for path in writable}
+    seen = {_folder_of(path.resolve()) for path in readable} - changed
+    wanted = [("rw", path) for path in changed if not changed.intersection(path.parents)]
+    wanted += [("ro", path) for path in seen if _is_covered(path) and not changed.intersection(path.parents)]
+    for _, path in wanted:
+        if "\n" in str(path) or not path.is_dir():
+            raise MachineError(f"guest kernel: {path} is to be seen in the guest, but is not a folder; create it")
+    return sorted(wanted, key=lambda bind: len(bind[1].parts))
+
+
+def _folder_of(path: Path) -> Path:
+    return path.parent if path.is_file() else path
+
+
+def _is_covered(path: Path) -> bool:
+    return any(path.is_relative_to(top) for top in COVERED)
+
+
+def _command_script(argv: Sequence[str], environment: Mapping[str, str], streams: str) -> str:
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in _variables(environment).items()]
+    if streams != "pipe":
+        size = os.get_terminal_size(sys.stdout.fileno())
+        lines.append(f"stty cols {size.columns} rows {size.lines} < /dev/tty0")
+    lines.append(f"cd {shlex.quote(os.getcwd())} || exit 1")
+    lines.append(f"exec {shlex.join(argv)}")
+    return "\n".join(lines) + "\n"
+
+
+def _variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """The command's environment: ours as far as it makes sense in the guest, and what the caller adds."""
+    variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    variables["PATH"] = f"{variables.get('PATH', '/usr/local/bin:/usr/bin:/bin')}:/usr/sbin:/sbin"
+    home = variables.get("HOME", "")
+    if not os.access(home, os.R_OK | os.X_OK) or _is_covered(Path(home)):
+        variables["HOME"] = "/run/home"
+    return {**variables, "ISL_EMU_GUEST": "1", **environment}
+
+
+def _place_init(folder: Path) -> None:
+    """A copy: the installed script need not be executable, and its path may hold spaces."""
+    with as_file(files("isl_emu.machine").joinpath("guest_init.sh")) as script:
+        shutil.copyfile(script, folder / "init")
+    (folder / "init").chmod(0o755)
+
+
+def _boot(command_line: list[str], folder: Path, streams: str) -> int:
+    with contextlib.closing(Console()) as console, _GuestProcess.started(command_line, folder, console) as guest:
+        interrupter = Interrupter(folder, guest.kill)
+        with _attended(interrupter, streams) as keyboard:
+            console.relay(guest.ended, keyboard, interrupter.kill_if_overdue)
+        return _outcome(folder, console, interrupter)
+
+
+@contextlib.contextmanager
+def _attended(interrupter: Interrupter, streams: str) -> Iterator[int | None]:
+    """Signals and the keyboard are the guest's; yields the keyboard, if there is one."""
+    with contextlib.ExitStack() as stack:
+        if threading.current_thread() is threading.main_thread():
+            stack.enter_context(interrupter.listening())
+        keyboard = sys.stdin.fileno() if streams == "interactive" else None
+        if keyboard is not None:
+            stack.enter_context(raw_terminal(keyboard))
+        yield keyboard
+
+
+def _outcome(folder: Path, console: Console, interrupter: Interrupter) -> int:
+    """The command's own exit status, or why there is none."""
+    status = _read_status(folder)
+    if status is not None:
+        return status
+    if interrupter.was_used:
+        return INTERRUPTED
+    lines = console.log_lines()[-LINES_SHOWN:]
+    stage = "died while the command ran" if (folder / "started").exists() else "did not start"
+    said = "\n  ".join(lines) if lines else "nothing"
+    raise MachineError(f"guest kernel: it {stage}; `isl-emu doctor` may know why. It said last:\n  {said}")
+
+
+def _read_status(folder: Path) -> int | None:
+    try:
+        return int((folder / "status").read_text())
+    except (OSError, ValueError):
+        return None
+
+
+@dataclass
+class _GuestProcess:
+    """The running guest: `ended` is readable when it is gone; closing the lifeline kills it."""
+
+    ended: int
+    _lifeline: int | None
+
+    @classmethod
+    @contextlib.contextmanager
+    def started(cls, command_line: list[str], folder: Path, console: Console) -> Iterator[_GuestProcess]:
+        guests_end, lifeline = os.pipe()
+        claim = claim_cpu()
+        process = _start_guardian(command_line, folder, console, claim, guests_end)
+        os.close(guests_end)
+        os.close(claim.lock)
+        guest = cls(os.pidfd_open(process.pid), lifeline)
+        try:
+            yield guest
+        finally:
+            guest.kill()
+            process.wait()
+            os.close(guest.ended)
+
+    def kill(self) -> None:
+        """End the guest at once; a second time does nothing."""
+        if self._lifeline is not None:
+            os.close(self._lifeline)
+            self._lifeline = None
+
+
+def _start_guardian(
+    command_line: list[str], folder: Path, console: Console, claim: CpuClaim, lifeline: int
+) -> subprocess.Popen[bytes]:
+    """The guardian and below it the guest, in a session that our terminal's Ctrl-C does not reach."""
+    output, log = console.guest_end.fileno(), console.guest_log_end.fileno()
+    guardian = files("isl_emu.machine").joinpath("guardian.py")
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", str(guardian), str(claim.cpu), str(lifeline)]
+        + [*command_line, f"con0=fd:{output},fd:{output}", f"con1=fd:{log},fd:{log}"],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        pass_fds=(output, log, lifeline, claim.lock),
+        start_new_session=True,
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """``python -m isl_emu.machine.guest [--writable FOLDER]... -- COMMAND...``, for developers."""
+    parser = argparse.ArgumentParser(prog="python -m isl_emu.machine.guest", description="Run a command in a guest.")
+    parser.add_argument("--writable", type=Path, action="append", default=[], help="folder that the command may change")
+    parser.add_argument("command", nargs="+")
+    options = parser.parse_args(arguments)
+    run = create_run_directory()
+    try:
+        return run_in_guest(
+            options.command,
+            run=run,
+            writable=options.writable,
+            memory_byte=default_memory_byte(),
+            interactive=True,
+        )
+    except MachineError as error:
+        print(error, file=sys.stderr)
+        return 1
+    finally:
+        shutil.rmtree(run.path, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,277 @@
+"""CPU and memory limits of containers by cgroups, version 1 (hybrid) or 2, whichever has the controllers.
+
+A run has one group ``isl-<run id>`` at the root of the hierarchy (of each controller's hierarchy in version 1), with
+one child for each container. Groups are made by root directly below the mount, where systemd leaves strangers alone.
+
+A limit that the kernel cannot hold is refused, never ignored: a satellite with a tenth of a core that in fact had a
+whole one would falsify every latency that depends on it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from isl_emu.errors import MachineError
+
+# A model needs about 20 ms of a core for a token. With the kernel's usual period of 100 ms a server with half a core
+# emits three tokens, then stalls for 50 ms; with 20 ms each token is slowed alike. Kernels with HZ=100 (User-mode
+# Linux) check every 10 ms: shorter periods would only cost more.
+CPU_PERIOD_US = 20_000
+MIN_QUOTA_US = 1_000  # Source: kernel/sched/core.c, min_cfs_quota_period
+MAX_PERIOD_US = 1_000_000  # Source: kernel/sched/core.c, max_cfs_quota_period
+REMOVE_TRIES = 100
+REMOVE_PAUSE_S = 0.02
+V1_CONTROLLERS = ("cpu", "memory", "cpuacct", "pids", "freezer")
+REQUIRED_CONTROLLERS = ("cpu", "memory")
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a group has used so far; None where this kernel does not say."""
+
+    cpu_ns: int | None
+    throttled_ns: int
+    throttled_periods: int
+    periods: int
+    memory_peak_byte: int | None
+    oom_kills: int
+
+
+@dataclass(frozen=True)
+class Hierarchy:
+    """The mounted cgroup file systems: controller -> mount point (all the same one in version 2)."""
+
+    version: int
+    mounts: dict[str, Path]
+
+    @property
+    def roots(self) -> tuple[Path, ...]:
+        """The distinct mount points in which a group needs a folder."""
+        return tuple(dict.fromkeys(self.mounts.values()))
+
+
+class Cgroup:
+    """The group ``isl-<run id>/<name>`` with its limits; made by `create_cgroup`."""
+
+    def __init__(self, hierarchy: Hierarchy, run_id: str, name: str):
+        self._hierarchy = hierarchy
+        self._relative = Path(run_group(run_id)) / name
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The group's folder in each hierarchy."""
+        return tuple(root / self._relative for root in self._hierarchy.roots)
+
+    def limit(self, cpus: float, memory_byte: int) -> None:
+        """Set both limits and read them back.
+
+        Args:
+            cpus: share of one core, 0.001 or more.
+            memory_byte: anonymous memory and the file pages that the group touched first; swap is not added to it.
+
+        Raises:
+            MachineError: this kernel lacks bandwidth control or memory limits, or took another value.
+        """
+        quota_us, period_us = cpu_quota_us(cpus)
+        if self._hierarchy.version == 2:
+            self._set("cpu", "cpu.max", f"{quota_us} {period_us}")
+            self._set("memory", "memory.max", str(_whole_pages(memory_byte)))
+            self._set_if_there("memory", "memory.swap.max", "0")
+        else:
+            self._set("cpu", "cpu.cfs_period_us", str(period_us))
+            self._set("cpu", "cpu.cfs_quota_us", str(quota_us))
+            self._set("memory", "memory.limit_in_bytes", str(_whole_pages(memory_byte)))
+            self._set_if_there("memory", "memory.memsw.limit_in_bytes", str(_whole_pages(memory_byte)))
+
+    def usage(self) -> Usage:
+        """What the group has used since it was made."""
+        cpu = _keyed(self._file("cpu", "cpu.stat"))
+        if self._hierarchy.version == 2:
+            events = _keyed(self._file("memory", "memory.events"))
+            peak = _number(self._file("memory", "memory.peak"))
+            cpu_ns, throttled_ns = cpu["usage_usec"] * 1000, cpu["throttled_usec"] * 1000
+        else:
+            events = _keyed(self._file("memory", "memory.oom_control"))
+            peak = _number(self._file("memory", "memory.max_usage_in_bytes"))
+            cpu_ns, throttled_ns = _number(self._file("cpuacct", "cpuacct.usage")), cpu["throttled_time"]
+        return Usage(cpu_ns, throttled_ns, cpu["nr_throttled"], cpu["nr_periods"], peak, events.get("oom_kill", 0))
+
+    def open_joins(self) -> list[int]:
+        """Open descriptors of all `cgroup.procs`: a process that writes 0 into each joins the group."""
+        return [os.open(folder / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) for folder in self.folders]
+
+    def pids(self) -> set[int]:
+        """The processes in the group, as seen from here."""
+        return set().union(*(_pids(folder) for folder in self.folders))
+
+    def remove(self, pause: Callable[[float], None] = time.sleep) -> None:
+        """Kill what is left in the group and remove it, and the run's group with its last child; may be repeated."""
+        for folder in self.folders:
+            _kill_and_remove(folder, pause)
+            with suppress(OSError):
+                folder.parent.rmdir()
+
+    def _file(self, controller: str, name: str) -> Path:
+        return self._hierarchy.mounts.get(controller, Path("/nonexistent")) / self._relative / name
+
+    def _set(self, controller: str, name: str, value: str) -> None:
+        file = self._file(controller, name)
+        try:
+            file.write_text(value)
+            found = file.read_text().strip()
+        except OSError as error:
+            raise MachineError(
+                f"{file}: cannot be set to {value} ({error.strerror}), but containers need this limit; "
+                "use a kernel with CONFIG_CFS_BANDWIDTH and CONFIG_MEMCG, or --machine guest"
+            ) from error
+        if found != value:
+            raise MachineError(f"{file}: holds {found}, but {value} was written and must hold exactly; check the kernel")
+
+    def _set_if_there(self, controller: str, name: str, value: str) -> None:
+        if self._file(controller, name).exists():
+            self._set(controller, name, value)
+
+
+def run_group(run_id: str) -> str:
+    """The name of a run's group."""
+    return f"isl-{run_id}"
+
+
+def cpu_quota_us(cpus: float) -> tuple[int, int]:
+    """CPU time and period, us, that give a share of `cpus` cores; a small share gets a longer period."""
+    period_us = min(max(CPU_PERIOD_US, round(MIN_QUOTA_US / cpus)), MAX_PERIOD_US)
+    return max(round(cpus * period_us), MIN_QUOTA_US), period_us
+
+
+def find_hierarchy(
+    mounts_text: str | None = None, controllers_of: Callable[[Path], Iterable[str]] | None = None
+) -> Hierarchy:
+    """The hierarchy that has the cpu and memory controllers: version 2 if its root offers both, else version 1.
+
+    Args:
+        mounts_text: the text of /proc/self/mounts.
+        controllers_of: what a version 2 mount offers.
+
+    Raises:
+        MachineError: neither version has them.
+    """
+    rows = [line.split() for line in (mounts_text or Path("/proc/self/mounts").read_text()).splitlines()]
+    available = controllers_of or _available_v2
+    for _, point, kind, *_ in rows:
+        if kind == "cgroup2" and set(REQUIRED_CONTROLLERS) <= set(available(Path(point))):
+            return Hierarchy(2, dict.fromkeys(REQUIRED_CONTROLLERS, Path(point)))
+    mounts = {
+        controller: Path(point)
+        for _, point, kind, options, *_ in rows
+        if kind == "cgroup"
+        for controller in options.split(",")
+        if controller in V1_CONTROLLERS
+    }
+    if missing := [controller for controller in REQUIRED_CONTROLLERS if controller not in mounts]:
+        raise MachineError(
+            f"/proc/self/mounts: no cgroup controller {' or '.join(missing)} is mounted, but containers need it; "
+            "mount cgroups, or use --machine guest"
+        )
+    return Hierarchy(1, mounts)
+
+
+def create_cgroup(run_id: str, name: str, cpus: float, memory_byte: int, hierarchy: Hierarchy | None = None) -> Cgroup:
+    """Make the group ``isl-<run id>/<name>`` and set its limits.
+
+    Raises:
+        MachineError: no controllers, no permission, or a limit that the kernel does not take.
+    """
+    hierarchy = hierarchy or find_hierarchy()
+    group = Cgroup(hierarchy, run_id, name)
+    try:
+        for folder in group.folders:
+            _make(folder, hierarchy.version)
+        group.limit(cpus, memory_byte)
+    except OSError as error:
+        group.remove()
+        raise MachineError(
+            f"{error.filename}: cannot be made ({error.strerror}), but containers need cgroups; run as root"
+        ) from error
+    except MachineError:
+        group.remove()
+        raise
+    return group
+
+
+def remove_run_cgroups(run_id: str, pause: Callable[[float], None] = time.sleep) -> list[Path]:
+    """Kill everything in a run's groups and remove them.
+
+    Returns:
+        The folders that were removed.
+    """
+    removed = []
+    for root in find_hierarchy().roots:
+        top = root / run_group(run_id)
+        children = [path for path in top.iterdir() if path.is_dir()] if top.is_dir() else []
+        removed += [folder for folder in (*children, top) if _kill_and_remove(folder, pause)]
+    return removed
+
+
+def _make(folder: Path, version: int) -> None:
+    """The group's folder and its parent; in version 2 each level passes the controllers on to the next."""
+    folder.parent.mkdir(exist_ok=True)
+    if version == 2:
+        for parent in (folder.parents[1], folder.parent):
+            (parent / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in REQUIRED_CONTROLLERS))
+    folder.mkdir(exist_ok=True)
+
+
+def _available_v2(mount: Path) -> list[str]:
+    return (mount / "cgroup.controllers").read_text().split()
+
+
+def _kill_and_remove(folder: Path, pause: Callable[[float], None]) -> bool:
+    """True if the folder was there; processes need a moment to leave after SIGKILL, hence the retries."""
+    for attempt in range(REMOVE_TRIES):
+        for pid in _pids(folder):
+            _kill(pid)
+        try:
+            folder.rmdir()
+            return True
+        except FileNotFoundError:
+            return attempt > 0
+        except OSError:
+            pause(REMOVE_PAUSE_S)
+    raise MachineError(
+        f"{folder}: still holds {sorted(_pids(folder))} after SIGKILL, but must be empty; look at these processes"
+    )
+
+
+def _pids(folder: Path) -> set[int]:
+    try:
+        return {int(line) for line in (folder / "cgroup.procs").read_text().split()} - {0}
+    except OSError:
+        return set()
+
+
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _whole_pages(size_byte: int) -> int:
+    page = os.sysconf("SC_PAGE_SIZE")
+    return size_byte // page * page
+
+
+def _keyed(file: Path) -> dict[str, int]:
+    """A file of `name number` lines."""
+    return {name: int(value) for name, value in (line.split() for line in file.read_text().splitlines())}
+
+
+def _number(file: Path) -> int | None:
+    try:
+        return int(file.read_text())
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,60 @@
+"""Removal of what runs left in the kernel after their process was killed; only what carries a run's id is touched."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from isl_emu.machine.rundir import RunDirectory
+from isl_emu.network.cgroups import remove_run_cgroups
+from isl_emu.network.mounts import mount_points
+from isl_emu.network.naming import NAMESPACE_FOLDER, namespace_path
+from isl_emu.network.nodespaces import remove_space_file, unmount
+from isl_emu.network.processes import kill_processes_in, namespace_ids
+
+RUN_ID = re.compile(r"[0-9a-f]{6}")
+
+
+def clean_runs(runs: Iterable[RunDirectory]) -> list[str]:
+    """Remove what is left of those runs whose owner is gone; may be repeated.
+
+    Returns:
+        One sentence per run that was removed, or that could not be removed wholly.
+    """
+    return [_clean_run(run) for run in runs if RUN_ID.fullmatch(run.run_id) and run.owner_pid is None]
+
+
+def _clean_run(run: RunDirectory) -> str:
+    paths = _namespace_files(run.run_id)
+    killed = kill_processes_in(namespace_ids(paths))
+    groups = remove_run_cgroups(run.run_id)
+    for path in paths:
+        remove_space_file(path)
+    removed = f"run {run.run_id}: removed {len(paths)} namespaces, {len(killed)} processes, {len(groups)} cgroups"
+    if mounted := _unmount_below(run.path):
+        return f"{removed}; its folder stays, because {mounted[0]} is still mounted; unmount it and try again"
+    shutil.rmtree(run.path, ignore_errors=True)
+    return f"{removed} and its folder {run.path}"
+
+
+def _namespace_files(run_id: str) -> list[str]:
+    prefix = os.path.basename(namespace_path(run_id, ""))
+    folder = Path(NAMESPACE_FOLDER)
+    return sorted(str(path) for path in folder.iterdir() if path.name.startswith(prefix)) if folder.is_dir() else []
+
+
+def _unmount_below(folder: Path) -> list[Path]:
+    """Unmount all below a folder, innermost first; what remains mounted."""
+    for point in sorted(_mounts_below(folder), reverse=True):
+        with suppress(OSError):
+            unmount(point)
+    return _mounts_below(folder)
+
+
+def _mounts_below(folder: Path) -> list[Path]:
+    mounts = mount_points(Path("/proc/self/mountinfo").read_text())
+    return [point for point in mounts if folder.resolve() in (point, *point.parents)]

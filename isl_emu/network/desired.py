@@ -1,0 +1,107 @@
+"""The shaping that every link end should have at an instant: pure numpy, one row per end.
+
+An end is shaped by one netem: packets are serialised at the rate, then delayed, in order. An end that is down keeps
+its delay and rate and loses whatever is sent from then on; what already left its laser still arrives.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from isl_emu.linkplan.plan import LinkPlan, Snapshot
+from isl_emu.units import NS_PER_S
+
+END = np.dtype(
+    [
+        ("up", "?"),
+        ("planned_delay_ns", "i8"),  # what a packet should take
+        ("delay_ns", "i8"),  # what netem is told: the planned delay without netem's own bias
+        ("rate_bit_s", "i8"),  # as shaped: physical rate x rate_scale
+        ("limit_packets", "i4"),
+    ]
+)
+FOUND = np.dtype(
+    [
+        ("end", "i4"),
+        ("delay_ns", "i8"),
+        ("rate_bit_s", "i8"),
+        ("limit_packets", "i8"),
+        ("loss_ratio", "f8"),
+        ("plain", "?"),  # it does nothing else: no jitter, reordering, duplication, corruption, slots
+    ]
+)  # what a back end reports of one end's netem
+SHAPED_FIELDS = ("up", "delay_ns", "rate_bit_s", "limit_packets")
+
+MTU_BYTE = 1500  # Ethernet's, IEEE 802.3
+FRAME_BYTE = 1514  # MTU and Ethernet header: what netem counts for a full packet
+RATE_GRAIN_BIT_S = 8  # netem counts whole bytes a second, linux/pkt_sched.h tc_netem_rate
+IN_FLIGHT_MARGIN = 1.5  # acknowledgements of a bulk flow the other way add one small packet to two full ones (RFC 5681)
+LEAST_LIMIT_PACKETS = 8  # below, any burst would be cut to pieces
+GSO_TIME_NS = 100_000  # the longest time that one super-packet may occupy a link
+GSO_MOST_BYTE = 65_536  # linux/netdevice.h GSO_LEGACY_MAX_SIZE
+
+
+def initial_ends(plan: LinkPlan, bias_ns: int) -> np.ndarray:
+    """All ends down, each with the delay and rate that it has when it first comes up; END, shape (2L,)."""
+    link, row = np.unique(plan.row_link, return_index=True)
+    first = Snapshot(link, plan.row_delay_ns[row], plan.row_rate_ab_bit_s[row], plan.row_rate_ba_bit_s[row])
+    ends = np.zeros(2 * len(plan.links.a), END)
+    _write(ends, plan, first, bias_ns)
+    ends["up"] = False
+    return ends
+
+
+def ends_at(plan: LinkPlan, k: int, before: np.ndarray, bias_ns: int) -> np.ndarray:
+    """All ends at instant `k`, given those of the instant before; END, shape (2L,).
+
+    Args:
+        bias_ns: what a netem adds by itself; taken off the delay, which never gets below 0.
+    """
+    ends = before.copy()
+    ends["up"] = False
+    _write(ends, plan, plan.snapshot(k), bias_ns)
+    return ends
+
+
+def changed_ends(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """The ends whose shaping differs, ascending."""
+    return np.flatnonzero(np.logical_or.reduce([before[field] != after[field] for field in SHAPED_FIELDS]))
+
+
+def shaped_rate_bit_s(physical_bit_s: np.ndarray, rate_scale: float) -> np.ndarray:
+    """Physical rates x `rate_scale`, rounded to whole bytes a second and at least one."""
+    bytes_s = np.rint(physical_bit_s * (rate_scale / RATE_GRAIN_BIT_S)).astype(np.int64)
+    return np.maximum(bytes_s, 1) * RATE_GRAIN_BIT_S
+
+
+def limit_packets(rate_bit_s: np.ndarray, delay_ns: np.ndarray, queue_ns: np.ndarray) -> np.ndarray:
+    """How many packets a netem may hold: those in flight and those that wait.
+
+    netem counts packets, not bytes: full frames are assumed. Small packets at line rate are lost before the queue is
+    `queue_ns` long; super-packets of bulk TCP, possible above 121 Mbit/s, make it longer.
+    """
+    full_frames_s = rate_bit_s / (8 * FRAME_BYTE)
+    in_flight = np.ceil(full_frames_s * delay_ns / NS_PER_S * IN_FLIGHT_MARGIN)
+    waiting = np.ceil(full_frames_s * queue_ns / NS_PER_S)
+    return np.clip(in_flight + waiting, LEAST_LIMIT_PACKETS, np.iinfo(np.int32).max).astype(np.int32)
+
+
+def gso_byte(plan: LinkPlan) -> np.ndarray:
+    """The longest super-packet each end may send: about 100 us at its lowest rate, never below a frame; (2L,)."""
+    rate = np.full(2 * len(plan.links.a), np.iinfo(np.int64).max)
+    np.minimum.at(rate, 2 * plan.row_link, shaped_rate_bit_s(plan.row_rate_ab_bit_s, plan.rate_scale))
+    np.minimum.at(rate, 2 * plan.row_link + 1, shaped_rate_bit_s(plan.row_rate_ba_bit_s, plan.rate_scale))
+    longest = rate.astype(float) * GSO_TIME_NS / (8 * NS_PER_S)
+    return np.clip(longest, FRAME_BYTE, GSO_MOST_BYTE).astype(np.int64)
+
+
+def _write(ends: np.ndarray, plan: LinkPlan, snapshot: Snapshot, bias_ns: int) -> None:
+    queue_ns = plan.links.queue_ns[snapshot.link]
+    for side, physical in enumerate((snapshot.rate_ab_bit_s, snapshot.rate_ba_bit_s)):
+        rows = np.zeros(len(snapshot.link), END)
+        rows["up"] = True
+        rows["planned_delay_ns"] = snapshot.delay_ns
+        rows["delay_ns"] = np.maximum(snapshot.delay_ns - bias_ns, 0)
+        rows["rate_bit_s"] = shaped_rate_bit_s(physical, plan.rate_scale)
+        rows["limit_packets"] = limit_packets(rows["rate_bit_s"], snapshot.delay_ns, queue_ns)
+        ends[2 * snapshot.link + side] = rows

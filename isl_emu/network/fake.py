@@ -1,0 +1,51 @@
+"""A network in memory that keeps the contract of a back end: for tests, and for replays without a kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from isl_emu.errors import NetworkError
+from isl_emu.linkplan.plan import LinkPlan
+from isl_emu.network.backend import ROUTE
+from isl_emu.network.desired import END, FOUND, initial_ends
+from isl_emu.network.naming import wire
+from isl_emu.routing.forwarding import NO_ROUTE
+
+
+class FakeBackend:
+    """Link ends and routes of a plan, as a kernel would hold them."""
+
+    def __init__(self, plan: LinkPlan):
+        self.wiring = wire(plan)
+        self.ends = initial_ends(plan, 0)
+        self.routes: dict[tuple[int, int], int] = {}
+        self.log: list[str] = []  # what was asked for, in order
+
+    def change_ends(self, which: np.ndarray, states: np.ndarray) -> None:
+        assert states.dtype == END and len(which) == len(states)
+        self.ends[which] = states
+        self.log.append(f"ends up {int(states['up'].sum())} down {int((~states['up']).sum())}")
+
+    def change_routes(self, routes: np.ndarray) -> None:
+        assert routes.dtype == ROUTE
+        for node, destination, link in routes.tolist():
+            if link != NO_ROUTE:
+                self.routes[node, destination] = link
+            elif self.routes.pop((node, destination), None) is None:
+                raise NetworkError(f"node {node}: there is no route to {destination}, but it should be withdrawn")
+        self.log.append(f"routes {len(routes)}")
+
+    def read_ends(self, nodes: Sequence[int]) -> np.ndarray:
+        which = np.flatnonzero(np.isin(self.wiring.node, nodes))
+        states, found = self.ends[which], np.zeros(len(which), FOUND)
+        found["end"], found["plain"], found["loss_ratio"] = which, True, np.where(states["up"], 0.0, 1.0)
+        for field in ("delay_ns", "rate_bit_s", "limit_packets"):
+            found[field] = states[field]
+        return found
+
+    def read_routes(self, nodes: Sequence[int]) -> dict[str, np.ndarray]:
+        wanted = set(nodes)
+        rows = [(node, destination, link) for (node, destination), link in self.routes.items() if node in wanted]
+        return {"IPv4": np.array(rows, ROUTE)}

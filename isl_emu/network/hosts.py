@@ -1,0 +1,190 @@
+"""Satellites, stations and laser links as Mininet nodes and links: a node is a namespace, with a shell only if asked.
+
+A shell or program is started from a thread that has entered the node's namespaces, so it costs one exec, and no helper
+program (Mininet's `mnexec` closes every possible descriptor) is needed.
+"""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import shlex
+import subprocess
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from mininet.link import Intf, Link
+from mininet.node import Node
+from mininet.util import isShellBuiltin
+
+from isl_emu.network.mounts import MS_BIND, MS_PRIVATE, MS_REC, mount
+from isl_emu.network.namespaces import CLONE_NEWNS, enter_network, in_own_thread, unshare
+
+PROMPT = chr(127)  # what Mininet waits for
+# A session leader that opens a terminal gets it as its own: then Ctrl-C in it reaches what the shell runs.
+SHELL = ["/bin/sh", "-c", 'exec bash --norc --noediting -is "$0" 0<>/proc/self/fd/0 1>&0 2>&1']
+ANNOUNCE_PID = r"printf '\001%d\012' $$; exec "  # what Mininet reads a program's process id from
+
+
+class Container(Protocol):
+    """What a node needs of the container that runs in its network namespace."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def popen(self, argv: Sequence[str], **options: Any) -> subprocess.Popen: ...
+
+
+class SpaceNode(Node):
+    """A Mininet node that is a network namespace.
+
+    Args:
+        name: of the node.
+        netns_path: the file that holds its namespace.
+        hosts_path: what its shells and programs see as /etc/hosts.
+        params: Mininet's; `ip` is the loopback address.
+    """
+
+    def __init__(self, name: str, netns_path: str, hosts_path: str, **params: Any):
+        self.netns_path = netns_path
+        self._hosts_path = hosts_path
+        self._container: Container | None = None
+        super().__init__(name, inNamespace=True, **params)
+
+    @property
+    def address(self) -> str:
+        """The loopback IPv4 address."""
+        return self.params["ip"].split("/")[0]
+
+    @property
+    def container(self) -> Container | None:
+        """The container in this node, if the satellite computes; shells and programs then run inside it."""
+        return self._container
+
+    @container.setter
+    def container(self, container: Container | None) -> None:
+        self.terminate()
+        self._container = container
+
+    def IP(self, intf: Any = None) -> str:
+        """The loopback address: links have none."""
+        return self.address
+
+    def startShell(self, mnopts: str | None = None) -> None:
+        """Nothing: the shell starts with the first command."""
+
+    def sendCmd(self, *args: Any, **kwargs: Any) -> None:
+        """Send a command to the shell; read the answer with `monitor` or `waitOutput`."""
+        self._need_shell()
+        command = args[0] if len(args) == 1 else args
+        command = command if isinstance(command, str) else " ".join(map(str, command))
+        if kwargs.pop("printPid", False) and command.strip()[-1:] != "&" and not isShellBuiltin(command):
+            command = f"bash -c {shlex.quote(ANNOUNCE_PID + command)}"
+        super().sendCmd(command, **kwargs)
+
+    def cmd(self, *args: Any, **kwargs: Any) -> str:
+        """Send a command to the shell and return what it prints."""
+        self._need_shell()
+        return super().cmd(*args, **kwargs)
+
+    def popen(self, *args: Any, **kwargs: Any) -> subprocess.Popen:
+        """Start a program in this node; arguments as for `subprocess.Popen`, or a string that is split at blanks."""
+        return super().popen(*args, **{"mncmd": [], **kwargs})
+
+    def config(self, **_params: Any) -> dict[str, Any]:
+        """Nothing: the namespace is configured when the net is made."""
+        return {}
+
+    @classmethod
+    def setup(cls) -> None:
+        """Nothing: neither mnexec nor ifconfig is needed."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}: {self.address} {','.join(self.intfNames())} pid={self.pid}> "
+
+    def _popen(self, cmd: Sequence[str], **params: Any) -> subprocess.Popen:
+        if self._container is not None:
+            return self._container.popen(cmd, **params)
+        return in_own_thread(self._start, cmd, {"start_new_session": True, **params})
+
+    def _start(self, cmd: Sequence[str], params: dict[str, Any]) -> subprocess.Popen:
+        """Start a program; the calling thread moves into this node."""
+        enter_network(self.netns_path)
+        unshare(CLONE_NEWNS)
+        mount("none", "/", None, MS_REC | MS_PRIVATE)
+        mount(self._hosts_path, "/etc/hosts", None, MS_BIND)
+        return subprocess.Popen(cmd, **params)
+
+    def _need_shell(self) -> None:
+        if self.shell:
+            return
+        self.master, self.slave = pty.openpty()
+        environment = {**os.environ, "PS1": PROMPT}
+        environment.pop("PROMPT_COMMAND", None)
+        self.shell = self._popen(
+            [*SHELL, f"mininet:{self.name}"], stdin=self.slave, stdout=self.slave, stderr=self.slave, env=environment
+        )
+        self.stdin = self.stdout = os.fdopen(self.master, "r")
+        self.pid = self.shell.pid
+        self.pollOut = select.poll()
+        self.pollOut.register(self.stdout)
+        self.outToNode[self.stdout.fileno()] = self.inToNode[self.stdin.fileno()] = self
+        self.readbuf = ""
+        while not self.read(1024).endswith(PROMPT):
+            self.pollOut.poll()
+        self.cmd("unset HISTFILE; stty -echo; set +m")
+
+
+class SatelliteNode(SpaceNode):
+    """A satellite."""
+
+
+class StationNode(SpaceNode):
+    """A ground station."""
+
+
+class LaserInterface(Intf):
+    """One end of a link; it exists, is up and is shaped without any command of Mininet's."""
+
+    def config(self, **_params: Any) -> dict[str, Any]:
+        """Nothing: the interface is configured when the net is made."""
+        return {}
+
+    def IP(self) -> str:
+        """The node's loopback address: links have none."""
+        return self.node.address
+
+    def updateIP(self) -> str:
+        """The node's loopback address, without asking the kernel: it never changes."""
+        return self.node.address
+
+    def updateMAC(self) -> str:
+        """The hardware address, without asking the kernel: it never changes."""
+        return self.mac
+
+    def updateAddr(self) -> tuple[str, str]:
+        """Loopback and hardware address."""
+        return self.node.address, self.mac
+
+    def ifconfig(self, *args: str) -> str:
+        """Set the interface up or down, or show it: Mininet's `link a b down` comes here."""
+        return self.cmd("ip", "link", *(("set", self.name, *args) if args else ("show", self.name)))
+
+    def isUp(self, setUp: bool = False) -> bool:
+        """Whether the interface is up, after setting it up if asked."""
+        if setUp:
+            self.ifconfig("up")
+        return ",UP" in self.ifconfig()
+
+    def status(self) -> str:
+        """OK or MISSING."""
+        return "OK" if f": {self.name}@" in self.cmd("ip", "link", "show") else "MISSING"
+
+
+class LaserLink(Link):
+    """A laser or ground link between two nodes whose interfaces exist already."""
+
+    @classmethod
+    def makeIntfPair(cls, *_args: Any, **_kwargs: Any) -> None:
+        """Nothing: all pairs are made at once when the net is made."""

@@ -1,0 +1,184 @@
+"""The kernel as a back end: namespaces, veth pairs and netems of a plan, made and changed by batched netlink."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from isl_emu.errors import NetworkError
+from isl_emu.linkplan.plan import LinkPlan
+from isl_emu.network import messages
+from isl_emu.network.backend import ROUTE, UNKNOWN_LINK
+from isl_emu.network.desired import FRAME_BYTE, gso_byte, initial_ends
+from isl_emu.network.naming import FIRST_INTERFACE_INDEX, ipv4_address, ipv6_address, ipv6_gateway, mac_bytes, wire
+from isl_emu.network.nodespaces import NodeSpace, ipv6_available, make_spaces, remove_spaces
+from isl_emu.network.qdiscs import RTM_GETQDISC, decode_netems, netem_messages, qdiscs_question
+from isl_emu.network.routes import RTM_GETROUTE, decode_routes, route_messages, routes_question, withdrawal_messages
+from isl_emu.routing.forwarding import NO_ROUTE
+
+FAMILY_NAMES = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
+CARRIER_PATIENCE_S = 60.0  # a kernel reports the carrier of thousands of new interfaces within seconds
+CARRIER_PAUSE_S = 0.01
+
+
+class KernelBackend:
+    """A plan's nodes and links in this kernel. Every link is down and no route is set until they are changed."""
+
+    def __init__(self, plan: LinkPlan, run_id: str):
+        self.plan = plan
+        self.wiring = wire(plan)
+        self.families = (socket.AF_INET, socket.AF_INET6) if ipv6_available() else (socket.AF_INET,)
+        self.spaces: list[NodeSpace] = []
+        self._ends = self.wiring.ends_by_node(len(plan.nodes.names))
+        self._epoll = select.epoll()
+        try:
+            self._build(run_id)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Remove everything; may be called again. Processes in the namespaces must have ended before."""
+        self._epoll.close()
+        remove_spaces(self.spaces)
+        self.spaces.clear()
+
+    def change_ends(self, which: np.ndarray, states: np.ndarray) -> None:
+        rows = netem_messages(states, self.wiring.interface_index[which], create=False)
+        self._send_by_node(
+            self.wiring.node[which], rows, lambda index: f"the shaping of {self.wiring.interface[which[index]]}"
+        )
+
+    def change_routes(self, routes: np.ndarray) -> None:
+        gone = routes["link"] == NO_ROUTE
+        kept, withdrawn = routes[~gone], routes[gone]
+        end = self.wiring.end(kept["node"], kept["link"])
+        names = self.plan.nodes.names
+        for family in self.families:
+            what = f"the {FAMILY_NAMES[family]} route to"
+            rows = route_messages(
+                family, kept["node"], kept["destination"], self.wiring.peer[end], self.wiring.interface_index[end]
+            )
+            self._send_by_node(
+                kept["node"], rows, lambda index, what=what: f"{what} {names[kept['destination'][index]]}"
+            )
+            rows = withdrawal_messages(family, withdrawn["node"], withdrawn["destination"])
+            self._send_by_node(
+                withdrawn["node"], rows, lambda index, what=what: f"{what} {names[withdrawn['destination'][index]]}"
+            )
+
+    def read_ends(self, nodes: Sequence[int]) -> np.ndarray:
+        parts = []
+        for node in nodes:
+            bodies = self.spaces[node].netlink.dump(RTM_GETQDISC, qdiscs_question())
+            parts.append(decode_netems(bodies, self._ends_by_index(node)))
+        return np.concatenate(parts)
+
+    def read_routes(self, nodes: Sequence[int]) -> dict[str, np.ndarray]:
+        return {
+            FAMILY_NAMES[family]: np.array([row for node in nodes for row in self._routes_of(node, family)], ROUTE)
+            for family in self.families
+        }
+
+    def _routes_of(self, node: int, family: int) -> Iterator[tuple[int, int, int]]:
+        ends = self._ends_by_index(node)
+        found = decode_routes(self.spaces[node].netlink.dump(RTM_GETROUTE, routes_question(family)))
+        for destination, (interface_index, gateway) in found.items():
+            end = ends.get(interface_index)
+            known = end is not None and self.wiring.peer[end] == gateway
+            yield node, destination, end // 2 if known else UNKNOWN_LINK
+
+    def _ends_by_index(self, node: int) -> dict[int, int]:
+        ends = self._ends[node]
+        return dict(zip(self.wiring.interface_index[ends].tolist(), ends.tolist(), strict=True))
+
+    def _build(self, run_id: str) -> None:
+        make_spaces(run_id, self.plan.nodes.names, self.spaces)
+        for space in self.spaces:
+            self._epoll.register(space.netlink, select.EPOLLIN)
+        self._make_links()
+        states = initial_ends(self.plan, 0)
+        for node, space in enumerate(self.spaces):
+            ends = self._ends[node]
+            space.netlink.send_rows(netem_messages(states[ends], self.wiring.interface_index[ends], create=True))
+            space.netlink.demand(self._node_messages(node), f"node {space.node}")
+        self._await_carriers()
+
+    def _make_links(self) -> None:
+        gso = gso_byte(self.plan)
+        namespaces = [os.open(space.path, os.O_RDONLY | os.O_CLOEXEC) for space in self.spaces]
+        try:
+            for node, space in enumerate(self.spaces):
+                first_ends = [end for end in self._ends[node].tolist() if end % 2 == 0]
+                space.netlink.demand(
+                    (
+                        messages.new_veth(
+                            self._veth_end(end, gso), self._veth_end(end + 1, gso), namespaces[self.wiring.peer[end]]
+                        )
+                        for end in first_ends
+                    ),
+                    f"links of {space.node}",
+                )
+        finally:
+            for descriptor in namespaces:
+                os.close(descriptor)
+
+    def _veth_end(self, end: int, gso: np.ndarray) -> bytes:
+        return messages.veth_end(
+            self.wiring.interface[end], int(self.wiring.interface_index[end]), mac_bytes(end), int(gso[end]), FRAME_BYTE
+        )
+
+    def _node_messages(self, node: int) -> Iterator[bytes]:
+        """Bring the loopback and all interfaces up, and say who the neighbours are."""
+        ipv6 = socket.AF_INET6 in self.families
+        yield messages.link_up(messages.LOOPBACK_INDEX)
+        yield messages.loopback_address(ipv4_address(node))
+        if ipv6:
+            yield messages.loopback_address(ipv6_address(node))
+        for end in self._ends[node].tolist():
+            index, peer, mac = int(self.wiring.interface_index[end]), int(self.wiring.peer[end]), mac_bytes(end ^ 1)
+            yield messages.link_up(index)
+            yield messages.permanent_neighbour(ipv4_address(peer), mac, index)
+            if ipv6:
+                yield messages.permanent_neighbour(ipv6_gateway(peer), mac, index)
+
+    def _await_carriers(self) -> None:
+        """Wait until every interface transmits: a kernel sees a new veth's carrier a moment after it is up."""
+        deadline = time.monotonic() + CARRIER_PATIENCE_S
+        for space in self.spaces:
+            while not _all_running(space):
+                if time.monotonic() > deadline:
+                    raise NetworkError(
+                        f"node {space.node}: an interface has no carrier, but all are up; try again with fewer nodes"
+                    )
+                time.sleep(CARRIER_PAUSE_S)
+
+    def _send_by_node(self, node: np.ndarray, rows: np.ndarray, describe: Callable[[int], str]) -> None:
+        if not len(rows):
+            return
+        order = np.argsort(node, kind="stable")
+        node, rows = node[order], rows[order]
+        starts = np.flatnonzero(np.diff(node, prepend=-1))
+        for start, stop in zip(starts.tolist(), [*starts[1:].tolist(), len(rows)], strict=True):
+            self.spaces[node[start]].netlink.send_rows(rows[start:stop])
+        self._raise_refusals(describe)
+
+    def _raise_refusals(self, describe: Callable[[int], str]) -> None:
+        ready = {descriptor for descriptor, _ in self._epoll.poll(0)}
+        for space in self.spaces if ready else ():
+            if space.netlink.fileno() in ready and (refused := space.netlink.refusals()):
+                raise NetworkError(
+                    f"{space.node}: {describe(refused[0].sequence)} cannot be set ({refused[0]}), "
+                    "but the plan needs it; leave tc and ip alone during a run"
+                )
+
+
+def _all_running(space: NodeSpace) -> bool:
+    bodies = space.netlink.dump(messages.RTM_GETLINK, messages.links_question())
+    links = [messages.decode_link(body) for body in bodies]
+    return all(flags & messages.IFF_RUNNING for index, _, flags in links if index >= FIRST_INTERFACE_INDEX)

@@ -1,0 +1,93 @@
+"""The rtnetlink messages of links, addresses and neighbours, as bytes; a pure module.
+
+These are sent once, when the network is made. What is sent at every instant is in `qdiscs` and `routes`.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+from isl_emu.network.netlink import NLM_F_CREATE, NLM_F_EXCL, attribute, message, split_attributes, u32
+
+RTM_NEWLINK, RTM_GETLINK, RTM_NEWADDR, RTM_NEWNEIGH = 16, 18, 20, 28  # linux/rtnetlink.h
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_LINKINFO, IFLA_NET_NS_FD, IFLA_EXT_MASK = 1, 3, 18, 28, 29  # linux/if_link.h
+IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES, IFLA_GSO_MAX_SEGS, IFLA_GSO_MAX_SIZE, IFLA_GSO_IPV4_MAX_SIZE = (
+    31,
+    32,
+    40,
+    41,
+    63,
+)
+IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
+RTEXT_FILTER_SKIP_STATS = 8
+IFF_UP, IFF_RUNNING = 0x1, 0x40  # linux/if.h
+IFA_ADDRESS, IFA_LOCAL, IFA_F_NODAD = 1, 2, 0x2  # linux/if_addr.h
+NDA_DST, NDA_LLADDR, NUD_PERMANENT = 1, 2, 0x80  # linux/neighbour.h
+LOOPBACK_INDEX = 1
+
+IFINFOMSG = struct.Struct("=BxHiII")  # family, type, index, flags, change
+IFADDRMSG = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
+NDMSG = struct.Struct("=BxxxiHBB")  # family, index, state, flags, type
+
+
+def veth_end(name: str, index: int, mac: bytes, gso_byte: int, frame_byte: int) -> bytes:
+    """The description of one veth end: an ifinfomsg and its attributes.
+
+    gso_byte bounds a super-packet in bytes and in segments; kernels before 6.3 know no separate bound for IPv4.
+    """
+    return IFINFOMSG.pack(socket.AF_UNSPEC, 0, index, 0, 0) + b"".join(
+        (
+            attribute(IFLA_IFNAME, name.encode() + b"\0"),
+            attribute(IFLA_ADDRESS, mac),
+            u32(IFLA_NUM_TX_QUEUES, 1),
+            u32(IFLA_NUM_RX_QUEUES, 1),
+            u32(IFLA_GSO_MAX_SEGS, max(gso_byte // frame_byte, 1)),
+            u32(IFLA_GSO_MAX_SIZE, gso_byte),
+            u32(IFLA_GSO_IPV4_MAX_SIZE, gso_byte),
+        )
+    )
+
+
+def new_veth(end: bytes, peer: bytes, peer_namespace_fd: int | None, sequence: int = 0) -> bytes:
+    """Make a veth pair: `end` where the socket is, `peer` right in its own namespace (never moved), or there too."""
+    place = b"" if peer_namespace_fd is None else u32(IFLA_NET_NS_FD, peer_namespace_fd)
+    far = attribute(VETH_INFO_PEER, peer + place)
+    info = attribute(IFLA_INFO_KIND, b"veth") + attribute(IFLA_INFO_DATA, far)
+    return message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, end + attribute(IFLA_LINKINFO, info), sequence)
+
+
+def link_up(index: int, sequence: int = 0) -> bytes:
+    """Set an interface up."""
+    return message(RTM_NEWLINK, 0, IFINFOMSG.pack(socket.AF_UNSPEC, 0, index, IFF_UP, IFF_UP), sequence)
+
+
+def loopback_address(address: str, sequence: int = 0) -> bytes:
+    """Give the loopback interface an address with a full-length prefix."""
+    family, packed = _packed(address)
+    body = IFADDRMSG.pack(family, 8 * len(packed), IFA_F_NODAD if family == socket.AF_INET6 else 0, 0, LOOPBACK_INDEX)
+    body += attribute(IFA_LOCAL, packed) + attribute(IFA_ADDRESS, packed)
+    return message(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, body, sequence)
+
+
+def permanent_neighbour(address: str, mac: bytes, index: int, sequence: int = 0) -> bytes:
+    """Say for ever which hardware address `address` has, so that nobody asks."""
+    family, packed = _packed(address)
+    body = NDMSG.pack(family, index, NUD_PERMANENT, 0, 0) + attribute(NDA_DST, packed) + attribute(NDA_LLADDR, mac)
+    return message(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_EXCL, body, sequence)
+
+
+def links_question() -> bytes:
+    """The body of a dump request for all interfaces, without their statistics."""
+    return IFINFOMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)
+
+
+def decode_link(body: bytes) -> tuple[int, str, int]:
+    """Index, name and flags of an interface."""
+    _, _, index, flags, _ = IFINFOMSG.unpack_from(body)
+    return index, split_attributes(body[IFINFOMSG.size :])[IFLA_IFNAME].rstrip(b"\0").decode(), flags
+
+
+def _packed(address: str) -> tuple[int, bytes]:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return family, socket.inet_pton(family, address)

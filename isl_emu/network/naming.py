@@ -1,0 +1,125 @@
+"""What every kernel object of a run is called: namespaces, interfaces, addresses; a pure function of the plan.
+
+Node i of the plan has the loopback addresses 10.0.0.0 + (i + 1) and fd00:: + (i + 1). Links are unnumbered. The two
+ends of link l are the ends 2 l (at the link's node a) and 2 l + 1 (at its node b); an end's hardware address and
+interface index follow from that number, so nothing that is made in the kernel has to be asked for its name again.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+import numpy as np
+
+from isl_emu.linkplan.plan import LinkPlan
+
+NAMESPACE_FOLDER = "/run/netns"
+INTERFACE_NAME_LENGTH = 15  # IFNAMSIZ is 16 with the closing zero, linux/if.h
+FIRST_INTERFACE_INDEX = 1000  # far above what a new namespace may hold by itself (lo, sit0, gre0, ...)
+IPV4_BASE = int(ipaddress.IPv4Address("10.0.0.0"))
+IPV6_BASE = int(ipaddress.IPv6Address("fd00::"))
+IPV6_GATEWAY_BASE = int(ipaddress.IPv6Address("fe80::"))
+MAC_BASE = 0x02_00_00_00_00_00  # the bit that says: locally administered (IEEE 802, section 8.4)
+
+
+def namespace_name(run_id: str, node: str) -> str:
+    """The network namespace of a node, as `ip netns` lists it."""
+    return f"isl-{run_id}-{node}"
+
+
+def namespace_path(run_id: str, node: str) -> str:
+    """The file that holds a node's network namespace."""
+    return f"{NAMESPACE_FOLDER}/{namespace_name(run_id, node)}"
+
+
+def ipv4_address(node: int) -> str:
+    """The IPv4 loopback address of node `node`."""
+    return str(ipaddress.IPv4Address(IPV4_BASE + node + 1))
+
+
+def ipv6_address(node: int) -> str:
+    """The IPv6 loopback address of node `node`."""
+    return str(ipaddress.IPv6Address(IPV6_BASE + node + 1))
+
+
+def ipv6_gateway(node: int) -> str:
+    """The link-local address by which neighbours route to node `node`."""
+    return str(ipaddress.IPv6Address(IPV6_GATEWAY_BASE + node + 1))
+
+
+def mac_address(end: int) -> str:
+    """The hardware address of the interface at link end `end`."""
+    return ":".join(f"{byte:02x}" for byte in mac_bytes(end))
+
+
+def mac_bytes(end: int) -> bytes:
+    """The hardware address of the interface at link end `end`, 6 bytes."""
+    return (MAC_BASE + end).to_bytes(6, "big")
+
+
+def interface_name(peer: str, link: int) -> str:
+    """The name of the interface that leads to `peer` over `link`: telling where it fits into 15 characters.
+
+    A longer name is cut and made unique by the link's number; the underscore keeps it apart from every node name.
+    """
+    name = f"to-{peer}"
+    if len(name) <= INTERFACE_NAME_LENGTH:
+        return name
+    number = f"_{link:x}"
+    return name[: INTERFACE_NAME_LENGTH - len(number)] + number
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """Where the 2L link ends sit; the index of each array is the end.
+
+    Args:
+        node: int32 (2L,), the node at this end.
+        peer: int32 (2L,), the node at the other end.
+        interface_index: int32 (2L,), the interface's number in its node's namespace.
+        interface: name of each end's interface.
+    """
+
+    node: np.ndarray
+    peer: np.ndarray
+    interface_index: np.ndarray
+    interface: tuple[str, ...]
+
+    def end(self, node: np.ndarray, link: np.ndarray) -> np.ndarray:
+        """The end of `link` that is at `node`, for arrays of both."""
+        return 2 * link + (self.node[2 * link] != node)
+
+    def ends_by_node(self, nodes: int) -> list[np.ndarray]:
+        """The ends at each of `nodes` nodes, in the order of their interface indices."""
+        order = np.argsort(self.node, kind="stable")
+        return np.split(order, np.searchsorted(self.node[order], np.arange(1, nodes)))
+
+
+def wire(plan: LinkPlan) -> Wiring:
+    """Place the ends of all links of a plan."""
+    links, names = plan.links, plan.nodes.names
+    node = np.stack([links.a, links.b], axis=1).ravel().astype(np.int32)
+    peer = np.stack([links.b, links.a], axis=1).ravel().astype(np.int32)
+    interface = tuple(interface_name(names[other], end // 2) for end, other in enumerate(peer))
+    # Both ends of a pair with the same index look to the kernel like no pair, and it takes a second to see the carrier.
+    index = FIRST_INTERFACE_INDEX + 2 * _rank_within(node) + np.arange(len(node), dtype=np.int32) % 2
+    return Wiring(node, peer, index, interface)
+
+
+def _rank_within(group: np.ndarray) -> np.ndarray:
+    """For each element, how many before it belong to the same group."""
+    order = np.argsort(group, kind="stable")
+    ordered = group[order]
+    first = np.searchsorted(ordered, ordered, side="left")
+    rank = np.empty(len(group), np.int32)
+    rank[order] = np.arange(len(group)) - first
+    return rank
+
+
+def hosts_file(names: tuple[str, ...]) -> str:
+    """The text of an /etc/hosts: each node by its name, and its IPv6 address by its name with `.ip6` appended."""
+    lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
+    for node, name in enumerate(names):
+        lines += [f"{ipv4_address(node)} {name}", f"{ipv6_address(node)} {name}.ip6"]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,104 @@
+"""The emulated network as a Mininet net: Mininet's Python API and command line, without its processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mininet.net import Mininet
+
+from isl_emu.errors import NetworkError
+from isl_emu.linkplan.plan import LinkPlan
+from isl_emu.machine.rundir import RunDirectory
+from isl_emu.network.hosts import LaserInterface, LaserLink, SatelliteNode, SpaceNode, StationNode
+from isl_emu.network.kernel import KernelBackend
+from isl_emu.network.naming import hosts_file, namespace_path
+from isl_emu.network.processes import kill_processes_in, namespace_ids
+from isl_emu.network.topo import IslTopo
+
+NODE_CLASSES = {"satellite": SatelliteNode, "station": StationNode}
+
+
+def build_net(plan: LinkPlan, run: RunDirectory) -> IslNet:
+    """Make all nodes and links of a plan in this kernel; every link is down until a replay sets it.
+
+    Raises:
+        NetworkError: not root, or the kernel lacks something.
+    """
+    return IslNet(plan, run)
+
+
+class IslNet(Mininet):
+    """A Mininet net of satellites and stations.
+
+    Args:
+        plan: what to build; its nodes and links are all there are.
+        run: whose kernel objects these are; the file with all nodes' names and addresses is kept in its folder.
+    """
+
+    def __init__(self, plan: LinkPlan, run: RunDirectory):
+        self.plan = plan
+        self.run_directory = run
+        self.hosts_path = str(run.path / "hosts")
+        self.backend: KernelBackend | None = None
+        raised, Mininet.inited = Mininet.inited, True  # else Mininet raises limits of the whole machine
+        try:
+            super().__init__(IslTopo(plan), controller=None, link=LaserLink, intf=LaserInterface, build=True)
+        finally:
+            Mininet.inited = raised
+
+    def build(self) -> None:
+        """Make everything in the kernel, then Mininet's objects for it."""
+        Path(self.hosts_path).write_text(hosts_file(self.plan.nodes.names))
+        self.backend = KernelBackend(self.plan, self.run_directory.run_id)
+        try:
+            self.buildFromTopo(self.topo)
+        except BaseException:
+            self.stop()
+            raise
+        self.built = True
+
+    def addHost(self, name: str, cls: type[SpaceNode] | None = None, **params: Any) -> SpaceNode:
+        """Add the Mininet object of a node of the plan.
+
+        Raises:
+            NetworkError: the plan has no such node.
+        """
+        if name not in self.plan.nodes.names:
+            raise NetworkError(
+                f"net: node {name} is new, but only the plan's nodes can be in it; add it to the scenario"
+            )
+        path = namespace_path(self.run_directory.run_id, name)
+        cls = cls or NODE_CLASSES[params["kind"]]
+        return super().addHost(name, cls=cls, netns_path=path, hosts_path=self.hosts_path, **params)
+
+    def addLink(self, node1: Any, node2: Any, port1: int | None = None, port2: int | None = None,
+                cls: type[LaserLink] | None = None, **params: Any) -> LaserLink:  # fmt: skip
+        """Add the Mininet object of a link of the plan.
+
+        Raises:
+            NetworkError: it does not come from the plan.
+        """
+        if self.built:
+            raise NetworkError(
+                f"net: a link {node1} {node2} is new, but only the plan's links can be in it; change the scenario"
+            )
+        return super().addLink(node1, node2, port1, port2, cls, **params)
+
+    def start(self) -> None:
+        """Nothing is left to start: there are no switches and no controllers."""
+
+    def stop(self) -> None:
+        """End everything that runs in the nodes and remove them from the kernel; may be called again."""
+        self.stopXterms()
+        for host in self.hosts:
+            host.terminate()
+        if self.backend is not None:
+            kill_processes_in(namespace_ids(space.path for space in self.backend.spaces))
+            self.backend.close()
+            self.backend = None
+
+    def stopXterms(self) -> None:
+        """End the terminals that `xterm` opened, and no others."""
+        if self.terms:
+            super().stopXterms()

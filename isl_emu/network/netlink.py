@@ -1,0 +1,169 @@
+"""The rtnetlink socket: messages out, refusals and dumps in.
+
+A kernel handles every message of a send before the send returns, and reports each refusal even when nobody asked for
+an acknowledgement. So changes go out in large sends without acknowledgements, and whatever can be read afterwards is
+a refusal.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from isl_emu.errors import NetworkError
+
+NLMSG_ERROR, NLMSG_DONE = 2, 3  # linux/netlink.h
+NLM_F_REQUEST, NLM_F_MULTI, NLM_F_ACK, NLM_F_DUMP_INTR, NLM_F_DUMP = 0x1, 0x2, 0x4, 0x10, 0x300
+NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x100, 0x200, 0x400
+NLM_F_ACK_TLVS = 0x200
+NLMSGERR_ATTR_MSG = 1
+SOL_NETLINK, NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK = 270, 10, 11, 12
+NLA_TYPE_MASK = 0x3FFF
+
+HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
+ATTRIBUTE = struct.Struct("=HH")  # nlattr: length, type
+SEND_BYTE = 32_768  # fits every socket buffer; longer sends gain nothing
+RECEIVE_BYTE = 262_144  # more than the kernel puts into one part of a dump
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A message that the kernel refused: its sequence number, errno, and the kernel's own words if it gave any."""
+
+    sequence: int
+    errno: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{os.strerror(self.errno)} ({self.text})" if self.text else os.strerror(self.errno)
+
+
+class Netlink:
+    """One rtnetlink socket; it speaks to the network namespace in which its thread was when it was made."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+        self._socket.bind((0, 0))
+        for option in (NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK):
+            self._socket.setsockopt(SOL_NETLINK, option, 1)
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def send_rows(self, rows: np.ndarray) -> None:
+        """Send an array of equally long messages; read `refusals` afterwards."""
+        data = memoryview(np.ascontiguousarray(rows)).cast("B")
+        step = max(SEND_BYTE // rows.itemsize, 1) * rows.itemsize
+        for start in range(0, len(data), step):
+            self._socket.send(data[start : start + step])
+
+    def send(self, messages: Iterable[bytes]) -> None:
+        """Send messages of any length; read `refusals` afterwards."""
+        chunk: list[bytes] = []
+        for one in messages:
+            if sum(map(len, chunk)) + len(one) > SEND_BYTE:
+                self._socket.send(b"".join(chunk))
+                chunk.clear()
+            chunk.append(one)
+        if chunk:
+            self._socket.send(b"".join(chunk))
+
+    def refusals(self) -> list[Refusal]:
+        """What the kernel refused since the last call; empty when all was well."""
+        found: list[Refusal] = []
+        while True:
+            try:
+                data = self._socket.recv(RECEIVE_BYTE, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return found
+            found += [refusal for kind, flags, body in split_messages(data) if (refusal := _refusal(kind, flags, body))]
+
+    def demand(self, messages: Iterable[bytes], where: str) -> None:
+        """Send messages of which none may be refused.
+
+        Raises:
+            NetworkError: one was, with `where` and the kernel's reason.
+        """
+        self.send(messages)
+        if refused := self.refusals():
+            raise NetworkError(
+                f"{where}: the kernel's answer is {refused[0]}, but every setting is needed; run isl-emu doctor"
+            )
+
+    def dump(self, kind: int, body: bytes) -> list[bytes]:
+        """All objects of a kind in this namespace, as message bodies; asked again if they changed meanwhile."""
+        while True:
+            self._socket.send(message(kind, NLM_F_DUMP, body))
+            bodies, whole = self._receive_dump()
+            if whole:
+                return bodies
+
+    def _receive_dump(self) -> tuple[list[bytes], bool]:
+        bodies, whole = [], True
+        while True:
+            for kind, flags, body in split_messages(self._socket.recv(RECEIVE_BYTE)):
+                whole = whole and not flags & NLM_F_DUMP_INTR
+                if refusal := _refusal(kind, flags, body):
+                    raise NetworkError(
+                        f"netlink: a dump ended with {refusal}, but it must end well; run isl-emu doctor"
+                    )
+                if kind == NLMSG_DONE:
+                    return bodies, whole
+                bodies.append(body)
+
+
+def message(kind: int, flags: int, body: bytes, sequence: int = 0) -> bytes:
+    """One netlink request."""
+    return HEADER.pack(HEADER.size + len(body), kind, NLM_F_REQUEST | flags, sequence, 0) + body
+
+
+def attribute(kind: int, payload: bytes) -> bytes:
+    """One attribute, padded to a multiple of 4 bytes."""
+    return ATTRIBUTE.pack(ATTRIBUTE.size + len(payload), kind) + payload + bytes(-len(payload) % 4)
+
+
+def u32(kind: int, value: int) -> bytes:
+    """An attribute that holds an unsigned number of 32 bits."""
+    return attribute(kind, struct.pack("=I", value))
+
+
+def split_messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """The messages in what was received: type, flags, body."""
+    offset = 0
+    while offset + HEADER.size <= len(data):
+        length, kind, flags, _, _ = HEADER.unpack_from(data, offset)
+        yield kind, flags, data[offset + HEADER.size : offset + length]
+        offset += length + -length % 4
+
+
+def split_attributes(data: bytes) -> dict[int, bytes]:
+    """The attributes in a body after its fixed part: type to payload."""
+    found, offset = {}, 0
+    while offset + ATTRIBUTE.size <= len(data):
+        length, kind = ATTRIBUTE.unpack_from(data, offset)
+        if length < ATTRIBUTE.size:
+            break
+        found[kind & NLA_TYPE_MASK] = data[offset + ATTRIBUTE.size : offset + length]
+        offset += length + -length % 4
+    return found
+
+
+def _refusal(kind: int, flags: int, body: bytes) -> Refusal | None:
+    if kind not in (NLMSG_ERROR, NLMSG_DONE) or len(body) < 4:
+        return None
+    error = struct.unpack_from("=i", body)[0]
+    if error >= 0:
+        return None
+    if kind == NLMSG_DONE:
+        return Refusal(0, -error, "")
+    sequence = HEADER.unpack_from(body, 4)[3]
+    words = split_attributes(body[4 + HEADER.size :]) if flags & NLM_F_ACK_TLVS else {}
+    return Refusal(sequence, -error, words.get(NLMSGERR_ATTR_MSG, b"").rstrip(b"\0").decode(errors="replace"))

@@ -1,0 +1,122 @@
+"""The named network namespaces of a run's nodes: no process lives in them until somebody starts one.
+
+Each is held by a bind mount at /run/netns, where `ip netns` finds it, and by this process's rtnetlink socket in it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from isl_emu.errors import NetworkError
+from isl_emu.network.mounts import MNT_DETACH, MS_BIND, mount
+from isl_emu.network.namespaces import CLONE_NEWNET, checked, in_own_thread, unshare
+from isl_emu.network.naming import NAMESPACE_FOLDER, namespace_path
+from isl_emu.network.netlink import Netlink
+
+OWN_NETWORK = "/proc/thread-self/ns/net"
+SYSCTLS = {
+    "ipv4/ip_forward": "1",
+    "ipv4/conf/all/rp_filter": "0",  # a reply may come back another way
+    "ipv4/conf/default/rp_filter": "0",
+    "ipv4/conf/all/accept_local": "1",  # a packet on its way while routes change may pass its own source once more
+    "ipv4/icmp_ratemask": "0",  # no kind of ICMP answer is rationed: traceroute sees every hop
+}
+IPV6_SYSCTLS = {
+    "ipv6/conf/all/forwarding": "1",
+    "ipv6/conf/default/addr_gen_mode": "1",  # no link-local addresses, so no neighbour discovery on the links
+    "ipv6/conf/all/accept_dad": "0",
+    "ipv6/icmp/ratelimit": "0",
+}
+SPARE_DESCRIPTORS = 256  # for everything else that this process opens
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True)
+class NodeSpace:
+    """One node's namespace: the file that names it, and the rtnetlink socket inside."""
+
+    node: str
+    path: str
+    netlink: Netlink
+
+
+def ipv6_available() -> bool:
+    """Whether this kernel has IPv6 switched on; asking for a socket makes it load its module."""
+    with suppress(OSError):
+        socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).close()
+    return Path("/proc/sys/net/ipv6/conf/all/forwarding").exists()
+
+
+def make_spaces(run_id: str, nodes: Sequence[str], spaces: list[NodeSpace]) -> None:
+    """Make one forwarding namespace per node and append it to `spaces`, so that a failure leaves a list to remove.
+
+    Raises:
+        NetworkError: not root, or too few descriptors.
+    """
+    _allow_descriptors(2 * len(nodes) + SPARE_DESCRIPTORS)
+    try:
+        os.makedirs(NAMESPACE_FOLDER, exist_ok=True)
+        in_own_thread(_make_spaces, run_id, nodes, spaces)
+    except OSError as error:
+        raise NetworkError(
+            f"network namespaces: {error}, but one per node is needed; run as root or with --machine guest"
+        ) from error
+
+
+def remove_spaces(spaces: Sequence[NodeSpace]) -> None:
+    """Let go of namespaces; the kernel deletes each, with its interfaces, when its last process has ended."""
+    for space in spaces:
+        space.netlink.close()
+        remove_space_file(space.path)
+
+
+def remove_space_file(path: str) -> None:
+    """Unmount and delete the file that holds a namespace; nothing happens if it is gone."""
+    with suppress(OSError):
+        unmount(path)
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def unmount(path: str | Path) -> None:
+    """Take a mount away, at once or as soon as nobody uses it."""
+    checked(_libc.umount2(os.fsencode(path), MNT_DETACH), f"umount {path}")
+
+
+def _make_spaces(run_id: str, nodes: Sequence[str], spaces: list[NodeSpace]) -> None:
+    sysctls = SYSCTLS | (IPV6_SYSCTLS if ipv6_available() else {})
+    for node in nodes:
+        unshare(CLONE_NEWNET)
+        path = namespace_path(run_id, node)
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY | os.O_CLOEXEC, 0))
+        spaces.append(NodeSpace(node, path, Netlink()))
+        mount(OWN_NETWORK, path, None, MS_BIND)
+        for name, value in sysctls.items():
+            _set_sysctl(name, value)
+
+
+def _set_sysctl(name: str, value: str) -> None:
+    descriptor = os.open(f"/proc/sys/net/{name}", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, value.encode())
+    finally:
+        os.close(descriptor)
+
+
+def _allow_descriptors(needed: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft >= needed:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, max(hard, needed)))
+    except (ValueError, OSError) as error:
+        raise NetworkError(
+            f"descriptors: at most {hard} are allowed, but this many nodes need {needed}; raise `ulimit -n`"
+        ) from error

@@ -1,0 +1,93 @@
+"""netem by netlink: the desired state of link ends as one buffer of messages, and back.
+
+Delay, rate, loss and limit always go out together, because netem takes back to its default what a change leaves out.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+
+import numpy as np
+
+from isl_emu.network.desired import FOUND
+from isl_emu.network.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, split_attributes
+
+RTM_NEWQDISC, RTM_GETQDISC = 36, 38  # linux/rtnetlink.h
+TCA_KIND, TCA_OPTIONS = 1, 2
+TC_H_ROOT = 0xFFFFFFFF  # linux/pkt_sched.h, as are the following
+ROOT_HANDLE = 0x0001_0000  # "1:"
+TCA_NETEM_REORDER, TCA_NETEM_CORRUPT = 3, 4
+TCA_NETEM_RATE, TCA_NETEM_RATE64, TCA_NETEM_LATENCY64, TCA_NETEM_JITTER64, TCA_NETEM_SLOT = 6, 8, 10, 11, 12
+ALL_LOST = 0xFFFFFFFF
+TICK_NS = 64  # PSCHED_SHIFT 6, net/pkt_sched.h; only the 32-bit latency is in ticks, the 64-bit one is in ns
+U32_MAX = 0xFFFFFFFF
+_FOREIGN = (TCA_NETEM_REORDER, TCA_NETEM_CORRUPT, TCA_NETEM_JITTER64, TCA_NETEM_SLOT)
+
+TCMSG = struct.Struct("=BxxxiIII")  # family, index, handle, parent, info
+QOPT = struct.Struct("=6I")  # latency, limit, loss, gap, duplicate, jitter
+NETEM = np.dtype(
+    [
+        ("length", "u4"), ("type", "u2"), ("flags", "u2"), ("sequence", "u4"), ("port", "u4"),
+        ("family", "u4"), ("index", "i4"), ("handle", "u4"), ("parent", "u4"), ("info", "u4"),
+        ("kind_length", "u2"), ("kind_type", "u2"), ("kind", "S8"),
+        ("options_length", "u2"), ("options_type", "u2"),
+        ("latency_tick", "u4"), ("limit", "u4"), ("loss", "u4"), ("gap", "u4"), ("duplicate", "u4"), ("jitter", "u4"),
+        ("rate_length", "u2"), ("rate_type", "u2"), ("rate_byte_s", "u4"),
+        ("overhead", "i4"), ("cell", "u4"), ("cell_overhead", "i4"),
+        ("rate64_length", "u2"), ("rate64_type", "u2"), ("rate64_byte_s", "u8"),
+        ("latency64_length", "u2"), ("latency64_type", "u2"), ("latency64_ns", "i8"),
+    ]
+)  # fmt: skip
+
+
+def netem_messages(ends: np.ndarray, interface_index: np.ndarray, *, create: bool) -> np.ndarray:
+    """One message per row of `ends` (desired.END) that gives it exactly this shaping; NETEM, same shape.
+
+    Args:
+        create: make the netem, instead of changing the one that is there; a change keeps what is queued.
+    """
+    rows = np.zeros(len(ends), NETEM)
+    rows["length"], rows["type"] = NETEM.itemsize, RTM_NEWQDISC
+    rows["flags"] = NLM_F_REQUEST | (NLM_F_CREATE | NLM_F_EXCL if create else 0)
+    rows["sequence"] = np.arange(len(ends))
+    rows["index"], rows["handle"], rows["parent"] = interface_index, ROOT_HANDLE, TC_H_ROOT
+    rows["kind_length"], rows["kind_type"], rows["kind"] = 4 + len(b"netem\0"), TCA_KIND, b"netem"
+    rows["options_length"], rows["options_type"] = NETEM.itemsize - NETEM.fields["options_length"][1], TCA_OPTIONS
+    rows["latency_tick"] = np.minimum(ends["delay_ns"] // TICK_NS, U32_MAX)
+    rows["limit"] = ends["limit_packets"]
+    rows["loss"] = np.where(ends["up"], 0, ALL_LOST)
+    rows["rate_length"], rows["rate_type"] = 4 + 16, TCA_NETEM_RATE
+    rows["rate_byte_s"] = np.minimum(ends["rate_bit_s"] // 8, U32_MAX)
+    rows["rate64_length"], rows["rate64_type"], rows["rate64_byte_s"] = 4 + 8, TCA_NETEM_RATE64, ends["rate_bit_s"] // 8
+    rows["latency64_length"], rows["latency64_type"] = 4 + 8, TCA_NETEM_LATENCY64
+    rows["latency64_ns"] = ends["delay_ns"]
+    return rows
+
+
+def qdiscs_question() -> bytes:
+    """The body of a dump request for the qdiscs of all interfaces."""
+    return TCMSG.pack(0, 0, 0, 0, 0)
+
+
+def decode_netems(bodies: list[bytes], end_of_index: Mapping[int, int]) -> np.ndarray:
+    """The netems at the roots of link ends among dumped qdiscs; desired.FOUND."""
+    found = [row for body in bodies if (row := _decode_netem(body, end_of_index))]
+    return np.array(found, FOUND)
+
+
+def _decode_netem(body: bytes, end_of_index: Mapping[int, int]) -> tuple[int, int, int, int, float, bool] | None:
+    _, index, _, parent, _ = TCMSG.unpack_from(body)
+    attributes = split_attributes(body[TCMSG.size :])
+    if index not in end_of_index or parent != TC_H_ROOT or attributes.get(TCA_KIND) != b"netem\0":
+        return None
+    latency_tick, limit, loss, gap, duplicate, jitter = QOPT.unpack_from(attributes[TCA_OPTIONS])
+    options = split_attributes(attributes[TCA_OPTIONS][QOPT.size :])
+    delay_ns = _number("=q", options.get(TCA_NETEM_LATENCY64), latency_tick * TICK_NS)
+    rate_byte_s = _number("=Q", options.get(TCA_NETEM_RATE64), _number("=I", options.get(TCA_NETEM_RATE), 0))
+    plain = not (gap or duplicate or jitter or any(any(options.get(kind, b"")) for kind in _FOREIGN))
+    return end_of_index[index], delay_ns, 8 * rate_byte_s, limit, loss / ALL_LOST, plain
+
+
+def _number(layout: str, payload: bytes | None, otherwise: int) -> int:
+    return otherwise if payload is None else struct.unpack_from(layout, payload)[0]

@@ -1,0 +1,109 @@
+"""Is the network what the plan says? One sentence for each end or route that is not; a pure module."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from isl_emu.linkplan.plan import LinkPlan
+from isl_emu.network.naming import Wiring
+from isl_emu.routing.forwarding import NO_ROUTE
+from isl_emu.units import DURATION_NS, RATE_BIT_S, format_quantity
+
+DELAY_TOLERANCE_NS = 64  # one psched tick: what kernels without 64-bit latency keep
+RATE_TOLERANCE_BIT_S = 8  # netem counts whole bytes a second
+ADVICE = "leave tc and ip alone during a run"
+
+
+def end_mismatches(
+    plan: LinkPlan, wiring: Wiring, which: np.ndarray, states: np.ndarray, found: np.ndarray
+) -> list[str]:
+    """Compare planned ends with those found.
+
+    Args:
+        which: the ends to compare, (C,).
+        states: what they should be, desired.END, (C,).
+        found: what was read, desired.FOUND; ends that are not in `which` are ignored.
+    """
+    read = {int(row["end"]): row for row in found}
+    return [
+        f"{plan.nodes.names[wiring.node[end]]} {wiring.interface[end]}: the shaping is "
+        f"{_shown_found(read.get(end))}, but the plan says {_shown_planned(state)}; {ADVICE}"
+        for end, state in zip(which.tolist(), states, strict=True)
+        if not _same(state, read.get(end))
+    ]
+
+
+def route_mismatches(
+    plan: LinkPlan,
+    wiring: Wiring,
+    nodes: Sequence[int],
+    planned: np.ndarray,
+    destinations: np.ndarray,
+    found: np.ndarray,
+    family: str,
+) -> list[str]:
+    """Compare planned routes with those found.
+
+    Args:
+        nodes: whose tables are compared.
+        planned: the link to each destination, NO_ROUTE where there is none; (N, D).
+        destinations: the node that each column of `planned` leads to; (D,).
+        found: what was read at `nodes`, backend.ROUTE.
+    """
+    column = {int(node): index for index, node in enumerate(destinations)}
+    table = np.full_like(planned, NO_ROUTE)
+    strange = [row for row in found.tolist() if row[1] not in column]
+    for node, destination, link in found.tolist():
+        if destination in column:
+            table[node, column[destination]] = link
+    wrong = [(node, int(index)) for node in nodes for index in np.flatnonzero(table[node] != planned[node])]
+    differing = [(node, int(destinations[index]), table[node, index], planned[node, index]) for node, index in wrong]
+    differing += [(node, destination, link, NO_ROUTE) for node, destination, link in strange]
+    return [_route_sentence(plan, wiring, family, *row) for row in differing]
+
+
+def _same(state: np.void, found: np.void | None) -> bool:
+    return (
+        found is not None
+        and bool(found["plain"])
+        and found["loss_ratio"] == (0.0 if state["up"] else 1.0)
+        and abs(int(found["delay_ns"]) - int(state["delay_ns"])) <= DELAY_TOLERANCE_NS
+        and abs(int(found["rate_bit_s"]) - int(state["rate_bit_s"])) <= RATE_TOLERANCE_BIT_S
+        and found["limit_packets"] == state["limit_packets"]
+    )
+
+
+def _shown_planned(state: np.void) -> str:
+    return _shown(state, 0.0 if state["up"] else 1.0)
+
+
+def _shown_found(found: np.void | None) -> str:
+    if found is None:
+        return "no netem"
+    return _shown(found, float(found["loss_ratio"])) + ("" if found["plain"] else " and more (jitter, reordering, ...)")
+
+
+def _shown(row: np.void, loss_ratio: float) -> str:
+    delay = format_quantity(int(row["delay_ns"]), DURATION_NS)
+    rate = format_quantity(int(row["rate_bit_s"]), RATE_BIT_S)
+    return f"delay {delay}, rate {rate}, limit {int(row['limit_packets'])} packets, loss {loss_ratio:.4g}"
+
+
+def _route_sentence(
+    plan: LinkPlan, wiring: Wiring, family: str, node: int, destination: int, found: int, planned: int
+) -> str:
+    names = plan.nodes.names
+
+    def way(link: int) -> str:
+        if link == NO_ROUTE:
+            return "none"
+        return (
+            wiring.interface[int(wiring.end(np.array(node), np.array(link)))]
+            if link >= 0
+            else "through something unknown"
+        )
+
+    target = names[destination] if 0 <= destination < len(names) else f"number {destination}"
+    return f"{names[node]}: the {family} route to {target} is {way(found)}, but the plan says {way(planned)}; {ADVICE}"

@@ -1,0 +1,264 @@
+"""The link plan and route plan, applied to a network at their instants, against absolute deadlines.
+
+Within an instant nothing breaks before its replacement is made: first links that appear or change, then routes, then
+links that go down. An instant that is missed is not made up for later than the next one: the newest state is applied,
+and every instant is recorded with how late its state came.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from isl_emu.errors import NetworkError
+from isl_emu.linkplan.plan import LinkPlan
+from isl_emu.network.backend import ROUTE, Backend
+from isl_emu.network.desired import changed_ends, ends_at, initial_ends
+from isl_emu.network.readback import end_mismatches, route_mismatches
+from isl_emu.routing.forwarding import NO_ROUTE, RoutePlan
+from isl_emu.timebase import Clock
+
+STOP_CHECK_NS = 100_000_000  # how long a sleep may be before it looks whether to stop
+READ_BACK_NODES = 64  # nodes whose ends are read back after each instant; if more changed, they take turns
+READ_BACK_ROUTES = 2_000  # about as many routes are read back after each instant, whole tables at a time
+MOST_MISMATCHES_KEPT = 100
+CHANGES = pa.schema(
+    [
+        ("k", pa.int32()), ("t_planned_ns", pa.int64()), ("t_applied_ns", pa.int64()), ("link", pa.int32()),
+        ("end", pa.int8()), ("up", pa.bool_()), ("planned_delay_ns", pa.int64()), ("set_delay_ns", pa.int64()),
+        ("rate_bit_s", pa.int64()), ("limit_packets", pa.int32()),
+    ]
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is to do to get from the applied state to that of instant `k`."""
+
+    k: int
+    ends: np.ndarray  # desired.END (2L,), the state afterwards
+    table: np.ndarray  # int32 (N, D), the routes afterwards
+    made: np.ndarray  # ends that are up afterwards and change
+    broken: np.ndarray  # ends that go down
+    routes: np.ndarray  # backend.ROUTE
+
+
+@dataclass(frozen=True)
+class Applied:
+    """When a step was applied, in ns of the replay's clock."""
+
+    step: Step
+    begun_ns: int
+    made_ns: int
+    done_ns: int
+
+
+class Replay:
+    """Applies a plan to a network and writes `instants.jsonl` and `changes.arrow`.
+
+    Args:
+        plan: the links at each instant.
+        routes: the routes at each instant.
+        backend: the network.
+        clock: what deadlines are measured with.
+        journal_dir: where the two journals are written.
+        bias_ns: what a netem adds to a delay by itself; taken off before it is set.
+        read_back_nodes: of how many nodes the ends are read back after an instant.
+    """
+
+    def __init__(
+        self,
+        plan: LinkPlan,
+        routes: RoutePlan,
+        backend: Backend,
+        clock: Clock,
+        journal_dir: Path,
+        bias_ns: int,
+        read_back_nodes: int = READ_BACK_NODES,
+    ):
+        self.plan, self.routes, self.backend, self.clock, self.bias_ns = plan, routes, backend, clock, bias_ns
+        self.mismatches: list[str] = []
+        self._journal_dir = journal_dir
+        self._read_back_nodes = read_back_nodes
+        self._turns = np.zeros(len(plan.nodes.names), np.int64)  # how often each node was read back
+        self._ends = initial_ends(plan, bias_ns)
+        self._table = np.full((len(plan.nodes.names), len(routes.destinations)), NO_ROUTE, np.int32)
+        self._column = np.full(len(plan.nodes.names), -1, np.int32)
+        self._column[routes.destinations] = np.arange(len(routes.destinations))
+        self._k_applied = -1
+        self._first: Applied | None = None
+
+    def apply_initial(self) -> None:
+        """Set every link end and all routes of instant 0, and read everything back.
+
+        Raises:
+            NetworkError: the network refuses, or holds something else afterwards.
+        """
+        self._first = self._apply(self._step_to(0, everything=True))
+        if wrong := self.verify_all():
+            raise NetworkError("\n".join(wrong[:MOST_MISMATCHES_KEPT]))
+
+    def run(self, t0_ns: int, stop: threading.Event) -> None:
+        """Replay the instants after the first until the end of the plan, or until `stop` is set.
+
+        What does not read back as planned is counted in the journal and kept in `mismatches`.
+
+        Args:
+            t0_ns: when instant 0 is, on the clock.
+
+        Raises:
+            NetworkError: the network refuses a change.
+        """
+        grid, k = self.plan.grid, 1
+        with _Journal(self._journal_dir, t0_ns, grid.step_ns) as journal:
+            journal.write(self._first, range(1), 0)
+            while k < grid.count:
+                step = self._step_to(k)
+                if not self._sleep_until(t0_ns + k * grid.step_ns, stop):
+                    return
+                newest = grid.instant_at(self.clock.now_ns() - t0_ns)
+                step = step if newest <= k else self._step_to(newest)
+                with _collector_at_rest():
+                    applied = self._apply(step)
+                wrong = self._read_back(step)
+                self.mismatches += wrong[: MOST_MISMATCHES_KEPT - len(self.mismatches)]
+                journal.write(applied, range(k, step.k + 1), len(wrong))
+                k = step.k + 1
+            self._sleep_until(t0_ns + grid.duration_ns, stop)
+
+    def verify_all(self) -> list[str]:
+        """Read every link end and route back; one sentence for each that is not what was applied last."""
+        return self._mismatches(range(len(self.plan.nodes.names)), range(len(self.plan.nodes.names)))
+
+    def _step_to(self, k: int, *, everything: bool = False) -> Step:
+        """The difference between what is applied and instant `k`, passing through the instants between."""
+        ends, table = self._ends, self._table.copy()
+        for instant in range(self._k_applied + 1, k + 1):
+            ends = ends_at(self.plan, instant, ends, self.bias_ns)
+            changes = self.routes.changes(instant)
+            table[changes.node, self._column[changes.destination]] = changes.link
+        which = np.arange(len(ends)) if everything else changed_ends(self._ends, ends)
+        up = ends["up"][which]
+        return Step(k, ends, table, which[up], which[~up], self._route_difference(table))
+
+    def _route_difference(self, table: np.ndarray) -> np.ndarray:
+        node, column = np.nonzero(table != self._table)
+        routes = np.empty(len(node), ROUTE)
+        routes["node"], routes["destination"], routes["link"] = (
+            node,
+            self.routes.destinations[column],
+            table[node, column],
+        )
+        return routes
+
+    def _apply(self, step: Step) -> Applied:
+        begun_ns = self.clock.now_ns()
+        self.backend.change_ends(step.made, step.ends[step.made])
+        made_ns = self.clock.now_ns()
+        self.backend.change_routes(step.routes)
+        self.backend.change_ends(step.broken, step.ends[step.broken])
+        self._ends, self._table, self._k_applied = step.ends, step.table, step.k
+        return Applied(step, begun_ns, made_ns, self.clock.now_ns())
+
+    def _sleep_until(self, deadline_ns: int, stop: threading.Event) -> bool:
+        """Whether the deadline came before the stop."""
+        while not stop.is_set() and (now_ns := self.clock.now_ns()) < deadline_ns:
+            self.clock.sleep_until_ns(min(deadline_ns, now_ns + STOP_CHECK_NS))
+        return not stop.is_set()
+
+    def _read_back(self, step: Step) -> list[str]:
+        """Compare what changed, or a sample of it, with what the network holds."""
+        wiring, routed = self.backend.wiring, np.unique(step.routes["node"])
+        changed = np.union1d(wiring.node[step.made], wiring.node[step.broken])
+        tables = max(READ_BACK_ROUTES // max(len(self.routes.destinations), 1), 1)
+        return self._mismatches(self._in_turn(changed, self._read_back_nodes), self._in_turn(routed, tables))
+
+    def _in_turn(self, nodes: np.ndarray, most: int) -> list[int]:
+        """Those of the nodes that were read back least often."""
+        chosen = nodes[np.argsort(self._turns[nodes], kind="stable")][:most]
+        self._turns[chosen] += 1
+        return sorted(chosen.tolist())
+
+    def _mismatches(self, end_nodes: Sequence[int], route_nodes: Sequence[int]) -> list[str]:
+        wiring, wrong = self.backend.wiring, []
+        if end_nodes:
+            which = np.flatnonzero(np.isin(wiring.node, end_nodes))
+            wrong += end_mismatches(self.plan, wiring, which, self._ends[which], self.backend.read_ends(end_nodes))
+        if route_nodes:
+            for family, found in self.backend.read_routes(route_nodes).items():
+                planned = (route_nodes, self._table, self.routes.destinations)
+                wrong += route_mismatches(self.plan, wiring, *planned, found, family)
+        return wrong
+
+
+class _Journal:
+    """The two files of a replay, complete up to the last instant at any moment."""
+
+    def __init__(self, folder: Path, t0_ns: int, step_ns: int):
+        self._t0_ns, self._step_ns = t0_ns, step_ns
+        self._instants = (folder / "instants.jsonl").open("w", buffering=1)
+        self._file = (folder / "changes.arrow").open("wb")
+        self._changes = pa.ipc.new_stream(self._file, CHANGES)
+
+    def __enter__(self) -> _Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._changes.close()
+        self._file.close()
+        self._instants.close()
+
+    def write(self, applied: Applied, instants: range, mismatches: int) -> None:
+        """Record the instants that one step fulfilled; of those that were overtaken only the time is known."""
+        step = applied.step
+        for k in instants:
+            own = k == step.k
+            record = {
+                "k": k,
+                "planned_ns": k * self._step_ns,
+                "begun_ns": applied.begun_ns - self._t0_ns,
+                "done_ns": applied.done_ns - self._t0_ns,
+                "links": (len(step.made) + len(step.broken)) if own else 0,
+                "routes": len(step.routes) if own else 0,
+                "mismatches": mismatches if own else 0,
+            }
+            self._instants.write(json.dumps(record) + "\n")
+        for which, t_ns in ((step.made, applied.made_ns), (step.broken, applied.done_ns)):
+            if len(which):
+                self._changes.write_batch(self._rows(step, which, t_ns - self._t0_ns))
+        self._file.flush()
+
+    def _rows(self, step: Step, which: np.ndarray, t_applied_ns: int) -> pa.RecordBatch:
+        ends = step.ends[which]
+        columns = {
+            "k": np.full(len(which), step.k),
+            "t_planned_ns": np.full(len(which), step.k * self._step_ns),
+            "t_applied_ns": np.full(len(which), t_applied_ns),
+            "link": which // 2,
+            "end": which % 2,
+            "up": ends["up"],
+            "planned_delay_ns": ends["planned_delay_ns"],
+            "set_delay_ns": ends["delay_ns"],
+            "rate_bit_s": ends["rate_bit_s"],
+            "limit_packets": ends["limit_packets"],
+        }
+        arrays = [pa.array(np.ascontiguousarray(columns[field.name])).cast(field.type) for field in CHANGES]
+        return pa.record_batch(arrays, schema=CHANGES)
+
+
+@contextmanager
+def _collector_at_rest() -> Iterator[None]:
+    """No garbage collection while a step is applied."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

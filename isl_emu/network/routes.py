@@ -1,0 +1,116 @@
+"""Routes by netlink: next hops as one buffer of messages, and back.
+
+Every route leads to one loopback address. IPv4 goes `via` the neighbour's loopback address with `onlink`; IPv6 goes via
+a link-local address that only the permanent neighbour entry knows, because the kernel checks any other gateway against
+the routes that it has at that moment. Routes are replaced in place, so that there is never none.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+import numpy as np
+
+from isl_emu.network.naming import IPV4_BASE, IPV6_BASE, IPV6_GATEWAY_BASE
+from isl_emu.network.netlink import NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, split_attributes
+
+RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26  # linux/rtnetlink.h, as are the following
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC = 1, 4, 5, 7
+RT_TABLE_MAIN, RTN_UNICAST, RTNH_F_ONLINK = 254, 1, 4
+RTPROT_ISL_EMU = 151  # marks our routes; the kernel leaves 5..255 to users (rtnetlink.h), and no known daemon has it
+FAMILIES = (socket.AF_INET, socket.AF_INET6)
+
+RTMSG = struct.Struct("=BBBBBBBBI")  # family, dst len, src len, tos, table, protocol, scope, type, flags
+
+
+def _layout(address: str) -> np.dtype:
+    return np.dtype(
+        [
+            ("length", "u4"), ("type", "u2"), ("flags", "u2"), ("sequence", "u4"), ("port", "u4"),
+            ("family", "u1"), ("dst_len", "u1"), ("src_len", "u1"), ("tos", "u1"),
+            ("table", "u1"), ("protocol", "u1"), ("scope", "u1"), ("kind", "u1"), ("route_flags", "u4"),
+            ("dst_length", "u2"), ("dst_type", "u2"), ("dst", address),
+            ("oif_length", "u2"), ("oif_type", "u2"), ("oif", "u4"),
+            ("gateway_length", "u2"), ("gateway_type", "u2"), ("gateway", address),
+            ("source_length", "u2"), ("source_type", "u2"), ("source", address),
+        ]
+    )  # fmt: skip
+
+
+_LAYOUT = {socket.AF_INET: _layout("V4"), socket.AF_INET6: _layout("V16")}
+_BASE = {socket.AF_INET: IPV4_BASE, socket.AF_INET6: IPV6_BASE}
+_GATEWAY_BASE = {socket.AF_INET: IPV4_BASE, socket.AF_INET6: IPV6_GATEWAY_BASE}
+
+
+def route_messages(
+    family: int, node: np.ndarray, destination: np.ndarray, peer: np.ndarray, interface_index: np.ndarray
+) -> np.ndarray:
+    """One message per route that makes or replaces it.
+
+    Args:
+        node: whose table; shape (C,) like all.
+        destination: the node that is reached.
+        peer: the neighbour that it is reached through.
+        interface_index: of `node`'s interface to that neighbour.
+    """
+    rows = _route_rows(family, node, destination)
+    rows["type"], rows["flags"] = RTM_NEWROUTE, NLM_F_REQUEST | NLM_F_REPLACE | NLM_F_CREATE
+    rows["route_flags"] = RTNH_F_ONLINK if family == socket.AF_INET else 0
+    _put(rows, "oif", RTA_OIF, interface_index)
+    _put(rows, "gateway", RTA_GATEWAY, _packed(_GATEWAY_BASE[family], peer, rows["gateway"].dtype))
+    _put(rows, "source", RTA_PREFSRC, _packed(_BASE[family], node, rows["source"].dtype))
+    return rows
+
+
+def withdrawal_messages(family: int, node: np.ndarray, destination: np.ndarray) -> np.ndarray:
+    """One message per route that removes it, whatever it leads through."""
+    rows = _route_rows(family, node, destination)
+    short = _LAYOUT[family].fields["oif_length"][1]
+    rows["type"], rows["flags"], rows["length"] = RTM_DELROUTE, NLM_F_REQUEST, short
+    return rows.view(f"V{rows.itemsize}").astype(f"V{short}")
+
+
+def routes_question(family: int) -> bytes:
+    """The body of a dump request for our routes of a family."""
+    return RTMSG.pack(family, 0, 0, 0, 0, RTPROT_ISL_EMU, 0, 0, 0)
+
+
+def decode_routes(bodies: list[bytes]) -> dict[int, tuple[int, int]]:
+    """Our routes among dumped ones: destination node -> (interface index, neighbour node)."""
+    found = {}
+    for body in bodies:
+        family, dst_len, _, _, table, protocol, _, _, _ = RTMSG.unpack_from(body)
+        if table != RT_TABLE_MAIN or protocol != RTPROT_ISL_EMU:
+            continue
+        attributes = split_attributes(body[RTMSG.size :])
+        interface_index = struct.unpack("=I", attributes[RTA_OIF])[0]
+        gateway = _node(_GATEWAY_BASE[family], attributes.get(RTA_GATEWAY, b""))
+        found[_node(_BASE[family], attributes[RTA_DST])] = (interface_index, gateway)
+    return found
+
+
+def _route_rows(family: int, node: np.ndarray, destination: np.ndarray) -> np.ndarray:
+    layout = _LAYOUT[family]
+    rows = np.zeros(len(node), layout)
+    rows["length"], rows["sequence"] = layout.itemsize, np.arange(len(node))
+    rows["family"], rows["dst_len"], rows["table"] = family, 8 * layout["dst"].itemsize, RT_TABLE_MAIN
+    rows["protocol"], rows["kind"] = RTPROT_ISL_EMU, RTN_UNICAST
+    _put(rows, "dst", RTA_DST, _packed(_BASE[family], destination, layout["dst"]))
+    return rows
+
+
+def _put(rows: np.ndarray, name: str, kind: int, values: np.ndarray) -> None:
+    rows[f"{name}_length"], rows[f"{name}_type"], rows[name] = 4 + rows.dtype[name].itemsize, kind, values
+
+
+def _packed(base: int, node: np.ndarray, layout: np.dtype) -> np.ndarray:
+    """Addresses base + node + 1 in network order; the base ends in 32 zero bits or the sum stays within them."""
+    packed = np.zeros((len(node), layout.itemsize // 4), ">u4")
+    packed[:] = np.frombuffer(base.to_bytes(layout.itemsize, "big"), ">u4")
+    packed[:, -1] += (node.astype(np.int64) + 1).astype(">u4")
+    return packed.view(layout).ravel()
+
+
+def _node(base: int, address: bytes) -> int:
+    return int.from_bytes(address, "big") - base - 1

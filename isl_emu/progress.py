@@ -1,0 +1,65 @@
+"""What a user sees while isl-emu works: one line for each step done, and a live line for the one under way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+Report = Callable[[float, str], None]  # how much is done (0..1), and what is happening
+_PLAIN_INTERVAL_S = 10.0
+_REDRAWS_PER_S = 2.0  # drawing takes time from a guest kernel's only CPU
+
+
+class Steps:
+    """Steps on a terminal (live bar), or as plain lines where the output is a file or a pipe."""
+
+    def __init__(self, console: Console):
+        self._console = console
+
+    def note(self, text: str) -> None:
+        """One line that stays."""
+        self._console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    def show(self, summary: Text) -> None:
+        """A longer text that stays."""
+        self._console.print(summary, soft_wrap=True)
+
+    @contextmanager
+    def step(self, text: str) -> Iterator[Report]:
+        """Show `text` while the block runs, then how long it took; the block may report how far it is."""
+        begun = time.monotonic()
+        show = self._bar if self._console.is_terminal else self._lines
+        with show(text) as report:
+            yield report
+        self._console.print(f"[green]✓[/] {text} [dim]{time.monotonic() - begun:.1f} s[/]", highlight=False)
+
+    @contextmanager
+    def _bar(self, text: str) -> Iterator[Report]:
+        columns = (
+            TextColumn("  {task.description}"),
+            BarColumn(30),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[detail]}"),
+        )
+        bars = Progress(*columns, console=self._console, transient=True, refresh_per_second=_REDRAWS_PER_S)
+        with bars:
+            task = bars.add_task(text, total=None, detail="")
+            yield lambda done, detail: bars.update(task, total=1.0, completed=done, detail=detail)
+
+    @contextmanager
+    def _lines(self, text: str) -> Iterator[Report]:
+        self._console.print(f"  {text} ...", highlight=False)
+        last = time.monotonic()
+
+        def report(done: float, detail: str) -> None:
+            nonlocal last
+            if time.monotonic() - last >= _PLAIN_INTERVAL_S:
+                last = time.monotonic()
+                self._console.print(f"  {text}: {done:4.0%} {detail}", highlight=False)
+
+        yield report

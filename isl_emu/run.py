@@ -1,0 +1,181 @@
+"""The composition root: a scenario becomes a folder of results.
+
+`prepare` (pure stages, natively) -> `live.execute` (the kernel, here or in a guest) -> `conclude` (tables and verdict).
+The three meet only in the run folder, so each can be looked at, and the middle one can happen in another kernel.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from isl_emu.errors import ScenarioError
+from isl_emu.linkplan.build import plan_links
+from isl_emu.linkplan.plan import LinkPlan
+from isl_emu.linkplan.plan_file import read_plan, write_plan
+from isl_emu.machine.guest import clean_guest, run_in_guest
+from isl_emu.machine.place import Place, choose_place
+from isl_emu.machine.rundir import create_run_directory, registered_runs
+from isl_emu.network.clean import clean_runs
+from isl_emu.progress import Steps
+from isl_emu.results.conclusion import conclude
+from isl_emu.results.folder import RunFolder
+from isl_emu.results.journal import Journal
+from isl_emu.results.provenance import provenance, write_json
+from isl_emu.results.report import styled
+from isl_emu.routing.forwarding import RoutePlan, plan_routes
+from isl_emu.routing.paths import PathFinder
+from isl_emu.scenario.model import Scenario
+from isl_emu.scenario.parse import format_scenario, load_scenario, parse_scenario, with_changes
+from isl_emu.workload.arrivals import plan_requests
+from isl_emu.workload.model_file import check_memory, estimate_memory_byte, resolve_model
+
+INVALID = 3
+GUEST_BASE_BYTE = 1_500_000_000  # kernel, Python, and the files that both keep in memory
+
+
+@dataclass(frozen=True)
+class Source:
+    """What to run: a scenario and the plans made from it, or replayed from a file."""
+
+    scenario: Scenario
+    plan: LinkPlan
+    routes: RoutePlan
+
+
+def load_source(path: Path, changes: dict[str, Any]) -> Source:
+    """Read a scenario (TOML) and plan it, or read a saved plan (Parquet) with the scenario inside.
+
+    Args:
+        changes: top-level scenario fields to replace, as in TOML; a saved plan refuses those that would alter the sky.
+    """
+    if path.suffix == ".parquet":
+        if "time" in changes:
+            raise ScenarioError(
+                f"--duration: {path} is a saved plan, but its duration is fixed; plan the scenario again"
+            )
+        plan = read_plan(path)
+        scenario = with_changes(parse_scenario(plan.scenario_toml, str(path)), **changes)
+    else:
+        scenario = with_changes(load_scenario(path), **changes)
+        plan = plan_links(scenario, format_scenario(scenario))
+    return Source(scenario, plan, plan_routes(plan, scenario.routing.policy))
+
+
+def run(path: Path, changes: dict[str, Any], out: Path | None, machine: str, interactive: bool, steps: Steps) -> int:
+    """Run a scenario to its end and print the summary.
+
+    Returns:
+        The exit status: 0 done, 1 failed, 3 done but the run is marked invalid, 130 interrupted.
+    """
+    with steps.step("planning links, routes and questions"):
+        source = load_source(path, changes)
+        model = _model(source.scenario)
+    place = choose_place(machine)
+    folder = prepare(source, place, model, out)
+    steps.note(f"runs on: {place.kind}, {place.reason}\nresults: {folder.path}")
+    try:
+        status = _execute(place, folder, source.scenario, model, interactive, steps)
+    finally:
+        fidelity = conclude(folder.path, source.scenario, source.plan, source.routes)
+    steps.show(styled(folder.summary.read_text()))
+    return status or (0 if fidelity.valid else INVALID)
+
+
+def prepare(source: Source, place: Place, model: Path | None, out: Path | None) -> RunFolder:
+    """Make the run folder and write everything into it that is known before the run."""
+    scenario, plan = source.scenario, source.plan
+    folder = RunFolder.create(out, scenario.name)
+    folder.scenario.write_text(format_scenario(scenario))
+    write_plan(plan, folder.plan)
+    origin = {"place": place.kind, "reason": place.reason, "model": model}
+    sky = {"seed": scenario.seed, "rate_scale": scenario.rate_scale, "plan_digest": plan.digest()}
+    write_json(folder.provenance, provenance(scenario_name=scenario.name, **sky, **origin))
+    if scenario.questions:
+        _plan_questions(source, folder)
+    return folder
+
+
+def _model(scenario: Scenario) -> Path | None:
+    """The file that the satellites serve, known to be one and to fit into their memory; None if they serve nothing."""
+    compute = scenario.compute
+    if compute is None:
+        return None
+    model = resolve_model(compute.model)
+    check_memory(model, compute.context_tokens, compute.memory_byte)
+    return model
+
+
+def clean_up() -> list[str]:
+    """Remove what killed runs have left behind; one sentence for each."""
+    abandoned = [run for run in registered_runs() if run.owner_pid is None]
+    for run in abandoned:
+        clean_guest(run)
+    return clean_runs(abandoned)
+
+
+def _plan_questions(source: Source, folder: RunFolder) -> None:
+    """Draw all requests of the run and write them where the client finds them."""
+    scenario = source.scenario
+    requests = plan_requests(
+        scenario.questions,
+        scenario.asking_stations,
+        scenario.computing_satellites,
+        scenario.time.grid.duration_ns,
+        np.random.default_rng(scenario.seed),
+        _nearest(source),
+    )
+    with Journal(folder.journal / "planned_requests.jsonl") as journal:
+        for request in requests:
+            journal.append(request.to_json())
+
+
+def _nearest(source: Source) -> Callable[[str, int], str | None]:
+    """Which computing satellite has the least delay from a station at a time; None if none is reachable."""
+    finder, nodes = PathFinder(source.plan, source.routes), source.plan.nodes
+    satellites = [nodes.index(name) for name in source.scenario.computing_satellites]
+
+    def nearest(station: str, t_ns: int) -> str | None:
+        k, start = source.plan.grid.instant_at(t_ns), nodes.index(station)
+        paths = [(path.delay_ns, node) for node in satellites if (path := finder.path(start, node, k))]
+        return nodes.names[min(paths)[1]] if paths else None
+
+    return nearest
+
+
+def _execute(
+    place: Place, folder: RunFolder, scenario: Scenario, model: Path | None, interactive: bool, steps: Steps
+) -> int:
+    """The live part, on this kernel or in a guest's."""
+    if place.kind == "host":
+        from isl_emu.live import execute  # Mininet is slow to import, and not needed for the guest
+
+        return execute(folder, interactive, steps)
+    command = [sys.executable, "-m", "isl_emu", "execute", str(folder.path), *(["--cli"] if interactive else [])]
+    run = create_run_directory()
+    try:
+        return run_in_guest(
+            command,
+            run=run,
+            writable=[folder.path],
+            readable=[model] if model else [],
+            memory_byte=_guest_memory_byte(scenario, model),
+            interactive=interactive,
+        )
+    finally:
+        shutil.rmtree(run.path, ignore_errors=True)
+
+
+def _guest_memory_byte(scenario: Scenario, model: Path | None) -> int:
+    """Room for what the servers are estimated to take, within their limits, and for the weights, once."""
+    compute = scenario.compute
+    if compute is None or model is None:
+        return GUEST_BASE_BYTE
+    server_byte = min(compute.memory_byte, 2 * estimate_memory_byte(model, compute.context_tokens))
+    return GUEST_BASE_BYTE + len(scenario.computing_satellites) * server_byte + model.stat().st_size

@@ -1,0 +1,157 @@
+"""The model servers of a run: started in all containers at once, because each loads alone, and awaited together."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from subprocess import DEVNULL, STDOUT, Popen
+
+from isl_emu.errors import WorkloadError
+from isl_emu.network.containers import Container
+from isl_emu.network.namespaces import enter_network, in_own_thread
+from isl_emu.timebase import Clock, MonotonicClock
+from isl_emu.units import NS_PER_S
+from isl_emu.workload.model_server import MODEL_PORT
+
+Report = Callable[[float, str], None]  # how much is done (0..1), and what is happening
+
+LOAD_TIMEOUT_NS = 900 * NS_PER_S  # a hundred servers with a tenth of a core each take minutes
+POLL_INTERVAL_NS = NS_PER_S // 5
+POLL_TIMEOUT_S = 2.0
+READ_BYTE = 1 << 20
+
+
+@dataclass(frozen=True)
+class ModelServer:
+    """A model server's process in a satellite's container."""
+
+    container: Container
+    process: Popen
+    log: Path
+
+    @property
+    def name(self) -> str:
+        """The satellite's name."""
+        return self.container.name
+
+
+@contextmanager
+def serve(
+    containers: Sequence[Container], model: Path, context_tokens: int, journal: Path, report: Report
+) -> Iterator[list[ModelServer]]:
+    """Model servers in all containers, healthy when the block begins and ended when it ends.
+
+    Raises:
+        WorkloadError: a server ended instead of becoming healthy, or took too long.
+    """
+    servers = start_servers(containers, model, context_tokens, journal)
+    try:
+        wait_until_healthy(servers, report)
+        yield servers
+    finally:
+        stop_servers(servers)
+
+
+def start_servers(
+    containers: Sequence[Container], model: Path, context_tokens: int, journal: Path
+) -> list[ModelServer]:
+    """Start a server in each container; its output goes to ``server-<satellite>.log`` in `journal`."""
+    _read_ahead(model)
+    return [_start(container, model, context_tokens, journal) for container in containers]
+
+
+def wait_until_healthy(
+    servers: Sequence[ModelServer],
+    report: Report,
+    clock: Clock | None = None,
+    healthy: Callable[[ModelServer], bool] | None = None,
+) -> None:
+    """Wait until each server has loaded its model and says so.
+
+    Args:
+        healthy: asks a server; by default over HTTP from inside its node's namespace.
+
+    Raises:
+        WorkloadError: a server ended, with the last line of its log, or took longer than `LOAD_TIMEOUT_NS`.
+    """
+    clock, healthy = clock or MonotonicClock(), healthy or is_healthy
+    waiting, end_ns = list(servers), clock.now_ns() + LOAD_TIMEOUT_NS
+    while waiting:
+        clock.sleep_until_ns(clock.now_ns() + POLL_INTERVAL_NS)
+        for server in waiting:
+            _check_alive(server)
+        waiting = [server for server in waiting if not healthy(server)]
+        done = len(servers) - len(waiting)
+        report(done / len(servers), f"{done} of {len(servers)} models loaded")
+        if waiting and clock.now_ns() > end_ns:
+            raise WorkloadError(
+                f"model server on {waiting[0].name}: is not ready after {LOAD_TIMEOUT_NS // NS_PER_S} s, but it must be "
+                "before the run begins; raise compute.cpus, or use a smaller model"
+            )
+
+
+def is_healthy(server: ModelServer) -> bool:
+    """Ask a server over HTTP whether its model is loaded."""
+    return in_own_thread(_ask_health, server.container.netns_path, server.container.address)
+
+
+def stop_servers(servers: Sequence[ModelServer]) -> None:
+    """End all servers; they keep nothing that is worth an orderly end."""
+    for server in servers:
+        server.process.kill()
+    for server in servers:
+        server.process.wait()
+
+
+def _start(container: Container, model: Path, context_tokens: int, journal: Path) -> ModelServer:
+    log = journal / f"server-{container.name}.log"
+    words = ["--model", str(model), "--host", container.address, "--port", str(MODEL_PORT)]
+    command = [sys.executable, "-m", "isl_emu.workload.model_server", *words, "--context", str(context_tokens)]
+    with log.open("wb") as output:
+        process = container.popen(command, stdin=DEVNULL, stdout=output, stderr=STDOUT)
+    return ModelServer(container, process, log)
+
+
+def _read_ahead(model: Path) -> None:
+    """Read the weights once from here, so that their pages are charged to no container's memory limit."""
+    buffer = memoryview(bytearray(READ_BYTE))
+    with model.open("rb", buffering=0) as file:
+        while file.readinto(buffer):
+            pass
+
+
+def _ask_health(netns_path: str, address: str) -> bool:
+    """In a thread of its own."""
+    enter_network(netns_path)
+    connection = HTTPConnection(address, MODEL_PORT, timeout=POLL_TIMEOUT_S)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status == 200
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _check_alive(server: ModelServer) -> None:
+    status = server.process.poll()
+    if status is None:
+        return
+    if server.container.usage().oom_kills:
+        raise WorkloadError(
+            f"model server on {server.name}: needs more memory than compute.memory allows, but it must hold the model's "
+            "working set; raise compute.memory, or lower compute.context_tokens"
+        )
+    raise WorkloadError(
+        f"model server on {server.name}: ended with status {status} ({_last_line(server.log)}), but it must serve the "
+        f"whole run; see {server.log}"
+    )
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")

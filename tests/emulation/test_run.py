@@ -1,0 +1,189 @@
+"""The main job as a user does it: the command line from outside, on this machine, with nothing faked."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pexpect
+import pyarrow.parquet as pq
+import pytest
+
+from isl_emu.machine.rundir import registered_runs
+
+pytestmark = pytest.mark.emulation
+
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-m", "isl_emu"]
+THREE_BODY = str(ROOT / "topologies" / "three-body.toml")
+IRIDIUM = str(ROOT / "topologies" / "iridium-star.toml")
+MINUTE_S = 60
+PATIENCE_S = 4 * MINUTE_S  # only for telling a hang from a slow machine
+INVALID = 3
+
+
+def isl_emu(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *words], capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+
+
+def _guests() -> list[str]:
+    """Command lines of the guest kernels that run now."""
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes()
+        except OSError:
+            continue
+        if b"linux.uml" in line.split(b"\0")[0]:
+            lines.append(line.decode(errors="replace"))
+    return lines
+
+
+def _wait_for(condition, what: str) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end, f"{what} did not happen"
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def nothing_left():
+    """After the test, nothing of a run is left that was not there before."""
+    before = {run.run_id for run in registered_runs()}, len(_guests())
+    namespaces = set(Path("/run/netns").glob("isl-*"))
+    yield
+    _wait_for(lambda: len(_guests()) <= before[1], "the end of the guest")
+    assert {run.run_id for run in registered_runs()} == before[0]
+    assert set(Path("/run/netns").glob("isl-*")) == namespaces
+    assert not [line for line in Path("/proc/mounts").read_text().splitlines() if "isl-" in line or "isl-emu" in line]
+
+
+@pytest.fixture(scope="module")
+def main_job(tmp_path_factory) -> Path:
+    """The results of a short main job."""
+    out = tmp_path_factory.mktemp("run") / "three body"  # a blank in the path must not matter
+    done = isl_emu("run", THREE_BODY, "--duration", "60s", "--seed", "4", "--out", str(out))
+    assert done.returncode in (0, INVALID), done.stdout + done.stderr
+    (out / "stdout.txt").write_text(done.stdout)
+    return out
+
+
+def test_every_question_has_an_outcome_and_most_an_answer(main_job):
+    requests = pq.read_table(main_job / "requests.parquet").to_pylist()
+    assert len(requests) >= 3
+    assert {row["outcome"] for row in requests} <= {"completed", "unfinished"}
+    completed = [row for row in requests if row["outcome"] == "completed"]
+    assert len(completed) > len(requests) / 2
+    for row in completed:
+        assert row["answer"].strip()
+        assert row["path_at_send"][0] == row["station"]
+        assert row["path_at_send"][-1] == row["satellite"]
+        assert row["hops_at_send"] == len(row["path_at_send"]) - 1
+        assert row["ttft_ns"] > row["planned_rtt_at_send_ns"]
+        assert row["server_prompt_ns"] > 0
+        assert row["answer_tokens"] > 0
+
+
+def test_measured_delay_is_what_was_planned(main_job):
+    """Physics is the floor; above it at most 0.5 ms a hop, in the median, where the CPU is ours."""
+    probes = pq.read_table(main_job / "probes.parquet").to_pylist()
+    for pair in {(row["a"], row["b"]) for row in probes}:
+        errors = sorted(
+            row["error_ns"] / row["hops"]
+            for row in probes
+            if (row["a"], row["b"]) == pair and row["error_ns"] is not None and not row["straddles_change"]
+        )
+        assert len(errors) > 10, pair
+        assert -100_000 < errors[len(errors) // 2] < 500_000, (pair, errors)
+
+
+def test_the_folder_explains_itself(main_job):
+    fidelity = json.loads((main_job / "fidelity.json").read_text())
+    assert fidelity["verdict"] in ("valid", "invalid")
+    assert fidelity["readback_mismatches"] == 0
+    provenance = json.loads((main_job / "provenance.json").read_text())
+    assert provenance["seed"] == 4
+    assert provenance["execution"]["error"] is None
+    assert pq.read_table(main_job / "changes.parquet").num_rows > 12 * 2 * 30
+    assert (main_job / "summary.txt").read_text().splitlines()[0] in (main_job / "stdout.txt").read_text()
+    assert not (main_job / "journal").exists()
+
+
+def test_a_saved_plan_replays_identically(tmp_path, nothing_left):
+    saved = tmp_path / "iridium.parquet"
+    planned = isl_emu("plan", IRIDIUM, "--duration", "5s", "--out", str(saved))
+    assert planned.returncode == 0, planned.stderr
+    done = isl_emu("run", str(saved), "--out", str(tmp_path / "out"))
+    assert done.returncode in (0, INVALID), done.stdout + done.stderr
+    assert (tmp_path / "out" / "plan.parquet").read_bytes() == saved.read_bytes()
+    assert pq.read_table(tmp_path / "out" / "instants.parquet").num_rows == 5
+
+
+def test_the_command_line_of_mininet_reaches_nodes_by_name(tmp_path, nothing_left):
+    with pexpect.spawn(
+        sys.executable,
+        ["-m", "isl_emu", "run", THREE_BODY, "--cli", "--out", str(tmp_path / "out")],
+        timeout=PATIENCE_S,
+        encoding="utf-8",
+        dimensions=(40, 120),
+    ) as session:
+        session.expect("mininet> ")
+        session.sendline("p00s00 ping -c 2 -i 0.2 gs-chengdu")
+        session.expect("2 packets transmitted, 2 received")
+        session.expect("mininet> ")
+        session.sendline("p00s00 hostname; getent hosts gs-chengdu; echo $$ > /etc/mine")
+        session.expect("p00s00\r+\n")
+        session.expect(r"10\.\d+\.\d+\.\d+ +gs-chengdu")
+        session.expect("mininet> ")
+        session.sendline("p00s00 ping gs-chengdu")
+        session.expect("bytes from")
+        session.sendintr()
+        session.expect("mininet> ")
+        session.sendline("exit")
+        session.expect(pexpect.EOF)
+    session.close()
+    assert session.exitstatus in (0, INVALID)
+    assert not Path("/etc/mine").exists()
+
+
+def test_ctrl_c_ends_the_run_in_order(tmp_path, nothing_left):
+    out = tmp_path / "out"
+    run = subprocess.Popen([*COMMAND, "run", IRIDIUM, "--out", str(out)], stdout=subprocess.PIPE, text=True)
+    _wait_for(lambda: (out / "journal" / "instants.jsonl").exists(), "the replay")
+    run.send_signal(signal.SIGINT)
+    output, _ = run.communicate(timeout=PATIENCE_S)
+    assert run.returncode == 130
+    assert "INVALID" in output
+    assert "interrupted" in (out / "summary.txt").read_text()
+
+
+def test_a_killed_run_leaves_nothing_after_clean(tmp_path, nothing_left):
+    out = tmp_path / "out"
+    run = subprocess.Popen([*COMMAND, "run", IRIDIUM, "--out", str(out)], stdout=subprocess.DEVNULL)
+    _wait_for(lambda: (out / "journal" / "instants.jsonl").exists(), "the replay")
+    run.kill()
+    run.wait()
+    cleaned = isl_emu("clean")
+    assert cleaned.returncode == 0, cleaned.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--model", "README.md"], "GGUF"),
+        (["--model", "no-such.gguf"], "no-such.gguf"),
+        (["--duration", "60"], "without a unit"),
+        (["--out", "topologies"], "not empty"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_built(words, complaint):
+    done = subprocess.run(
+        [*COMMAND, "run", THREE_BODY, *words], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
+    assert done.returncode in (1, 2)
+    assert complaint in done.stderr
+    assert "Traceback" not in done.stderr

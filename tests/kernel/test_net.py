@@ -1,0 +1,211 @@
+"""The emulated network in a real kernel: what Mininet's interface shows, how long packets take, what remains."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from mininet import log
+from mininet.cli import CLI
+
+from isl_emu.errors import NetworkError
+from isl_emu.machine.rundir import registered_runs
+from isl_emu.network.calibration import measure_bias
+from isl_emu.network.clean import clean_runs
+from isl_emu.network.containers import Container
+from isl_emu.network.net import IslNet
+from tests.nets import live_net, need_kernel, ping_lost, ping_times_ms, run_directory
+from tests.plans import MS, make_plan, ring_edges
+
+pytestmark = pytest.mark.kernel
+STATION_MS, RING_MS = 3, 5
+RING = {**ring_edges(12, RING_MS * MS), (0, 12): STATION_MS * MS, (6, 13): STATION_MS * MS}
+STATIONS = ["gs-chengdu", "gs-berlin-brandenburg"]
+HALF_A_MS_PER_HOP = 0.5
+NO_EARLIER_MS = 0.05  # the bias is a median: single packets may be a little faster
+
+
+@pytest.fixture(autouse=True)
+def _kernel() -> None:
+    need_kernel()
+
+
+def leftovers() -> list[str]:
+    mounts = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if "isl-" in line]
+    return [*os.listdir("/run/netns"), *mounts]
+
+
+def in_cli(net: IslNet, script: Path, *commands: str) -> str:
+    """What Mininet's command line prints for some commands, read from a script."""
+    script.write_text("\n".join(commands) + "\n")
+    heard = io.StringIO()
+    handler = log.StreamHandlerNoNewline(heard)
+    log.lg.addHandler(handler)
+    try:
+        with open(os.devnull) as nothing:
+            CLI(net, stdin=nothing, script=str(script))
+    finally:
+        log.lg.removeHandler(handler)
+    return heard.getvalue()
+
+
+def test_round_trips_take_what_was_planned(tmp_path: Path) -> None:
+    with run_directory() as run:
+        bias_ns = measure_bias(run).bias_ns
+    with live_net(make_plan(12, STATIONS, [RING]), tmp_path, bias_ns) as (net, _):
+        for hops in range(1, 7):
+            times = ping_times_ms(net.get("p00s00").cmd(f"ping -c 15 -i 0.05 p00s{hops:02d}"))
+            planned = 2 * hops * RING_MS
+            assert len(times) == 15
+            assert planned - NO_EARLIER_MS <= min(times)
+            assert statistics.median(times) <= planned + HALF_A_MS_PER_HOP * hops
+
+
+def test_every_hop_answers_a_traceroute(tmp_path: Path) -> None:
+    with live_net(make_plan(12, STATIONS, [RING]), tmp_path) as (net, _):
+        lines = net.get("gs-chengdu").cmd("traceroute -n -q 1 gs-berlin-brandenburg").splitlines()[1:]
+        assert [line.split()[1] for line in lines] == [f"10.0.0.{number}" for number in (1, 2, 3, 4, 5, 6, 7, 14)]
+
+
+def test_ipv6_goes_the_same_way(tmp_path: Path) -> None:
+    with live_net(make_plan(12, STATIONS, [RING]), tmp_path) as (net, _):
+        if len(net.backend.families) == 1:
+            pytest.skip("the kernel has no IPv6")
+        assert ping_lost(net.get("gs-chengdu").cmd("ping -6 -c 2 -i 0.1 gs-berlin-brandenburg.ip6")) == 0
+
+
+def test_the_api_and_the_command_line_of_mininet_work(tmp_path: Path) -> None:
+    with live_net(make_plan(4, ["gs-chengdu"], [{**ring_edges(4, MS), (0, 4): MS}]), tmp_path) as (net, _):
+        assert net.get("p00s00").IP() == "10.0.0.1"
+        assert net.get("p00s01").shell is None
+        assert net.pingAll() == 0
+        out, _, status = net.get("p00s02").pexec("cat /etc/hosts")
+        assert (status, "10.0.0.5 gs-chengdu" in out) == (0, True)
+        shown = in_cli(net, tmp_path / "script", "nodes", "links", "net", "dump", "p00s00 ping -c1 gs-chengdu")
+        assert "gs-chengdu p00s00 p00s01 p00s02 p00s03" in shown
+        assert "to-p00s01<->to-p00s00 (OK OK)" in shown
+        assert "p00s01 to-p00s00:to-p00s01" in shown
+        assert "<SatelliteNode p00s02: 10.0.0.3 " in shown
+        assert "1 packets transmitted, 1 received" in shown
+
+
+def test_commands_can_be_watched_interrupted_and_left_behind(tmp_path: Path) -> None:
+    with live_net(make_plan(3, [], [ring_edges(3, MS)]), tmp_path) as (net, _):
+        node = net.get("p00s00")
+        node.sendCmd("ping p00s01")
+        seen = ""
+        while "icmp_seq=1" not in seen:
+            seen += node.monitor()
+        node.sendInt()
+        assert "packets transmitted" in node.waitOutput()
+        node.cmd("sleep 1000 &")
+        assert Path(f"/proc/{node.lastPid}").exists()
+        node.sendCmd("sleep 0.2", printPid=True)
+        node.waitOutput()
+        assert node.cmd("echo $((6 * 7))").strip() == "42"
+
+
+def test_shells_and_programs_of_a_computing_satellite_are_in_its_container(tmp_path: Path) -> None:
+    with live_net(make_plan(2, [], [{(0, 1): MS}]), tmp_path) as (net, _):
+        node = net.get("p00s00")
+        hosts = {host.name: host.address for host in net.hosts}
+        node.cmd("true")
+        node.container = Container(node.name, node.netns_path, net.run_directory, 1.0, 1 << 27, hosts)
+        node.container.start()
+        assert node.cmd("hostname; cat /proc/1/comm").split() == ["p00s00", "cat"]
+        assert ping_lost(node.popen("ping -c 1 p00s01", text=True).communicate()[0]) == 0
+        node.container.stop()
+        node.container = None
+        assert node.cmd("hostname").split() != ["p00s00"]
+
+
+def test_super_packets_are_short(tmp_path: Path) -> None:
+    with live_net(make_plan(2, [], [{(0, 1): MS}], rate_bit_s=1_000_000_000), tmp_path) as (net, _):
+        (shown,) = json.loads(net.get("p00s00").cmd("ip -d -j link show to-p00s01"))
+        assert (shown["gso_max_size"], shown["gso_max_segs"]) == (12_500, 8)  # 100 us at 1 Gbit/s
+
+
+def test_only_the_plan_is_in_the_net(tmp_path: Path) -> None:
+    with live_net(make_plan(3, [], [ring_edges(3, MS)]), tmp_path) as (net, _):
+        with pytest.raises(NetworkError, match="h1 is new"):
+            net.addHost("h1")
+        with pytest.raises(NetworkError, match="is new"):
+            net.addLink("p00s00", "p00s01")
+
+
+def test_nothing_remains_after_stop(tmp_path: Path) -> None:
+    before = leftovers()
+    with live_net(make_plan(3, [], [ring_edges(3, MS)]), tmp_path) as (net, _):
+        program = net.get("p00s00").popen("sleep 1000")
+        net.get("p00s01").cmd("sleep 1000 &")
+        assert len(leftovers()) == len(before) + 6
+    assert leftovers() == before
+    assert program.wait(5) == -signal.SIGKILL
+
+
+def test_replay_follows_the_plan_in_the_kernel(tmp_path: Path) -> None:
+    instants = [ring_edges(6, delay * MS) for delay in (5, 6, 4)]
+    del instants[1][0, 5]
+    with live_net(make_plan(6, [], instants, step_ns=200 * MS), tmp_path) as (_, replay):
+        replay.run(time.monotonic_ns(), threading.Event())
+        assert replay.mismatches == replay.verify_all() == []
+
+
+def test_what_tc_and_ip_change_is_found(tmp_path: Path) -> None:
+    with live_net(make_plan(3, [], [ring_edges(3, 5 * MS)]), tmp_path) as (net, replay):
+        net.get("p00s00").cmd("tc qdisc change dev to-p00s01 root netem delay 7ms rate 1gbit limit 5000")
+        net.get("p00s01").cmd("tc qdisc del dev to-p00s02 root")
+        net.get("p00s02").cmd("ip route replace 10.0.0.1/32 via 10.0.0.2 dev to-p00s01 onlink proto 151")
+        wrong = replay.verify_all()
+        assert len(wrong) == 3
+        assert wrong[0].startswith("p00s00 to-p00s01: the shaping is delay 7 ms, rate 1 Gbit/s, limit 5000 packets")
+        assert wrong[1].startswith("p00s01 to-p00s02: the shaping is no netem, but the plan says delay 5 ms")
+        assert wrong[2].startswith("p00s02: the IPv4 route to p00s00 is to-p00s01, but the plan says to-p00s00")
+
+
+def test_a_change_that_the_kernel_refuses_names_the_place(tmp_path: Path) -> None:
+    plan = make_plan(3, [], [ring_edges(3, delay * MS) for delay in (5, 6)], step_ns=100 * MS)
+    with live_net(plan, tmp_path) as (net, replay):
+        net.get("p00s01").cmd("tc qdisc del dev to-p00s02 root")
+        with pytest.raises(NetworkError, match="p00s01: the shaping of to-p00s02 cannot be set"):
+            replay.run(time.monotonic_ns(), threading.Event())
+
+
+def test_a_killed_run_is_cleaned_and_no_other(tmp_path: Path) -> None:
+    script = (
+        "import sys, time; from tests.nets import *; from tests.plans import *\n"
+        "net = build_net(make_plan(3, [], [ring_edges(3, MS)]), create_run_directory())\n"
+        "net.get('p00s00').popen('sleep 1000'); print(net.run_directory.run_id, flush=True); time.sleep(1000)"
+    )
+    owner = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    killed = owner.stdout.readline().strip()
+    with live_net(make_plan(3, [], [ring_edges(3, MS)]), tmp_path) as (net, replay):
+        runs = [run for run in registered_runs() if run.run_id in (killed, net.run_directory.run_id)]
+        assert (len(runs), clean_runs(runs)) == (2, [])
+        owner.kill()
+        owner.wait()
+        assert [f"run {killed}: removed 3 namespaces, 1 processes" in sentence for sentence in clean_runs(runs)] == [
+            True
+        ]
+        assert not [line for line in leftovers() if killed in line]
+        assert killed not in [run.run_id for run in registered_runs()]
+        assert replay.verify_all() == []
+        assert net.get("p00s00").cmd("echo alive").strip() == "alive"
+
+
+def test_calibration_takes_the_bias_away() -> None:
+    with run_directory() as run:
+        before = leftovers()
+        found = measure_bias(run)
+        assert leftovers() == before
+    assert 0 < found.bias_ns < 2 * MS
+    assert abs(found.residue_ns) < max(found.bias_ns, 200_000)

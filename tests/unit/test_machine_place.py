@@ -1,0 +1,107 @@
+"""Which kernel a run takes, and what doctor says."""
+
+from __future__ import annotations
+
+import pytest
+
+from isl_emu.errors import MachineError
+from isl_emu.machine import doctor, place
+from isl_emu.machine.doctor import Finding
+from isl_emu.machine.uml import UmlKernel
+
+NO_NETEM = "the kernel has no netem (sch_netem)"
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch):
+    """A machine outside any guest, with a guest kernel that needs no shim."""
+    monkeypatch.delenv("ISL_EMU_GUEST", raising=False)
+    monkeypatch.setattr(doctor, "missing_features", lambda: [NO_NETEM])
+    for module in (place, doctor):
+        monkeypatch.setattr(module, "find_uml", lambda: UmlKernel("/usr/bin/linux.uml", "6.1.176"))
+        monkeypatch.setattr(module, "needs_shim", lambda kernel: False)
+
+
+def _lacking(monkeypatch, *sentences: str) -> None:
+    monkeypatch.setattr(place, "missing_features", lambda: list(sentences))
+
+
+def _no_uml():
+    raise MachineError("guest kernel: linux.uml is not on this machine; apt-get install user-mode-linux")
+
+
+def test_a_complete_host_is_taken(monkeypatch):
+    _lacking(monkeypatch)
+    assert place.choose_place("auto").kind == place.choose_place("host").kind == "host"
+
+
+def test_a_host_without_netem_gives_way_to_the_guest_and_says_why(monkeypatch):
+    _lacking(monkeypatch, NO_NETEM)
+    assert place.choose_place("auto") == place.Place("guest", f"kernel 6.1.176: {NO_NETEM}")
+
+
+def test_the_guest_can_be_asked_for_on_a_complete_host(monkeypatch):
+    _lacking(monkeypatch)
+    assert place.choose_place("guest") == place.Place("guest", "kernel 6.1.176: as requested")
+
+
+def test_a_requested_host_must_be_complete(monkeypatch):
+    _lacking(monkeypatch, NO_NETEM)
+    with pytest.raises(MachineError, match="--machine host: the kernel has no netem.*--machine guest"):
+        place.choose_place("host")
+
+
+def test_no_place_at_all_names_the_package(monkeypatch):
+    _lacking(monkeypatch, NO_NETEM)
+    monkeypatch.setattr(place, "find_uml", _no_uml)
+    with pytest.raises(MachineError, match="apt-get install user-mode-linux"):
+        place.choose_place("auto")
+
+
+def test_a_guest_boots_no_guest(monkeypatch):
+    monkeypatch.setenv("ISL_EMU_GUEST", "1")
+    _lacking(monkeypatch)
+    assert place.choose_place("auto").kind == "host"
+    with pytest.raises(MachineError, match="already inside"):
+        place.choose_place("guest")
+
+
+def test_what_the_guest_lacks_is_optional_where_the_host_can_do_it(monkeypatch):
+    monkeypatch.setattr(doctor, "missing_features", lambda: [])
+    monkeypatch.setattr(doctor.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(doctor, "find_uml", _no_uml)
+    assert _finding("guest kernel").ok is None
+
+
+def test_what_the_guest_lacks_is_missing_where_the_host_cannot_do_it(monkeypatch):
+    monkeypatch.setattr(doctor, "find_uml", _no_uml)
+    assert _finding("guest kernel") == Finding(
+        "guest kernel", False, "linux.uml is not on this machine", "apt-get install user-mode-linux"
+    )
+    assert NO_NETEM in _finding("network namespaces, netem").detail
+
+
+def test_missing_programs_are_named_with_their_packages(monkeypatch):
+    monkeypatch.setattr(doctor.shutil, "which", lambda name, path: None if name in ("ip", "tc") else f"/bin/{name}")
+    found = _finding("programs")
+    assert (found.ok, found.detail) == (False, "no ip, tc")
+    assert found.fix == "apt-get install --no-install-recommends iproute2"
+
+
+def test_a_processor_without_avx2_is_told(monkeypatch):
+    monkeypatch.setattr(doctor.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(doctor, "processor_flags", lambda: frozenset({"sse2"}))
+    assert "AVX2" in _finding("model server").detail
+
+
+def test_conclusion_is_the_place_or_what_stands_in_the_way(monkeypatch):
+    _lacking(monkeypatch, NO_NETEM)
+    assert doctor.conclusion() == (True, f"isl-emu run would use: guest, kernel 6.1.176: {NO_NETEM}")
+    monkeypatch.setattr(place, "find_uml", _no_uml)
+    usable, sentence = doctor.conclusion()
+    assert not usable
+    assert "apt-get install user-mode-linux" in sentence
+
+
+def _finding(subject: str) -> Finding:
+    return next(finding for finding in doctor.examine() if finding.subject == subject)

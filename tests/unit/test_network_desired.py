@@ -1,0 +1,80 @@
+"""The shaping that link ends should have."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from isl_emu.network.desired import (
+    FRAME_BYTE,
+    LEAST_LIMIT_PACKETS,
+    changed_ends,
+    ends_at,
+    gso_byte,
+    initial_ends,
+    limit_packets,
+    shaped_rate_bit_s,
+)
+from tests.plans import MS, make_plan
+
+
+def test_before_the_run_all_is_down_with_the_first_state_to_come() -> None:
+    plan = make_plan(2, ["gs"], [{(0, 1): 5 * MS}, {(0, 1): 6 * MS, (0, 2): 3 * MS}])
+    ends = initial_ends(plan, 0)
+    assert not ends["up"].any()
+    assert ends["delay_ns"].tolist() == [5 * MS, 5 * MS, 3 * MS, 3 * MS]
+
+
+def test_a_link_that_goes_down_keeps_its_delay() -> None:
+    plan = make_plan(3, [], [{(0, 1): 5 * MS, (1, 2): MS}, {(1, 2): MS}])
+    first = ends_at(plan, 0, initial_ends(plan, 0), 0)
+    second = ends_at(plan, 1, first, 0)
+    assert second["up"].tolist() == [False, False, True, True]
+    assert second["delay_ns"].tolist() == [5 * MS, 5 * MS, MS, MS]
+    assert changed_ends(first, second).tolist() == [0, 1]
+
+
+def test_only_what_changes_is_named() -> None:
+    plan = make_plan(3, [], [{(0, 1): 5 * MS, (1, 2): MS}, {(0, 1): 5 * MS + 1, (1, 2): MS}])
+    first = ends_at(plan, 0, initial_ends(plan, 0), 0)
+    assert changed_ends(first, ends_at(plan, 1, first, 0)).tolist() == [0, 1]
+    assert changed_ends(first, first).tolist() == []
+
+
+def test_bias_is_taken_off_but_never_below_zero() -> None:
+    plan = make_plan(3, [], [{(0, 1): 5 * MS, (1, 2): 1_000}])
+    ends = ends_at(plan, 0, initial_ends(plan, 200_000), 200_000)
+    assert ends["delay_ns"].tolist() == [4_800_000, 4_800_000, 0, 0]
+    assert ends["planned_delay_ns"].tolist() == [5 * MS, 5 * MS, 1_000, 1_000]
+
+
+def test_rates_are_scaled_to_whole_bytes() -> None:
+    physical = np.array([100_000_000_000, 1_001, 1])
+    assert shaped_rate_bit_s(physical, 0.001).tolist() == [100_000_000, 8, 8]
+    assert shaped_rate_bit_s(physical, 1.0).tolist() == [100_000_000_000, 1_000, 8]
+
+
+def test_each_direction_has_its_own_rate() -> None:
+    plan = make_plan(2, [], [{(0, 1): MS}], rate_bit_s=1_000_000)
+    plan.row_rate_ba_bit_s.setflags(write=True)
+    plan.row_rate_ba_bit_s[:] = 4_000_000
+    assert ends_at(plan, 0, initial_ends(plan, 0), 0)["rate_bit_s"].tolist() == [1_000_000, 4_000_000]
+
+
+@pytest.mark.parametrize(
+    ("rate_bit_s", "delay_ns", "queue_ns", "packets"),
+    [
+        (100_000_000, 10 * MS, 50 * MS, 124 + 413),  # 82.6 in flight x 1.5, and 412.8 waiting
+        (1_000, 10 * MS, 50 * MS, LEAST_LIMIT_PACKETS),
+        (100_000_000_000, 10 * MS, 0, 123_845),
+    ],
+)
+def test_limit_covers_flight_and_queue(rate_bit_s: int, delay_ns: int, queue_ns: int, packets: int) -> None:
+    assert limit_packets(np.array([rate_bit_s]), np.array([delay_ns]), np.array([queue_ns])).tolist() == [packets]
+
+
+@pytest.mark.parametrize(
+    ("rate_bit_s", "byte"), [(100_000_000, FRAME_BYTE), (1_000_000_000, 12_500), (100_000_000_000, 65_536)]
+)
+def test_a_super_packet_takes_100_us_at_most(rate_bit_s: int, byte: int) -> None:
+    assert gso_byte(make_plan(2, [], [{(0, 1): MS}], rate_bit_s=rate_bit_s)).tolist() == [byte, byte]

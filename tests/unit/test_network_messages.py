@@ -1,0 +1,128 @@
+"""Netlink messages, byte for byte where a fixed layout is promised to the kernel."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+
+import numpy as np
+
+from isl_emu.network.desired import END
+from isl_emu.network.messages import decode_link, link_up, new_veth, permanent_neighbour, veth_end
+from isl_emu.network.netlink import HEADER, _refusal, attribute, message, split_attributes, split_messages
+from isl_emu.network.qdiscs import decode_netems, netem_messages
+from isl_emu.network.routes import decode_routes, route_messages, withdrawal_messages
+
+UP = np.array([(True, 5_000_000, 4_900_000, 100_000_000, 500)], END)
+DOWN = np.array([(False, 5_000_000, 4_900_000, 40_000_000_000, 500)], END)
+
+
+def body(rows: np.ndarray) -> bytes:
+    """What follows the header of a single message, after a check of its length."""
+    data = rows.tobytes()
+    assert HEADER.unpack_from(data)[0] == len(data)
+    return data[HEADER.size :]
+
+
+def test_attributes_are_padded_and_split_again() -> None:
+    data = attribute(3, b"abcde") + attribute(7, b"")
+    assert len(data) == 12 + 4
+    assert split_attributes(data) == {3: b"abcde", 7: b""}
+
+
+def test_messages_are_split_again() -> None:
+    data = message(16, 0, b"12345678") + message(17, 2, b"")
+    assert [(kind, flags, part) for kind, flags, part in split_messages(data)] == [(16, 1, b"12345678"), (17, 3, b"")]
+
+
+def test_netem_message_holds_the_whole_state() -> None:
+    tcmsg, attributes = body(netem_messages(UP, np.array([1003]), create=False))[:20], None
+    assert struct.unpack("=BxxxiIII", tcmsg) == (0, 1003, 0x10000, 0xFFFFFFFF, 0)
+    attributes = split_attributes(body(netem_messages(UP, np.array([1003]), create=False))[20:])
+    assert attributes[1] == b"netem\0"
+    assert struct.unpack_from("=6I", attributes[2]) == (4_900_000 // 64, 500, 0, 0, 0, 0)
+    options = split_attributes(attributes[2][24:])
+    assert struct.unpack("=IiIi", options[6]) == (12_500_000, 0, 0, 0)
+    assert struct.unpack("=Q", options[8]) == (12_500_000,)
+    assert struct.unpack("=q", options[10]) == (4_900_000,)
+
+
+def test_netem_reads_back_what_was_written() -> None:
+    for states, loss_ratio in ((UP, 0.0), (DOWN, 1.0)):
+        found = decode_netems([body(netem_messages(states, np.array([1003]), create=True))], {1003: 6})
+        assert found.tolist() == [(6, 4_900_000, states["rate_bit_s"][0], 500, loss_ratio, True)]
+
+
+def test_other_qdiscs_and_other_interfaces_are_no_netem() -> None:
+    netem = body(netem_messages(UP, np.array([1003]), create=True))
+    fifo = struct.pack("=BxxxiIII", 0, 1003, 0, 0xFFFFFFFF, 0) + attribute(1, b"pfifo\0")
+    assert len(decode_netems([netem], {1005: 6})) == 0
+    assert len(decode_netems([fifo], {1003: 6})) == 0
+
+
+def test_jitter_set_by_somebody_is_seen() -> None:
+    rows = netem_messages(UP, np.array([1003]), create=True)
+    rows["jitter"] = 10
+    assert decode_netems([body(rows)], {1003: 6})["plain"].tolist() == [False]
+
+
+def test_netems_are_made_once_and_then_only_changed() -> None:
+    assert netem_messages(UP, np.array([1]), create=True)["flags"].tolist() == [0x601]
+    assert netem_messages(UP, np.array([1]), create=False)["flags"].tolist() == [0x001]
+
+
+def test_ipv4_route_goes_onlink_via_the_neighbour() -> None:
+    rows = route_messages(socket.AF_INET, *(np.array([value]) for value in (0, 300, 1, 1002)))
+    data = body(rows)
+    family, dst_len, *_, flags = struct.unpack_from("=BBBBBBBBI", data)
+    attributes = split_attributes(data[12:])
+    assert (family, dst_len, flags) == (socket.AF_INET, 32, 4)
+    assert {kind: value.hex() for kind, value in attributes.items() if kind != 4} == {
+        1: "0a00012d",  # 10.0.1.45
+        5: "0a000002",
+        7: "0a000001",
+    }
+    assert rows["flags"].tolist() == [0x501]  # request, replace, create
+
+
+def test_routes_read_back_what_was_written() -> None:
+    for family in (socket.AF_INET, socket.AF_INET6):
+        rows = route_messages(family, *(np.array(values) for values in ([0, 0], [300, 2], [1, 70_000], [1002, 1004])))
+        bodies = [part for _, _, part in split_messages(rows.tobytes())]
+        assert decode_routes(bodies) == {300: (1002, 1), 2: (1004, 70_000)}
+
+
+def test_a_withdrawal_names_only_the_destination() -> None:
+    rows = withdrawal_messages(socket.AF_INET, np.array([0, 1]), np.array([5, 6]))
+    parts = [part for kind, _, part in split_messages(rows.tobytes()) if kind == 25]
+    assert [list(split_attributes(part[12:])) for part in parts] == [[1], [1]]
+
+
+def test_veth_pair_is_made_in_two_places_at_once() -> None:
+    data = new_veth(veth_end("to-b", 1000, bytes(6), 1514, 1514), veth_end("to-a", 1001, bytes(6), 1514, 1514), 77)
+    body_ = data[HEADER.size :]
+    assert decode_link(body_)[:2] == (1000, "to-b")
+    info = split_attributes(split_attributes(body_[16:])[18])
+    assert info[1] == b"veth"
+    peer = split_attributes(info[2])[1]
+    assert decode_link(peer)[:2] == (1001, "to-a")
+    assert struct.unpack("=I", split_attributes(peer[16:])[28]) == (77,)
+
+
+def test_interfaces_come_up_and_neighbours_stay() -> None:
+    assert struct.unpack("=BxHiII", link_up(7)[HEADER.size :]) == (0, 0, 7, 1, 1)
+    data = permanent_neighbour("10.0.0.2", b"\2\0\0\0\0\1", 7)[HEADER.size :]
+    assert struct.unpack_from("=BxxxiHBB", data) == (socket.AF_INET, 7, 0x80, 0, 0)
+    assert split_attributes(data[12:]) == {1: bytes([10, 0, 0, 2]), 2: b"\2\0\0\0\0\1"}
+
+
+def test_a_refusal_says_which_message_and_why() -> None:
+    reported = struct.pack("=i", -errno.ENOENT) + HEADER.pack(16, 36, 1, 42, 0) + attribute(1, b"no such thing\0")
+    refusal = _refusal(2, 0x200, reported)
+    assert (refusal.sequence, refusal.errno, str(refusal)) == (
+        42,
+        errno.ENOENT,
+        "No such file or directory (no such thing)",
+    )
+    assert _refusal(2, 0, struct.pack("=i", 0) + HEADER.pack(16, 36, 1, 42, 0)) is None

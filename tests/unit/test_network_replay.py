@@ -1,0 +1,175 @@
+"""Replay against a network in memory and a clock that only sleeping moves."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from isl_emu.errors import NetworkError
+from isl_emu.linkplan.plan import LinkPlan
+from isl_emu.network.desired import ends_at, initial_ends
+from isl_emu.network.fake import FakeBackend
+from isl_emu.network.replay import Replay
+from isl_emu.timebase import ManualClock
+from tests.plans import MS, SECOND, make_plan, make_routes
+
+START_NS = 1_000_000 * SECOND
+TRIANGLE = {(0, 1): 5 * MS, (1, 2): 5 * MS, (0, 2): 7 * MS}
+BROKEN = {(0, 1): 5 * MS, (1, 2): 5 * MS}
+LONGER = {edge: delay + MS for edge, delay in TRIANGLE.items()}
+
+
+class SlowClock(ManualClock):
+    """Oversleeps once, at a given deadline."""
+
+    def __init__(self, at_ns: int, by_ns: int):
+        super().__init__(START_NS)
+        self._at_ns, self._by_ns = at_ns, by_ns
+
+    def sleep_until_ns(self, deadline_ns: int) -> None:
+        super().sleep_until_ns(deadline_ns + (self._by_ns if deadline_ns == self._at_ns else 0))
+
+
+def replay_of(plan: LinkPlan, folder: Path, clock: ManualClock | None = None, bias_ns: int = 0) -> Replay:
+    replay = Replay(plan, make_routes(plan), FakeBackend(plan), clock or ManualClock(START_NS), folder, bias_ns)
+    replay.apply_initial()
+    return replay
+
+
+def instants(folder: Path) -> list[dict[str, int]]:
+    return [json.loads(line) for line in (folder / "instants.jsonl").read_text().splitlines()]
+
+
+def changes(folder: Path) -> list[dict[str, object]]:
+    return pa.ipc.open_stream((folder / "changes.arrow").read_bytes()).read_all().to_pylist()
+
+
+def final_ends(plan: LinkPlan, bias_ns: int = 0) -> np.ndarray:
+    ends = initial_ends(plan, bias_ns)
+    for k in range(plan.grid.count):
+        ends = ends_at(plan, k, ends, bias_ns)
+    return ends
+
+
+def test_the_last_instant_is_what_remains(tmp_path: Path) -> None:
+    plan = make_plan(3, [], [TRIANGLE, BROKEN, LONGER])
+    replay = replay_of(plan, tmp_path, bias_ns=100_000)
+    replay.run(START_NS, threading.Event())
+    assert (replay.backend.ends == final_ends(plan, 100_000)).all()
+    assert replay.verify_all() == replay.mismatches == []
+
+
+def test_every_instant_is_recorded_in_time(tmp_path: Path) -> None:
+    plan = make_plan(3, [], [TRIANGLE, BROKEN, LONGER])
+    clock = ManualClock(START_NS)
+    replay_of(plan, tmp_path, clock).run(START_NS, threading.Event())
+    assert [row["k"] for row in instants(tmp_path)] == [0, 1, 2]
+    assert [row["done_ns"] - row["planned_ns"] for row in instants(tmp_path)] == [0, 0, 0]
+    assert clock.now_ns() == START_NS + 3 * SECOND
+
+
+def test_changes_are_journalled_with_what_was_set(tmp_path: Path) -> None:
+    plan = make_plan(3, [], [TRIANGLE, BROKEN], rate_scale=0.5)
+    replay_of(plan, tmp_path, bias_ns=100_000).run(START_NS, threading.Event())
+    rows = changes(tmp_path)
+    assert len([row for row in rows if row["k"] == 0]) == 6
+    assert [row for row in rows if row["k"] == 1] == [
+        {"k": 1, "t_planned_ns": SECOND, "t_applied_ns": SECOND, "link": 1, "end": end, "up": False,
+         "planned_delay_ns": 7 * MS, "set_delay_ns": 6_900_000, "rate_bit_s": 500_000_000, "limit_packets": 434 + 2065}
+        for end in (0, 1)
+    ]  # fmt: skip
+
+
+def test_nothing_breaks_before_its_replacement_is_made(tmp_path: Path) -> None:
+    plan = make_plan(4, [], [{**BROKEN, (0, 2): 4 * MS, (2, 3): MS}, {**BROKEN, (0, 3): 2 * MS, (2, 3): MS}])
+    replay = replay_of(plan, tmp_path)
+    replay.backend.log.clear()
+    replay.run(START_NS, threading.Event())
+    assert [entry.split(" ")[0] for entry in replay.backend.log] == ["ends", "routes", "ends"]
+    assert replay.backend.log[0] == "ends up 2 down 0"
+    assert replay.backend.log[2] == "ends up 0 down 2"
+
+
+def test_an_instant_that_is_missed_is_overtaken_by_the_newest(tmp_path: Path) -> None:
+    plan = make_plan(3, [], [TRIANGLE, BROKEN, LONGER, LONGER])
+    clock = SlowClock(START_NS + SECOND, SECOND + 300 * MS)
+    replay = replay_of(plan, tmp_path, clock)
+    replay.run(START_NS, threading.Event())
+    assert [row["done_ns"] - row["planned_ns"] for row in instants(tmp_path)] == [0, 1_300 * MS, 300 * MS, 0]
+    assert [row["links"] for row in instants(tmp_path)] == [6, 0, 6, 0]
+    assert {row["k"] for row in changes(tmp_path)} == {0, 2}
+    assert (replay.backend.ends == final_ends(plan)).all()
+
+
+def test_a_link_that_drops_and_returns_while_late_keeps_its_history(tmp_path: Path) -> None:
+    plan = make_plan(3, [], [TRIANGLE, LONGER, BROKEN, BROKEN])
+    replay = replay_of(plan, tmp_path, SlowClock(START_NS + SECOND, SECOND))
+    replay.run(START_NS, threading.Event())
+    assert replay.backend.ends["planned_delay_ns"][2:4].tolist() == [8 * MS, 8 * MS]  # as of the instant overtaken
+
+
+def test_stop_ends_the_wait(tmp_path: Path) -> None:
+    plan = make_plan(3, [], [TRIANGLE, BROKEN])
+    clock, stop = ManualClock(START_NS), threading.Event()
+    stop.set()
+    replay_of(plan, tmp_path, clock).run(START_NS, stop)
+    assert clock.now_ns() == START_NS
+    assert [row["k"] for row in instants(tmp_path)] == [0]
+
+
+def test_waiting_looks_for_the_stop_ten_times_a_second(tmp_path: Path) -> None:
+    plan, slept = make_plan(3, [], [TRIANGLE, TRIANGLE]), []
+
+    class Watching(ManualClock):
+        def sleep_until_ns(self, deadline_ns: int) -> None:
+            slept.append(deadline_ns - self.now_ns())
+            super().sleep_until_ns(deadline_ns)
+
+    replay_of(plan, tmp_path, Watching(START_NS)).run(START_NS, threading.Event())
+    assert max(slept) <= 200 * MS
+
+
+def test_a_route_without_a_link_is_withdrawn(tmp_path: Path) -> None:
+    plan = make_plan(3, [], [TRIANGLE, {(0, 1): 5 * MS}])
+    replay = replay_of(plan, tmp_path)
+    assert replay.backend.routes[0, 2] == 1
+    replay.run(START_NS, threading.Event())
+    assert set(replay.backend.routes) == {(0, 1), (1, 0)}
+
+
+def test_what_somebody_else_changed_is_found_and_named(tmp_path: Path) -> None:
+    plan = make_plan(3, [], [TRIANGLE, BROKEN])
+    replay = replay_of(plan, tmp_path)
+    replay.backend.ends["delay_ns"][0] += 1_000
+    replay.backend.routes[0, 1] = 1
+    wrong = replay.verify_all()
+    assert len(wrong) == 2
+    assert wrong[0].startswith("p00s00 to-p00s01: the shaping is delay 5001 us, rate 1 Gbit/s")
+    assert wrong[1] == (
+        "p00s00: the IPv4 route to p00s01 is to-p00s02, but the plan says to-p00s01; leave tc and ip alone during a run"
+    )
+
+
+def test_mismatches_of_an_instant_are_counted(tmp_path: Path) -> None:
+    plan = make_plan(3, [], [TRIANGLE, BROKEN])
+    replay = replay_of(plan, tmp_path)
+    replay.backend.ends["limit_packets"][0] = 7  # at node 0, of which another link changes
+    replay.run(START_NS, threading.Event())
+    assert [row["mismatches"] for row in instants(tmp_path)] == [0, 1]
+    assert "limit 7 packets" in replay.mismatches[0]
+
+
+def test_a_start_that_does_not_read_back_is_an_error(tmp_path: Path) -> None:
+    plan = make_plan(3, [], [TRIANGLE])
+
+    class Deaf(FakeBackend):
+        def change_ends(self, which: np.ndarray, states: np.ndarray) -> None:
+            pass
+
+    with pytest.raises(NetworkError, match="loss 1, but the plan says"):
+        Replay(plan, make_routes(plan), Deaf(plan), ManualClock(), tmp_path, 0).apply_initial()
