@@ -168,7 +168,8 @@ def _print_plan(plan: Any) -> None:
     satellites = int((plan.nodes.kind == NodeKind.SATELLITE).sum())
     lasers = int((links.kind != LinkKind.GROUND).sum())
     click.echo(
-        f"{satellites} satellites, {len(plan.nodes.names) - satellites} stations, {lasers} laser links, {len(links.a) - lasers} ground links"
+        f"{satellites} satellites, {len(plan.nodes.names) - satellites} stations, "
+        f"{lasers} laser links, {len(links.a) - lasers} ground links"
     )
     click.echo(
         f"{plan.grid.count} instants from {plan.grid.start:%Y-%m-%d %H:%M:%S} UTC, {plan.grid.step_ns / 1e9:g} s apart"

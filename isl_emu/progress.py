@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
@@ -23,7 +24,7 @@ class Steps:
 
     def note(self, text: str) -> None:
         """One line that stays."""
-        self._console.print(text, highlight=False, soft_wrap=True, markup=False)
+        self._print(escape(text))
 
     def show(self, summary: Text) -> None:
         """A longer text that stays."""
@@ -36,7 +37,10 @@ class Steps:
         show = self._bar if self._console.is_terminal else self._lines
         with show(text) as report:
             yield report
-        self._console.print(f"[green]✓[/] {text} [dim]{time.monotonic() - begun:.1f} s[/]", highlight=False)
+        self._print(f"[green]✓[/] {text} [dim]{time.monotonic() - begun:.1f} s[/]")
+
+    def _print(self, markup: str) -> None:
+        self._console.print(markup, highlight=False, soft_wrap=True)
 
     @contextmanager
     def _bar(self, text: str) -> Iterator[Report]:
@@ -53,13 +57,13 @@ class Steps:
 
     @contextmanager
     def _lines(self, text: str) -> Iterator[Report]:
-        self._console.print(f"  {text} ...", highlight=False)
+        self._print(f"  {text} ...")
         last = time.monotonic()
 
         def report(done: float, detail: str) -> None:
             nonlocal last
             if time.monotonic() - last >= _PLAIN_INTERVAL_S:
                 last = time.monotonic()
-                self._console.print(f"  {text}: {done:4.0%} {detail}", highlight=False)
+                self._print(f"  {text}: {done:.0%}, {detail}")
 
         yield report

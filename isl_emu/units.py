@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from types import MappingProxyType
-from typing import Mapping
 
 SPEED_OF_LIGHT_KM_S = 299_792.458  # exact, BIPM SI brochure, 9th edition
 NS_PER_S = 1_000_000_000
@@ -83,9 +83,8 @@ def parse_quantity(text: str, dimension: Dimension) -> int | float:
     number, unit = match.groups()
     if unit not in dimension.factors:
         found = f"has the unit {unit!r}" if unit else f"is {text!r} without a unit"
-        raise ValueError(
-            f'{found}, but {dimension.name} is given in {", ".join(dimension.factors)}; write for example "{dimension.example}"'
-        )
+        known = ", ".join(dimension.factors)
+        raise ValueError(f'{found}, but {dimension.name} is given in {known}; write for example "{dimension.example}"')
     try:
         value = Decimal(number) * dimension.factors[unit]
     except InvalidOperation:

@@ -50,11 +50,8 @@ def create_run_directory(run_id: str | None = None) -> RunDirectory:
 
 
 def registered_runs() -> list[RunDirectory]:
-    """All runs that have a folder, alive or left behind."""
-    root = runs_root()
-    if not root.is_dir():
-        return []
-    return [RunDirectory(path.name, path) for path in sorted(root.iterdir()) if path.is_dir()]
+    """All runs of this kernel, alive or left behind; a guest also sees a part of its host's run, but not as its own."""
+    return [RunDirectory(path.parent.name, path.parent) for path in sorted(runs_root().glob("*/owner.json"))]
 
 
 def _start_ticks(pid: int) -> int | None:

@@ -77,8 +77,8 @@ class Container:
         self.netns_path = netns_path
         self.hosts = hosts
         self._run = run
-        self._cpus = cpus
-        self._memory_byte = memory_byte
+        self.cpus = cpus
+        self.memory_byte = memory_byte
         self._visible = (*_python_folders(), *visible)
         self._cgroup: Cgroup | None = None
         self._init: subprocess.Popen[bytes] | None = None
@@ -106,7 +106,7 @@ class Container:
         Raises:
             MachineError: a limit or a namespace that this kernel does not give.
         """
-        self._cgroup = create_cgroup(self._run.run_id, self.name, self._cpus, self._memory_byte)
+        self._cgroup = create_cgroup(self._run.run_id, self.name, self.cpus, self.memory_byte)
         try:
             self._init = self._start_inside(self._leave_machine, _INIT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
             if self._init.stdout.readline() != b"ready\n":

