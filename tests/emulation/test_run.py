@@ -66,7 +66,7 @@ def nothing_left():
 def main_job(tmp_path_factory) -> Path:
     """The results of a short main job."""
     out = tmp_path_factory.mktemp("run") / "three body"  # a blank in the path must not matter
-    done = isl_emu("run", THREE_BODY, "--duration", "60s", "--seed", "4", "--out", str(out))
+    done = isl_emu("run", THREE_BODY, "--duration", "60s", "--seed", "1", "--out", str(out))
     assert done.returncode in (0, INVALID), done.stdout + done.stderr
     (out / "stdout.txt").write_text(done.stdout)
     return out
@@ -106,7 +106,7 @@ def test_the_folder_explains_itself(main_job):
     assert fidelity["verdict"] in ("valid", "invalid")
     assert fidelity["readback_mismatches"] == 0
     provenance = json.loads((main_job / "provenance.json").read_text())
-    assert provenance["seed"] == 4
+    assert provenance["seed"] == 1
     assert provenance["execution"]["error"] is None
     assert pq.read_table(main_job / "changes.parquet").num_rows > 12 * 2 * 30
     assert (main_job / "summary.txt").read_text().splitlines()[0] in (main_job / "stdout.txt").read_text()
