@@ -25,12 +25,12 @@ from isl_emu.errors import IslEmuError, MachineError, WorkloadError
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.linkplan.plan_file import read_plan
 from isl_emu.machine.load import LoadSampler
-from isl_emu.machine.rundir import RunDirectory, create_run_directory
 from isl_emu.network.calibration import measure_bias
 from isl_emu.network.containers import Container
 from isl_emu.network.net import IslNet, build_net
 from isl_emu.network.probing import missing_features
 from isl_emu.network.replay import Replay
+from isl_emu.network.rundir import RunDirectory, create_run_directory
 from isl_emu.progress import Report, Steps
 from isl_emu.results.folder import RunFolder
 from isl_emu.results.journal import Journal

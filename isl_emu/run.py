@@ -21,8 +21,8 @@ from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.linkplan.plan_file import read_plan, write_plan
 from isl_emu.machine.guest import clean_guest, run_in_guest
 from isl_emu.machine.place import Place, choose_place
-from isl_emu.machine.rundir import create_run_directory, registered_runs
 from isl_emu.network.clean import clean_runs
+from isl_emu.network.rundir import create_run_directory, registered_runs
 from isl_emu.progress import Steps
 from isl_emu.results.conclusion import conclude
 from isl_emu.results.folder import RunFolder

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from isl_emu.linkplan.plan import LinkPlan
-from isl_emu.machine.rundir import RunDirectory, create_run_directory
 from isl_emu.network.namespaces import enter_network, in_own_thread
 from isl_emu.network.net import IslNet, build_net
 from isl_emu.network.probing import missing_features
 from isl_emu.network.replay import Replay
+from isl_emu.network.rundir import RunDirectory, create_run_directory
 from isl_emu.timebase import MonotonicClock
 from tests.plans import make_routes
 

@@ -20,10 +20,10 @@ ALLOWED = {
     "geometry": {"scenario"},
     "linkplan": {"scenario", "geometry"},
     "routing": {"linkplan"},
-    "network": {"linkplan", "routing", "machine.rundir"},
-    "machine": {"network.probing"},
-    "workload": {"scenario", "network.containers", "network.namespaces", "machine.rundir", "results.journal"},
-    "results": {"scenario", "linkplan", "routing", "network.namespaces", "machine.place"},
+    "network": {"linkplan", "routing"},
+    "machine": {"network.probing", "network.rundir"},
+    "workload": {"scenario", "network.containers", "network.namespaces", "results.journal"},
+    "results": {"scenario", "linkplan", "routing", "network.namespaces"},
 }
 PURE = ("scenario", "geometry", "linkplan", "routing")
 IMPURE = {"os", "subprocess", "socket", "time", "ctypes", "threading", "mininet", "pyroute2", "click", "rich", "random"}

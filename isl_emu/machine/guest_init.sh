@@ -50,7 +50,7 @@ mount_kernel_folders() {
     must mount -t tmpfs -o mode=755 tmpfs "$new/run"
     must mkdir -p "$new/run/netns" "$new/run/lock" "$new/run/home"
     must mount -t tmpfs -o mode=755 cgroup "$new/sys/fs/cgroup"
-    for controller in cpu memory pids freezer devices; do
+    for controller in cpu cpuacct memory pids freezer devices; do
         must mkdir "$new/sys/fs/cgroup/$controller"
         must mount -t cgroup -o "$controller" cgroup "$new/sys/fs/cgroup/$controller"
     done

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from isl_emu.errors import MachineError
-from isl_emu.machine.rundir import RunDirectory
 from isl_emu.network.cgroups import Cgroup, Usage, create_cgroup
 from isl_emu.network.mounts import build_root
 from isl_emu.network.namespaces import (
@@ -37,6 +36,7 @@ from isl_emu.network.namespaces import (
     set_namespace,
     unshare,
 )
+from isl_emu.network.rundir import RunDirectory
 
 _ALL_NAMESPACES = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET
 STOP_TIMEOUT_S = 20.0
@@ -127,7 +127,7 @@ class Container:
             options: as for `subprocess.Popen`; the program gets a session of its own.
         """
         process = self._start_inside(self._enter, [*_RUN, *argv], **options)
-        self._started.append(process)
+        self._started = [*(earlier for earlier in self._started if earlier.poll() is None), process]
         return process
 
     def usage(self) -> Usage:
@@ -140,13 +140,15 @@ class Container:
         Raises:
             MachineError: a process inside was started by somebody else who has not waited for it.
         """
-        if self._init is not None:
-            self._kill()
-        if self._cgroup is not None:
-            self._cgroup.remove()
-        with suppress(OSError):
-            self._folder.rmdir()
-            self._folder.parent.rmdir()
+        try:
+            if self._init is not None:
+                self._kill()
+        finally:
+            if self._cgroup is not None:
+                self._cgroup.remove()
+            with suppress(OSError):
+                self._folder.rmdir()
+                self._folder.parent.rmdir()
 
     def _kill(self) -> None:
         """End PID 1, and with it all others. It cannot go before the others, and they not before we wait for them."""

@@ -9,11 +9,11 @@ from mininet.net import Mininet
 
 from isl_emu.errors import NetworkError
 from isl_emu.linkplan.plan import LinkPlan
-from isl_emu.machine.rundir import RunDirectory
 from isl_emu.network.hosts import LaserInterface, LaserLink, SatelliteNode, SpaceNode, StationNode
 from isl_emu.network.kernel import KernelBackend
 from isl_emu.network.naming import hosts_file, namespace_path
 from isl_emu.network.processes import kill_processes_in, namespace_ids
+from isl_emu.network.rundir import RunDirectory
 from isl_emu.network.topo import IslTopo
 
 NODE_CLASSES = {"satellite": SatelliteNode, "station": StationNode}

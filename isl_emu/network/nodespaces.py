@@ -26,6 +26,7 @@ SYSCTLS = {
     "ipv4/conf/all/rp_filter": "0",  # a reply may come back another way
     "ipv4/conf/default/rp_filter": "0",
     "ipv4/conf/all/accept_local": "1",  # a packet on its way while routes change may pass its own source once more
+    "ipv4/tcp_congestion_control": "cubic",  # the same on every machine: some default to BBR
     "ipv4/icmp_ratemask": "0",  # no kind of ICMP answer is rationed: traceroute sees every hop
 }
 IPV6_SYSCTLS = {

@@ -104,7 +104,7 @@ def converse(
         source: the station's address.
         target: address and port of the server.
         deadline_ns: how long after it was sent an answer that has stopped coming is given up.
-        watch: is given the socket once connected; shutting it down ends the exchange with a ConnectionError.
+        watch: is given the socket before it connects; shutting it down ends the exchange with an exception.
 
     Raises:
         TimeoutError: nothing came any more.
@@ -113,11 +113,12 @@ def converse(
     """
     exchange.t_send_ns = clock.now_ns()
     end_ns = exchange.t_send_ns + deadline_ns
-    connection = HTTPConnection(*target, timeout=deadline_ns / NS_PER_S, source_address=(source, 0))
+    connection = HTTPConnection(*target)
     try:
-        connection.connect()
-        exchange.connected = True
+        connection.sock = _open_socket(source, deadline_ns)
         watch(connection.sock)
+        connection.sock.connect(target)
+        exchange.connected = True
         connection.request("POST", PATH, json.dumps(body(exchange.request)), {"Content-Type": "application/json"})
         _read_answer(exchange, connection.sock, connection.getresponse(), end_ns, clock)
     finally:
@@ -155,6 +156,14 @@ def judge(error: Exception, connected: bool) -> tuple[str, str]:
     if code in NO_ROUTE:
         return "path_lost", f"the route was lost ({error.strerror})"
     return "failed", str(error) or type(error).__name__
+
+
+def _open_socket(source: str, timeout_ns: int) -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    sock.settimeout(timeout_ns / NS_PER_S)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.bind((source, 0))
+    return sock
 
 
 def _read_answer(exchange: Exchange, sock: socket.socket, response: HTTPResponse, end_ns: int, clock: Clock) -> None:

@@ -6,7 +6,9 @@ import pytest
 
 from isl_emu.workload.sse import EventParser
 
-STREAM = 'data: {"a":"é"}\r\n\r\n: comment\nevent: x\ndata: one\ndata:two\n\nid: 3\n\ndata: [DONE]\r\rdata: open'.encode()
+STREAM = (
+    'data: {"a":"é"}\r\n\r\n: comment\nevent: x\ndata: one\ndata:two\n\nid: 3\n\ndata: [DONE]\r\rdata: open'.encode()
+)
 EVENTS = ['{"a":"é"}', "one\ntwo", "[DONE]"]
 
 

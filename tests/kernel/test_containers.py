@@ -1,0 +1,186 @@
+"""Containers on a real kernel: what they hide, what they limit, and that nothing of them stays."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from isl_emu.network.cgroups import find_hierarchy, remove_run_cgroups
+from isl_emu.network.containers import Container
+from isl_emu.network.rundir import RunDirectory, create_run_directory
+
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.skipif(os.geteuid() != 0, reason="containers need root"),
+]
+
+NAME = "p00s00"
+PLENTY_BYTE = 256 << 20
+ANSWER_TIMEOUT_S = 60
+HOSTS = {NAME: "10.77.0.1", "gs-oslo": "10.77.0.2"}
+
+
+@pytest.fixture
+def run() -> Iterator[RunDirectory]:
+    run = create_run_directory()
+    yield run
+    remove_run_cgroups(run.run_id)
+    shutil.rmtree(run.path)
+
+
+@pytest.fixture
+def netns(run: RunDirectory) -> Iterator[str]:
+    name = f"isl-{run.run_id}-{NAME}"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    yield f"/run/netns/{name}"
+    subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+@pytest.fixture
+def make(run: RunDirectory, netns: str) -> Iterator[Callable[..., Container]]:
+    """Starts a container, and stops it after the test."""
+    made: list[Container] = []
+
+    def start(cpus: float = 1.0, memory_byte: int = PLENTY_BYTE, visible: tuple[Path, ...] = ()) -> Container:
+        container = Container(NAME, netns, run, cpus, memory_byte, HOSTS, visible)
+        made.append(container)
+        container.start()
+        return container
+
+    yield start
+    for container in made:
+        container.stop()
+
+
+def _says(container: Container, *argv: str) -> str:
+    process = container.popen(argv, stdout=subprocess.PIPE, text=True)
+    return process.communicate(timeout=ANSWER_TIMEOUT_S)[0].strip()
+
+
+def test_writes_stay_inside(make: Callable[..., Container]) -> None:
+    mark = Path("/etc/isl-emu-written-inside")
+    container = make()
+    assert _says(container, "sh", "-c", f"echo hidden > {mark} && cat {mark}") == "hidden"
+    assert not mark.exists()
+    assert _says(container, "cat", str(mark)) == "hidden"
+
+
+def test_it_has_its_own_processes_name_hosts_and_network(make: Callable[..., Container], netns: str) -> None:
+    container = make()
+    assert _says(container, "cat", "/proc/1/comm") == "cat"
+    assert _says(container, "sh", "-c", "ls -d /proc/[0-9]* | wc -l") < "5"
+    assert _says(container, "hostname") == _says(container, "cat", "/etc/hostname") == NAME
+    assert "10.77.0.2\tgs-oslo" in _says(container, "cat", "/etc/hosts")
+    assert os.stat(f"/proc/{container.pid}/ns/net").st_ino == os.stat(netns).st_ino
+    for space in ("mnt", "pid", "uts", "ipc"):
+        inside = _says(container, "readlink", f"/proc/self/ns/{space}")
+        assert inside != os.readlink(f"/proc/self/ns/{space}")
+        assert inside == os.readlink(f"/proc/{container.pid}/ns/{space}")
+
+
+def test_devices_work_and_the_kernel_settings_are_read_only(make: Callable[..., Container]) -> None:
+    container = make()
+    assert _says(container, "sh", "-c", "head -c 3 /dev/zero | wc -c; echo x > /dev/null && echo ok") == "3\nok"
+    assert _says(container, "sh", "-c", "mkdir /sys/x 2>/dev/null || echo no") == "no"
+    assert _says(container, "sh", "-c", "ls -A /dev/shm; ls /run/netns 2>/dev/null || echo private") == "private"
+
+
+def test_this_python_and_files_elsewhere_are_seen(make: Callable[..., Container], run: RunDirectory) -> None:
+    model = run.path / "model.gguf"  # /run is a mount of its own, and private inside
+    model.write_text("weights")
+    container = make(visible=(model,))
+    code = f"import isl_emu.errors, pathlib; print(pathlib.Path({str(model)!r}).read_text())"
+    assert _says(container, sys.executable, "-c", code) == "weights"
+    assert _says(container, "sh", "-c", f"echo x > {model} || echo no") == "no"
+
+
+def test_a_program_is_in_the_group_before_it_runs(make: Callable[..., Container], run: RunDirectory) -> None:
+    groups = _says(make(), "cat", "/proc/self/cgroup")
+    assert len(re.findall(f":/isl-{run.run_id}/{NAME}$", groups, re.MULTILINE)) == len(find_hierarchy().roots)
+
+
+def test_orphans_are_reaped(make: Callable[..., Container]) -> None:
+    container = make()
+    orphan = "sleep 0.01 & exec true"
+    _says(container, "sh", "-c", orphan)
+    check = "for i in 1 2 3 4 5 6 7 8 9 10; do sleep 0.05; ps -eo stat= | grep -q Z || break; done; ps -eo stat="
+    assert "Z" not in _says(container, "sh", "-c", check)
+
+
+def test_memory_beyond_the_limit_is_an_oom_kill(make: Callable[..., Container]) -> None:
+    container = make(memory_byte=48 << 20)
+    assert container.usage().oom_kills == 0
+    greedy = container.popen([sys.executable, "-c", "x = bytearray(200 << 20)"])
+    assert greedy.wait(ANSWER_TIMEOUT_S) == -signal.SIGKILL
+    assert container.usage().oom_kills == 1
+    assert _says(container, "echo", "alive") == "alive"
+
+
+def _share_of_a_core(container: Container, seconds: float) -> float:
+    """How much of a core a busy program gets, 0..1, by its own clocks."""
+    code = (
+        "import time; t, c = time.monotonic(), time.process_time()\n"
+        f"while time.monotonic() - t < {seconds}: sum(range(2000))\n"
+        "print((time.process_time() - c) / (time.monotonic() - t))"
+    )
+    return float(_says(container, sys.executable, "-c", code))
+
+
+def test_a_share_of_a_core_is_not_exceeded(make: Callable[..., Container]) -> None:
+    container = make(cpus=0.3)
+    share = _share_of_a_core(container, 1.5)
+    assert share < 0.45  # on a busy machine it gets less, never more
+    assert container.usage().throttled_periods > 10
+
+
+def test_stop_leaves_nothing(make: Callable[..., Container], run: RunDirectory) -> None:
+    container = make()
+    lasting = container.popen(["sh", "-c", "sleep 1000 & sleep 1000"])
+    first = container.pid
+    container.stop()
+    container.stop()
+    assert lasting.returncode == -signal.SIGKILL
+    assert not Path(f"/proc/{first}").exists()
+    assert str(run.path) not in Path("/proc/self/mounts").read_text()
+    assert not [root for root in find_hierarchy().roots if (root / f"isl-{run.run_id}").exists()]
+    assert [entry.name for entry in run.path.iterdir()] == ["owner.json"]
+
+
+def test_it_ends_when_its_owner_is_killed(run: RunDirectory, netns: str) -> None:
+    code = (
+        "import os, sys, signal\n"
+        "from isl_emu.network.rundir import RunDirectory\n"
+        "from isl_emu.network.containers import Container\n"
+        "from pathlib import Path\n"
+        f"run = RunDirectory({run.run_id!r}, Path({str(run.path)!r}))\n"
+        f"c = Container({NAME!r}, {netns!r}, run, 1.0, {PLENTY_BYTE}, {HOSTS})\n"
+        "c.start(); p = c.popen(['sleep', '1000']); print(c.pid, p.pid, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    owner = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=False)
+    first, second = map(int, owner.stdout.split())
+    assert owner.returncode == -signal.SIGKILL
+    for pid in (first, second):
+        _await_end(pid)
+    assert remove_run_cgroups(run.run_id)
+
+
+def _await_end(pid: int) -> None:
+    """Wait until a process that is not our child is gone (or a zombie that its new parent has not yet reaped)."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        assert select.select([descriptor], [], [], ANSWER_TIMEOUT_S)[0], f"process {pid} still runs"
+    finally:
+        os.close(descriptor)

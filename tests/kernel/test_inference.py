@@ -1,0 +1,156 @@
+"""A real model in a container answers over a real netem link, asked by the real client process."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from isl_emu.errors import WorkloadError
+from isl_emu.network.cgroups import remove_run_cgroups
+from isl_emu.network.containers import Container
+from isl_emu.network.rundir import RunDirectory, create_run_directory
+from isl_emu.results.journal import Journal, read_journal
+from isl_emu.units import NS_PER_S
+from isl_emu.workload.arrivals import PlannedRequest
+from isl_emu.workload.model_file import resolve_model
+from isl_emu.workload.model_server import MODEL_PORT
+from isl_emu.workload.servers import serve
+from tests.nets import need_kernel
+
+SATELLITE, STATION = "p00s00", "gs-oslo"
+ADDRESSES = {SATELLITE: "10.78.0.1", STATION: "10.78.0.2"}
+ONE_WAY_MS = 20
+RTT_NS = 2 * ONE_WAY_MS * 1_000_000
+MEMORY_BYTE = 256 << 20
+CONTEXT_TOKENS = 512
+RUN_NS = 60 * NS_PER_S  # the client ends as soon as all is answered
+
+
+def _model() -> Path | None:
+    try:
+        return resolve_model("bundled")
+    except WorkloadError:
+        return None
+
+
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.skipif(_model() is None, reason="no bundled model, or a processor without AVX2"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _kernel() -> None:
+    need_kernel()
+
+
+def _ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True)
+
+
+@pytest.fixture
+def run() -> Iterator[RunDirectory]:
+    run = create_run_directory()
+    yield run
+    remove_run_cgroups(run.run_id)
+    shutil.rmtree(run.path)
+
+
+@pytest.fixture
+def nodes(run: RunDirectory) -> Iterator[dict[str, str]]:
+    """Namespaces of a satellite and a station, joined by a veth pair with netem at both ends: name -> path."""
+    spaces = {name: f"isl-{run.run_id}-{name}" for name in ADDRESSES}
+    try:
+        for space in spaces.values():
+            _ip("netns", "add", space)
+        near, far = spaces[SATELLITE], spaces[STATION]
+        _ip("link", "add", "name", "isl0", "netns", near, "type", "veth", "peer", "name", "isl0", "netns", far)
+        for name, space in spaces.items():
+            _ip("-n", space, "address", "add", f"{ADDRESSES[name]}/24", "dev", "isl0")
+            _ip("-n", space, "link", "set", "lo", "up")
+            _ip("-n", space, "link", "set", "isl0", "up")
+            delay = ["root", "netem", "delay", f"{ONE_WAY_MS}ms", "limit", "1000"]
+            subprocess.run(["tc", "-n", space, "qdisc", "add", "dev", "isl0", *delay], check=True)
+        yield {name: f"/run/netns/{space}" for name, space in spaces.items()}
+    finally:
+        for space in spaces.values():
+            subprocess.run(["ip", "netns", "del", space], check=False)
+
+
+@pytest.fixture
+def container(run: RunDirectory, nodes: dict[str, str]) -> Iterator[Callable[[int], Container]]:
+    """Starts the satellite's container with a memory limit."""
+    made: list[Container] = []
+
+    def start(memory_byte: int) -> Container:
+        model = resolve_model("bundled")
+        made.append(Container(SATELLITE, nodes[SATELLITE], run, 1.0, memory_byte, ADDRESSES, (model,)))
+        made[-1].start()
+        return made[-1]
+
+    yield start
+    for container in made:
+        container.stop()
+
+
+def _ask(journal: Path, nodes: dict[str, str], *requests: PlannedRequest) -> list[dict]:
+    """What the client process writes down for some requests."""
+    endpoints = {
+        name: {"netns": nodes[name], "address": ADDRESSES[name], "port": MODEL_PORT if name == SATELLITE else None}
+        for name in nodes
+    }
+    (journal / "endpoints.json").write_text(json.dumps(endpoints))
+    with Journal(journal / "planned_requests.jsonl") as planned:
+        for request in requests:
+            planned.append(request.to_json())
+    t0_ns = time.monotonic_ns()
+    times = ["--t0-ns", str(t0_ns), "--until-ns", str(t0_ns + RUN_NS), "--deadline-ns", str(RUN_NS)]
+    command = [sys.executable, "-m", "isl_emu.workload.client", "--journal", str(journal), *times]
+    subprocess.run(command, check=True, timeout=2 * RUN_NS / NS_PER_S)
+    return sorted(read_journal(journal / "requests.jsonl").records, key=lambda record: record["id"])
+
+
+def _request(number: int, satellite: str | None = SATELLITE) -> PlannedRequest:
+    return PlannedRequest(number, 0, STATION, satellite, "What is the Moon made of?", "", 12, 0.0, 5)
+
+
+def test_a_question_is_answered_over_the_link(
+    container: Callable[[int], Container], nodes: dict[str, str], tmp_path: Path
+) -> None:
+    progress: list[float] = []
+    model = resolve_model("bundled")
+    with serve([container(MEMORY_BYTE)], model, CONTEXT_TOKENS, tmp_path, lambda done, _: progress.append(done)):
+        first, second, nobody = _ask(tmp_path, nodes, _request(0), _request(1), _request(2, satellite=None))
+    assert progress[-1] == 1.0
+    for record in (first, second):
+        assert (record["outcome"], record["error"]) == ("completed", None)
+        assert record["answer_tokens"] == len(record["itl_ns"]) + 1 == 12
+        assert record["ttft_ns"] > RTT_NS * 2  # the connection takes one round trip, the question another
+        network_ns = record["e2e_ns"] - record["server_prompt_ns"] - record["server_predict_ns"]
+        assert network_ns >= RTT_NS * 2
+    assert "moon" in first["answer"].lower()
+    assert first["answer"] == second["answer"]  # temperature 0, same seed
+    assert first["server_prompt_ns"] == pytest.approx(second["server_prompt_ns"], rel=0.8)  # nothing was reused
+    assert nobody["outcome"] == "unreachable"
+
+
+def test_an_unrouted_satellite_is_unreachable_at_once(nodes: dict[str, str], tmp_path: Path) -> None:
+    _ip("-n", Path(nodes[STATION]).name, "route", "add", "unreachable", f"{ADDRESSES[SATELLITE]}/32")
+    (record,) = _ask(tmp_path, nodes, _request(0))
+    assert (record["outcome"], record["t_first_ns"]) == ("unreachable", None)
+    assert record["t_finish_ns"] - record["t_send_ns"] < RUN_NS / 2
+
+
+def test_a_server_without_enough_memory_is_named(container: Callable[[int], Container], tmp_path: Path) -> None:
+    with (
+        pytest.raises(WorkloadError, match=f"model server on {SATELLITE}: needs more memory"),
+        serve([container(24 << 20)], resolve_model("bundled"), CONTEXT_TOKENS, tmp_path, lambda *_: None),
+    ):
+        pytest.fail("it became healthy with 24 MiB")
