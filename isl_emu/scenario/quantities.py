@@ -1,0 +1,92 @@
+"""The building blocks of scenario records: quantities with units, names, times, and the base class."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import datetime, timezone
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+
+from isl_emu.units import (
+    ANGLE_RAD,
+    DURATION_NS,
+    LENGTH_KM,
+    RATE_BIT_S,
+    SIZE_BYTE,
+    Dimension,
+    format_quantity,
+    parse_quantity,
+)
+
+
+class Record(BaseModel):
+    """Base of all scenario records: frozen, no conversion between types, unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_by_name=False, validate_by_alias=True)
+
+
+def _quantity(
+    dimension: Dimension, low: float | None = None, high: float | None = None, *, above: float | None = None
+) -> Any:
+    """An annotated type: text with a unit in TOML, a number of inner units in Python."""
+
+    def check(value: float) -> float:
+        def shown(limit: float) -> str:
+            return format_quantity(type(value)(limit), dimension)
+
+        if low is not None and value < low:
+            raise ValueError(f"is {shown(value)}, but the least allowed is {shown(low)}")
+        if high is not None and value > high:
+            raise ValueError(f"is {shown(value)}, but the most allowed is {shown(high)}")
+        if above is not None and value <= above:
+            raise ValueError(f"is {shown(value)}, but it must be more than {shown(above)}")
+        return value
+
+    kind = int if dimension.whole else float
+    return Annotated[
+        kind,
+        BeforeValidator(lambda text: parse_quantity(text, dimension)),
+        AfterValidator(check),
+        PlainSerializer(lambda value: format_quantity(value, dimension), return_type=str),
+    ]
+
+
+Altitude = _quantity(LENGTH_KM, 160.0, 50_000.0)  # below 160 km no orbit lasts a day
+Range = _quantity(LENGTH_KM, above=0.0)
+GrazingAltitude = _quantity(LENGTH_KM, 0.0, 1_000.0)
+SiteHeight = _quantity(LENGTH_KM, -0.5, 9.0)  # from the Dead Sea's shore to the highest summit
+Angle = _quantity(ANGLE_RAD)
+Inclination = _quantity(ANGLE_RAD, 0.0, math.pi)
+Latitude = _quantity(ANGLE_RAD, -math.pi / 2, math.pi / 2)
+Longitude = _quantity(ANGLE_RAD, -math.pi, 2 * math.pi)
+Elevation = _quantity(ANGLE_RAD, 0.0, math.pi / 2)
+Duration = _quantity(DURATION_NS, above=0)
+Delay = _quantity(DURATION_NS, 0)
+Rate = _quantity(RATE_BIT_S, 1_000)
+Size = _quantity(SIZE_BYTE, above=0)
+
+NODE_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
+
+
+def _node_name(name: str) -> str:
+    if not NODE_NAME.fullmatch(name):
+        raise ValueError(
+            f"is {name!r}, but a node name is 1 to 32 lower-case letters, digits and hyphens and starts with a letter"
+        )
+    return name
+
+
+NodeName = Annotated[str, AfterValidator(_node_name)]
+
+
+def _utc(moment: Any) -> datetime:
+    if not isinstance(moment, datetime):
+        raise ValueError(f"is {moment!r}, but it must be a date with a time, for example 2026-03-20T04:00:00Z")
+    if moment.tzinfo is None:
+        raise ValueError(f"is {moment.isoformat()} without a time zone; end it with Z for UTC")
+    return moment.astimezone(timezone.utc)
+
+
+UtcTime = Annotated[datetime, BeforeValidator(_utc)]
