@@ -31,7 +31,7 @@ STATION_MS, RING_MS = 3, 5
 RING = {**ring_edges(12, RING_MS * MS), (0, 12): STATION_MS * MS, (6, 13): STATION_MS * MS}
 STATIONS = ["gs-chengdu", "gs-berlin-brandenburg"]
 HALF_A_MS_PER_HOP = 0.5
-NO_EARLIER_MS = 0.05  # the bias is a median: single packets may be a little faster
+NO_EARLIER_MS = 0.3  # the bias is a quartile of a few samples, and ping prints tenths
 
 
 @pytest.fixture(autouse=True)
