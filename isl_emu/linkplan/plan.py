@@ -12,7 +12,10 @@ from enum import IntEnum
 
 import numpy as np
 
+from isl_emu.linkplan.events import Events, LinkState, events_of_rows
 from isl_emu.timebase import TimeGrid
+
+__all__ = ["Events", "LinkKind", "LinkPlan", "LinkState", "Links", "NodeKind", "Nodes", "Snapshot"]
 
 
 class NodeKind(IntEnum):
@@ -63,6 +66,7 @@ class Snapshot:
     delay_ns: np.ndarray  # int64, one way
     rate_ab_bit_s: np.ndarray  # int64, from a to b
     rate_ba_bit_s: np.ndarray  # int64, from b to a
+    loss_ratio: np.ndarray  # float64, of the packets sent in either direction
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,8 @@ class LinkPlan:
     """Every link's state at every instant.
 
     The rows of instant k are `row_start[k]:row_start[k + 1]`; a link without a row is down. Rates are the physical
-    ones; `rate_scale` says what fraction of them the emulator shapes to.
+    ones; `rate_scale` says what fraction of them the emulator shapes to. Where no losses are given there are none, and
+    where no events are given every link tracks from the first instant of each contact.
     """
 
     grid: TimeGrid
@@ -83,23 +88,29 @@ class LinkPlan:
     row_rate_ba_bit_s: np.ndarray  # int64 (R,)
     rate_scale: float
     scenario_toml: str  # the resolved scenario that it was made from
+    row_loss_ratio: np.ndarray = None  # type: ignore[assignment]  # float64 (R,), either direction; none given: zeros
+    events: Events = None  # type: ignore[assignment]  # of all links; none given: those that the rows make
 
     def __post_init__(self) -> None:
+        if self.row_loss_ratio is None:
+            object.__setattr__(self, "row_loss_ratio", np.zeros(len(self.row_link)))
+        if self.events is None:
+            events = events_of_rows(self.row_start, self.row_link, self.links.kind == LinkKind.GROUND)
+            object.__setattr__(self, "events", events)
         for array in self._arrays():
             array.setflags(write=False)
 
     def snapshot(self, k: int) -> Snapshot:
         """The links up at instant `k` (views, no copies)."""
         rows = slice(self.row_start[k], self.row_start[k + 1])
-        rates = self.row_rate_ab_bit_s[rows], self.row_rate_ba_bit_s[rows]
-        return Snapshot(self.row_link[rows], self.row_delay_ns[rows], *rates)
+        terms = self.row_rate_ab_bit_s, self.row_rate_ba_bit_s, self.row_loss_ratio
+        return Snapshot(self.row_link[rows], self.row_delay_ns[rows], *(term[rows] for term in terms))
 
     def digest(self) -> str:
-        """SHA-256 over everything that shapes the run, hexadecimal; equal plans have equal digests."""
+        """SHA-256 over the whole plan, hexadecimal; equal plans have equal digests."""
         hasher = hashlib.sha256()
-        grid = self.grid
-        scalars = (grid.start.isoformat(), grid.step_ns, grid.count, self.nodes.names, self.rate_scale)
-        hasher.update(repr(scalars).encode())
+        grid = (self.grid.start.isoformat(), self.grid.step_ns, self.grid.count)
+        hasher.update(repr((*grid, self.nodes.names, self.rate_scale, self.scenario_toml)).encode())
         for array in self._arrays():
             hasher.update(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes())
         return hasher.hexdigest()
@@ -109,4 +120,5 @@ class LinkPlan:
         return (
             self.nodes.kind, links.a, links.b, links.kind, links.queue_ns,
             self.row_start, self.row_link, self.row_delay_ns, self.row_rate_ab_bit_s, self.row_rate_ba_bit_s,
+            self.row_loss_ratio, self.events.k, self.events.link, self.events.state,
         )  # fmt: skip

@@ -12,6 +12,10 @@ written by equal versions of Arrow give equal files, byte for byte.
 | kind | string | intra-plane, inter-plane or ground |
 | delay_ns | int64 | one way |
 | rate_ab_bit_s, rate_ba_bit_s | int64 | physical rate from a to b, and from b to a |
+| loss_ratio | float64 | share of the packets that are lost, in either direction |
+
+The changes of the links' states are JSON in the metadata too, under ``isl_emu.events``: the lists ``k`` (instant),
+``link`` (index) and ``state`` (place in the list ``states``). Every link is idle before its first.
 """
 
 from __future__ import annotations
@@ -26,12 +30,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from isl_emu.errors import ScenarioError
-from isl_emu.linkplan.plan import LinkKind, LinkPlan, Links, Nodes
+from isl_emu.linkplan.plan import Events, LinkKind, LinkPlan, Links, LinkState, Nodes
 from isl_emu.timebase import TimeGrid
 
-FORMAT = 1
+FORMAT = 2
 METADATA_KEY = b"isl_emu.plan"
+EVENTS_KEY = b"isl_emu.events"
 KIND_NAMES = [kind.name.lower().replace("_", "-") for kind in LinkKind]
+STATE_NAMES = [state.name.lower() for state in LinkState]
 _NAME = pa.dictionary(pa.int32(), pa.string())
 SCHEMA = pa.schema(
     [
@@ -43,6 +49,7 @@ SCHEMA = pa.schema(
         pa.field("delay_ns", pa.int64(), nullable=False),
         pa.field("rate_ab_bit_s", pa.int64(), nullable=False),
         pa.field("rate_ba_bit_s", pa.int64(), nullable=False),
+        pa.field("loss_ratio", pa.float64(), nullable=False),
     ]
 )
 
@@ -58,9 +65,9 @@ def write_plan(plan: LinkPlan, path: Path) -> None:
         pa.array(plan.row_delay_ns),
         pa.array(plan.row_rate_ab_bit_s),
         pa.array(plan.row_rate_ba_bit_s),
+        pa.array(plan.row_loss_ratio),
     ]
-    text = json.dumps(_description(plan), sort_keys=True, separators=(",", ":"))
-    schema = SCHEMA.with_metadata({METADATA_KEY: text.encode()})
+    schema = SCHEMA.with_metadata({METADATA_KEY: _json(_description(plan)), EVENTS_KEY: _json(_events(plan))})
     pq.write_table(pa.Table.from_arrays(columns, schema=schema), path, compression="zstd")
 
 
@@ -75,7 +82,7 @@ def read_plan(path: Path) -> LinkPlan:
     if table.schema.remove_metadata() != SCHEMA:
         raise _unusable(path, f"its columns are {table.column_names}", f"a link plan has {SCHEMA.names} of fixed types")
     try:
-        plan = _plan(table, description)
+        plan = _plan(table, description, json.loads(table.schema.metadata[EVENTS_KEY]))
     except (KeyError, TypeError, ValueError) as error:
         raise _unusable(path, f"its description is broken ({error!r})", "it describes nodes, links and grid") from error
     if plan.digest() != description.get("digest"):
@@ -109,6 +116,16 @@ def _description(plan: LinkPlan) -> dict[str, Any]:
     }
 
 
+def _events(plan: LinkPlan) -> dict[str, Any]:
+    events = plan.events
+    columns = {"k": events.k.tolist(), "link": events.link.tolist(), "state": events.state.tolist()}
+    return {"states": STATE_NAMES, **columns}
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
 def _table(path: Path) -> pa.Table:
     """The whole file."""
     try:
@@ -135,7 +152,7 @@ def _described(table: pa.Table, path: Path) -> dict[str, Any]:
     return description
 
 
-def _plan(table: pa.Table, description: dict[str, Any]) -> LinkPlan:
+def _plan(table: pa.Table, description: dict[str, Any], events: dict[str, Any]) -> LinkPlan:
     """A plan of its parts; KeyError, TypeError or ValueError where they do not fit together."""
     grid, nodes, links = description["grid"], description["nodes"], description["links"]
     time_grid = TimeGrid(datetime.fromisoformat(grid["start"]), grid["step_ns"], grid["count"])
@@ -159,4 +176,10 @@ def _plan(table: pa.Table, description: dict[str, Any]) -> LinkPlan:
         row_rate_ba_bit_s=column("rate_ba_bit_s"),
         rate_scale=description["rate_scale"],
         scenario_toml=description["scenario"],
+        row_loss_ratio=column("loss_ratio"),
+        events=Events(
+            np.array(events["k"], dtype=np.int64),
+            np.array(events["link"], dtype=np.int32),
+            np.array(events["state"], dtype=np.uint8),
+        ),
     )

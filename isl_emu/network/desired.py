@@ -18,6 +18,7 @@ END = np.dtype(
         ("delay_ns", "i8"),  # what netem is told: the planned delay without netem's own bias
         ("rate_bit_s", "i8"),  # as shaped: physical rate x rate_scale
         ("limit_packets", "i4"),
+        ("loss_ratio", "f8"),  # of packets sent while it is up; when it is down all are lost
     ]
 )
 FOUND = np.dtype(
@@ -30,7 +31,7 @@ FOUND = np.dtype(
         ("plain", "?"),  # it does nothing else: no jitter, reordering, duplication, corruption, slots
     ]
 )  # what a back end reports of one end's netem
-SHAPED_FIELDS = ("up", "delay_ns", "rate_bit_s", "limit_packets")
+SHAPED_FIELDS = ("up", "delay_ns", "rate_bit_s", "limit_packets", "loss_ratio")
 
 MTU_BYTE = 1500  # Ethernet's, IEEE 802.3
 FRAME_BYTE = 1514  # MTU and Ethernet header: what netem counts for a full packet
@@ -44,7 +45,8 @@ GSO_MOST_BYTE = 65_536  # linux/netdevice.h GSO_LEGACY_MAX_SIZE
 def initial_ends(plan: LinkPlan, bias_ns: int) -> np.ndarray:
     """All ends down, each with the delay and rate that it has when it first comes up; END, shape (2L,)."""
     link, row = np.unique(plan.row_link, return_index=True)
-    first = Snapshot(link, plan.row_delay_ns[row], plan.row_rate_ab_bit_s[row], plan.row_rate_ba_bit_s[row])
+    terms = plan.row_delay_ns, plan.row_rate_ab_bit_s, plan.row_rate_ba_bit_s, plan.row_loss_ratio
+    first = Snapshot(link, *(term[row] for term in terms))
     ends = np.zeros(2 * len(plan.links.a), END)
     _write(ends, plan, first, bias_ns)
     ends["up"] = False
@@ -104,4 +106,5 @@ def _write(ends: np.ndarray, plan: LinkPlan, snapshot: Snapshot, bias_ns: int) -
         rows["delay_ns"] = np.maximum(snapshot.delay_ns - bias_ns, 0)
         rows["rate_bit_s"] = shaped_rate_bit_s(physical, plan.rate_scale)
         rows["limit_packets"] = limit_packets(rows["rate_bit_s"], snapshot.delay_ns, queue_ns)
+        rows["loss_ratio"] = snapshot.loss_ratio
         ends[2 * snapshot.link + side] = rows

@@ -40,7 +40,8 @@ class FakeBackend:
     def read_ends(self, nodes: Sequence[int]) -> np.ndarray:
         which = np.flatnonzero(np.isin(self.wiring.node, nodes))
         states, found = self.ends[which], np.zeros(len(which), FOUND)
-        found["end"], found["plain"], found["loss_ratio"] = which, True, np.where(states["up"], 0.0, 1.0)
+        found["end"], found["plain"] = which, True
+        found["loss_ratio"] = np.where(states["up"], states["loss_ratio"], 1.0)
         for field in ("delay_ns", "rate_bit_s", "limit_packets"):
             found[field] = states[field]
         return found

@@ -16,7 +16,7 @@ from isl_emu.network.netlink import Netlink, Refusal
 from isl_emu.network.qdiscs import RTM_GETQDISC, decode_netems, netem_messages, qdiscs_question
 
 PROBE_INDEX, PEER_INDEX = 1000, 1001
-PROBE_STATE = np.array([(True, 5_000_000, 5_000_001, 40_000_000_000, 1000)], END)  # needs 64-bit delay and rate
+PROBE_STATE = np.array([(True, 5_000_000, 5_000_001, 40_000_000_000, 1000, 0.0)], END)  # needs 64 bits
 
 
 def missing_features() -> list[str]:

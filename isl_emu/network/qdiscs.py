@@ -56,7 +56,7 @@ def netem_messages(ends: np.ndarray, interface_index: np.ndarray, *, create: boo
     rows["options_length"], rows["options_type"] = NETEM.itemsize - NETEM.fields["options_length"][1], TCA_OPTIONS
     rows["latency_tick"] = np.minimum(ends["delay_ns"] // TICK_NS, U32_MAX)
     rows["limit"] = ends["limit_packets"]
-    rows["loss"] = np.where(ends["up"], 0, ALL_LOST)
+    rows["loss"] = np.rint(np.where(ends["up"], ends["loss_ratio"], 1.0) * ALL_LOST)
     rows["rate_length"], rows["rate_type"] = 4 + 16, TCA_NETEM_RATE
     rows["rate_byte_s"] = np.minimum(ends["rate_bit_s"] // 8, U32_MAX)
     rows["rate64_length"], rows["rate64_type"], rows["rate64_byte_s"] = 4 + 8, TCA_NETEM_RATE64, ends["rate_bit_s"] // 8

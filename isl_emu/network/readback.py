@@ -13,6 +13,7 @@ from isl_emu.units import DURATION_NS, RATE_BIT_S, format_quantity
 
 DELAY_TOLERANCE_NS = 64  # one psched tick: what kernels without 64-bit latency keep
 RATE_TOLERANCE_BIT_S = 8  # netem counts whole bytes a second
+LOSS_TOLERANCE_RATIO = 1e-9  # netem keeps a loss as a 32-bit fraction
 ADVICE = "leave tc and ip alone during a run"
 
 
@@ -68,15 +69,19 @@ def _same(state: np.void, found: np.void | None) -> bool:
     return (
         found is not None
         and bool(found["plain"])
-        and found["loss_ratio"] == (0.0 if state["up"] else 1.0)
+        and abs(float(found["loss_ratio"]) - _planned_loss_ratio(state)) <= LOSS_TOLERANCE_RATIO
         and abs(int(found["delay_ns"]) - int(state["delay_ns"])) <= DELAY_TOLERANCE_NS
         and abs(int(found["rate_bit_s"]) - int(state["rate_bit_s"])) <= RATE_TOLERANCE_BIT_S
         and found["limit_packets"] == state["limit_packets"]
     )
 
 
+def _planned_loss_ratio(state: np.void) -> float:
+    return float(state["loss_ratio"]) if state["up"] else 1.0
+
+
 def _shown_planned(state: np.void) -> str:
-    return _shown(state, 0.0 if state["up"] else 1.0)
+    return _shown(state, _planned_loss_ratio(state))
 
 
 def _shown_found(found: np.void | None) -> str:

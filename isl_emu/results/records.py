@@ -103,6 +103,7 @@ CHANGES = _schema(
     _field("set_delay_ns", _NS, "ns", "delay given to the kernel: planned, less what the kernel adds by itself"),
     _field("rate_bit_s", _NS, "bit/s", "rate given to the kernel: the physical rate times rate_scale"),
     _field("limit_packets", _COUNT, "packets", "queue limit given to the kernel: in flight plus waiting"),
+    _field("loss_ratio", _RATIO, "ratio", "share of packets that the kernel drops at random; 1 when the link is down"),
 )
 
 LOAD = _schema(

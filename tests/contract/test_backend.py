@@ -66,6 +66,17 @@ def test_delays_of_one_ns_and_rates_beyond_32_bits_are_kept(backend: Backend) ->
     assert [(row["delay_ns"], row["rate_bit_s"]) for row in found.values()] == [(3_000_001, 40_000_000_000)]
 
 
+def test_losses_are_kept_and_a_wrong_one_is_named(backend: Backend) -> None:
+    states = ends_at(PLAN, 0, initial_ends(PLAN, 0), 0)
+    states["loss_ratio"] = 0.0123
+    backend.change_ends(np.arange(len(states)), states)
+    assert mismatches(PLAN, backend, states) == []
+    states["loss_ratio"] = 0.0124
+    wrong = mismatches(PLAN, backend, states)
+    assert len(wrong) == len(states)
+    assert "loss 0.0123, but the plan says" in wrong[0]
+
+
 def test_only_the_named_ends_change(backend: Backend) -> None:
     states = initial_ends(PLAN, 0)
     states["up"][3] = True

@@ -17,7 +17,7 @@ from isl_emu.geometry.sightline import elevation_rad, grazing_altitude_km, one_w
 from isl_emu.geometry.walker import phase_spacing_rad, plane_spacing_rad, walker_angles
 from isl_emu.linkplan.build import plan_links
 from isl_emu.linkplan.candidates import inter_plane_pairs, ring_pairs, shell_pairs
-from isl_emu.linkplan.plan import LinkKind, LinkPlan, Links, NodeKind, Nodes
+from isl_emu.linkplan.plan import LinkKind, LinkPlan, Links, LinkState, NodeKind, Nodes
 from isl_emu.linkplan.plan_file import read_plan, write_plan
 from isl_emu.routing.forwarding import plan_routes
 from isl_emu.routing.paths import PathFinder
@@ -128,6 +128,22 @@ def test_every_row_of_a_plan_keeps_the_rules(scenario):
     assert (plan.row_delay_ns[lasers] >= range_km(a_km, b_km) / ONE_NS_KM - 1).all()
     wanted = set(zip(*(ends.tolist() for ends in shell_pairs(scenario.shell[0])[:2]), strict=True))
     assert set(zip(a[lasers].tolist(), b[lasers].tolist(), strict=True)) <= wanted
+
+
+@settings(deadline=None, max_examples=30)
+@given(scenarios())
+def test_events_replay_to_the_links_of_every_instant(scenario):
+    plan = plan_links(scenario, "text")
+    events, links = plan.events, len(plan.links.a)
+    states = np.full(links, LinkState.IDLE)
+    for k in range(plan.grid.count):
+        now = events.k == k
+        assert (states[events.link[now]] != events.state[now]).all(), "what does not change is no event"
+        states[events.link[now]] = events.state[now]
+        assert np.flatnonzero(states == LinkState.TRACKING).tolist() == plan.snapshot(k).link.tolist()
+        assert (plan.events.states(k, links) == states).all()
+    moments = events.k * links + events.link
+    assert (np.diff(moments) > 0).all(), "ordered, and one of a link at an instant"
 
 
 @settings(deadline=None, max_examples=15)

@@ -80,7 +80,8 @@ def test_changes_are_journalled_with_what_was_set(tmp_path: Path) -> None:
     assert len([row for row in rows if row["k"] == 0]) == 6
     assert [row for row in rows if row["k"] == 1] == [
         {"k": 1, "t_planned_ns": SECOND, "t_applied_ns": SECOND, "link": 1, "end": end, "up": False,
-         "planned_delay_ns": 7 * MS, "set_delay_ns": 6_900_000, "rate_bit_s": 500_000_000, "limit_packets": 434 + 2065}
+         "planned_delay_ns": 7 * MS, "set_delay_ns": 6_900_000, "rate_bit_s": 500_000_000, "limit_packets": 434 + 2065,
+         "loss_ratio": 1.0}
         for end in (0, 1)
     ]  # fmt: skip
 

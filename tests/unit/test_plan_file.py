@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import datetime, timedelta, timezone
 
 import numpy as np
@@ -11,8 +11,8 @@ import pytest
 
 from isl_emu.errors import ScenarioError
 from isl_emu.linkplan import plan_file
-from isl_emu.linkplan.plan import LinkKind, LinkPlan, Links, NodeKind, Nodes
-from isl_emu.linkplan.plan_file import FORMAT, METADATA_KEY, SCHEMA, read_plan, write_plan
+from isl_emu.linkplan.plan import Events, LinkKind, LinkPlan, Links, LinkState, NodeKind, Nodes
+from isl_emu.linkplan.plan_file import EVENTS_KEY, FORMAT, METADATA_KEY, SCHEMA, read_plan, write_plan
 from isl_emu.timebase import TimeGrid
 
 START = datetime(2026, 3, 20, 14, 0, 0, 123_456, tzinfo=timezone.utc)
@@ -36,6 +36,12 @@ def small_plan() -> LinkPlan:
         row_rate_ba_bit_s=np.array([10**11, 10**9, 10**9]),
         rate_scale=0.001,
         scenario_toml='name = "zwölf"\n',
+        row_loss_ratio=np.array([0.0, 0.125, 1e-9]),
+        events=Events(
+            np.array([0, 0, 1, 1, 2]),
+            np.array([0, 1, 0, 1, 1], dtype=np.int32),
+            np.array([3, 3, LinkState.LOST, LinkState.IDLE, LinkState.TRACKING], dtype=np.uint8),
+        ),
     )
 
 
@@ -51,13 +57,14 @@ def _rewrite(path, change_table=lambda table: table, **changes):
     table = pq.ParquetFile(path).read()
     description = json.loads(table.schema.metadata[METADATA_KEY])
     text = json.dumps({key: value for key, value in {**description, **changes}.items() if value is not None})
-    pq.write_table(change_table(table).replace_schema_metadata({METADATA_KEY: text}), path)
+    metadata = {**table.schema.metadata, METADATA_KEY: text}
+    pq.write_table(change_table(table).replace_schema_metadata(metadata), path)
 
 
 def _equal(one, other) -> bool:
     if isinstance(one, np.ndarray):
         return one.dtype == other.dtype and np.array_equal(one, other)
-    if isinstance(one, (Nodes, Links)):
+    if isinstance(one, (Nodes, Links, Events)):
         return all(_equal(getattr(one, field.name), getattr(other, field.name)) for field in fields(one))
     return one == other
 
@@ -86,6 +93,7 @@ def test_the_rows_speak_for_themselves(written):
         "delay_ns": 6_578_000,
         "rate_ab_bit_s": 10**11,
         "rate_ba_bit_s": 10**11,
+        "loss_ratio": 0.0,
     }
     assert [(row["t_ns"], row["b"], row["kind"]) for row in rows[1:]] == [
         (0, "gs-berlin", "ground"),
@@ -158,6 +166,28 @@ def test_altered_descriptions_are_refused(written, changes, complaint):
     _rewrite(written, **changes)
     with pytest.raises(ScenarioError, match=complaint):
         read_plan(written)
+
+
+def test_events_are_readable_without_us(written):
+    events = json.loads(pq.read_schema(written).metadata[EVENTS_KEY])
+    states = [events["states"][state] for state in events["state"]]
+    assert list(zip(events["k"], events["link"], states, strict=True)) == [
+        (0, 0, "tracking"), (0, 1, "tracking"), (1, 0, "lost"), (1, 1, "idle"), (2, 1, "tracking"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", [{"state": [0] * 5}, {"k": [0, 0, 1, 1, 1]}])
+def test_altered_events_are_refused(written, change):
+    table = pq.ParquetFile(written).read()
+    events = {**json.loads(table.schema.metadata[EVENTS_KEY]), **change}
+    pq.write_table(table.replace_schema_metadata({**table.schema.metadata, EVENTS_KEY: json.dumps(events)}), written)
+    with pytest.raises(ScenarioError, match="its content differs from its digest"):
+        read_plan(written)
+
+
+@pytest.mark.parametrize("change", [{"scenario_toml": "x"}, {"row_loss_ratio": np.array([0.0, 0.125, 2e-9])}])
+def test_the_digest_covers_scenario_and_losses(change):
+    assert replace(small_plan(), **change).digest() != small_plan().digest()
 
 
 @pytest.mark.parametrize("name", SCHEMA.names)

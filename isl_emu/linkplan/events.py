@@ -1,0 +1,71 @@
+"""What becomes of each link, as changes of its state: the sparse side of a plan.
+
+Every link is idle before instant 0. A plan's events, applied in order, say at each instant which links are tracking,
+and those are exactly the links that have a row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from enum import IntEnum
+
+import numpy as np
+
+
+class LinkState(IntEnum):
+    """Pointing, acquisition and tracking (PAT) of a link's two ends; only a link that is tracking carries data."""
+
+    IDLE = 0  # no terminal points along it
+    SLEWING = 1  # the terminals turn to it
+    ACQUIRING = 2  # they search for each other
+    TRACKING = 3
+    LOST = 4  # it was pointed at and is still assigned, but a constraint or an outage keeps it from tracking
+
+
+@dataclass(frozen=True)
+class Events:
+    """E changes of state, ordered by (k, link), at most one of a link at an instant; all arrays have shape (E,)."""
+
+    k: np.ndarray  # int64, instant from which the state holds
+    link: np.ndarray  # int32, index into the plan's links
+    state: np.ndarray  # uint8, LinkState
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            getattr(self, field.name).setflags(write=False)
+
+    def states(self, k: int, links: int) -> np.ndarray:
+        """The state of each of the plan's L links at instant `k`, LinkState, uint8, shape (L,)."""
+        states = np.full(links, LinkState.IDLE, dtype=np.uint8)
+        before = np.searchsorted(self.k, k, side="right")
+        states[self.link[:before]] = self.state[:before]  # of several for one link, numpy keeps the last
+        return states
+
+
+def events_of_rows(row_start: np.ndarray, row_link: np.ndarray, is_ground: np.ndarray) -> Events:
+    """The events of links that track from the first instant of each contact: nothing slews, nothing is acquired.
+
+    Args:
+        row_start: of a plan, shape (K+1,).
+        row_link: of a plan, shape (R,).
+        is_ground: which links lead to a station, shape (L,); these are idle between contacts, lasers are lost.
+    """
+    instants = len(row_start) - 1
+    k = np.repeat(np.arange(instants, dtype=np.int64), np.diff(row_start))
+    order = np.lexsort((k, row_link))
+    k, link = k[order], row_link[order]
+    first = np.ones(len(k), dtype=bool)
+    first[1:] = (link[1:] != link[:-1]) | (k[1:] != k[:-1] + 1)
+    last = np.roll(first, -1) & (k + 1 < instants)
+    after = np.where(is_ground[link[last]], LinkState.IDLE, LinkState.LOST)
+    return ordered_events(
+        np.concatenate([k[first], k[last] + 1]),
+        np.concatenate([link[first], link[last]]),
+        np.concatenate([np.full(first.sum(), LinkState.TRACKING), after]),
+    )
+
+
+def ordered_events(k: np.ndarray, link: np.ndarray, state: np.ndarray) -> Events:
+    """Events in any order, as a record."""
+    order = np.lexsort((link, k))
+    return Events(k[order].astype(np.int64), link[order].astype(np.int32), state[order].astype(np.uint8))
