@@ -185,6 +185,7 @@ def _print_plan(plan: Any) -> None:
 def main() -> NoReturn:
     """Entry point of the `isl-emu` command."""
     debug = "--debug" in sys.argv
+    sys.path.append(str(Path.cwd()))  # a scenario may name a user's own functions
     try:
         status = cli.main(standalone_mode=False)
     except IslEmuError as error:

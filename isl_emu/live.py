@@ -124,7 +124,7 @@ def _live(stage: Stage, interactive: bool, undo: ExitStack) -> None:
 
 
 def _replay(stage: Stage, net: IslNet, bias_ns: int) -> Replay:
-    routes = plan_routes(stage.plan, stage.scenario.routing.policy)
+    routes = plan_routes(stage.plan, stage.scenario.routing)
     return Replay(stage.plan, routes, net.backend, MonotonicClock(), stage.folder.journal, bias_ns)
 
 

@@ -65,7 +65,7 @@ def load_source(path: Path, changes: dict[str, Any]) -> Source:
     else:
         scenario = with_changes(load_scenario(path), **changes)
         plan = plan_links(scenario, format_scenario(scenario))
-    return Source(scenario, plan, plan_routes(plan, scenario.routing.policy))
+    return Source(scenario, plan, plan_routes(plan, scenario.routing))
 
 
 def run(path: Path, changes: dict[str, Any], out: Path | None, machine: str, interactive: bool, steps: Steps) -> int:

@@ -19,7 +19,7 @@ ALLOWED = {
     "scenario": set(),
     "geometry": {"scenario"},
     "linkplan": {"scenario", "geometry"},
-    "routing": {"linkplan"},
+    "routing": {"scenario", "linkplan"},
     "network": {"linkplan", "routing"},
     "machine": {"network.probing", "network.rundir"},
     "workload": {"scenario", "network.containers", "network.namespaces", "results.journal"},

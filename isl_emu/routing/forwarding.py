@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,10 +10,10 @@ import numpy as np
 
 from isl_emu.errors import ScenarioError
 from isl_emu.linkplan.plan import LinkPlan
-from isl_emu.routing.shortest import NO_ROUTE, next_links
+from isl_emu.routing.shortest import NO_ROUTE, Policy, fewest_hops, shortest_delay, stable
+from isl_emu.scenario.model import Routing
 
-POLICIES = {"shortest-delay": next_links}  # name in a scenario -> next hops of one instant
-__all__ = ["NO_ROUTE", "POLICIES", "RouteChanges", "RoutePlan", "plan_routes"]
+__all__ = ["NO_ROUTE", "RouteChanges", "RoutePlan", "plan_routes", "policy_of"]
 
 
 @dataclass(frozen=True)
@@ -47,27 +48,40 @@ class RoutePlan:
         return RouteChanges(self.row_node[rows], self.row_destination[rows], self.row_link[rows])
 
 
-def plan_routes(plan: LinkPlan, policy: str, destinations: Sequence[int] | None = None) -> RoutePlan:
+def policy_of(routing: Routing) -> Policy:
+    """The policy that a scenario names: one of ours, or a user's function as ``package.module:function``.
+
+    Raises:
+        ScenarioError: the function cannot be imported.
+    """
+    if ":" in routing.policy:
+        return _imported(routing.policy)
+    ours = {"shortest-delay": shortest_delay, "fewest-hops": fewest_hops, "stable": stable(routing.hysteresis_ns)}
+    return ours[routing.policy]
+
+
+def plan_routes(
+    plan: LinkPlan, routing: Routing | None = None, destinations: Sequence[int] | None = None
+) -> RoutePlan:
     """The next hops of every node at every instant.
 
     Holds one table of D x N entries at a time; what it returns follows the number of changes.
 
     Args:
         plan: the links.
-        policy: a key of `POLICIES`.
+        routing: the policy; shortest delay if None.
         destinations: node indices that need to be reached; all nodes if None.
 
     Raises:
-        ScenarioError: an unknown policy.
+        ScenarioError: a user's policy that cannot be imported or returns something else than next hops.
     """
-    if policy not in POLICIES:
-        raise ScenarioError(f"routing.policy: is {policy!r}, but must be one of {', '.join(POLICIES)}; choose one")
+    policy = policy_of(routing or Routing())
     nodes = len(plan.nodes.names)
     reached = np.arange(nodes) if destinations is None else np.unique(np.asarray(destinations, dtype=np.int64))
     table = np.full((nodes, len(reached)), NO_ROUTE, dtype=np.int32)
     parts = []
     for k in range(plan.grid.count):
-        previous, table = table, np.ascontiguousarray(POLICIES[policy](plan, k, reached).T)
+        previous, table = table, np.ascontiguousarray(_checked(policy(plan, k, reached, table.T), plan, reached).T)
         parts.append(_difference(previous, table, reached))
     sizes = [len(part.node) for part in parts]
     return RoutePlan(
@@ -83,3 +97,25 @@ def _difference(previous: np.ndarray, table: np.ndarray, destinations: np.ndarra
     """What turns one table of shape (N, D) into the next, ordered by (node, destination)."""
     node, column = np.nonzero(table != previous)
     return RouteChanges(node.astype(np.int32), destinations[column].astype(np.int32), table[node, column])
+
+
+def _imported(name: str) -> Policy:
+    module, _, function = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ScenarioError(
+            f"routing.policy: is {name!r}, but that cannot be imported ({error}); write package.module:function"
+        ) from error
+
+
+def _checked(table: np.ndarray, plan: LinkPlan, destinations: np.ndarray) -> np.ndarray:
+    """A policy's table, if it has the form of one; loops are found when a path is followed."""
+    shape = (len(destinations), len(plan.nodes.names))
+    table = np.asarray(table)
+    if table.shape != shape or table.dtype.kind != "i":
+        raise ScenarioError(
+            f"routing.policy: returned {table.dtype} of shape {table.shape}, but next hops are whole numbers of shape "
+            f"{shape} (destinations, nodes)"
+        )
+    return table.astype(np.int32, copy=False)

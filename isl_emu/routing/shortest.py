@@ -1,11 +1,13 @@
-"""Shortest paths of one snapshot, as next hops.
+"""Next hops of one snapshot, by routing policy.
 
 Ground stations are ends only: no path leads through one, as no operator lends its antennas to strangers' traffic.
-Delays are whole nanoseconds, so sums are exact and equal paths are really equal; of equal next hops the link with the
-lower index wins, whatever order the search found them in.
+Costs are whole numbers, so sums are exact and equal paths are really equal; of equal next hops the link with the lower
+index wins, whatever order the search found them in.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -14,63 +16,98 @@ from scipy.sparse.csgraph import dijkstra
 from isl_emu.linkplan.plan import LinkKind, LinkPlan
 
 NO_ROUTE = -1
-FAR_NS = 1 << 40  # 18 minutes, longer than any path
+HOP = 1 << 36  # in ns 69 s: one link more outweighs any difference in delay; 65,000 hops stay below FAR
+FAR = 1 << 52  # costs beyond are not reached; below 2^53, so floats are exact
+
+Policy = Callable[[LinkPlan, int, np.ndarray, np.ndarray], np.ndarray]
+"""Next hops of one instant: (plan, k, destinations (D,), next hops of the instant before (D, N)) -> (D, N), int32.
+
+Each entry is the index of an up link at the node, or NO_ROUTE. Following them must come nearer to the destination.
+"""
 
 
-def next_links(plan: LinkPlan, k: int, destinations: np.ndarray) -> np.ndarray:
-    """The link on which each node sends towards each destination at instant `k`, by least total delay.
+def shortest_delay(plan: LinkPlan, k: int, destinations: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """The least sum of delays; whatever was before."""
+    del before
+    return _Search(plan, k, destinations, hop_cost=0).next_links()
 
-    Args:
-        plan: with N nodes.
-        k: instant.
-        destinations: node indices, shape (D,).
 
-    Returns:
-        Link indices or NO_ROUTE, int32, shape (D, N).
+def fewest_hops(plan: LinkPlan, k: int, destinations: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """The fewest links, and among those paths the least delay."""
+    del before
+    return _Search(plan, k, destinations, hop_cost=HOP).next_links()
+
+
+def stable(hysteresis_ns: int) -> Policy:
+    """The least sum of delays, but a next hop is kept while no other is better by more than `hysteresis_ns`.
+
+    A kept next hop must still be nearer to the destination by shortest delay, as a new one is by construction, so the
+    next hops never form a loop. A path may then be longer than the shortest by up to `hysteresis_ns` at each hop.
     """
-    table = np.full((len(destinations), len(plan.nodes.names)), NO_ROUTE, dtype=np.int32)
-    sender, receiver, link, delay_ns = _directed(plan, k)
-    if not len(link) or not len(destinations):
+
+    def policy(plan: LinkPlan, k: int, destinations: np.ndarray, before: np.ndarray) -> np.ndarray:
+        return _Search(plan, k, destinations, hop_cost=0).next_links_near(before, hysteresis_ns)
+
+    return policy
+
+
+class _Search:
+    """The cost of sending on each directed arc of a snapshot, and on from its receiver to each destination.
+
+    Arcs are both directions of every link that is up, M of them, ordered by sender.
+    """
+
+    def __init__(self, plan: LinkPlan, k: int, destinations: np.ndarray, hop_cost: int):
+        self._plan, self._destinations = plan, destinations
+        snapshot = plan.snapshot(k)
+        a, b = plan.links.a[snapshot.link], plan.links.b[snapshot.link]
+        # with no cost at all, two equal next hops could point at each other
+        cost = np.maximum(snapshot.delay_ns, 1) + hop_cost
+        sender = np.concatenate([a, b])
+        order = np.argsort(sender, kind="stable")
+        self._sender, self._receiver = sender[order], np.concatenate([b, a])[order]
+        self._link = np.concatenate([snapshot.link, snapshot.link])[order].astype(np.int64)
+        self._cost = np.tile(cost, 2)[order]
+        self._rest = self._least_costs(a, b, cost.astype(np.float64), plan.links.kind[snapshot.link])
+
+    def next_links(self) -> np.ndarray:
+        """The cheapest arc of each sender to each destination, as links; (D, N)."""
+        return self._cheapest(self._cost + self._rest[:, self._receiver])
+
+    def next_links_near(self, before: np.ndarray, margin: int) -> np.ndarray:
+        """The same, but what was chosen `before` counts as cheaper by `margin`, if it still comes nearer."""
+        total = self._cost + self._rest[:, self._receiver]
+        kept = before[:, self._sender] == self._link
+        nearer = self._rest[:, self._receiver] < self._rest[:, self._sender]
+        return self._cheapest(np.where(kept & nearer, total - margin, total), preferred=kept & nearer)
+
+    def _cheapest(self, total: np.ndarray, preferred: np.ndarray | bool = False) -> np.ndarray:
+        """The arc of each sender with the least total; of equal ones a preferred, then the one with the lowest link."""
+        table = np.full((len(self._destinations), len(self._plan.nodes.names)), NO_ROUTE, dtype=np.int32)
+        if not len(self._link) or not len(self._destinations):
+            return table
+        first = np.flatnonzero(np.diff(self._sender, prepend=-1))
+        least = np.minimum.reduceat(total, first, axis=1)
+        counts = np.diff(first, append=len(self._link))
+        is_least = total == np.repeat(least, counts, axis=1)
+        rank = np.where(preferred, self._link, self._link + len(self._plan.links.a))
+        chosen = np.minimum.reduceat(np.where(is_least, rank, np.iinfo(np.int64).max), first, axis=1)
+        chosen %= len(self._plan.links.a)
+        table[:, self._sender[first]] = np.where(least < FAR, chosen, NO_ROUTE)
+        table[np.arange(len(self._destinations)), self._destinations] = NO_ROUTE
         return table
-    rest_ns = _delay_to_destinations(plan, k, destinations)
-    total_ns = delay_ns + rest_ns[:, receiver]
-    first = np.flatnonzero(np.diff(sender, prepend=-1))
-    # delay and link in one integer: the least of a sender's is its shortest way and, among equals, its lowest link
-    links = len(plan.links.a)
-    best = np.minimum.reduceat(total_ns * links + link, first, axis=1)
-    table[:, sender[first]] = np.where(best // links < FAR_NS, best % links, NO_ROUTE)
-    table[np.arange(len(destinations)), destinations] = NO_ROUTE
-    return table
 
+    def _least_costs(self, a: np.ndarray, b: np.ndarray, cost: np.ndarray, kind: np.ndarray) -> np.ndarray:
+        """Least cost from each satellite to each destination, and FAR from stations; int64, shape (D, N).
 
-def _directed(plan: LinkPlan, k: int) -> tuple[np.ndarray, ...]:
-    """Sender, receiver, link and delay of both directions of every link that is up, ordered by sender."""
-    snapshot = plan.snapshot(k)
-    a, b = plan.links.a[snapshot.link], plan.links.b[snapshot.link]
-    sender = np.concatenate([a, b])
-    order = np.argsort(sender, kind="stable")
-    link = np.concatenate([snapshot.link, snapshot.link]).astype(np.int64)
-    delay_ns = np.tile(_search_delay_ns(snapshot.delay_ns), 2)
-    return sender[order], np.concatenate([b, a])[order], link[order], delay_ns[order]
-
-
-def _delay_to_destinations(plan: LinkPlan, k: int, destinations: np.ndarray) -> np.ndarray:
-    """Least delay from each satellite to each destination, and FAR_NS from stations; int64, shape (D, N).
-
-    The search runs backwards from the destinations. A ground link has only the arc from its station, so a station
-    starts a search but is never reached by one.
-    """
-    snapshot = plan.snapshot(k)
-    a, b = plan.links.a[snapshot.link], plan.links.b[snapshot.link]
-    laser = plan.links.kind[snapshot.link] != LinkKind.GROUND
-    delay_ns = _search_delay_ns(snapshot.delay_ns).astype(np.float64)
-    arcs = (np.concatenate([b, a[laser]]), np.concatenate([a, b[laser]]))
-    size = len(plan.nodes.names)
-    graph = csr_array((np.concatenate([delay_ns, delay_ns[laser]]), arcs), shape=(size, size))
-    found_ns = dijkstra(graph, directed=True, indices=destinations)
-    return np.where(np.isfinite(found_ns), found_ns, FAR_NS).astype(np.int64)
-
-
-def _search_delay_ns(delay_ns: np.ndarray) -> np.ndarray:
-    """Delays of at least 1 ns: with none at all, two equal next hops could point at each other."""
-    return np.maximum(delay_ns, 1)
+        The search runs backwards from the destinations. A ground link has only the arc from its station, so a station
+        starts a search but is never reached by one.
+        """
+        laser = kind != LinkKind.GROUND
+        arcs = (np.concatenate([b, a[laser]]), np.concatenate([a, b[laser]]))
+        size = len(self._plan.nodes.names)
+        graph = csr_array((np.concatenate([cost, cost[laser]]), arcs), shape=(size, size))
+        if not len(self._destinations):
+            return np.empty((0, size), dtype=np.int64)
+        found = dijkstra(graph, directed=True, indices=self._destinations)
+        return np.where(np.isfinite(found), found, FAR).astype(np.int64)

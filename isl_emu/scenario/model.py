@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from isl_emu.scenario.ground import GroundStation
 from isl_emu.scenario.lasers import LaserLinks
-from isl_emu.scenario.quantities import Duration, NodeName, Record, UtcTime
+from isl_emu.scenario.quantities import Delay, Duration, NodeName, Record, UserFunction, UtcTime
 from isl_emu.scenario.space import Shell, Walker
 from isl_emu.scenario.workload import Compute, Questions
 from isl_emu.timebase import TimeGrid
@@ -53,9 +53,10 @@ class Time(Record):
 
 
 class Routing(Record):
-    """How paths are chosen at each instant."""
+    """How paths are chosen at each instant: a policy of ours, or a user's function as ``package.module:function``."""
 
-    policy: Literal["shortest-delay"] = "shortest-delay"
+    policy: Literal["shortest-delay", "fewest-hops", "stable"] | UserFunction = "shortest-delay"
+    hysteresis_ns: Delay = Field(alias="hysteresis", default=1_000_000)
 
 
 class Probes(Record):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -46,7 +46,7 @@ def parse_scenario(text: str, source: str) -> Scenario:
     try:
         scenario = Scenario.model_validate(_tuples(table))
     except ValidationError as error:
-        problems = [_sentence(item) for item in error.errors() if not _follows_from_another(item)]
+        problems = _joined(_sentence(item) for item in error.errors() if not _follows_from_another(item))
         raise ScenarioError(*(f"{source}: {problem}" for problem in problems)) from None
     if problems := list(_contradictions(scenario)):
         raise ScenarioError(*(f"{source}: {problem}" for problem in problems))
@@ -92,6 +92,15 @@ def _sentence(error: Any) -> str:
         return f"{where} {text}" if text.startswith(("is ", "has ")) else f"{where}: {text}"
     rule = error["msg"].replace("Input should be", "it should be").replace("String should", "it should")
     return f"{where} is {error['input']!r}, but {rule[0].lower()}{rule[1:]}"
+
+
+def _joined(sentences: Iterable[str]) -> list[str]:
+    """The alternatives that one value fails, which pydantic reports one by one, in one sentence."""
+    rules: dict[str, list[str]] = {}
+    for sentence in sentences:
+        found, but, rule = sentence.partition(", but ")
+        rules.setdefault(found + but, []).append(rule)
+    return [found + ", or ".join(rule) for found, rule in rules.items()]
 
 
 def _place(location: tuple[Any, ...]) -> str:

@@ -90,3 +90,12 @@ def _utc(moment: Any) -> datetime:
 
 
 UtcTime = Annotated[datetime, BeforeValidator(_utc)]
+
+
+def _user_function(name: Any) -> str:
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", name):
+        raise ValueError(f"is {name!r}, but a function of yours is written package.module:function")
+    return name
+
+
+UserFunction = Annotated[str, BeforeValidator(_user_function)]

@@ -81,7 +81,7 @@ def path_at():
             start = GOLDEN["epoch"] + timedelta(milliseconds=round(t_s * 1000))
             plan = plan_segments(space, stations, TimeGrid(start, 1_000_000_000, 1), policy=_within_reach)
             ends = range(len(space.elements.names), len(plan.nodes.names))
-            plans[t_s] = plan, PathFinder(plan, plan_routes(plan, "shortest-delay", ends))
+            plans[t_s] = plan, PathFinder(plan, plan_routes(plan, destinations=ends))
         plan, finder = plans[t_s]
         source, destination = (name for name in plan.nodes.names if name in GOLDEN["stations"] and name in pair)
         return finder.path(plan.nodes.index(source), plan.nodes.index(destination), 0)

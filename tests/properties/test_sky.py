@@ -21,7 +21,7 @@ from isl_emu.linkplan.plan import LinkKind, LinkPlan, Links, LinkState, NodeKind
 from isl_emu.linkplan.plan_file import read_plan, write_plan
 from isl_emu.routing.forwarding import plan_routes
 from isl_emu.routing.paths import PathFinder
-from isl_emu.scenario.model import GroundStation, LaserLinks, Scenario, Shell, Time, Walker
+from isl_emu.scenario.model import GroundStation, LaserLinks, Routing, Scenario, Shell, Time, Walker
 from isl_emu.timebase import TimeGrid
 from isl_emu.units import NS_PER_S, SPEED_OF_LIGHT_KM_S
 
@@ -203,7 +203,7 @@ def _least_delays(plan, k):
 @settings(deadline=None)
 @given(graphs())
 def test_next_hops_lead_along_shortest_paths_without_loops(plan):
-    finder = PathFinder(plan, plan_routes(plan, "shortest-delay"))
+    finder = PathFinder(plan, plan_routes(plan))
     for k in range(plan.grid.count):
         least, up = _least_delays(plan, k), plan.snapshot(k)
         delay_ns = dict(zip(up.link.tolist(), np.maximum(up.delay_ns, 1).tolist(), strict=True))
@@ -219,7 +219,7 @@ def test_next_hops_lead_along_shortest_paths_without_loops(plan):
 @settings(deadline=None)
 @given(graphs())
 def test_route_changes_replay_to_the_tables_of_every_instant(plan):
-    routes = plan_routes(plan, "shortest-delay")
+    routes = plan_routes(plan)
     size = len(plan.nodes.names)
     table = np.full((size, size), -1)
     finder = PathFinder(plan, routes)
@@ -230,3 +230,19 @@ def test_route_changes_replay_to_the_tables_of_every_instant(plan):
         for node, destination in np.ndindex(size, size):
             assert finder.next_link(node, destination, k) == table[node, destination]
         assert set(table[table >= 0].tolist()) <= set(plan.snapshot(k).link.tolist()), "only links that are up"
+
+
+@settings(deadline=None)
+@given(graphs(), st.integers(0, 50), st.sampled_from(["fewest-hops", "stable"]))
+def test_no_policy_ever_makes_a_loop_or_loses_a_reachable_node(plan, hysteresis_ns, name):
+    routing = Routing.model_validate({"policy": name, "hysteresis": f"{hysteresis_ns} ns"})
+    shortest, chosen = PathFinder(plan, plan_routes(plan)), PathFinder(plan, plan_routes(plan, routing))
+    size = len(plan.nodes.names)
+    for k in range(plan.grid.count):
+        for source, destination in np.ndindex(size, size):
+            least, path = shortest.path(source, destination, k), chosen.path(source, destination, k)
+            assert (path is None) == (least is None)
+            if path and name == "stable":
+                assert path.delay_ns <= least.delay_ns + (hysteresis_ns + 1) * path.hops
+            if path and name == "fewest-hops":
+                assert path.hops <= least.hops

@@ -10,7 +10,8 @@ from isl_emu.errors import ScenarioError
 from isl_emu.linkplan.plan import LinkKind, LinkPlan, Links, NodeKind, Nodes
 from isl_emu.routing.forwarding import NO_ROUTE, plan_routes
 from isl_emu.routing.paths import Path, PathFinder
-from isl_emu.routing.shortest import next_links
+from isl_emu.routing.shortest import shortest_delay
+from isl_emu.scenario.model import Routing
 from isl_emu.timebase import TimeGrid
 
 Link = tuple[int, int, int]  # a, b, delay in ns
@@ -41,7 +42,7 @@ def make_plan(satellites: int, stations: int, instants: list[list[Link]]) -> Lin
 
 
 def find(plan: LinkPlan, source: int, destination: int, k: int = 0) -> Path | None:
-    return PathFinder(plan, plan_routes(plan, "shortest-delay")).path(source, destination, k)
+    return PathFinder(plan, plan_routes(plan)).path(source, destination, k)
 
 
 LINE = [(0, 1, 10), (1, 2, 10), (2, 3, 10)]
@@ -95,7 +96,7 @@ def test_links_of_no_length_do_not_make_loops():
 
 def test_only_changes_are_kept():
     plan = make_plan(4, 0, [LINE, [(a, b, delay + 3) for a, b, delay in LINE], [], LINE])
-    routes = plan_routes(plan, "shortest-delay")
+    routes = plan_routes(plan)
     assert np.diff(routes.row_start).tolist() == [12, 0, 12, 12]
     assert set(routes.changes(2).link.tolist()) == {NO_ROUTE}
     finder = PathFinder(plan, routes)
@@ -104,14 +105,14 @@ def test_only_changes_are_kept():
 
 
 def test_changes_are_ordered_by_node_and_destination():
-    changes = plan_routes(make_plan(4, 0, [LINE]), "shortest-delay").changes(0)
+    changes = plan_routes(make_plan(4, 0, [LINE])).changes(0)
     places = list(zip(changes.node.tolist(), changes.destination.tolist(), strict=True))
     assert places == [(node, destination) for node in range(4) for destination in range(4) if node != destination]
 
 
 def test_only_the_destinations_asked_for_have_routes():
     plan = make_plan(4, 0, [LINE])
-    routes = plan_routes(plan, "shortest-delay", [3, 1, 3])
+    routes = plan_routes(plan, destinations=[3, 1, 3])
     assert routes.destinations.tolist() == [1, 3]
     assert set(routes.row_destination.tolist()) == {1, 3}
     assert PathFinder(plan, routes).path(0, 2, 0) is None
@@ -119,19 +120,75 @@ def test_only_the_destinations_asked_for_have_routes():
 
 
 def test_a_plan_without_links_has_no_routes():
-    routes = plan_routes(make_plan(3, 1, [[], []]), "shortest-delay")
+    routes = plan_routes(make_plan(3, 1, [[], []]))
     assert routes.row_start.tolist() == [0, 0, 0]
-    assert next_links(make_plan(3, 1, [[]]), 0, np.arange(4)).tolist() == [[NO_ROUTE] * 4] * 4
+    empty = np.full((4, 4), NO_ROUTE)
+    assert shortest_delay(make_plan(3, 1, [[]]), 0, np.arange(4), empty).tolist() == empty.tolist()
 
 
-def test_an_unknown_policy_is_refused():
-    with pytest.raises(ScenarioError, match=r"routing.policy: is 'fewest-hops', but must be one of shortest-delay"):
-        plan_routes(make_plan(3, 0, [[]]), "fewest-hops")
+def policy(name: str, **settings: str) -> Routing:
+    return Routing.model_validate({"policy": name, **settings})
+
+
+def nodes_at(plan: LinkPlan, routing: Routing, source: int, destination: int) -> list[tuple[int, ...]]:
+    """The path at every instant."""
+    finder = PathFinder(plan, plan_routes(plan, routing))
+    return [finder.path(source, destination, k).nodes for k in range(plan.grid.count)]
+
+
+def test_fewest_hops_wins_over_delay_and_delay_among_equals():
+    square = [(0, 1, 10), (1, 2, 10), (0, 2, 10**9), (0, 3, 5), (2, 3, 10**9)]
+    assert nodes_at(make_plan(4, 0, [square]), policy("fewest-hops"), 0, 2) == [(0, 2)]
+    equal = make_plan(4, 0, [[(0, 1, 9), (0, 2, 5), (1, 3, 1), (2, 3, 6)]])
+    assert nodes_at(equal, policy("fewest-hops"), 0, 3) == [(0, 1, 3)]
+
+
+DIAMOND = [(0, 1, 100), (0, 2, 101), (1, 3, 100), (2, 3, 100)]
+
+
+def test_a_stable_path_stays_until_another_is_better_by_more_than_the_hysteresis():
+    slowly = [[(0, 1, 100 + 2 * k), (0, 2, 101), (1, 3, 100), (2, 3, 100)] for k in range(8)]
+    plan = make_plan(4, 0, slowly)
+    assert nodes_at(plan, policy("shortest-delay"), 0, 3) == [(0, 1, 3)] + [(0, 2, 3)] * 7
+    assert nodes_at(plan, policy("stable", hysteresis="5 ns"), 0, 3) == [(0, 1, 3)] * 4 + [(0, 2, 3)] * 4
+    assert nodes_at(plan, policy("stable", hysteresis="0 ns"), 0, 3) == [(0, 1, 3)] + [(0, 2, 3)] * 7
+
+
+def test_a_stable_path_is_given_up_when_its_link_is():
+    plan = make_plan(4, 0, [DIAMOND, DIAMOND[1:], DIAMOND])
+    assert nodes_at(plan, policy("stable", hysteresis="1 ms"), 0, 3) == [(0, 1, 3), (0, 2, 3), (0, 2, 3)]
+
+
+def first_link(plan: LinkPlan, k: int, destinations: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """A user's policy: what it was, or the shortest at the beginning."""
+    return before if k else shortest_delay(plan, k, destinations, before)
+
+
+def wrong_shape(plan: LinkPlan, k: int, destinations: np.ndarray, before: np.ndarray) -> np.ndarray:
+    return before[:1]
+
+
+def test_a_users_own_policy_decides():
+    plan = make_plan(4, 0, [DIAMOND, [(0, 1, 900), *DIAMOND[1:]]])
+    assert nodes_at(plan, policy(f"{__name__}:first_link"), 0, 3) == [(0, 1, 3)] * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("no.such:policy", "cannot be imported"),
+        ("math:nothing", "cannot be imported"),
+        (f"{__name__}:wrong_shape", "shape"),
+    ],
+)
+def test_an_unusable_policy_of_a_user_is_refused(name, complaint):
+    with pytest.raises(ScenarioError, match=complaint):
+        plan_routes(make_plan(4, 0, [DIAMOND]), policy(name))
 
 
 def _with_next_link(plan, node, destination, link):
     """The shortest routes with one entry of the first instant turned."""
-    routes = plan_routes(plan, "shortest-delay")
+    routes = plan_routes(plan)
     turned = (routes.row_node == node) & (routes.row_destination == destination)
     return PathFinder(plan, replace(routes, row_link=np.where(turned, link, routes.row_link)))
 

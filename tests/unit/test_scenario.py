@@ -78,6 +78,7 @@ def test_a_small_scenario_gets_defaults():
         ("[[station]]", '[probes]\npairs = [["p00s00", "p00s00"]]\n[[station]]', "needs two nodes"),
         ("[[station]]", '[questions]\nmean_interval = "1 s"\nprompts = ["?"]\n[[station]]', "no satellite runs"),
         ("[[station]]", '[questions]\nmean_interval = "1 s"\nprompts = []\n[[station]]', "questions.prompts"),
+        ("[[station]]", '[routing]\npolicy = "longest"\n[[station]]', "routing.policy is 'longest', but"),
         ('name = "small"', 'name = "small', "is not valid TOML"),
     ],
 )  # fmt: skip

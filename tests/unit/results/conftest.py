@@ -138,7 +138,7 @@ def bare_run(tmp_path: Path) -> MiniatureRun:
     scenario = parse_scenario(SCENARIO, "miniature")
     plan = miniature_plan(scenario)
     (tmp_path / "journal").mkdir()
-    return MiniatureRun(tmp_path, scenario, plan, plan_routes(plan, "shortest-delay"))
+    return MiniatureRun(tmp_path, scenario, plan, plan_routes(plan))
 
 
 @pytest.fixture
