@@ -20,6 +20,7 @@ from isl_emu.results.folder import RunFolder
 from isl_emu.units import DURATION_NS, format_quantity, parse_quantity
 
 SCENARIO = click.Path(path_type=Path, dir_okay=False)
+TABLE_WIDTH = 130  # of a table that goes to a file or a pipe
 
 
 class Duration(click.ParamType):
@@ -126,6 +127,20 @@ def doctor() -> int:
     usable, sentence = conclusion()
     click.echo(f"\n{sentence}")
     return 0 if usable else 1
+
+
+@cli.command()
+@click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Also write the table here.")
+def validate(json_file: Path | None) -> int:
+    """Recompute published results and closed forms, and print expected, got and tolerance of each."""
+    from isl_emu.validate.report import all_checks, conclusion, table, write_checks
+
+    checks = list(all_checks())
+    Console(width=None if sys.stdout.isatty() else TABLE_WIDTH).print(table(checks))
+    click.echo(f"\n{conclusion(checks)}")
+    if json_file is not None:
+        write_checks(checks, json_file)
+    return 0 if all(check.passed for check in checks) else 1
 
 
 @cli.command()

@@ -20,6 +20,7 @@ ALLOWED = {
     "geometry": {"scenario"},
     "linkplan": {"scenario", "geometry"},
     "routing": {"scenario", "linkplan"},
+    "validate": {"scenario", "geometry", "linkplan", "routing"},
     "network": {"linkplan", "routing"},
     "machine": {"network.probing", "network.rundir"},
     "workload": {"scenario", "network.containers", "network.namespaces", "results.journal"},

@@ -1,0 +1,1 @@
+"""Outside truths that isl-emu must reproduce, recomputed by its own stages; `isl-emu validate` runs them."""

@@ -1,0 +1,80 @@
+"""All checks together, as a table for people and as JSON for machines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from rich.table import Table
+
+from isl_emu.errors import ScenarioError
+from isl_emu.validate import closed_forms, kuiper, sgp4_verification
+from isl_emu.validate.check import Check, Value
+
+GROUPS = (kuiper.checks, closed_forms.checks, sgp4_verification.checks)
+
+
+def all_checks() -> Iterator[Check]:
+    """Every comparison, computed as it is asked for."""
+    for checks in GROUPS:
+        yield from checks()
+
+
+def table(checks: Sequence[Check]) -> Table:
+    """One line for each check: what was compared, expected, got, tolerance, and whether it passed."""
+    columns = Table(box=None, pad_edge=False)
+    columns.add_column("check", overflow="fold")
+    for name in ("expected", "got", "tolerance"):
+        columns.add_column(name, justify="right", overflow="fold")
+    columns.add_column("", no_wrap=True)
+    group = None
+    for check in checks:
+        if check.group != group:
+            group = check.group
+            columns.add_row(f"[bold]{group}[/]")
+        columns.add_row(*_row(check))
+    return columns
+
+
+def write_checks(checks: Sequence[Check], path: Path) -> None:
+    """The same for machines.
+
+    Raises:
+        ScenarioError: the file cannot be written.
+    """
+    document = {
+        "isl_emu": version("isl-emu"),
+        "passed": sum(check.passed for check in checks),
+        "failed": sum(not check.passed for check in checks),
+        "checks": [check.to_json() for check in checks],
+    }
+    try:
+        path.write_text(json.dumps(document, indent=2) + "\n")
+    except OSError as error:
+        raise ScenarioError(f"--json: {path} cannot be written ({error.strerror}); name another file") from None
+
+
+def conclusion(checks: Sequence[Check]) -> str:
+    """One sentence."""
+    failed = sum(not check.passed for check in checks)
+    if failed:
+        return f"{failed} of {len(checks)} checks failed: do not trust this copy of isl-emu, and report it."
+    return f"all {len(checks)} checks passed"
+
+
+def _row(check: Check) -> tuple[str, ...]:
+    tolerance = f"{check.tolerance:g} {check.unit}".rstrip() if check.tolerance else "exact"
+    note = f"\n  [dim]{check.note}[/]" if check.note else ""
+    verdict = "[green]pass[/]" if check.passed else "[red]FAIL[/]"
+    return f"  {check.name}{note}", _text(check.expected, check), _text(check.got, check), tolerance, verdict
+
+
+def _text(value: Value, check: Check) -> str:
+    """A value with digits enough to see its tolerance."""
+    if value is None:
+        return "unreachable"
+    if isinstance(value, float) and check.tolerance:
+        return f"{value:.1e} {check.unit}" if check.expected == 0.0 and value else f"{value:.8g} {check.unit}"
+    return str(value)
