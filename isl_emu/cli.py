@@ -110,6 +110,36 @@ def plan(scenario: Path, out: Path | None, duration: str | None) -> None:
     click.echo(f"saved as {target} (sha256 {source.plan.digest()[:16]}); replay it with: isl-emu run {target}")
 
 
+RUN = click.option(
+    "--run", "folder", type=click.Path(path_type=Path), help="Results folder of the run, if several live."
+)
+
+
+@cli.command()
+@RUN
+def status(folder: Path | None) -> int:
+    """Tell where the live run stands."""
+    return _ask({"verb": "status"}, folder)
+
+
+@cli.command()
+@click.argument("a")
+@click.argument("b")
+@RUN
+def link(a: str, b: str, folder: Path | None) -> int:
+    """Show the link between nodes A and B of the live run: as planned now, and as the kernel has it."""
+    return _ask({"verb": "link", "a": a, "b": b}, folder)
+
+
+@cli.command(name="exec", context_settings={"ignore_unknown_options": True})
+@RUN
+@click.argument("node")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def exec_in_node(node: str, command: tuple[str, ...], folder: Path | None) -> int:
+    """Run COMMAND in NODE of the live run, and return its exit status."""
+    return _ask({"verb": "exec", "node": node, "argv": command}, folder)
+
+
 @cli.command()
 def doctor() -> int:
     """Explain what this machine can do, what is missing, and the command that would fix it."""
@@ -160,6 +190,17 @@ def execute(folder: Path, interactive: bool) -> int:
     from isl_emu.live import execute as execute_folder
 
     return execute_folder(RunFolder(folder), interactive, Steps(Console()))
+
+
+def _ask(request: dict[str, Any], folder: Path | None) -> int:
+    """Pass a request on to the live run, and its answer to the terminal."""
+    from isl_emu.control import ask, find_live_run
+
+    def write(said: bytes) -> None:
+        sys.stdout.buffer.write(said)
+        sys.stdout.flush()
+
+    return ask(*find_live_run(folder), request, write)
 
 
 def _changes(duration: str | None, seed: int | None, model: str | None) -> dict[str, Any]:

@@ -21,9 +21,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from isl_emu.control import ControlDesk, announce
 from isl_emu.errors import IslEmuError, MachineError, WorkloadError
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.linkplan.plan_file import read_plan
+from isl_emu.live_answers import LiveAnswers
 from isl_emu.machine.load import LoadSampler
 from isl_emu.network.calibration import measure_bias
 from isl_emu.network.containers import Container
@@ -104,6 +106,7 @@ def _stage(folder: RunFolder, steps: Steps, record: dict[str, Any], undo: ExitSt
         raise MachineError(f"network: {'; '.join(missing)}; use --machine guest, or see `isl-emu doctor`")
     run = create_run_directory()
     undo.callback(shutil.rmtree, run.path, ignore_errors=True)
+    announce(run, folder.path)
     return Stage(folder, load_scenario(folder.scenario), read_plan(folder.plan), run, steps, record)
 
 
@@ -168,6 +171,8 @@ def _run(stage: Stage, net: IslNet, replay: Replay, interactive: bool) -> None:
         replaying = undo.enter_context(ThreadPoolExecutor(1)).submit(replay.run, t0_ns, stop)
         undo.callback(stop.set)
         _sample_load(stage, t0_ns, undo)
+        answers = LiveAnswers(stage.plan, net, stage.folder, t0_ns)
+        undo.enter_context(ControlDesk(stage.folder.journal, answers.handlers()))
         if interactive:
             _mininet_cli(net)
         else:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from isl_emu.control import announce
 from isl_emu.errors import ScenarioError
 from isl_emu.linkplan.build import plan_links
 from isl_emu.linkplan.plan import LinkPlan
@@ -38,6 +39,7 @@ from isl_emu.workload.model_file import check_memory, estimate_memory_byte, reso
 
 INVALID = 3
 GUEST_BASE_BYTE = 1_500_000_000  # kernel, Python, and the files that both keep in memory
+NODE_BYTE = 600_000  # a namespace with its links and routes; measured with 2,800 satellites, with a half more
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,7 @@ def _execute(
         return execute(folder, interactive, steps)
     command = [sys.executable, "-m", "isl_emu", "execute", str(folder.path), *(["--cli"] if interactive else [])]
     run = create_run_directory()
+    announce(run, folder.path)
     try:
         return run_in_guest(
             command,
@@ -173,9 +176,9 @@ def _execute(
 
 
 def _guest_memory_byte(scenario: Scenario, model: Path | None) -> int:
-    """Room for what the servers are estimated to take, within their limits, and for the weights, once."""
-    compute = scenario.compute
+    """Room for the nodes, for what the servers will take at the most, and for the weights, once."""
+    compute, net_byte = scenario.compute, NODE_BYTE * len(scenario.satellite_names)
     if compute is None or model is None:
-        return GUEST_BASE_BYTE
+        return GUEST_BASE_BYTE + net_byte
     server_byte = min(compute.memory_byte, 2 * estimate_memory_byte(model, compute.context_tokens))
-    return GUEST_BASE_BYTE + len(scenario.computing_satellites) * server_byte + model.stat().st_size
+    return GUEST_BASE_BYTE + net_byte + len(scenario.computing_satellites) * server_byte + model.stat().st_size

@@ -150,6 +150,23 @@ def test_the_command_line_of_mininet_reaches_nodes_by_name(tmp_path, nothing_lef
     assert not Path("/etc/mine").exists()
 
 
+def test_a_live_run_answers_a_second_terminal(tmp_path, nothing_left):
+    out = tmp_path / "out"
+    with subprocess.Popen([*COMMAND, "run", IRIDIUM, "--out", str(out)], stdout=subprocess.DEVNULL) as run:
+        _wait_for((out / "journal" / "instants.jsonl").exists, "the replay")
+        status = isl_emu("status", "--run", str(out))
+        assert f"results: {out}" in status.stdout
+        link = isl_emu("link", "p00s00", "p00s01", "--run", str(out))
+        assert link.stdout.startswith("plan: up, ")
+        assert link.stdout.count("qdisc netem") == 2
+        ping = isl_emu("exec", "--run", str(out), "p00s00", "--", "ping", "-c", "1", "p00s03")
+        assert "1 received" in ping.stdout, ping.stdout + ping.stderr
+        assert isl_emu("exec", "--run", str(out), "p00s00", "--", "sh", "-c", "exit 9").returncode == 9
+        assert "no such node" in isl_emu("exec", "--run", str(out), "p99s99", "--", "true").stdout
+        run.send_signal(signal.SIGINT)
+    assert isl_emu("status").returncode == 1
+
+
 def test_ctrl_c_ends_the_run_in_order(tmp_path, nothing_left):
     out = tmp_path / "out"
     run = subprocess.Popen([*COMMAND, "run", IRIDIUM, "--out", str(out)], stdout=subprocess.PIPE, text=True)

@@ -1,0 +1,194 @@
+"""Talking to a live run from a second terminal, also when it lives in a guest kernel.
+
+A guest shares no socket with the machine, but both see the run folder. So a request is a file in ``journal/control``,
+and its answer grows in another beside it:
+
+    ID.request   JSON: {"verb": ..., and what the verb needs}
+    ID.output    what the answer prints, as it comes
+    ID.status    the exit status; written last
+    ID.cancel    made by the asking side when nobody waits any more
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from isl_emu.errors import IslEmuError, MachineError
+from isl_emu.network.rundir import RunDirectory, registered_runs
+from isl_emu.timebase import Clock, MonotonicClock
+
+LOOK_INTERVAL_NS = 100_000_000
+FOLDER = "control"
+POINTER = "results"  # in a run's directory: where its run folder is
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A request and the files of its answer."""
+
+    path: Path  # without a suffix
+
+    @property
+    def request(self) -> Path:
+        """What is asked."""
+        return self.path.with_suffix(".request")
+
+    @property
+    def output(self) -> Path:
+        """What the answer prints."""
+        return self.path.with_suffix(".output")
+
+    @property
+    def status(self) -> Path:
+        """The exit status; the answer is complete when it exists."""
+        return self.path.with_suffix(".status")
+
+    @property
+    def cancel(self) -> Path:
+        """Exists when nobody waits any more."""
+        return self.path.with_suffix(".cancel")
+
+
+Handler = Callable[[Mapping[str, Any], BinaryIO, Callable[[], bool]], int]
+"""Answers one request: (request, output, whether it was cancelled) -> exit status."""
+
+
+class ControlDesk(threading.Thread):
+    """Answers requests while a run is live, each in a thread of its own.
+
+    Args:
+        journal: the run's journal folder.
+        handlers: by verb.
+    """
+
+    def __init__(self, journal: Path, handlers: Mapping[str, Handler]):
+        super().__init__(name="control-desk", daemon=True)
+        self._folder = journal / FOLDER
+        self._folder.mkdir(exist_ok=True)
+        self._handlers = handlers
+        self._stopped = threading.Event()
+
+    def __enter__(self) -> ControlDesk:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self.join()
+
+    def run(self) -> None:
+        seen: set[Path] = set()
+        while not self._stopped.wait(LOOK_INTERVAL_NS / 1e9):
+            for path in set(self._folder.glob("*.request")) - seen:
+                seen.add(path)
+                threading.Thread(target=self._answer, args=(Exchange(path.with_suffix("")),), daemon=True).start()
+
+    def _answer(self, exchange: Exchange) -> None:
+        request = json.loads(exchange.request.read_text())
+
+        def cancelled() -> bool:
+            return exchange.cancel.exists() or self._stopped.is_set()
+
+        with exchange.output.open("wb", buffering=0) as output:
+            try:
+                status = self._handlers[request["verb"]](request, output, cancelled)
+            except (IslEmuError, OSError) as error:
+                output.write(f"Error: {error}\n".encode())
+                status = 1
+        _write(exchange.status, str(status))
+
+
+def announce(run: RunDirectory, folder: Path) -> None:
+    """Say where the run folder of a run is, so that `find_live_run` finds it."""
+    (run.path / POINTER).write_text(str(folder))
+
+
+def find_live_run(folder: Path | None) -> tuple[RunDirectory, Path]:
+    """The live run with the run folder `folder`, or the only one there is.
+
+    Raises:
+        MachineError: there is none, or which one is not clear.
+    """
+    live = [(run, Path((run.path / POINTER).read_text())) for run in registered_runs() if _is_live(run)]
+    if folder is not None:
+        live = [(run, path) for run, path in live if path.resolve() == folder.resolve()]
+    if len(live) == 1:
+        return live[0]
+    if not live:
+        raise MachineError("live run: there is none, but one is asked for; start one with `isl-emu run`")
+    folders = ", ".join(str(path) for _, path in live)
+    raise MachineError(f"live run: there are {len(live)} ({folders}), but one is asked for; name it with --run FOLDER")
+
+
+def ask(
+    run: RunDirectory,
+    folder: Path,
+    request: Mapping[str, Any],
+    write: Callable[[bytes], object],
+    clock: Clock | None = None,
+) -> int:
+    """Send a request to a live run, pass on what it prints as it comes, and return its exit status.
+
+    Raises:
+        MachineError: the run ended before it answered.
+    """
+    clock = clock or MonotonicClock()
+    desk = folder / "journal" / FOLDER
+    if not desk.is_dir():
+        raise MachineError(f"live run: {folder} does not answer yet, but a net is needed; wait until it emulates")
+    exchange = Exchange(desk / secrets.token_hex(6))
+    _write(exchange.request, json.dumps(request))
+    try:
+        return _follow(exchange, run, write, clock)
+    except BaseException:
+        with suppress(OSError):  # the run may be over, and its journal gone
+            exchange.cancel.touch()
+        raise
+
+
+def _follow(exchange: Exchange, run: RunDirectory, write: Callable[[bytes], object], clock: Clock) -> int:
+    passed_on = 0
+    while True:
+        status = _text(exchange.status)  # before the output: what came before the status is then complete
+        output = _bytes_from(exchange.output, passed_on)
+        passed_on += len(output)
+        write(output)
+        if status is not None:
+            return int(status)
+        if run.owner_pid is None or not exchange.request.exists():
+            raise MachineError("live run: it ended before it answered; run it again for longer")
+        clock.sleep_until_ns(clock.now_ns() + LOOK_INTERVAL_NS)
+
+
+def _is_live(run: RunDirectory) -> bool:
+    return run.owner_pid is not None and (run.path / POINTER).exists()
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all, for whoever reads it meanwhile."""
+    draft = path.with_name(path.name + ".new")
+    draft.write_text(text)
+    draft.rename(path)
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text()
+    except OSError:
+        return None
+
+
+def _bytes_from(path: Path, offset: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            return file.read()
+    except OSError:
+        return b""

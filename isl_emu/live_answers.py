@@ -1,0 +1,108 @@
+"""What a live run answers when it is asked from a second terminal: its status, a link's state, a command in a node."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from isl_emu.control import Handler
+from isl_emu.errors import NetworkError
+from isl_emu.linkplan.plan import LinkPlan
+from isl_emu.network.net import IslNet
+from isl_emu.results.folder import RunFolder
+from isl_emu.units import DURATION_NS, NS_PER_S, RATE_BIT_S, format_quantity
+
+POLL_S = 0.05
+CANCELLED = 130
+
+
+@dataclass(frozen=True)
+class LiveAnswers:
+    """The answers of one live run.
+
+    Args:
+        t0_ns: instant 0 on the monotonic clock.
+    """
+
+    plan: LinkPlan
+    net: IslNet
+    folder: RunFolder
+    t0_ns: int
+
+    def handlers(self) -> dict[str, Handler]:
+        """The answers by verb."""
+        return {"status": self.status, "link": self.link, "exec": self.exec}
+
+    def status(self, request: Mapping[str, Any], output: BinaryIO, cancelled: Callable[[], bool]) -> int:
+        """Where the run stands."""
+        grid, t_ns = self.plan.grid, self._t_ns()
+        lines = [
+            f"t = {t_ns / NS_PER_S:.1f} s of {grid.duration_ns / NS_PER_S:g} s, {grid.utc(t_ns):%Y-%m-%d %H:%M:%S} UTC",
+            f"{len(self.plan.nodes.names)} nodes, {len(self._up().link)} of {len(self.plan.links.a)} links up",
+        ]
+        asked, done = (self._lines(name) for name in ("planned_requests.jsonl", "requests.jsonl"))
+        if asked:
+            lines.append(f"{done} of {asked} questions done")
+        lines.append(f"results: {self.folder.path}")
+        output.write(("\n".join(lines) + "\n").encode())
+        return 0
+
+    def link(self, request: Mapping[str, Any], output: BinaryIO, cancelled: Callable[[], bool]) -> int:
+        """What the plan says of the link between two nodes now, and what the kernel says at both ends."""
+        a, b = (self._node(name) for name in (request["a"], request["b"]))
+        links = self.net.linksBetween(a, b)
+        if not links:
+            raise NetworkError(f"link: {a.name} and {b.name} are never linked in this plan; see `isl-emu plan`")
+        output.write(f"plan: {self._planned(a.name, b.name)}\n".encode())
+        for interface in (links[0].intf1, links[0].intf2):
+            output.write(f"{interface.node.name} {interface.name}:\n".encode())
+            interface.node.popen(["tc", "-s", "qdisc", "show", "dev", interface.name], stdout=output).wait()
+        return 0
+
+    def exec(self, request: Mapping[str, Any], output: BinaryIO, cancelled: Callable[[], bool]) -> int:
+        """Run a command in a node until it ends or nobody waits for it any more."""
+        node = self._node(request["node"])
+        streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}
+        process = node.popen(list(request["argv"]), **streams)
+        while process.poll() is None:
+            if cancelled():
+                process.kill()
+                process.wait()
+                return CANCELLED
+            time.sleep(POLL_S)
+        return process.returncode
+
+    def _node(self, name: str) -> Any:
+        if name not in self.net:
+            raise NetworkError(f"node: {name!r} is asked for, but the net has no such node; see `isl-emu plan`")
+        return self.net.get(name)
+
+    def _planned(self, *names: str) -> str:
+        nodes, links = self.plan.nodes, self.plan.links
+        ends = sorted(nodes.index(name) for name in names)
+        link = int(np.flatnonzero((links.a == ends[0]) & (links.b == ends[1]))[0])
+        up = self._up()
+        at = np.flatnonzero(up.link == link)
+        if not len(at):
+            return "down"
+        row, scale = int(at[0]), self.plan.rate_scale
+        rates = (int(rates[row] * scale) for rates in (up.rate_ab_bit_s, up.rate_ba_bit_s))
+        there, back = (format_quantity(rate, RATE_BIT_S) for rate in rates)
+        a, b = (nodes.names[end] for end in ends)
+        delay = format_quantity(int(up.delay_ns[row]), DURATION_NS)
+        return f"up, {delay} one way, {there} from {a} to {b}, {back} back, as shaped"
+
+    def _up(self) -> Any:
+        return self.plan.snapshot(self.plan.grid.instant_at(self._t_ns()))
+
+    def _t_ns(self) -> int:
+        return time.monotonic_ns() - self.t0_ns
+
+    def _lines(self, name: str) -> int:
+        path = self.folder.journal / name
+        return path.read_bytes().count(b"\n") if path.exists() else 0
