@@ -37,6 +37,7 @@ from isl_emu.progress import Report, Steps
 from isl_emu.results.folder import RunFolder
 from isl_emu.results.journal import Journal
 from isl_emu.results.provenance import kernel_facts, write_json
+from isl_emu.routing.endpoints import active_endpoints
 from isl_emu.routing.forwarding import plan_routes
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import load_scenario
@@ -127,7 +128,8 @@ def _live(stage: Stage, interactive: bool, undo: ExitStack) -> None:
 
 
 def _replay(stage: Stage, net: IslNet, bias_ns: int) -> Replay:
-    routes = plan_routes(stage.plan, stage.scenario.routing)
+    destinations = active_endpoints(stage.scenario, stage.plan)
+    routes = plan_routes(stage.plan, stage.scenario.routing, destinations)
     return Replay(stage.plan, routes, net.backend, MonotonicClock(), stage.folder.journal, bias_ns)
 
 

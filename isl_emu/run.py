@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from isl_emu.results.folder import RunFolder
 from isl_emu.results.journal import Journal
 from isl_emu.results.provenance import provenance, write_json
 from isl_emu.results.report import styled
+from isl_emu.routing.endpoints import active_endpoints
 from isl_emu.routing.forwarding import RoutePlan, plan_routes
 from isl_emu.routing.paths import PathFinder
 from isl_emu.scenario.model import Scenario
@@ -48,7 +50,11 @@ class Source:
 
     scenario: Scenario
     plan: LinkPlan
-    routes: RoutePlan
+
+    @cached_property
+    def routes(self) -> RoutePlan:
+        """The next hops through the plan, made when they are first asked for."""
+        return plan_routes(self.plan, self.scenario.routing, active_endpoints(self.scenario, self.plan))
 
 
 def load_source(path: Path, changes: dict[str, Any]) -> Source:
@@ -67,7 +73,7 @@ def load_source(path: Path, changes: dict[str, Any]) -> Source:
     else:
         scenario = with_changes(load_scenario(path), **changes)
         plan = plan_links(scenario, format_scenario(scenario))
-    return Source(scenario, plan, plan_routes(plan, scenario.routing))
+    return Source(scenario, plan)
 
 
 def run(path: Path, changes: dict[str, Any], out: Path | None, machine: str, interactive: bool, steps: Steps) -> int:
@@ -78,6 +84,7 @@ def run(path: Path, changes: dict[str, Any], out: Path | None, machine: str, int
     """
     with steps.step("planning links, routes and questions"):
         source = load_source(path, changes)
+        source.routes  # noqa: B018  made here, where the step says so and an error comes before anything is started
         model = _model(source.scenario)
     place = choose_place(machine)
     folder = prepare(source, place, model, out)

@@ -60,9 +60,7 @@ def policy_of(routing: Routing) -> Policy:
     return ours[routing.policy]
 
 
-def plan_routes(
-    plan: LinkPlan, routing: Routing | None = None, destinations: Sequence[int] | None = None
-) -> RoutePlan:
+def plan_routes(plan: LinkPlan, routing: Routing | None = None, destinations: Sequence[int] | None = None) -> RoutePlan:
     """The next hops of every node at every instant.
 
     Holds one table of D x N entries at a time; what it returns follows the number of changes.

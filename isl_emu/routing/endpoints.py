@@ -1,0 +1,30 @@
+"""Which nodes need routes towards them.
+
+A table of all pairs grows with the square of the nodes, and most of it would never carry a packet.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from isl_emu.linkplan.plan import LinkPlan
+from isl_emu.scenario.model import Scenario
+
+EVERY_NODE_UP_TO = 300  # nodes; 90,000 next hops, which a machine computes in some ms an instant
+
+
+def active_endpoints(scenario: Scenario, plan: LinkPlan) -> np.ndarray:
+    """The destinations of a run: all nodes of a small network, and those with traffic of a large one.
+
+    Traffic has the stations, the satellites that run a model server, and both ends of every probed pair. Other
+    satellites of a large network forward, and can be reached by their neighbours only.
+
+    Returns:
+        Node indices in rising order, int64, shape (D,).
+    """
+    names = plan.nodes.names
+    if len(names) <= EVERY_NODE_UP_TO:
+        return np.arange(len(names))
+    probed = {name for pair in scenario.probes.pairs for name in pair}
+    active = {*scenario.station_names, *scenario.computing_satellites, *probed}
+    return np.array([node for node, name in enumerate(names) if name in active], dtype=np.int64)

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from datetime import datetime, timezone
+
+from isl_emu.linkplan.build import plan_links
+from isl_emu.routing.endpoints import EVERY_NODE_UP_TO, active_endpoints
+from isl_emu.routing.forwarding import NO_ROUTE, plan_routes
+from isl_emu.routing.paths import PathFinder
+from isl_emu.scenario.model import Scenario
+
+
+def scenario(total: int, **more) -> Scenario:
+    walker = {"pattern": "delta", "total": total, "planes": total // 20, "phasing": 1}
+    shell = {
+        "name": "s",
+        "walker": walker,
+        "altitude": "600 km",
+        "inclination": "53 deg",
+        "lasers": {"topology": "+grid"},
+    }
+    sites = [("gs-a", "40 deg", "10 deg"), ("gs-b", "-30 deg", "150 deg")]
+    terms = {"min_elevation": "10 deg", "uplink": "1 Gbit/s", "downlink": "1 Gbit/s"}
+    stations = tuple({"name": name, "latitude": lat, "longitude": lon, **terms} for name, lat, lon in sites)
+    time = {"start": datetime(2026, 3, 20, tzinfo=timezone.utc), "duration": "2 s"}
+    return Scenario.model_validate({"name": "x", "time": time, "shell": (shell,), "station": stations, **more})
+
+
+def test_every_node_of_a_small_network_is_a_destination():
+    small = scenario(80)
+    assert active_endpoints(small, plan_links(small, "")).tolist() == list(range(82))
+
+
+def test_in_a_large_network_those_with_traffic_are():
+    probes = {"pairs": (("gs-a", "p05s03"), ("p00s02", "p00s01"))}
+    large = scenario(400, compute={"satellites": ("p19s19", "p00s02")}, probes=probes)
+    plan = plan_links(large, "")
+    assert len(plan.nodes.names) > EVERY_NODE_UP_TO
+    names = [plan.nodes.names[node] for node in active_endpoints(large, plan)]
+    assert names == ["p00s01", "p00s02", "p05s03", "p19s19", "gs-a", "gs-b"]
+
+
+def test_paths_between_endpoints_are_those_of_the_full_tables():
+    large = scenario(400, compute={"satellites": ("p19s19",)})
+    plan = plan_links(large, "")
+    ends = active_endpoints(large, plan)
+    few, full = (PathFinder(plan, plan_routes(plan, large.routing, nodes)) for nodes in (ends, None))
+    for source in ends:
+        for destination in ends:
+            assert few.path(source, destination, 1) == full.path(source, destination, 1)
+    assert few.next_link(0, 5, 0) == NO_ROUTE
