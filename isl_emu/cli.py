@@ -5,6 +5,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 done but the run is marked inval
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +20,8 @@ from isl_emu.progress import Steps
 from isl_emu.results.folder import RunFolder
 from isl_emu.units import DURATION_NS, format_quantity, parse_quantity
 
+DEBUG = "ISL_EMU_DEBUG"  # the environment variable that --debug sets; a guest gets it too
+INTERRUPTED = 130
 SCENARIO = click.Path(path_type=Path, dir_okay=False)
 TABLE_WIDTH = 130  # of a table that goes to a file or a pipe
 
@@ -40,6 +43,8 @@ class Duration(click.ParamType):
 @click.version_option(version("isl-emu"), prog_name="isl-emu")
 def cli(debug: bool) -> None:
     """Emulate laser inter-satellite link networks that carry real LLM inference traffic."""
+    if debug:
+        os.environ[DEBUG] = "1"
 
 
 @cli.command()
@@ -240,19 +245,30 @@ def _print_plan(plan: Any) -> None:
 
 def main() -> NoReturn:
     """Entry point of the `isl-emu` command."""
-    debug = "--debug" in sys.argv
     sys.path.append(str(Path.cwd()))  # a scenario may name a user's own functions
     try:
         status = cli.main(standalone_mode=False)
-    except IslEmuError as error:
-        if debug:
-            raise
-        for sentence in str(error).splitlines():
-            click.secho(f"Error: {sentence}", fg="red", err=True)
-        status = 1
     except click.ClickException as error:
         error.show()
         status = error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        status = 130
+        status = INTERRUPTED
+    except BrokenPipeError:  # whoever read our output has gone; nothing can be said any more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    except Exception as error:
+        if DEBUG in os.environ:
+            raise
+        _complain(error)
+        status = 1
     sys.exit(status or 0)
+
+
+def _complain(error: Exception) -> None:
+    """Say what went wrong: an error of ours in its own words, any other as what it is."""
+    sentences = str(error).splitlines()
+    if not isinstance(error, IslEmuError):
+        what = f"{type(error).__name__} ({error})"
+        sentences = [f"isl-emu: it stopped at {what}, which it did not expect; run it again as isl-emu --debug ..."]
+    for sentence in sentences:
+        click.secho(f"Error: {sentence}", fg="red", err=True)

@@ -15,14 +15,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as StillRunning
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from isl_emu.control import ControlDesk, announce
-from isl_emu.errors import IslEmuError, MachineError, WorkloadError
+from isl_emu.errors import IslEmuError, MachineError, ScenarioError, WorkloadError
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.linkplan.plan_file import read_plan
 from isl_emu.live_answers import LiveAnswers
@@ -34,6 +34,7 @@ from isl_emu.network.probing import missing_features
 from isl_emu.network.replay import Replay
 from isl_emu.network.rundir import RunDirectory, create_run_directory
 from isl_emu.progress import Report, Steps
+from isl_emu.results.conclusion import INTERRUPTED_BY_USER
 from isl_emu.results.folder import RunFolder
 from isl_emu.results.journal import Journal
 from isl_emu.results.provenance import kernel_facts, write_json
@@ -52,6 +53,8 @@ HEAD_START_NS = 3 * NS_PER_S  # before instant 0: for the client and the prober 
 LAST_WORDS_S = 15.0  # for them to finish their records after the end
 LOOK_INTERVAL_S = 0.5  # between two looks at how far the run is
 
+Traffic = tuple[str, subprocess.Popen]  # a process that makes traffic, and its name
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -63,6 +66,7 @@ class Stage:
     run: RunDirectory
     steps: Steps
     record: dict[str, Any]  # becomes journal/execution.json
+    ignore_signals: Callable[[], None]  # from then on neither SIGINT nor SIGTERM interrupts
 
     @contextmanager
     def phase(self, name: str, text: str) -> Iterator[Report]:
@@ -85,30 +89,32 @@ def execute(folder: RunFolder, interactive: bool, steps: Steps) -> int:
     Raises:
         IslEmuError: whatever made it impossible to go on; everything is undone before.
     """
+    if not folder.plan.is_file() or not folder.journal.is_dir():
+        raise ScenarioError(f"{folder.path}: is no folder that `isl-emu run` has prepared; give it a scenario instead")
     record: dict[str, Any] = {"error": None, "kernel": kernel_facts(), "phases_s": {}}
     try:
-        with _signals() as ignore_signals, ExitStack() as undo:
-            undo.callback(ignore_signals)
-            _live(_stage(folder, steps, record, undo), interactive, undo)
-            ignore_signals()
+        with _signals() as ignore_signals, ExitStack() as undo, _on_leaving(ignore_signals):
+            _live(_stage(folder, steps, record, undo, ignore_signals), interactive, undo)
         return 0
     except KeyboardInterrupt:
-        record["error"] = "it was interrupted by the user"
+        record["error"] = INTERRUPTED_BY_USER
         return INTERRUPTED
-    except IslEmuError as error:
-        record["error"] = str(error)
+    except BaseException as error:
+        record["error"] = str(error) if isinstance(error, IslEmuError) else f"{type(error).__name__}: {error}"
         raise
     finally:
-        write_json(folder.journal / "execution.json", record)
+        write_json(folder.execution, record)
 
 
-def _stage(folder: RunFolder, steps: Steps, record: dict[str, Any], undo: ExitStack) -> Stage:
+def _stage(
+    folder: RunFolder, steps: Steps, record: dict[str, Any], undo: ExitStack, ignore_signals: Callable[[], None]
+) -> Stage:
     if missing := missing_features():
         raise MachineError(f"network: {'; '.join(missing)}; use --machine guest, or see `isl-emu doctor`")
     run = create_run_directory()
     undo.callback(shutil.rmtree, run.path, ignore_errors=True)
     announce(run, folder.path)
-    return Stage(folder, load_scenario(folder.scenario), read_plan(folder.plan), run, steps, record)
+    return Stage(folder, load_scenario(folder.scenario), read_plan(folder.plan), run, steps, record, ignore_signals)
 
 
 def _live(stage: Stage, interactive: bool, undo: ExitStack) -> None:
@@ -168,7 +174,7 @@ def _run(stage: Stage, net: IslNet, replay: Replay, interactive: bool) -> None:
     """The emulated time, from instant 0 to the end."""
     t0_ns, stop = time.monotonic_ns() + HEAD_START_NS, threading.Event()
     stage.record.update(t0_monotonic_ns=t0_ns, t0_utc=_utc_of(t0_ns).isoformat())
-    with ExitStack() as undo:
+    with ExitStack() as undo, _on_leaving(stage.ignore_signals):
         traffic = [undo.enter_context(_process(words, name, stage)) for name, words in _traffic(stage, t0_ns)]
         replaying = undo.enter_context(ThreadPoolExecutor(1)).submit(replay.run, t0_ns, stop)
         undo.callback(stop.set)
@@ -178,7 +184,7 @@ def _run(stage: Stage, net: IslNet, replay: Replay, interactive: bool) -> None:
         if interactive:
             _mininet_cli(net)
         else:
-            _follow(stage, replaying, t0_ns)
+            _follow(stage, replaying, traffic, t0_ns)
             _await_traffic(traffic)
         stop.set()
         replaying.result()
@@ -208,7 +214,7 @@ def _traffic(stage: Stage, t0_ns: int) -> Iterator[tuple[str, list[str]]]:
 
 
 @contextmanager
-def _process(words: Sequence[str], name: str, stage: Stage) -> Iterator[tuple[str, subprocess.Popen]]:
+def _process(words: Sequence[str], name: str, stage: Stage) -> Iterator[Traffic]:
     """A process of ours, ended at the latest with this block, and by the kernel if this process dies."""
     log = stage.folder.journal / f"{name}.log"
     command = ["setpriv", "--pdeathsig", "TERM", sys.executable, "-m", *words]
@@ -227,8 +233,8 @@ def _process(words: Sequence[str], name: str, stage: Stage) -> Iterator[tuple[st
             process.wait()
 
 
-def _follow(stage: Stage, replaying: Future[None], t0_ns: int) -> None:
-    """Show how far the run is until the replay ends; what went wrong in it is raised here."""
+def _follow(stage: Stage, replaying: Future[None], traffic: Sequence[Traffic], t0_ns: int) -> None:
+    """Show how far the run is until the replay ends; what went wrong in it or in the traffic is raised here."""
     duration_ns = stage.plan.grid.duration_ns
     answers, asked = stage.folder.journal / "requests.jsonl", _lines(stage.folder.journal / "planned_requests.jsonl")
     with stage.phase("run", f"emulating {duration_ns / NS_PER_S:g} s") as report:
@@ -236,20 +242,23 @@ def _follow(stage: Stage, replaying: Future[None], t0_ns: int) -> None:
             try:
                 return replaying.result(LOOK_INTERVAL_S)
             except StillRunning:
+                for name, process in traffic:
+                    _check_status(name, process.poll())
                 t_ns = time.monotonic_ns() - t0_ns
                 done = f", {_lines(answers)} of {asked} questions done" if asked else ""
                 report(max(t_ns, 0) / duration_ns, f"t = {t_ns / NS_PER_S:.0f} s{done}")
 
 
-def _await_traffic(traffic: Sequence[tuple[str, subprocess.Popen]]) -> None:
+def _await_traffic(traffic: Sequence[Traffic]) -> None:
     """Let client and prober come to their own end, which is that of the run."""
     for name, process in traffic:
-        try:
-            status = process.wait(LAST_WORDS_S)
-        except subprocess.TimeoutExpired:
-            continue  # it is told to stop, and writes what it has
-        if status:
-            raise WorkloadError(f"{name}: it ended with status {status}, but must end with 0; see journal/{name}.log")
+        with suppress(subprocess.TimeoutExpired):  # then it is told to stop, and writes what it has
+            _check_status(name, process.wait(LAST_WORDS_S))
+
+
+def _check_status(name: str, status: int | None) -> None:
+    if status:
+        raise WorkloadError(f"{name}: it ended with status {status}, but must end with 0; see journal/{name}.log")
 
 
 def _mininet_cli(net: IslNet) -> None:
@@ -266,6 +275,15 @@ def _lines(path: Path) -> int:
 def _utc_of(monotonic_ns: int) -> datetime:
     ahead_s = (monotonic_ns - time.monotonic_ns()) / NS_PER_S
     return datetime.fromtimestamp(time.time() + ahead_s, timezone.utc)
+
+
+@contextmanager
+def _on_leaving(function: Callable[[], None]) -> Iterator[None]:
+    """Call it at the end of the block, however that comes: as the innermost block, before anything is undone."""
+    try:
+        yield
+    finally:
+        function()
 
 
 @contextmanager

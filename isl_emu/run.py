@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,16 +18,16 @@ from typing import Any
 import numpy as np
 
 from isl_emu.control import announce
-from isl_emu.errors import ScenarioError
+from isl_emu.errors import MachineError, ScenarioError
 from isl_emu.linkplan.build import plan_links
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.linkplan.plan_file import read_plan, write_plan
-from isl_emu.machine.guest import clean_guest, run_in_guest
+from isl_emu.machine.guest import INTERRUPTED, clean_guest, run_in_guest
 from isl_emu.machine.place import Place, choose_place
 from isl_emu.network.clean import clean_runs
 from isl_emu.network.rundir import create_run_directory, registered_runs
 from isl_emu.progress import Steps
-from isl_emu.results.conclusion import conclude
+from isl_emu.results.conclusion import INTERRUPTED_BY_USER, conclude
 from isl_emu.results.folder import RunFolder
 from isl_emu.results.journal import Journal
 from isl_emu.results.provenance import provenance, write_json
@@ -82,19 +83,38 @@ def run(path: Path, changes: dict[str, Any], out: Path | None, machine: str, int
     Returns:
         The exit status: 0 done, 1 failed, 3 done but the run is marked invalid, 130 interrupted.
     """
+    place = choose_place(machine)
+    if interactive:
+        _check_terminal(place)
     with steps.step("planning links, routes and questions"):
         source = load_source(path, changes)
         source.routes  # noqa: B018  made here, where the step says so and an error comes before anything is started
         model = _model(source.scenario)
-    place = choose_place(machine)
     folder = prepare(source, place, model, out)
     steps.note(f"runs on: {place.kind}, {place.reason}\nresults: {folder.path}")
+    parts = folder, source.scenario, source.plan, source.routes
     try:
         status = _execute(place, folder, source.scenario, model, interactive, steps)
-    finally:
-        fidelity = conclude(folder.path, source.scenario, source.plan, source.routes)
-    steps.show(styled(folder.summary.read_text()))
+    except BaseException as error:
+        with suppress(Exception):  # the first error is the one to hear of
+            conclude(*parts, failure=str(error) or INTERRUPTED_BY_USER)
+        raise
+    fidelity = conclude(*parts, failure=_failure(status))
+    if status in (0, INTERRUPTED):
+        steps.show(styled(folder.summary.read_text()))
     return status or (0 if fidelity.valid else INVALID)
+
+
+def _check_terminal(place: Place) -> None:
+    if place.kind == "guest" and not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise MachineError("--cli: input or output is no terminal, but the guest kernel needs both; use a terminal")
+
+
+def _failure(status: int) -> str | None:
+    """Why the live part did not come to its end, for the case that it could not write that down itself."""
+    if status == 0:
+        return None
+    return INTERRUPTED_BY_USER if status == INTERRUPTED else f"it ended with status {status}; see what it printed"
 
 
 def prepare(source: Source, place: Place, model: Path | None, out: Path | None) -> RunFolder:

@@ -31,7 +31,7 @@ from isl_emu.network.rundir import RunDirectory, create_run_directory
 COVERED = tuple(map(Path, ("/run", "/dev", "/proc", "/sys")))
 # Variables of ours that the command in the guest gets too.
 PASSED_ON = (
-    *("PATH", "VIRTUAL_ENV", "HOME", "LANG", "LC_ALL", "LANGUAGE", "TZ", "CI"),
+    *("PATH", "VIRTUAL_ENV", "HOME", "LANG", "LC_ALL", "LANGUAGE", "TZ", "CI", "ISL_EMU_DEBUG"),
     *("TERM", "COLORTERM", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES"),
     *("PYTHONPATH", "PYTHONHASHSEED", "PYTHONDONTWRITEBYTECODE"),
     *("OPENBLAS_CORETYPE", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "OMP_WAIT_POLICY"),

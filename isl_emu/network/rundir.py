@@ -45,7 +45,10 @@ def create_run_directory(run_id: str | None = None) -> RunDirectory:
     path = runs_root() / run_id
     path.mkdir(parents=True, mode=0o700)
     owner = {"pid": os.getpid(), "start_ticks": _start_ticks(os.getpid())}
-    (path / "owner.json").write_text(json.dumps(owner))
+    # in one step: a file that is half written would look like an owner that is gone
+    draft = path / "owner.json.new"
+    draft.write_text(json.dumps(owner))
+    draft.replace(path / "owner.json")
     return RunDirectory(run_id, path)
 
 

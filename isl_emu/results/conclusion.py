@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.results.fidelity import Fidelity, assess
+from isl_emu.results.folder import RunFolder
 from isl_emu.results.provenance import completed, read_json, write_json
 from isl_emu.results.report import render
-from isl_emu.results.writer import JOURNAL_FOLDER, write_tables
+from isl_emu.results.writer import write_tables
 from isl_emu.routing.forwarding import RoutePlan
 from isl_emu.scenario.model import Scenario
 
+INTERRUPTED_BY_USER = "it was interrupted by the user"
 
-def conclude(folder: Path, scenario: Scenario, plan: LinkPlan, routes: RoutePlan) -> Fidelity:
+
+def conclude(
+    folder: RunFolder, scenario: Scenario, plan: LinkPlan, routes: RoutePlan, failure: str | None = None
+) -> Fidelity:
     """Write the tables, fidelity.json and summary.txt of a run folder, and complete its provenance.json.
 
     The journal is removed when the run came to its end without an error; otherwise it stays, with the servers' logs.
+
+    Args:
+        failure: why the run did not come to its end, as far as the caller knows; what the live part wrote down about
+            its end goes before it.
     """
-    journal = folder / JOURNAL_FOLDER
-    execution = read_json(journal / "execution.json")
+    execution = read_json(folder.execution)
+    if failure and not (execution or {}).get("error"):
+        execution = {**(execution or {}), "error": failure}
     write_tables(folder, scenario, plan, routes)
-    provenance = completed(read_json(folder / "provenance.json") or {}, execution)
-    write_json(folder / "provenance.json", provenance)
+    provenance = completed(read_json(folder.provenance) or {}, execution)
+    write_json(folder.provenance, provenance)
     fidelity = assess(folder, scenario, execution)
-    (folder / "fidelity.json").write_text(fidelity.to_json())
-    (folder / "summary.txt").write_text(render(folder, scenario, fidelity, provenance))
+    folder.fidelity.write_text(fidelity.to_json())
+    folder.summary.write_text(render(folder, scenario, fidelity, provenance))
     if execution and not execution.get("error"):
-        shutil.rmtree(journal)
+        shutil.rmtree(folder.journal)
     return fidelity

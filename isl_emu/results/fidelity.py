@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from isl_emu.results.concurrency import Answering
 from isl_emu.results.distribution import Distribution
+from isl_emu.results.folder import RunFolder
 from isl_emu.results.records import LOST_LINES, TABLES
 from isl_emu.scenario.model import Scenario
 from isl_emu.units import NS_PER_S
@@ -99,13 +100,13 @@ class Fidelity:
         return json.dumps({"verdict": verdict, **figures}, indent=2) + "\n"
 
 
-def assess(folder: Path, scenario: Scenario, execution: Mapping[str, Any] | None) -> Fidelity:
+def assess(folder: RunFolder, scenario: Scenario, execution: Mapping[str, Any] | None) -> Fidelity:
     """Judge a run by its tables.
 
     Args:
         execution: the content of `journal/execution.json`; None if the run did not come to its end.
     """
-    tables = {name: pq.read_table(folder / f"{name}.parquet").to_pylist() for name in TABLES if name != "changes"}
+    tables = {name: pq.read_table(folder.table(name)).to_pylist() for name in TABLES if name != "changes"}
     known = execution or {}
     replay = replay_fidelity(tables["instants"], scenario.time.grid.count)
     probes = probe_fidelity(tables["probes"])
@@ -126,7 +127,7 @@ def assess(folder: Path, scenario: Scenario, execution: Mapping[str, Any] | None
         calibration=Calibration(known.get("bias_ns"), known.get("residue_ns")),
         readback_mismatches=readback,
         dropped_packets=known.get("dropped_packets"),
-        journal_lines_lost=sum(_lost_lines(folder / f"{name}.parquet") for name in TABLES),
+        journal_lines_lost=sum(_lost_lines(folder.table(name)) for name in TABLES),
         limits=scenario.fidelity.model_dump(by_alias=True),
     )
 

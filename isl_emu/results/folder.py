@@ -52,6 +52,20 @@ class RunFolder:
         return self.path / "provenance.json"
 
     @property
+    def execution(self) -> Path:
+        """What the live part wrote down about itself, JSON."""
+        return self.journal / "execution.json"
+
+    @property
+    def fidelity(self) -> Path:
+        """The verdict and its figures, JSON."""
+        return self.path / "fidelity.json"
+
+    def table(self, name: str) -> Path:
+        """One of the tables of `results.records`, Parquet."""
+        return self.path / f"{name}.parquet"
+
+    @property
     def summary(self) -> Path:
         """The report for readers, plain text."""
         return self.path / "summary.txt"

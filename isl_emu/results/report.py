@@ -5,7 +5,6 @@ from __future__ import annotations
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -13,6 +12,7 @@ from rich.text import Text
 
 from isl_emu.results.distribution import Distribution
 from isl_emu.results.fidelity import Fidelity
+from isl_emu.results.folder import RunFolder
 from isl_emu.scenario.model import Scenario
 from isl_emu.units import DURATION_NS, NS_PER_S, format_quantity
 
@@ -24,10 +24,10 @@ _UNBROKEN = "\u00a0"  # a space at which no line is broken; written as a plain o
 Rows = Sequence[Mapping[str, Any]]
 
 
-def render(folder: Path, scenario: Scenario, fidelity: Fidelity, provenance: Mapping[str, Any]) -> str:
+def render(folder: RunFolder, scenario: Scenario, fidelity: Fidelity, provenance: Mapping[str, Any]) -> str:
     """The text of summary.txt, from the tables of a run folder; what the scenario does not have is left out."""
-    requests = pq.read_table(folder / "requests.parquet").to_pylist()
-    probes = pq.read_table(folder / "probes.parquet").to_pylist()
+    requests = pq.read_table(folder.table("requests")).to_pylist()
+    probes = pq.read_table(folder.table("probes")).to_pylist()
     lines = [verdict_line(fidelity), "", *_heading(scenario, provenance)]
     if requests:
         lines += ["", *_questions(requests, set(scenario.station_names)), "", *_latencies(requests, scenario)]

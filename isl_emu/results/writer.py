@@ -12,34 +12,29 @@ import pyarrow.parquet as pq
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.results.concurrency import Answering, service_span
 from isl_emu.results.derived import PlannedPaths, Row, probe_row, request_row, unrecorded_requests
+from isl_emu.results.folder import RunFolder
 from isl_emu.results.journal import read_journal
 from isl_emu.results.records import CHANGES, INSTANTS, LOAD, LOST_LINES, PROBES, REQUESTS
 from isl_emu.routing.forwarding import RoutePlan
 from isl_emu.routing.paths import PathFinder
 from isl_emu.scenario.model import Scenario
 
-JOURNAL_FOLDER = "journal"
 
-
-def write_tables(folder: Path, scenario: Scenario, plan: LinkPlan, routes: RoutePlan) -> None:
-    """Write every table of a run folder from its journals; a journal that was never begun gives an empty table.
-
-    Args:
-        folder: the run folder, with `journal/` in it.
-    """
-    journal = folder / JOURNAL_FOLDER
+def write_tables(folder: RunFolder, scenario: Scenario, plan: LinkPlan, routes: RoutePlan) -> None:
+    """Write every table of a run folder from its journals; a journal that was never begun gives an empty table."""
+    journal = folder.journal
     instants = read_journal(journal / "instants.jsonl")
     done_ns = {record["k"]: record["done_ns"] for record in instants.records}
     paths = PlannedPaths(plan, PathFinder(plan, routes), done_ns)
     probes, load = read_journal(journal / "probes.jsonl"), read_journal(journal / "load.jsonl")
     requests, planned = read_journal(journal / "requests.jsonl"), read_journal(journal / "planned_requests.jsonl")
-    _write(folder / "instants.parquet", INSTANTS, map(_instant_row, instants.records), instants.lost_lines)
+    _write(folder.table("instants"), INSTANTS, map(_instant_row, instants.records), instants.lost_lines)
     probe_rows = [probe_row(record, paths) for record in probes.records]
-    _write(folder / "probes.parquet", PROBES, probe_rows, probes.lost_lines)
+    _write(folder.table("probes"), PROBES, probe_rows, probes.lost_lines)
     request_rows = _request_rows(requests.records, planned.records, paths, scenario)
-    _write(folder / "requests.parquet", REQUESTS, request_rows, requests.lost_lines)
-    _write(folder / "load.parquet", LOAD, load.records, load.lost_lines)
-    write_changes(journal / "changes.arrow", folder / "changes.parquet", plan)
+    _write(folder.table("requests"), REQUESTS, request_rows, requests.lost_lines)
+    _write(folder.table("load"), LOAD, load.records, load.lost_lines)
+    write_changes(journal / "changes.arrow", folder.table("changes"), plan)
 
 
 def _instant_row(record: Row) -> Row:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from isl_emu.errors import MachineError
-from isl_emu.network.cgroups import Cgroup, Hierarchy, Usage, cpu_quota_us, find_hierarchy
+from isl_emu.network.cgroups import Cgroup, Hierarchy, Usage, cpu_quota_us, find_hierarchy, remove_run_cgroups
 
 HYBRID = """\
 tmpfs /sys/fs/cgroup tmpfs rw 0 0
@@ -107,3 +107,11 @@ def test_what_cannot_be_removed_is_an_error_after_retries(tmp_path: Path) -> Non
     with pytest.raises(MachineError, match="must be empty"):
         Cgroup(Hierarchy(2, {"cpu": tmp_path}), "0a0b0c", "p00s00").remove(pauses.append)
     assert len(pauses) > 10
+
+
+def test_without_controllers_there_is_nothing_to_remove(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> Hierarchy:
+        raise MachineError("no cgroup controller")
+
+    monkeypatch.setattr("isl_emu.network.cgroups.find_hierarchy", none)
+    assert remove_run_cgroups("0a1b2c") == []

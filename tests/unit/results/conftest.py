@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from isl_emu.linkplan.plan import LinkKind, LinkPlan, Links, NodeKind, Nodes
+from isl_emu.results.folder import RunFolder
 from isl_emu.routing.forwarding import RoutePlan, plan_routes
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import parse_scenario
@@ -113,7 +114,7 @@ def load(second: int, busy_ratio: float = 0.3, **changes: Any) -> dict[str, Any]
 class MiniatureRun:
     """A run folder with the plan that it belongs to."""
 
-    folder: Path
+    folder: RunFolder
     scenario: Scenario
     plan: LinkPlan
     routes: RoutePlan
@@ -125,7 +126,7 @@ class MiniatureRun:
 
     @property
     def journal(self) -> Path:
-        return self.folder / "journal"
+        return self.folder.journal
 
     def write(self, name: str, records: Iterable[dict[str, Any]]) -> None:
         """Write a journal; execution.json is one record on its own."""
@@ -137,8 +138,7 @@ def bare_run(tmp_path: Path) -> MiniatureRun:
     """The folder of a run whose journals are still empty."""
     scenario = parse_scenario(SCENARIO, "miniature")
     plan = miniature_plan(scenario)
-    (tmp_path / "journal").mkdir()
-    return MiniatureRun(tmp_path, scenario, plan, plan_routes(plan))
+    return MiniatureRun(RunFolder.create(tmp_path, scenario.name), scenario, plan, plan_routes(plan))
 
 
 @pytest.fixture

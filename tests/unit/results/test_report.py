@@ -20,9 +20,9 @@ def summary(run: Any) -> str:
         scenario_name="miniature", seed=1, rate_scale=0.5, plan_digest=run.plan.digest(),
         place="guest", reason="this kernel has no netem", model=None,
     )  # fmt: skip
-    write_json(run.folder / "provenance.json", record)
+    write_json(run.folder.provenance, record)
     conclude(run.folder, run.scenario, run.plan, run.routes)
-    return (run.folder / "summary.txt").read_text()
+    return run.folder.summary.read_text()
 
 
 def test_verdict_is_the_first_and_the_last_line(good_run: Any) -> None:
@@ -97,7 +97,7 @@ def test_killed_run_is_reported_and_keeps_its_journal(bare_run: Any) -> None:
 def test_complete_run_moves_its_journal_into_tables(good_run: Any) -> None:
     summary(good_run)
     assert not good_run.journal.exists()
-    record = json.loads((good_run.folder / "provenance.json").read_text())
+    record = json.loads(good_run.folder.provenance.read_text())
     assert record["execution"]["bias_ns"] == 200_000
     assert record["finished_utc"] >= record["started_utc"]
 
@@ -129,3 +129,16 @@ def test_ground_links_and_lasers_look_different() -> None:
 )
 def test_times_have_three_digits_in_a_fitting_unit(value_ns: float | None, text: str) -> None:
     assert time_text(value_ns) == text
+
+
+def test_a_run_without_journals_says_why_it_ended(bare_run: Any) -> None:
+    conclude(bare_run.folder, bare_run.scenario, bare_run.plan, bare_run.routes, failure="guest kernel: it died")
+    assert "only a complete run counts: guest kernel: it died" in " ".join(bare_run.folder.summary.read_text().split())
+    assert json.loads(bare_run.folder.provenance.read_text())["execution"] == {"error": "guest kernel: it died"}
+    assert bare_run.journal.is_dir()
+
+
+def test_what_the_live_part_says_about_its_end_goes_first(good_run: Any) -> None:
+    good_run.write("execution.json", [{"error": "disk full", "mismatches": []}])
+    conclude(good_run.folder, good_run.scenario, good_run.plan, good_run.routes, failure="it ended with status 1")
+    assert json.loads(good_run.folder.provenance.read_text())["execution"]["error"] == "disk full"

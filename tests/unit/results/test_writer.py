@@ -20,13 +20,13 @@ S = 1_000_000_000
 
 def written(run: Any, table: str) -> list[dict[str, Any]]:
     write_tables(run.folder, run.scenario, run.plan, run.routes)
-    return pq.read_table(run.folder / f"{table}.parquet").to_pylist()
+    return pq.read_table(run.folder.table(table)).to_pylist()
 
 
 def test_empty_journals_give_empty_tables_with_all_columns(bare_run: Any) -> None:
     for table, schema in TABLES.items():
         assert written(bare_run, table) == []
-        assert pq.read_schema(bare_run.folder / f"{table}.parquet").names == schema.names
+        assert pq.read_schema(bare_run.folder.table(table)).names == schema.names
 
 
 def test_request_gets_its_paths_from_the_plan(bare_run: Any) -> None:
@@ -139,7 +139,7 @@ def test_torn_line_is_counted_in_the_table(bare_run: Any) -> None:
     with (bare_run.journal / "load.jsonl").open("a") as file:
         file.write('{"t_ns": 2000')
     assert len(written(bare_run, "load")) == 1
-    assert pq.read_schema(bare_run.folder / "load.parquet").metadata[LOST_LINES] == b"1"
+    assert pq.read_schema(bare_run.folder.table("load")).metadata[LOST_LINES] == b"1"
 
 
 def test_instant_has_its_lateness(bare_run: Any) -> None:
@@ -180,7 +180,7 @@ def test_changes_carry_names_and_lateness(bare_run: Any) -> None:
         (2, "p00s01", "gs-a"), (2, "gs-a", "p00s01"), (3, "p00s01", "gs-a"), (3, "gs-a", "p00s01"),
     ]  # fmt: skip
     assert {row["lateness_ns"] for row in rows} == {MS}
-    assert pq.read_schema(bare_run.folder / "changes.parquet").metadata[b"rate_scale"] == b"0.5"
+    assert pq.read_schema(bare_run.folder.table("changes")).metadata[b"rate_scale"] == b"0.5"
 
 
 def test_changes_cut_off_by_a_kill_keep_their_whole_batches(bare_run: Any) -> None:
