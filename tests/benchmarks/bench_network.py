@@ -1,0 +1,278 @@
+"""How fast a constellation is built and changed: us, the kernel's own floor, and the other ways, in one run.
+
+    python -m isl_emu.machine.guest -- .venv/bin/python tests/benchmarks/bench_network.py [--sizes 66,1584]
+
+Needs root and netem, so it runs in the guest kernel or on a machine that has it; `pyroute2` and `tc` are measured where
+they are installed. Each way is measured at a size that it can stand, and compared per object; every ratio is against
+the floor of the same run: the bare kernel calls with ready-made messages, which no program can undercut.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from mininet.link import TCLink
+from mininet.net import Mininet
+from mininet.util import quietRun
+from rich.console import Console
+from rich.table import Table
+
+from isl_emu.linkplan.plan import LinkPlan
+from isl_emu.network.desired import ends_at, initial_ends
+from isl_emu.network.kernel import KernelBackend
+from isl_emu.network.messages import new_veth, veth_end
+from isl_emu.network.namespaces import CLONE_NEWNET, enter_network, in_own_thread, unshare
+from isl_emu.network.naming import mac_bytes, wire
+from isl_emu.network.net import IslNet
+from isl_emu.network.netlink import Netlink
+from isl_emu.network.nodespaces import OWN_NETWORK
+from isl_emu.network.qdiscs import netem_messages
+from isl_emu.network.rundir import create_run_directory
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from tests.plans import MS, make_plan  # noqa: E402
+
+try:
+    from pyroute2 import IPRoute
+except ImportError:
+    IPRoute = None
+
+
+SMALL = 12  # satellites that the slow ways are measured with
+MININET = 6  # hosts that stock Mininet is measured with
+FRAME_BYTE = 1514
+SHAPES = {66: (6, 11), 1584: (72, 22), 2800: (50, 56), 4408: (58, 76), 10000: (100, 100)}  # planes, slots
+
+
+def torus(planes: int, slots: int) -> dict[tuple[int, int], int]:
+    """The links of a +Grid: two in each plane's ring and two to the neighbouring planes, 5 ms each."""
+    edges = {}
+    for plane in range(planes):
+        for slot in range(slots):
+            here = plane * slots + slot
+            for there in (plane * slots + (slot + 1) % slots, (plane + 1) % planes * slots + slot):
+                edges[min(here, there), max(here, there)] = 5 * MS
+    return edges
+
+
+def constellation(size: int) -> LinkPlan:
+    """Two instants with all delays different."""
+    edges = torus(*SHAPES[size])
+    return make_plan(size, (), [edges, {edge: delay_ns + 1000 for edge, delay_ns in edges.items()}])
+
+
+def seconds(action: Callable[[], object]) -> float:
+    """How long an action takes."""
+    begun = time.perf_counter()
+    action()
+    return time.perf_counter() - begun
+
+
+def available_mib() -> float:
+    """The memory that the kernel could still give, MiB."""
+    line = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable"))
+    return int(line.split()[1]) / 1024
+
+
+@contextmanager
+def backend(plan: LinkPlan) -> Iterator[KernelBackend]:
+    """The links of a plan in the kernel, without Mininet around them."""
+    run = create_run_directory()
+    made = KernelBackend(plan, run.run_id)
+    try:
+        yield made
+    finally:
+        made.close()
+        (run.path / "owner.json").unlink()
+        run.path.rmdir()
+
+
+def floor_build_s(plan: LinkPlan) -> float:
+    """Namespaces by `unshare` and veth pairs by RTM_NEWLINK, made in place, and nothing else."""
+    return in_own_thread(_floor_build_s, plan)
+
+
+def _floor_build_s(plan: LinkPlan) -> float:
+    wiring, sockets, namespaces = wire(plan), [], []
+    begun = time.perf_counter()
+    for _ in plan.nodes.names:
+        unshare(CLONE_NEWNET)
+        namespaces.append(os.open(OWN_NETWORK, os.O_RDONLY | os.O_CLOEXEC))
+        sockets.append(Netlink())
+
+    def end(index: int) -> bytes:
+        return veth_end(
+            wiring.interface[index], int(wiring.interface_index[index]), mac_bytes(index), FRAME_BYTE, FRAME_BYTE
+        )
+
+    for near in range(0, len(wiring.node), 2):
+        sockets[wiring.node[near]].send([new_veth(end(near), end(near + 1), namespaces[wiring.peer[near]])])
+    took_s = time.perf_counter() - begun
+    for one in sockets:
+        one.close()
+    for descriptor in namespaces:
+        os.close(descriptor)
+    return took_s
+
+
+def floor_update_s(made: KernelBackend, states: np.ndarray) -> float:
+    """All ends' ready-made messages through ready sockets."""
+    rows = netem_messages(states, made.wiring.interface_index, create=False)
+    order = np.argsort(made.wiring.node, kind="stable")
+    parts = np.split(rows[order], np.searchsorted(made.wiring.node[order], np.arange(1, len(made.spaces))))
+    pairs = list(zip((space.netlink for space in made.spaces), parts, strict=True))
+
+    def send() -> None:
+        for netlink, part in pairs:
+            netlink.send_rows(part)
+
+    return min(seconds(send) for _ in range(5))
+
+
+def our_update_s(made: KernelBackend, plan: LinkPlan) -> float:
+    """One instant's arrays to the kernel, with the check for refusals."""
+    before, every = initial_ends(plan, 0), np.arange(2 * len(plan.links.a))
+
+    def update() -> None:
+        made.change_ends(every, ends_at(plan, 1, before, 50_000))
+
+    return min(seconds(update) for _ in range(5))
+
+
+def growth(sizes: list[int]) -> Table:
+    """Build, memory and update at each size, against the floor."""
+    table = Table(
+        "satellites",
+        "ends",
+        "floor build",
+        "our build",
+        "ratio",
+        "MiB",
+        "floor update",
+        "our update",
+        "ratio",
+        title="Growth",
+    )
+    for size in sizes:
+        plan = constellation(size)
+        floor_s, free_mib = floor_build_s(plan), 0.0
+        time.sleep(size / 500)  # the kernel deletes namespaces in the background
+        free_mib, begun = available_mib(), time.perf_counter()
+        with backend(plan) as made:
+            build_s = time.perf_counter() - begun
+            used_mib = free_mib - available_mib()
+            ours_s, bare_s = our_update_s(made, plan), floor_update_s(made, ends_at(plan, 0, initial_ends(plan, 0), 0))
+        figures = (f"{floor_s:.2f} s", f"{build_s:.2f} s", f"{build_s / floor_s:.2f}", f"{used_mib:.0f}")
+        updates = (f"{bare_s * 1e3:.1f} ms", f"{ours_s * 1e3:.1f} ms", f"{ours_s / bare_s:.2f}")
+        table.add_row(f"{size:,}", f"{2 * len(plan.links.a):,}", *figures, *updates)
+    return table
+
+
+def ways_to_change() -> Table:
+    """One change of a link end, by each way, on the same net."""
+    plan = make_plan(SMALL, (), [torus(3, 4), {edge: 7 * MS for edge in torus(3, 4)}])
+    table = Table("one change of a link end by", "us", "x floor", title="Change")
+    with backend(plan) as made:
+        ends = 2 * len(plan.links.a)
+        floor_us = floor_update_s(made, ends_at(plan, 0, initial_ends(plan, 0), 0)) / ends * 1e6
+        ways = {"isl-emu": our_update_s(made, plan) / ends * 1e6, **_other_ways(made)}
+    table.add_row("ready-made messages (floor)", f"{floor_us:.1f}", "1")
+    for name, us in ways.items():
+        table.add_row(name, f"{us:,.1f}", f"{us / floor_us:,.1f}")
+    return table
+
+
+def _other_ways(made: KernelBackend) -> dict[str, float]:
+    space, names = made.spaces[0], [made.wiring.interface[end] for end in np.flatnonzero(made.wiring.node == 0)]
+    change = "qdisc change dev {} root handle 1: netem delay 6ms rate 1gbit limit 1000"
+    inside = ["nsenter", f"--net={space.path}"]
+    words = change.format(names[0]).split()
+    one_us = seconds(lambda: [subprocess.run([*inside, "tc", *words], check=True) for _ in range(10)]) / 10 * 1e6
+    ways = {"tc -batch": _batch_us(inside, [change.format(names[n % len(names)]) for n in range(500)])}
+    if (us := in_own_thread(_pyroute2_us, space.path, names)) is not None:
+        ways["pyroute2"] = us
+    return {**ways, "one tc process each": one_us}
+
+
+def _batch_us(inside: list[str], lines: list[str]) -> float:
+    with tempfile.NamedTemporaryFile("w", suffix=".tc") as file:
+        file.write("\n".join(lines) + "\n")
+        file.flush()
+        return seconds(lambda: subprocess.run([*inside, "tc", "-batch", file.name], check=True)) / len(lines) * 1e6
+
+
+def _pyroute2_us(path: str, names: list[str]) -> float | None:
+    """Where it is installed; its netem takes no rate, so it is given delay and limit only."""
+    if IPRoute is None:
+        return None
+    enter_network(path)
+    with IPRoute() as ip:
+        index, count = ip.link_lookup(ifname=names[0])[0], 100
+
+        def change() -> None:
+            for _ in range(count):
+                ip.tc("change", "netem", index=index, handle="1:", delay=6000, limit=1000)
+
+        return seconds(change) / count * 1e6
+
+
+def ways_to_build() -> Table:
+    """A satellite with its share of links, built by us and by stock Mininet with TCLink."""
+    table = Table("a ring, for each satellite, built by", "ms", "x isl-emu", title="Build")
+    ring = {(min(a, b), max(a, b)): 5 * MS for a, b in ((n, (n + 1) % SMALL) for n in range(SMALL))}
+    run = create_run_directory()
+    begun = time.perf_counter()
+    net = IslNet(make_plan(SMALL, (), [ring]), run)
+    ours_ms = (time.perf_counter() - begun) / SMALL * 1e3
+    net.stop()
+    (run.path / "hosts").unlink()
+    (run.path / "owner.json").unlink()
+    run.path.rmdir()
+    table.add_row("isl-emu", f"{ours_ms:.1f}", "1")
+    stock_ms = _stock_mininet_ms()
+    table.add_row(
+        "Mininet with TCLink",
+        f"{stock_ms:,.1f}" if stock_ms else "mnexec is missing",
+        f"{stock_ms / ours_ms:,.0f}" if stock_ms else "",
+    )
+    return table
+
+
+def _stock_mininet_ms() -> float | None:
+    if "usage" not in quietRun("mnexec -h", shell=True).lower():
+        return None
+    raised, Mininet.inited = Mininet.inited, True
+    net = Mininet(controller=None, link=TCLink)
+    try:
+        begun = time.perf_counter()
+        hosts = [net.addHost(f"h{number}") for number in range(MININET)]
+        for number in range(MININET):
+            net.addLink(hosts[number], hosts[(number + 1) % MININET], delay="5ms", bw=100)
+        net.build()
+        return (time.perf_counter() - begun) / MININET * 1e3
+    finally:
+        net.stop()
+        Mininet.inited = raised
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", default="66,1584,2800", help=f"of {', '.join(map(str, SHAPES))}")
+    sizes = [int(word) for word in parser.parse_args().sizes.split(",")]
+    console = Console(width=120)
+    for table in (ways_to_change(), ways_to_build(), growth(sizes)):
+        console.print(table)
+
+
+if __name__ == "__main__":
+    main()
