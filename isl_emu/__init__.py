@@ -6,4 +6,33 @@ Data flows one way through the stages, and each stage is a package:
 
 The first four are pure (numpy in, numpy out, no root). `network` drives the kernel, `machine` decides where it runs,
 `run.py` is the only module that knows every stage, and `cli.py` is the command line.
+
+From Python, `isl_emu.load`, `isl_emu.plan` and `isl_emu.read_plan` lead to everything that a plan can tell; see
+`isl_emu.api` and docs/plan.md.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from isl_emu.api import NamedPath, Plan, Scenario, load, plan, read_plan
+    from isl_emu.errors import IslEmuError, ScenarioError
+
+_FROM = {name: "isl_emu.api" for name in ("NamedPath", "Plan", "Scenario", "load", "plan", "read_plan")}
+_FROM |= {name: "isl_emu.errors" for name in ("IslEmuError", "ScenarioError")}
+
+__all__ = ["IslEmuError", "NamedPath", "Plan", "Scenario", "ScenarioError", "load", "plan", "read_plan"]
+
+
+def __getattr__(name: str) -> Any:
+    """The public names, imported when first used: numpy and Arrow are slow to import, and a guest may need neither."""
+    if name not in _FROM:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_FROM[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from isl_emu.api import open_plan
 from isl_emu.control import announce
-from isl_emu.errors import MachineError, ScenarioError
-from isl_emu.linkplan.build import plan_links
+from isl_emu.errors import MachineError
 from isl_emu.linkplan.plan import LinkPlan
-from isl_emu.linkplan.plan_file import read_plan, write_plan
+from isl_emu.linkplan.plan_file import write_plan
 from isl_emu.machine.guest import INTERRUPTED, clean_guest, run_in_guest
 from isl_emu.machine.place import Place, choose_place
 from isl_emu.network.clean import clean_runs
@@ -36,7 +36,7 @@ from isl_emu.routing.endpoints import active_endpoints
 from isl_emu.routing.forwarding import RoutePlan, plan_routes
 from isl_emu.routing.paths import PathFinder
 from isl_emu.scenario.model import Scenario
-from isl_emu.scenario.parse import format_scenario, load_scenario, parse_scenario, with_changes
+from isl_emu.scenario.parse import format_scenario
 from isl_emu.workload.arrivals import plan_requests
 from isl_emu.workload.model_file import check_memory, estimate_memory_byte, resolve_model
 
@@ -64,17 +64,8 @@ def load_source(path: Path, changes: dict[str, Any]) -> Source:
     Args:
         changes: top-level scenario fields to replace, as in TOML; a saved plan refuses those that would alter the sky.
     """
-    if path.suffix == ".parquet":
-        if "time" in changes:
-            raise ScenarioError(
-                f"--duration: {path} is a saved plan, but its duration is fixed; plan the scenario again"
-            )
-        plan = read_plan(path)
-        scenario = with_changes(parse_scenario(plan.scenario_toml, str(path)), **changes)
-    else:
-        scenario = with_changes(load_scenario(path), **changes)
-        plan = plan_links(scenario, format_scenario(scenario))
-    return Source(scenario, plan)
+    plan = open_plan(path, changes)
+    return Source(plan.scenario, plan.link_plan)
 
 
 def run(path: Path, changes: dict[str, Any], out: Path | None, machine: str, interactive: bool, steps: Steps) -> int:
