@@ -60,6 +60,14 @@ RATE_BIT_S = _dimension(
 SIZE_BYTE = _dimension(
     "a size", "256 MiB", True, B="1", kB="1e3", MB="1e6", GB="1e9", KiB="1024", MiB="1048576", GiB="1073741824"
 )
+POWER_W = _dimension("a power", "1 W", False, W="1", mW="0.001")
+LEVEL_DB = _dimension("a level", "3 dB", False, dB="1")
+LEVEL_DBM = _dimension("a power level", "-35 dBm", False, dBm="1")
+OPTICS_M = _dimension("an aperture or wavelength", "80 mm", False, m="1", cm="0.01", mm="0.001", um="1e-6", nm="1e-9")
+ANGULAR_RATE_RAD_S = _dimension(
+    "an angular rate", "1 deg/s", False, deg_per_s=str(_DEGREE_RAD), mrad_per_s="0.001", rad_per_s="1"
+)
+LASER_DIMENSIONS = (POWER_W, LEVEL_DB, LEVEL_DBM, OPTICS_M, ANGULAR_RATE_RAD_S)
 DIMENSIONS = (LENGTH_KM, DURATION_NS, ANGLE_RAD, RATE_BIT_S, SIZE_BYTE)
 
 _QUANTITY = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(\S*)\s*")
@@ -115,7 +123,8 @@ def _format_real(value: float, dimension: Dimension) -> str:
             text = f"{value / float(size):.{digits}g} {unit}"
             if parse_quantity(text, dimension) == value:
                 return text
-    return f"{value!r} {'rad' if dimension is ANGLE_RAD else 'km'}"
+    inner = next(unit for unit, size in dimension.factors.items() if size == 1)
+    return f"{value!r} {inner}"
 
 
 def _smallest_unit(dimension: Dimension) -> str:

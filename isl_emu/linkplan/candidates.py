@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from isl_emu.geometry.elements import shell_inclination_rad
 from isl_emu.geometry.walker import phase_spacing_rad, plane_spacing_rad, slot_spacing_rad
 from isl_emu.linkplan.plan import LinkKind
-from isl_emu.scenario.model import LaserLinks, Shell, Walker
+from isl_emu.scenario.lasers import LaserTerms
+from isl_emu.scenario.model import Shell, Walker
+
+ARRAYS = (
+    "a", "b", "kind", "max_range_km", "grazing_altitude_km", "rate_bit_s", "return_rate_bit_s", "queue_ns", "term",
+)  # fmt: skip  # of LaserCandidates, in its order
 
 
 @dataclass(frozen=True)
@@ -26,12 +31,34 @@ class LaserCandidates:
     kind: np.ndarray  # uint8, LinkKind
     max_range_km: np.ndarray  # float64; inf where only the Earth limits the range
     grazing_altitude_km: np.ndarray  # float64, the lowest that the line may pass over the Earth
-    rate_bit_s: np.ndarray  # int64, both ways
+    rate_bit_s: np.ndarray  # int64, from a to b; with a budget the most
+    return_rate_bit_s: np.ndarray  # int64, from b to a; with a budget the most
     queue_ns: np.ndarray  # int64
+    term: np.ndarray  # int32, index into `terms`
+    terms: tuple[LaserTerms, ...]  # all that limits these links and says how good they are
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            getattr(self, field.name).setflags(write=False)
+        for name in ARRAYS:
+            getattr(self, name).setflags(write=False)
+
+    def limit(self, name: str, absent: float) -> np.ndarray:
+        """One number of each candidate's terms, or `absent` where they do not have it; float64, shape (C,)."""
+        values = [getattr(terms, name) for terms in self.terms]
+        return np.array([absent if value is None else value for value in values], dtype=np.float64)[self.term]
+
+    def only(self, chosen: np.ndarray) -> LaserCandidates:
+        """Those that an index or bool array selects."""
+        return LaserCandidates(*(getattr(self, name)[chosen] for name in ARRAYS), self.terms)
+
+
+def joined_candidates(parts: Sequence[LaserCandidates]) -> LaserCandidates:
+    """One record of several; of a pair that occurs twice the first is kept."""
+    terms = tuple(terms for part in parts for terms in part.terms)
+    first = np.cumsum([0, *(len(part.terms) for part in parts)])
+    parts = [replace(part, term=part.term + np.int32(start)) for part, start in zip(parts, first[:-1], strict=True)]
+    joined = LaserCandidates(*(np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS), terms)
+    _, kept = np.unique(joined.a.astype(np.int64) << 32 | joined.b, return_index=True)
+    return joined.only(kept)
 
 
 def constellation_candidates(shells: Sequence[Shell]) -> LaserCandidates:
@@ -41,11 +68,10 @@ def constellation_candidates(shells: Sequence[Shell]) -> LaserCandidates:
         a, b, kind = shell_pairs(shell)
         parts.append(laser_candidates(a + first, b + first, kind, shell.lasers))
         first += shell.walker.total
-    arrays = [field.name for field in fields(LaserCandidates)]
-    return LaserCandidates(*(np.concatenate([getattr(part, array) for part in parts]) for array in arrays))
+    return joined_candidates(parts)
 
 
-def laser_candidates(a: np.ndarray, b: np.ndarray, kind: np.ndarray, lasers: LaserLinks) -> LaserCandidates:
+def laser_candidates(a: np.ndarray, b: np.ndarray, kind: np.ndarray, lasers: LaserTerms) -> LaserCandidates:
     """Given pairs of satellites, all with the same terminals."""
     same = np.ones(len(a))
     return LaserCandidates(
@@ -55,7 +81,10 @@ def laser_candidates(a: np.ndarray, b: np.ndarray, kind: np.ndarray, lasers: Las
         max_range_km=same * (math.inf if lasers.max_range_km is None else lasers.max_range_km),
         grazing_altitude_km=same * lasers.grazing_altitude_km,
         rate_bit_s=np.full(len(a), lasers.rate_bit_s, dtype=np.int64),
+        return_rate_bit_s=np.full(len(a), lasers.backward_rate_bit_s, dtype=np.int64),
         queue_ns=np.full(len(a), lasers.queue_ns, dtype=np.int64),
+        term=np.zeros(len(a), dtype=np.int32),
+        terms=(lasers,),
     )
 
 

@@ -1,22 +1,102 @@
-"""The laser terminals of a scenario's satellites, and which neighbours they point at."""
+"""The laser terminals of a scenario's satellites, which neighbours they point at, and what keeps them from linking."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from isl_emu.scenario.quantities import Duration, GrazingAltitude, Range, Rate, Record
+from isl_emu.scenario.quantities import (
+    AngularRate,
+    Aperture,
+    Duration,
+    Elevation,
+    GrazingAltitude,
+    Loss,
+    OffAxis,
+    OpticalPower,
+    PowerLevel,
+    Range,
+    Rate,
+    Record,
+    Wavelength,
+)
 
 
-class LaserLinks(Record):
+class Budget(Record):
+    """An optical link budget, the same at both ends; the rate follows from the range.
+
+    The receiver's need is given as `photons_per_bit`, or as the power `sensitivity` at the rate `sensitivity_rate`.
+    `rates`: the steps that the modem can run at; without any the rate follows the power.
+    """
+
+    transmit_power_w: OpticalPower = Field(alias="transmit_power")
+    wavelength_m: Wavelength = Field(alias="wavelength", default=1.55e-6)
+    transmit_aperture_m: Aperture = Field(alias="transmit_aperture")
+    receive_aperture_m: Aperture | None = Field(alias="receive_aperture", default=None)
+    pointing_loss_db: Loss = Field(alias="pointing_loss", default=0.0)
+    system_loss_db: Loss = Field(alias="system_loss", default=0.0)
+    photons_per_bit: float | None = Field(gt=0.0, default=None)
+    sensitivity_dbm: PowerLevel | None = Field(alias="sensitivity", default=None)
+    sensitivity_rate_bit_s: Rate | None = Field(alias="sensitivity_rate", default=None)
+    margin_db: Loss = Field(alias="margin", default=3.0)
+    rates_bit_s: tuple[Rate, ...] = Field(alias="rates", default=())
+
+    @model_validator(mode="after")
+    def _one_sensitivity(self) -> Budget:
+        given = [self.sensitivity_dbm is not None, self.sensitivity_rate_bit_s is not None]
+        if (self.photons_per_bit is None and not all(given)) or (self.photons_per_bit is not None and any(given)):
+            raise ValueError(
+                "has no clear sensitivity, but either photons_per_bit or both sensitivity and sensitivity_rate say "
+                "what the receiver needs; give one of the two"
+            )
+        return self
+
+    @property
+    def receiver_aperture_m(self) -> float:
+        """The receiver's aperture, which is the transmitter's where none is given."""
+        return self.transmit_aperture_m if self.receive_aperture_m is None else self.receive_aperture_m
+
+
+class Outages(Record):
+    """Each link fails and is repaired at random: exponentially distributed times with these means."""
+
+    failure_ns: Duration = Field(alias="mean_time_to_failure")
+    repair_ns: Duration = Field(alias="mean_time_to_repair")
+
+
+class Jitter(Record):
+    """Packets lost to pointing jitter: each link's loss ratio is drawn anew in each interval, around this mean."""
+
+    mean_loss_ratio: float = Field(ge=0.0, le=1.0)
+    interval_ns: Duration = Field(alias="interval", default=1_000_000_000)
+
+
+class LaserTerms(Record):
+    """What limits a laser link, and how good it is while it is up."""
+
+    rate_bit_s: Rate = Field(alias="rate", default=100_000_000_000)
+    return_rate_bit_s: Rate | None = Field(alias="return_rate", default=None)
+    max_range_km: Range | None = Field(alias="max_range", default=None)
+    grazing_altitude_km: GrazingAltitude = Field(alias="grazing_altitude", default=80.0)
+    max_angular_rate_rad_s: AngularRate | None = Field(alias="max_angular_rate", default=None)
+    polar_cutoff_rad: Elevation | None = Field(alias="polar_cutoff", default=None)
+    sun_exclusion_rad: OffAxis | None = Field(alias="sun_exclusion", default=None)
+    queue_ns: Duration = Field(alias="queue", default=20_000_000)
+    budget: Budget | None = None
+    outages: Outages | None = None
+    jitter: Jitter | None = None
+
+    @property
+    def backward_rate_bit_s(self) -> int:
+        """The rate from the second end to the first."""
+        return self.rate_bit_s if self.return_rate_bit_s is None else self.return_rate_bit_s
+
+
+class LaserLinks(LaserTerms):
     """The laser terminals of a shell and which neighbours they point at.
 
     `ring`: fore and aft in the same plane. `+grid`: also one neighbour in each adjacent plane. `none`: no lasers.
     """
 
     topology: Literal["ring", "+grid", "none"]
-    rate_bit_s: Rate = Field(alias="rate", default=100_000_000_000)
-    max_range_km: Range | None = Field(alias="max_range", default=None)
-    grazing_altitude_km: GrazingAltitude = Field(alias="grazing_altitude", default=80.0)
-    queue_ns: Duration = Field(alias="queue", default=20_000_000)

@@ -11,8 +11,13 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Pla
 
 from isl_emu.units import (
     ANGLE_RAD,
+    ANGULAR_RATE_RAD_S,
     DURATION_NS,
     LENGTH_KM,
+    LEVEL_DB,
+    LEVEL_DBM,
+    OPTICS_M,
+    POWER_W,
     RATE_BIT_S,
     SIZE_BYTE,
     Dimension,
@@ -66,6 +71,13 @@ Duration = _quantity(DURATION_NS, above=0)
 Delay = _quantity(DURATION_NS, 0)
 Rate = _quantity(RATE_BIT_S, 1_000)
 Size = _quantity(SIZE_BYTE, above=0)
+OffAxis = _quantity(ANGLE_RAD, 0.0, math.pi)
+AngularRate = _quantity(ANGULAR_RATE_RAD_S, above=0.0)
+OpticalPower = _quantity(POWER_W, above=0.0)
+Loss = _quantity(LEVEL_DB, 0.0)
+PowerLevel = _quantity(LEVEL_DBM)
+Wavelength = _quantity(OPTICS_M, 1e-7, 1e-4)  # light, from ultraviolet to far infrared
+Aperture = _quantity(OPTICS_M, above=0.0)
 
 NODE_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 

@@ -1,0 +1,87 @@
+"""What geometry allows: which candidate links could be up, instant by instant, before anybody points at them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from isl_emu.geometry.pointing import sight_rate_rad_s, unit
+from isl_emu.geometry.sightline import grazing_altitude_km, range_km
+from isl_emu.geometry.sunlight import in_shadow
+from isl_emu.linkplan.candidates import LaserCandidates
+from isl_emu.linkplan.plan import LinkKind
+
+
+@dataclass(frozen=True)
+class Sky:
+    """N satellites at K instants; what only some constraints need is computed when they ask for it."""
+
+    t_ns: np.ndarray  # int64 (K,), since the start of the run
+    r_km: np.ndarray  # (K, N, 3), TEME
+    velocities: Callable[[], np.ndarray]
+    suns: Callable[[], np.ndarray]
+
+    @cached_property
+    def v_km_s(self) -> np.ndarray:
+        """Velocities, shape (K, N, 3), TEME."""
+        return self.velocities()
+
+    @cached_property
+    def sun(self) -> np.ndarray:
+        """Unit vectors to the Sun, shape (K, 3), TEME."""
+        return self.suns()
+
+
+def feasible(lasers: LaserCandidates, sky: Sky) -> tuple[np.ndarray, np.ndarray]:
+    """Which candidates are within all limits of their terms, and how long they are.
+
+    Returns:
+        bool and km, each of shape (K, C).
+    """
+    a_km, b_km = sky.r_km[:, lasers.a], sky.r_km[:, lasers.b]
+    distance_km = range_km(a_km, b_km)
+    up = (distance_km <= lasers.max_range_km) & (grazing_altitude_km(a_km, b_km) >= lasers.grazing_altitude_km)
+    for rule in (_below_polar_cutoff, _clear_of_the_sun, _slow_enough):
+        up = rule(lasers, sky, up)
+    return up, distance_km
+
+
+def _below_polar_cutoff(lasers: LaserCandidates, sky: Sky, up: np.ndarray) -> np.ndarray:
+    """Links between planes need both ends below a geocentric latitude; those within a plane do not care."""
+    limit_rad = lasers.limit("polar_cutoff_rad", np.pi)
+    which = np.flatnonzero((limit_rad < np.pi / 2) & (lasers.kind != LinkKind.INTRA_PLANE))
+    if len(which):
+        sin_latitude = np.abs(unit(sky.r_km)[..., 2])
+        highest = np.maximum(sin_latitude[:, lasers.a[which]], sin_latitude[:, lasers.b[which]])
+        up[:, which] &= highest <= np.sin(limit_rad[which])
+    return up
+
+
+def _clear_of_the_sun(lasers: LaserCandidates, sky: Sky, up: np.ndarray) -> np.ndarray:
+    """No receiver may look closer to the Sun than allowed, unless the Earth hides the Sun from it."""
+    limit_rad = lasers.limit("sun_exclusion_rad", 0.0)
+    which = np.flatnonzero(limit_rad > 0)
+    if len(which):
+        a_km, b_km = sky.r_km[:, lasers.a[which]], sky.r_km[:, lasers.b[which]]
+        towards_sun = np.einsum("kci,ki->kc", unit(b_km - a_km), sky.sun)
+        lit = ~in_shadow(sky.r_km, sky.sun[:, np.newaxis])
+        least = np.cos(limit_rad[which])
+        dazzled = (towards_sun > least) & lit[:, lasers.a[which]] | (-towards_sun > least) & lit[:, lasers.b[which]]
+        up[:, which] &= ~dazzled
+    return up
+
+
+def _slow_enough(lasers: LaserCandidates, sky: Sky, up: np.ndarray) -> np.ndarray:
+    """Neither end may have to turn its terminal faster than it can."""
+    limit_rad_s = lasers.limit("max_angular_rate_rad_s", np.inf)
+    which = np.flatnonzero(np.isfinite(limit_rad_s))
+    if len(which):
+        a, b = lasers.a[which], lasers.b[which]
+        sight_km, drift_km_s = sky.r_km[:, b] - sky.r_km[:, a], sky.v_km_s[:, b] - sky.v_km_s[:, a]
+        of_a = sight_rate_rad_s(sky.r_km[:, a], sky.v_km_s[:, a], sight_km, drift_km_s)
+        of_b = sight_rate_rad_s(sky.r_km[:, b], sky.v_km_s[:, b], -sight_km, -drift_km_s)
+        up[:, which] &= np.maximum(of_a, of_b) <= limit_rad_s[which]
+    return up
