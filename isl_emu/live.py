@@ -172,6 +172,7 @@ def _write_endpoints(stage: Stage, net: IslNet) -> None:
 
 def _run(stage: Stage, net: IslNet, replay: Replay, interactive: bool) -> None:
     """The emulated time, from instant 0 to the end."""
+    dropped_before = net.backend.dropped_packets()
     t0_ns, stop = time.monotonic_ns() + HEAD_START_NS, threading.Event()
     stage.record.update(t0_monotonic_ns=t0_ns, t0_utc=_utc_of(t0_ns).isoformat())
     with ExitStack() as undo, _on_leaving(stage.ignore_signals):
@@ -189,6 +190,7 @@ def _run(stage: Stage, net: IslNet, replay: Replay, interactive: bool) -> None:
         stop.set()
         replaying.result()
     stage.record["mismatches"] = [*replay.mismatches, *replay.verify_all()]
+    stage.record["dropped_packets"] = net.backend.dropped_packets() - dropped_before
 
 
 def _sample_load(stage: Stage, t0_ns: int, undo: ExitStack) -> None:

@@ -17,7 +17,7 @@ from isl_emu.network.backend import ROUTE, UNKNOWN_LINK
 from isl_emu.network.desired import FRAME_BYTE, gso_byte, initial_ends
 from isl_emu.network.naming import FIRST_INTERFACE_INDEX, ipv4_address, ipv6_address, ipv6_gateway, mac_bytes, wire
 from isl_emu.network.nodespaces import NodeSpace, ipv6_available, make_spaces, remove_spaces
-from isl_emu.network.qdiscs import RTM_GETQDISC, decode_netems, netem_messages, qdiscs_question
+from isl_emu.network.qdiscs import RTM_GETQDISC, count_drops, decode_netems, netem_messages, qdiscs_question
 from isl_emu.network.routes import RTM_GETROUTE, decode_routes, route_messages, routes_question, withdrawal_messages
 from isl_emu.routing.forwarding import NO_ROUTE
 
@@ -84,6 +84,13 @@ class KernelBackend:
             FAMILY_NAMES[family]: np.array([row for node in nodes for row in self._routes_of(node, family)], ROUTE)
             for family in self.families
         }
+
+    def dropped_packets(self) -> int:
+        """Packets that link ends have dropped: the link was down or lost them as planned, or a queue was full."""
+        return sum(
+            count_drops(space.netlink.dump(RTM_GETQDISC, qdiscs_question()), self._ends_by_index(node))
+            for node, space in enumerate(self.spaces)
+        )
 
     def _routes_of(self, node: int, family: int) -> Iterator[tuple[int, int, int]]:
         ends = self._ends_by_index(node)

@@ -14,7 +14,8 @@ from isl_emu.network.desired import FOUND
 from isl_emu.network.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, split_attributes
 
 RTM_NEWQDISC, RTM_GETQDISC = 36, 38  # linux/rtnetlink.h
-TCA_KIND, TCA_OPTIONS = 1, 2
+TCA_KIND, TCA_OPTIONS, TCA_STATS2 = 1, 2, 7
+TCA_STATS_QUEUE = 3  # linux/gen_stats.h
 TC_H_ROOT = 0xFFFFFFFF  # linux/pkt_sched.h, as are the following
 ROOT_HANDLE = 0x0001_0000  # "1:"
 TCA_NETEM_REORDER, TCA_NETEM_CORRUPT = 3, 4
@@ -26,6 +27,7 @@ _FOREIGN = (TCA_NETEM_REORDER, TCA_NETEM_CORRUPT, TCA_NETEM_JITTER64, TCA_NETEM_
 
 TCMSG = struct.Struct("=BxxxiIII")  # family, index, handle, parent, info
 QOPT = struct.Struct("=6I")  # latency, limit, loss, gap, duplicate, jitter
+QUEUE_STATS = struct.Struct("=5I")  # length, backlog, drops, requeues, overlimits
 NETEM = np.dtype(
     [
         ("length", "u4"), ("type", "u2"), ("flags", "u2"), ("sequence", "u4"), ("port", "u4"),
@@ -87,6 +89,21 @@ def _decode_netem(body: bytes, end_of_index: Mapping[int, int]) -> tuple[int, in
     rate_byte_s = _number("=Q", options.get(TCA_NETEM_RATE64), _number("=I", options.get(TCA_NETEM_RATE), 0))
     plain = not (gap or duplicate or jitter or any(any(options.get(kind, b"")) for kind in _FOREIGN))
     return end_of_index[index], delay_ns, 8 * rate_byte_s, limit, loss / ALL_LOST, plain
+
+
+def count_drops(bodies: list[bytes], end_of_index: Mapping[int, int]) -> int:
+    """How many packets the roots of link ends among dumped qdiscs have dropped since they were made."""
+    return sum(_drops(body) for body in bodies if _is_root(body, end_of_index))
+
+
+def _is_root(body: bytes, end_of_index: Mapping[int, int]) -> bool:
+    _, index, _, parent, _ = TCMSG.unpack_from(body)
+    return index in end_of_index and parent == TC_H_ROOT
+
+
+def _drops(body: bytes) -> int:
+    statistics = split_attributes(split_attributes(body[TCMSG.size :])[TCA_STATS2])
+    return QUEUE_STATS.unpack_from(statistics[TCA_STATS_QUEUE])[2]
 
 
 def _number(layout: str, payload: bytes | None, otherwise: int) -> int:

@@ -201,7 +201,7 @@ def _machine_facts(fidelity: Fidelity) -> Iterator[tuple[str, str]]:
         yield "CPU", busy + crowded
         yield "wake-ups", _punctuality(cpu.wakeup_lateness_ns)
     if fidelity.dropped_packets is not None:
-        yield "queues", f"{_count(fidelity.dropped_packets, 'packet')} dropped"
+        yield "links", f"{_count(fidelity.dropped_packets, 'packet')} dropped: link down, planned loss, or queue full"
     if fidelity.journal_lines_lost:
         yield "journal", f"{_count(fidelity.journal_lines_lost, 'torn line')} left out"
 

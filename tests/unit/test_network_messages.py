@@ -11,7 +11,7 @@ import numpy as np
 from isl_emu.network.desired import END
 from isl_emu.network.messages import decode_link, link_up, new_veth, permanent_neighbour, veth_end
 from isl_emu.network.netlink import HEADER, _refusal, attribute, message, split_attributes, split_messages
-from isl_emu.network.qdiscs import decode_netems, netem_messages
+from isl_emu.network.qdiscs import count_drops, decode_netems, netem_messages
 from isl_emu.network.routes import decode_routes, route_messages, withdrawal_messages
 
 UP = np.array([(True, 5_000_000, 4_900_000, 100_000_000, 500, 0.25)], END)
@@ -52,6 +52,13 @@ def test_netem_reads_back_what_was_written() -> None:
     for states, loss_ratio in ((UP, 0x40000000 / 0xFFFFFFFF), (DOWN, 1.0)):
         found = decode_netems([body(netem_messages(states, np.array([1003]), create=True))], {1003: 6})
         assert found.tolist() == [(6, 4_900_000, states["rate_bit_s"][0], 500, loss_ratio, True)]
+
+
+def test_drops_of_link_ends_are_added_up() -> None:
+    statistics = attribute(7, attribute(1, bytes(16)) + attribute(3, struct.pack("=5I", 1, 100, 41, 7, 9)))
+    end = struct.pack("=BxxxiIII", 0, 1003, 0x10000, 0xFFFFFFFF, 0) + attribute(1, b"netem\0") + statistics
+    other = struct.pack("=BxxxiIII", 0, 1, 0, 0xFFFFFFFF, 0) + attribute(1, b"noqueue\0") + statistics
+    assert count_drops([end, other, end], {1003: 6}) == 82
 
 
 def test_other_qdiscs_and_other_interfaces_are_no_netem() -> None:

@@ -166,4 +166,4 @@ def test_json_has_verdict_reasons_figures_and_limits(good_run: Any) -> None:
     assert content["verdict"] == "invalid" and len(content["reasons"]) == 1
     assert content["replay"]["lateness_ns"]["p99"] == 150 * MS
     assert content["limits"]["lateness_p99"] == "100 ms"
-    assert content["dropped_packets"] is None
+    assert content["dropped_packets"] == 7
