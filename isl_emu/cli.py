@@ -146,6 +146,20 @@ def exec_in_node(node: str, command: tuple[str, ...], folder: Path | None) -> in
 
 
 @cli.command()
+@click.argument("text", required=False)
+def sites(text: str | None) -> None:
+    """List the places that a station may name as its site, or those whose name or source holds TEXT."""
+    from isl_emu.scenario.sites import site_catalogue
+
+    table = Table("site", "latitude", "longitude", "height (m)", "source", box=None, pad_edge=False)
+    for site in site_catalogue().values():
+        if (text or "").lower() in f"{site.name} {site.source}".lower():
+            place = f"{site.latitude_deg:.4f}", f"{site.longitude_deg:.4f}", f"{site.height_m:g}"
+            table.add_row(site.name, *place, site.source)
+    Console().print(table)
+
+
+@cli.command()
 def doctor() -> int:
     """Explain what this machine can do, what is missing, and the command that would fix it."""
     from isl_emu.machine.doctor import conclusion, examine

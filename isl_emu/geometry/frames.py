@@ -18,6 +18,9 @@ from skyfield.timelib import Timescale
 
 from isl_emu.units import NS_PER_S
 
+WGS84_RADIUS_KM = 6_378.137  # NIMA TR8350.2
+WGS84_FLATTENING = 1 / 298.257223563  # NIMA TR8350.2
+
 
 @lru_cache(maxsize=1)
 def timescale() -> Timescale:
@@ -43,6 +46,21 @@ def site_itrs_km(latitude_rad: float, longitude_rad: float, height_km: float) ->
     return np.asarray(site.itrs_xyz.km)
 
 
+def ellipsoid_itrs_km(zenith: np.ndarray, height_km: np.ndarray) -> np.ndarray:
+    """The places at given heights above WGS84 from the unit vectors that point up there, km in ITRS.
+
+    Args:
+        zenith: shape (..., 3).
+        height_km: shape (...).
+
+    Returns:
+        Shape (..., 3).
+    """
+    squared = np.array([1.0, 1.0, (1.0 - WGS84_FLATTENING) ** 2])
+    normal_km = WGS84_RADIUS_KM / np.sqrt(np.einsum("...i,...i,i", zenith, zenith, squared))
+    return zenith * (normal_km[..., np.newaxis] * squared + np.asarray(height_km)[..., np.newaxis])
+
+
 def zenith_itrs(latitude_rad: float, longitude_rad: float) -> np.ndarray:
     """The unit vector that points up from the WGS84 ellipsoid at a site, in ITRS, shape (3,)."""
     level = math.cos(latitude_rad)
@@ -53,12 +71,12 @@ def itrs_to_teme(xyz_itrs: np.ndarray, sidereal_rad: np.ndarray) -> np.ndarray:
     """An Earth-fixed vector at K instants, in TEME.
 
     Args:
-        xyz_itrs: shape (3,).
+        xyz_itrs: shape (3,), or (K, 3) where it moves.
         sidereal_rad: from `sidereal_angle_rad`, shape (K,).
 
     Returns:
         Shape (K, 3), in the unit of `xyz_itrs`.
     """
-    x, y, z = xyz_itrs
+    x, y, z = np.moveaxis(np.asarray(xyz_itrs), -1, 0)
     cos, sin = np.cos(sidereal_rad), np.sin(sidereal_rad)
-    return np.stack([x * cos - y * sin, x * sin + y * cos, np.full_like(cos, z)], axis=-1)
+    return np.stack([x * cos - y * sin, x * sin + y * cos, z + 0.0 * cos], axis=-1)

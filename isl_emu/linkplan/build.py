@@ -10,14 +10,13 @@ import numpy as np
 from isl_emu.geometry.elements import Elements, constellation_elements
 from isl_emu.geometry.orbits import propagate
 from isl_emu.geometry.pointing import VELOCITY_STEP_NS, velocity_km_s
-from isl_emu.geometry.sightline import one_way_delay_ns
 from isl_emu.geometry.sunlight import sun_direction
 from isl_emu.linkplan.candidates import LaserCandidates, constellation_candidates
 from isl_emu.linkplan.constraints import Sky
-from isl_emu.linkplan.ground import GroundPolicy, View, highest_elevation, station_view
+from isl_emu.linkplan.ground import GroundPolicy, GroundSegment
 from isl_emu.linkplan.lasers import LaserQuality, ideal_rows
 from isl_emu.linkplan.plan import LinkKind, LinkPlan, Links, NodeKind, Nodes
-from isl_emu.linkplan.rows import Rows, joined_rows
+from isl_emu.linkplan.rows import joined_rows
 from isl_emu.scenario.model import GroundStation, Scenario
 from isl_emu.timebase import TimeGrid
 
@@ -54,13 +53,21 @@ def plan_segments(
     grid: TimeGrid,
     rate_scale: float = 1.0,
     scenario_toml: str = "",
-    policy: GroundPolicy = highest_elevation,
+    policy: GroundPolicy | None = None,
     seed: int = 1,
 ) -> LinkPlan:
-    """The link plan of a space segment, given satellite by satellite, and its ground segment."""
+    """The link plan of a space segment, given satellite by satellite, and its ground segment.
+
+    A `policy` stands in for the handover policies of all stations.
+    """
     lasers = LaserQuality(space.lasers, seed, grid.duration_ns)
-    chunks = range(0, grid.count, _chunk(space))
-    rows = joined_rows([_rows_of(space, lasers, stations, grid, policy, first) for first in chunks])
+    ground = GroundSegment(tuple(stations), len(space.elements.names), grid, policy, seed)
+    rows, views = [], []
+    for first in range(0, grid.count, _chunk(space)):
+        sky = _sky(space, grid, first)
+        rows.append(ideal_rows(lasers, sky).later(first))
+        views.append(ground.views(sky.r_km, sky.t_ns, first))
+    rows = joined_rows([*rows, *ground.rows(views, _horizon(space, ground))])
     nodes = _nodes(space, stations)
     pairs, link = np.unique(rows.a * len(nodes.names) + rows.b, return_inverse=True)
     a, b = np.divmod(pairs, len(nodes.names))
@@ -86,23 +93,6 @@ def _chunk(space: SpaceSegment) -> int:
     return max(1, POSITIONS_AT_ONCE // len(space.elements.names))
 
 
-def _rows_of(
-    space: SpaceSegment,
-    lasers: LaserQuality,
-    stations: Sequence[GroundStation],
-    grid: TimeGrid,
-    policy: GroundPolicy,
-    first: int,
-) -> Rows:
-    """The links up at one chunk of instants, from `first` on."""
-    sky = _sky(space, grid, first)
-    rows = [ideal_rows(lasers, sky)]
-    for node, station in enumerate(stations, start=len(space.elements.names)):
-        view = station_view(station, sky.r_km, grid.start, sky.t_ns)
-        rows.append(_ground_rows(node, station, view.only(policy(view, station.antennas))))
-    return joined_rows(rows).later(first)
-
-
 def _sky(space: SpaceSegment, grid: TimeGrid, first: int) -> Sky:
     """The satellites at one chunk of instants, from `first` on."""
     t_ns = grid.offsets_ns[first : first + _chunk(space)]
@@ -114,18 +104,10 @@ def _sky(space: SpaceSegment, grid: TimeGrid, first: int) -> Sky:
     return Sky(t_ns, r_km, velocities, lambda: sun_direction(grid.start, t_ns))
 
 
-def _ground_rows(node: int, station: GroundStation, view: View) -> Rows:
-    """The first end of a ground link is the satellite, so its rate a to b is the downlink."""
-    count = len(view.k)
-    return Rows(
-        k=view.k,
-        a=view.satellite,
-        b=np.full(count, node, dtype=np.int64),
-        delay_ns=one_way_delay_ns(view.range_km),
-        rate_ab_bit_s=np.full(count, station.downlink_bit_s, dtype=np.int64),
-        rate_ba_bit_s=np.full(count, station.uplink_bit_s, dtype=np.int64),
-        loss_ratio=np.zeros(count),
-    )
+def _horizon(space: SpaceSegment, ground: GroundSegment) -> np.ndarray | None:
+    """The satellites after the end of the run, for stations that ask when they set; shape (H, N, 3)."""
+    t_ns = ground.horizon_ns
+    return propagate(space.elements, ground.grid.start, t_ns) if len(t_ns) else None
 
 
 def _nodes(space: SpaceSegment, stations: Sequence[GroundStation]) -> Nodes:

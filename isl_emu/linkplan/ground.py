@@ -1,74 +1,113 @@
-"""Which satellites each ground station is linked to.
-
-A station sees what is above its minimum elevation; a policy picks from that. Policies are functions of the same
-signature, so others (longest remaining contact, fewest handovers) can stand beside the one that is here.
-"""
+"""The ground links of a plan: what a station sees, which satellites it takes, and when and how fast they carry data."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 import numpy as np
 
-from isl_emu.geometry.frames import itrs_to_teme, sidereal_angle_rad, site_itrs_km, zenith_itrs
-from isl_emu.geometry.sightline import elevation_rad, range_km
+from isl_emu.geometry.sightline import one_way_delay_ns
+from isl_emu.linkplan.handover import (
+    GroundPolicy,
+    carrying,
+    every_visible,
+    highest_elevation,
+    least_change,
+    longest_contact,
+    station_policy,
+    steps,
+)
+from isl_emu.linkplan.rows import Rows
+from isl_emu.linkplan.sightings import View, joined_views, station_view, with_set_times
 from isl_emu.scenario.model import GroundStation
+from isl_emu.timebase import TimeGrid
+from isl_emu.units import NS_PER_S
+
+__all__ = [
+    "GroundPolicy",
+    "GroundSegment",
+    "View",
+    "every_visible",
+    "highest_elevation",
+    "least_change",
+    "longest_contact",
+    "station_view",
+]
+
+HORIZON_NS = 1800 * NS_PER_S  # how far beyond the end of a run passes are followed; a pass at 2,000 km lasts 22 min
+HORIZON_STEP_NS = 10 * NS_PER_S
 
 
 @dataclass(frozen=True)
-class View:
-    """The satellites that one station sees, V sightings ordered by (k, satellite); all arrays have shape (V,)."""
+class GroundSegment:
+    """All stations of a run and their handover: first what they see, chunk by chunk, then their links."""
 
-    k: np.ndarray  # int64, instant
-    satellite: np.ndarray  # int64, node index
-    elevation_rad: np.ndarray  # float64
-    range_km: np.ndarray  # float64
+    stations: tuple[GroundStation, ...]
+    first_node: int  # of the first station; satellites come before
+    grid: TimeGrid
+    policy: GroundPolicy | None  # instead of the stations' own
+    seed: int
 
-    def only(self, chosen: np.ndarray) -> View:
-        """The sightings that the bool array `chosen`, shape (V,), is true for."""
-        return View(self.k[chosen], self.satellite[chosen], self.elevation_rad[chosen], self.range_km[chosen])
+    @property
+    def horizon_ns(self) -> np.ndarray:
+        """The instants, from the run's last one on, at which passes are followed, in ns; none if nobody asks."""
+        if self.policy is not None or not any(map(looks_ahead, self.stations)):
+            return np.empty(0, dtype=np.int64)
+        return self.grid.offsets_ns[-1] + np.arange(0, HORIZON_NS + 1, HORIZON_STEP_NS, dtype=np.int64)
+
+    def views(self, r_teme_km: np.ndarray, t_ns: np.ndarray, first_k: int) -> tuple[View, ...]:
+        """What each station may choose from at K instants, the first being `first_k`; see `station_view`.
+
+        A choice that depends on no other instant is made at once, so that what is not chosen need not be kept.
+        """
+        return tuple(self._view(station, r_teme_km, t_ns, first_k) for station in self.stations)
+
+    def rows(self, chunks: Sequence[Sequence[View]], horizon_km: np.ndarray | None) -> list[Rows]:
+        """The ground links of each station.
+
+        Args:
+            chunks: what `views` gave for each chunk of instants.
+            horizon_km: positions of the satellites at `horizon_ns`, shape (H, N, 3); None if there are none.
+        """
+        rows = []
+        for index, station in enumerate(self.stations):
+            view = joined_views([views[index] for views in chunks])
+            if self.policy is None and horizon_km is not None and looks_ahead(station):
+                beyond = station_view(station, horizon_km, self.grid.start, self.horizon_ns)
+                horizon_k = self.horizon_ns / self.grid.step_ns
+                view = with_set_times(view, self.grid.count, beyond, horizon_k)
+            rows.append(self._rows_of(self.first_node + index, station, self._carrying(station, view)))
+        return rows
+
+    def _view(self, station: GroundStation, r_teme_km: np.ndarray, t_ns: np.ndarray, first_k: int) -> View:
+        view = station_view(station, r_teme_km, self.grid.start, t_ns, first_k)
+        if self.policy is not None or looks_ahead(station):
+            return view
+        return view.only(highest_elevation(view, station.antennas))
+
+    def _carrying(self, station: GroundStation, view: View) -> View:
+        """The sightings that are links which carry data."""
+        step_ns = self.grid.step_ns
+        choose = self.policy or station_policy(station, step_ns)
+        view = view.only(choose(view, station.antennas))
+        gap, acquisition = steps(station.handover_gap_ns, step_ns), steps(station.acquisition_ns, step_ns)
+        return view.only(carrying(view, station.antennas, gap, acquisition))
+
+    def _rows_of(self, node: int, station: GroundStation, view: View) -> Rows:
+        """The first end of a ground link is the satellite, so its rate a to b is the downlink."""
+        count = len(view.k)
+        return Rows(
+            k=view.k,
+            a=view.satellite,
+            b=np.full(count, node, dtype=np.int64),
+            delay_ns=one_way_delay_ns(view.range_km),
+            rate_ab_bit_s=np.full(count, station.downlink_bit_s, dtype=np.int64),
+            rate_ba_bit_s=np.full(count, station.uplink_bit_s, dtype=np.int64),
+            loss_ratio=np.zeros(count),
+        )
 
 
-GroundPolicy = Callable[[View, int], np.ndarray]
-"""From what a station sees and how many antennas it has: which sightings become links, bool (V,)."""
-
-
-def station_view(station: GroundStation, r_teme_km: np.ndarray, start: datetime, offsets_ns: np.ndarray) -> View:
-    """What a station sees at K instants.
-
-    Args:
-        station: the site and its minimum elevation above the WGS84 horizon.
-        r_teme_km: positions of N satellites, shape (K, N, 3).
-        start: UTC.
-        offsets_ns: instants in ns since `start`, shape (K,).
-    """
-    sidereal_rad = sidereal_angle_rad(start, offsets_ns)
-    site_km = site_itrs_km(station.latitude_rad, station.longitude_rad, station.height_km)
-    site_teme_km = itrs_to_teme(site_km, sidereal_rad)[:, np.newaxis, :]
-    zenith = itrs_to_teme(zenith_itrs(station.latitude_rad, station.longitude_rad), sidereal_rad)[:, np.newaxis, :]
-    elevations_rad = elevation_rad(site_teme_km, zenith, r_teme_km)
-    k, satellite = np.nonzero(elevations_rad >= station.min_elevation_rad)
-    return View(k, satellite, elevations_rad[k, satellite], range_km(site_teme_km[k, 0], r_teme_km[k, satellite]))
-
-
-def highest_elevation(view: View, antennas: int) -> np.ndarray:
-    """Each instant's `antennas` highest satellites; of equally high ones the one with the lower index.
-
-    The choice depends on nothing before, so a plan that starts later agrees with the rest of one that starts earlier.
-    With one antenna the link jumps when another satellite rises above the current one. With two or more it is made
-    before the old one breaks: the highest satellite has been the second highest first.
-    """
-    order = np.lexsort((view.satellite, -view.elevation_rad, view.k))
-    k = view.k[order]
-    place = np.arange(len(k)) - np.searchsorted(k, k, side="left")
-    chosen = np.zeros(len(k), dtype=bool)
-    chosen[order] = place < antennas
-    return chosen
-
-
-def every_visible(view: View, antennas: int) -> np.ndarray:
-    """All satellites in view, whatever the number of antennas; for studies of what geometry alone allows."""
-    del antennas
-    return np.ones(len(view.k), dtype=bool)
+def looks_ahead(station: GroundStation) -> bool:
+    """Whether the station's choice at an instant depends on others, and on when satellites set."""
+    return station.handover != "highest-elevation" or station.make_before_break_ns > 0

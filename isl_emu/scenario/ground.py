@@ -1,21 +1,127 @@
-"""The ground segment of a scenario."""
+"""The ground segment of a scenario: stations, ships and aircraft, and how they hand over."""
 
 from __future__ import annotations
 
-from pydantic import Field
+import math
+from typing import Any, Literal
 
-from isl_emu.scenario.quantities import Duration, Elevation, Latitude, Longitude, NodeName, Rate, Record, SiteHeight
+from pydantic import Field, model_validator
+
+from isl_emu.scenario.quantities import (
+    Delay,
+    Duration,
+    Elevation,
+    FlightHeight,
+    Latitude,
+    Longitude,
+    NodeName,
+    Rate,
+    Record,
+)
+from isl_emu.scenario.sites import site_place
+from isl_emu.units import NS_PER_S
+
+FASTEST_KM_H = {"fixed": 0.0, "ship": 150.0, "aircraft": 1_250.0}  # ferries reach 107, airliners in a jet 1,200
+ANTIPODAL_RAD = math.radians(179.0)
+EARTH_RADIUS_KM = 6_371.0088  # mean radius, IUGG; for speeds
+
+
+class Waypoint(Record):
+    """Where a moving terminal is at a time after the start of the run."""
+
+    after_ns: Delay = Field(alias="after")
+    latitude_rad: Latitude = Field(alias="latitude")
+    longitude_rad: Longitude = Field(alias="longitude")
+    height_km: FlightHeight = Field(alias="height", default=0.0)
 
 
 class GroundStation(Record):
-    """A station on the WGS84 ellipsoid; it tracks the highest satellites, one with each antenna."""
+    """A ground terminal on the WGS84 ellipsoid: a site, or a ship or aircraft that follows a track.
+
+    For a moving terminal latitude, longitude and height are those of its first waypoint.
+    """
 
     name: NodeName
+    kind: Literal["fixed", "ship", "aircraft"] = "fixed"
+    site: str | None = None
     latitude_rad: Latitude = Field(alias="latitude")
     longitude_rad: Longitude = Field(alias="longitude")
-    height_km: SiteHeight = Field(alias="height", default=0.0)
+    height_km: FlightHeight = Field(alias="height", default=0.0)
+    track: tuple[Waypoint, ...] = ()
     min_elevation_rad: Elevation = Field(alias="min_elevation")
     antennas: int = Field(ge=1, default=1)
+    access: Literal["radio", "optical"] = "radio"
+    handover: Literal["highest-elevation", "longest-contact", "least-change"] = "highest-elevation"
+    make_before_break_ns: Delay = Field(alias="make_before_break", default=0)
+    handover_gap_ns: Delay = Field(alias="handover_gap", default=0)
+    acquisition_ns: Delay = Field(alias="acquisition", default=0)
     uplink_bit_s: Rate = Field(alias="uplink")
     downlink_bit_s: Rate = Field(alias="downlink")
     queue_ns: Duration = Field(alias="queue", default=50_000_000)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _placed(cls, table: Any) -> Any:
+        """Coordinates from the site or the track, where they are not given beside it."""
+        if not isinstance(table, dict):
+            return table
+        track = table.get("track")
+        if "site" in table and track:
+            raise ValueError("site and track are both given, but a terminal has one place; remove one")
+        if isinstance(table.get("site"), str):
+            return {**site_place(table["site"]), **table}
+        if isinstance(track, (tuple, list)) and track and isinstance(track[0], dict):
+            first = {key: track[0][key] for key in ("latitude", "longitude", "height") if key in track[0]}
+            return {**first, **table}
+        return table
+
+    @model_validator(mode="after")
+    def _consistent(self) -> GroundStation:
+        if problems := [*self._antenna_problems(), *self._place_problems(), *self._track_problems()]:
+            raise ValueError(", and ".join(problems))
+        return self
+
+    def _antenna_problems(self) -> list[str]:
+        if self.make_before_break_ns and self.antennas < 2:
+            return [
+                "make_before_break is given with one antenna, but the new link comes up while the old one is still "
+                "there, each on an antenna of its own; set antennas = 2 or remove make_before_break"
+            ]
+        return []
+
+    def _place_problems(self) -> list[str]:
+        if (self.kind == "fixed") != (not self.track):
+            rule = "a track is for a ship or an aircraft" if self.track else f"a moving {self.kind} needs a track"
+            return [f'kind is "{self.kind}", but {rule}; give both a kind and a track, or neither']
+        if self.kind != "aircraft" and not -0.5 <= self.height_km <= 9.0:
+            return [f"height is {self.height_km:g} km, but the ground lies between -500 m and 9 km; correct it"]
+        first = self.track[0] if self.track else self
+        if (first.latitude_rad, first.longitude_rad) != (self.latitude_rad, self.longitude_rad):
+            return ["latitude and longitude are not those of the track's first waypoint; remove them"]
+        return []
+
+    def _track_problems(self) -> list[str]:
+        problems = []
+        for index, (start, end) in enumerate(zip(self.track, self.track[1:]), start=1):
+            where, leg_rad = f"track[{index}]", _angle_rad(start, end)
+            hours = (end.after_ns - start.after_ns) / NS_PER_S / 3600
+            if hours <= 0:
+                problems.append(f"{where} is not after the waypoint before it; order the track by time")
+            elif leg_rad > ANTIPODAL_RAD:
+                problems.append(
+                    f"{where} lies {math.degrees(leg_rad):.1f} deg from the waypoint before it, but the great circle "
+                    f"between opposite points is not unique; add a waypoint between them"
+                )
+            elif (speed_km_h := leg_rad * EARTH_RADIUS_KM / hours) > FASTEST_KM_H[self.kind] > 0:
+                problems.append(
+                    f"{where} is reached at {speed_km_h:,.0f} km/h, but the fastest {self.kind} makes "
+                    f"{FASTEST_KM_H[self.kind]:,.0f} km/h; correct the times or places"
+                )
+        return problems
+
+
+def _angle_rad(a: Waypoint, b: Waypoint) -> float:
+    """The angle between two waypoints seen from the Earth's centre, by the haversine formula."""
+    half = math.sin((b.latitude_rad - a.latitude_rad) / 2) ** 2
+    half += math.cos(a.latitude_rad) * math.cos(b.latitude_rad) * math.sin((b.longitude_rad - a.longitude_rad) / 2) ** 2
+    return 2 * math.asin(math.sqrt(min(1.0, half)))

@@ -61,7 +61,7 @@ def _quantity(
 Altitude = _quantity(LENGTH_KM, 160.0, 50_000.0)  # below 160 km no orbit lasts a day
 Range = _quantity(LENGTH_KM, above=0.0)
 GrazingAltitude = _quantity(LENGTH_KM, 0.0, 1_000.0)
-SiteHeight = _quantity(LENGTH_KM, -0.5, 9.0)  # from the Dead Sea's shore to the highest summit
+FlightHeight = _quantity(LENGTH_KM, -0.5, 30.0)  # from the Dead Sea's shore to stratospheric aircraft
 Angle = _quantity(ANGLE_RAD)
 Inclination = _quantity(ANGLE_RAD, 0.0, math.pi)
 Latitude = _quantity(ANGLE_RAD, -math.pi / 2, math.pi / 2)

@@ -1,0 +1,117 @@
+"""What a ground terminal sees of the satellites: sightings, and the passes that they form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+
+from isl_emu.geometry.frames import itrs_to_teme, sidereal_angle_rad
+from isl_emu.geometry.sightline import elevation_rad, range_km
+from isl_emu.geometry.tracks import terminal_itrs
+from isl_emu.scenario.model import GroundStation
+
+
+@dataclass(frozen=True)
+class View:
+    """The satellites that one station sees, V sightings ordered by (k, satellite); all arrays have shape (V,).
+
+    `set_k` is the instant, with its fraction, at which the satellite of a sighting sets; where it is not given, a pass
+    is taken to end with its last sighting.
+    """
+
+    k: np.ndarray  # int64, instant
+    satellite: np.ndarray  # int64, node index
+    elevation_rad: np.ndarray  # float64
+    range_km: np.ndarray  # float64
+    set_k: np.ndarray | None = None  # float64
+
+    def only(self, chosen: np.ndarray) -> View:
+        """The sightings that the bool array `chosen`, shape (V,), is true for."""
+        arrays = self.k, self.satellite, self.elevation_rad, self.range_km
+        return View(*(array[chosen] for array in arrays), None if self.set_k is None else self.set_k[chosen])
+
+
+@dataclass(frozen=True)
+class Passes:
+    """The Q passes of a view, ordered by (satellite, start): sightings of one satellite without a break.
+
+    The sightings of pass q are `order[first[q]:first[q + 1]]`, one for each instant.
+    """
+
+    order: np.ndarray  # int64 (V,), sightings by satellite and time
+    first: np.ndarray  # int64 (Q+1,)
+    start_k: np.ndarray  # int64 (Q,), the first instant
+    end_k: np.ndarray  # int64 (Q,), the instant after the last
+    set_k: np.ndarray  # float64 (Q,), when the satellite sets; end_k unless the view goes on beyond its end
+    of_sighting: np.ndarray  # int64 (V,), the pass of each sighting
+
+
+def find_passes(view: View) -> Passes:
+    """The passes of `view`."""
+    order = np.lexsort((view.k, view.satellite))
+    k, satellite = view.k[order], view.satellite[order]
+    begins = np.ones(len(order), dtype=bool)
+    begins[1:] = (satellite[1:] != satellite[:-1]) | (k[1:] != k[:-1] + 1)
+    first = np.append(np.flatnonzero(begins), len(order))
+    of_sighting = np.empty(len(order), dtype=np.int64)
+    of_sighting[order] = np.cumsum(begins) - 1
+    last = order[first[1:] - 1]
+    set_k = view.k[last] + 1.0 if view.set_k is None else view.set_k[last]
+    return Passes(order, first, k[first[:-1]], view.k[last] + 1, set_k, of_sighting)
+
+
+def joined_views(views: list[View]) -> View:
+    """One view of several that follow each other in time."""
+    names = ("k", "satellite", "elevation_rad", "range_km")
+    return View(*(np.concatenate([getattr(view, name) for view in views]) for name in names))
+
+
+def station_view(
+    station: GroundStation, r_teme_km: np.ndarray, start: datetime, offsets_ns: np.ndarray, first_k: int = 0
+) -> View:
+    """What a station sees at K instants.
+
+    The exact elevation is worked out only for what is above the horizon plane, a few in a hundred satellites.
+
+    Args:
+        station: the site or track, and its minimum elevation above the WGS84 horizon.
+        r_teme_km: positions of N satellites, shape (K, N, 3).
+        start: UTC.
+        offsets_ns: instants in ns since `start`, shape (K,).
+        first_k: the number of the first of these instants.
+    """
+    sidereal_rad = sidereal_angle_rad(start, offsets_ns)
+    site_km, zenith = (itrs_to_teme(xyz, sidereal_rad) for xyz in terminal_itrs(station, offsets_ns))
+    level_km = np.einsum("kj,kj->k", site_km, zenith)
+    above = np.matmul(r_teme_km, zenith[:, :, np.newaxis])[..., 0] >= level_km[:, np.newaxis] - 1e-6  # 1 mm of rounding
+    k, satellite = np.nonzero(above)
+    seen_km = r_teme_km[k, satellite]
+    elevations_rad = elevation_rad(site_km[k], zenith[k], seen_km)
+    seen = elevations_rad >= station.min_elevation_rad
+    k, satellite, seen_km = k[seen], satellite[seen], seen_km[seen]
+    return View(k + first_k, satellite, elevations_rad[seen], range_km(site_km[k], seen_km))
+
+
+def with_set_times(view: View, count: int, beyond: View, beyond_k: np.ndarray) -> View:
+    """`view` with the times at which its satellites set, also of those that are still up when the run ends.
+
+    Args:
+        view: of the K = `count` instants of a run.
+        beyond: what is seen at instants from the run's last one on, further apart than the run's.
+        beyond_k: those instants in steps of the run, the first being count - 1, shape (H,).
+
+    Returns:
+        The view with `set_k`. After the run it is taken as half way between the last sighting and the next instant; a
+        satellite that is up at the end of `beyond` is taken to set then.
+    """
+    passes, ahead = find_passes(view), find_passes(beyond)
+    half_way_k = np.append((beyond_k[:-1] + beyond_k[1:]) / 2, beyond_k[-1])
+    from_end = ahead.start_k == 0
+    set_k = np.full(1 + max(view.satellite.max(initial=0), beyond.satellite.max(initial=0)), float(count))
+    set_k[beyond.satellite[ahead.order[ahead.first[:-1]]][from_end]] = half_way_k[ahead.end_k[from_end] - 1]
+    of_pass = passes.end_k.astype(np.float64)
+    still_up = passes.end_k == count
+    of_pass[still_up] = np.maximum(set_k[view.satellite[passes.order[passes.first[:-1]]][still_up]], count)
+    return View(view.k, view.satellite, view.elevation_rad, view.range_km, of_pass[passes.of_sighting])

@@ -1,0 +1,106 @@
+"""What a scenario may say about its ground segment, and how it is told where it is wrong."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from isl_emu.errors import ScenarioError
+from isl_emu.scenario.parse import format_scenario, parse_scenario
+from isl_emu.scenario.sites import site_catalogue
+
+SKY = """
+name = "small"
+[time]
+start = 2026-01-01T00:00:00Z
+duration = "60 s"
+[[shell]]
+name = "ring"
+walker = { pattern = "delta", total = 12, planes = 1 }
+altitude = "525 km"
+inclination = "97.5 deg"
+lasers = { topology = "ring" }
+"""
+TERMS = '[[station]]\nname = "gs"\nmin_elevation = "10 deg"\nuplink = "1 Gbit/s"\ndownlink = "1 Gbit/s"\n'
+TRACK = """kind = "ship"
+track = [
+    { after = "0 s", latitude = "10 deg", longitude = "179.9 deg" },
+    { after = "1 h", latitude = "10 deg", longitude = "-179.9 deg", height = "10 m" },
+]
+"""
+
+
+def station_of(text: str):
+    scenario = parse_scenario(SKY + TERMS + text, "test")
+    assert parse_scenario(format_scenario(scenario), "resolved") == scenario
+    return scenario.station[0]
+
+
+def problem_of(text: str) -> str:
+    with pytest.raises(ScenarioError) as caught:
+        parse_scenario(SKY + TERMS + text, "test")
+    return str(caught.value)
+
+
+def test_a_site_gives_the_coordinates():
+    station, site = station_of('site = "chengdu"'), site_catalogue()["chengdu"]
+    assert math.degrees(station.latitude_rad) == pytest.approx(site.latitude_deg)
+    assert math.degrees(station.longitude_rad) == pytest.approx(site.longitude_deg)
+    assert station.height_km == pytest.approx(site.height_m / 1000)
+
+
+def test_what_stands_beside_a_site_counts_more():
+    assert station_of('site = "chengdu"\nheight = "70 m"').height_km == pytest.approx(0.07)
+
+
+def test_everything_about_handover_survives_the_round_trip():
+    station = station_of(
+        'site = "svalbard"\nantennas = 2\naccess = "optical"\nhandover = "longest-contact"\n'
+        'make_before_break = "5 s"\nhandover_gap = "2 s"\nacquisition = "15 s"\n'
+    )
+    assert (station.make_before_break_ns, station.handover_gap_ns, station.acquisition_ns) == (5e9, 2e9, 15e9)
+    assert (station.access, station.handover) == ("optical", "longest-contact")
+
+
+def test_a_track_gives_the_first_place():
+    station = station_of(TRACK)
+    assert math.degrees(station.longitude_rad) == pytest.approx(179.9)
+    assert [point.height_km for point in station.track] == [0.0, 0.01]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ('site = "chengd"', "did you mean chengdu"),
+        ('site = "atlantis-under-the-sea"', "the catalogue has no such site"),
+        ("", "station[0].latitude is missing"),
+        ('site = "chengdu"\n' + TRACK, "site and track are both given"),
+        ('latitude = "11 deg"\n' + TRACK, "not those of the track's first waypoint"),
+        (TRACK.replace('kind = "ship"', ""), "a track is for a ship or an aircraft"),
+        ('site = "chengdu"\nkind = "ship"', "a moving ship needs a track"),
+        (TRACK.replace("-179.9", "-177"), "is reached at 339 km/h, but the fastest ship makes 150 km/h"),
+        (TRACK.replace('"ship"', '"aircraft"').replace("-179.9", "-160"), "km/h, but the fastest aircraft makes 1,250"),
+        (TRACK.replace('"1 h"', '"0 s"'), "track[1] is not after the waypoint before it"),
+        (TRACK.replace("-179.9", "0").replace('"10 deg", longitude = "0', '"-10 deg", longitude = "0'), "not unique"),
+        (TRACK.replace('"10 m"', '"10"'), "station[0].track[1].height is '10' without a unit"),
+        ('site = "chengdu"\nmake_before_break = "5 s"', "make_before_break is given with one antenna"),
+        ('site = "chengdu"\nheight = "11 km"', "the ground lies between -500 m and 9 km"),
+        ('site = "chengdu"\nhandover = "random"', "station[0].handover is 'random'"),
+        ('site = "chengdu"\naccess = "smoke"', "station[0].access is 'smoke'"),
+    ],
+)
+def test_a_wrong_ground_segment_is_explained(text, complaint):
+    assert complaint in problem_of(text)
+
+
+def test_every_site_of_the_catalogue_is_a_place_with_a_source():
+    sites = site_catalogue()
+    assert len(sites) >= 60
+    assert list(sites) == sorted(sites)
+    for site in sites.values():
+        assert -90 <= site.latitude_deg <= 90
+        assert -180 <= site.longitude_deg <= 180
+        assert -100 <= site.height_m <= 5000
+        assert len(site.source) > 10
+        assert station_of(f'site = "{site.name}"').site == site.name
