@@ -230,7 +230,7 @@ def open_plan(path: Path, changes: dict[str, Any]) -> Plan:
     """
     if path.suffix != ".parquet":
         return changed_plan(load(path), changes)
-    if "time" in changes:
+    if "duration" in changes.get("time", {}):
         raise ScenarioError(f"--duration: {path} is a saved plan, but its duration is fixed; plan the scenario again")
     saved = read_plan(path)
     return Plan(saved.link_plan, with_changes(saved.scenario, **changes))

@@ -65,6 +65,11 @@ def cli(debug: bool) -> None:
 )
 @click.option("--model", metavar="FILE", help="GGUF file that the satellites serve instead of the scenario's.")
 @click.option(
+    "--slowdown",
+    type=click.FloatRange(1, 1000),
+    help="Run this many times more slowly than real time, for scenarios that are too heavy otherwise.",
+)
+@click.option(
     "--cli",
     "interactive",
     is_flag=True,
@@ -77,12 +82,14 @@ def run(
     seed: int | None,
     machine: str,
     model: str | None,
+    slowdown: float | None,
     interactive: bool,
 ) -> int:
     """Run SCENARIO (TOML, or a plan saved by `isl-emu plan`) and write a folder of results."""
     from isl_emu.run import run as run_scenario
 
-    return run_scenario(scenario, _changes(duration, seed, model), out, machine, interactive, Steps(Console()))
+    changes = _changes(duration, seed, model, slowdown)
+    return run_scenario(scenario, changes, out, machine, interactive, Steps(Console()))
 
 
 @cli.command()
@@ -105,7 +112,7 @@ def plan(scenario: Path, out: Path | None, duration: str | None) -> None:
     from isl_emu.linkplan.plan_file import write_plan
     from isl_emu.run import load_source
 
-    source = load_source(scenario, _changes(duration, None, None))
+    source = load_source(scenario, _changes(duration))
     target = out or Path(f"{source.scenario.name}.plan.parquet")
     try:
         write_plan(source.plan, target)
@@ -222,11 +229,14 @@ def _ask(request: dict[str, Any], folder: Path | None) -> int:
     return ask(*find_live_run(folder), request, write)
 
 
-def _changes(duration: str | None, seed: int | None, model: str | None) -> dict[str, Any]:
+def _changes(
+    duration: str | None, seed: int | None = None, model: str | None = None, slowdown: float | None = None
+) -> dict[str, Any]:
     """The options as changes to the scenario's top-level fields."""
     changes: dict[str, Any] = {}
-    if duration is not None:
-        changes["time"] = {"duration": duration}
+    time = {"duration": duration, "slowdown": slowdown}
+    if given := {key: value for key, value in time.items() if value is not None}:
+        changes["time"] = given
     if seed is not None:
         changes["seed"] = seed
     if model is not None:

@@ -42,7 +42,7 @@ from isl_emu.routing.endpoints import active_endpoints
 from isl_emu.routing.forwarding import plan_routes
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import load_scenario
-from isl_emu.timebase import MonotonicClock
+from isl_emu.timebase import Clock, run_clock
 from isl_emu.units import NS_PER_S
 from isl_emu.workload.model_file import resolve_model
 from isl_emu.workload.model_server import MODEL_PORT
@@ -67,6 +67,7 @@ class Stage:
     steps: Steps
     record: dict[str, Any]  # becomes journal/execution.json
     ignore_signals: Callable[[], None]  # from then on neither SIGINT nor SIGTERM interrupts
+    clock: Clock  # of the emulated time
 
     @contextmanager
     def phase(self, name: str, text: str) -> Iterator[Report]:
@@ -114,7 +115,9 @@ def _stage(
     run = create_run_directory()
     undo.callback(shutil.rmtree, run.path, ignore_errors=True)
     announce(run, folder.path)
-    return Stage(folder, load_scenario(folder.scenario), read_plan(folder.plan), run, steps, record, ignore_signals)
+    scenario = load_scenario(folder.scenario)
+    clock = run_clock(scenario.time.slowdown)
+    return Stage(folder, scenario, read_plan(folder.plan), run, steps, record, ignore_signals, clock)
 
 
 def _live(stage: Stage, interactive: bool, undo: ExitStack) -> None:
@@ -136,7 +139,8 @@ def _live(stage: Stage, interactive: bool, undo: ExitStack) -> None:
 def _replay(stage: Stage, net: IslNet, bias_ns: int) -> Replay:
     destinations = active_endpoints(stage.scenario, stage.plan)
     routes = plan_routes(stage.plan, stage.scenario.routing, destinations)
-    return Replay(stage.plan, routes, net.backend, MonotonicClock(), stage.folder.journal, bias_ns)
+    slowdown = stage.scenario.time.slowdown
+    return Replay(stage.plan, routes, net.backend, stage.clock, stage.folder.journal, bias_ns, slowdown)
 
 
 def _serve_models(stage: Stage, net: IslNet, undo: ExitStack) -> None:
@@ -144,11 +148,12 @@ def _serve_models(stage: Stage, net: IslNet, undo: ExitStack) -> None:
     compute, model = stage.scenario.compute, resolve_model(stage.scenario.compute.model)
     hosts = {node.name: node.address for node in net.hosts}
     satellites = stage.scenario.computing_satellites
+    cpus = compute.cpus / stage.scenario.time.slowdown  # so that servers too are slower by that
     containers = []
     with stage.phase("servers", f"loading {model.name} on {len(satellites)} satellites") as report:
         for name in satellites:
             node = net.get(name)
-            container = Container(name, node.netns_path, stage.run, compute.cpus, compute.memory_byte, hosts, (model,))
+            container = Container(name, node.netns_path, stage.run, cpus, compute.memory_byte, hosts, (model,))
             undo.callback(container.stop)
             container.start()
             node.container = container
@@ -173,14 +178,15 @@ def _write_endpoints(stage: Stage, net: IslNet) -> None:
 def _run(stage: Stage, net: IslNet, replay: Replay, interactive: bool) -> None:
     """The emulated time, from instant 0 to the end."""
     dropped_before = net.backend.dropped_packets()
-    t0_ns, stop = time.monotonic_ns() + HEAD_START_NS, threading.Event()
-    stage.record.update(t0_monotonic_ns=t0_ns, t0_utc=_utc_of(t0_ns).isoformat())
+    stop, real_t0_ns = threading.Event(), time.monotonic_ns() + HEAD_START_NS
+    t0_ns = stage.clock.own_ns(real_t0_ns)
+    stage.record.update(t0_monotonic_ns=real_t0_ns, t0_utc=_utc_of(real_t0_ns).isoformat())
     with ExitStack() as undo, _on_leaving(stage.ignore_signals):
         traffic = [undo.enter_context(_process(words, name, stage)) for name, words in _traffic(stage, t0_ns)]
         replaying = undo.enter_context(ThreadPoolExecutor(1)).submit(replay.run, t0_ns, stop)
         undo.callback(stop.set)
-        _sample_load(stage, t0_ns, undo)
-        answers = LiveAnswers(stage.plan, net, stage.folder, t0_ns)
+        _sample_load(stage, real_t0_ns, undo)
+        answers = LiveAnswers(stage.plan, net, stage.folder, t0_ns, stage.clock)
         undo.enter_context(ControlDesk(stage.folder.journal, answers.handlers()))
         if interactive:
             _mininet_cli(net)
@@ -193,9 +199,14 @@ def _run(stage: Stage, net: IslNet, replay: Replay, interactive: bool) -> None:
     stage.record["dropped_packets"] = net.backend.dropped_packets() - dropped_before
 
 
-def _sample_load(stage: Stage, t0_ns: int, undo: ExitStack) -> None:
+def _sample_load(stage: Stage, real_t0_ns: int, undo: ExitStack) -> None:
+    """The load of each of the machine's seconds; only when they end is told in emulated time."""
     journal = undo.enter_context(Journal(stage.folder.journal / "load.jsonl"))
-    sampler = LoadSampler(journal.append, t0_ns)
+
+    def append(record: dict[str, Any]) -> None:
+        journal.append({**record, "t_ns": stage.clock.own_ns(record["t_ns"])})
+
+    sampler = LoadSampler(append, real_t0_ns)
     sampler.start()
     undo.callback(sampler.stop)
 
@@ -204,6 +215,7 @@ def _traffic(stage: Stage, t0_ns: int) -> Iterator[tuple[str, list[str]]]:
     """The processes that make traffic: their names, and what to run."""
     end_ns = t0_ns + stage.plan.grid.duration_ns
     times = ["--journal", str(stage.folder.journal), "--t0-ns", str(t0_ns), "--until-ns", str(end_ns)]
+    times += ["--slowdown", str(stage.scenario.time.slowdown)]
     if questions := stage.scenario.questions:
         yield "client", ["isl_emu.workload.client", *times, "--deadline-ns", str(questions.deadline_ns)]
     if probes := stage.scenario.probes:
@@ -246,7 +258,7 @@ def _follow(stage: Stage, replaying: Future[None], traffic: Sequence[Traffic], t
             except StillRunning:
                 for name, process in traffic:
                     _check_status(name, process.poll())
-                t_ns = time.monotonic_ns() - t0_ns
+                t_ns = stage.clock.now_ns() - t0_ns
                 done = f", {_lines(answers)} of {asked} questions done" if asked else ""
                 report(max(t_ns, 0) / duration_ns, f"t = {t_ns / NS_PER_S:.0f} s{done}")
 

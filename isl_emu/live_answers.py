@@ -15,6 +15,7 @@ from isl_emu.errors import NetworkError
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.network.net import IslNet
 from isl_emu.results.folder import RunFolder
+from isl_emu.timebase import Clock
 from isl_emu.units import DURATION_NS, NS_PER_S, RATE_BIT_S, format_quantity
 
 POLL_S = 0.05
@@ -26,13 +27,14 @@ class LiveAnswers:
     """The answers of one live run.
 
     Args:
-        t0_ns: instant 0 on the monotonic clock.
+        t0_ns: instant 0 on the clock.
     """
 
     plan: LinkPlan
     net: IslNet
     folder: RunFolder
     t0_ns: int
+    clock: Clock
 
     def handlers(self) -> dict[str, Handler]:
         """The answers by verb."""
@@ -101,7 +103,7 @@ class LiveAnswers:
         return self.plan.snapshot(self.plan.grid.instant_at(self._t_ns()))
 
     def _t_ns(self) -> int:
-        return time.monotonic_ns() - self.t0_ns
+        return self.clock.now_ns() - self.t0_ns
 
     def _lines(self, name: str) -> int:
         path = self.folder.journal / name

@@ -59,8 +59,24 @@ class Clock(Protocol):
 
     def sleep_until_ns(self, deadline_ns: int) -> None: ...
 
+    def real_s(self, duration_ns: int) -> float:
+        """How many of the machine's seconds pass in `duration_ns` of this clock: for timeouts."""
 
-class MonotonicClock:
+    def own_ns(self, real_ns: int) -> int:
+        """How much this clock advances in `real_ns` of the machine: for what the machine has measured."""
+
+
+class _RealTime:
+    """A clock that runs as fast as the machine's."""
+
+    def real_s(self, duration_ns: int) -> float:
+        return duration_ns / NS_PER_S
+
+    def own_ns(self, real_ns: int) -> int:
+        return real_ns
+
+
+class MonotonicClock(_RealTime):
     """The machine's CLOCK_MONOTONIC; shared by every process and namespace of one kernel."""
 
     def now_ns(self) -> int:
@@ -71,7 +87,35 @@ class MonotonicClock:
             time.sleep(left_ns / NS_PER_S)
 
 
-class ManualClock:
+class SlowedClock:
+    """A clock that advances `slowdown` times more slowly than the machine's, for runs in slow motion.
+
+    It is a pure function of CLOCK_MONOTONIC, so it too is shared by every process of one kernel.
+    """
+
+    def __init__(self, slowdown: float):
+        self._slowdown = slowdown
+        self._machine = MonotonicClock()
+
+    def now_ns(self) -> int:
+        return self.own_ns(self._machine.now_ns())
+
+    def sleep_until_ns(self, deadline_ns: int) -> None:
+        self._machine.sleep_until_ns(round(deadline_ns * self._slowdown))
+
+    def real_s(self, duration_ns: int) -> float:
+        return duration_ns * self._slowdown / NS_PER_S
+
+    def own_ns(self, real_ns: int) -> int:
+        return round(real_ns / self._slowdown)
+
+
+def run_clock(slowdown: float) -> Clock:
+    """The clock of a run: the machine's own unless it is slowed down."""
+    return MonotonicClock() if slowdown == 1.0 else SlowedClock(slowdown)
+
+
+class ManualClock(_RealTime):
     """A clock for tests: sleeping moves it, nothing else does unless `advance_ns` is called."""
 
     def __init__(self, now_ns: int = 0):

@@ -15,7 +15,7 @@ END = np.dtype(
     [
         ("up", "?"),
         ("planned_delay_ns", "i8"),  # what a packet should take
-        ("delay_ns", "i8"),  # what netem is told: the planned delay without netem's own bias
+        ("delay_ns", "i8"),  # what netem is told: the planned delay, slowed down, without netem's own bias
         ("rate_bit_s", "i8"),  # as shaped: physical rate x rate_scale
         ("limit_packets", "i4"),
         ("loss_ratio", "f8"),  # of packets sent while it is up; when it is down all are lost
@@ -42,26 +42,28 @@ GSO_TIME_NS = 100_000  # the longest time that one super-packet may occupy a lin
 GSO_MOST_BYTE = 65_536  # linux/netdevice.h GSO_LEGACY_MAX_SIZE
 
 
-def initial_ends(plan: LinkPlan, bias_ns: int) -> np.ndarray:
+def initial_ends(plan: LinkPlan, bias_ns: int, slowdown: float = 1.0) -> np.ndarray:
     """All ends down, each with the delay and rate that it has when it first comes up; END, shape (2L,)."""
     link, row = np.unique(plan.row_link, return_index=True)
     terms = plan.row_delay_ns, plan.row_rate_ab_bit_s, plan.row_rate_ba_bit_s, plan.row_loss_ratio
     first = Snapshot(link, *(term[row] for term in terms))
     ends = np.zeros(2 * len(plan.links.a), END)
-    _write(ends, plan, first, bias_ns)
+    _write(ends, plan, first, bias_ns, slowdown)
     ends["up"] = False
     return ends
 
 
-def ends_at(plan: LinkPlan, k: int, before: np.ndarray, bias_ns: int) -> np.ndarray:
+def ends_at(plan: LinkPlan, k: int, before: np.ndarray, bias_ns: int, slowdown: float = 1.0) -> np.ndarray:
     """All ends at instant `k`, given those of the instant before; END, shape (2L,).
 
     Args:
         bias_ns: what a netem adds by itself; taken off the delay, which never gets below 0.
+        slowdown: how many times more slowly than the machine's time the emulated time passes: delays are multiplied
+            and rates divided by it, so the same packets are in flight and wait.
     """
     ends = before.copy()
     ends["up"] = False
-    _write(ends, plan, plan.snapshot(k), bias_ns)
+    _write(ends, plan, plan.snapshot(k), bias_ns, slowdown)
     return ends
 
 
@@ -97,14 +99,16 @@ def gso_byte(plan: LinkPlan) -> np.ndarray:
     return np.clip(longest, FRAME_BYTE, GSO_MOST_BYTE).astype(np.int64)
 
 
-def _write(ends: np.ndarray, plan: LinkPlan, snapshot: Snapshot, bias_ns: int) -> None:
+def _write(ends: np.ndarray, plan: LinkPlan, snapshot: Snapshot, bias_ns: int, slowdown: float) -> None:
     queue_ns = plan.links.queue_ns[snapshot.link]
+    delay_ns = np.rint(snapshot.delay_ns * slowdown).astype(np.int64)
     for side, physical in enumerate((snapshot.rate_ab_bit_s, snapshot.rate_ba_bit_s)):
         rows = np.zeros(len(snapshot.link), END)
         rows["up"] = True
         rows["planned_delay_ns"] = snapshot.delay_ns
-        rows["delay_ns"] = np.maximum(snapshot.delay_ns - bias_ns, 0)
-        rows["rate_bit_s"] = shaped_rate_bit_s(physical, plan.rate_scale)
-        rows["limit_packets"] = limit_packets(rows["rate_bit_s"], snapshot.delay_ns, queue_ns)
+        rows["delay_ns"] = np.maximum(delay_ns - bias_ns, 0)
+        rows["rate_bit_s"] = shaped_rate_bit_s(physical, plan.rate_scale / slowdown)
+        shaped_bit_s = shaped_rate_bit_s(physical, plan.rate_scale)
+        rows["limit_packets"] = limit_packets(shaped_bit_s, snapshot.delay_ns, queue_ns)
         rows["loss_ratio"] = snapshot.loss_ratio
         ends[2 * snapshot.link + side] = rows

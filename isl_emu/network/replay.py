@@ -71,6 +71,7 @@ class Replay:
         clock: what deadlines are measured with.
         journal_dir: where the two journals are written.
         bias_ns: what a netem adds to a delay by itself; taken off before it is set.
+        slowdown: how many times more slowly than the machine's the clock runs.
         read_back_nodes: of how many nodes the ends are read back after an instant.
     """
 
@@ -82,6 +83,7 @@ class Replay:
         clock: Clock,
         journal_dir: Path,
         bias_ns: int,
+        slowdown: float = 1.0,
         read_back_nodes: int = READ_BACK_NODES,
     ):
         self.plan, self.routes, self.backend, self.clock, self.bias_ns = plan, routes, backend, clock, bias_ns
@@ -89,7 +91,8 @@ class Replay:
         self._journal_dir = journal_dir
         self._read_back_nodes = read_back_nodes
         self._turns = np.zeros(len(plan.nodes.names), np.int64)  # how often each node was read back
-        self._ends = initial_ends(plan, bias_ns)
+        self._slowdown = slowdown
+        self._ends = initial_ends(plan, bias_ns, slowdown)
         self._table = np.full((len(plan.nodes.names), len(routes.destinations)), NO_ROUTE, np.int32)
         self._column = np.full(len(plan.nodes.names), -1, np.int32)
         self._column[routes.destinations] = np.arange(len(routes.destinations))
@@ -142,7 +145,7 @@ class Replay:
         """The difference between what is applied and instant `k`, passing through the instants between."""
         ends, table = self._ends, self._table.copy()
         for instant in range(self._k_applied + 1, k + 1):
-            ends = ends_at(self.plan, instant, ends, self.bias_ns)
+            ends = ends_at(self.plan, instant, ends, self.bias_ns, self._slowdown)
             changes = self.routes.changes(instant)
             table[changes.node, self._column[changes.destination]] = changes.link
         which = np.arange(len(ends)) if everything else changed_ends(self._ends, ends)

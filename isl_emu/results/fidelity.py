@@ -110,7 +110,7 @@ def assess(folder: RunFolder, scenario: Scenario, execution: Mapping[str, Any] |
     known = execution or {}
     replay = replay_fidelity(tables["instants"], scenario.time.grid.count)
     probes = probe_fidelity(tables["probes"])
-    cpu = cpu_fidelity(tables["load"], tables["requests"], scenario.compute.cpus if scenario.compute else 0.0)
+    cpu = cpu_fidelity(tables["load"], tables["requests"], _cpus_per_satellite(scenario))
     readback = None if known.get("mismatches") is None else len(known["mismatches"])
     reasons = (
         *_ending_reasons(execution),
@@ -130,6 +130,11 @@ def assess(folder: RunFolder, scenario: Scenario, execution: Mapping[str, Any] |
         journal_lines_lost=sum(_lost_lines(folder.table(name)) for name in TABLES),
         limits=scenario.fidelity.model_dump(by_alias=True),
     )
+
+
+def _cpus_per_satellite(scenario: Scenario) -> float:
+    """The machine's CPUs that an answering satellite uses; in slow motion it gets less, for longer."""
+    return scenario.compute.cpus / scenario.time.slowdown if scenario.compute else 0.0
 
 
 def _lost_lines(path: Path) -> int:

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 from isl_emu.network.namespaces import enter_network, in_own_thread
 from isl_emu.results.echo import SEQ_COUNT, echo_request, read_reply, with_seq
 from isl_emu.results.journal import Journal
+from isl_emu.timebase import Clock, MonotonicClock, run_clock
 from isl_emu.units import NS_PER_S
 
 LOST_AFTER_NS = 3 * NS_PER_S
@@ -77,16 +78,23 @@ class Prober:
     """Sends every pair's probes at their absolute times, and writes one journal line per answered or lost probe.
 
     Args:
-        t0_ns: start of the run on the monotonic clock.
+        t0_ns: start of the run on the clock.
         duration_ns: when to stop sending, counted from the start.
         interval_ns: spacing of each pair's probes.
         step_ns: spacing of the plan's instants.
     """
 
     def __init__(
-        self, journal: Journal, probes: Sequence[Probe], t0_ns: int, duration_ns: int, interval_ns: int, step_ns: int
+        self,
+        journal: Journal,
+        probes: Sequence[Probe],
+        t0_ns: int,
+        duration_ns: int,
+        interval_ns: int,
+        step_ns: int,
+        clock: Clock | None = None,
     ):
-        self._journal = journal
+        self._journal, self._clock = journal, clock or MonotonicClock()
         self._probes = {probe.identifier: probe for probe in probes}
         self._t0_ns, self._duration_ns = t0_ns, duration_ns
         self._interval_ns, self._step_ns = interval_ns, step_ns
@@ -100,13 +108,13 @@ class Prober:
             for receiver in {probe.socket for probe in self._probes.values()}:
                 selector.register(receiver, selectors.EVENT_READ)
             while (wake_ns := self._next_event_ns()) is not None:
-                for key, _ in selector.select(max(0, wake_ns - self._now_ns()) / NS_PER_S):
+                for key, _ in selector.select(self._clock.real_s(max(0, wake_ns - self._now_ns()))):
                     self._receive(key.fileobj)  # type: ignore[arg-type]
                 self._send_due()
                 self._give_up_lost()
 
     def _now_ns(self) -> int:
-        return time.monotonic_ns() - self._t0_ns
+        return self._clock.now_ns() - self._t0_ns
 
     def _next_event_ns(self) -> int | None:
         """When something is to be sent or given up; None when there is nothing left."""
@@ -145,7 +153,7 @@ class Prober:
         probe = self._probes.get(reply.identifier) if reply else None
         if reply and probe and reply.seq in probe.awaited:
             sent = probe.awaited.pop(reply.seq)
-            self._write(probe, sent, arrived_ns - sent.utc_ns, reply.hops)
+            self._write(probe, sent, self._clock.own_ns(arrived_ns - sent.utc_ns), reply.hops)
 
     def _give_up_lost(self) -> None:
         expired_ns = self._now_ns() - LOST_AFTER_NS
@@ -201,11 +209,12 @@ def _pairs(text: str) -> list[tuple[str, str]]:
 def _options(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="isl-emu prober", description=__doc__)
     parser.add_argument("--journal", type=Path, required=True, help="folder with endpoints.json")
-    parser.add_argument("--t0-ns", type=int, required=True, help="start of the run, monotonic clock")
-    parser.add_argument("--until-ns", type=int, required=True, help="when to stop sending, monotonic clock")
+    parser.add_argument("--t0-ns", type=int, required=True, help="start of the run, on its clock")
+    parser.add_argument("--until-ns", type=int, required=True, help="when to stop sending, on its clock")
     parser.add_argument("--interval-ns", type=int, required=True, help="spacing of each pair's probes")
     parser.add_argument("--step-ns", type=int, help="spacing of the plan's instants (default: the interval)")
     parser.add_argument("--pairs", type=_pairs, required=True, help="a:b,c:d by node name")
+    parser.add_argument("--slowdown", type=float, default=1.0, help="of the run's clock against CLOCK_MONOTONIC")
     return parser.parse_args(words)
 
 
@@ -223,8 +232,8 @@ def main(words: Sequence[str] | None = None) -> None:
     step_ns = options.step_ns or options.interval_ns
     with Journal(options.journal / "probes.jsonl") as journal:
         probes = open_probes(options.pairs, endpoints, step_ns)
-        duration_ns = options.until_ns - options.t0_ns
-        Prober(journal, probes, options.t0_ns, duration_ns, options.interval_ns, step_ns).run()
+        clock, duration_ns = run_clock(options.slowdown), options.until_ns - options.t0_ns
+        Prober(journal, probes, options.t0_ns, duration_ns, options.interval_ns, step_ns, clock).run()
 
 
 if __name__ == "__main__":

@@ -66,6 +66,11 @@ def _heading(scenario: Scenario, provenance: Mapping[str, Any]) -> Iterator[str]
         f"{format_quantity(scenario.time.duration_ns, DURATION_NS)} from {scenario.time.start:%Y-%m-%d %H:%M:%S} UTC",
         f"step {format_quantity(scenario.time.step_ns, DURATION_NS)}",
         f"rates x {scenario.rate_scale:g}",
+        *(
+            [f"SLOW MOTION x {scenario.time.slowdown:g}, all figures in emulated time"]
+            if scenario.time.slowdown > 1
+            else []
+        ),
         f"seed {scenario.seed}",
         f"plan {str(provenance.get('plan_sha256'))[:12]}",
     )

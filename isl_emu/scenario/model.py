@@ -34,11 +34,12 @@ __all__ = [
 
 
 class Time(Record):
-    """When the run takes place, and how finely the sky is sampled."""
+    """When the run takes place, how finely the sky is sampled, and how slowly the emulated time passes."""
 
     start: UtcTime
     duration_ns: Duration = Field(alias="duration")
     step_ns: Duration = Field(alias="step", default=1_000_000_000)
+    slowdown: float = Field(ge=1.0, le=1000.0, default=1.0)
 
     @model_validator(mode="after")
     def _whole_steps(self) -> Time:

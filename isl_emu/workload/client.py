@@ -22,7 +22,7 @@ from typing import Any
 
 from isl_emu.network.namespaces import enter_network
 from isl_emu.results.journal import Journal, read_journal
-from isl_emu.timebase import Clock, MonotonicClock
+from isl_emu.timebase import Clock, MonotonicClock, run_clock
 from isl_emu.units import NS_PER_S
 from isl_emu.workload.arrivals import PlannedRequest
 from isl_emu.workload.exchange import Exchange, converse, judge
@@ -78,7 +78,7 @@ class Client:
 
     def _wait(self, t_ns: int, stop: threading.Event) -> bool:
         """Wait until `t_ns`; true if told to stop."""
-        return stop.wait(max(0, t_ns - self.clock.now_ns()) / NS_PER_S)
+        return stop.wait(self.clock.real_s(max(0, t_ns - self.clock.now_ns())))
 
     def _begin(self, request: PlannedRequest) -> threading.Thread:
         thread = threading.Thread(target=self._ask, args=(request,), name=f"request {request.id}", daemon=True)
@@ -117,12 +117,12 @@ class Client:
             self._ended = True
             for connected in self._sockets:
                 _shut_down(connected)
-        deadline_ns = self.clock.now_ns() + LAST_WORDS_NS
+        deadline_ns = self.clock.now_ns() + self.clock.own_ns(LAST_WORDS_NS)
         for thread in threads:
-            thread.join(max(0, deadline_ns - self.clock.now_ns()) / NS_PER_S)
+            thread.join(self.clock.real_s(max(0, deadline_ns - self.clock.now_ns())))
 
     def _write(self, exchange: Exchange, outcome: str, error: str | None) -> None:
-        self.write(exchange.record(outcome, error, self.clock.now_ns(), self.t0_ns))
+        self.write(exchange.record(outcome, error, self.clock, self.t0_ns))
 
 
 def read_endpoints(path: Path) -> dict[str, Endpoint]:
@@ -134,9 +134,10 @@ def main() -> None:
     """Ask all planned questions; SIGTERM ends the run early, with every record written."""
     parser = argparse.ArgumentParser(prog="isl_emu.workload.client", description=__doc__)
     parser.add_argument("--journal", type=Path, required=True, help="folder of the run's journals")
-    parser.add_argument("--t0-ns", type=int, required=True, help="start of the run, CLOCK_MONOTONIC")
-    parser.add_argument("--until-ns", type=int, required=True, help="end of the run, CLOCK_MONOTONIC")
+    parser.add_argument("--t0-ns", type=int, required=True, help="start of the run, on its clock")
+    parser.add_argument("--until-ns", type=int, required=True, help="end of the run, on its clock")
     parser.add_argument("--deadline-ns", type=int, required=True, help="how long to wait for an answer that stalls")
+    parser.add_argument("--slowdown", type=float, default=1.0, help="of the run's clock against CLOCK_MONOTONIC")
     options = parser.parse_args()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -144,7 +145,8 @@ def main() -> None:
     planned = read_journal(options.journal / "planned_requests.jsonl").records
     endpoints = read_endpoints(options.journal / "endpoints.json")
     with Journal(options.journal / "requests.jsonl") as journal:
-        client = Client(endpoints, journal.append, options.t0_ns, options.deadline_ns)
+        clock = run_clock(options.slowdown)
+        client = Client(endpoints, journal.append, options.t0_ns, options.deadline_ns, clock)
         client.run([PlannedRequest.from_json(record) for record in planned], options.until_ns, stop)
 
 

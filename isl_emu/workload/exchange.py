@@ -63,9 +63,9 @@ class Exchange:
         self.usage = event.get("usage") or self.usage
         self.timings = event.get("timings") or self.timings
 
-    def record(self, outcome: str, error: str | None, now_ns: int, t0_ns: int) -> dict[str, Any]:
-        """The journal's line, with times since `t0_ns`."""
-        request, tokens = self.request, self.t_token_ns
+    def record(self, outcome: str, error: str | None, clock: Clock, t0_ns: int) -> dict[str, Any]:
+        """The journal's line, with times since `t0_ns`; the server has measured its own in the machine's time."""
+        request, tokens, now_ns = self.request, self.t_token_ns, clock.now_ns()
         first_ns = tokens[0] if tokens else None
         completed = outcome == "completed"
         return {
@@ -85,8 +85,8 @@ class Exchange:
             "e2e_ns": now_ns - self.t_send_ns if completed else None,
             "prompt_tokens": self.usage.get("prompt_tokens"),
             "answer_tokens": self.usage.get("completion_tokens", len(tokens)),
-            "server_prompt_ns": _ms_to_ns(self.timings.get("prompt_ms")),
-            "server_predict_ns": _ms_to_ns(self.timings.get("predicted_ms")),
+            "server_prompt_ns": _own_ns(self.timings.get("prompt_ms"), clock),
+            "server_predict_ns": _own_ns(self.timings.get("predicted_ms"), clock),
         }
 
 
@@ -115,7 +115,7 @@ def converse(
     end_ns = exchange.t_send_ns + deadline_ns
     connection = HTTPConnection(*target)
     try:
-        connection.sock = _open_socket(source, deadline_ns)
+        connection.sock = _open_socket(source, clock.real_s(deadline_ns))
         watch(connection.sock)
         connection.sock.connect(target)
         exchange.connected = True
@@ -158,9 +158,9 @@ def judge(error: Exception, connected: bool) -> tuple[str, str]:
     return "failed", str(error) or type(error).__name__
 
 
-def _open_socket(source: str, timeout_ns: int) -> socket.socket:
+def _open_socket(source: str, timeout_s: float) -> socket.socket:
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    sock.settimeout(timeout_ns / NS_PER_S)
+    sock.settimeout(timeout_s)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.bind((source, 0))
     return sock
@@ -171,7 +171,7 @@ def _read_answer(exchange: Exchange, sock: socket.socket, response: HTTPResponse
         raise RefusedError(f"HTTP status {response.status}: {_refusal(response)}")
     parser = EventParser()
     while True:
-        sock.settimeout(_patience_ns(exchange, end_ns, clock.now_ns()) / NS_PER_S)
+        sock.settimeout(clock.real_s(_patience_ns(exchange, end_ns, clock.now_ns())))
         data = response.read1(RECEIVE_BYTE)
         if not data:
             raise HTTPException("the connection ended before the answer did")
@@ -204,5 +204,5 @@ def _since(t0_ns: int, t_ns: int | None) -> int | None:
     return None if t_ns is None else t_ns - t0_ns
 
 
-def _ms_to_ns(duration_ms: float | None) -> int | None:
-    return None if duration_ms is None else round(duration_ms * NS_PER_MS)
+def _own_ns(real_ms: float | None, clock: Clock) -> int | None:
+    return None if real_ms is None else clock.own_ns(round(real_ms * NS_PER_MS))

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from isl_emu.timebase import ManualClock
 from isl_emu.workload.arrivals import PlannedRequest
 from isl_emu.workload.client import Client, Endpoint
 from isl_emu.workload.exchange import Exchange, body, judge
@@ -146,7 +147,7 @@ def test_the_first_token_is_the_first_with_text() -> None:
     exchange = Exchange(QUESTION, t_send_ns=100)
     for now_ns, text in ((200, None), (300, ""), (400, "It "), (450, "is.")):
         exchange.take({"choices": [{"delta": {"content": text}}]}, now_ns)
-    record = exchange.record("completed", None, now_ns=500, t0_ns=50)
+    record = exchange.record("completed", None, ManualClock(500), t0_ns=50)
     assert (record["ttft_ns"], record["itl_ns"], record["e2e_ns"]) == (300, [50], 400)
     assert (record["t_send_ns"], record["t_first_ns"], record["t_finish_ns"]) == (50, 350, 450)
     assert (record["answer_tokens"], record["prompt_tokens"], record["server_prompt_ns"]) == (2, None, None)

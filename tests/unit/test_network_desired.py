@@ -88,3 +88,12 @@ def test_limit_covers_flight_and_queue(rate_bit_s: int, delay_ns: int, queue_ns:
 )
 def test_a_super_packet_takes_100_us_at_most(rate_bit_s: int, byte: int) -> None:
     assert gso_byte(make_plan(2, [], [{(0, 1): MS}], rate_bit_s=rate_bit_s)).tolist() == [byte, byte]
+
+
+def test_slow_motion_keeps_the_packets_in_flight_and_waiting():
+    plan = make_plan(2, (), [{(0, 1): 10 * MS}], rate_bit_s=800_000_000)
+    real, slow = (ends_at(plan, 0, initial_ends(plan, 0), 50_000, slowdown) for slowdown in (1.0, 4.0))
+    assert slow["delay_ns"].tolist() == [40 * MS - 50_000] * 2
+    assert slow["rate_bit_s"].tolist() == [200_000_000] * 2
+    assert slow["limit_packets"].tolist() == real["limit_packets"].tolist()
+    assert slow["planned_delay_ns"].tolist() == [10 * MS] * 2

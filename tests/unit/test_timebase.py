@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
 
-from isl_emu.timebase import ManualClock, TimeGrid
+from isl_emu.timebase import ManualClock, MonotonicClock, SlowedClock, TimeGrid, run_clock
 
 START = datetime(2026, 3, 20, 14, tzinfo=timezone.utc)
 SECOND_NS = 1_000_000_000
@@ -37,3 +37,20 @@ def test_manual_clock_only_moves_forward():
     clock.sleep_until_ns(25)
     clock.advance_ns(1)
     assert clock.now_ns() == 26
+
+
+def test_a_slowed_clock_is_slower_by_its_factor():
+    machine, slowed = MonotonicClock(), SlowedClock(4.0)
+    before, slow_before = machine.now_ns(), slowed.now_ns()
+    slowed.sleep_until_ns(slow_before + 1_000_000)
+    after, slow_after = machine.now_ns(), slowed.now_ns()
+    assert after - before >= 4_000_000
+    assert slow_after - slow_before >= 1_000_000
+    assert abs(4 * slow_after - after) <= machine.now_ns() - after + 4
+    assert slowed.real_s(1_000_000_000) == 4.0
+    assert slowed.own_ns(4_000_000_000) == 1_000_000_000
+
+
+def test_a_run_at_real_time_uses_the_machines_clock():
+    assert isinstance(run_clock(1.0), MonotonicClock)
+    assert isinstance(run_clock(2.0), SlowedClock)
