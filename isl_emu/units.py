@@ -68,7 +68,8 @@ ANGULAR_RATE_RAD_S = _dimension(
     "an angular rate", "1 deg/s", False, deg_per_s=str(_DEGREE_RAD), mrad_per_s="0.001", rad_per_s="1"
 )
 LASER_DIMENSIONS = (POWER_W, LEVEL_DB, LEVEL_DBM, OPTICS_M, ANGULAR_RATE_RAD_S)
-DIMENSIONS = (LENGTH_KM, DURATION_NS, ANGLE_RAD, RATE_BIT_S, SIZE_BYTE)
+MEAN_MOTION_REV_DAY = _dimension("a mean motion", "15.05 rev/day", False, rev_per_day="1")
+DIMENSIONS = (LENGTH_KM, DURATION_NS, ANGLE_RAD, RATE_BIT_S, SIZE_BYTE, MEAN_MOTION_REV_DAY)
 
 _QUANTITY = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(\S*)\s*")
 

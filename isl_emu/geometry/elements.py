@@ -1,5 +1,7 @@
 """Mean elements of satellites in the sense of SGP4, made from the shells of a scenario.
 
+Patterns hold at the scenario's epoch; satellites with a TLE or an epoch of their own hold at theirs.
+
 A shell's altitude is its semi-major axis minus 6,378.137 km (WGS84), and the semi-major axis is the Brouwer one that
 SGP4 works with. The radius at a moment differs from it by up to 11 km in low orbits: J2 shifts it and makes it swing
 twice a revolution, J3 once. Neighbours 30 deg apart are so up to 5.2 km (17 us) nearer or further than on a circle.
@@ -10,25 +12,33 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 
 import numpy as np
+from sgp4.api import WGS72, Satrec
 from sgp4.earth_gravity import wgs72
 
 from isl_emu.errors import ScenarioError
 from isl_emu.geometry.sun import raan_of_local_time_rad
 from isl_emu.geometry.walker import walker_angles
-from isl_emu.scenario.model import Scenario, Shell
+from isl_emu.scenario.model import Satellite, Scenario, Shell
 
+TURN_RAD = 2 * math.pi
+DAY = timedelta(days=1)
+REV_DAY_RAD_MIN = TURN_RAD / 1440
+SGP4_EPOCH = datetime(1949, 12, 31, tzinfo=timezone.utc)  # day 0 of sgp4init
+SGP4_EPOCH_JD = 2_433_281.5
 EARTH_RADIUS_KM = 6_378.137  # equatorial, WGS84, NIMA TR8350.2
 SUN_SYNCHRONOUS_SCALE_KM = 12_352.0  # cos i = -(a / this)^(7/2) makes J2 turn a circular orbit once a year
 
 
 @dataclass(frozen=True)
 class Elements:
-    """SGP4 mean elements of N satellites at one epoch; no drag (B* is 0).
+    """SGP4 mean elements of N satellites.
 
-    Arrays have shape (N,); angles in rad. `mean_motion_rad_min` is the Kozai mean motion, as in a TLE.
+    Arrays have shape (N,); angles in rad. `mean_motion_rad_min` is the Kozai mean motion, as in a TLE. Elements of
+    satellite n hold `epoch_day[n]` days after `epoch`. `bstar` is SGP4's drag term per Earth radius. Both are 0 unless
+    given.
     """
 
     names: tuple[str, ...]
@@ -39,8 +49,13 @@ class Elements:
     raan_rad: np.ndarray
     arg_perigee_rad: np.ndarray
     mean_anomaly_rad: np.ndarray
+    bstar: np.ndarray = None  # type: ignore[assignment]
+    epoch_day: np.ndarray = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
+        for name in ("bstar", "epoch_day"):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, np.zeros(len(self.names)))
         for field in fields(self)[2:]:
             getattr(self, field.name).setflags(write=False)
 
@@ -67,79 +82,158 @@ def circular_elements(
         mean_motion_rad_min=same * kozai_mean_motion_rad_min(semi_major_axis_km, inclination_rad),
         eccentricity=0.0 * same,
         inclination_rad=same * inclination_rad,
-        raan_rad=np.asarray(raan_rad) % (2 * math.pi),
+        raan_rad=np.asarray(raan_rad) % TURN_RAD,
         arg_perigee_rad=0.0 * same,
-        mean_anomaly_rad=np.asarray(arg_lat_rad) % (2 * math.pi),
+        mean_anomaly_rad=np.asarray(arg_lat_rad) % TURN_RAD,
     )
 
 
 def constellation_elements(scenario: Scenario) -> Elements:
-    """Elements of all satellites of `scenario` at its start, in the order of `scenario.satellite_names`.
+    """Elements of all satellites of `scenario`, in the order of `scenario.satellite_names`.
 
     Raises:
-        ScenarioError: a shell asks for a sun-synchronous orbit where there is none.
+        ScenarioError: a shell asks for a sun-synchronous orbit where there is none, or its file has not been read.
     """
     names = scenario.satellite_names
     shells, first = [], 0
     for shell in scenario.shell:
-        shells.append(shell_elements(shell, names[first : first + shell.walker.total], scenario.time.start))
-        first += shell.walker.total
+        shells.append(shell_elements(shell, names[first : first + shell.count], scenario.epoch))
+        first += shell.count
     return _joined(shells)
 
 
 def shell_elements(shell: Shell, names: Sequence[str], epoch: datetime) -> Elements:
-    """Elements of the satellites of one shell at `epoch`, by plane and slot.
+    """Elements of the satellites of one shell, by plane and slot, or as they are given.
+
+    Args:
+        names: of all its satellites.
+        epoch: when a pattern's elements hold, and those of a satellite without an epoch.
 
     Raises:
-        ScenarioError: the shell asks for a sun-synchronous orbit where there is none.
+        ScenarioError: the shell asks for a sun-synchronous orbit where there is none, or its file has not been read.
     """
+    if not shell.resolved:
+        raise ScenarioError(
+            f"shell {shell.name}: its satellites are in the file {shell.tle or shell.omm}, but it has not been read; "
+            f"load the scenario from its file"
+        )
+    return _pattern_elements(shell, names, epoch) if shell.walker else _listed_elements(shell.satellite, names, epoch)
+
+
+def _pattern_elements(shell: Shell, names: Sequence[str], epoch: datetime) -> Elements:
+    """Elements of a Walker pattern; on an ellipse its slots are equally spaced in mean anomaly."""
     raan_rad, arg_lat_rad = walker_angles(shell.walker)
     first_raan_rad = shell.raan_rad if shell.ltan is None else raan_of_local_time_rad(shell.ltan, epoch)
-    return circular_elements(
-        names,
-        epoch,
-        EARTH_RADIUS_KM + shell.altitude_km,
-        shell_inclination_rad(shell),
-        raan_rad.ravel() + first_raan_rad,
-        arg_lat_rad.ravel() + shell.arg_lat_rad,
+    mean_arg_lat_rad = arg_lat_rad.ravel() + shell.arg_lat_rad
+    same, inclination_rad = np.ones(len(names)), shell_inclination_rad(shell)
+    return Elements(
+        names=tuple(names),
+        epoch=epoch,
+        mean_motion_rad_min=same * _shell_mean_motion_rad_min(shell, inclination_rad),
+        eccentricity=same * shell.eccentricity,
+        inclination_rad=same * inclination_rad,
+        raan_rad=(raan_rad.ravel() + first_raan_rad) % TURN_RAD,
+        arg_perigee_rad=same * (shell.arg_perigee_rad % TURN_RAD),
+        mean_anomaly_rad=(mean_arg_lat_rad - shell.arg_perigee_rad) % TURN_RAD,
     )
 
 
+def _shell_mean_motion_rad_min(shell: Shell, inclination_rad: float) -> float:
+    """The Kozai mean motion of all satellites of a pattern, as given or from the altitude."""
+    if shell.mean_motion_rev_day is not None:
+        return shell.mean_motion_rev_day * REV_DAY_RAD_MIN
+    return float(kozai_mean_motion_rad_min(EARTH_RADIUS_KM + shell.altitude_km, inclination_rad, shell.eccentricity))
+
+
+def _listed_elements(satellites: Sequence[Satellite], names: Sequence[str], epoch: datetime) -> Elements:
+    """Elements of satellites that are given one by one."""
+    rows = [_tle_row(one.tle, epoch) if one.tle else _element_row(one, epoch) for one in satellites]
+    return Elements(tuple(names), epoch, *np.array(rows, dtype=float).T.copy())
+
+
+def _element_row(satellite: Satellite, epoch: datetime) -> tuple[float, ...]:
+    """The numbers of one satellite, in the order of the arrays of `Elements`."""
+    inclination_rad = float(satellite.inclination_rad or 0.0)
+    if satellite.mean_motion_rev_day is not None:
+        mean_motion_rad_min = satellite.mean_motion_rev_day * REV_DAY_RAD_MIN
+    else:
+        semi_major_axis_km = satellite.semi_major_axis_km or EARTH_RADIUS_KM + satellite.altitude_km
+        mean_motion_rad_min = kozai_mean_motion_rad_min(semi_major_axis_km, inclination_rad, satellite.eccentricity)
+    return (
+        mean_motion_rad_min,
+        satellite.eccentricity,
+        inclination_rad,
+        satellite.raan_rad % TURN_RAD,
+        satellite.arg_perigee_rad % TURN_RAD,
+        satellite.mean_anomaly_rad % TURN_RAD,
+        satellite.bstar,
+        0.0 if satellite.epoch is None else (satellite.epoch - epoch) / DAY,
+    )
+
+
+def _tle_row(lines: tuple[str, str], epoch: datetime) -> tuple[float, ...]:
+    """The same of a TLE, whose epoch need not be a whole microsecond."""
+    tle = Satrec.twoline2rv(*lines, WGS72)
+    day, fraction = julian_date(epoch)
+    epoch_day = (tle.jdsatepoch - day) + (tle.jdsatepochF - fraction)
+    return (tle.no_kozai, tle.ecco, tle.inclo, tle.nodeo, tle.argpo, tle.mo, tle.bstar, epoch_day)
+
+
+def julian_date(moment: datetime) -> tuple[float, float]:
+    """The Julian date of a UTC moment as a day that begins at midnight (so it ends in .5), and the fraction of it."""
+    since = moment - SGP4_EPOCH
+    return SGP4_EPOCH_JD + since.days, (since - timedelta(days=since.days)) / DAY
+
+
 def shell_inclination_rad(shell: Shell) -> float:
-    """The inclination of a shell, worked out where the scenario says "sun-synchronous".
+    """The inclination of a shell with a pattern, worked out where the scenario says "sun-synchronous".
 
     Raises:
-        ScenarioError: no circular orbit of the shell's altitude is sun-synchronous.
+        ScenarioError: no orbit of the shell's size is sun-synchronous.
     """
     if shell.inclination_rad != "sun-synchronous":
         return float(shell.inclination_rad)
-    semi_major_axis_km = EARTH_RADIUS_KM + shell.altitude_km
-    if semi_major_axis_km > SUN_SYNCHRONOUS_SCALE_KM:
-        highest_km = SUN_SYNCHRONOUS_SCALE_KM - EARTH_RADIUS_KM
+    semi_major_axis_km = _shell_semi_major_axis_km(shell)
+    semi_latus_ratio = 1.0 - shell.eccentricity**2
+    highest_km = SUN_SYNCHRONOUS_SCALE_KM * semi_latus_ratio ** (-4 / 7)
+    if semi_major_axis_km > highest_km:
         raise ScenarioError(
-            f"shell {shell.name}: altitude is {shell.altitude_km:g} km, but no circular orbit above "
-            f"{highest_km:.0f} km is sun-synchronous; lower it or give the inclination as an angle"
+            f"shell {shell.name}: altitude is {semi_major_axis_km - EARTH_RADIUS_KM:g} km, but no "
+            f"{'elliptic' if shell.eccentricity else 'circular'} orbit above {highest_km - EARTH_RADIUS_KM:.0f} km is "
+            f"sun-synchronous; lower it or give the inclination as an angle"
         )
-    return math.acos(-((semi_major_axis_km / SUN_SYNCHRONOUS_SCALE_KM) ** 3.5))
+    return math.acos(-((semi_major_axis_km / SUN_SYNCHRONOUS_SCALE_KM) ** 3.5) * semi_latus_ratio**2)
 
 
-def kozai_mean_motion_rad_min(semi_major_axis_km: float, inclination_rad: float) -> float:
-    """The mean motion that a TLE would carry so that SGP4 recovers the given Brouwer semi-major axis (circular orbit).
+def _shell_semi_major_axis_km(shell: Shell) -> float:
+    """From the altitude, or from the mean motion by Kepler's third law: within a thousandth, and so is its use."""
+    if shell.altitude_km is not None:
+        return EARTH_RADIUS_KM + shell.altitude_km
+    return wgs72.radiusearthkm * (wgs72.xke / (shell.mean_motion_rev_day * REV_DAY_RAD_MIN)) ** (2 / 3)
+
+
+def kozai_mean_motion_rad_min(semi_major_axis_km: float, inclination_rad: float, eccentricity: float = 0.0) -> float:
+    """The mean motion that a TLE would carry so that SGP4 recovers the given Brouwer semi-major axis.
 
     SGP4 turns the Kozai mean motion of a TLE into a Brouwer one; this is the inverse, by fixed-point iteration: the
     correction is a thousandth and changes by a millionth a round, so it settles in a few.
 
+    Returns:
+        rad/min; nan for what is no ellipse.
+
     Source: D. Vallado et al., Revisiting Spacetrack Report #3, AIAA 2006-6753, routine initl.
     """
+    if eccentricity >= 1.0:
+        return math.nan
     brouwer_rad_min = wgs72.xke * (semi_major_axis_km / wgs72.radiusearthkm) ** -1.5
-    d1 = 0.75 * wgs72.j2 * (3.0 * math.cos(inclination_rad) ** 2 - 1.0)
+    d1 = 0.75 * wgs72.j2 * (3.0 * math.cos(inclination_rad) ** 2 - 1.0) / (1.0 - eccentricity**2) ** 1.5
     kozai_rad_min = brouwer_rad_min
     for _ in range(20):
-        kozai_rad_min = brouwer_rad_min * (1.0 + _kozai_correction(kozai_rad_min, d1))
+        kozai_rad_min = brouwer_rad_min * (1.0 + kozai_correction(kozai_rad_min, d1))
     return kozai_rad_min
 
 
-def _kozai_correction(kozai_rad_min: float, d1: float) -> float:
+def kozai_correction(kozai_rad_min: float, d1: float) -> float:
     """SGP4's relative difference between the Kozai and the Brouwer mean motion."""
     ak = (wgs72.xke / kozai_rad_min) ** (2.0 / 3.0)
     delta = d1 / ak**2

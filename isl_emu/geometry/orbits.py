@@ -1,4 +1,4 @@
-"""Positions of satellites by SGP4, for all satellites and instants at once.
+"""Positions of satellites, for all satellites and instants at once, by SGP4 or by Kepler with J2's secular rates.
 
 Everything in a run lives in one frame, TEME of date, the one that SGP4 computes in; `frames` brings the ground
 stations into it.
@@ -6,55 +6,90 @@ stations into it.
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import datetime
 
 import numpy as np
 from sgp4.api import SGP4_ERRORS, WGS72, Satrec, SatrecArray
 
 from isl_emu.errors import ScenarioError
-from isl_emu.geometry.elements import Elements
+from isl_emu.geometry.elements import SGP4_EPOCH_JD, Elements, julian_date
+from isl_emu.geometry.kepler import NO_ELLIPSE, kepler_j2_km
+from isl_emu.scenario.model import Orbits
 from isl_emu.units import NS_PER_S
 
-SGP4_EPOCH = datetime(1949, 12, 31, tzinfo=timezone.utc)  # day 0 of sgp4init
 NS_PER_DAY = 86_400 * NS_PER_S
+STRICT_SGP4 = Orbits()
 
 
-def propagate(elements: Elements, start: datetime, offsets_ns: np.ndarray) -> np.ndarray:
+def propagate(elements: Elements, start: datetime, offsets_ns: np.ndarray, orbits: Orbits = STRICT_SGP4) -> np.ndarray:
     """Positions of N satellites at K instants.
 
-    SGP4 with the WGS72 constants, as elements in its sense demand, and without drag. For elements of a real satellite
-    it is good to about a kilometre at their epoch and loses one to three a day; of a pattern the elements are exact.
+    SGP4 uses the WGS72 constants, as elements in its sense demand. For elements of a real satellite it is good to about
+    a kilometre at their epoch and loses one to three a day; of a pattern the elements are exact. "kepler_j2" is
+    described in `kepler_j2_km`.
 
     Args:
         elements: of the N satellites.
         start: UTC.
         offsets_ns: instants in ns since `start`, shape (K,).
+        orbits: the propagator, and what happens where it has no position.
 
     Returns:
-        km in TEME, shape (K, N, 3).
+        km in TEME, shape (K, N, 3); nan where there is no position, if `orbits.on_bad` is "mask".
 
     Raises:
-        ScenarioError: SGP4 cannot compute a satellite, for example because it has decayed.
+        ScenarioError: a satellite has no position, for example because it has decayed, and `on_bad` is "error".
     """
-    satellites = [_satrec(elements, n) for n in range(len(elements.names))]
-    jd, fraction = satellites[0].jdsatepoch, satellites[0].jdsatepochF
-    since_epoch_ns = round((start - elements.epoch).total_seconds() * NS_PER_S) + np.asarray(offsets_ns, dtype=np.int64)
-    fractions = fraction + since_epoch_ns / NS_PER_DAY
-    errors, r_km, _ = SatrecArray(satellites).sgp4(np.full(len(fractions), jd), fractions)
+    r_km, errors = find_positions(elements, start, offsets_ns, orbits)
     if errors.any():
-        raise ScenarioError(*_sgp4_problems(elements, errors, offsets_ns))
-    return np.ascontiguousarray(np.swapaxes(r_km, 0, 1))
+        if orbits.on_bad == "error":
+            raise ScenarioError(*_refusals(elements, errors, offsets_ns))
+        r_km[errors > 0] = np.nan
+    return r_km
+
+
+def find_positions(
+    elements: Elements, start: datetime, offsets_ns: np.ndarray, orbits: Orbits
+) -> tuple[np.ndarray, np.ndarray]:
+    """Positions, shape (K, N, 3), and SGP4's error codes, shape (K, N); a position with a code is of no use."""
+    find = sgp4_km if orbits.propagator == "sgp4" else kepler_j2_km
+    return find(elements, days_since_epoch(elements, start, offsets_ns))
+
+
+def days_since_epoch(elements: Elements, start: datetime, offsets_ns: np.ndarray) -> np.ndarray:
+    """K instants in days after the common epoch of `elements`, shape (K,)."""
+    lead_ns = round((start - elements.epoch).total_seconds() * NS_PER_S)
+    return (lead_ns + np.asarray(offsets_ns, dtype=np.int64)) / NS_PER_DAY
+
+
+def sgp4_km(elements: Elements, since_day: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positions by SGP4.
+
+    Args:
+        since_day: K instants in days after the common epoch, shape (K,).
+
+    Returns:
+        km in TEME, shape (K, N, 3), and SGP4's error codes, shape (K, N), 0 where the position is good.
+    """
+    day, fraction = julian_date(elements.epoch)
+    satellites = SatrecArray([_satrec(elements, n) for n in range(len(elements.names))])
+    errors, r_km, _ = satellites.sgp4(np.full(len(since_day), day), fraction + since_day)
+    r_km, errors = np.ascontiguousarray(np.swapaxes(r_km, 0, 1)), errors.T.copy()
+    errors[~np.isfinite(r_km[..., 0]) & (errors == 0)] = NO_ELLIPSE
+    return r_km, errors
 
 
 def _satrec(elements: Elements, n: int) -> Satrec:
     """SGP4's own record of satellite `n`."""
     satrec = Satrec()
+    day, fraction = julian_date(elements.epoch)
+    fraction += elements.epoch_day[n]
     satrec.sgp4init(
         WGS72,
         "i",  # the improved mode, as in AIAA 2006-6753
         n % 100_000,  # satellite number, not used
-        (elements.epoch - SGP4_EPOCH).total_seconds() / 86_400,
-        0.0,  # B*
+        day - SGP4_EPOCH_JD + fraction,
+        elements.bstar[n],
         0.0,  # not used by SGP4
         0.0,  # not used by SGP4
         elements.eccentricity[n],
@@ -64,16 +99,29 @@ def _satrec(elements: Elements, n: int) -> Satrec:
         elements.mean_motion_rad_min[n],
         elements.raan_rad[n],
     )
+    satrec.jdsatepoch, satrec.jdsatepochF = day, fraction  # sgp4init's own split of the sum is 0.3 us coarser
     return satrec
 
 
-def _sgp4_problems(elements: Elements, errors: np.ndarray, offsets_ns: np.ndarray) -> list[str]:
-    """One sentence for each satellite that fails, at its first failure."""
-    problems = []
-    for n in np.flatnonzero(errors.any(axis=1)):
-        k = int(np.argmax(errors[n] > 0))
-        problems.append(
-            f"satellite {elements.names[n]}: SGP4 reports \"{SGP4_ERRORS[int(errors[n, k])]}\" at "
-            f"{offsets_ns[k] / NS_PER_S:g} s, but an orbit must hold for the whole run; raise the shell's altitude"
-        )
-    return problems
+def failures(elements: Elements, errors: np.ndarray) -> list[tuple[int, int, str]]:
+    """The satellites without a position at some instant: each with its first such instant and the reason.
+
+    Args:
+        errors: SGP4's error codes, shape (K, N).
+    """
+    first = [(int(n), int(np.argmax(errors[:, n] > 0))) for n in np.flatnonzero(errors.any(axis=0))]
+    return [(n, k, _reason(elements, n, int(errors[k, n]))) for n, k in first]
+
+
+def _refusals(elements: Elements, errors: np.ndarray, offsets_ns: np.ndarray) -> list[str]:
+    return [
+        f"satellite {elements.names[n]}: {reason} at {offsets_ns[k] / NS_PER_S:g} s, but an orbit must hold for the "
+        f'whole run; raise it or correct its elements, or set orbits.on_bad to "mask"'
+        for n, k, reason in failures(elements, errors)
+    ]
+
+
+def _reason(elements: Elements, n: int, code: int) -> str:
+    if elements.eccentricity[n] >= 1.0:
+        return f"its eccentricity is {elements.eccentricity[n]:g}, which is hyperbolic"
+    return f'SGP4 reports "{SGP4_ERRORS[code]}"'

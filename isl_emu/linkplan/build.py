@@ -17,7 +17,7 @@ from isl_emu.linkplan.ground import GroundPolicy, GroundSegment
 from isl_emu.linkplan.lasers import LaserQuality, ideal_rows
 from isl_emu.linkplan.plan import LinkKind, LinkPlan, Links, NodeKind, Nodes
 from isl_emu.linkplan.rows import joined_rows
-from isl_emu.scenario.model import GroundStation, Scenario
+from isl_emu.scenario.model import GroundStation, Orbits, Scenario
 from isl_emu.timebase import TimeGrid
 
 POSITIONS_AT_ONCE = 500_000  # satellites x instants held in memory together: about 100 MB with what is derived
@@ -29,6 +29,7 @@ class SpaceSegment:
 
     elements: Elements
     lasers: LaserCandidates
+    orbits: Orbits = Orbits()
 
 
 def plan_links(scenario: Scenario, scenario_toml: str) -> LinkPlan:
@@ -41,7 +42,7 @@ def plan_links(scenario: Scenario, scenario_toml: str) -> LinkPlan:
     Raises:
         ScenarioError: an orbit that does not exist or does not hold.
     """
-    space = SpaceSegment(constellation_elements(scenario), constellation_candidates(scenario.shell))
+    space = SpaceSegment(constellation_elements(scenario), constellation_candidates(scenario.shell), scenario.orbits)
     return plan_segments(
         space, scenario.station, scenario.time.grid, scenario.rate_scale, scenario_toml, seed=scenario.seed
     )
@@ -96,10 +97,10 @@ def _chunk(space: SpaceSegment) -> int:
 def _sky(space: SpaceSegment, grid: TimeGrid, first: int) -> Sky:
     """The satellites at one chunk of instants, from `first` on."""
     t_ns = grid.offsets_ns[first : first + _chunk(space)]
-    r_km = propagate(space.elements, grid.start, t_ns)
+    r_km = propagate(space.elements, grid.start, t_ns, space.orbits)
 
     def velocities() -> np.ndarray:
-        return velocity_km_s(r_km, propagate(space.elements, grid.start, t_ns + VELOCITY_STEP_NS))
+        return velocity_km_s(r_km, propagate(space.elements, grid.start, t_ns + VELOCITY_STEP_NS, space.orbits))
 
     return Sky(t_ns, r_km, velocities, lambda: sun_direction(grid.start, t_ns))
 

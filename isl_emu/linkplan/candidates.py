@@ -67,7 +67,7 @@ def constellation_candidates(shells: Sequence[Shell]) -> LaserCandidates:
     for shell in shells:
         a, b, kind = shell_pairs(shell)
         parts.append(laser_candidates(a + first, b + first, kind, shell.lasers))
-        first += shell.walker.total
+        first += shell.count
     return joined_candidates(parts)
 
 

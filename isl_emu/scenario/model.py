@@ -7,6 +7,7 @@ Nothing here looks at the machine: a scenario that is valid on one computer is v
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -14,7 +15,7 @@ from pydantic import Field, model_validator
 from isl_emu.scenario.ground import GroundStation
 from isl_emu.scenario.lasers import LaserLinks
 from isl_emu.scenario.quantities import Delay, Duration, NodeName, Record, UserFunction, UtcTime
-from isl_emu.scenario.space import Shell, Walker
+from isl_emu.scenario.space import Orbits, Satellite, Shell, Walker
 from isl_emu.scenario.workload import Compute, Questions
 from isl_emu.timebase import TimeGrid
 
@@ -23,9 +24,11 @@ __all__ = [
     "FidelityLimits",
     "GroundStation",
     "LaserLinks",
+    "Orbits",
     "Probes",
     "Questions",
     "Routing",
+    "Satellite",
     "Scenario",
     "Shell",
     "Time",
@@ -84,6 +87,7 @@ class Scenario(Record):
     seed: int = Field(ge=0, default=1)
     rate_scale: float = Field(gt=0.0, le=1.0, default=1.0)
     time: Time
+    orbits: Orbits = Orbits()
     shell: tuple[Shell, ...] = Field(min_length=1)
     station: tuple[GroundStation, ...] = ()
     routing: Routing = Routing()
@@ -94,14 +98,26 @@ class Scenario(Record):
 
     @property
     def satellite_names(self) -> tuple[str, ...]:
-        """Node names of all satellites, by shell, plane and slot; with several shells each begins with the shell's."""
-        prefixes = ["" if len(self.shell) == 1 else f"{shell.name}-" for shell in self.shell]
+        """Node names of all satellites, by shell and within it by plane and slot, or as they are given.
+
+        With several shells the name of a satellite of a pattern begins with its shell's.
+        """
+        several = len(self.shell) > 1
         return tuple(
-            f"{prefix}p{plane:02d}s{slot:02d}"
-            for prefix, shell in zip(prefixes, self.shell)
-            for plane in range(shell.walker.planes)
-            for slot in range(shell.walker.slots)
+            f"{shell.name}-{name}" if several and shell.walker else name
+            for shell in self.shell
+            for name in shell.local_names
         )
+
+    @property
+    def epoch(self) -> datetime:
+        """When the elements of patterns hold, and of satellites that have no epoch of their own; UTC."""
+        return self.orbits.epoch or self.time.start
+
+    @property
+    def resolved(self) -> bool:
+        """Whether all satellites are known, and not only the files that hold them."""
+        return all(shell.resolved for shell in self.shell)
 
     @property
     def station_names(self) -> tuple[str, ...]:

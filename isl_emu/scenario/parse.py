@@ -14,6 +14,8 @@ from pydantic import BaseModel, ValidationError
 
 from isl_emu.errors import ScenarioError
 from isl_emu.scenario.model import Scenario
+from isl_emu.scenario.quantities import NAME_LENGTH
+from isl_emu.scenario.resolve import resolve_files
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -22,10 +24,10 @@ else:
 
 
 def load_scenario(path: Path) -> Scenario:
-    """The scenario in the TOML file at `path`.
+    """The scenario in the TOML file at `path`, resolved: the files that it names are read and their content is in it.
 
     Raises:
-        ScenarioError: the file cannot be read, is no TOML, or breaks a rule; all problems at once.
+        ScenarioError: a file cannot be read, is no TOML, or breaks a rule; all problems at once.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -34,32 +36,45 @@ def load_scenario(path: Path) -> Scenario:
         raise ScenarioError(
             f"{path}: cannot be read ({reason}); name a TOML scenario, such as topologies/three-body.toml"
         ) from None
-    return parse_scenario(text, str(path))
+    try:
+        scenario = resolve_files(_valid(text, str(path)), path.parent)
+    except ScenarioError as error:
+        prefix = f"{path}: "
+        raise ScenarioError(*(prefix + problem.removeprefix(prefix) for problem in error.problems)) from None
+    return _consistent(scenario, str(path))
 
 
 def parse_scenario(text: str, source: str) -> Scenario:
-    """The scenario that `text` describes; `source` names it in error messages."""
+    """The scenario that `text` describes; `source` names it in error messages.
+
+    No file is read: where the scenario names one, its satellites are missing until `resolve_files`.
+    """
+    return _consistent(_valid(text, source), source)
+
+
+def _valid(text: str, source: str) -> Scenario:
+    """The scenario of a text whose parts, each by itself, keep the rules."""
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ScenarioError(f"{source}: is not valid TOML: {error}") from None
     try:
-        scenario = Scenario.model_validate(_tuples(table))
+        return Scenario.model_validate(_tuples(table))
     except ValidationError as error:
         problems = _joined(_sentence(item) for item in error.errors() if not _follows_from_another(item))
         raise ScenarioError(*(f"{source}: {problem}" for problem in problems)) from None
-    if problems := list(_contradictions(scenario)):
+
+
+def _consistent(scenario: Scenario, source: str) -> Scenario:
+    """The same scenario, once its parts are known to agree; while satellites are missing that cannot be known."""
+    if scenario.resolved and (problems := list(_contradictions(scenario))):
         raise ScenarioError(*(f"{source}: {problem}" for problem in problems))
     return scenario
 
 
 def format_scenario(scenario: Scenario) -> str:
     """The scenario as TOML with every default written out; `parse_scenario` turns it back into an equal one."""
-    table = scenario.model_dump(by_alias=True, exclude_none=True)
-    for shell in table["shell"]:
-        if "ltan" in shell:  # the two exclude each other, and `raan` has a default
-            del shell["raan"]
-    return tomli_w.dumps(table)
+    return tomli_w.dumps(scenario.model_dump(by_alias=True, exclude_none=True))
 
 
 def with_changes(scenario: Scenario, **changes: Any) -> Scenario:
@@ -144,6 +159,11 @@ def _contradictions(scenario: Scenario) -> Iterator[str]:
     yield from _repeated("shell", [shell.name for shell in scenario.shell])
     nodes = [*scenario.satellite_names, *scenario.station_names]
     yield from _repeated("node", nodes)
+    for shell in _with_long_names(scenario):
+        yield (
+            f"shell {shell!r} makes names of satellites of more than {NAME_LENGTH} characters, but that is the most; "
+            f"shorten its name"
+        )
     satellites, stations = set(scenario.satellite_names), set(scenario.station_names)
     yield from _unknown("compute.satellites", scenario.computing_satellites, satellites, "satellite")
     for index, pair in enumerate(scenario.probes.pairs):
@@ -152,6 +172,14 @@ def _contradictions(scenario: Scenario) -> Iterator[str]:
             yield f"probes.pairs[{index}] names {pair[0]!r} twice, but a probe needs two nodes; name another"
     if scenario.questions is not None:
         yield from _question_contradictions(scenario, stations)
+
+
+def _with_long_names(scenario: Scenario) -> list[str]:
+    """The shells whose names are too long to begin a satellite's."""
+    if len(scenario.shell) == 1:
+        return []
+    patterns = [shell for shell in scenario.shell if shell.walker]
+    return [shell.name for shell in patterns if len(f"{shell.name}-{shell.local_names[-1]}") > NAME_LENGTH]
 
 
 def _question_contradictions(scenario: Scenario, stations: set[str]) -> Iterator[str]:

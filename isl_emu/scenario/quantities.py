@@ -16,6 +16,7 @@ from isl_emu.units import (
     LENGTH_KM,
     LEVEL_DB,
     LEVEL_DBM,
+    MEAN_MOTION_REV_DAY,
     OPTICS_M,
     POWER_W,
     RATE_BIT_S,
@@ -59,6 +60,8 @@ def _quantity(
 
 
 Altitude = _quantity(LENGTH_KM, 160.0, 50_000.0)  # below 160 km no orbit lasts a day
+SemiMajorAxis = _quantity(LENGTH_KM, 6_378.137, 500_000.0)
+MeanMotion = _quantity(MEAN_MOTION_REV_DAY, 0.1, 18.0)  # from 200,000 km to below the ground
 Range = _quantity(LENGTH_KM, above=0.0)
 GrazingAltitude = _quantity(LENGTH_KM, 0.0, 1_000.0)
 FlightHeight = _quantity(LENGTH_KM, -0.5, 30.0)  # from the Dead Sea's shore to stratospheric aircraft
@@ -79,7 +82,8 @@ PowerLevel = _quantity(LEVEL_DBM)
 Wavelength = _quantity(OPTICS_M, 1e-7, 1e-4)  # light, from ultraviolet to far infrared
 Aperture = _quantity(OPTICS_M, above=0.0)
 
-NODE_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
+NAME_LENGTH = 32
+NODE_NAME = re.compile(rf"[a-z][a-z0-9-]{{0,{NAME_LENGTH - 1}}}")
 
 
 def _node_name(name: str) -> str:

@@ -1,0 +1,132 @@
+"""Two-line element sets: their form, checksums, names and epochs. The elements in them are read by `geometry`.
+
+Source: T. S. Kelso, Frequently asked questions: two-line element set format, CelesTrak.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+
+LINE_LENGTH = 69
+CENTURY_TURN = 57  # two-digit years from here on are of the 1900s: the first satellite flew in 1957
+EPOCH = re.compile(r"[ \d]\d[ \d]{2}\d\.[\d ]{8}")
+ELEMENT_COLUMNS = {  # of the second line, from 0
+    "inclination": slice(8, 16),
+    "right ascension": slice(17, 25),
+    "argument of perigee": slice(34, 42),
+    "mean anomaly": slice(43, 51),
+    "mean motion": slice(52, 63),
+}
+ECCENTRICITY = slice(26, 33)  # after an implied decimal point
+
+
+@dataclass(frozen=True)
+class NamedTle:
+    """One entry of a TLE file: the name on the line before it, or "" without one, and its two lines."""
+
+    name: str
+    lines: tuple[str, str]
+
+
+def read_tles(text: str) -> list[NamedTle]:
+    """All entries of a TLE file, with or without name lines; blank lines and lines that begin with "#" are skipped.
+
+    Whatever follows the 69th column after a space is not part of the format, and left out.
+
+    Raises:
+        ValueError: a line is out of place, damaged or fails its checksum; it names the line's number.
+    """
+    entries, name, first = [], "", ""
+    for number, line in _content(text):
+        try:
+            if first:
+                entries.append(NamedTle(name, _checked(first, line)))
+                name, first = "", ""
+            elif line.startswith("1 "):
+                first = _standard(line)
+            elif line.startswith("2 ") and _is_element_line(line):
+                raise ValueError("is a second line of a TLE, but no first line comes before it; add or remove one")
+            else:
+                name = line.removeprefix("0 ").strip()
+        except ValueError as error:
+            raise ValueError(f"line {number} {error}") from None
+    if first:
+        raise ValueError("the last line is the first of a TLE, but its second is missing; complete the file")
+    if not entries:
+        raise ValueError("there is no TLE in it, but at least one is needed; name another file")
+    return entries
+
+
+def check_tle(lines: Sequence[str]) -> None:
+    """Raise ValueError unless `lines` are the two lines of one TLE, with right checksums."""
+    first, second = lines
+    for number, line in enumerate(lines, start=1):
+        if len(line) != LINE_LENGTH:
+            raise ValueError(f"has a TLE line {number} of {len(line)} characters, but it has 69; copy it whole")
+    _checked(first, second)
+
+
+def tle_epoch(lines: Sequence[str]) -> datetime:
+    """The epoch of a TLE, UTC, rounded to the microsecond."""
+    field = lines[0][18:32].replace(" ", "0")
+    year, days = int(field[:2]), float(field[2:])
+    start = datetime(year + (1900 if year >= CENTURY_TURN else 2000), 1, 1, tzinfo=timezone.utc)
+    return start + timedelta(days=days - 1)
+
+
+def catalogue_number(lines: Sequence[str]) -> str:
+    """The five characters of a TLE's satellite number (letters occur, for numbers above 99,999)."""
+    return lines[0][2:7].strip()
+
+
+def _content(text: str) -> Iterator[tuple[int, str]]:
+    """The lines that matter, each with its number in the file."""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip() and not line.startswith("#"):
+            yield number, line.rstrip()
+
+
+def _is_element_line(line: str) -> bool:
+    return len(line) >= LINE_LENGTH - 1 and line[7:8] == " "
+
+
+def _standard(line: str) -> str:
+    """The 69 characters of a line of elements whose checksum is right."""
+    if len(line) < LINE_LENGTH or line[LINE_LENGTH : LINE_LENGTH + 1].strip():
+        raise ValueError(f"has {len(line)} characters, but a line of a TLE has 69; copy it whole")
+    line = line[:LINE_LENGTH]
+    expected = sum(int(char) if char.isdigit() else char == "-" for char in line[:-1]) % 10
+    if line[-1] != str(expected):
+        raise ValueError(f"ends in checksum {line[-1]!r}, but its characters add up to {expected}; copy it again")
+    return line
+
+
+def _checked(first: str, second: str) -> tuple[str, str]:
+    """Both lines, once they are known to be of one satellite."""
+    if not first.startswith("1 "):
+        raise ValueError(f"begins with {first[:2]!r}, but the first line of a TLE begins with '1 '; put them in order")
+    if not second.startswith("2 "):
+        raise ValueError(
+            f"begins with {second[:2]!r}, but the second line of a TLE begins with '2 '; put them in order"
+        )
+    first, second = _standard(first), _standard(second)
+    if first[2:7] != second[2:7]:
+        raise ValueError(f"is of satellite {second[2:7]}, but the line before is of {first[2:7]}; pair them rightly")
+    if not EPOCH.fullmatch(first[18:32]):
+        raise ValueError(f"follows an epoch {first[18:32]!r}, but one is YYDDD.DDDDDDDD; copy the TLE again")
+    _check_numbers(second)
+    return first, second
+
+
+def _check_numbers(second: str) -> None:
+    """Raise ValueError where the second line has no number in the place of one."""
+    if not second[ECCENTRICITY].replace(" ", "0").isdigit():
+        raise ValueError(f"has the eccentricity {second[ECCENTRICITY]!r}, but it is seven digits; copy it again")
+    for what, columns in ELEMENT_COLUMNS.items():
+        try:
+            float(second[columns])
+        except ValueError:
+            raise ValueError(f"has the {what} {second[columns]!r}, but it is a number; copy it again") from None
