@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 
 from isl_emu.errors import ScenarioError
+from isl_emu.geometry.orbit_warnings import orbit_warnings
 from isl_emu.linkplan import plan_file
 from isl_emu.linkplan.build import plan_links
 from isl_emu.linkplan.plan import LinkPlan
@@ -104,7 +105,7 @@ class Plan:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What to check before trusting the plan; one sentence each."""
-        return self.step_check.warnings
+        return (*orbit_warnings(self.scenario), *self.step_check.warnings)
 
     @property
     def digest(self) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
@@ -96,9 +97,12 @@ def run(
 @click.argument("scenario", type=SCENARIO)
 def check(scenario: Path) -> None:
     """Check SCENARIO and print it with every default written out."""
+    from isl_emu.geometry.orbit_warnings import orbit_warnings
     from isl_emu.scenario.parse import format_scenario, load_scenario
 
-    click.echo(format_scenario(load_scenario(scenario)), nl=False)
+    checked = load_scenario(scenario)
+    _print_warnings(orbit_warnings(checked))
+    click.echo(format_scenario(checked), nl=False)
 
 
 @cli.command()
@@ -113,6 +117,7 @@ def plan(scenario: Path, out: Path | None, duration: str | None) -> None:
     from isl_emu.run import load_source
 
     source = load_source(scenario, _changes(duration))
+    _print_warnings(source.warnings)
     target = out or Path(f"{source.scenario.name}.plan.parquet")
     try:
         write_plan(source.plan, target)
@@ -242,6 +247,12 @@ def _changes(
     if model is not None:
         changes["compute"] = {"model": str(Path(model).resolve())}
     return changes
+
+
+def _print_warnings(warnings: Iterable[str]) -> None:
+    """On standard error, so that what a command prints can still be piped."""
+    for warning in warnings:
+        click.secho(f"Warning: {warning}", fg="yellow", err=True)
 
 
 def _print_plan(plan: Any) -> None:

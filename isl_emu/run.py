@@ -51,6 +51,7 @@ class Source:
 
     scenario: Scenario
     plan: LinkPlan
+    warnings: tuple[str, ...] = ()  # what to check before trusting the plan
 
     @cached_property
     def routes(self) -> RoutePlan:
@@ -65,7 +66,7 @@ def load_source(path: Path, changes: dict[str, Any]) -> Source:
         changes: top-level scenario fields to replace, as in TOML; a saved plan refuses those that would alter the sky.
     """
     plan = open_plan(path, changes)
-    return Source(plan.scenario, plan.link_plan)
+    return Source(plan.scenario, plan.link_plan, plan.warnings)
 
 
 def run(path: Path, changes: dict[str, Any], out: Path | None, machine: str, interactive: bool, steps: Steps) -> int:
@@ -81,6 +82,8 @@ def run(path: Path, changes: dict[str, Any], out: Path | None, machine: str, int
         source = load_source(path, changes)
         source.routes  # noqa: B018  made here, where the step says so and an error comes before anything is started
         model = _model(source.scenario)
+    for warning in source.warnings:
+        steps.note(f"Warning: {warning}")
     folder = prepare(source, place, model, out)
     steps.note(f"runs on: {place.kind}, {place.reason}\nresults: {folder.path}")
     parts = folder, source.scenario, source.plan, source.routes

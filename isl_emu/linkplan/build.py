@@ -108,7 +108,7 @@ def _sky(space: SpaceSegment, grid: TimeGrid, first: int) -> Sky:
 def _horizon(space: SpaceSegment, ground: GroundSegment) -> np.ndarray | None:
     """The satellites after the end of the run, for stations that ask when they set; shape (H, N, 3)."""
     t_ns = ground.horizon_ns
-    return propagate(space.elements, ground.grid.start, t_ns) if len(t_ns) else None
+    return propagate(space.elements, ground.grid.start, t_ns, space.orbits) if len(t_ns) else None
 
 
 def _nodes(space: SpaceSegment, stations: Sequence[GroundStation]) -> Nodes:

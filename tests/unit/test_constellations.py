@@ -72,7 +72,7 @@ def test_a_star_code_and_several_shells():
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        (shell('code = "D:550:53.0:1584/22"'), "code is 'D:550:53.0:1584/22', but it is type:altitude:inclination:T/P/F"),
+        (shell('code = "D:550:53.0:1584/22"'), "code is 'D:550:53.0:1584/22', but it is type:altitude:inc"),
         (shell('code = "X:550:53.0:4/2/0"'), "code is 'X:550:53.0:4/2/0'"),
         (shell("code = 7"), "code is 7, but"),
         (shell('code = "D:550:53.0:1584/23/17"'), "shell[0].walker: total is 1584, but all 23 planes"),
@@ -120,8 +120,8 @@ def test_explicit_elements_and_a_pattern_put_satellites_in_the_same_places():
     pattern = parse_scenario(shell('code = "D:550:53.0:4/2/1"\nraan = "10 deg"'), "pattern")
     listed = parse_scenario(
         shell("satellite = [" + ",".join(
-            f'{{ name = "{name}", {size}, inclination = "53 deg", raan = "{raan} deg", mean_anomaly = "{anomaly} deg" }}'
-            for name, size, raan, anomaly in [
+            f'{{ name = "{name}", {size}, inclination = "53 deg", raan = "{raan} deg", mean_anomaly = "{m} deg" }}'
+            for name, size, raan, m in [
                 ("a", 'altitude = "550 km"', 10, 0), ("b", 'semi_major_axis = "6928.137 km"', 370, 180),
                 ("c", 'altitude = "550 km"', 190, 90), ("d", 'altitude = "550 km"', 190, -90),
             ]) + "]"), "listed")  # fmt: skip
@@ -213,15 +213,15 @@ def test_parsing_alone_reads_no_file():
     [
         ('tle = "none.tle"', None, "shell low: tle file"),
         ('tle = "none.tle"', None, "cannot be read (No such file or directory)"),
-        ('tle = "bad"', ISS.replace("51.6439", "51.6438"), "line 3 ends in checksum '2', but its characters add up to 1"),
+        ('tle = "bad"', ISS.replace("51.6439", "51.6438"), "line 3 ends in checksum '2', but"),
         ('omm = "bad"', "[]", "there is no OMM in it"),
         ('omm = "bad"', "[{", "it is not well formed"),
         ('omm = "bad"', "<omm>", "it is not well formed"),
-        ('omm = "bad"', json.dumps({**ISS_OMM, "ECCENTRICITY": "x"}), "entry 1 (ISS (ZARYA)) has ECCENTRICITY 'x', but"),
+        ('omm = "bad"', json.dumps({**ISS_OMM, "ECCENTRICITY": "x"}), "entry 1 (ISS (ZARYA)) has ECCENTRICITY"),
         ('omm = "bad"', json.dumps({**ISS_OMM, "EPOCH": "now"}), "entry 1 (ISS (ZARYA)) has EPOCH 'now', but"),
         ('omm = "bad"', json.dumps({**ISS_OMM, "REF_FRAME": "GCRF"}), "has REF_FRAME GCRF, but only TEME is read"),
         ('omm = "bad"', json.dumps({**ISS_OMM, "INCLINATION": 190}), "satellite iss-zarya: inclination"),
-        ('omm = "bad"', json.dumps({"OBJECT_NAME": "X", "EPOCH": "2020-01-01T00:00:00"}), "entry 1 (X) has no MEAN_MOTION"),
+        ('omm = "bad"', json.dumps({"OBJECT_NAME": "X", "EPOCH": "2020-01-01T00:00:00"}), "(X) has no MEAN_MOTION"),
     ],
 )  # fmt: skip
 def test_an_unusable_file_is_named_with_the_place_in_it(folder, source, text, complaint):

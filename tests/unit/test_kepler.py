@@ -75,7 +75,7 @@ def test_a_critical_inclination_keeps_its_perigee():
     assert rates.arg_perigee_rad_min[0] == pytest.approx(0.0, abs=1e-15)
 
 
-# the errors that docs/limits.md states: over a day, of the position, and of the distance between neighbours 15 deg apart
+# the errors that docs/limits.md states: over a day of the position, and of the distance between neighbours 15 deg off
 WITHIN_20_KM, NEIGHBOURS_WITHIN_3_KM = 20.0, 3.0
 
 
