@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from datetime import datetime, timezone
 
 import numpy as np
 from hypothesis import given, settings
@@ -21,52 +20,15 @@ from isl_emu.linkplan.plan import LinkKind, LinkPlan, Links, LinkState, NodeKind
 from isl_emu.linkplan.plan_file import read_plan, write_plan
 from isl_emu.routing.forwarding import plan_routes
 from isl_emu.routing.paths import PathFinder
-from isl_emu.scenario.model import GroundStation, LaserLinks, Routing, Scenario, Shell, Time, Walker
+from isl_emu.scenario.model import Routing
 from isl_emu.timebase import TimeGrid
 from isl_emu.units import NS_PER_S, SPEED_OF_LIGHT_KM_S
+from tests.strategies import START, scenarios, walkers
 
-START = datetime(2026, 3, 20, 14, tzinfo=timezone.utc)
 ONE_METRE_KM = 1e-3
 ONE_NS_KM = SPEED_OF_LIGHT_KM_S / NS_PER_S
 
 coordinates = st.tuples(*[st.floats(-10_000, 10_000)] * 3).map(np.array)
-
-
-@st.composite
-def walkers(draw, pattern=None, most_planes=8, most_slots=8):
-    planes, slots = draw(st.integers(1, most_planes)), draw(st.integers(1, most_slots))
-    return Walker(
-        pattern=pattern or draw(st.sampled_from(["delta", "star"])),
-        total=planes * slots,
-        planes=planes,
-        phasing=draw(st.integers(0, planes - 1)),
-    )
-
-
-@st.composite
-def scenarios(draw):
-    lasers = LaserLinks(topology=draw(st.sampled_from(["ring", "+grid", "none"])), rate="10 Gbit/s")
-    altitude, inclination = draw(st.integers(400, 2000)), draw(st.integers(0, 120))
-    shell = Shell(
-        name="s",
-        walker=draw(walkers(most_planes=4, most_slots=16)),
-        altitude=f"{altitude} km",
-        inclination=f"{inclination} deg",
-        lasers=lasers,
-    )
-    stations = tuple(
-        GroundStation(
-            name=f"gs-{number}",
-            latitude=f"{draw(st.integers(-90, 90))} deg",
-            longitude=f"{draw(st.integers(-180, 360))} deg",
-            min_elevation=f"{draw(st.integers(0, 40))} deg",
-            antennas=draw(st.integers(1, 3)),
-            uplink="1 Gbit/s",
-            downlink="2 Gbit/s",
-        )
-        for number in range(draw(st.integers(0, 3)))
-    )
-    return Scenario(name="x", time=Time(start=START, duration="300 s", step="60 s"), shell=(shell,), station=stations)
 
 
 @given(coordinates, coordinates)
