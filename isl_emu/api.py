@@ -29,6 +29,7 @@ from isl_emu.linkplan.build import plan_links
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.linkplan.step_check import StepCheck, check_step
 from isl_emu.linkplan.tables import contacts_table, events_table, links_table
+from isl_emu.routing import paths
 from isl_emu.routing.paths import PathFinder
 from isl_emu.routing.series import delays_ns, path_at, paths_to
 from isl_emu.scenario.model import Scenario
@@ -40,10 +41,15 @@ __all__ = ["NamedPath", "Plan", "Scenario", "load", "plan", "read_plan"]
 
 @dataclass(frozen=True)
 class NamedPath:
-    """A way through the network: the names of its nodes from source to destination, and its one-way delay."""
+    """A way through the network: its nodes from source to destination, and the one-way delay of each hop."""
 
     nodes: tuple[str, ...]
-    delay_ns: int
+    hop_delays_ns: tuple[int, ...]
+
+    @property
+    def delay_ns(self) -> int:
+        """The one-way delay of the whole path."""
+        return sum(self.hop_delays_ns)
 
     @property
     def hops(self) -> int:
@@ -138,7 +144,7 @@ class Plan:
             path = self._finders[destination].path(source, destination, instant)
         else:
             path = path_at(self.link_plan, self.scenario.routing, source, destination, instant)
-        return NamedPath(tuple(self.nodes[node] for node in path.nodes), path.delay_ns) if path else None
+        return self._named(path, instant) if path else None
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan as one Parquet file, which `read_plan`, `isl-emu run` and other tools read.
@@ -151,6 +157,11 @@ class Plan:
         except OSError as error:
             reason = error.strerror or str(error)
             raise ScenarioError(f"{path}: cannot be written ({reason}); name another file") from None
+
+    def _named(self, path: paths.Path, k: int) -> NamedPath:
+        up = self.link_plan.snapshot(k)
+        delays_ns = up.delay_ns[np.searchsorted(up.link, path.links)]
+        return NamedPath(tuple(self.nodes[node] for node in path.nodes), tuple(delays_ns.tolist()))
 
     def _finder(self, destination: int) -> PathFinder:
         if destination not in self._finders:

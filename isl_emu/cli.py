@@ -19,10 +19,11 @@ from rich.table import Table
 from isl_emu.errors import IslEmuError, ScenarioError
 from isl_emu.progress import Steps
 from isl_emu.results.folder import RunFolder
-from isl_emu.units import DURATION_NS, format_quantity, parse_quantity
+from isl_emu.units import DURATION_NS, NS_PER_S, format_quantity, parse_quantity
 
 DEBUG = "ISL_EMU_DEBUG"  # the environment variable that --debug sets; a guest gets it too
 INTERRUPTED = 130
+NS_PER_MS = 1_000_000
 SCENARIO = click.Path(path_type=Path, dir_okay=False)
 TABLE_WIDTH = 130  # of a table that goes to a file or a pipe
 
@@ -125,6 +126,32 @@ def plan(scenario: Path, out: Path | None, duration: str | None) -> None:
         raise ScenarioError(f"{target}: cannot be written ({error.strerror}); name another file with --out") from None
     _print_plan(source.plan)
     click.echo(f"saved as {target} (sha256 {source.plan.digest()[:16]}); replay it with: isl-emu run {target}")
+
+
+@cli.command()
+@click.argument("scenario", type=SCENARIO)
+@click.argument("a")
+@click.argument("b")
+@click.option("--at", type=Duration(), default="0s", show_default=True, help="Time since the start of the run.")
+def path(scenario: Path, a: str, b: str, at: str) -> int:
+    """Print the path from node A to node B of SCENARIO (TOML, or a saved plan), hop by hop with one-way delays."""
+    from isl_emu.api import open_plan
+
+    plan = open_plan(scenario, {})
+    t_ns = parse_quantity(at, DURATION_NS)
+    grid = plan.link_plan.grid
+    if not 0 <= t_ns < grid.duration_ns:
+        raise ScenarioError(
+            f"--at: is {at}, but the plan ends at {grid.duration_ns / NS_PER_S:g} s; choose an earlier time"
+        )
+    found = plan.path(a, b, grid.instant_at(t_ns))
+    if found is None:
+        click.echo(f"{a} cannot reach {b} at {at}")
+        return 1
+    for node, delay_ns in zip(found.nodes[1:], found.hop_delays_ns):
+        click.echo(f"{delay_ns / NS_PER_MS:10.6f} ms  {node}")
+    click.echo(f"{found.delay_ns / NS_PER_MS:10.6f} ms  from {a} to {b}, {found.hops} hops, one way, at {at}")
+    return 0
 
 
 RUN = click.option(

@@ -24,6 +24,7 @@ IRIDIUM = str(ROOT / "topologies" / "iridium-star.toml")
 MINUTE_S = 60
 PATIENCE_S = 4 * MINUTE_S  # only for telling a hang from a slow machine
 INVALID = 3
+PATH = ["p00s01", "p00s02", "p00s03"]
 
 
 def isl_emu(*words: str) -> subprocess.CompletedProcess[str]:
@@ -180,6 +181,10 @@ def test_a_live_run_answers_a_second_terminal(tmp_path, nothing_left):
         assert link.stdout.count("qdisc netem") == 2
         ping = isl_emu("exec", "--run", str(out), "p00s00", "--", "ping", "-c", "1", "p00s03")
         assert "1 received" in ping.stdout, ping.stdout + ping.stderr
+        trace = isl_emu("exec", "--run", str(out), "p00s00", "--", "traceroute", "-q", "1", "p00s03")
+        planned = isl_emu("path", IRIDIUM, "p00s00", "p00s03")
+        assert [line.split()[1] for line in trace.stdout.splitlines()[1:]] == PATH
+        assert [line.split()[-1] for line in planned.stdout.splitlines()[:-1]] == PATH
         assert isl_emu("exec", "--run", str(out), "p00s00", "--", "sh", "-c", "exit 9").returncode == 9
         assert "no such node" in isl_emu("exec", "--run", str(out), "p99s99", "--", "true").stdout
         run.send_signal(signal.SIGINT)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
 from isl_emu import cli
 from isl_emu.errors import ScenarioError
+
+THREE_BODY = str(Path(__file__).parents[2] / "topologies" / "three-body.toml")
 
 
 def status_of(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
@@ -55,3 +58,20 @@ def test_a_folder_that_was_not_prepared_is_not_executed(monkeypatch, capsys, tmp
     assert status_of(["execute", str(tmp_path)], monkeypatch) == 1
     assert "prepared" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_path_is_printed_hop_by_hop(monkeypatch, capsys):
+    assert status_of(["path", THREE_BODY, "p00s00", "p00s03", "--at", "30s"], monkeypatch) == 0
+    *hops, total = capsys.readouterr().out.splitlines()
+    assert [line.split()[-1] for line in hops] == ["p00s01", "p00s02", "p00s03"]
+    assert sum(float(line.split()[0]) for line in hops) == pytest.approx(float(total.split()[0]))
+    assert "3 hops" in total
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [(["p00s00", "p00s30"], "no such node"), (["p00s00", "p00s01", "--at", "9min"], "the plan ends at 120 s")],
+)
+def test_a_path_that_cannot_be_asked_for_is_refused(words, complaint, monkeypatch, capsys):
+    assert status_of(["path", THREE_BODY, *words], monkeypatch) == 1
+    assert complaint in capsys.readouterr().err
