@@ -19,6 +19,7 @@ from isl_emu.units import NS_PER_S
 
 NS_PER_DAY = 86_400 * NS_PER_S
 STRICT_SGP4 = Orbits()
+EPOCHS_IN_CACHE = 32_768  # satellites x instants of one call to SGP4: 2 MB, which is put in order in the cache
 
 
 def propagate(elements: Elements, start: datetime, offsets_ns: np.ndarray, orbits: Orbits = STRICT_SGP4) -> np.ndarray:
@@ -72,33 +73,41 @@ def sgp4_km(elements: Elements, since_day: np.ndarray) -> tuple[np.ndarray, np.n
         km in TEME, shape (K, N, 3), and SGP4's error codes, shape (K, N), 0 where the position is good.
     """
     day, fraction = julian_date(elements.epoch)
-    satellites = SatrecArray([_satrec(elements, n) for n in range(len(elements.names))])
-    errors, r_km, _ = satellites.sgp4(np.full(len(since_day), day), fraction + since_day)
-    r_km, errors = np.ascontiguousarray(np.swapaxes(r_km, 0, 1)), errors.T.copy()
-    errors[~np.isfinite(r_km[..., 0]) & (errors == 0)] = NO_ELLIPSE
+    satellites = SatrecArray(satrecs(elements))
+    instants, count = len(since_day), len(elements.names)
+    days, fractions = np.full(instants, day), fraction + since_day
+    r_km, errors = np.empty((instants, count, 3)), np.empty((instants, count), dtype=np.uint8)
+    at_once = max(1, EPOCHS_IN_CACHE // count)
+    for first in range(0, instants, at_once):
+        some = slice(first, first + at_once)
+        found_errors, found_km, _ = satellites.sgp4(days[some], fractions[some])
+        found_errors[~np.isfinite(found_km[..., 0]) & (found_errors == 0)] = NO_ELLIPSE
+        r_km[some], errors[some] = np.swapaxes(found_km, 0, 1), found_errors.T
     return r_km, errors
 
 
-def _satrec(elements: Elements, n: int) -> Satrec:
-    """SGP4's own record of satellite `n`."""
-    satrec = Satrec()
+def satrecs(elements: Elements) -> list[Satrec]:
+    """SGP4's own records of the N satellites."""
     day, fraction = julian_date(elements.epoch)
-    fraction += elements.epoch_day[n]
-    satrec.sgp4init(
-        WGS72,
-        "i",  # the improved mode, as in AIAA 2006-6753
-        n % 100_000,  # satellite number, not used
-        day - SGP4_EPOCH_JD + fraction,
-        elements.bstar[n],
-        0.0,  # not used by SGP4
-        0.0,  # not used by SGP4
-        elements.eccentricity[n],
-        elements.arg_perigee_rad[n],
-        elements.inclination_rad[n],
-        elements.mean_anomaly_rad[n],
-        elements.mean_motion_rad_min[n],
-        elements.raan_rad[n],
+    columns = (
+        elements.epoch_day,
+        elements.bstar,
+        elements.eccentricity,
+        elements.arg_perigee_rad,
+        elements.inclination_rad,
+        elements.mean_anomaly_rad,
+        elements.mean_motion_rad_min,
+        elements.raan_rad,
     )
+    return [_satrec(n, day, fraction, *row) for n, row in enumerate(zip(*(column.tolist() for column in columns)))]
+
+
+def _satrec(n: int, day: float, fraction: float, epoch_day: float, bstar: float, *orbit: float) -> Satrec:
+    satrec = Satrec()
+    fraction += epoch_day
+    since_1950_day = (day + fraction) - SGP4_EPOCH_JD  # in this order, as for a TLE: it rounds to 40 us
+    # the improved mode, as in AIAA 2006-6753; the satellite's number and two drag terms are not used
+    satrec.sgp4init(WGS72, "i", n % 100_000, since_1950_day, bstar, 0.0, 0.0, *orbit)
     satrec.jdsatepoch, satrec.jdsatepochF = day, fraction  # sgp4init's own split of the sum is 0.3 us coarser
     return satrec
 

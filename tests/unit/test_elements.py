@@ -15,7 +15,7 @@ from isl_emu.geometry.elements import (
     shell_inclination_rad,
 )
 from isl_emu.geometry.frames import sidereal_angle_rad
-from isl_emu.geometry.orbits import _satrec
+from isl_emu.geometry.orbits import satrecs
 from isl_emu.geometry.sun import mean_sun_right_ascension_rad, raan_of_local_time_rad
 from isl_emu.scenario.model import Shell
 
@@ -45,7 +45,7 @@ def one_satellite(altitude_km, inclination_deg):
 @pytest.mark.parametrize("altitude_km", [200.0, 550.0, 1200.0, 8000.0, 35786.0])
 @pytest.mark.parametrize("inclination_deg", [0.0, 53.0, 97.5, 180.0])
 def test_sgp4_recovers_the_semi_major_axis(altitude_km, inclination_deg):
-    satrec = _satrec(one_satellite(altitude_km, inclination_deg), 0)
+    satrec = satrecs(one_satellite(altitude_km, inclination_deg))[0]
     assert satrec.error == 0
     assert satrec.a * satrec.radiusearthkm == pytest.approx(EARTH_RADIUS_KM + altitude_km, abs=ONE_MILLIMETRE_KM)
 
@@ -63,7 +63,7 @@ def test_the_sun_synchronous_inclination_is_the_published_one():
 
 
 def test_a_sun_synchronous_node_follows_the_mean_sun():
-    satrec = _satrec(shell_elements(shell(inclination="sun-synchronous"), ["p00s00"] * 12, EPOCH), 0)
+    satrec = satrecs(shell_elements(shell(inclination="sun-synchronous"), ["p00s00"] * 12, EPOCH))[0]
     assert satrec.nodedot * 1440 * TROPICAL_YEAR_DAYS == pytest.approx(2 * math.pi, rel=0.005)
 
 

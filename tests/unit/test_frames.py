@@ -10,7 +10,7 @@ from skyfield.sgp4lib import TEME
 
 from isl_emu.geometry.elements import EARTH_RADIUS_KM, circular_elements
 from isl_emu.geometry.frames import itrs_to_teme, sidereal_angle_rad, site_itrs_km, timescale, zenith_itrs
-from isl_emu.geometry.orbits import _satrec, propagate
+from isl_emu.geometry.orbits import propagate, satrecs
 from isl_emu.geometry.sightline import elevation_rad, range_km
 from isl_emu.units import NS_PER_S
 
@@ -46,7 +46,7 @@ def test_elevation_and_range_are_skyfields():
     zenith = itrs_to_teme(zenith_itrs(math.radians(52.5), math.radians(13.4)), sidereal_angle_rad(START, OFFSETS_NS))
     found_rad = elevation_rad(_teme_km(52.5, 13.4, 0.1), zenith, satellite_km)
     ts = load.timescale(builtin=True)
-    seen = EarthSatellite.from_satrec(_satrec(elements, 0), ts) - wgs84.latlon(52.5, 13.4, 100)
+    seen = EarthSatellite.from_satrec(satrecs(elements)[0], ts) - wgs84.latlon(52.5, 13.4, 100)
     altitude, _, distance = seen.at(_skyfield_times()).altaz()
     assert np.abs(found_rad - altitude.radians).max() < ONE_ARCSECOND_RAD
     assert np.abs(range_km(_teme_km(52.5, 13.4, 0.1), satellite_km) - distance.km).max() < 1e-3

@@ -14,7 +14,7 @@ from sgp4.api import Satrec
 from isl_emu.errors import ScenarioError
 from isl_emu.geometry.elements import EARTH_RADIUS_KM, Elements, kozai_mean_motion_rad_min
 from isl_emu.geometry.kepler import eccentric_anomaly_rad, kepler_j2_km, secular_rates
-from isl_emu.geometry.orbits import _satrec, propagate
+from isl_emu.geometry.orbits import propagate, satrecs
 from isl_emu.scenario.model import Orbits
 from isl_emu.units import NS_PER_S
 
@@ -60,7 +60,7 @@ def test_an_ellipse_runs_from_perigee_to_apogee():
 @pytest.mark.parametrize("orbit", [(6903.0, 97.5), (6928.0, 53.0), (7578.0, 87.9), (26_560.0, 55.0, 0.01), MOLNIYA])
 def test_secular_rates_are_those_that_sgp4_works_with(orbit):
     elements = plane(*orbit)
-    satrec: Satrec = _satrec(elements, 0)
+    satrec: Satrec = satrecs(elements)[0]
     semi_major_axis_km, rates = secular_rates(elements)
     first_order = 4e-3  # what SGP4's terms of second order add to J2's
     assert semi_major_axis_km[0] == pytest.approx(orbit[0], abs=1e-6)
