@@ -50,6 +50,11 @@ class PlannedPaths:
         taken = [path and path.links for path in (self.at(source, destination, k) for k in instants)]
         return sum(before != after for before, after in zip(taken, taken[1:], strict=False))
 
+    def vanishes_between(self, a: str, b: str, from_ns: int, to_ns: int) -> bool:
+        """Whether at some instant of that time the plan had no path there or none back."""
+        instants = range(self.instant(from_ns), self.instant(to_ns) + 1)
+        return any(self.at(a, b, k) is None or self.at(b, a, k) is None for k in instants)
+
     def straddles_change(self, a: str, b: str, from_ns: int, to_ns: int) -> bool:
         """Whether an instant that changes the path a-b-a was due, or was late and in the making, in that time."""
         k = self.instant(to_ns)
@@ -72,7 +77,16 @@ class PlannedPaths:
 
 def request_row(record: Mapping[str, Any], paths: PlannedPaths, deadline_ns: int) -> Row:
     """A journal's request with the columns that follow from it and from the plan."""
+    record = {**record, "outcome": _outcome(record, paths)}
     return {**record, **_latency_columns(record, deadline_ns), **_path_columns(record, paths)}
+
+
+def _outcome(record: Mapping[str, Any], paths: PlannedPaths) -> str:
+    """What became of a request: an answer that stopped coming is a lost path's fault if the plan had none meanwhile."""
+    if record["outcome"] != "timed_out":
+        return record["outcome"]
+    ends = record["station"], record["satellite"], record["t_send_ns"], record["t_finish_ns"]
+    return "path_lost" if paths.vanishes_between(*ends) else "timed_out"
 
 
 def _latency_columns(record: Mapping[str, Any], deadline_ns: int) -> Row:

@@ -23,9 +23,9 @@ class RunFolder:
             ScenarioError: it exists and is not empty, or cannot be made.
         """
         path = (path or Path("results") / f"{name}-{datetime.now(timezone.utc):%Y%m%d-%H%M%S}").absolute()
-        if path.is_dir() and any(path.iterdir()):
-            raise ScenarioError(f"--out: {path} is not empty, but results are never mixed; name a new folder")
         try:
+            if path.is_dir() and any(path.iterdir()):
+                raise ScenarioError(f"--out: {path} is not empty, but results are never mixed; name a new folder")
             (path / "journal").mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ScenarioError(f"--out: {path} cannot be made ({error.strerror}); name another folder") from None

@@ -37,7 +37,7 @@ REQUESTS = _schema(
     _field("satellite", _TEXT, "", "satellite whose model server is asked; null when none was reachable"),
     _field("question", _TEXT, "", "what was asked"),
     _field("answer", _TEXT, "", "what came back, as far as it came"),
-    _field("outcome", _TEXT, "", "completed, unreachable, path_lost, refused, failed or unfinished"),
+    _field("outcome", _TEXT, "", "completed, unreachable, path_lost, timed_out, refused, failed or unfinished"),
     _field("error", _TEXT, "", "one sentence when the outcome is not completed"),
     _field("t_due_ns", _NS, "ns", "when the arrival process wanted it sent"),
     _field("t_send_ns", _NS, "ns", "when it was sent"),

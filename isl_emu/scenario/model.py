@@ -35,6 +35,8 @@ __all__ = [
     "Walker",
 ]
 
+MOST_INSTANTS = 10_000_000  # at one link each, a plan of half a gigabyte
+
 
 class Time(Record):
     """When the run takes place, how finely the sky is sampled, and how slowly the emulated time passes."""
@@ -48,6 +50,8 @@ class Time(Record):
     def _whole_steps(self) -> Time:
         if self.duration_ns < self.step_ns:
             raise ValueError("step is longer than duration; shorten it")
+        if self.duration_ns > self.step_ns * MOST_INSTANTS:
+            raise ValueError(f"has more than {MOST_INSTANTS:,} instants, and no machine holds so many; lengthen step")
         return self
 
     @property

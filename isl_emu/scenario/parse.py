@@ -84,7 +84,10 @@ def with_changes(scenario: Scenario, **changes: Any) -> Scenario:
     """
     table = tomllib.loads(format_scenario(scenario))
     for key, value in changes.items():
-        table[key] = {**table.get(key, {}), **value} if isinstance(value, dict) else value
+        if isinstance(value, dict) and key not in table:
+            name = next(iter(value))
+            raise ScenarioError(f"option: {key}.{name} is set, but the scenario has no [{key}]; add it there")
+        table[key] = {**table[key], **value} if isinstance(value, dict) else value
     return parse_scenario(tomli_w.dumps(table), "option")
 
 
@@ -102,6 +105,8 @@ def _sentence(error: Any) -> str:
         return f"{where} is not a known key{_allowed_keys(error['loc'])}"
     if error["type"] == "missing":
         return f"{where} is missing, but it is required; add it"
+    if error["type"] == "too_short":
+        return f"{where} has {error['ctx']['actual_length']} items, but it needs {error['ctx']['min_length']}; add one"
     if error["type"] == "value_error":
         text = str(error["ctx"]["error"])
         return f"{where} {text}" if text.startswith(("is ", "has ")) else f"{where}: {text}"

@@ -17,6 +17,7 @@ from isl_emu.units import (
     LEVEL_DB,
     LEVEL_DBM,
     MEAN_MOTION_REV_DAY,
+    NS_PER_S,
     OPTICS_M,
     POWER_W,
     RATE_BIT_S,
@@ -70,10 +71,11 @@ Inclination = _quantity(ANGLE_RAD, 0.0, math.pi)
 Latitude = _quantity(ANGLE_RAD, -math.pi / 2, math.pi / 2)
 Longitude = _quantity(ANGLE_RAD, -math.pi, 2 * math.pi)
 Elevation = _quantity(ANGLE_RAD, 0.0, math.pi / 2)
-Duration = _quantity(DURATION_NS, above=0)
-Delay = _quantity(DURATION_NS, 0)
-Rate = _quantity(RATE_BIT_S, 1_000)
-Size = _quantity(SIZE_BYTE, above=0)
+LONGEST_NS = 366 * 86_400 * NS_PER_S
+Duration = _quantity(DURATION_NS, high=LONGEST_NS, above=0)
+Delay = _quantity(DURATION_NS, 0, LONGEST_NS)
+Rate = _quantity(RATE_BIT_S, 1_000, 10**15)  # far above any laser, and the sums of many fit into 64 bits
+Size = _quantity(SIZE_BYTE, high=2**50, above=0)
 OffAxis = _quantity(ANGLE_RAD, 0.0, math.pi)
 AngularRate = _quantity(ANGULAR_RATE_RAD_S, above=0.0)
 OpticalPower = _quantity(POWER_W, above=0.0)

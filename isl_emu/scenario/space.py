@@ -40,7 +40,7 @@ class Walker(Record):
     """A Walker pattern `i: t/p/f` (Walker 1984): delta spreads RAAN over 360 deg, star over 180 deg."""
 
     pattern: Literal["delta", "star"]
-    total: int = Field(ge=1)
+    total: int = Field(ge=1, le=100_000)
     planes: int = Field(ge=1)
     phasing: int = Field(ge=0, default=0)
 

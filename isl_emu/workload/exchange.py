@@ -149,7 +149,7 @@ def judge(error: Exception, connected: bool) -> tuple[str, str]:
     if isinstance(error, RefusedError):
         return "refused", str(error)
     if isinstance(error, TimeoutError):
-        return "path_lost", "nothing came any more before the deadline"
+        return "timed_out", "nothing came any more before the deadline"
     code = error.errno if isinstance(error, OSError) else None
     if code in NO_ROUTE and not connected:
         return "unreachable", f"there was no route when it was sent ({error.strerror})"

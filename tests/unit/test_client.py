@@ -189,7 +189,7 @@ def test_an_error_within_the_stream_is_refused() -> None:
 def test_silence_until_the_deadline_is_a_lost_path() -> None:
     with _server(HEAD, then="hold") as server:
         record = _ask(server.port, deadline_ns=SOON_NS)
-    assert (record["outcome"], record["t_first_ns"], record["e2e_ns"]) == ("path_lost", None, None)
+    assert (record["outcome"], record["t_first_ns"], record["e2e_ns"]) == ("timed_out", None, None)
     assert record["t_finish_ns"] - record["t_send_ns"] >= SOON_NS
 
 
@@ -197,7 +197,7 @@ def test_a_stall_after_some_tokens_is_a_lost_path_with_what_came(monkeypatch: py
     monkeypatch.setattr("isl_emu.workload.exchange.STALL_NS", SOON_NS)
     with _server(HEAD, _chunk(_token("It ")), then="hold") as server:
         record = _ask(server.port, deadline_ns=SOON_NS)
-    assert (record["outcome"], record["answer"], record["answer_tokens"]) == ("path_lost", "It ", 1)
+    assert (record["outcome"], record["answer"], record["answer_tokens"]) == ("timed_out", "It ", 1)
     assert record["ttft_ns"] is not None
 
 
@@ -230,7 +230,7 @@ def test_nothing_reachable_when_planned_is_unreachable() -> None:
         (OSError(errno.ENETUNREACH, "x"), False, "unreachable"),
         (OSError(errno.EHOSTUNREACH, "x"), False, "unreachable"),
         (OSError(errno.EHOSTUNREACH, "x"), True, "path_lost"),
-        (OSError(errno.ETIMEDOUT, "x"), True, "path_lost"),
+        (OSError(errno.ETIMEDOUT, "x"), True, "timed_out"),
         (OSError(errno.ECONNRESET, "x"), True, "failed"),
         (ValueError("not JSON"), True, "failed"),
     ],

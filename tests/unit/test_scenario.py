@@ -61,6 +61,10 @@ def test_a_small_scenario_gets_defaults():
         ('"525 km"', '"525"', "shell[0].altitude is '525' without a unit"),
         ('"525 km"', '"-525 km"', "shell[0].altitude is -525 km, but the least allowed is 160 km"),
         ('"525 km"', "525", "shell[0].altitude is 525, but a length is written with its unit"),
+        ('"60 s"', '"1e30 h"', "but the most allowed is 8784 h"),
+        ('"60 s"', '"300 h"\nstep = "1 ms"', "has more than 10,000,000 instants"),
+        ('"1 Gbit/s"', '"1e30 Gbit/s"', "station[0].uplink is"),
+        ("total = 12", "total = 120000000", "shell[0].walker.total is 120000000"),
         ("total = 12", "total = 0", "shell[0].walker.total is 0"),
         ("planes = 1", "planes = 5", "shell[0].walker: total is 12, but all 5 planes hold equally many"),
         ("planes = 1", "planes = 3, phasing = 3", "phasing is 3, but f is at most p - 1 = 2"),
@@ -109,3 +113,13 @@ def test_changes_replace_single_values_and_are_checked():
     assert changed.time.start == scenario.time.start
     with pytest.raises(ScenarioError, match="duration"):
         with_changes(scenario, time={"duration": "60"})
+
+
+def test_an_empty_list_of_questions_is_refused_in_our_words():
+    text = SMALL + '[compute]\n[questions]\nmean_interval = "1 s"\nprompts = []\n'
+    assert _problems(text) == "some.toml: questions.prompts has 0 items, but it needs 1; add one"
+
+
+def test_an_option_does_not_add_what_the_scenario_has_not():
+    with pytest.raises(ScenarioError, match=r"compute.model is set, but the scenario has no \[compute\]"):
+        with_changes(parse_scenario(SMALL, "small"), compute={"model": "any.gguf"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from isl_emu.results.derived import PlannedPaths
 from isl_emu.results.records import LOST_LINES, TABLES
 from isl_emu.results.writer import write_tables
+from isl_emu.routing.forwarding import plan_routes
 from isl_emu.routing.paths import PathFinder
 
 MS = 1_000_000
@@ -55,6 +57,19 @@ def test_deadline_is_missed_by_late_and_by_incomplete_answers(bare_run: Any) -> 
     rows = written(bare_run, "requests")
     assert [row["deadline_met"] for row in rows] == [False, False]
     assert rows[1]["network_ns"] is None and rows[1]["network_ratio"] is None
+
+
+def test_answer_that_stopped_coming_lost_its_path_if_the_plan_had_none(bare_run: Any) -> None:
+    plan = bare_run.plan
+    seen = plan.row_link != 3  # what gs-a sees after its handover
+    columns = ("row_link", "row_delay_ns", "row_rate_ab_bit_s", "row_rate_ba_bit_s", "row_loss_ratio")
+    rows = {name: getattr(plan, name)[seen] for name in columns}
+    blind = replace(plan, row_start=np.array([0, 3, 6, 8, 10]), events=None, **rows)
+    while_seen = bare_run.request(0, outcome="timed_out", t_finish_ns=1900 * MS)
+    too_long = bare_run.request(1, outcome="timed_out", t_finish_ns=2100 * MS)
+    bare_run.write("requests.jsonl", [while_seen, too_long])
+    rows = written(replace(bare_run, plan=blind, routes=plan_routes(blind)), "requests")
+    assert [row["outcome"] for row in rows] == ["timed_out", "path_lost"]
 
 
 def test_request_that_reached_nobody_has_gaps(bare_run: Any) -> None:
