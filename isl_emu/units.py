@@ -67,8 +67,11 @@ OPTICS_M = _dimension("an aperture or wavelength", "80 mm", False, m="1", cm="0.
 ANGULAR_RATE_RAD_S = _dimension(
     "an angular rate", "1 deg/s", False, deg_per_s=str(_DEGREE_RAD), mrad_per_s="0.001", rad_per_s="1"
 )
+FREQUENCY_GHZ = _dimension("a frequency", "20 GHz", False, GHz="1", MHz="0.001")
+RAIN_RATE_MM_H = _dimension("a rain rate", "50 mm/h", False, mm_per_h="1")
 LASER_DIMENSIONS = (POWER_W, LEVEL_DB, LEVEL_DBM, OPTICS_M, ANGULAR_RATE_RAD_S)
 MEAN_MOTION_REV_DAY = _dimension("a mean motion", "15.05 rev/day", False, rev_per_day="1")
+WEATHER_DIMENSIONS = (FREQUENCY_GHZ, RAIN_RATE_MM_H)
 DIMENSIONS = (LENGTH_KM, DURATION_NS, ANGLE_RAD, RATE_BIT_S, SIZE_BYTE, MEAN_MOTION_REV_DAY)
 
 _QUANTITY = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(\S*)\s*")

@@ -20,6 +20,7 @@ from isl_emu.linkplan.handover import (
 )
 from isl_emu.linkplan.rows import Rows
 from isl_emu.linkplan.sightings import View, joined_views, station_view, with_set_times
+from isl_emu.linkplan.weather import clear_sky, rain_rate_ratios, scintillation_loss_ratio, weather_place
 from isl_emu.scenario.model import GroundStation
 from isl_emu.timebase import TimeGrid
 from isl_emu.units import NS_PER_S
@@ -87,24 +88,30 @@ class GroundSegment:
         return view.only(highest_elevation(view, station.antennas))
 
     def _carrying(self, station: GroundStation, view: View) -> View:
-        """The sightings that are links which carry data."""
-        step_ns = self.grid.step_ns
+        """The sightings that are links which carry data: chosen, pointed at, not behind a cloud, and acquired."""
+        step_ns, antennas = self.grid.step_ns, station.antennas
         choose = self.policy or station_policy(station, step_ns)
-        view = view.only(choose(view, station.antennas))
-        gap, acquisition = steps(station.handover_gap_ns, step_ns), steps(station.acquisition_ns, step_ns)
-        return view.only(carrying(view, station.antennas, gap, acquisition))
+        view = view.only(choose(view, antennas))
+        view = view.only(carrying(view, antennas, steps(station.handover_gap_ns, step_ns), 0))
+        if station.weather and station.weather.clouds:
+            clear = clear_sky(self.seed, station.weather.clouds, weather_place(station), self.grid.offsets_ns)
+            view = view.only(clear[view.k])
+        return view.only(carrying(view, antennas, 0, steps(station.acquisition_ns, step_ns)))
 
     def _rows_of(self, node: int, station: GroundStation, view: View) -> Rows:
         """The first end of a ground link is the satellite, so its rate a to b is the downlink."""
-        count = len(view.k)
+        down_ratio, up_ratio = rain_rate_ratios(self.seed, station, view, self.grid.offsets_ns)
+        left = (down_ratio > 0) & (up_ratio > 0)
+        view = view.only(left)
+        scintillation = station.weather.scintillation if station.weather else None
         return Rows(
             k=view.k,
             a=view.satellite,
-            b=np.full(count, node, dtype=np.int64),
+            b=np.full(len(view.k), node, dtype=np.int64),
             delay_ns=one_way_delay_ns(view.range_km),
-            rate_ab_bit_s=np.full(count, station.downlink_bit_s, dtype=np.int64),
-            rate_ba_bit_s=np.full(count, station.uplink_bit_s, dtype=np.int64),
-            loss_ratio=np.zeros(count),
+            rate_ab_bit_s=np.rint(station.downlink_bit_s * down_ratio[left]).astype(np.int64),
+            rate_ba_bit_s=np.rint(station.uplink_bit_s * up_ratio[left]).astype(np.int64),
+            loss_ratio=scintillation_loss_ratio(self.seed, scintillation, station.name, view, self.grid.step_ns),
         )
 
 

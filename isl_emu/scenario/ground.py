@@ -19,6 +19,7 @@ from isl_emu.scenario.quantities import (
     Record,
 )
 from isl_emu.scenario.sites import site_place
+from isl_emu.scenario.weather import Weather
 from isl_emu.units import NS_PER_S
 
 FASTEST_KM_H = {"fixed": 0.0, "ship": 150.0, "aircraft": 1_250.0}  # ferries reach 107, airliners in a jet 1,200
@@ -58,6 +59,7 @@ class GroundStation(Record):
     uplink_bit_s: Rate = Field(alias="uplink")
     downlink_bit_s: Rate = Field(alias="downlink")
     queue_ns: Duration = Field(alias="queue", default=50_000_000)
+    weather: Weather | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -77,7 +79,8 @@ class GroundStation(Record):
 
     @model_validator(mode="after")
     def _consistent(self) -> GroundStation:
-        if problems := [*self._antenna_problems(), *self._place_problems(), *self._track_problems()]:
+        problems = self._antenna_problems() + self._weather_problems() + self._place_problems() + self._track_problems()
+        if problems:
             raise ValueError(", and ".join(problems))
         return self
 
@@ -88,6 +91,16 @@ class GroundStation(Record):
                 "there, each on an antenna of its own; set antennas = 2 or remove make_before_break"
             ]
         return []
+
+    def _weather_problems(self) -> list[str]:
+        if self.weather is None:
+            return []
+        strange = ("rain",) if self.access == "optical" else ("clouds", "scintillation")
+        return [
+            f'weather.{name} is given with access = "{self.access}", but it is for the other kind; remove it'
+            for name in strange
+            if getattr(self.weather, name) is not None
+        ]
 
     def _place_problems(self) -> list[str]:
         if (self.kind == "fixed") != (not self.track):

@@ -13,6 +13,7 @@ from isl_emu.units import (
     ANGLE_RAD,
     ANGULAR_RATE_RAD_S,
     DURATION_NS,
+    FREQUENCY_GHZ,
     LENGTH_KM,
     LEVEL_DB,
     LEVEL_DBM,
@@ -20,6 +21,7 @@ from isl_emu.units import (
     NS_PER_S,
     OPTICS_M,
     POWER_W,
+    RAIN_RATE_MM_H,
     RATE_BIT_S,
     SIZE_BYTE,
     Dimension,
@@ -83,6 +85,9 @@ Loss = _quantity(LEVEL_DB, 0.0)
 PowerLevel = _quantity(LEVEL_DBM)
 Wavelength = _quantity(OPTICS_M, 1e-7, 1e-4)  # light, from ultraviolet to far infrared
 Aperture = _quantity(OPTICS_M, above=0.0)
+Frequency = _quantity(FREQUENCY_GHZ, 1.0, 55.0)  # what Recommendations ITU-R P.838 and P.618 cover
+RainRate = _quantity(RAIN_RATE_MM_H, 0.0, 300.0)
+RainHeight = _quantity(LENGTH_KM, 0.0, 10.0)
 
 NAME_LENGTH = 32
 NODE_NAME = re.compile(rf"[a-z][a-z0-9-]{{0,{NAME_LENGTH - 1}}}")

@@ -104,9 +104,21 @@ def test_the_aircraft_has_its_next_satellite_before_it_loses_the_last(moving):
 
 
 def test_the_gateway_keeps_the_old_satellite_for_five_seconds(moving):
-    spans = contacts_of(moving[1], "gs-tokyo")
+    dry = tuple(station.model_copy(update={"weather": None}) for station in moving[0].station)
+    spans = contacts_of(plan_links(moving[0].model_copy(update={"station": dry}), "text"), "gs-tokyo")
     assert len(spans) >= 3
     assert {before[1] - after[0] for before, after in zip(spans, spans[1:], strict=False)} == {5}
+
+
+def test_rain_holds_the_gateway_down_and_clouds_the_telescope(moving):
+    _, plan = moving
+    far_end = plan.links.b[plan.row_link]
+    tokyo, haleakala = (far_end == plan.nodes.index(name) for name in ("gs-tokyo", "gs-haleakala"))
+    assert plan.row_rate_ba_bit_s[tokyo].min() < plan.row_rate_ab_bit_s[tokyo].min() < 1_000_000_000
+    assert (plan.row_rate_ba_bit_s[tokyo] <= plan.row_rate_ab_bit_s[tokyo]).all()
+    assert (plan.row_loss_ratio[haleakala] > 0).all()
+    assert not plan.row_loss_ratio[~haleakala].any()
+    assert 0 < haleakala.sum() < 0.8 * plan.grid.count
 
 
 def test_chunks_of_time_leave_no_trace(moving, monkeypatch):

@@ -23,6 +23,8 @@ inclination = "97.5 deg"
 lasers = { topology = "ring" }
 """
 TERMS = '[[station]]\nname = "gs"\nmin_elevation = "10 deg"\nuplink = "1 Gbit/s"\ndownlink = "1 Gbit/s"\n'
+RAIN = '[station.weather.rain]\ndownlink_frequency = "19.7 GHz"\nuplink_frequency = "29500 MHz"\n'
+CLOUDS = '[station.weather]\nclouds = { availability = 0.6, mean_duration = "1 h" }\n'
 TRACK = """kind = "ship"
 track = [
     { after = "0 s", latitude = "10 deg", longitude = "179.9 deg" },
@@ -63,6 +65,18 @@ def test_everything_about_handover_survives_the_round_trip():
     assert (station.access, station.handover) == ("optical", "longest-contact")
 
 
+def test_weather_survives_the_round_trip():
+    turbulence = 'scintillation = { mean_loss_ratio = 0.01, interval = "5 s" }'
+    optical = station_of('site = "calern"\naccess = "optical"\n' + CLOUDS + turbulence)
+    assert optical.weather.clouds.mean_duration_ns == 3600 * 10**9
+    assert optical.weather.scintillation.interval_ns == 5 * 10**9
+    climate = 'rain_rate = "30.5 mm/h"\nrain_height = "2900 m"\nexceeded_at_start = 0.1'
+    radio = station_of('site = "redu"\n' + RAIN + climate)
+    rain = radio.weather.rain
+    assert (rain.downlink_frequency_ghz, rain.rain_rate_mm_h, rain.rain_height_km) == (19.7, 30.5, pytest.approx(2.9))
+    assert (rain.margin_db, rain.rain_probability, rain.exceeded_at_start) == (3.0, None, 0.1)
+
+
 def test_a_track_gives_the_first_place():
     station = station_of(TRACK)
     assert math.degrees(station.longitude_rad) == pytest.approx(179.9)
@@ -87,6 +101,11 @@ def test_a_track_gives_the_first_place():
         ('site = "chengdu"\nmake_before_break = "5 s"', "make_before_break is given with one antenna"),
         ('site = "chengdu"\nheight = "11 km"', "the ground lies between -500 m and 9 km"),
         ('site = "chengdu"\nhandover = "random"', "station[0].handover is 'random'"),
+        ('site = "redu"\naccess = "optical"\n' + RAIN, 'weather.rain is given with access = "optical"'),
+        ('site = "redu"\n' + CLOUDS, "weather.clouds is given with access"),
+        ('site = "redu"\n[station.weather]', "station[0].weather is empty"),
+        ('site = "redu"\n' + RAIN.replace("19.7", "190"), "the most allowed is 55 GHz"),
+        ('site = "redu"\n' + RAIN.replace(" GHz", ""), "downlink_frequency is '19.7' without a unit"),
         ('site = "chengdu"\naccess = "smoke"', "station[0].access is 'smoke'"),
     ],
 )
