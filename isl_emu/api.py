@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 
 from isl_emu.errors import ScenarioError
+from isl_emu.export.formats import export_text
 from isl_emu.geometry.orbit_warnings import orbit_warnings
 from isl_emu.linkplan import plan_file
 from isl_emu.linkplan.build import plan_links
@@ -162,6 +163,14 @@ class Plan:
         up = self.link_plan.snapshot(k)
         delays_ns = up.delay_ns[np.searchsorted(up.link, path.links)]
         return NamedPath(tuple(self.nodes[node] for node in path.nodes), tuple(delays_ns.tolist()))
+
+    def export(self, name: str) -> str:
+        """The plan as text in another format: "csv", "ion", "ud3tn" or "czml"; equal plans give equal text.
+
+        Raises:
+            ScenarioError: there is no such format.
+        """
+        return export_text(self.link_plan, self.scenario, name)
 
     def _finder(self, destination: int) -> PathFinder:
         if destination not in self._finders:

@@ -24,9 +24,11 @@ ALLOWED = {
     "network": {"linkplan", "routing"},
     "machine": {"network.probing", "network.rundir"},
     "workload": {"scenario", "network.containers", "network.namespaces", "results.journal"},
+    "export": {"scenario", "geometry", "linkplan"},
+    "show": {"scenario", "geometry", "linkplan", "routing", "api"},
     "results": {"scenario", "linkplan", "routing", "network.namespaces"},
 }
-PURE = ("scenario", "geometry", "linkplan", "routing")
+PURE = ("scenario", "geometry", "linkplan", "routing", "export")
 IMPURE = {"os", "subprocess", "socket", "time", "ctypes", "threading", "mininet", "pyroute2", "click", "rich", "random"}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 
