@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -37,7 +38,9 @@ from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import format_scenario, load_scenario, parse_scenario, with_changes
 from isl_emu.units import NS_PER_S
 
-__all__ = ["NamedPath", "Plan", "Scenario", "load", "plan", "read_plan"]
+__all__ = ["NamedPath", "Plan", "Scenario", "format_scenario", "load", "plan", "read_plan", "scenario_warnings"]
+
+scenario_warnings = orbit_warnings  # what a scenario alone gives reason to check
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,7 @@ class Plan:
         Raises:
             ScenarioError: there is no such node.
         """
-        source, destination = self._index(a), self._index(b)
+        source, destination = self.index(a), self.index(b)
         return delays_ns(self._finder(destination), source, destination, self.link_plan.grid.count)
 
     def path(self, a: str, b: str, k: int) -> NamedPath | None:
@@ -140,7 +143,7 @@ class Plan:
         Raises:
             ScenarioError: there is no such node or instant.
         """
-        source, destination, instant = self._index(a), self._index(b), self._instant(k)
+        source, destination, instant = self.index(a), self.index(b), self._instant(k)
         if destination in self._finders:
             path = self._finders[destination].path(source, destination, instant)
         else:
@@ -172,12 +175,46 @@ class Plan:
         """
         return export_text(self.link_plan, self.scenario, name)
 
+    def summary(self) -> str:
+        """Nodes, links, ground contacts and what the time step does, as text."""
+        from isl_emu.show.text import summary
+
+        return summary(self)
+
+    def draw(
+        self,
+        folder: str | os.PathLike[str],
+        pairs: Sequence[tuple[str, str]] = (),
+        links: Sequence[tuple[str, str]] = (),
+    ) -> list[Path]:
+        """Write pictures (PNG): contacts, map, ranges and rates of links, degree, and delays of paths.
+
+        Args:
+            folder: made if need be.
+            pairs: of nodes, for the path delay; some that tell most if empty.
+            links: by the names of their ends, for range and rate; some that tell most if empty.
+
+        Returns:
+            The files.
+
+        Raises:
+            ScenarioError: a node or link that is not in the plan, or a folder that cannot be written.
+        """
+        from isl_emu.show.draw import draw
+
+        return draw(self, Path(folder), pairs, links)
+
     def _finder(self, destination: int) -> PathFinder:
         if destination not in self._finders:
             self._finders[destination] = paths_to(self.link_plan, self.scenario.routing, destination)
         return self._finders[destination]
 
-    def _index(self, name: str) -> int:
+    def index(self, name: str) -> int:
+        """The number of the node called `name`.
+
+        Raises:
+            ScenarioError: there is no such node.
+        """
         try:
             return self.link_plan.nodes.index(name)
         except KeyError:

@@ -98,11 +98,10 @@ def run(
 @click.argument("scenario", type=SCENARIO)
 def check(scenario: Path) -> None:
     """Check SCENARIO and print it with every default written out."""
-    from isl_emu.geometry.orbit_warnings import orbit_warnings
-    from isl_emu.scenario.parse import format_scenario, load_scenario
+    from isl_emu.api import format_scenario, load, scenario_warnings
 
-    checked = load_scenario(scenario)
-    _print_warnings(orbit_warnings(checked))
+    checked = load(scenario)
+    _print_warnings(scenario_warnings(checked))
     click.echo(format_scenario(checked), nl=False)
 
 
@@ -114,18 +113,54 @@ def check(scenario: Path) -> None:
 @click.option("--duration", type=Duration(), help="Plan this long instead of what the scenario says.")
 def plan(scenario: Path, out: Path | None, duration: str | None) -> None:
     """Compute the link plan of SCENARIO, save it for `isl-emu run`, and list its contacts."""
-    from isl_emu.linkplan.plan_file import write_plan
-    from isl_emu.run import load_source
+    from isl_emu.api import open_plan
 
-    source = load_source(scenario, _changes(duration))
-    _print_warnings(source.warnings)
-    target = out or Path(f"{source.scenario.name}.plan.parquet")
+    planned = open_plan(scenario, _changes(duration))
+    target = out or Path(f"{planned.scenario.name}.plan.parquet")
+    planned.save(target)
+    click.echo(planned.summary())
+    _print_warnings(planned.warnings)
+    click.echo(f"saved as {target} (sha256 {planned.digest[:16]}); replay it with: isl-emu run {target}")
+
+
+@cli.command()
+@click.argument("plan", type=SCENARIO)
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for pictures; none without it.")
+@click.option("--pair", "pairs", nargs=2, multiple=True, metavar="A B", help="Show the path delay from A to B.")
+@click.option("--link", "links", nargs=2, multiple=True, metavar="A B", help="Show range and rate of the link A - B.")
+def show(plan: Path, out: Path | None, pairs: tuple[tuple[str, str], ...], links: tuple[tuple[str, str], ...]) -> None:
+    """Show PLAN (a saved plan, or a scenario) as text, and with --out as pictures.
+
+    --pair and --link can be given several times; without them, some that tell most are chosen.
+    """
+    from isl_emu.api import open_plan
+
+    planned = open_plan(plan, {})
+    click.echo(planned.summary())
+    for a, b in pairs:
+        click.echo(_delay_sentence(a, b, planned.path_delay_ns(a, b)))
+    if out is not None:
+        for path in planned.draw(out, pairs, links):
+            click.echo(f"wrote {path}")
+    _print_warnings(planned.warnings)
+
+
+@cli.command()
+@click.argument("plan", type=SCENARIO)
+@click.option("--format", "name", type=click.Choice(["csv", "ion", "ud3tn", "czml"]), required=True)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File to write. Default: standard output.")
+def export(plan: Path, name: str, out: Path | None) -> None:
+    """Write the contacts of PLAN (a saved plan, or a scenario) as CSV, for ION or uD3TN, or as CZML for Cesium."""
+    from isl_emu.api import open_plan
+
+    text = open_plan(plan, {}).export(name)
+    if out is None:
+        click.echo(text, nl=False)
+        return
     try:
-        write_plan(source.plan, target)
+        out.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise ScenarioError(f"{target}: cannot be written ({error.strerror}); name another file with --out") from None
-    _print_plan(source.plan)
-    click.echo(f"saved as {target} (sha256 {source.plan.digest()[:16]}); replay it with: isl-emu run {target}")
+        raise ScenarioError(f"{out}: cannot be written ({error.strerror}); name another file with --out") from None
 
 
 @cli.command()
@@ -276,33 +311,20 @@ def _changes(
     return changes
 
 
+def _delay_sentence(a: str, b: str, delay_ns: Any) -> str:
+    """The least, mean and largest one-way delay between two nodes, and how often there is a path."""
+    found_ms = delay_ns.compressed() / 1e6
+    if not len(found_ms):
+        return f"{a} to {b}: never reachable"
+    share = len(found_ms) / len(delay_ns)
+    figures = f"{found_ms.min():.3f} to {found_ms.max():.3f} ms one way, {found_ms.mean():.3f} ms on average"
+    return f"{a} to {b}: {figures}, reachable {share:.1%} of the time"
+
+
 def _print_warnings(warnings: Iterable[str]) -> None:
     """On standard error, so that what a command prints can still be piped."""
     for warning in warnings:
         click.secho(f"Warning: {warning}", fg="yellow", err=True)
-
-
-def _print_plan(plan: Any) -> None:
-    """Node and link counts, and every contact of the ground links."""
-    from isl_emu.linkplan.contacts import find_contacts
-    from isl_emu.linkplan.plan import LinkKind, NodeKind
-
-    contacts, links = find_contacts(plan), plan.links
-    satellites = int((plan.nodes.kind == NodeKind.SATELLITE).sum())
-    lasers = int((links.kind != LinkKind.GROUND).sum())
-    click.echo(
-        f"{satellites} satellites, {len(plan.nodes.names) - satellites} stations, "
-        f"{lasers} laser links, {len(links.a) - lasers} ground links"
-    )
-    click.echo(
-        f"{plan.grid.count} instants from {plan.grid.start:%Y-%m-%d %H:%M:%S} UTC, {plan.grid.step_ns / 1e9:g} s apart"
-    )
-    table = Table("station", "satellite", "from (s)", "to (s)", box=None, pad_edge=False)
-    for link, start_ns, end_ns in zip(contacts.link, contacts.start_ns, contacts.end_ns):
-        if links.kind[link] == LinkKind.GROUND:
-            names = plan.nodes.names[links.b[link]], plan.nodes.names[links.a[link]]
-            table.add_row(*names, f"{start_ns / 1e9:g}", f"{end_ns / 1e9:g}")
-    Console().print(table)
 
 
 def main() -> NoReturn:

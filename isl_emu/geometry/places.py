@@ -7,8 +7,9 @@ from datetime import datetime
 import numpy as np
 
 from isl_emu.geometry.elements import constellation_elements
-from isl_emu.geometry.frames import sidereal_angle_rad, site_itrs_km
+from isl_emu.geometry.frames import sidereal_angle_rad
 from isl_emu.geometry.orbits import propagate
+from isl_emu.geometry.tracks import terminal_itrs
 from isl_emu.scenario.model import Scenario
 
 WGS84_RADIUS_KM = 6_378.137  # semi-major axis, NGA.STND.0036, 2014
@@ -18,17 +19,18 @@ WGS84_FLATTENING = 1 / 298.257_223_563  # same source
 def places_itrs_km(scenario: Scenario, start: datetime, offsets_ns: np.ndarray) -> np.ndarray:
     """Positions of all N nodes, satellites first, at K instants, km in ITRS, shape (K, N, 3).
 
+    A satellite without a position (where the scenario masks them) is nan.
+
     Args:
         scenario: whose nodes.
         start: UTC.
         offsets_ns: instants in ns since `start`, shape (K,).
     """
-    satellites = teme_to_itrs(
-        propagate(constellation_elements(scenario), start, offsets_ns), sidereal_angle_rad(start, offsets_ns)
-    )
-    sites = [site_itrs_km(site.latitude_rad, site.longitude_rad, site.height_km) for site in scenario.station]
-    stations = np.broadcast_to(np.reshape(sites, (1, -1, 3)), (len(offsets_ns), len(sites), 3))
-    return np.concatenate([satellites, stations], axis=1)
+    r_teme_km = propagate(constellation_elements(scenario), start, offsets_ns, scenario.orbits)
+    satellites = teme_to_itrs(r_teme_km, sidereal_angle_rad(start, offsets_ns))
+    shape = (len(offsets_ns), 3)
+    stations = [np.broadcast_to(terminal_itrs(station, offsets_ns)[0], shape) for station in scenario.station]
+    return np.concatenate([satellites, *(station[:, np.newaxis] for station in stations)], axis=1)
 
 
 def teme_to_itrs(xyz_teme: np.ndarray, sidereal_rad: np.ndarray) -> np.ndarray:

@@ -1,0 +1,110 @@
+"""Contacts as bars over time: each station's on lanes of its own, and the lasers that are not always up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from isl_emu.linkplan.contacts import Contacts, find_contacts
+from isl_emu.linkplan.plan import LinkKind
+from isl_emu.show.style import CYCLE, KIND_COLOR, QUIET, calm, new_figure, time_axis, title
+from isl_emu.units import NS_PER_S
+
+if TYPE_CHECKING:
+    from isl_emu.api import Plan
+
+LASERS_SHOWN = 30
+LANES_SHOWN = 60
+LANE_IN = 0.26
+LIGHT = {"#E69F00", "#56B4E9", "#CC79A7", "#F0E442", "#009E73"}  # bars that carry black text
+CHARACTER_SHARE = 0.0085  # of the picture's width, at the size of the names in the bars
+
+
+def draw_gantt(plan: Plan) -> Figure:
+    """The contacts of all stations and of the lasers that come and go."""
+    contacts = find_contacts(plan.link_plan)
+    lanes = _station_lanes(plan, contacts)
+    lasers = _changing_lasers(plan, contacts)
+    heights = [max(len(lanes[:LANES_SHOWN]), 2), max(len(lasers[:LASERS_SHOWN]), 2)]
+    figure = new_figure(11, 2.2 + LANE_IN * sum(heights))
+    top, bottom = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": heights})
+    _draw_stations(top, plan, contacts, lanes)
+    _draw_lasers(bottom, plan, contacts, lasers)
+    grid = plan.link_plan.grid
+    time_axis(bottom, grid.duration_ns / NS_PER_S, f"{grid.start:%Y-%m-%d %H:%M:%S}")
+    return figure
+
+
+def _station_lanes(plan: Plan, contacts: Contacts) -> list[tuple[str, list[int]]]:
+    """Each station's contacts packed into as few lanes as do not overlap: (label, contacts) from top to bottom."""
+    links = plan.link_plan.links
+    found: list[tuple[str, list[int]]] = []
+    for station in sorted(set(links.b[links.kind == LinkKind.GROUND].tolist())):
+        lanes: list[list[int]] = []
+        mine = np.flatnonzero((links.kind[contacts.link] == LinkKind.GROUND) & (links.b[contacts.link] == station))
+        for at in mine[np.argsort(contacts.start_ns[mine], kind="stable")].tolist():
+            free = (lane for lane in lanes if contacts.end_ns[lane[-1]] <= contacts.start_ns[at])
+            lane = next(free, None)
+            if lane is None:
+                lanes.append(lane := [])
+            lane.append(at)
+        found += [(plan.nodes[station] if number == 0 else "", lane) for number, lane in enumerate(lanes)]
+    return found
+
+
+def _draw_stations(axes: Axes, plan: Plan, contacts: Contacts, lanes: list[tuple[str, list[int]]]) -> None:
+    shown = lanes[:LANES_SHOWN]
+    more = f"; {len(lanes) - len(shown)} lanes more are not shown" if len(lanes) > len(shown) else ""
+    title(
+        axes, f"Ground contacts of {plan.scenario.name}, by station and antenna in use", f"bars name satellites{more}"
+    )
+    duration_s = plan.link_plan.grid.duration_ns / NS_PER_S
+    for row, (_, lane) in enumerate(shown):
+        for at in lane:
+            satellite = int(plan.link_plan.links.a[contacts.link[at]])
+            color, name = CYCLE[satellite % len(CYCLE)], plan.nodes[satellite]
+            start_s, end_s = contacts.start_ns[at] / NS_PER_S, contacts.end_ns[at] / NS_PER_S
+            axes.barh(row, end_s - start_s, left=start_s, height=0.8, color=color, edgecolor="white", linewidth=0.8)
+            if (end_s - start_s) / duration_s > CHARACTER_SHARE * len(name):
+                ink = "black" if color in LIGHT else "white"
+                axes.text(
+                    (start_s + end_s) / 2, row, name, ha="center", va="center", fontsize=7, color=ink, clip_on=True
+                )
+    _label_rows(axes, [label for label, _ in shown], "no station ever has a link")
+
+
+def _changing_lasers(plan: Plan, contacts: Contacts) -> list[int]:
+    """The laser links that are not up all the time, those with most contacts first."""
+    links, duration_ns = plan.link_plan.links, plan.link_plan.grid.duration_ns
+    up_ns = np.bincount(contacts.link, weights=contacts.end_ns - contacts.start_ns, minlength=len(links.a))
+    count = np.bincount(contacts.link, minlength=len(links.a))
+    changing = np.flatnonzero((links.kind != LinkKind.GROUND) & (up_ns < duration_ns))
+    return changing[np.argsort(-count[changing], kind="stable")].tolist()
+
+
+def _draw_lasers(axes: Axes, plan: Plan, contacts: Contacts, lasers: list[int]) -> None:
+    links, shown = plan.link_plan.links, lasers[:LASERS_SHOWN]
+    total = int((links.kind != LinkKind.GROUND).sum())
+    more = f"; {len(shown)} are shown" if len(lasers) > len(shown) else ""
+    title(axes, f"Laser links that come and go: {len(lasers)} of {total}{more}")
+    for row, link in enumerate(shown):
+        mine = np.flatnonzero(contacts.link == link)
+        spans = [
+            (contacts.start_ns[at] / NS_PER_S, (contacts.end_ns - contacts.start_ns)[at] / NS_PER_S) for at in mine
+        ]
+        axes.broken_barh(spans, (row - 0.4, 0.8), color=KIND_COLOR.get(int(links.kind[link]), QUIET))
+    labels = [f"{plan.nodes[links.a[link]]} - {plan.nodes[links.b[link]]}" for link in shown]
+    _label_rows(axes, labels, f"all {total} laser links are up all the time" if total else "there are no laser links")
+
+
+def _label_rows(axes: Axes, labels: list[str], otherwise: str) -> None:
+    calm(axes)
+    axes.grid(False, axis="y")
+    axes.set_yticks(range(len(labels)), labels, fontsize=8)
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(max(len(labels), 2) - 0.5, -0.5)
+    if not labels:
+        axes.text(0.5, 0.5, otherwise, transform=axes.transAxes, ha="center", va="center", color=QUIET)

@@ -1,0 +1,74 @@
+"""What the pictures and the text say of a plan, as arrays over its K instants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from isl_emu.linkplan.contacts import rows_by_link
+from isl_emu.linkplan.plan import LinkKind, LinkPlan, NodeKind
+from isl_emu.units import NS_PER_S, SPEED_OF_LIGHT_KM_S
+
+
+@dataclass(frozen=True)
+class Degrees:
+    """How many links satellites have at each instant; arrays of shape (K,)."""
+
+    mean: np.ndarray  # float64
+    least: np.ndarray  # int64
+    most: np.ndarray  # int64
+
+
+@dataclass(frozen=True)
+class LinkSeries:
+    """One link over time; arrays of shape (K,), nan while it is down."""
+
+    range_km: np.ndarray  # float64
+    rate_ab_bit_s: np.ndarray  # float64
+    rate_ba_bit_s: np.ndarray  # float64
+
+
+def degrees(plan: LinkPlan) -> Degrees:
+    """The links of a satellite to satellites and stations, over all satellites."""
+    satellites = int((plan.nodes.kind == NodeKind.SATELLITE).sum())
+    counts = np.zeros((3, plan.grid.count))
+    for k in range(plan.grid.count):
+        link = plan.snapshot(k).link
+        ends = np.concatenate([plan.links.a[link], plan.links.b[link]])
+        of_each = np.bincount(ends, minlength=len(plan.nodes.names))[:satellites]
+        counts[:, k] = of_each.mean(), of_each.min(), of_each.max()
+    return Degrees(counts[0], counts[1].astype(np.int64), counts[2].astype(np.int64))
+
+
+def link_series(plan: LinkPlan, link: int) -> LinkSeries:
+    """Range and physical rates of link number `link`."""
+    order, links, instants = rows_by_link(plan)
+    found = slice(*np.searchsorted(links, [link, link + 1]))
+    rows, k = order[found], instants[found]
+
+    def over_time(values: np.ndarray) -> np.ndarray:
+        series = np.full(plan.grid.count, np.nan)
+        series[k] = values
+        return series
+
+    return LinkSeries(
+        over_time(plan.row_delay_ns[rows] / NS_PER_S * SPEED_OF_LIGHT_KM_S),
+        over_time(plan.row_rate_ab_bit_s[rows]),
+        over_time(plan.row_rate_ba_bit_s[rows]),
+    )
+
+
+def telling_links(plan: LinkPlan, of_each_kind: int = 2) -> list[int]:
+    """Of each kind the links whose delay changes most (ties: the lower index), for pictures that show a few."""
+    if not len(plan.row_link):
+        return []
+    order, link, _ = rows_by_link(plan)
+    first = np.searchsorted(link, np.arange(len(plan.links.a)))
+    delay_ns = plan.row_delay_ns[order]
+    swing_ns = np.maximum.reduceat(delay_ns, first) - np.minimum.reduceat(delay_ns, first)
+    chosen = []
+    for kind in LinkKind:
+        of_kind = np.flatnonzero(plan.links.kind == kind)
+        chosen += of_kind[np.argsort(-swing_ns[of_kind], kind="stable")][:of_each_kind].tolist()
+    return chosen

@@ -1,0 +1,101 @@
+"""Curves over time: ranges and rates of links, how many links satellites have, and delays of paths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from isl_emu.show.measures import degrees, link_series
+from isl_emu.show.style import BLUE, SKY, calm, line_style, new_figure, time_axis, title
+from isl_emu.units import NS_PER_S
+
+if TYPE_CHECKING:
+    from isl_emu.api import Plan
+
+
+def draw_links(plan: Plan, links: Sequence[int]) -> Figure:
+    """Range and rate of the links with these numbers; a gap is a time when the link is down."""
+    figure = new_figure(11, 6.5)
+    ranges, rates = figure.subplots(2, 1, sharex=True)
+    for number, link in enumerate(links):
+        series, style = link_series(plan.link_plan, link), line_style(number)
+        name = f"{plan.nodes[plan.link_plan.links.a[link]]} - {plan.nodes[plan.link_plan.links.b[link]]}"
+        t_s = _edges_s(plan)
+        ranges.plot(t_s[:-1], series.range_km, label=name, **style)
+        rates.step(t_s, _held(series.rate_ab_bit_s / 1e9), where="post", label=name, **style)
+        if not np.array_equal(series.rate_ab_bit_s, series.rate_ba_bit_s, equal_nan=True):
+            back = {**style, "alpha": 0.45, "linewidth": 3}
+            rates.step(t_s, _held(series.rate_ba_bit_s / 1e9), where="post", label=f"{name}, backwards", **back)
+    title(ranges, f"Range of links of {plan.scenario.name}")
+    title(rates, "Rate that the link carries (physical)")
+    ranges.set_ylabel("range (km)")
+    rates.set_ylabel("rate (Gbit/s)")
+    if _spread(rates) > 1.5:
+        rates.set_yscale("log")
+    _finish(plan, ranges, rates)
+    return figure
+
+
+def draw_degree(plan: Plan) -> Figure:
+    """How many links (lasers and ground links) the satellites have at each instant."""
+    figure, degree, t_s = new_figure(11, 4), degrees(plan.link_plan), _edges_s(plan)
+    axes = figure.subplots()
+    low, high = _held(degree.least.astype(float)), _held(degree.most.astype(float))
+    axes.fill_between(t_s, low, high, step="post", color=SKY, alpha=0.35, linewidth=0, label="least to most")
+    axes.step(t_s, _held(degree.mean), where="post", color=BLUE, linewidth=2, label="mean")
+    axes.set_ylim(0, max(degree.most.max(), 1) + 0.5)
+    axes.set_ylabel("links of a satellite")
+    title(axes, f"Degree over time: links of each satellite of {plan.scenario.name}, lasers and ground links")
+    _finish(plan, axes)
+    return figure
+
+
+def draw_path_delays(plan: Plan, pairs: Sequence[tuple[str, str]]) -> Figure:
+    """One-way delay between pairs of nodes; a gap is a time without a route."""
+    figure = new_figure(11, 5)
+    axes = figure.subplots()
+    for number, (a, b) in enumerate(pairs):
+        delay_ns, style = plan.path_delay_ns(a, b), line_style(number)
+        reached = 100 * (1 - np.ma.getmaskarray(delay_ns).mean())
+        label = f"{a} to {b}" + ("" if reached == 100 else f" (reachable {reached:.1f} % of the time)")
+        axes.step(
+            _edges_s(plan), _held(delay_ns.astype(float).filled(np.nan) / 1e6), where="post", label=label, **style
+        )
+    axes.set_ylabel("one-way delay (ms)")
+    title(axes, f"Path delay in {plan.scenario.name}, policy {plan.scenario.routing.policy}")
+    _finish(plan, axes)
+    return figure
+
+
+def _edges_s(plan: Plan) -> np.ndarray:
+    """The instants and the end of the plan, s, shape (K+1,)."""
+    grid = plan.link_plan.grid
+    return np.arange(grid.count + 1) * (grid.step_ns / NS_PER_S)
+
+
+def _held(values: np.ndarray) -> np.ndarray:
+    """The values of K instants and, as a state holds until the next instant, the last once more: shape (K+1,)."""
+    return np.append(values, values[-1])
+
+
+def _spread(axes: Axes) -> float:
+    """Over how many powers of ten the curves reach."""
+    values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in axes.lines] or [np.ones(1)])
+    values = values[np.isfinite(values) & (values > 0)]
+    return float(np.log10(values.max() / values.min())) if len(values) else 0.0
+
+
+def _finish(plan: Plan, *stack: Axes) -> None:
+    """What all axes of a stack share: a grid, a legend beside it, and one time axis at the bottom."""
+    grid = plan.link_plan.grid
+    for axes in stack:
+        calm(axes)
+        if axes.lines:
+            axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=8)
+        else:
+            axes.text(0.5, 0.5, "nothing to show", transform=axes.transAxes, ha="center", va="center")
+    time_axis(stack[-1], grid.duration_ns / NS_PER_S, f"{grid.start:%Y-%m-%d %H:%M:%S}")
