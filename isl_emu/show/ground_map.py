@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 TRACKS_UP_TO = 72  # satellites: more tracks than that cover the map
 NAMES_UP_TO = 40
 TRACK_POINTS = 240
+NAME_DEG = 24  # how far a station's name reaches to its right
 HALO = [withStroke(linewidth=2.2, foreground="white")]  # keeps names readable over lines
 LINK_LABEL = {LinkKind.INTRA_PLANE: "intra-plane laser", LinkKind.INTER_PLANE: "inter-plane laser"}
 
@@ -144,4 +145,5 @@ def _draw_stations(axes: Axes, plan: Plan, lat_deg: np.ndarray, lon_deg: np.ndar
                 "zorder": 7,
                 "path_effects": HALO,
             }
-            axes.annotate(name, (lon, lat), (6, -9), **text)
+            left = ((lon_deg > lon) & (lon_deg < lon + NAME_DEG) & (np.abs(lat_deg - lat) < 4)).any()
+            axes.annotate(name, (lon, lat), (-6 if left else 6, -9), ha="right" if left else "left", **text)

@@ -11,7 +11,7 @@ import numpy as np
 
 @lru_cache(maxsize=1)
 def land_outlines_deg() -> tuple[np.ndarray, ...]:
-    """Rings of (longitude, latitude) in degrees, each of shape (V, 2); one that crosses 180 degrees comes on both sides.
+    """Rings of (longitude, latitude) in degrees, each of shape (V, 2); those across 180 degrees come twice.
 
     Source: Natural Earth 110m land, public domain; simplified to 0.3 degrees (see ``source`` in land.json).
     """

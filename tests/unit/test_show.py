@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from matplotlib.path import Path as Outline
+
+import isl_emu
+from isl_emu.cli import cli
+from isl_emu.linkplan.contacts import find_contacts
+from isl_emu.show.draw import chosen_pairs
+from isl_emu.show.gantt import _station_lanes
+from isl_emu.show.ground_map import _split_at_date_line, _straight
+from isl_emu.show.land import land_outlines_deg
+from isl_emu.show.measures import degrees, link_series, telling_links
+from isl_emu.show.over_time import draw_degree
+from isl_emu.show.style import save
+from isl_emu.units import SPEED_OF_LIGHT_KM_S
+from tests.golden.test_exports import small_plan
+from tests.plans import MS, make_plan
+
+TOPOLOGIES = Path(__file__).parents[2] / "topologies"
+PICTURES = ["contacts", "map", "links", "degree", "path-delay"]
+
+
+@pytest.fixture(scope="module")
+def star() -> isl_emu.Plan:
+    return isl_emu.plan(isl_emu.load(TOPOLOGIES / "iridium-star.toml"), duration_s=300, step_s=5)
+
+
+def _size(path: Path) -> tuple[int, int]:
+    data = path.read_bytes()
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    return struct.unpack(">II", data[16:24])
+
+
+def test_every_picture_is_drawn(star, tmp_path):
+    paths = star.draw(tmp_path / "one", [("gs-tempe", "gs-svalbard")])
+    assert [path.stem for path in paths] == PICTURES
+    assert all(min(_size(path)) > 300 for path in paths)
+
+
+def test_equal_plans_give_equal_files(star, tmp_path):
+    one, two = (save(draw_degree(star), tmp_path / f"{name}.png") for name in ("one", "two"))
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_a_plan_without_any_link_is_drawn_too(tmp_path):
+    plan = isl_emu.Plan(make_plan(3, ["gs-one"], [{}, {}]), small_plan().scenario)
+    assert len(plan.draw(tmp_path)) == len(PICTURES)
+    assert "no link is ever up" in plan.summary()
+
+
+def test_degrees_count_all_links_of_satellites_only():
+    plan = make_plan(3, ["gs"], [{(0, 1): MS, (0, 3): MS}, {}])
+    found = degrees(plan)
+    assert found.mean.tolist() == [1.0, 0.0]
+    assert found.least.tolist() == [0, 0]
+    assert found.most.tolist() == [2, 0]
+
+
+def test_a_link_over_time_has_gaps_where_it_is_down():
+    plan = make_plan(3, [], [{(0, 1): 3 * MS}, {(1, 2): MS}, {(0, 1): 4 * MS}], rate_bit_s=7)
+    series = link_series(plan, 0)
+    assert series.range_km[[0, 2]] == pytest.approx([3e-3 * SPEED_OF_LIGHT_KM_S, 4e-3 * SPEED_OF_LIGHT_KM_S])
+    assert np.isnan([series.range_km[1], series.rate_ab_bit_s[1], series.rate_ba_bit_s[1]]).all()
+    assert series.rate_ab_bit_s[0] == 7
+
+
+def test_the_links_shown_by_default_are_those_that_change_most():
+    instants = [{(0, 1): 5 * MS, (1, 2): 5 * MS, (2, 3): 5 * MS, (0, 4): MS}, {(0, 1): 6 * MS, (2, 3): 9 * MS}]
+    assert telling_links(make_plan(4, ["gs"], instants)) == [3, 0, 1]
+    assert telling_links(make_plan(2, [], [{}])) == []
+
+
+def test_contacts_of_a_lane_never_overlap_and_all_are_drawn(star):
+    contacts = find_contacts(star.link_plan)
+    lanes = _station_lanes(star, contacts)
+    drawn = [at for _, lane in lanes for at in lane]
+    assert len(drawn) == len(set(drawn)) == sum(row["kind"] == "ground" for row in star.contacts.to_pylist())
+    for _, lane in lanes:
+        assert (contacts.end_ns[lane[:-1]] <= contacts.start_ns[lane[1:]]).all()
+    assert sorted(label for label, _ in lanes if label) == sorted(star.scenario.station_names)
+
+
+def test_lines_never_run_across_the_whole_map():
+    pieces = _split_at_date_line(np.array([[170.0, 0], [179, 1], [-179, 2], [-170, 3]]))
+    assert [len(piece) for piece in pieces] == [2, 2]
+    for one, other in (((170, 10), (-175, 20)), ((-175, 20), (170, 10)), ((10, 0), (20, 5))):
+        for (lon_a, _), (lon_b, _) in _straight(*one, *other):
+            assert abs(lon_a - lon_b) <= 180
+    assert all(np.abs(np.diff(ring[:, 0])).max() < 180 or ring[:, 1].min() == -90 for ring in land_outlines_deg())
+
+
+def test_the_continents_are_where_they_belong():
+    def on_land(longitude_deg: float, latitude_deg: float) -> bool:
+        return any(Outline(ring).contains_point((longitude_deg, latitude_deg)) for ring in land_outlines_deg())
+
+    for place in ((104.1, 30.7), (-112, 33.4), (24, -28), (134, -25), (-60, -15), (0, -85), (178, 67), (-175, 66.5)):
+        assert on_land(*place), place
+    for place in ((-40, 30), (160, 10), (-130, -30), (80, -40), (-170, 0), (0, 88)):
+        assert not on_land(*place), place
+
+
+def test_pairs_are_chosen_where_nobody_names_any(star):
+    assert chosen_pairs(star) == [tuple(pair) for pair in star.scenario.probes.pairs]
+    assert chosen_pairs(small_plan()) == [("gs-one", "p00s01")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ({"links": [("p00s00", "p03s05")]}, "never linked in this plan"),
+        ({"links": [("p00s00", "p9")]}, "no such node"),
+        ({"pairs": [("p00s00", "p9")]}, "no such node"),
+    ],
+)
+def test_what_cannot_be_drawn_is_named(star, tmp_path, arguments, complaint):
+    with pytest.raises(isl_emu.ScenarioError, match=complaint):
+        star.draw(tmp_path, **arguments)
+
+
+def test_the_summary_tells_nodes_links_contacts_and_step(star):
+    text = star.summary()
+    for part in ("66 satellites, 3 stations", "intra-plane", "gs-tempe", "links of a satellite", "largest change of a"):
+        assert part in text
+    assert all(len(line) < 120 for line in text.splitlines())
+
+
+def _run(*arguments: object) -> str:
+    result = CliRunner().invoke(cli, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_a_plan_is_saved_shown_and_exported_from_the_command_line(tmp_path):
+    saved, pictures, out = tmp_path / "plan.parquet", tmp_path / "pictures", tmp_path / "plan.czml"
+    planned = _run("plan", TOPOLOGIES / "iridium-star.toml", "--duration", "20s", "--out", saved)
+    shown = _run("show", saved, "--pair", "gs-tempe", "gs-svalbard", "--link", "p00s01", "p00s00", "--out", pictures)
+    assert "largest change of a delay in one step of 1 s" in planned
+    assert "gs-tempe to gs-svalbard: " in shown
+    assert "reachable 100.0% of the time" in shown
+    assert sorted(path.stem for path in pictures.iterdir()) == sorted(PICTURES)
+    _run("export", saved, "--format", "czml", "--out", out)
+    assert out.read_text() == isl_emu.read_plan(saved).export("czml")
+    assert _run("export", saved, "--format", "csv") == isl_emu.read_plan(saved).export("csv")
