@@ -162,11 +162,6 @@ class Plan:
             reason = error.strerror or str(error)
             raise ScenarioError(f"{path}: cannot be written ({reason}); name another file") from None
 
-    def _named(self, path: paths.Path, k: int) -> NamedPath:
-        up = self.link_plan.snapshot(k)
-        delays_ns = up.delay_ns[np.searchsorted(up.link, path.links)]
-        return NamedPath(tuple(self.nodes[node] for node in path.nodes), tuple(delays_ns.tolist()))
-
     def export(self, name: str) -> str:
         """The plan as text in another format: "csv", "ion", "ud3tn" or "czml"; equal plans give equal text.
 
@@ -203,6 +198,11 @@ class Plan:
         from isl_emu.show.draw import draw
 
         return draw(self, Path(folder), pairs, links)
+
+    def _named(self, path: paths.Path, k: int) -> NamedPath:
+        up = self.link_plan.snapshot(k)
+        delays_ns = up.delay_ns[np.searchsorted(up.link, path.links)]
+        return NamedPath(tuple(self.nodes[node] for node in path.nodes), tuple(delays_ns.tolist()))
 
     def _finder(self, destination: int) -> PathFinder:
         if destination not in self._finders:
