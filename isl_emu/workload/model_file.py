@@ -5,6 +5,7 @@ Format: GGUF, https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 
 from __future__ import annotations
 
+import os
 import platform
 import struct
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ LONGEST_TEXT_BYTE = 1 << 24
 # struct formats of GGUF's scalar types by number; 8 is text, 9 an array
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _TEXT, _ARRAY = 8, 9
+ALIGNMENT = 32  # of the tensors' data, unless general.alignment says otherwise
 
 MIB = 1024 * 1024
 KV_CELL_BYTE = 2  # llama.cpp keeps keys and values in 16 bits by default
@@ -91,7 +93,16 @@ def estimate_memory_byte(path: Path, context_tokens: int) -> int:
     The weights are left out: they are mapped from the file, shared by all servers, and can be dropped at any time.
     Coarse (a tenth or so for models of 0.1 to 8 billion parameters with plain attention).
     """
-    header = read_header(path)
+    try:
+        return _estimate_memory_byte(read_header(path), context_tokens)
+    except (TypeError, ZeroDivisionError, ValueError):
+        raise WorkloadError(
+            f"compute.model: {path} does not say how many heads, layers and embeddings it has, but its memory is "
+            "estimated from them; use a language model with attention"
+        ) from None
+
+
+def _estimate_memory_byte(header: ModelHeader, context_tokens: int) -> int:
     heads, embedding = header.count("attention.head_count"), header.count("embedding_length")
     head = header.count("attention.key_length", embedding // heads)
     kv_heads = header.count("attention.head_count_kv", heads)
@@ -138,7 +149,7 @@ def _header(file: BinaryIO, path: Path) -> ModelHeader:
     if file.read(4) != MAGIC:
         raise WorkloadError(f"compute.model: {path} does not begin with {MAGIC.decode()}, but a model is a GGUF file")
     try:
-        version, _, fields = _unpack(file, "IQQ")
+        version, tensors, fields = _unpack(file, "IQQ")
         if version not in VERSIONS:
             raise WorkloadError(
                 f"compute.model: {path} is GGUF version {version}, but only {' and '.join(map(str, VERSIONS))} can be "
@@ -146,9 +157,28 @@ def _header(file: BinaryIO, path: Path) -> ModelHeader:
             )
         header = ModelHeader({_text(file): _value(file, *_unpack(file, "I")) for _ in range(fields)})
         header.architecture.encode()
+        last_byte = max((_tensor_offset(file) for _ in range(tensors)), default=0)
+        begun_byte = -(-file.tell() // _alignment(header)) * _alignment(header)
     except (struct.error, UnicodeDecodeError, KeyError, AttributeError, MemoryError, OverflowError):
         raise WorkloadError(f"compute.model: {path} has a broken GGUF header; fetch the file again") from None
+    if tensors and file.seek(0, os.SEEK_END) <= begun_byte + last_byte:
+        raise WorkloadError(f"compute.model: {path} ends before its last tensor, but it must be whole; fetch it again")
     return header
+
+
+def _alignment(header: ModelHeader) -> int:
+    alignment = header.fields.get("general.alignment", ALIGNMENT)
+    if not isinstance(alignment, int) or alignment < 1:
+        raise OverflowError
+    return alignment
+
+
+def _tensor_offset(file: BinaryIO) -> int:
+    """Where the next tensor's data begins, counted from the first one's; the rest of its description is passed over."""
+    _text(file)
+    (dimensions,) = _unpack(file, "I")
+    *_, offset_byte = _unpack(file, f"{dimensions}QIQ")
+    return offset_byte
 
 
 def _value(file: BinaryIO, kind: int) -> Any:

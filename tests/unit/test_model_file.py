@@ -18,7 +18,7 @@ def _text(text: str) -> bytes:
     return struct.pack("<Q", len(text)) + text.encode()
 
 
-def _gguf(version: int = 3, architecture: str = "llama", counts: dict[str, int] | None = None) -> bytes:
+def _gguf(version: int = 3, architecture: str = "llama", counts: dict[str, int] | None = None, tensors=()) -> bytes:
     """A GGUF header with text, numbers and arrays, as the format's document lays them out."""
     fields = [_text("general.architecture") + struct.pack("<I", 8) + _text(architecture)]
     fields += [_text("general.name") + struct.pack("<I", 8) + _text("Tiny")]
@@ -26,7 +26,8 @@ def _gguf(version: int = 3, architecture: str = "llama", counts: dict[str, int] 
     fields += [_text("scores") + struct.pack("<IIQ", 9, 6, 3) + struct.pack("<3f", 1, 2, 3)]
     for key, value in (counts or SMOL).items():
         fields.append(_text(f"{architecture}.{key}") + struct.pack("<II", 4, value))
-    return b"GGUF" + struct.pack("<IQQ", version, 0, len(fields)) + b"".join(fields)
+    described = [_text(f"blk.{number}") + struct.pack("<I2QIQ", 2, 8, 4, 0, at) for number, at in enumerate(tensors)]
+    return b"GGUF" + struct.pack("<IQQ", version, len(tensors), len(fields)) + b"".join(fields + described)
 
 
 @pytest.fixture
@@ -66,6 +67,27 @@ def test_other_files_are_refused_by_name(tmp_path: Path, content: bytes, complai
     with pytest.raises(WorkloadError, match=complaint) as caught:
         resolve_model(str(path))
     assert str(path) in str(caught.value)
+
+
+def test_a_file_that_ends_too_early_is_refused(tmp_path: Path) -> None:
+    path, header = tmp_path / "cut.gguf", _gguf(tensors=(0, 128))
+    whole = header + bytes(-len(header) % 32) + bytes(256)
+    path.write_bytes(whole)
+    assert read_header(path).architecture == "llama"
+    path.write_bytes(whole[:-128])
+    with pytest.raises(WorkloadError, match=r"cut.gguf ends before its last tensor"):
+        read_header(path)
+    path.write_bytes(header[:-10])
+    with pytest.raises(WorkloadError, match="broken GGUF header"):
+        read_header(path)
+
+
+@pytest.mark.parametrize("counts", [{"block_count": 30}, {**SMOL, "attention.head_count": 0}])
+def test_a_model_without_attention_is_refused(tmp_path: Path, counts: dict[str, int]) -> None:
+    path = tmp_path / "other.gguf"
+    path.write_bytes(_gguf(architecture="mamba", counts=counts))
+    with pytest.raises(WorkloadError, match="does not say how many heads"):
+        estimate_memory_byte(path, 1024)
 
 
 @pytest.mark.parametrize("name", ["missing.gguf", "."])
