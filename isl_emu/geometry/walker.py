@@ -13,7 +13,8 @@ RAAN_SPREAD_RAD = {"delta": 2 * math.pi, "star": math.pi}
 
 def plane_spacing_rad(walker: Walker) -> float:
     """The difference in RAAN between adjacent planes."""
-    return RAAN_SPREAD_RAD[walker.pattern] / walker.planes
+    spread_rad = RAAN_SPREAD_RAD[walker.pattern] if walker.raan_spread_rad is None else walker.raan_spread_rad
+    return spread_rad / walker.planes
 
 
 def slot_spacing_rad(walker: Walker) -> float:
@@ -22,8 +23,13 @@ def slot_spacing_rad(walker: Walker) -> float:
 
 
 def phase_spacing_rad(walker: Walker) -> float:
-    """The difference in argument of latitude between equal slots of adjacent planes, f x 360/t deg."""
+    """The difference in argument of latitude between equal slots of the first and second plane, f x 360/t deg."""
     return walker.phasing * 2 * math.pi / walker.total
+
+
+def plane_phase_rad(walker: Walker, plane: int | np.ndarray) -> float | np.ndarray:
+    """How far slot 0 of a plane is ahead of slot 0 of plane 0 in argument of latitude."""
+    return (plane % 2 if walker.alternate else plane) * phase_spacing_rad(walker)
 
 
 def walker_angles(walker: Walker) -> tuple[np.ndarray, np.ndarray]:
@@ -37,5 +43,5 @@ def walker_angles(walker: Walker) -> tuple[np.ndarray, np.ndarray]:
     plane = np.arange(walker.planes)[:, np.newaxis]
     slot = np.arange(walker.slots)[np.newaxis, :]
     raan_rad = plane * plane_spacing_rad(walker) + 0.0 * slot
-    arg_lat_rad = slot * slot_spacing_rad(walker) + plane * phase_spacing_rad(walker)
+    arg_lat_rad = slot * slot_spacing_rad(walker) + plane_phase_rad(walker, plane)
     return raan_rad, arg_lat_rad

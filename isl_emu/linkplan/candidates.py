@@ -96,11 +96,15 @@ def shell_pairs(shell: Shell) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     none = np.empty((0, 2), dtype=np.int64)
     intra = none if shell.lasers.topology == "none" else ring_pairs(shell.walker)
-    inter = inter_plane_pairs(shell.walker, shell_inclination_rad(shell)) if shell.lasers.topology == "+grid" else none
+    inter = _grid_pairs(shell) if shell.lasers.topology == "+grid" else none
     pairs = np.sort(np.concatenate([intra, inter]), axis=1)
     kind = np.repeat(np.array([LinkKind.INTRA_PLANE, LinkKind.INTER_PLANE], dtype=np.uint8), [len(intra), len(inter)])
     order = np.lexsort((pairs[:, 1], pairs[:, 0]))
     return pairs[order, 0], pairs[order, 1], kind[order]
+
+
+def _grid_pairs(shell: Shell) -> np.ndarray:
+    return inter_plane_pairs(shell.walker, shell_inclination_rad(shell), shell.lasers.shift)
 
 
 def ring_pairs(walker: Walker) -> np.ndarray:
@@ -112,22 +116,25 @@ def ring_pairs(walker: Walker) -> np.ndarray:
     return _in_each_plane(pairs, np.arange(walker.planes) * slots)
 
 
-def inter_plane_pairs(walker: Walker, inclination_rad: float) -> np.ndarray:
+def inter_plane_pairs(walker: Walker, inclination_rad: float, shift: int | None = None) -> np.ndarray:
     """One neighbour in each adjacent plane, shape (C, 2).
 
-    Between all adjacent planes the pairs differ by the same argument of latitude, the one of `nearest_slot_shift`. The
-    last plane of a delta is adjacent to the first, where slots count on by f: p steps of the phasing are f slots. A
-    star's outer planes move against each other, so nothing crosses that seam. Two planes are adjacent once.
+    A slot's neighbour is `shift` slots ahead, or without a shift the nearest, by `nearest_slot_shift`. The last plane
+    of a delta is adjacent to the first, where slots count on by f: p steps of the phasing are f slots. A star's outer
+    planes move against each other, so nothing crosses that seam. Two planes are adjacent once.
     """
-    shift = nearest_slot_shift(walker, inclination_rad)
-    pairs = [_between(walker, plane, plane + 1, shift) for plane in range(walker.planes - 1)]
+    signs = (1, -1 if walker.alternate else 1)  # of the phase difference from even to odd planes, and from odd to even
+    nearest = [nearest_slot_shift(walker, inclination_rad, sign) if shift is None else shift for sign in signs]
+    shifts = [nearest[plane % 2] for plane in range(walker.planes)]
+    pairs = [_between(walker, plane, plane + 1, shifts[plane]) for plane in range(walker.planes - 1)]
     if walker.pattern == "delta" and walker.planes > 2:
-        pairs.append(_between(walker, walker.planes - 1, 0, shift + walker.phasing))
+        counted_on = 0 if walker.alternate else walker.phasing
+        pairs.append(_between(walker, walker.planes - 1, 0, shifts[-1] + counted_on))
     return np.concatenate(pairs) if pairs else np.empty((0, 2), dtype=np.int64)
 
 
-def nearest_slot_shift(walker: Walker, inclination_rad: float) -> int:
-    """How many slots ahead the nearest neighbour in the next plane is.
+def nearest_slot_shift(walker: Walker, inclination_rad: float, sign: int = 1) -> int:
+    """How many slots ahead the nearest neighbour in the next plane is; `sign` -1 if that plane's phase is behind.
 
     For two satellites on circular orbits, sin^2 of half the angle between them is a part that depends on their
     difference in argument of latitude, plus one that oscillates along the orbit and does not. So one shift is nearest
@@ -140,7 +147,7 @@ def nearest_slot_shift(walker: Walker, inclination_rad: float) -> int:
     raan_rad = plane_spacing_rad(walker)
 
     def separation(shift: int) -> float:
-        ahead_rad = phase_spacing_rad(walker) + shift * slot_spacing_rad(walker)
+        ahead_rad = sign * phase_spacing_rad(walker) + shift * slot_spacing_rad(walker)
         return (
             cos2**2 * math.sin((ahead_rad + raan_rad) / 2) ** 2
             + 2 * sin2 * cos2 * math.sin(ahead_rad / 2) ** 2

@@ -76,7 +76,7 @@ def station_view(
     The exact elevation is worked out only for what is above the horizon plane, a few in a hundred satellites.
 
     Args:
-        station: the site or track, and its minimum elevation above the WGS84 horizon.
+        station: the site or track, its minimum elevation above the WGS84 horizon, and its longest link.
         r_teme_km: positions of N satellites, shape (K, N, 3).
         start: UTC.
         offsets_ns: instants in ns since `start`, shape (K,).
@@ -90,8 +90,10 @@ def station_view(
     seen_km = r_teme_km[k, satellite]
     elevations_rad = elevation_rad(site_km[k], zenith[k], seen_km)
     seen = elevations_rad >= station.min_elevation_rad
-    k, satellite, seen_km = k[seen], satellite[seen], seen_km[seen]
-    return View(k + first_k, satellite, elevations_rad[seen], range_km(site_km[k], seen_km))
+    distance_km = range_km(site_km[k], seen_km)
+    if station.max_range_km is not None:
+        seen &= distance_km <= station.max_range_km
+    return View(k[seen] + first_k, satellite[seen], elevations_rad[seen], distance_km[seen])
 
 
 def with_set_times(view: View, count: int, beyond: View, beyond_k: np.ndarray) -> View:

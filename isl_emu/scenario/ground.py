@@ -15,6 +15,7 @@ from isl_emu.scenario.quantities import (
     Latitude,
     Longitude,
     NodeName,
+    Range,
     Rate,
     Record,
 )
@@ -50,6 +51,7 @@ class GroundStation(Record):
     height_km: FlightHeight = Field(alias="height", default=0.0)
     track: tuple[Waypoint, ...] = ()
     min_elevation_rad: Elevation = Field(alias="min_elevation")
+    max_range_km: Range | None = Field(alias="max_range", default=None)
     antennas: int = Field(ge=1, default=1)
     access: Literal["radio", "optical"] = "radio"
     handover: Literal["highest-elevation", "longest-contact", "least-change"] = "highest-elevation"

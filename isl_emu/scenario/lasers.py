@@ -100,3 +100,4 @@ class LaserLinks(LaserTerms):
     """
 
     topology: Literal["ring", "+grid", "none"]
+    shift: int | None = None  # with "+grid": slots ahead in the next plane, instead of to the nearest

@@ -70,6 +70,7 @@ GrazingAltitude = _quantity(LENGTH_KM, 0.0, 1_000.0)
 FlightHeight = _quantity(LENGTH_KM, -0.5, 30.0)  # from the Dead Sea's shore to stratospheric aircraft
 Angle = _quantity(ANGLE_RAD)
 Inclination = _quantity(ANGLE_RAD, 0.0, math.pi)
+RaanSpread = _quantity(ANGLE_RAD, 0.0, 2 * math.pi)
 Latitude = _quantity(ANGLE_RAD, -math.pi / 2, math.pi / 2)
 Longitude = _quantity(ANGLE_RAD, -math.pi, 2 * math.pi)
 Elevation = _quantity(ANGLE_RAD, 0.0, math.pi / 2)

@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 
 from isl_emu.geometry.walker import phase_spacing_rad, plane_spacing_rad, slot_spacing_rad, walker_angles
-from isl_emu.linkplan.candidates import constellation_candidates, nearest_slot_shift, shell_pairs
+from isl_emu.linkplan.candidates import (
+    constellation_candidates,
+    inter_plane_pairs,
+    nearest_slot_shift,
+    shell_pairs,
+)
 from isl_emu.linkplan.plan import LinkKind
 from isl_emu.scenario.model import Shell, Walker
 
@@ -123,3 +128,34 @@ def test_candidates_carry_the_terms_of_their_shell():
     assert found.grazing_altitude_km.tolist() == [100.0] * 6 + [80.0] * 4
     assert found.queue_ns.tolist() == [5_000_000] * 6 + [20_000_000] * 4
     assert (found.a[6:].min(), found.b[6:].max()) == (6, 9), "the second shell's nodes follow the first's"
+
+
+@pytest.mark.parametrize("planes", [33, 34])
+def test_a_given_shift_joins_the_same_slots_everywhere(planes):
+    pattern = Walker(pattern="star", total=planes * 34, planes=planes, phasing=17, alternate=True)
+    pairs = inter_plane_pairs(pattern, math.radians(51.9), shift=1)
+    assert len(pairs) == (planes - 1) * 34
+    assert ((pairs[:, 1] - pairs[:, 0]) % 34 == 1).all()
+
+
+def test_equal_slots_of_alternating_planes_are_joined_also_at_the_seam():
+    pattern = Walker(pattern="delta", total=1156, planes=34, phasing=17, alternate=True)
+    pairs = inter_plane_pairs(pattern, math.radians(51.9), shift=0)
+    assert len(pairs) == 34 * 34
+    assert (pairs[:, 0] % 34 == pairs[:, 1] % 34).all()
+
+
+def test_neighbours_of_alternating_planes_are_those_of_the_same_shell_counted_on():
+    # half a slot ahead, then half a slot behind: the same places in the sky as half a slot from plane to plane
+    alternating = Walker(pattern="delta", total=1156, planes=34, phasing=17, alternate=True)
+    counted_on = Walker(pattern="delta", total=1156, planes=34, phasing=17)
+    found, expected = (inter_plane_pairs(walker, math.radians(51.9)) for walker in (alternating, counted_on))
+    place = {}
+    for walker in (alternating, counted_on):
+        arg_lat_deg = np.degrees(walker_angles(walker)[1].ravel()) % 360
+        place[walker.alternate] = [(n // 34, round(angle, 6) % 360) for n, angle in enumerate(arg_lat_deg)]
+    links = [
+        {frozenset((place[key][a], place[key][b])) for a, b in pairs.tolist()}
+        for key, pairs in ((True, found), (False, expected))
+    ]
+    assert links[0] == links[1]

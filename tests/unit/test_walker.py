@@ -35,3 +35,19 @@ def test_a_single_satellite_is_at_the_origin():
     raan_rad, arg_lat_rad = walker_angles(walker(1, 1))
     assert (raan_rad.item(), arg_lat_rad.item()) == (0.0, 0.0)
     assert plane_spacing_rad(walker(1, 1)) == 2 * math.pi
+
+
+def test_a_star_may_have_another_width():
+    fan = Walker.model_validate({"pattern": "star", "total": 8, "planes": 8, "raan_spread": "16 deg"})
+    raan_rad, _ = walker_angles(fan)
+    assert np.degrees(raan_rad[:, 0]) == pytest.approx(np.arange(8) * 2.0)
+    with pytest.raises(ValueError, match="raan_spread is given, but a delta spreads over 360 deg"):
+        Walker.model_validate({"pattern": "delta", "total": 8, "planes": 8, "raan_spread": "16 deg"})
+
+
+def test_alternating_planes_lead_by_one_phase_difference():
+    _, arg_lat_rad = walker_angles(Walker(pattern="delta", total=1156, planes=34, phasing=17, alternate=True))
+    half_slot_deg = 360 / 68
+    assert np.degrees(arg_lat_rad[:, 0]) == pytest.approx(np.tile([0.0, half_slot_deg], 17))
+    with pytest.raises(ValueError, match="only an even number can alternate"):
+        Walker(pattern="delta", total=9, planes=3, alternate=True)
