@@ -52,7 +52,9 @@ def sky_of(scenario) -> Sky:
 
 
 def shell_satellites(shell, epoch: datetime) -> list[EarthSatellite]:
-    """Plane by plane, each plane slot by slot; Walker's angles written out."""
+    """Plane by plane, each plane slot by slot; Walker's angles written out. Or the TLEs that it lists."""
+    if shell.satellite:
+        return [EarthSatellite(*one.tle, ts=TIMESCALE) for one in shell.satellite]
     walker = shell.walker
     slots = walker.total // walker.planes
     spread_deg = {"delta": 360.0, "star": 180.0}[walker.pattern]

@@ -20,7 +20,7 @@ from isl_emu.linkplan.rows import joined_rows
 from isl_emu.scenario.model import GroundStation, Orbits, Scenario
 from isl_emu.timebase import TimeGrid
 
-POSITIONS_AT_ONCE = 500_000  # satellites x instants held in memory together: about 100 MB with what is derived
+POSITIONS_AT_ONCE = 100_000  # satellites x instants held in memory together: about 20 MB with what is derived
 
 
 @dataclass(frozen=True)

@@ -12,21 +12,34 @@ from datetime import datetime, timedelta, timezone
 
 import numpy as np
 import pytest
+from sgp4.api import WGS72, Satrec
+from sgp4.exporter import export_tle
+from skyfield.api import EarthSatellite, wgs84
 
 from isl_emu.geometry.elements import constellation_elements
 from isl_emu.geometry.frames import itrs_to_teme, sidereal_angle_rad, site_itrs_km, zenith_itrs
-from isl_emu.geometry.orbits import propagate
+from isl_emu.geometry.orbits import propagate, satrecs
 from isl_emu.geometry.sightline import elevation_rad, range_km
 from isl_emu.linkplan.build import plan_links
 from isl_emu.linkplan.plan import LinkKind
 from isl_emu.routing.forwarding import plan_routes
 from isl_emu.routing.paths import PathFinder
-from isl_emu.scenario.model import Scenario
-from tests.skyfield_reference import C_KM_S, EQUATOR_KM, MU_KM3_S2, grazing_km, highest, least_delays_s, sky_of
+from isl_emu.scenario.model import Scenario, Shell
+from tests.skyfield_reference import (
+    C_KM_S,
+    EQUATOR_KM,
+    MU_KM3_S2,
+    TIMESCALE,
+    grazing_km,
+    highest,
+    least_delays_s,
+    sky_of,
+)
 
 TWO_METRES_KM = 2e-3
 TWO_METRES_NS = TWO_METRES_KM / C_KM_S * 1e9 + 0.5  # and the rounding
 ONE_ARCSECOND_DEG = 1 / 3600
+HALF_A_MINUTE = 0.5  # of local time: 0.13 deg, of which UT1 - UTC and J2's shift of the node are parts
 SEEDS = (*range(11), 13)  # 11 and 12 are skies in which no two sites are ever connected
 SITES = {
     "gs-north-pole": ("90 deg", "0 deg", "0 km"),
@@ -164,6 +177,63 @@ def test_path_delays_are_dijkstras_over_skyfields_ranges(both):
                     tolerance_ns = TWO_METRES_NS * path.hops
                     assert path.delay_ns == pytest.approx(least_s[destination] * 1e9, abs=tolerance_ns)
     assert connected
+
+
+def _random_tles(seed: int, start: datetime) -> tuple[dict, ...]:
+    """Low, medium, highly eccentric and geosynchronous orbits with drag, their epochs up to three days from `start`."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for number, (rev_day, eccentricity) in enumerate(
+        [(15.5, 0.0004), (15.1, 0.001), (14.2, 0.0), (12.6, 0.05), (2.0, 0.01), (2.006, 0.72), (1.0027, 0.0002)]
+    ):
+        satrec, epoch = Satrec(), start + timedelta(days=float(rng.uniform(-3, 3)))
+        angles = rng.uniform(0, 2 * math.pi, 3).tolist()
+        satrec.sgp4init(
+            WGS72, "i", number + 1, (epoch - datetime(1949, 12, 31, tzinfo=timezone.utc)) / timedelta(days=1),
+            float(rng.uniform(0, 1e-4)), 0.0, 0.0, eccentricity, angles[0], float(rng.uniform(0.1, 2.0)), angles[1],
+            rev_day * 2 * math.pi / 1440, angles[2],
+        )  # fmt: skip
+        satrec.classification, satrec.intldesg, satrec.ephtype, satrec.elnum, satrec.revnum = "U", "00001A", 0, 1, 1
+        made.append({"name": f"sat-{number}", "tle": export_tle(satrec)})
+    return tuple(made)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_satellites_given_as_tles_are_where_skyfield_has_them(seed):
+    scenario = _random_scenario(seed)
+    satellites = _random_tles(seed, scenario.time.start)
+    shell = Shell.model_validate({"name": "real", "satellite": satellites, "lasers": {"topology": "none"}})
+    scenario = scenario.model_copy(update={"shell": (shell,)})
+    sky, grid = sky_of(scenario), scenario.time.grid
+    r_km = propagate(constellation_elements(scenario), grid.start, grid.offsets_ns)
+    sidereal_rad = sidereal_angle_rad(grid.start, grid.offsets_ns)
+    for g, station in enumerate(scenario.station):
+        place = (station.latitude_rad, station.longitude_rad)
+        site_km = itrs_to_teme(site_itrs_km(*place, station.height_km), sidereal_rad)[:, None]
+        zenith = itrs_to_teme(zenith_itrs(*place), sidereal_rad)[:, None]
+        assert np.abs(range_km(site_km, r_km) - sky.slant_km[:, g]).max() < TWO_METRES_KM
+        found_deg = np.degrees(elevation_rad(site_km, zenith, r_km))
+        assert np.abs(found_deg - sky.elevation_deg[:, g]).max() < ONE_ARCSECOND_DEG
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_node_rises_at_its_local_time(seed):
+    """Mean solar time is UTC and 4 minutes a degree of the longitude over which the satellite comes up."""
+    rng = np.random.default_rng(seed)
+    minutes = int(rng.integers(0, 1440))
+    start = datetime(1995, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=int(rng.integers(0, 50 * 365 * 86_400)))
+    walker = {"pattern": "delta", "total": 1, "planes": 1}
+    orbit = {"altitude": "600 km", "inclination": "97.8 deg", "ltan": f"{minutes // 60:02d}:{minutes % 60:02d}"}
+    shell = Shell.model_validate({"name": "s", "walker": walker, **orbit, "lasers": {"topology": "none"}})
+    scenario = Scenario.model_validate({"name": "x", "time": {"start": start, "duration": "1 s"}, "shell": (shell,)})
+    satellite = EarthSatellite.from_satrec(satrecs(constellation_elements(scenario))[0], TIMESCALE)
+    below = wgs84.geographic_position_of(satellite.at(TIMESCALE.from_datetime(start)))
+    assert abs(below.latitude.degrees) < 0.2, "J3 puts it a little off the equator"
+    assert satellite.at(TIMESCALE.from_datetime(start)).velocity.km_per_s[2] > 0
+    of_day_min = start.hour * 60 + start.minute + start.second / 60
+    local_min = (of_day_min + 4 * below.longitude.degrees) % 1440
+    apart_min = (local_min - minutes + 720) % 1440 - 720
+    assert abs(apart_min) < HALF_A_MINUTE
 
 
 def test_pairs_across_planes_are_the_nearest_on_average():
