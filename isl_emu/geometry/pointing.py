@@ -65,5 +65,6 @@ def velocity_km_s(r_km: np.ndarray, r_next_km: np.ndarray) -> np.ndarray:
 
 
 def unit(xyz: np.ndarray) -> np.ndarray:
-    """Vectors of shape (..., 3) scaled to length 1."""
-    return xyz / np.sqrt(np.einsum("...i,...i", xyz, xyz))[..., np.newaxis]
+    """Vectors of shape (..., 3) scaled to length 1; nan for one without length or direction."""
+    with np.errstate(invalid="ignore"):
+        return xyz / np.sqrt(np.einsum("...i,...i", xyz, xyz))[..., np.newaxis]

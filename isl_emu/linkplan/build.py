@@ -11,12 +11,16 @@ from isl_emu.geometry.elements import Elements, constellation_elements
 from isl_emu.geometry.orbits import propagate
 from isl_emu.geometry.pointing import VELOCITY_STEP_NS, velocity_km_s
 from isl_emu.geometry.sunlight import sun_direction
-from isl_emu.linkplan.candidates import LaserCandidates, constellation_candidates
+from isl_emu.linkplan.acquisition import Acquisition
+from isl_emu.linkplan.candidates import LaserCandidates, joined_candidates, pair_keys
 from isl_emu.linkplan.constraints import Sky
+from isl_emu.linkplan.events import Events, events_of_rows, ordered_events
 from isl_emu.linkplan.ground import GroundPolicy, GroundSegment
 from isl_emu.linkplan.lasers import LaserQuality, ideal_rows
+from isl_emu.linkplan.pairing import Pairing, ideal_candidates, pairings_of
 from isl_emu.linkplan.plan import LinkKind, LinkPlan, Links, NodeKind, Nodes
 from isl_emu.linkplan.rows import joined_rows
+from isl_emu.linkplan.terminals import Terminals, constellation_terminals
 from isl_emu.scenario.model import GroundStation, Orbits, Scenario
 from isl_emu.timebase import TimeGrid
 
@@ -28,8 +32,10 @@ class SpaceSegment:
     """All satellites and the laser links that they try to keep; candidates index the elements."""
 
     elements: Elements
-    lasers: LaserCandidates
+    lasers: LaserCandidates  # whose terminals are ideal
     orbits: Orbits = Orbits()
+    pairings: tuple[Pairing, ...] = ()  # whose terminals have to point and acquire
+    terminals: Terminals | None = None  # those of the pairings
 
 
 def plan_links(scenario: Scenario, scenario_toml: str) -> LinkPlan:
@@ -42,10 +48,20 @@ def plan_links(scenario: Scenario, scenario_toml: str) -> LinkPlan:
     Raises:
         ScenarioError: an orbit that does not exist or does not hold.
     """
-    space = SpaceSegment(constellation_elements(scenario), constellation_candidates(scenario.shell), scenario.orbits)
+    space = space_segment(scenario)
     return plan_segments(
         space, scenario.station, scenario.time.grid, scenario.rate_scale, scenario_toml, seed=scenario.seed
     )
+
+
+def space_segment(scenario: Scenario) -> SpaceSegment:
+    """The satellites of a scenario, and the laser links that they try to keep."""
+    elements, grid = constellation_elements(scenario), scenario.time.grid
+    bare = SpaceSegment(elements, joined_candidates([]), scenario.orbits)
+    lasers = ideal_candidates(scenario, lambda: _sky(bare, grid, 0).at(0))
+    pairings = tuple(pairings_of(scenario))
+    terminals = constellation_terminals(scenario.shell) if pairings else None
+    return SpaceSegment(elements, lasers, scenario.orbits, pairings, terminals)
 
 
 def plan_segments(
@@ -61,12 +77,12 @@ def plan_segments(
 
     A `policy` stands in for the handover policies of all stations.
     """
-    lasers = LaserQuality(space.lasers, seed, grid.duration_ns)
+    lasers, pointed = LaserQuality(space.lasers, seed, grid.duration_ns), _acquisition(space, grid, seed)
     ground = GroundSegment(tuple(stations), len(space.elements.names), grid, policy, seed)
     rows, views = [], []
     for first in range(0, grid.count, _chunk(space)):
         sky = _sky(space, grid, first)
-        rows.append(ideal_rows(lasers, sky).later(first))
+        rows += [ideal_rows(lasers, sky).later(first), *(pointed.rows(sky, first) if pointed else [])]
         views.append(ground.views(sky.r_km, sky.t_ns, first))
     rows = joined_rows([*rows, *ground.rows(views, _horizon(space, ground))])
     nodes = _nodes(space, stations)
@@ -74,11 +90,14 @@ def plan_segments(
     a, b = np.divmod(pairs, len(nodes.names))
     order = np.lexsort((link, rows.k))
     link = link[order].astype(np.int32)
+    row_start = np.searchsorted(rows.k[order], np.arange(grid.count + 1)).astype(np.int64)
+    candidates = joined_candidates([space.lasers, pointed.links()]) if pointed else space.lasers
+    links = _links(candidates, len(space.elements.names), stations, a, b)
     return LinkPlan(
         grid=grid,
         nodes=nodes,
-        links=_links(space.lasers, len(space.elements.names), stations, a, b),
-        row_start=np.searchsorted(rows.k[order], np.arange(grid.count + 1)).astype(np.int64),
+        links=links,
+        row_start=row_start,
         row_link=link,
         row_delay_ns=rows.delay_ns[order],
         row_rate_ab_bit_s=rows.rate_ab_bit_s[order],
@@ -86,6 +105,30 @@ def plan_segments(
         rate_scale=rate_scale,
         scenario_toml=scenario_toml,
         row_loss_ratio=rows.loss_ratio[order],
+        events=_events(pointed, links, row_start, link) if pointed else None,
+    )
+
+
+def _acquisition(space: SpaceSegment, grid: TimeGrid, seed: int) -> Acquisition | None:
+    if space.terminals is None:
+        return None
+    return Acquisition(space.terminals, space.pairings, seed, grid.duration_ns, grid.step_ns)
+
+
+def _events(pointed: Acquisition, links: Links, row_start: np.ndarray, row_link: np.ndarray) -> Events:
+    """The events of all links: as terminals pointed at them, or where none had to, as their rows make them."""
+    k, pair, state = pointed.events()
+    keys = pair_keys(links.a, links.b)
+    link = np.searchsorted(keys, pair).clip(max=max(len(keys) - 1, 0))
+    known = keys[link] == pair if len(keys) else np.zeros(len(pair), dtype=bool)
+    is_pointed = np.isin(keys, pair)
+    ideal = ~is_pointed[row_link]
+    ideal_start = np.concatenate([[0], np.cumsum(ideal)])[row_start]
+    others = events_of_rows(ideal_start, row_link[ideal], links.kind == LinkKind.GROUND)
+    return ordered_events(
+        np.concatenate([k[known], others.k]),
+        np.concatenate([link[known], others.link]),
+        np.concatenate([state[known], others.state]),
     )
 
 

@@ -14,9 +14,11 @@ from isl_emu.linkplan.plan import LinkKind
 from isl_emu.scenario.lasers import LaserTerms
 from isl_emu.scenario.model import Shell, Walker
 
-ARRAYS = (
-    "a", "b", "kind", "max_range_km", "grazing_altitude_km", "rate_bit_s", "return_rate_bit_s", "queue_ns", "term",
-)  # fmt: skip  # of LaserCandidates, in its order
+PAIR_SHIFT = 32  # a pair of nodes as one number: a x 2^32 + b
+ARRAYS = {  # of LaserCandidates, in its order, with their types
+    "a": "i4", "b": "i4", "kind": "u1", "max_range_km": "f8", "grazing_altitude_km": "f8", "rate_bit_s": "i8",
+    "return_rate_bit_s": "i8", "queue_ns": "i8", "term": "i4",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -53,20 +55,29 @@ class LaserCandidates:
 
 def joined_candidates(parts: Sequence[LaserCandidates]) -> LaserCandidates:
     """One record of several; of a pair that occurs twice the first is kept."""
+    if not parts:
+        none = np.empty(0)
+        return LaserCandidates(*(none.astype(kind) for kind in ARRAYS.values()), ())
     terms = tuple(terms for part in parts for terms in part.terms)
     first = np.cumsum([0, *(len(part.terms) for part in parts)])
     parts = [replace(part, term=part.term + np.int32(start)) for part, start in zip(parts, first[:-1], strict=True)]
     joined = LaserCandidates(*(np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS), terms)
-    _, kept = np.unique(joined.a.astype(np.int64) << 32 | joined.b, return_index=True)
+    _, kept = np.unique(pair_keys(joined.a, joined.b), return_index=True)
     return joined.only(kept)
 
 
+def pair_keys(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Pairs of nodes as one number each, int64, that orders them by (a, b)."""
+    return a.astype(np.int64) << PAIR_SHIFT | b
+
+
 def constellation_candidates(shells: Sequence[Shell]) -> LaserCandidates:
-    """The candidates of all shells; shells are not linked with each other."""
+    """The candidates that the patterns of all shells without terminals make; their terminals are ideal ones."""
     parts, first = [], 0
     for shell in shells:
-        a, b, kind = shell_pairs(shell)
-        parts.append(laser_candidates(a + first, b + first, kind, shell.lasers))
+        if not shell.lasers.terminal:
+            a, b, kind = shell_pairs(shell)
+            parts.append(laser_candidates(a + first, b + first, kind, shell.lasers))
         first += shell.count
     return joined_candidates(parts)
 
@@ -95,7 +106,7 @@ def shell_pairs(shell: Shell) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         a, b (int64) and LinkKind (uint8), each of shape (C,), ordered by (a, b) with a < b.
     """
     none = np.empty((0, 2), dtype=np.int64)
-    intra = none if shell.lasers.topology == "none" else ring_pairs(shell.walker)
+    intra = ring_pairs(shell.walker) if shell.lasers.topology in ("ring", "+grid") else none
     inter = _grid_pairs(shell) if shell.lasers.topology == "+grid" else none
     pairs = np.sort(np.concatenate([intra, inter]), axis=1)
     kind = np.repeat(np.array([LinkKind.INTRA_PLANE, LinkKind.INTER_PLANE], dtype=np.uint8), [len(intra), len(inter)])

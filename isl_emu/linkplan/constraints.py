@@ -24,6 +24,11 @@ class Sky:
     velocities: Callable[[], np.ndarray]
     suns: Callable[[], np.ndarray]
 
+    def at(self, i: int) -> Sky:
+        """The i-th instant alone."""
+        one = slice(i, i + 1)
+        return Sky(self.t_ns[one], self.r_km[one], lambda: self.v_km_s[one], lambda: self.sun[one])
+
     @cached_property
     def v_km_s(self) -> np.ndarray:
         """Velocities, shape (K, N, 3), TEME."""

@@ -164,9 +164,7 @@ def _next_chance(rises_k: np.ndarray, k: int, end_k: int) -> int | None:
     return min(chances_k, default=None)
 
 
-def _best(
-    view: View, passes: Passes, k: int, merit: np.ndarray, taken: np.ndarray, sets_after_k: float
-) -> int | None:
+def _best(view: View, passes: Passes, k: int, merit: np.ndarray, taken: np.ndarray, sets_after_k: float) -> int | None:
     """The pass of most merit at instant `k` that is not taken and sets after `sets_after_k`; of equals the highest."""
     sightings = np.arange(*np.searchsorted(view.k, (k, k + 1)))
     found = passes.of_sighting[sightings]

@@ -41,6 +41,13 @@ class LaserQuality:
                 up[:, which] &= closing_rate_bit_s(terms.budget, distance_km[:, which], terms.backward_rate_bit_s) > 0
         return up, distance_km
 
+    def broken(self, sky: Sky, step_ns: int) -> np.ndarray:
+        """Which candidates had an outage since the instant before, bool, shape (K, C)."""
+        broken = np.zeros((len(sky.t_ns), len(self.lasers.a)), dtype=bool)
+        for which, times in self._outages:
+            broken[:, which] = times.broken(sky.t_ns, step_ns)
+        return broken
+
     def rows(self, k: np.ndarray, candidate: np.ndarray, distance_km: np.ndarray, t_ns: np.ndarray) -> Rows:
         """Rows of links that track: at instants `k`, by candidate, with their ranges and times; all of shape (R,)."""
         lasers = self.lasers

@@ -48,12 +48,17 @@ class OutageTimes:
 
     def up(self, t_ns: np.ndarray) -> np.ndarray:
         """Which links are in order at K times since the start, bool, shape (K, C)."""
-        if not len(self._switches):
-            return np.broadcast_to(self._first_up, (len(t_ns), len(self._first_up)))
+        return self._first_up ^ (self._switched(t_ns) % 2 == 1)
+
+    def broken(self, t_ns: np.ndarray, step_ns: int) -> np.ndarray:
+        """Which links failed within the step that ends at K times, even if they are in order again; bool (K, C)."""
+        return self._switched(t_ns) > self._switched(np.maximum(t_ns - step_ns, 0))
+
+    def _switched(self, t_ns: np.ndarray) -> np.ndarray:
+        """How often each link failed or was repaired by given times, int64, shape (K, C)."""
         base = np.arange(len(self._first_up)) * self._span_ns
-        before = np.searchsorted(self._switches, base)
-        passed = np.searchsorted(self._switches, base + np.asarray(t_ns)[:, np.newaxis], side="right") - before
-        return self._first_up ^ (passed % 2 == 1)
+        by_then = np.searchsorted(self._switches, base + np.asarray(t_ns)[:, np.newaxis], side="right")
+        return by_then - np.searchsorted(self._switches, base)
 
 
 def jitter_loss_ratio(seed: int, jitter: Jitter | None, a: np.ndarray, b: np.ndarray, t_ns: np.ndarray) -> np.ndarray:

@@ -31,6 +31,7 @@ class LinkKind(IntEnum):
     INTRA_PLANE = 0
     INTER_PLANE = 1
     GROUND = 2
+    INTER_SHELL = 3
 
 
 @dataclass(frozen=True)

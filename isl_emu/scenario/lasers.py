@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -9,16 +10,19 @@ from pydantic import Field, model_validator
 from isl_emu.scenario.quantities import (
     AngularRate,
     Aperture,
+    Delay,
     Duration,
     Elevation,
     GrazingAltitude,
     Loss,
+    NodeName,
     OffAxis,
     OpticalPower,
     PowerLevel,
     Range,
     Rate,
     Record,
+    UserFunction,
     Wavelength,
 )
 
@@ -72,6 +76,19 @@ class Jitter(Record):
     interval_ns: Duration = Field(alias="interval", default=1_000_000_000)
 
 
+class Terminal(Record):
+    """Laser terminals of one type: one at each of the named mounts, looking along it within its field of regard.
+
+    `field_of_regard`: half-angle around the mount's axis. A terminal on a `free` mount looks everywhere.
+    """
+
+    mounts: tuple[Literal["fore", "aft", "port", "starboard", "zenith", "nadir", "free"], ...] = Field(min_length=1)
+    field_of_regard_rad: OffAxis = Field(alias="field_of_regard", default=math.pi)
+    slew_rate_rad_s: AngularRate | None = Field(alias="slew_rate", default=None)
+    acquisition_ns: Delay = Field(alias="acquisition", default=0)
+    serves: Literal["any", "shell", "inter-shell"] = "any"
+
+
 class LaserTerms(Record):
     """What limits a laser link, and how good it is while it is up."""
 
@@ -86,6 +103,10 @@ class LaserTerms(Record):
     budget: Budget | None = None
     outages: Outages | None = None
     jitter: Jitter | None = None
+    at_start: Literal["tracking", "idle"] = "tracking"
+    pairs: tuple[tuple[NodeName, NodeName], ...] = ()
+    interval_ns: Duration = Field(alias="interval", default=10_000_000_000)
+    hysteresis: float = Field(ge=0.0, lt=1.0, default=0.2)
 
     @property
     def backward_rate_bit_s(self) -> int:
@@ -96,8 +117,48 @@ class LaserTerms(Record):
 class LaserLinks(LaserTerms):
     """The laser terminals of a shell and which neighbours they point at.
 
-    `ring`: fore and aft in the same plane. `+grid`: also one neighbour in each adjacent plane. `none`: no lasers.
+    `ring`: fore and aft in the same plane. `+grid`: also one neighbour in each adjacent plane. `nearest`: whichever
+    satellites are nearest. `pairs`: those that `pairs` lists. `none`: no lasers. Or a user's function.
+
+    Without terminals each link has ideal ones of its own, which point and acquire in no time.
     """
 
-    topology: Literal["ring", "+grid", "none"]
+    topology: Literal["ring", "+grid", "nearest", "pairs", "none"] | UserFunction
     shift: int | None = None  # with "+grid": slots ahead in the next plane, instead of to the nearest
+    cross_seam: bool = False
+    terminal: tuple[Terminal, ...] = ()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> LaserLinks:
+        _check_pairs(self.topology, self.pairs)
+        wishes = {
+            'topology "nearest"': self.topology == "nearest",
+            "cross_seam": self.cross_seam,
+            'at_start "idle"': self.at_start == "idle",
+        }
+        if not self.terminal and any(wishes.values()):
+            wanted = " and ".join(wish for wish, is_there in wishes.items() if is_there)
+            raise ValueError(f"has {wanted} but no terminals, and only terminals can do that; add a terminal table")
+        return self
+
+
+class InterShell(LaserTerms):
+    """Laser links between the satellites of two shells, by terminals that both shells have.
+
+    `links`: how many of these links a satellite has at most at a time.
+    """
+
+    between: tuple[NodeName, NodeName]
+    topology: Literal["nearest", "pairs"] | UserFunction = "nearest"
+    links: int = Field(ge=1, default=1)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> InterShell:
+        _check_pairs(self.topology, self.pairs)
+        return self
+
+
+def _check_pairs(topology: str, pairs: tuple[tuple[str, str], ...]) -> None:
+    if (topology == "pairs") != bool(pairs):
+        found = "pairs but another topology" if pairs else 'topology "pairs" but no pairs'
+        raise ValueError(f"has {found}, but the two belong together; give both or neither")

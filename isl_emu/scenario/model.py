@@ -7,13 +7,14 @@ Nothing here looks at the machine: a scenario that is valid on one computer is v
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from isl_emu.scenario.ground import GroundStation
-from isl_emu.scenario.lasers import LaserLinks
+from isl_emu.scenario.lasers import InterShell, LaserLinks
 from isl_emu.scenario.quantities import Delay, Duration, NodeName, Record, UserFunction, UtcTime
 from isl_emu.scenario.space import Orbits, Satellite, Shell, Walker
 from isl_emu.scenario.workload import Compute, Questions
@@ -23,6 +24,7 @@ __all__ = [
     "Compute",
     "FidelityLimits",
     "GroundStation",
+    "InterShell",
     "LaserLinks",
     "Orbits",
     "Probes",
@@ -93,6 +95,7 @@ class Scenario(Record):
     time: Time
     orbits: Orbits = Orbits()
     shell: tuple[Shell, ...] = Field(min_length=1)
+    inter_shell: tuple[InterShell, ...] = ()
     station: tuple[GroundStation, ...] = ()
     routing: Routing = Routing()
     compute: Compute | None = None
@@ -122,6 +125,14 @@ class Scenario(Record):
     def resolved(self) -> bool:
         """Whether all satellites are known, and not only the files that hold them."""
         return all(shell.resolved for shell in self.shell)
+
+    @property
+    def satellites_by_shell(self) -> Iterator[tuple[Shell, tuple[str, ...]]]:
+        """Each shell with the node names of its satellites."""
+        names, first = self.satellite_names, 0
+        for shell in self.shell:
+            yield shell, names[first : first + shell.count]
+            first += shell.count
 
     @property
     def station_names(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from isl_emu.errors import ScenarioError
+from isl_emu.scenario.laser_pairs import laser_contradictions
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.quantities import NAME_LENGTH
 from isl_emu.scenario.resolve import resolve_files
@@ -171,6 +172,7 @@ def _contradictions(scenario: Scenario) -> Iterator[str]:
         )
     satellites, stations = set(scenario.satellite_names), set(scenario.station_names)
     yield from _unknown("compute.satellites", scenario.computing_satellites, satellites, "satellite")
+    yield from laser_contradictions(scenario)
     for index, pair in enumerate(scenario.probes.pairs):
         yield from _unknown(f"probes.pairs[{index}]", pair, satellites | stations, "node")
         if pair[0] == pair[1]:

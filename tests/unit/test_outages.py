@@ -84,3 +84,12 @@ def test_without_jitter_nothing_is_lost_and_no_loss_exceeds_all():
     assert jitter_loss_ratio(1, None, LINKS, LINKS, LINKS).tolist() == [0.0] * len(LINKS)
     heavy = Jitter.model_validate({"mean_loss_ratio": 1.0})
     assert jitter_loss_ratio(1, heavy, LINKS, LINKS, LINKS * S).max() == 1.0
+
+
+def test_an_outage_shorter_than_a_step_is_seen_to_have_broken_the_link():
+    short = OutageTimes(1, outages("300 s", "1 ms"), LINKS, LINKS + 10_000, 4_000 * S)
+    t_ns = np.arange(0, 4_000, 10) * S
+    assert short.up(t_ns).mean() > 0.999
+    broken = short.broken(t_ns, 10 * S)
+    assert not broken[0].any()
+    assert broken.sum() / (len(LINKS) * 4_000) == pytest.approx(1 / 300, rel=0.05)

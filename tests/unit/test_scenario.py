@@ -70,7 +70,7 @@ def test_a_small_scenario_gets_defaults():
         ("planes = 1", "planes = 3, phasing = 3", "phasing is 3, but f is at most p - 1 = 2"),
         ("planes = 1", "planes = 3, phasing = -1", "shell[0].walker.phasing is -1"),
         ('"52.5 deg"', '"95 deg"', "station[0].latitude is 95 deg, but the most allowed is 90 deg"),
-        ('topology = "ring"', 'topology = "torus"', "lasers.topology is 'torus', but it should be 'ring', '+grid' or"),
+        ('topology = "ring"', 'topology = "torus"', "lasers.topology is 'torus', but it should be 'ring', '+grid', "),
         ('uplink = "1 Gbit/s"\n', "", "station[0].uplink is missing"),
         ('"1 Gbit/s"', '"1 Gbps"', "has the unit 'Gbps'"),
         ("T00:00:00Z", "T00:00:00", "without a time zone"),
