@@ -75,3 +75,11 @@ def test_a_path_is_printed_hop_by_hop(monkeypatch, capsys):
 def test_a_path_that_cannot_be_asked_for_is_refused(words, complaint, monkeypatch, capsys):
     assert status_of(["path", THREE_BODY, *words], monkeypatch) == 1
     assert complaint in capsys.readouterr().err
+
+
+def test_sites_are_listed_and_searched(monkeypatch, capsys):
+    assert status_of(["sites", "chengdu"], monkeypatch) == 0
+    listed = capsys.readouterr().out
+    assert "chengdu" in listed
+    assert "30.6667" in listed
+    assert "tokyo" not in listed
