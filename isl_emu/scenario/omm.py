@@ -51,8 +51,13 @@ def _entries(text: str) -> list[dict[str, str]]:
 
 def _xml_entries(text: str) -> list[dict[str, str]]:
     root = ElementTree.fromstring(text)
-    messages = [root] if root.tag == "omm" else root.iter("omm")
-    return [{node.tag: node.text.strip() for node in message.iter() if node.text} for message in messages]
+    messages = [node for node in root.iter() if _plain(node.tag) == "omm"]
+    return [{_plain(node.tag): node.text.strip() for node in message.iter() if node.text} for message in messages]
+
+
+def _plain(tag: Any) -> str:
+    """The name of an element without its name space; "" for a comment."""
+    return tag.rpartition("}")[2] if isinstance(tag, str) else ""
 
 
 def _kvn_entries(text: str) -> list[dict[str, str]]:
@@ -103,8 +108,9 @@ def _number(entry: Mapping[str, str], key: str, where: str) -> float:
 def _epoch(entry: Mapping[str, str], where: str) -> datetime:
     text = entry.get("EPOCH", "")
     main, _, fraction = text.removesuffix("Z").partition(".")
+    days = "%Y-%m-%d" if main.count("-") == 2 else "%Y-%j"  # a date, or the day of the year
     try:
-        moment = datetime.strptime(main, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=timezone.utc)
+        moment = datetime.strptime(main, f"{days}T%H:%M:%S").replace(tzinfo=timezone.utc)
         return moment.replace(microsecond=int((fraction + "000000")[:6]))
     except ValueError:
         raise ValueError(f"{where} has EPOCH {text!r}, but it is like 2026-03-20T04:00:00.123456; fix it") from None

@@ -145,7 +145,8 @@ def _allowed_keys(location: tuple[Any, ...]) -> str:
     for part in location[:-1]:
         if isinstance(part, str) and record is not None:
             record = _record_in(record, part)
-    keys = sorted(field.alias or name for name, field in record.model_fields.items()) if record else []
+    fields = [field.alias or name for name, field in record.model_fields.items()] if record else []
+    keys = sorted([*fields, *getattr(record, "SHORTHANDS", ())])
     close = difflib.get_close_matches(str(location[-1]), keys, n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
     return f", but only these are: {', '.join(keys)}{hint}" if keys else hint

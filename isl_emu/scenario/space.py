@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -145,6 +145,8 @@ class Shell(Record):
     which is expanded here. The other sources are a list of satellites, and a TLE or an OMM file, whose satellites are
     put in its place when the scenario is resolved.
     """
+
+    SHORTHANDS: ClassVar[tuple[str, ...]] = ("code",)  # keys that are expanded into others
 
     name: NodeName
     walker: Walker | None = None

@@ -90,6 +90,8 @@ def test_a_star_code_and_several_shells():
         (shell(satellite(eccentricity="-0.1")), "shell[0].satellite[0].eccentricity is -0.1"),
         (shell(satellite(tle='["1", "2"]')), "has a tle and also altitude and inclination, but a TLE holds all"),
         (shell('satellite = [{ name = "a", tle = ["1", "2"] }]'), "has a TLE line 1 of 1 characters, but it has 69"),
+        (shell('codes = "D:550:53.0:4/2/0"'), "shell[0].codes is not a known key, but only these are: altitude, "),
+        (shell('codes = "D:550:53.0:4/2/0"'), "did you mean code?"),
         (shell(satellite(mean_anomoly='"1 deg"')), "did you mean mean_anomaly?"),
         (shell(satellite(), orbits='[orbits]\npropagator = "sgp8"\n'), "orbits.propagator is 'sgp8', but it should be"),
     ],
@@ -173,7 +175,8 @@ def folder(tmp_path):
     kvn = "".join(f"{key} = {value}\n" for key, value in ISS_OMM.items())
     (tmp_path / "iss.kvn").write_text(f"CCSDS_OMM_VERS = 2.0\nTIME_SYSTEM = UTC\n{kvn}")
     xml = "".join(f"<{key}>{value}</{key}>" for key, value in ISS_OMM.items())
-    (tmp_path / "iss.xml").write_text(f'<?xml version="1.0"?><ndm><omm><body>{xml}</body></omm></ndm>')
+    head = '<?xml version="1.0"?><!-- ours --><ndm xmlns="urn:ccsds">'
+    (tmp_path / "iss.xml").write_text(f"{head}<omm><body>{xml}</body></omm></ndm>")
     return tmp_path
 
 
@@ -192,6 +195,10 @@ def test_files_are_read_once_and_the_scenario_then_stands_for_itself(folder, sou
     assert again == scenario and again.resolved and "iss." not in format_scenario(scenario)
     expected = constellation_elements(load(folder, 'tle = "iss.tle"'))
     start, offsets_ns = scenario.time.start, scenario.time.grid.offsets_ns
+    (folder / "iss.json").write_text(json.dumps({**ISS_OMM, "EPOCH": "2019-343T16:38:29.363424Z"}))
+    assert load(folder, 'omm = "iss.json"').shell[0].satellite[0].epoch == datetime(
+        2019, 12, 9, 16, 38, 29, 363424, tzinfo=timezone.utc
+    )
     two_metres_km = 0.002  # the epoch in the OMM ends at the microsecond, its elements at the TLE's digits
     assert propagate(constellation_elements(again), start, offsets_ns) == pytest.approx(
         propagate(expected, start, offsets_ns), abs=two_metres_km
