@@ -30,6 +30,7 @@ from isl_emu.machine.load import LoadSampler
 from isl_emu.network.calibration import measure_bias
 from isl_emu.network.containers import Container
 from isl_emu.network.net import IslNet, build_net
+from isl_emu.network.net_cli import NetCLI
 from isl_emu.network.probing import missing_features
 from isl_emu.network.replay import Replay
 from isl_emu.network.rundir import RunDirectory, create_run_directory
@@ -277,9 +278,7 @@ def _check_status(name: str, status: int | None) -> None:
 
 def _mininet_cli(net: IslNet) -> None:
     """Mininet's command line on the live net; the sky moves on meanwhile."""
-    from mininet.cli import CLI
-
-    CLI(net)
+    NetCLI(net)
 
 
 def _lines(path: Path) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mininet.log import output
 from mininet.net import Mininet
 
 from isl_emu.errors import NetworkError
@@ -14,6 +16,7 @@ from isl_emu.network.kernel import KernelBackend
 from isl_emu.network.naming import hosts_file, namespace_path
 from isl_emu.network.processes import kill_processes_in, namespace_ids
 from isl_emu.network.rundir import RunDirectory
+from isl_emu.network.throughput import run_iperf
 from isl_emu.network.topo import IslTopo
 
 NODE_CLASSES = {"satellite": SatelliteNode, "station": StationNode}
@@ -97,6 +100,23 @@ class IslNet(Mininet):
             kill_processes_in(namespace_ids(space.path for space in self.backend.spaces))
             self.backend.close()
             self.backend = None
+
+    def iperf(self, hosts: Sequence[SpaceNode] | None = None, l4Type: str = "TCP", udpBw: str = "10M",
+              fmt: str | None = None, seconds: int = 5, port: int = 5001) -> list[str]:  # fmt: skip
+        """Send for some seconds from the first to the second host (default: the net's first and last).
+
+        Returns:
+            What the server and the client measured; before them `udpBw` if it was UDP.
+        """
+        client, server = hosts or (self.hosts[0], self.hosts[-1])
+        udp = l4Type == "UDP"
+        output("*** Iperf: testing", l4Type, "bandwidth between", client, "and", server, "\n")
+        words = ["-p", str(port), *(["-u"] if udp else []), *(["-f", fmt] if fmt else [])]
+        load = ["-t", str(seconds), *(["-b", udpBw] if udp else [])]
+        result = [self._parseIperf(text) for text in run_iperf(client, server, words, load)]
+        result = [udpBw, *result] if udp else result
+        output(f"*** Results: {result}\n")
+        return result
 
     def stopXterms(self) -> None:
         """End the terminals that `xterm` opened, and no others."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import statistics
 import subprocess
@@ -15,13 +16,13 @@ from pathlib import Path
 
 import pytest
 from mininet import log
-from mininet.cli import CLI
 
 from isl_emu.errors import NetworkError
 from isl_emu.network.calibration import measure_bias
 from isl_emu.network.clean import clean_runs
 from isl_emu.network.containers import Container
 from isl_emu.network.net import IslNet
+from isl_emu.network.net_cli import NetCLI
 from isl_emu.network.rundir import registered_runs
 from tests.nets import live_net, need_kernel, ping_lost, ping_times_ms, run_directory
 from tests.plans import MS, make_plan, ring_edges
@@ -52,7 +53,7 @@ def in_cli(net: IslNet, script: Path, *commands: str) -> str:
     log.lg.addHandler(handler)
     try:
         with open(os.devnull) as nothing:
-            CLI(net, stdin=nothing, script=str(script))
+            NetCLI(net, stdin=nothing, script=str(script))
     finally:
         log.lg.removeHandler(handler)
     return heard.getvalue()
@@ -68,6 +69,30 @@ def test_round_trips_take_what_was_planned(tmp_path: Path) -> None:
             assert len(times) == 15
             assert planned - NO_EARLIER_MS <= min(times)
             assert statistics.median(times) <= planned + HALF_A_MS_PER_HOP * hops
+
+
+def test_a_command_may_begin_with_a_name_with_hyphens(tmp_path: Path) -> None:
+    with live_net(make_plan(12, STATIONS, [RING]), tmp_path) as (net, _):
+        assert "3 received" in in_cli(net, tmp_path / "script", "gs-berlin-brandenburg ping -c 3 -i 0.2 gs-chengdu")
+
+
+def test_a_command_that_fails_does_not_end_the_session(tmp_path: Path) -> None:
+    with live_net(make_plan(2, [], [{}]), tmp_path) as (net, _):
+        heard = in_cli(net, tmp_path / "script", "iperf p00s00 p00s01", "py 'still ' + 'there'")
+    assert "*** iperf: p00s00 got nothing through to p00s01" in heard
+    assert "still there" in heard
+
+
+def test_iperf_measures_the_rate_and_spares_other_iperfs(tmp_path: Path) -> None:
+    plan = make_plan(2, [], [{(0, 1): 2 * MS}], rate_bit_s=20_000_000)
+    with live_net(plan, tmp_path) as (net, _):
+        stranger = net.get("p00s00").popen(["iperf", "-s", "-p", "7000"])
+        measured = in_cli(net, tmp_path / "script", "iperf p00s00 p00s01")
+        assert stranger.poll() is None
+        stranger.kill()
+        stranger.wait()
+    received = re.search(r"Results: \['([\d.]+) Mbits/sec'", measured)
+    assert received and 17 < float(received.group(1)) <= 20, measured
 
 
 def test_every_hop_answers_a_traceroute(tmp_path: Path) -> None:
