@@ -10,7 +10,7 @@ from rich.console import Console
 
 from isl_emu.cli import cli
 from isl_emu.errors import ScenarioError
-from isl_emu.validate import closed_forms, report, sgp4_verification
+from isl_emu.validate import closed_forms, lasers, report, sgp4_verification
 from isl_emu.validate.check import Check
 
 
@@ -62,9 +62,24 @@ def test_a_wrong_turn_of_the_earth_fails_its_form(monkeypatch):
     assert failed == ["Greenwich at J2000"]
 
 
-def test_names_of_checks_differ():
-    names = [(check.group, check.name) for check in report.all_checks()]
+def test_a_laser_is_up_but_while_it_acquires(monkeypatch):
+    monkeypatch.setattr(lasers, "UPTIME", {60: 0.979})
+    checks = list(lasers.checks())
+    assert [check.got for check in checks[:2]] == [30, pytest.approx(1 - 30 * 60 / 86_400)]
+    assert [check for check in checks if not check.passed] == []
+
+
+def test_a_laser_that_takes_longer_fails_its_uptime(monkeypatch):
+    monkeypatch.setattr(lasers, "UPTIME", {120: 0.979})
+    assert [check.passed for check in lasers.checks()] == [True, True, False]
+
+
+def test_all_outside_truths_hold_and_have_names_of_their_own():
+    checks = list(report.all_checks())
+    assert [check for check in checks if not check.passed] == []
+    names = [(check.group, check.name) for check in checks]
     assert len(names) == len(set(names))
+    assert len({check.group for check in checks}) == 4
 
 
 @pytest.fixture
