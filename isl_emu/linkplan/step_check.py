@@ -70,11 +70,15 @@ class StepCheck:
                 f"choose a step of {format_quantity(_rounded(self.step_ns / 10), DURATION_NS)} or less",
             )
         shorter_ns = _rounded(self.step_ns * WORTH_A_WARNING / missed * 0.99)
+        once = f"{_counted(self.contacts.once, 'contact')} and {_counted(self.gaps.once, 'gap')}"
         return (
-            f"time.step: is {step}, but {self.contacts.once} contacts and {self.gaps.once} gaps last a single step, so "
-            f"up to about {missed:.0f} shorter ones fall between two instants and are missed; with "
-            f"{format_quantity(shorter_ns, DURATION_NS)} none would be expected to be",
+            f"time.step: is {step}, but {once} last a single step, so up to about {missed:.0f} shorter ones fall between "
+            f"two instants and are missed; with {format_quantity(shorter_ns, DURATION_NS)} none would be expected to be",
         )
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def check_step(plan: LinkPlan) -> StepCheck:

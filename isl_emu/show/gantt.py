@@ -9,8 +9,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from isl_emu.linkplan.contacts import Contacts, find_contacts
-from isl_emu.linkplan.plan import LinkKind
-from isl_emu.show.style import CYCLE, KIND_COLOR, QUIET, calm, new_figure, time_axis, title
+from isl_emu.linkplan.plan import LinkKind, LinkState
+from isl_emu.show.style import (
+    BLACK,
+    CYCLE,
+    GREEN,
+    KIND_COLOR,
+    ORANGE,
+    PURPLE,
+    QUIET,
+    SKY,
+    YELLOW,
+    calm,
+    new_figure,
+    time_axis,
+    title,
+)
 from isl_emu.units import NS_PER_S
 
 if TYPE_CHECKING:
@@ -19,7 +33,9 @@ if TYPE_CHECKING:
 LASERS_SHOWN = 30
 LANES_SHOWN = 60
 LANE_IN = 0.26
-LIGHT = {"#E69F00", "#56B4E9", "#CC79A7", "#F0E442", "#009E73"}  # bars that carry black text
+BARS = tuple(color for color in CYCLE if color != BLACK)
+LIGHT = {ORANGE, SKY, PURPLE, YELLOW, GREEN}  # bars that carry black text
+GETTING_READY = (LinkState.SLEWING, LinkState.ACQUIRING)
 CHARACTER_SHARE = 0.0085  # of the picture's width, at the size of the names in the bars
 
 
@@ -58,21 +74,22 @@ def _station_lanes(plan: Plan, contacts: Contacts) -> list[tuple[str, list[int]]
 def _draw_stations(axes: Axes, plan: Plan, contacts: Contacts, lanes: list[tuple[str, list[int]]]) -> None:
     shown = lanes[:LANES_SHOWN]
     more = f"; {len(lanes) - len(shown)} lanes more are not shown" if len(lanes) > len(shown) else ""
-    title(
-        axes, f"Ground contacts of {plan.scenario.name}, by station and antenna in use", f"bars name satellites{more}"
-    )
+    what = f"Ground contacts of {plan.scenario.name}, by station and antenna in use"
+    title(axes, what, f"bars name satellites{more}")
     duration_s = plan.link_plan.grid.duration_ns / NS_PER_S
     for row, (_, lane) in enumerate(shown):
         for at in lane:
             satellite = int(plan.link_plan.links.a[contacts.link[at]])
-            color, name = CYCLE[satellite % len(CYCLE)], plan.nodes[satellite]
+            color, name = BARS[satellite % len(BARS)], plan.nodes[satellite]
             start_s, end_s = contacts.start_ns[at] / NS_PER_S, contacts.end_ns[at] / NS_PER_S
             axes.barh(row, end_s - start_s, left=start_s, height=0.8, color=color, edgecolor="white", linewidth=0.8)
             if (end_s - start_s) / duration_s > CHARACTER_SHARE * len(name):
                 ink = "black" if color in LIGHT else "white"
-                axes.text(
-                    (start_s + end_s) / 2, row, name, ha="center", va="center", fontsize=7, color=ink, clip_on=True
-                )
+                place = {"ha": "center", "va": "center", "fontsize": 7, "clip_on": True}
+                axes.text((start_s + end_s) / 2, row, name, color=ink, **place)
+    for row, (label, _) in enumerate(shown):
+        if label and row:
+            axes.axhline(row - 0.5, color=QUIET, linewidth=0.6)
     _label_rows(axes, [label for label, _ in shown], "no station ever has a link")
 
 
@@ -89,15 +106,26 @@ def _draw_lasers(axes: Axes, plan: Plan, contacts: Contacts, lasers: list[int]) 
     links, shown = plan.link_plan.links, lasers[:LASERS_SHOWN]
     total = int((links.kind != LinkKind.GROUND).sum())
     more = f"; {len(shown)} are shown" if len(lasers) > len(shown) else ""
-    title(axes, f"Laser links that come and go: {len(lasers)} of {total}{more}")
+    yellow = "thin yellow bars: slewing and acquiring" if lasers else ""
+    title(axes, f"Laser links that come and go: {len(lasers)} of {total}{more}", yellow)
     for row, link in enumerate(shown):
         mine = np.flatnonzero(contacts.link == link)
-        spans = [
-            (contacts.start_ns[at] / NS_PER_S, (contacts.end_ns - contacts.start_ns)[at] / NS_PER_S) for at in mine
-        ]
-        axes.broken_barh(spans, (row - 0.4, 0.8), color=KIND_COLOR.get(int(links.kind[link]), QUIET))
+        start_s, end_s = contacts.start_ns[mine] / NS_PER_S, contacts.end_ns[mine] / NS_PER_S
+        color = KIND_COLOR.get(int(links.kind[link]), QUIET)
+        axes.broken_barh(list(zip(start_s, end_s - start_s)), (row - 0.4, 0.8), color=color)
+        axes.broken_barh(_ready_spans_s(plan, link), (row - 0.2, 0.4), color=YELLOW, edgecolor=QUIET, linewidth=0.5)
     labels = [f"{plan.nodes[links.a[link]]} - {plan.nodes[links.b[link]]}" for link in shown]
     _label_rows(axes, labels, f"all {total} laser links are up all the time" if total else "there are no laser links")
+
+
+def _ready_spans_s(plan: Plan, link: int) -> list[tuple[float, float]]:
+    """When the terminals of a link slew or search for each other: (start, length) in s."""
+    grid, events = plan.link_plan.grid, plan.link_plan.events
+    mine = np.flatnonzero(events.link == link)
+    k = np.append(events.k[mine], grid.count)
+    ready = np.isin(events.state[mine], GETTING_READY)
+    step_s = grid.step_ns / NS_PER_S
+    return [(float(start * step_s), float(length * step_s)) for start, length in zip(k[:-1][ready], np.diff(k)[ready])]
 
 
 def _label_rows(axes: Axes, labels: list[str], otherwise: str) -> None:

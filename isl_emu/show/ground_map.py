@@ -13,14 +13,29 @@ from matplotlib.patheffects import withStroke
 from isl_emu.geometry.places import geodetic, places_itrs_km
 from isl_emu.linkplan.plan import LinkKind, NodeKind
 from isl_emu.show.land import land_outlines_deg
-from isl_emu.show.style import CYCLE, KIND_COLOR, LAND, QUIET, SEA, VERMILION, new_figure, title
+from isl_emu.show.style import (
+    BLACK,
+    BLUE,
+    CYCLE,
+    KIND_COLOR,
+    LAND,
+    QUIET,
+    SEA,
+    SKY,
+    VERMILION,
+    YELLOW,
+    new_figure,
+    title,
+)
 from isl_emu.units import NS_PER_S
 
 if TYPE_CHECKING:
     from isl_emu.api import Plan
 
-TRACKS_UP_TO = 72  # satellites: more tracks than that cover the map
+TRACKS_UP_TO = 24  # satellites: more tracks than that cover the map
 NAMES_UP_TO = 40
+FEW_SATELLITES, FEW_LINKS = 100, 400  # up to these, with larger dots and broader lines
+SHELL_COLOR = (BLUE, BLACK, SKY, YELLOW, QUIET)  # those that no kind of link has
 TRACK_POINTS = 240
 NAME_DEG = 24  # how far a station's name reaches to its right
 HALO = [withStroke(linewidth=2.2, foreground="white")]  # keeps names readable over lines
@@ -31,25 +46,30 @@ def draw_map(plan: Plan, k: int = 0) -> Figure:
     """Satellites, stations and links at instant `k`; with few satellites also the ground tracks of the whole plan."""
     link_plan, grid = plan.link_plan, plan.link_plan.grid
     satellites = int((link_plan.nodes.kind == NodeKind.SATELLITE).sum())
-    lat_deg, lon_deg = _degrees(plan, np.array([k * grid.step_ns]))
+    r_km = places_itrs_km(plan.scenario, grid.start, np.array([k * grid.step_ns]))[0]
+    lat_deg, lon_deg = _degrees(r_km)
     figure = new_figure(12, 6.6)
     axes = figure.subplots()
     _draw_earth(axes)
     if satellites <= TRACKS_UP_TO:
         _draw_tracks(axes, plan, satellites)
-    _draw_links(axes, plan, k, lat_deg[0], lon_deg[0])
-    _draw_satellites(axes, plan, lat_deg[0, :satellites], lon_deg[0, :satellites])
-    _draw_stations(axes, plan, lat_deg[0, satellites:], lon_deg[0, satellites:])
+    _draw_links(axes, plan, k, r_km)
+    _draw_satellites(axes, plan, lat_deg[:satellites], lon_deg[:satellites])
+    _draw_stations(axes, plan, lat_deg[satellites:], lon_deg[satellites:])
     when = f"{grid.utc(k * grid.step_ns):%Y-%m-%d %H:%M:%S} UTC"
     tracks = f", and ground tracks over {grid.duration_ns / NS_PER_S:g} s" if satellites <= TRACKS_UP_TO else ""
     title(axes, f"{plan.scenario.name}: satellites and links at {when}{tracks}")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.09), ncols=5, frameon=False, fontsize=8)
+    legend = figure.legend(loc="outside lower center", ncols=6, frameon=False, fontsize=8)
+    for handle in legend.legend_handles:  # as clear as can be, however faint the lines are
+        handle.set_alpha(1.0)
+        if isinstance(handle, LineCollection):
+            handle.set_linewidth(1.6)
     return figure
 
 
-def _degrees(plan: Plan, offsets_ns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Geodetic latitude and longitude of all nodes, degrees, shapes (K, N)."""
-    latitude_rad, longitude_rad, _ = geodetic(places_itrs_km(plan.scenario, plan.link_plan.grid.start, offsets_ns))
+def _degrees(r_itrs_km: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Geodetic latitude and longitude in degrees of points of shape (..., 3)."""
+    latitude_rad, longitude_rad, _ = geodetic(r_itrs_km)
     return np.degrees(latitude_rad), np.degrees(longitude_rad)
 
 
@@ -65,52 +85,53 @@ def _draw_earth(axes: Axes) -> None:
 
 def _draw_tracks(axes: Axes, plan: Plan, satellites: int) -> None:
     offsets_ns = np.linspace(0, plan.link_plan.grid.duration_ns, TRACK_POINTS).astype(np.int64)
-    lat_deg, lon_deg = _degrees(plan, offsets_ns)
+    lat_deg, lon_deg = _degrees(places_itrs_km(plan.scenario, plan.link_plan.grid.start, offsets_ns))
     pieces = [np.column_stack([lon_deg[:, n], lat_deg[:, n]]) for n in range(satellites)]
     pieces = [part for piece in pieces for part in _split_at_date_line(piece)]
     axes.add_collection(LineCollection(pieces, colors=QUIET, linewidths=0.7, alpha=0.7, label="ground track"))
 
 
 def _split_at_date_line(points: np.ndarray) -> list[np.ndarray]:
-    """A line of (longitude, latitude) in pieces that do not cross 180 degrees."""
-    cuts = np.flatnonzero(np.abs(np.diff(points[:, 0])) > 180) + 1
-    return [piece for piece in np.split(points, cuts) if len(piece) > 1]
+    """A line of (longitude, latitude) in pieces that end at 180 degrees where it crosses them."""
+    pieces, rest = [], points
+    for at in np.flatnonzero(np.abs(np.diff(points[:, 0])) > 180)[::-1] + 1:
+        (lon, lat), (next_lon, next_lat) = points[at - 1], points[at]
+        edge = float(np.sign(lon)) * 180
+        beyond = 360 - abs(next_lon - lon)
+        middle = lat + (next_lat - lat) * (180 - abs(lon)) / beyond if beyond else lat
+        pieces.append(np.vstack([[-edge, middle], rest[at:]]))
+        rest = np.vstack([rest[:at], [edge, middle]])
+    return [*pieces, rest][::-1]
 
 
-def _draw_links(axes: Axes, plan: Plan, k: int, lat_deg: np.ndarray, lon_deg: np.ndarray) -> None:
+def _draw_links(axes: Axes, plan: Plan, k: int, r_km: np.ndarray) -> None:
     links, link = plan.link_plan.links, plan.link_plan.snapshot(k).link
-    many = len(link) > 400
+    many = len(link) > FEW_LINKS
     for kind in np.unique(links.kind[link]).tolist():
         of_kind = link[links.kind[link] == kind]
-        pieces = [
-            piece
-            for a, b in zip(links.a[of_kind].tolist(), links.b[of_kind].tolist())
-            for piece in _straight(lon_deg[a], lat_deg[a], lon_deg[b], lat_deg[b])
-        ]
+        pieces = _lines_deg(r_km[links.a[of_kind]], r_km[links.b[of_kind]], 9 if many else 33)
         ground = kind == LinkKind.GROUND
         width, alpha = (1.4, 0.95) if ground else (0.35, 0.4) if many else (1.1, 0.8)
         label = "ground link" if ground else LINK_LABEL.get(kind, LinkKind(kind).name.lower().replace("_", "-"))
-        color = KIND_COLOR.get(kind, CYCLE[kind % len(CYCLE)])
-        axes.add_collection(
-            LineCollection(pieces, colors=color, linewidths=width, alpha=alpha, label=label, zorder=3 if ground else 2)
-        )
+        style = {"colors": KIND_COLOR.get(kind, CYCLE[kind % len(CYCLE)]), "linewidths": width, "alpha": alpha}
+        axes.add_collection(LineCollection(pieces, label=label, zorder=3 if ground else 2, **style))
 
 
-def _straight(lon_a: float, lat_a: float, lon_b: float, lat_b: float) -> list[list[tuple[float, float]]]:
-    """The shorter way between two points as one line, or as two where it crosses 180 degrees."""
-    if abs(lon_b - lon_a) <= 180:
-        return [[(lon_a, lat_a), (lon_b, lat_b)]]
-    turn = 360 if lon_b < lon_a else -360
-    return [[(lon_a, lat_a), (lon_b + turn, lat_b)], [(lon_a - turn, lat_a), (lon_b, lat_b)]]
+def _lines_deg(a_km: np.ndarray, b_km: np.ndarray, points: int) -> list[np.ndarray]:
+    """What lies under the straight lines between L pairs of points in ITRS, as (longitude, latitude) in degrees."""
+    share = np.linspace(0, 1, points)[:, np.newaxis]
+    latitude_rad, longitude_rad, _ = geodetic(a_km[:, np.newaxis] * (1 - share) + b_km[:, np.newaxis] * share)
+    lines = np.degrees(np.stack([longitude_rad, latitude_rad], axis=-1))
+    return [piece for line in lines for piece in _split_at_date_line(line)]
 
 
 def _draw_satellites(axes: Axes, plan: Plan, lat_deg: np.ndarray, lon_deg: np.ndarray) -> None:
     """Dots, one colour for each shell."""
-    small, first = len(lat_deg) <= TRACKS_UP_TO, 0
+    small, first = len(lat_deg) <= FEW_SATELLITES, 0
     for index, (shell, count) in enumerate(shell_sizes(plan, len(lat_deg))):
         here = slice(first, first + count)
         size = 26 if small else max(3.0, 4000 / len(lat_deg))
-        color = CYCLE[index % len(CYCLE)]
+        color = SHELL_COLOR[index % len(SHELL_COLOR)]
         axes.scatter(
             lon_deg[here], lat_deg[here], s=size, color=color, zorder=4, linewidths=0, label=f"{shell} ({count})"
         )

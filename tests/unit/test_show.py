@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,10 @@ from matplotlib.path import Path as Outline
 import isl_emu
 from isl_emu.cli import cli
 from isl_emu.linkplan.contacts import find_contacts
+from isl_emu.linkplan.events import LinkState, ordered_events
 from isl_emu.show.draw import chosen_pairs
-from isl_emu.show.gantt import _station_lanes
-from isl_emu.show.ground_map import _split_at_date_line, _straight
+from isl_emu.show.gantt import _ready_spans_s, _station_lanes
+from isl_emu.show.ground_map import _lines_deg, _split_at_date_line
 from isl_emu.show.land import land_outlines_deg
 from isl_emu.show.measures import degrees, link_series, telling_links
 from isl_emu.show.over_time import draw_degree
@@ -86,12 +88,22 @@ def test_contacts_of_a_lane_never_overlap_and_all_are_drawn(star):
     assert sorted(label for label, _ in lanes if label) == sorted(star.scenario.station_names)
 
 
+def test_slewing_and_acquiring_end_with_the_next_event_or_the_run():
+    plan = make_plan(3, [], [{(1, 2): MS}, {(1, 2): MS, (0, 1): MS}, {(1, 2): MS}, {(1, 2): MS}])
+    states = [LinkState.SLEWING, LinkState.TRACKING, LinkState.LOST, LinkState.ACQUIRING]
+    events = ordered_events(np.arange(4), np.zeros(4), np.array(states))
+    plan = isl_emu.Plan(replace(plan, events=events), small_plan().scenario)
+    assert _ready_spans_s(plan, 0) == [(0.0, 1.0), (3.0, 1.0)]
+
+
 def test_lines_never_run_across_the_whole_map():
-    pieces = _split_at_date_line(np.array([[170.0, 0], [179, 1], [-179, 2], [-170, 3]]))
-    assert [len(piece) for piece in pieces] == [2, 2]
-    for one, other in (((170, 10), (-175, 20)), ((-175, 20), (170, 10)), ((10, 0), (20, 5))):
-        for (lon_a, _), (lon_b, _) in _straight(*one, *other):
-            assert abs(lon_a - lon_b) <= 180
+    east, west = _split_at_date_line(np.array([[170.0, 0], [179, 1], [-178, 4], [-170, 5]]))
+    assert east.tolist() == [[170, 0], [179, 1], [180, 2]]
+    assert west.tolist() == [[-180, 2], [-178, 4], [-170, 5]]
+    a_km, b_km = np.array([[-7000.0, 100, 0], [0, 1000, 6900]]), np.array([[-7000.0, -1000, 10], [0, -1000, 6900]])
+    pieces = _lines_deg(a_km, b_km, 9)
+    assert len(pieces) == 3, "the first crosses the date line, the second passes the pole"
+    assert all(np.abs(np.diff(piece[:, 0])).max() < 180.1 for piece in pieces)
     assert all(np.abs(np.diff(ring[:, 0])).max() < 180 or ring[:, 1].min() == -90 for ring in land_outlines_deg())
 
 
