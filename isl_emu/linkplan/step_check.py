@@ -72,8 +72,9 @@ class StepCheck:
         shorter_ns = _rounded(self.step_ns * WORTH_A_WARNING / missed * 0.99)
         once = f"{_counted(self.contacts.once, 'contact')} and {_counted(self.gaps.once, 'gap')}"
         return (
-            f"time.step: is {step}, but {once} last a single step, so up to about {missed:.0f} shorter ones fall between "
-            f"two instants and are missed; with {format_quantity(shorter_ns, DURATION_NS)} none would be expected to be",
+            f"time.step: is {step}, but {once} last a single step, so up to about {missed:.0f} shorter ones fall "
+            f"between two instants and are missed; with {format_quantity(shorter_ns, DURATION_NS)} none would be "
+            "expected to be",
         )
 
 

@@ -43,7 +43,7 @@ LINK_LABEL = {LinkKind.INTRA_PLANE: "intra-plane laser", LinkKind.INTER_PLANE: "
 
 
 def draw_map(plan: Plan, k: int = 0) -> Figure:
-    """Satellites, stations and links at instant `k`; with few satellites also the ground tracks of the whole plan."""
+    """Satellites, stations and links at instant `k`, and the ground tracks of few satellites over the whole plan."""
     link_plan, grid = plan.link_plan, plan.link_plan.grid
     satellites = int((link_plan.nodes.kind == NodeKind.SATELLITE).sum())
     r_km = places_itrs_km(plan.scenario, grid.start, np.array([k * grid.step_ns]))[0]
@@ -51,14 +51,18 @@ def draw_map(plan: Plan, k: int = 0) -> Figure:
     figure = new_figure(12, 6.6)
     axes = figure.subplots()
     _draw_earth(axes)
-    if satellites <= TRACKS_UP_TO:
-        _draw_tracks(axes, plan, satellites)
+    tracked = _tracked(plan, satellites)
+    _draw_tracks(axes, plan, tracked)
     _draw_links(axes, plan, k, r_km)
     _draw_satellites(axes, plan, lat_deg[:satellites], lon_deg[:satellites])
     _draw_stations(axes, plan, lat_deg[satellites:], lon_deg[satellites:])
     when = f"{grid.utc(k * grid.step_ns):%Y-%m-%d %H:%M:%S} UTC"
-    tracks = f", and ground tracks over {grid.duration_ns / NS_PER_S:g} s" if satellites <= TRACKS_UP_TO else ""
-    title(axes, f"{plan.scenario.name}: satellites and links at {when}{tracks}")
+    whose = "all satellites" if len(tracked) == satellites else ", ".join(plan.nodes[node] for node in tracked)
+    title(
+        axes,
+        f"{plan.scenario.name}: satellites and links at {when}",
+        f"ground tracks of {whose} over {grid.duration_ns / NS_PER_S:g} s",
+    )
     legend = figure.legend(loc="outside lower center", ncols=6, frameon=False, fontsize=8)
     for handle in legend.legend_handles:  # as clear as can be, however faint the lines are
         handle.set_alpha(1.0)
@@ -83,12 +87,20 @@ def _draw_earth(axes: Axes) -> None:
     axes.set_aspect("equal")
 
 
-def _draw_tracks(axes: Axes, plan: Plan, satellites: int) -> None:
+def _tracked(plan: Plan, satellites: int) -> list[int]:
+    """The satellites whose tracks are drawn: all if they are few, else the first of each shell."""
+    if satellites <= TRACKS_UP_TO:
+        return list(range(satellites))
+    sizes = [count for _, count in shell_sizes(plan, satellites)]
+    return [sum(sizes[:index]) for index in range(len(sizes))][:TRACKS_UP_TO]
+
+
+def _draw_tracks(axes: Axes, plan: Plan, tracked: list[int]) -> None:
     offsets_ns = np.linspace(0, plan.link_plan.grid.duration_ns, TRACK_POINTS).astype(np.int64)
     lat_deg, lon_deg = _degrees(places_itrs_km(plan.scenario, plan.link_plan.grid.start, offsets_ns))
-    pieces = [np.column_stack([lon_deg[:, n], lat_deg[:, n]]) for n in range(satellites)]
+    pieces = [np.column_stack([lon_deg[:, n], lat_deg[:, n]]) for n in tracked]
     pieces = [part for piece in pieces for part in _split_at_date_line(piece)]
-    axes.add_collection(LineCollection(pieces, colors=QUIET, linewidths=0.7, alpha=0.7, label="ground track"))
+    axes.add_collection(LineCollection(pieces, colors=QUIET, linewidths=0.8, alpha=0.8, label="ground track"))
 
 
 def _split_at_date_line(points: np.ndarray) -> list[np.ndarray]:
