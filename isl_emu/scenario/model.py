@@ -79,7 +79,7 @@ class Probes(Record):
 class FidelityLimits(Record):
     """A run beyond any of these is marked invalid, with the reason."""
 
-    lateness_p99_ns: Duration = Field(alias="lateness_p99", default=100_000_000)
+    lateness_p99_ns: Duration = Field(alias="lateness_p99", default=250_000_000)
     probe_error_per_hop_p50_ns: Duration = Field(alias="probe_error_per_hop_p50", default=500_000)
     probe_error_p95_ns: Duration = Field(alias="probe_error_p95", default=20_000_000)
     cpu_saturated_ratio: float = Field(ge=0.0, le=1.0, default=0.1)

@@ -37,7 +37,7 @@ def be_killed(run: Any) -> None:
 
 
 def be_late(run: Any) -> None:
-    run.write("instants.jsonl", [run.instant(k, 150 * MS) for k in range(4)])
+    run.write("instants.jsonl", [run.instant(k, 350 * MS) for k in range(4)])
 
 
 def stop_early(run: Any) -> None:
@@ -88,7 +88,7 @@ def be_crowded_by_strangers(run: Any) -> None:
     [
         (end_with_error, "server: p00s01 did not start", "complete run"),
         (be_killed, "no execution.json", "comes to its end"),
-        (be_late, "is 150 ms", "at most 100 ms"),
+        (be_late, "is 350 ms", "at most 250 ms"),
         (stop_early, "3 of 4 instants", "all of them"),
         (hold_something_else, "2 settings differ", "none may"),
         (read_back_something_else, "1 setting differs", "none may"),
@@ -164,6 +164,6 @@ def test_json_has_verdict_reasons_figures_and_limits(good_run: Any) -> None:
     be_late(good_run)
     content = json.loads(judged(good_run).to_json())
     assert content["verdict"] == "invalid" and len(content["reasons"]) == 1
-    assert content["replay"]["lateness_ns"]["p99"] == 150 * MS
-    assert content["limits"]["lateness_p99"] == "100 ms"
+    assert content["replay"]["lateness_ns"]["p99"] == 350 * MS
+    assert content["limits"]["lateness_p99"] == "250 ms"
     assert content["dropped_packets"] == 7

@@ -63,10 +63,10 @@ def test_machine_section(good_run: Any) -> None:
 
 
 def test_invalid_run_gives_its_reasons_before_the_last_line(good_run: Any) -> None:
-    good_run.write("instants.jsonl", [good_run.instant(k, 150 * MS) for k in range(4)])
+    good_run.write("instants.jsonl", [good_run.instant(k, 350 * MS) for k in range(4)])
     text = summary(good_run)
     assert text.splitlines()[0].startswith("INVALID")
-    assert "150 ms, but at most 100 ms is allowed" in text.partition("WHY IT IS INVALID")[2]
+    assert "350 ms, but at most 250 ms is allowed" in text.partition("WHY IT IS INVALID")[2]
 
 
 def test_path_change_during_an_answer_is_told(good_run: Any) -> None:
