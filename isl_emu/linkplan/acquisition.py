@@ -185,7 +185,8 @@ class Acquisition:
             pool = self._renewed(number, pairing.asked(now.sky), now)
             possible, distance_km = self._possible(pool, now)
         waiting = np.flatnonzero(possible & ~pool.engaged)
-        self._engage(number, now, waiting, keep=True)
+        within_planes_first = np.argsort(pool.lasers.kind[waiting], kind="stable")
+        self._engage(number, now, waiting[within_planes_first], keep=True)
         return possible, distance_km
 
     def _look_around(

@@ -380,3 +380,27 @@ def test_mistakes_are_named(body, complaint):
 def test_terminals_survive_being_written_and_read(body):
     scenario = parse_scenario(HEAD.format(duration="60 s", step="1 s", seed=1) + body, "test")
     assert parse_scenario(format_scenario(scenario), "again") == scenario
+
+
+def test_satellites_without_a_position_are_linked_with_nobody():
+    """A TLE-like orbit that decays within the run, masked: its neighbours keep the rest of the ring."""
+    falling = """
+[orbits]
+on_bad = "mask"
+[[shell]]
+name = "mixed"
+satellite = [
+    { name = "falling", mean_motion = "16.5 rev/day", inclination = "53 deg", bstar = 0.5 },
+    { name = "one", altitude = "550 km", inclination = "53 deg", mean_anomaly = "10 deg" },
+    { name = "two", altitude = "550 km", inclination = "53 deg", mean_anomaly = "20 deg" },
+]
+[shell.lasers]
+topology = "nearest"
+[[shell.lasers.terminal]]
+mounts = ["free", "free"]
+"""
+    plan = plan_of(falling, duration="86400 s", step="3600 s")
+    last = plan.snapshot(plan.grid.count - 1)
+    ends = {plan.nodes.names[int(end)] for link in last.link for end in (plan.links.a[link], plan.links.b[link])}
+    assert ends == {"one", "two"}
+    assert "falling" in {plan.nodes.names[int(end)] for end in np.concatenate([plan.links.a, plan.links.b])}
