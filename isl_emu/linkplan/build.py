@@ -84,7 +84,8 @@ def plan_segments(
         sky = _sky(space, grid, first)
         rows += [ideal_rows(lasers, sky).later(first), *(pointed.rows(sky, first) if pointed else [])]
         views.append(ground.views(sky.r_km, sky.t_ns, first))
-    rows = joined_rows([*rows, *ground.rows(views, _horizon(space, ground))])
+    grounded = ground.links(views, _horizon(space, ground))
+    rows = joined_rows([*rows, *(links.rows for links in grounded)])
     nodes = _nodes(space, stations)
     pairs, link = np.unique(rows.a * len(nodes.names) + rows.b, return_inverse=True)
     a, b = np.divmod(pairs, len(nodes.names))
@@ -92,6 +93,7 @@ def plan_segments(
     link = link[order].astype(np.int32)
     row_start = np.searchsorted(rows.k[order], np.arange(grid.count + 1)).astype(np.int64)
     candidates = joined_candidates([space.lasers, pointed.links()]) if pointed else space.lasers
+    told = [(links.k, links.pair, links.state) for links in grounded] + ([pointed.events()] if pointed else [])
     links = _links(candidates, len(space.elements.names), stations, a, b)
     return LinkPlan(
         grid=grid,
@@ -105,7 +107,7 @@ def plan_segments(
         rate_scale=rate_scale,
         scenario_toml=scenario_toml,
         row_loss_ratio=rows.loss_ratio[order],
-        events=_events(pointed, links, row_start, link) if pointed else None,
+        events=_events(told, links, row_start, link),
     )
 
 
@@ -115,14 +117,20 @@ def _acquisition(space: SpaceSegment, grid: TimeGrid, seed: int) -> Acquisition 
     return Acquisition(space.terminals, space.pairings, seed, grid.duration_ns, grid.step_ns)
 
 
-def _events(pointed: Acquisition, links: Links, row_start: np.ndarray, row_link: np.ndarray) -> Events:
-    """The events of all links: as terminals pointed at them, or where none had to, as their rows make them."""
-    k, pair, state = pointed.events()
+def _events(
+    told: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    links: Links,
+    row_start: np.ndarray,
+    row_link: np.ndarray,
+) -> Events | None:
+    """The events of all links: as terminals and stations tell (instant, pair, state), else as the rows make them."""
+    if not told:
+        return None
+    k, pair, state = (np.concatenate(parts) for parts in zip(*told, strict=True))
     keys = pair_keys(links.a, links.b)
     link = np.searchsorted(keys, pair).clip(max=max(len(keys) - 1, 0))
     known = keys[link] == pair if len(keys) else np.zeros(len(pair), dtype=bool)
-    is_pointed = np.isin(keys, pair)
-    ideal = ~is_pointed[row_link]
+    ideal = ~np.isin(keys, pair)[row_link]
     ideal_start = np.concatenate([[0], np.cumsum(ideal)])[row_start]
     others = events_of_rows(ideal_start, row_link[ideal], links.kind == LinkKind.GROUND)
     return ordered_events(

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from isl_emu.geometry.sightline import one_way_delay_ns
+from isl_emu.linkplan.candidates import pair_keys
+from isl_emu.linkplan.events import LinkState
 from isl_emu.linkplan.handover import (
     GroundPolicy,
     carrying,
@@ -19,13 +21,14 @@ from isl_emu.linkplan.handover import (
     steps,
 )
 from isl_emu.linkplan.rows import Rows
-from isl_emu.linkplan.sightings import View, joined_views, station_view, with_set_times
+from isl_emu.linkplan.sightings import View, find_passes, joined_views, station_view, with_set_times
 from isl_emu.linkplan.weather import clear_sky, rain_rate_ratios, scintillation_loss_ratio, weather_place
 from isl_emu.scenario.model import GroundStation
 from isl_emu.timebase import TimeGrid
 from isl_emu.units import NS_PER_S
 
 __all__ = [
+    "GroundLinks",
     "GroundPolicy",
     "GroundSegment",
     "View",
@@ -38,6 +41,16 @@ __all__ = [
 
 HORIZON_NS = 1800 * NS_PER_S  # how far beyond the end of a run passes are followed; a pass at 2,000 km lasts 22 min
 HORIZON_STEP_NS = 10 * NS_PER_S
+
+
+@dataclass(frozen=True)
+class GroundLinks:
+    """The links of one station over a run: when they carry data, and the E changes of their state; shape (E,) each."""
+
+    rows: Rows
+    k: np.ndarray  # int64, instant
+    pair: np.ndarray  # int64, from `pair_keys`
+    state: np.ndarray  # uint8, LinkState
 
 
 @dataclass(frozen=True)
@@ -64,22 +77,24 @@ class GroundSegment:
         """
         return tuple(self._view(station, r_teme_km, t_ns, first_k) for station in self.stations)
 
-    def rows(self, chunks: Sequence[Sequence[View]], horizon_km: np.ndarray | None) -> list[Rows]:
+    def links(self, chunks: Sequence[Sequence[View]], horizon_km: np.ndarray | None) -> list[GroundLinks]:
         """The ground links of each station.
 
         Args:
             chunks: what `views` gave for each chunk of instants.
             horizon_km: positions of the satellites at `horizon_ns`, shape (H, N, 3); None if there are none.
         """
-        rows = []
+        links = []
         for index, station in enumerate(self.stations):
             view = joined_views([views[index] for views in chunks])
             if self.policy is None and horizon_km is not None and looks_ahead(station):
                 beyond = station_view(station, horizon_km, self.grid.start, self.horizon_ns)
                 horizon_k = self.horizon_ns / self.grid.step_ns
                 view = with_set_times(view, self.grid.count, beyond, horizon_k)
-            rows.append(self._rows_of(self.first_node + index, station, self._carrying(station, view)))
-        return rows
+            choose = self.policy or station_policy(station, self.grid.step_ns)
+            view = view.only(choose(view, station.antennas))
+            links.append(self._links_of(self.first_node + index, station, view))
+        return links
 
     def _view(self, station: GroundStation, r_teme_km: np.ndarray, t_ns: np.ndarray, first_k: int) -> View:
         view = station_view(station, r_teme_km, self.grid.start, t_ns, first_k)
@@ -87,32 +102,59 @@ class GroundSegment:
             return view
         return view.only(highest_elevation(view, station.antennas))
 
-    def _carrying(self, station: GroundStation, view: View) -> View:
-        """The sightings that are links which carry data: chosen, pointed at, not behind a cloud, and acquired."""
-        step_ns, antennas = self.grid.step_ns, station.antennas
-        choose = self.policy or station_policy(station, step_ns)
-        view = view.only(choose(view, antennas))
-        view = view.only(carrying(view, antennas, steps(station.handover_gap_ns, step_ns), 0))
-        if station.weather and station.weather.clouds:
-            clear = clear_sky(self.seed, station.weather.clouds, weather_place(station), self.grid.offsets_ns)
-            view = view.only(clear[view.k])
-        return view.only(carrying(view, antennas, 0, steps(station.acquisition_ns, step_ns)))
+    def _links_of(self, node: int, station: GroundStation, view: View) -> GroundLinks:
+        """The links that the chosen sightings make."""
+        state = self._states(station, view)
+        ratios = rain_rate_ratios(self.seed, station, view, self.grid.offsets_ns)
+        state[(state == LinkState.TRACKING) & (np.minimum(*ratios) == 0)] = LinkState.LOST
+        up = state == LinkState.TRACKING
+        rows = self._rows_of(node, station, view.only(up), *(ratio[up] for ratio in ratios))
+        k, satellite, changed = _changes(view, state, self.grid.count)
+        return GroundLinks(rows, k, pair_keys(satellite, np.int64(node)), changed)
 
-    def _rows_of(self, node: int, station: GroundStation, view: View) -> Rows:
+    def _states(self, station: GroundStation, view: View) -> np.ndarray:
+        """What the chosen sightings are without rain: pointed at, clear of clouds, acquired; LinkState, uint8 (V,)."""
+        step_ns, antennas = self.grid.step_ns, station.antennas
+        state = np.full(len(view.k), LinkState.SLEWING, dtype=np.uint8)
+        pointed = carrying(view, antennas, steps(station.handover_gap_ns, step_ns), 0)
+        clouds = station.weather.clouds if station.weather else None
+        clear = clear_sky(self.seed, clouds, weather_place(station), self.grid.offsets_ns)[view.k]
+        state[pointed] = np.where(clear[pointed], LinkState.ACQUIRING, LinkState.LOST)
+        seen = pointed & clear
+        acquired = carrying(view.only(seen), antennas, 0, steps(station.acquisition_ns, step_ns))
+        state[np.flatnonzero(seen)[acquired]] = LinkState.TRACKING
+        return state
+
+    def _rows_of(
+        self, node: int, station: GroundStation, view: View, down_ratio: np.ndarray, up_ratio: np.ndarray
+    ) -> Rows:
         """The first end of a ground link is the satellite, so its rate a to b is the downlink."""
-        down_ratio, up_ratio = rain_rate_ratios(self.seed, station, view, self.grid.offsets_ns)
-        left = (down_ratio > 0) & (up_ratio > 0)
-        view = view.only(left)
         scintillation = station.weather.scintillation if station.weather else None
         return Rows(
             k=view.k,
             a=view.satellite,
             b=np.full(len(view.k), node, dtype=np.int64),
             delay_ns=one_way_delay_ns(view.range_km),
-            rate_ab_bit_s=np.rint(station.downlink_bit_s * down_ratio[left]).astype(np.int64),
-            rate_ba_bit_s=np.rint(station.uplink_bit_s * up_ratio[left]).astype(np.int64),
+            rate_ab_bit_s=np.rint(station.downlink_bit_s * down_ratio).astype(np.int64),
+            rate_ba_bit_s=np.rint(station.uplink_bit_s * up_ratio).astype(np.int64),
             loss_ratio=scintillation_loss_ratio(self.seed, scintillation, station.name, view, self.grid.step_ns),
         )
+
+
+def _changes(view: View, state: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Changes of state along each pass of the chosen sightings, and idle after it: instant, satellite, LinkState."""
+    passes = find_passes(view)
+    k, satellite, state = view.k[passes.order], view.satellite[passes.order], state[passes.order]
+    new = np.ones(len(k), dtype=bool)
+    new[1:] = state[1:] != state[:-1]
+    new[passes.first[:-1]] = True
+    ends = passes.end_k < count
+    after = np.full(ends.sum(), LinkState.IDLE, dtype=np.uint8)
+    return (
+        np.concatenate([k[new], passes.end_k[ends]]),
+        np.concatenate([satellite[new], satellite[passes.first[:-1]][ends]]),
+        np.concatenate([state[new], after]),
+    )
 
 
 def looks_ahead(station: GroundStation) -> bool:

@@ -12,6 +12,7 @@ from isl_emu.errors import ScenarioError
 from isl_emu.geometry.tracks import track_points
 from isl_emu.linkplan import build
 from isl_emu.linkplan.build import plan_links
+from isl_emu.linkplan.events import LinkState
 from isl_emu.linkplan.weather import clear_sky, weather_place
 from isl_emu.scenario.parse import format_scenario, parse_scenario
 from isl_emu.units import NS_PER_S
@@ -100,6 +101,9 @@ def test_ground_links_keep_the_rules_however_time_is_cut(text, instants_at_once)
         if station.weather and station.weather.clouds:
             clear = clear_sky(scenario.seed, station.weather.clouds, weather_place(station), plan.grid.offsets_ns)
             assert clear[k[rows]].all()
+    for instant in range(plan.grid.count):
+        tracking = np.flatnonzero(plan.events.states(instant, len(plan.links.a)) == LinkState.TRACKING)
+        assert tracking.tolist() == plan.snapshot(instant).link.tolist()
 
 
 @given(PLACES, PLACES, st.floats(0, 1))

@@ -12,6 +12,7 @@ from isl_emu.geometry.elements import EARTH_RADIUS_KM
 from isl_emu.linkplan import build
 from isl_emu.linkplan.build import plan_links
 from isl_emu.linkplan.contacts import find_contacts
+from isl_emu.linkplan.events import LinkState
 from isl_emu.linkplan.plan import LinkKind
 from isl_emu.scenario.parse import load_scenario, parse_scenario, with_changes
 from isl_emu.units import NS_PER_S
@@ -119,6 +120,35 @@ def test_rain_holds_the_gateway_down_and_clouds_the_telescope(moving):
     assert (plan.row_loss_ratio[haleakala] > 0).all()
     assert not plan.row_loss_ratio[~haleakala].any()
     assert 0 < haleakala.sum() < 0.8 * plan.grid.count
+
+
+def _story(plan, name: str) -> list[list[tuple[str, int]]]:
+    """What becomes of each link of a station: states with the time in s at which they begin, by link."""
+    events = plan.events
+    links = np.flatnonzero(plan.links.b == plan.nodes.index(name))
+    return [
+        [(LinkState(s).name, k) for k, s in zip(events.k[here].tolist(), events.state[here].tolist(), strict=True)]
+        for here in (events.link == link for link in links)
+    ]
+
+
+def test_events_tell_how_links_of_terminals_come_and_go(moving):
+    _, plan = moving
+    assert _story(plan, "ship-pacific")[::-1] == [
+        [("TRACKING", 0), ("IDLE", 379)],
+        [("SLEWING", 379), ("TRACKING", 381), ("IDLE", 924)],
+        [("SLEWING", 924), ("TRACKING", 926)],
+    ]
+    for story in _story(plan, "aircraft-pacific"):
+        if story[0] != ("TRACKING", 0):
+            assert [state for state, _ in story[:2]] == ["ACQUIRING", "TRACKING"]
+            assert story[1][1] - story[0][1] == 15
+    states = [state for story in _story(plan, "gs-haleakala") for state, _ in story]
+    assert {"LOST", "ACQUIRING", "TRACKING", "IDLE"} <= set(states)
+    for story in _story(plan, "gs-haleakala"):
+        for (state, _), (after, _) in zip(story, story[1:], strict=False):
+            assert (state, after) != ("LOST", "TRACKING"), "after a cloud the link is acquired anew"
+    assert "LOST" in {state for story in _story(plan, "gs-tokyo") for state, _ in story}, "rain"
 
 
 def test_chunks_of_time_leave_no_trace(moving, monkeypatch):
