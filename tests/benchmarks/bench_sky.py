@@ -46,6 +46,21 @@ max_range = "5000 km"
 sun_exclusion = "3 deg"
 max_angular_rate = "1 deg/s"
 polar_cutoff = "75 deg"
+[[shell.lasers.terminal]]
+mounts = ["fore", "aft", "port", "starboard", "zenith", "nadir"]
+field_of_regard = "70 deg"
+slew_rate = "2 deg/s"
+acquisition = "12 s"
+"""
+BETWEEN_SHELLS = """
+[[inter_shell]]
+between = ["s0", "s1"]
+topology = "nearest"
+max_range = "3000 km"
+[[inter_shell]]
+between = ["s1", "s2"]
+topology = "nearest"
+max_range = "3000 km"
 """
 # total, planes, pattern, altitude, inclination of each shell
 BUILT_IN = {
@@ -60,7 +75,7 @@ BUILT_IN = {
 
 
 def scenario_text(name: str) -> str:
-    """A built-in scenario: shells with constrained lasers, eight stations, 10 minutes at 1 s."""
+    """A built-in scenario: shells with lasers that are constrained and acquire, eight stations, 10 minutes at 1 s."""
     shells = "".join(
         f'[[shell]]\nname = "s{number}"\nwalker = {{ pattern = "{pattern}", total = {total}, planes = {planes}, '
         f'phasing = 1 }}\naltitude = "{altitude}"\ninclination = {inclination}\n[shell.lasers]{LASERS}\n'
@@ -72,7 +87,9 @@ def scenario_text(name: str) -> str:
         'min_elevation = "25 deg"\nantennas = 2\nuplink = "1 Gbit/s"\ndownlink = "1 Gbit/s"\n'
         for number in range(8)
     )
-    return f'name = "bench-{name}"\n[time]\nstart = 2026-03-20T14:00:00Z\nduration = "600 s"\n{shells}{stations}'
+    between = BETWEEN_SHELLS if len(BUILT_IN[name]) > 1 else ""
+    when = '[time]\nstart = 2026-03-20T14:00:00Z\nduration = "600 s"\n'
+    return f'name = "bench-{name}"\n{when}{shells}{between}{stations}'
 
 
 def seconds(action: Callable[[], object]) -> float:
