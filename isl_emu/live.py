@@ -261,7 +261,8 @@ def _follow(stage: Stage, replaying: Future[None], traffic: Sequence[Traffic], t
                     _check_status(name, process.poll())
                 t_ns = stage.clock.now_ns() - t0_ns
                 done = f", {_lines(answers)} of {asked} questions done" if asked else ""
-                report(max(t_ns, 0) / duration_ns, f"t = {t_ns / NS_PER_S:.0f} s{done}")
+                now = f"t = {t_ns / NS_PER_S:.0f} s" if t_ns >= 0 else "about to begin"
+                report(max(t_ns, 0) / duration_ns, f"{now}{done}")
 
 
 def _await_traffic(traffic: Sequence[Traffic]) -> None:

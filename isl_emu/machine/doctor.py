@@ -93,7 +93,8 @@ def _host_networks() -> Finding:
     missing = missing_features()
     if not missing:
         return Finding("network namespaces, netem", True, kernel)
-    fix = "not needed with the guest kernel; or a kernel with it (Debian: linux-image-amd64)"
+    kernels = f"Debian: linux-image-amd64, Ubuntu: linux-modules-extra-{platform.release()}"
+    fix = f"not needed with the guest kernel; or a kernel with it ({kernels})"
     return Finding("network namespaces, netem", None, f"{kernel}: {'; '.join(missing)}", fix)
 
 

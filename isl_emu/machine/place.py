@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from dataclasses import dataclass
 from typing import Literal
 
@@ -65,5 +66,14 @@ def _joined(sentences: list[str]) -> str:
     return "; ".join(sentences)
 
 
+def main() -> None:
+    """Print which kernel runs would use here: host, guest, or none, and then why."""
+    try:
+        print(choose_place("auto").kind)
+    except MachineError as error:
+        print("none")
+        print(error, file=sys.stderr)
+
+
 if __name__ == "__main__":
-    print(choose_place("auto").kind)
+    main()

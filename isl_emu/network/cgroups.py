@@ -196,7 +196,8 @@ def create_cgroup(run_id: str, name: str, cpus: float, memory_byte: int, hierarc
     except OSError as error:
         group.remove()
         raise MachineError(
-            f"{error.filename}: cannot be made ({error.strerror}), but containers need cgroups; run as root"
+            f"{error.filename}: cannot be made ({error.strerror}), but containers need cgroups; "
+            "run as root, or use --machine guest"
         ) from error
     except MachineError:
         group.remove()

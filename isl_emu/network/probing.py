@@ -45,6 +45,8 @@ def _missing_here() -> list[str]:
 
 
 def _no_namespace(error: OSError) -> str:
+    if error.errno == errno.EPERM and os.geteuid() == 0:
+        return "root may not make network namespaces here (the container or sandbox withholds CAP_SYS_ADMIN)"
     if error.errno == errno.EPERM:
         return "root is needed to make network namespaces"
     return f"the kernel makes no network namespaces ({os.strerror(error.errno)})"

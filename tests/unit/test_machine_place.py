@@ -103,5 +103,14 @@ def test_conclusion_is_the_place_or_what_stands_in_the_way(monkeypatch):
     assert "apt-get install user-mode-linux" in sentence
 
 
+def test_a_machine_without_a_place_is_told_in_one_word(monkeypatch, capsys):
+    _lacking(monkeypatch, NO_NETEM)
+    monkeypatch.setattr(place, "find_uml", _no_uml)
+    place.main()
+    heard = capsys.readouterr()
+    assert heard.out == "none\n"
+    assert "apt-get install user-mode-linux" in heard.err
+
+
 def _finding(subject: str) -> Finding:
     return next(finding for finding in doctor.examine() if finding.subject == subject)
