@@ -30,8 +30,8 @@ LINK_RGBA = {
     LinkKind.INTRA_PLANE: [0, 158, 115, 160],
     LinkKind.INTER_PLANE: [204, 121, 167, 160],
     LinkKind.GROUND: [240, 228, 66, 200],
+    LinkKind.INTER_SHELL: [213, 94, 0, 160],
 }
-OTHER_RGBA = [213, 94, 0, 160]
 
 
 def czml_text(plan: LinkPlan, scenario: Scenario) -> str:
@@ -80,7 +80,7 @@ def _links(plan: LinkPlan) -> Iterator[dict[str, Any]]:
     rows = zip(contacts.link.tolist(), contacts.start_ns.tolist(), contacts.end_ns.tolist())
     for link, group in groupby(rows, key=lambda row: row[0]):
         a, b = (plan.nodes.names[int(ends[link])] for ends in (plan.links.a, plan.links.b))
-        color = {"rgba": LINK_RGBA.get(int(plan.links.kind[link]), OTHER_RGBA)}
+        color = {"rgba": LINK_RGBA[LinkKind(plan.links.kind[link])]}
         yield {
             "id": f"link/{a}/{b}",
             "name": f"{a} - {b}",

@@ -22,7 +22,8 @@ from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.units import DURATION_NS, NS_PER_S, format_quantity
 
 MISSED_PER_SEEN_ONCE = 0.5
-WORTH_A_WARNING = 0.5  # missed contacts and gaps: from here on, one is more likely missed than not
+WORTH_A_WARNING = 1.0  # missed contacts and gaps: from here on, one is expected to be
+WORTH_NONE = 0.5  # below this, rather none than one
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class StepCheck:
                 f"{self.contacts.count + self.gaps.count}) last no longer, so more may be missed than can be told; "
                 f"choose a step of {format_quantity(_rounded(self.step_ns / 10), DURATION_NS)} or less",
             )
-        shorter_ns = _rounded(self.step_ns * WORTH_A_WARNING / missed * 0.99)
+        shorter_ns = _rounded(self.step_ns * WORTH_NONE / missed * 0.99)
         once = f"{_counted(self.contacts.once, 'contact')} and {_counted(self.gaps.once, 'gap')}"
         return (
             f"time.step: is {step}, but {once} last a single step, so up to about {missed:.0f} shorter ones fall "

@@ -111,7 +111,7 @@ def _draw_lasers(axes: Axes, plan: Plan, contacts: Contacts, lasers: list[int]) 
     for row, link in enumerate(shown):
         mine = np.flatnonzero(contacts.link == link)
         start_s, end_s = contacts.start_ns[mine] / NS_PER_S, contacts.end_ns[mine] / NS_PER_S
-        color = KIND_COLOR.get(int(links.kind[link]), QUIET)
+        color = KIND_COLOR[LinkKind(links.kind[link])]
         axes.broken_barh(list(zip(start_s, end_s - start_s)), (row - 0.4, 0.8), color=color)
         axes.broken_barh(_ready_spans_s(plan, link), (row - 0.2, 0.4), color=YELLOW, edgecolor=QUIET, linewidth=0.5)
     labels = [f"{plan.nodes[links.a[link]]} - {plan.nodes[links.b[link]]}" for link in shown]

@@ -12,11 +12,11 @@ from matplotlib.patheffects import withStroke
 
 from isl_emu.geometry.places import geodetic, places_itrs_km
 from isl_emu.linkplan.plan import LinkKind, NodeKind
+from isl_emu.linkplan.plan_file import KIND_NAMES
 from isl_emu.show.land import land_outlines_deg
 from isl_emu.show.style import (
     BLACK,
     BLUE,
-    CYCLE,
     KIND_COLOR,
     LAND,
     QUIET,
@@ -39,7 +39,6 @@ SHELL_COLOR = (BLUE, BLACK, SKY, YELLOW, QUIET)  # those that no kind of link ha
 TRACK_POINTS = 240
 NAME_DEG = 24  # how far a station's name reaches to its right
 HALO = [withStroke(linewidth=2.2, foreground="white")]  # keeps names readable over lines
-LINK_LABEL = {LinkKind.INTRA_PLANE: "intra-plane laser", LinkKind.INTER_PLANE: "inter-plane laser"}
 
 
 def draw_map(plan: Plan, k: int = 0) -> Figure:
@@ -48,7 +47,7 @@ def draw_map(plan: Plan, k: int = 0) -> Figure:
     satellites = int((link_plan.nodes.kind == NodeKind.SATELLITE).sum())
     r_km = places_itrs_km(plan.scenario, grid.start, np.array([k * grid.step_ns]))[0]
     lat_deg, lon_deg = _degrees(r_km)
-    figure = new_figure(12, 6.6)
+    figure = new_figure(12, 7.1)
     axes = figure.subplots()
     _draw_earth(axes)
     tracked = _tracked(plan, satellites)
@@ -124,8 +123,8 @@ def _draw_links(axes: Axes, plan: Plan, k: int, r_km: np.ndarray) -> None:
         pieces = _lines_deg(r_km[links.a[of_kind]], r_km[links.b[of_kind]], 9 if many else 33)
         ground = kind == LinkKind.GROUND
         width, alpha = (1.4, 0.95) if ground else (0.35, 0.4) if many else (1.1, 0.8)
-        label = "ground link" if ground else LINK_LABEL.get(kind, LinkKind(kind).name.lower().replace("_", "-"))
-        style = {"colors": KIND_COLOR.get(kind, CYCLE[kind % len(CYCLE)]), "linewidths": width, "alpha": alpha}
+        label = "ground link" if ground else f"{KIND_NAMES[kind]} laser"
+        style = {"colors": KIND_COLOR[LinkKind(kind)], "linewidths": width, "alpha": alpha}
         axes.add_collection(LineCollection(pieces, label=label, zorder=3 if ground else 2, **style))
 
 

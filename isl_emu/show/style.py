@@ -16,7 +16,12 @@ BLACK, ORANGE, SKY, GREEN, YELLOW = "#000000", "#E69F00", "#56B4E9", "#009E73", 
 BLUE, VERMILION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
 CYCLE = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, BLACK, YELLOW)
 DASHES = ("-", "--", ":", "-.")  # beyond the colours, and for those who see none
-KIND_COLOR = {LinkKind.INTRA_PLANE: GREEN, LinkKind.INTER_PLANE: PURPLE, LinkKind.GROUND: ORANGE}
+KIND_COLOR = {
+    LinkKind.INTRA_PLANE: GREEN,
+    LinkKind.INTER_PLANE: PURPLE,
+    LinkKind.INTER_SHELL: VERMILION,
+    LinkKind.GROUND: ORANGE,
+}
 QUIET, LAND, SEA = "#8a8a8a", "#e8e4da", "#f7fafc"
 DPI = 130
 PNG_METADATA = {"Software": None}  # no version of matplotlib in the file

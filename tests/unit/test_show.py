@@ -11,15 +11,17 @@ from matplotlib.path import Path as Outline
 
 import isl_emu
 from isl_emu.cli import cli
+from isl_emu.export.czml import LINK_RGBA
 from isl_emu.linkplan.contacts import find_contacts
 from isl_emu.linkplan.events import LinkState, ordered_events
+from isl_emu.linkplan.plan import LinkKind
 from isl_emu.show.draw import chosen_pairs
 from isl_emu.show.gantt import _ready_spans_s, _station_lanes
 from isl_emu.show.ground_map import _lines_deg, _split_at_date_line
 from isl_emu.show.land import land_outlines_deg
 from isl_emu.show.measures import degrees, link_series, telling_links
 from isl_emu.show.over_time import draw_degree
-from isl_emu.show.style import save
+from isl_emu.show.style import KIND_COLOR, save
 from isl_emu.units import SPEED_OF_LIGHT_KM_S
 from tests.golden.test_exports import small_plan
 from tests.plans import MS, make_plan
@@ -105,6 +107,11 @@ def test_lines_never_run_across_the_whole_map():
     assert len(pieces) == 3, "the first crosses the date line, the second passes the pole"
     assert all(np.abs(np.diff(piece[:, 0])).max() < 180.1 for piece in pieces)
     assert all(np.abs(np.diff(ring[:, 0])).max() < 180 or ring[:, 1].min() == -90 for ring in land_outlines_deg())
+
+
+def test_every_kind_of_link_has_a_colour():
+    assert set(KIND_COLOR) == set(LINK_RGBA) == set(LinkKind)
+    assert len(set(KIND_COLOR.values())) == len(LinkKind)
 
 
 def test_the_continents_are_where_they_belong():
