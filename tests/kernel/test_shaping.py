@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -146,3 +147,14 @@ while True:
         time.sleep(0.05)
 connection.sendall(bytes(int(sys.argv[2])))
 """
+
+
+def test_a_planned_loss_is_lost_in_either_direction(tmp_path: Path) -> None:
+    """A quarter lost each way: of n pings (1 - 1/4)^2 come back, within five standard deviations."""
+    plan, count = make_plan(2, [], [{(0, 1): MS}], rate_bit_s=100_000_000), 400
+    plan = replace(plan, row_loss_ratio=np.full(1, 0.25))
+    with live_net(plan, tmp_path) as (net, replay):
+        lost = ping_lost(net.get("p00s00").cmd(f"ping -q -i 0.005 -W 1 -c {count} {net.get('p00s01').address}"))
+        assert replay.verify_all() == []
+    answered = 0.75**2
+    assert abs((count - lost) / count - answered) < 5 * (answered * (1 - answered) / count) ** 0.5
