@@ -62,7 +62,8 @@ def verdict_line(fidelity: Fidelity) -> str:
 def _heading(scenario: Scenario, provenance: Mapping[str, Any]) -> Iterator[str]:
     yield from _wrapped("", f"{scenario.name}: {scenario.description}".rstrip(": "))
     facts = _facts(
-        f"{len(scenario.satellite_names)} satellites, {len(scenario.station_names)} ground stations",
+        f"{_count(len(scenario.satellite_names), 'satellite')}, "
+        f"{_count(len(scenario.station_names), 'ground station')}",
         f"{format_quantity(scenario.time.duration_ns, DURATION_NS)} from {scenario.time.start:%Y-%m-%d %H:%M:%S} UTC",
         f"step {format_quantity(scenario.time.step_ns, DURATION_NS)}",
         f"rates x {scenario.rate_scale:g}",
