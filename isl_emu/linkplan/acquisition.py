@@ -104,7 +104,7 @@ class Acquisition:
         return [joined_rows(found)] if found else []
 
     def links(self) -> LaserCandidates:
-        """All pairs that were candidates so far, for what is the same for a link at all instants."""
+        """All pairs that were ever pointed at, and the fixed ones; for what is the same for a link at all instants."""
         return joined_candidates(self._used)
 
     def events(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -202,7 +202,6 @@ class Acquisition:
         order = np.argsort(nearness_km, kind="stable")
         self._engage(number, now, order[possible[order]], keep=not everybody)
         engaged = np.flatnonzero(pool.engaged)
-        self._used.append(pool.lasers.only(engaged))
         self._pools[number] = _Pool(
             LaserQuality(pool.lasers.only(engaged), self._seed, self._duration_ns),
             pool.state[engaged], pool.terminals[engaged], pool.slewed_ns[engaged], pool.acquired_ns[engaged],
@@ -273,6 +272,8 @@ class Acquisition:
         acquisition_ns = self._terminals.acquisition_ns[terminals]
         if now.k == 0 and terms.at_start == "tracking":
             slew_ns, acquisition_ns = np.zeros_like(slew_ns), np.zeros_like(slew_ns)
+        if self._pairings[number].fixed is None:
+            self._used.append(pool.lasers.only(which))
         pool.terminals[which] = terminals
         pool.slewed_ns[which] = now.t_ns + slew_ns.max(axis=1)
         pool.acquired_ns[which] = pool.slewed_ns[which] + acquisition_ns.max(axis=1)
@@ -302,7 +303,6 @@ class Acquisition:
             self._free(old, gone)
             self._set(old, gone, np.full(len(gone), LinkState.IDLE), now.k)
             engaged = np.flatnonzero(old.engaged)
-            self._used.append(lasers)
         pool = self._pool(lasers)
         place = np.searchsorted(pool.keys, old.keys[engaged])
         for name in ("state", "terminals", "slewed_ns", "acquired_ns"):

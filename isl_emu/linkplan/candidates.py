@@ -58,12 +58,20 @@ def joined_candidates(parts: Sequence[LaserCandidates]) -> LaserCandidates:
     if not parts:
         none = np.empty(0)
         return LaserCandidates(*(none.astype(kind) for kind in ARRAYS.values()), ())
-    terms = tuple(terms for part in parts for terms in part.terms)
-    first = np.cumsum([0, *(len(part.terms) for part in parts)])
-    parts = [replace(part, term=part.term + np.int32(start)) for part, start in zip(parts, first[:-1], strict=True)]
+    place: dict[int, int] = {}  # the same terms are listed once, however often candidates are joined
+    for part in parts:
+        for terms in part.terms:
+            place.setdefault(id(terms), len(place))
+    parts = [replace(part, term=_renumbered(part, place)) for part in parts]
+    terms = tuple({id(terms): terms for part in parts for terms in part.terms}.values())
     joined = LaserCandidates(*(np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS), terms)
     _, kept = np.unique(pair_keys(joined.a, joined.b), return_index=True)
     return joined.only(kept)
+
+
+def _renumbered(part: LaserCandidates, place: dict[int, int]) -> np.ndarray:
+    """Each candidate's terms by their place in the joined record."""
+    return np.array([place[id(terms)] for terms in part.terms], dtype=np.int32)[part.term]
 
 
 def pair_keys(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from isl_emu.geometry.elements import constellation_elements
 from isl_emu.geometry.orbits import propagate
 from isl_emu.geometry.sightline import grazing_altitude_km
 from isl_emu.linkplan import build
+from isl_emu.linkplan.acquisition import Acquisition
 from isl_emu.linkplan.build import plan_links
 from isl_emu.linkplan.plan import LinkKind, LinkState
 from isl_emu.linkplan.plan_file import read_plan, write_plan
@@ -404,3 +405,14 @@ mounts = ["free", "free"]
     ends = {plan.nodes.names[int(end)] for link in last.link for end in (plan.links.a[link], plan.links.b[link])}
     assert ends == {"one", "two"}
     assert "falling" in {plan.nodes.names[int(end)] for end in np.concatenate([plan.links.a, plan.links.b])}
+
+
+def test_memory_follows_what_changes_and_not_how_often_terminals_choose():
+    scenario = parse_scenario(HEAD.format(duration="3000 s", step="10 s", seed=1) + nearest(), "test")
+    space = build.space_segment(scenario)
+    pointed = Acquisition(space.terminals, space.pairings, 1, scenario.time.grid.duration_ns, scenario.time.step_ns)
+    pointed.rows(build._sky(space, scenario.time.grid, 0), 0)
+    begun = np.isin(pointed.events()[2], [LinkState.SLEWING, LinkState.ACQUIRING, LinkState.TRACKING]).sum()
+    assert sum(len(lasers.a) for lasers in pointed._used) <= begun
+    assert len(pointed.links().terms) == len(space.pairings)
+    assert all(len(pool.lasers.terms) == 1 for pool in pointed._pools)
