@@ -14,6 +14,9 @@ written by equal versions of Arrow give equal files, byte for byte.
 | rate_ab_bit_s, rate_ba_bit_s | int64 | physical rate from a to b, and from b to a |
 | loss_ratio | float64 | share of the packets that are lost, in either direction |
 
+The description says under ``time_step`` what the spacing of the instants does to the plan: the largest change of a
+delay from one to the next, and how many contacts and gaps are expected to have been missed (see `step_check`).
+
 The changes of the links' states are JSON in the metadata too, under ``isl_emu.events``: the lists ``k`` (instant),
 ``link`` (index) and ``state`` (place in the list ``states``). Every link is idle before its first.
 """
@@ -31,6 +34,7 @@ import pyarrow.parquet as pq
 
 from isl_emu.errors import ScenarioError
 from isl_emu.linkplan.plan import Events, LinkKind, LinkPlan, Links, LinkState, Nodes
+from isl_emu.linkplan.step_check import check_step
 from isl_emu.timebase import TimeGrid
 
 FORMAT = 2
@@ -113,7 +117,18 @@ def _description(plan: LinkPlan) -> dict[str, Any]:
         },
         "rate_scale": plan.rate_scale,
         "scenario": plan.scenario_toml,
+        "time_step": _time_step(plan),
     }
+
+
+def _time_step(plan: LinkPlan) -> dict[str, Any]:
+    """What the step does to the plan, for its readers; made from the rest, so nothing reads it back."""
+    check = check_step(plan)
+    seen = {
+        name: {"count": part.count, "shortest_ns": part.shortest_ns, "once": part.once, "expected_missed": part.missed}
+        for name, part in (("contacts", check.contacts), ("gaps", check.gaps))
+    }
+    return {"delay_change_max_ns": check.delay_change_max_ns, **seen, "warnings": list(check.warnings)}
 
 
 def _events(plan: LinkPlan) -> dict[str, Any]:

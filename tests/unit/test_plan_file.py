@@ -13,7 +13,9 @@ from isl_emu.errors import ScenarioError
 from isl_emu.linkplan import plan_file
 from isl_emu.linkplan.plan import Events, LinkKind, LinkPlan, Links, LinkState, NodeKind, Nodes
 from isl_emu.linkplan.plan_file import EVENTS_KEY, FORMAT, METADATA_KEY, SCHEMA, read_plan, write_plan
+from isl_emu.linkplan.step_check import check_step
 from isl_emu.timebase import TimeGrid
+from tests.plans import MS, make_plan
 
 START = datetime(2026, 3, 20, 14, 0, 0, 123_456, tzinfo=timezone.utc)
 
@@ -130,6 +132,17 @@ def test_other_files_are_refused(tmp_path):
     pq.write_table(pa.table({"x": [1]}), path)
     with pytest.raises(ScenarioError, match=r"no isl_emu.plan in its metadata"):
         read_plan(path)
+
+
+def test_the_file_says_what_its_time_step_does(tmp_path):
+    link = (0, 1)
+    plan = make_plan(2, [], [{link: MS}, {}, {link: MS}, {}, {link: 3 * MS}, {link: 2 * MS}])
+    write_plan(plan, tmp_path / "plan.parquet")
+    described = json.loads(pq.ParquetFile(tmp_path / "plan.parquet").schema_arrow.metadata[METADATA_KEY])["time_step"]
+    assert described["delay_change_max_ns"] == MS
+    assert described["contacts"] == {"count": 1, "shortest_ns": 10**9, "once": 1, "expected_missed": 0.5}
+    assert described["gaps"]["once"] == 2
+    assert described["warnings"] == list(check_step(plan).warnings)
 
 
 def test_other_formats_are_refused(written):
