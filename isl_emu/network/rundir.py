@@ -12,7 +12,10 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
+from isl_emu.errors import MachineError
+
 RUN_ID_BYTES = 3
+ROOT = 0  # root's folders are safe for everybody
 
 
 @dataclass(frozen=True)
@@ -40,10 +43,18 @@ def runs_root() -> Path:
 
 
 def create_run_directory(run_id: str | None = None) -> RunDirectory:
-    """Register a run owned by this process, under a new run id unless one is given."""
-    run_id = run_id or secrets.token_hex(RUN_ID_BYTES)
-    path = runs_root() / run_id
-    path.mkdir(parents=True, mode=0o700)
+    """Register a run owned by this process, under a new run id unless one is given.
+
+    Raises:
+        MachineError: the folder of runs belongs to somebody else, who could then change what we run.
+    """
+    root, run_id = runs_root(), run_id or secrets.token_hex(RUN_ID_BYTES)
+    for folder in (root.parent, root):
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.lstat().st_uid not in (os.geteuid(), ROOT):
+            raise MachineError(f"{folder}: belongs to another user, but runs are kept there; set XDG_RUNTIME_DIR")
+    path = root / run_id
+    path.mkdir(mode=0o700)
     owner = {"pid": os.getpid(), "start_ticks": _start_ticks(os.getpid())}
     # in one step: a file that is half written would look like an owner that is gone
     draft = path / "owner.json.new"
