@@ -33,7 +33,7 @@ def test_any_error_is_recorded(folder, monkeypatch, error):
 
 
 def test_an_interrupt_is_recorded_and_undone_undisturbed(folder, monkeypatch):
-    seen = []
+    seen, before = [], signal.getsignal(signal.SIGINT)
 
     def interrupted(stage: object, _: bool, undo: object) -> None:
         undo.callback(lambda: seen.append(signal.getsignal(signal.SIGINT)))
@@ -44,7 +44,7 @@ def test_an_interrupt_is_recorded_and_undone_undisturbed(folder, monkeypatch):
     assert live.execute(folder, False, Steps(Console())) == 130
     assert seen == [signal.SIG_IGN]
     assert "interrupted" in json.loads(folder.execution.read_text())["error"]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_traffic_process_that_fails_ends_the_run():
