@@ -19,11 +19,10 @@ from rich.table import Table
 from isl_emu.errors import IslEmuError, ScenarioError
 from isl_emu.progress import Steps
 from isl_emu.results.folder import RunFolder
-from isl_emu.units import DURATION_NS, NS_PER_S, format_quantity, parse_quantity
+from isl_emu.units import DURATION_NS, NS_PER_MS, NS_PER_S, format_quantity, parse_quantity
 
 DEBUG = "ISL_EMU_DEBUG"  # the environment variable that --debug sets; a guest gets it too
 INTERRUPTED = 130
-NS_PER_MS = 1_000_000
 SCENARIO = click.Path(path_type=Path, dir_okay=False)
 TABLE_WIDTH = 130  # of a table that goes to a file or a pipe
 

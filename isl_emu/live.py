@@ -18,7 +18,6 @@ from concurrent.futures import TimeoutError as StillRunning
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 from isl_emu.control import ControlDesk, announce
@@ -37,7 +36,7 @@ from isl_emu.network.rundir import RunDirectory, create_run_directory
 from isl_emu.progress import Report, Steps
 from isl_emu.results.conclusion import INTERRUPTED_BY_USER
 from isl_emu.results.folder import RunFolder
-from isl_emu.results.journal import Journal
+from isl_emu.results.journal import Journal, count_lines
 from isl_emu.results.provenance import kernel_facts, write_json
 from isl_emu.routing.endpoints import active_endpoints
 from isl_emu.routing.forwarding import plan_routes
@@ -251,7 +250,8 @@ def _process(words: Sequence[str], name: str, stage: Stage) -> Iterator[Traffic]
 def _follow(stage: Stage, replaying: Future[None], traffic: Sequence[Traffic], t0_ns: int) -> None:
     """Show how far the run is until the replay ends; what went wrong in it or in the traffic is raised here."""
     duration_ns = stage.plan.grid.duration_ns
-    answers, asked = stage.folder.journal / "requests.jsonl", _lines(stage.folder.journal / "planned_requests.jsonl")
+    journal = stage.folder.journal
+    answers, asked = journal / "requests.jsonl", count_lines(journal / "planned_requests.jsonl")
     with stage.phase("run", f"emulating {duration_ns / NS_PER_S:g} s") as report:
         while True:
             try:
@@ -260,7 +260,7 @@ def _follow(stage: Stage, replaying: Future[None], traffic: Sequence[Traffic], t
                 for name, process in traffic:
                     _check_status(name, process.poll())
                 t_ns = stage.clock.now_ns() - t0_ns
-                done = f", {_lines(answers)} of {asked} questions done" if asked else ""
+                done = f", {count_lines(answers)} of {asked} questions done" if asked else ""
                 now = f"t = {t_ns / NS_PER_S:.0f} s" if t_ns >= 0 else "about to begin"
                 report(max(t_ns, 0) / duration_ns, f"{now}{done}")
 
@@ -280,10 +280,6 @@ def _check_status(name: str, status: int | None) -> None:
 def _mininet_cli(net: IslNet) -> None:
     """Mininet's command line on the live net; the sky moves on meanwhile."""
     NetCLI(net)
-
-
-def _lines(path: Path) -> int:
-    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def _utc_of(monotonic_ns: int) -> datetime:

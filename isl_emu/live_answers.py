@@ -15,6 +15,7 @@ from isl_emu.errors import NetworkError
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.network.net import IslNet
 from isl_emu.results.folder import RunFolder
+from isl_emu.results.journal import count_lines
 from isl_emu.timebase import Clock
 from isl_emu.units import DURATION_NS, NS_PER_S, RATE_BIT_S, format_quantity
 
@@ -47,7 +48,7 @@ class LiveAnswers:
             f"t = {t_ns / NS_PER_S:.1f} s of {grid.duration_ns / NS_PER_S:g} s, {grid.utc(t_ns):%Y-%m-%d %H:%M:%S} UTC",
             f"{len(self.plan.nodes.names)} nodes, {len(self._up().link)} of {len(self.plan.links.a)} links up",
         ]
-        asked, done = (self._lines(name) for name in ("planned_requests.jsonl", "requests.jsonl"))
+        asked, done = (count_lines(self.folder.journal / name) for name in ("planned_requests.jsonl", "requests.jsonl"))
         if asked:
             lines.append(f"{done} of {asked} questions done")
         lines.append(f"results: {self.folder.path}")
@@ -104,7 +105,3 @@ class LiveAnswers:
 
     def _t_ns(self) -> int:
         return self.clock.now_ns() - self.t0_ns
-
-    def _lines(self, name: str) -> int:
-        path = self.folder.journal / name
-        return path.read_bytes().count(b"\n") if path.exists() else 0

@@ -6,7 +6,6 @@ interval) or *nearest* (candidates are looked for around satellites whose termin
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -28,6 +27,7 @@ from isl_emu.linkplan.constraints import Sky
 from isl_emu.linkplan.plan import LinkKind
 from isl_emu.scenario.lasers import LaserTerms
 from isl_emu.scenario.model import Scenario, Shell
+from isl_emu.scenario.user_functions import user_function
 
 NEIGHBOURS = 24  # how many of the nearest satellites a nearest pairing looks at; more than a satellite has terminals
 Function = Callable[[tuple[str, ...], np.ndarray, np.ndarray], np.ndarray]
@@ -178,7 +178,7 @@ def _by_topology(bare: Pairing, topology: str) -> Pairing:
         return bare
     if topology == "pairs":
         return replace(bare, fixed=listed_candidates(bare.terms, bare.names, bare.places))
-    return replace(bare, function=imported(topology))
+    return replace(bare, function=user_function(topology, "lasers.topology"))
 
 
 def listed_candidates(terms: LaserTerms, names: tuple[str, ...], places: Places) -> LaserCandidates:
@@ -186,21 +186,6 @@ def listed_candidates(terms: LaserTerms, names: tuple[str, ...], places: Places)
     number = {name: index for index, name in enumerate(names)}
     ends = np.sort([[number[name] for name in pair] for pair in terms.pairs], axis=1)
     return laser_candidates(ends[:, 0], ends[:, 1], places.kind(ends[:, 0], ends[:, 1]), terms)
-
-
-def imported(name: str) -> Function:
-    """The user's function that a scenario names as ``package.module:function``.
-
-    Raises:
-        ScenarioError: there is none.
-    """
-    module, _, function = name.partition(":")
-    try:
-        return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise ScenarioError(
-            f"lasers.topology: is {name!r}, but that cannot be imported ({error}); write package.module:function"
-        ) from error
 
 
 def _function_pairs(function: Function, names: tuple[str, ...], r_km: np.ndarray, v_km_s: np.ndarray) -> np.ndarray:

@@ -20,11 +20,10 @@ from isl_emu.results.distribution import Distribution
 from isl_emu.results.folder import RunFolder
 from isl_emu.results.records import LOST_LINES, TABLES
 from isl_emu.scenario.model import Scenario
-from isl_emu.units import NS_PER_S
+from isl_emu.units import NS_PER_MS, NS_PER_S
 
 FULL_RATIO = 0.97  # the emulator samples in clock ticks of 10 ms: 3 of 100 may be rounding
 CPU_TOLERANCE = 0.1  # CPUs; service times overlap a little at their ends, by one network delay
-NS_PER_MS = 1_000_000
 
 Rows = Sequence[Mapping[str, Any]]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from isl_emu.errors import ScenarioError
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.routing.shortest import NO_ROUTE, Policy, fewest_hops, shortest_delay, stable
 from isl_emu.scenario.model import Routing
+from isl_emu.scenario.user_functions import user_function
 
 __all__ = ["NO_ROUTE", "RouteChanges", "RoutePlan", "plan_routes", "policy_of"]
 
@@ -55,7 +55,7 @@ def policy_of(routing: Routing) -> Policy:
         ScenarioError: the function cannot be imported.
     """
     if ":" in routing.policy:
-        return _imported(routing.policy)
+        return user_function(routing.policy, "routing.policy")
     ours = {"shortest-delay": shortest_delay, "fewest-hops": fewest_hops, "stable": stable(routing.hysteresis_ns)}
     return ours[routing.policy]
 
@@ -95,16 +95,6 @@ def _difference(previous: np.ndarray, table: np.ndarray, destinations: np.ndarra
     """What turns one table of shape (N, D) into the next, ordered by (node, destination)."""
     node, column = np.nonzero(table != previous)
     return RouteChanges(node.astype(np.int32), destinations[column].astype(np.int32), table[node, column])
-
-
-def _imported(name: str) -> Policy:
-    module, _, function = name.partition(":")
-    try:
-        return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise ScenarioError(
-            f"routing.policy: is {name!r}, but that cannot be imported ({error}); write package.module:function"
-        ) from error
 
 
 def _checked(table: np.ndarray, plan: LinkPlan, destinations: np.ndarray) -> np.ndarray:

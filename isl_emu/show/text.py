@@ -12,13 +12,12 @@ from isl_emu.linkplan.plan import LinkKind, NodeKind
 from isl_emu.linkplan.plan_file import KIND_NAMES
 from isl_emu.linkplan.step_check import step_sentences
 from isl_emu.show.measures import degrees
-from isl_emu.units import DURATION_NS, NS_PER_S, format_quantity
+from isl_emu.units import DURATION_NS, NS_PER_MS, NS_PER_S, format_quantity
 
 if TYPE_CHECKING:
     from isl_emu.api import Plan
 
 ROWS_SHOWN = 40
-NS_PER_MS = 1e6
 BIT_PER_GBIT = 1e9
 
 

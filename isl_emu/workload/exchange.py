@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import Any
 
 from isl_emu.timebase import Clock
-from isl_emu.units import NS_PER_S
+from isl_emu.units import NS_PER_MS, NS_PER_S
 from isl_emu.workload.arrivals import PlannedRequest
 from isl_emu.workload.sse import EventParser
 
@@ -25,7 +25,6 @@ RECEIVE_BYTE = 65_536
 # Past its deadline an answer is still read as long as it keeps coming: late is not lost.
 STALL_NS = 5 * NS_PER_S
 NO_ROUTE = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EINVAL, errno.EACCES}  # the last two: blackhole, prohibit
-NS_PER_MS = 1_000_000
 
 
 class RefusedError(Exception):
