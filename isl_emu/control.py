@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from isl_emu.errors import IslEmuError, MachineError
+from isl_emu.files import write_whole
 from isl_emu.network.rundir import RunDirectory, registered_runs
 from isl_emu.timebase import Clock, MonotonicClock
 
@@ -102,7 +103,7 @@ class ControlDesk(threading.Thread):
             except (IslEmuError, OSError) as error:
                 output.write(f"Error: {error}\n".encode())
                 status = 1
-        _write(exchange.status, str(status))
+        write_whole(exchange.status, str(status))
 
 
 def announce(run: RunDirectory, folder: Path) -> None:
@@ -144,7 +145,7 @@ def ask(
     if not desk.is_dir():
         raise MachineError(f"live run: {folder} does not answer yet, but a net is needed; wait until it emulates")
     exchange = Exchange(desk / secrets.token_hex(6))
-    _write(exchange.request, json.dumps(request))
+    write_whole(exchange.request, json.dumps(request))
     try:
         return _follow(exchange, run, write, clock)
     except BaseException:
@@ -169,13 +170,6 @@ def _follow(exchange: Exchange, run: RunDirectory, write: Callable[[bytes], obje
 
 def _is_live(run: RunDirectory) -> bool:
     return run.owner_pid is not None and (run.path / POINTER).exists()
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all, for whoever reads it meanwhile."""
-    draft = path.with_name(path.name + ".new")
-    draft.write_text(text)
-    draft.rename(path)
 
 
 def _text(path: Path) -> str | None:

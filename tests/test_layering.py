@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "isl_emu"
-BASE = {"errors", "units", "timebase"}
+BASE = {"errors", "files", "units", "timebase"}
 RECORDS = {"linkplan.plan", "routing.forwarding", "routing.paths"}  # result types that all may read
 
 # package or module -> the packages of ours that it may import, besides BASE and itself
 ALLOWED = {
     "errors": set(),
+    "files": set(),
     "units": set(),
     "timebase": {"units"},
     "scenario": set(),

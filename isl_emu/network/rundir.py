@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from isl_emu.errors import MachineError
+from isl_emu.files import write_whole
 
 RUN_ID_BYTES = 3
 ROOT = 0  # root's folders are safe for everybody
@@ -57,9 +58,7 @@ def create_run_directory(run_id: str | None = None) -> RunDirectory:
     path.mkdir(mode=0o700)
     owner = {"pid": os.getpid(), "start_ticks": _start_ticks(os.getpid())}
     # in one step: a file that is half written would look like an owner that is gone
-    draft = path / "owner.json.new"
-    draft.write_text(json.dumps(owner))
-    draft.replace(path / "owner.json")
+    write_whole(path / "owner.json", json.dumps(owner))
     return RunDirectory(run_id, path)
 
 

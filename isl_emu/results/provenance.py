@@ -15,6 +15,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from isl_emu.files import write_whole
+
 PACKAGES = ("isl-emu", "numpy", "scipy", "skyfield", "sgp4", "mininet", "scapy", "xllamacpp", "pyarrow", "pydantic")
 PROVENANCE_FORMAT = 1
 _CHUNK_BYTE = 1 << 20
@@ -54,9 +56,7 @@ def completed(record: Mapping[str, Any], execution: Mapping[str, Any] | None) ->
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
     """Write a record so that a crash leaves the old file or the new one, never half of one."""
-    draft = path.with_name(path.name + ".new")
-    draft.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-    draft.replace(path)
+    write_whole(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
