@@ -279,14 +279,14 @@ def clean() -> None:
 @click.option("--cli", "interactive", is_flag=True)
 def execute(folder: Path, interactive: bool) -> int:
     """Carry out a prepared run folder on the kernel that this process runs on."""
-    from isl_emu.live import execute as execute_folder
+    from isl_emu.live.execute import execute as execute_folder
 
     return execute_folder(RunFolder(folder), interactive, Steps(Console()))
 
 
 def _ask(request: dict[str, Any], folder: Path | None) -> int:
     """Pass a request on to the live run, and its answer to the terminal."""
-    from isl_emu.control import ask, find_live_run
+    from isl_emu.live.control import ask, find_live_run
 
     def write(said: bytes) -> None:
         sys.stdout.buffer.write(said)

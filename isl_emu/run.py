@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from isl_emu.api import open_plan
-from isl_emu.control import announce
 from isl_emu.errors import MachineError
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.linkplan.plan_file import write_plan
+from isl_emu.live.control import announce
 from isl_emu.machine.guest import INTERRUPTED, clean_guest, run_in_guest
 from isl_emu.machine.place import Place, choose_place
 from isl_emu.network.clean import clean_runs
@@ -31,7 +31,7 @@ from isl_emu.results.conclusion import INTERRUPTED_BY_USER, conclude
 from isl_emu.results.folder import RunFolder
 from isl_emu.results.journal import Journal
 from isl_emu.results.provenance import provenance, write_json
-from isl_emu.results.report import styled
+from isl_emu.results.report.render import styled
 from isl_emu.routing.endpoints import active_endpoints
 from isl_emu.routing.forwarding import RoutePlan, plan_routes
 from isl_emu.routing.paths import PathFinder
@@ -177,7 +177,7 @@ def _execute(
 ) -> int:
     """The live part, on this kernel or in a guest's."""
     if place.kind == "host":
-        from isl_emu.live import execute  # Mininet is slow to import, and not needed for the guest
+        from isl_emu.live.execute import execute  # Mininet is slow to import, and not needed for the guest
 
         return execute(folder, interactive, steps)
     command = [sys.executable, "-m", "isl_emu", "execute", str(folder.path), *(["--cli"] if interactive else [])]

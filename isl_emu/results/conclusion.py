@@ -8,7 +8,7 @@ from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.results.fidelity import Fidelity, assess
 from isl_emu.results.folder import RunFolder
 from isl_emu.results.provenance import completed, read_json, write_json
-from isl_emu.results.report import render
+from isl_emu.results.report.render import render
 from isl_emu.results.writer import write_tables
 from isl_emu.routing.forwarding import RoutePlan
 from isl_emu.scenario.model import Scenario

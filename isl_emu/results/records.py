@@ -116,3 +116,6 @@ LOAD = _schema(
 )
 
 TABLES = {"requests": REQUESTS, "probes": PROBES, "instants": INSTANTS, "changes": CHANGES, "load": LOAD}
+
+# Tables whose rows are the lines of the journal of the same name, as they are: each where the run has such a journal.
+JOURNALLED: dict[str, pa.Schema] = {}

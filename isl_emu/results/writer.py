@@ -14,7 +14,7 @@ from isl_emu.results.concurrency import Answering, service_span
 from isl_emu.results.derived import PlannedPaths, Row, probe_row, request_row, unrecorded_requests
 from isl_emu.results.folder import RunFolder
 from isl_emu.results.journal import read_journal
-from isl_emu.results.records import CHANGES, INSTANTS, LOAD, LOST_LINES, PROBES, REQUESTS
+from isl_emu.results.records import CHANGES, INSTANTS, JOURNALLED, LOAD, LOST_LINES, PROBES, REQUESTS
 from isl_emu.routing.forwarding import RoutePlan
 from isl_emu.routing.paths import PathFinder
 from isl_emu.scenario.model import Scenario
@@ -34,6 +34,10 @@ def write_tables(folder: RunFolder, scenario: Scenario, plan: LinkPlan, routes: 
     request_rows = _request_rows(requests.records, planned.records, paths, scenario)
     _write(folder.table("requests"), REQUESTS, request_rows, requests.lost_lines)
     _write(folder.table("load"), LOAD, load.records, load.lost_lines)
+    for name, schema in JOURNALLED.items():
+        if (journal / f"{name}.jsonl").exists():
+            own = read_journal(journal / f"{name}.jsonl")
+            _write(folder.table(name), schema, own.records, own.lost_lines)
     write_changes(journal / "changes.arrow", folder.table("changes"), plan)
 
 

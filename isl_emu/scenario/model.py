@@ -13,11 +13,12 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from isl_emu.scenario.compute import Compute
 from isl_emu.scenario.ground import GroundStation
 from isl_emu.scenario.lasers import InterShell, LaserLinks
 from isl_emu.scenario.quantities import Delay, Duration, NodeName, Record, UserFunction, UtcTime
+from isl_emu.scenario.questions import Questions
 from isl_emu.scenario.space import Orbits, Satellite, Shell, Walker
-from isl_emu.scenario.workload import Compute, Questions
 from isl_emu.timebase import TimeGrid
 
 __all__ = [

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from isl_emu import control
-from isl_emu.control import ControlDesk, announce, ask, find_live_run
 from isl_emu.errors import MachineError, NetworkError
+from isl_emu.live import control
+from isl_emu.live.control import ControlDesk, announce, ask, find_live_run
 from isl_emu.network import rundir
 from isl_emu.network.rundir import RunDirectory, create_run_directory
 

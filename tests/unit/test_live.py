@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+from contextlib import nullcontext
 
 import pytest
 from rich.console import Console
 
-from isl_emu import live
-from isl_emu.errors import NetworkError
+from isl_emu.errors import NetworkError, WorkloadError
+from isl_emu.live import execute as live
+from isl_emu.live.traffic import ProcessActivity
 from isl_emu.progress import Steps
 from isl_emu.results.folder import RunFolder
 
@@ -47,8 +50,18 @@ def test_an_interrupt_is_recorded_and_undone_undisturbed(folder, monkeypatch):
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_a_traffic_process_that_fails_ends_the_run():
-    live._check_status("client", None)
-    live._check_status("client", 0)
-    with pytest.raises(live.WorkloadError, match="client: it ended with status 1"):
-        live._check_status("client", 1)
+@pytest.mark.parametrize("status", [0, 1])
+def test_a_traffic_process_that_fails_ends_the_run(tmp_path, status):
+    process = subprocess.Popen(["sh", "-c", f"exit {status}"])
+    activity = ProcessActivity("client", process, tmp_path / "client.log")
+    with pytest.raises(WorkloadError, match="client: it ended with status 1") if status else nullcontext():
+        activity.await_end(60.0)
+
+
+def test_a_traffic_process_that_still_runs_has_not_failed(tmp_path):
+    process = subprocess.Popen(["sleep", "60"])
+    activity = ProcessActivity("client", process, tmp_path / "client.log")
+    activity.check()
+    activity.await_end(0.0)
+    process.kill()
+    process.wait()

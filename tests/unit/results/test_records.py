@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from isl_emu.results.records import TABLES
+from isl_emu.results.records import JOURNALLED, TABLES
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "results.md"
-FIELDS = [(table, field) for table, schema in TABLES.items() for field in schema]
+FIELDS = [(table, field) for table, schema in {**TABLES, **JOURNALLED}.items() for field in schema]
 UNIT_OF_SUFFIX = {"ns": "ns", "ratio": "ratio", "s": "bit/s", "packets": "packets", "tokens": "tokens"}
 
 

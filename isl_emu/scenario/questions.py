@@ -1,4 +1,4 @@
-"""What runs in a scenario: model servers on satellites, and the questions that users ask them."""
+"""The users of a run: what they ask of the satellites, when and from where."""
 
 from __future__ import annotations
 
@@ -6,20 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from isl_emu.scenario.quantities import Duration, NodeName, Record, Size
-
-
-class Compute(Record):
-    """The satellites that run a model server, and what each server gets.
-
-    `satellites`: "all" or a list of node names. `cpus`: share of one core. `model`: "bundled" or a GGUF file.
-    """
-
-    satellites: Literal["all"] | tuple[NodeName, ...] = "all"
-    cpus: float = Field(gt=0.0, le=64.0, default=1.0)
-    memory_byte: Size = Field(alias="memory", default=512 * 1024 * 1024)
-    model: str = "bundled"
-    context_tokens: int = Field(ge=64, default=1024)
+from isl_emu.scenario.quantities import Duration, NodeName, Record
 
 
 class Questions(Record):

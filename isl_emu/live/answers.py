@@ -10,9 +10,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from isl_emu.control import Handler
 from isl_emu.errors import NetworkError
 from isl_emu.linkplan.plan import LinkPlan
+from isl_emu.live.control import Handler
 from isl_emu.network.net import IslNet
 from isl_emu.results.folder import RunFolder
 from isl_emu.results.journal import count_lines

@@ -1,0 +1,38 @@
+"""What the steps of one live run share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from isl_emu.linkplan.plan import LinkPlan
+from isl_emu.network.rundir import RunDirectory
+from isl_emu.progress import Report, Steps
+from isl_emu.results.folder import RunFolder
+from isl_emu.scenario.model import Scenario
+from isl_emu.timebase import Clock
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What the steps of one live run share."""
+
+    folder: RunFolder
+    scenario: Scenario
+    plan: LinkPlan
+    run: RunDirectory
+    steps: Steps
+    record: dict[str, Any]  # becomes journal/execution.json
+    ignore_signals: Callable[[], None]  # from then on neither SIGINT nor SIGTERM interrupts
+    clock: Clock  # of the emulated time
+
+    @contextmanager
+    def phase(self, name: str, text: str) -> Iterator[Report]:
+        """A step that is shown, and whose duration is recorded under `name`."""
+        begun = time.monotonic()
+        with self.steps.step(text) as report:
+            yield report
+        self.record["phases_s"][name] = round(time.monotonic() - begun, 3)

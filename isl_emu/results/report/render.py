@@ -1,0 +1,77 @@
+"""The summary of a run for readers: plain text, at most 100 columns, the verdict in its first and its last line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pyarrow.parquet as pq
+from rich.text import Text
+
+from isl_emu.results.fidelity import Fidelity
+from isl_emu.results.folder import RunFolder
+from isl_emu.results.report.answers import answers_section, questions_section
+from isl_emu.results.report.delays import delays_section
+from isl_emu.results.report.machine import machine_section
+from isl_emu.results.report.text import counted, facts, wrapped
+from isl_emu.scenario.model import Scenario
+from isl_emu.units import DURATION_NS, format_quantity
+
+
+def render(folder: RunFolder, scenario: Scenario, fidelity: Fidelity, provenance: Mapping[str, Any]) -> str:
+    """The text of summary.txt, from the tables of a run folder; what the scenario does not have is left out."""
+    requests = pq.read_table(folder.table("requests")).to_pylist()
+    probes = pq.read_table(folder.table("probes")).to_pylist()
+    lines = [verdict_line(fidelity), "", *_heading(scenario, provenance)]
+    if requests:
+        lines += ["", *questions_section(requests, set(scenario.station_names))]
+        lines += ["", *answers_section(requests, scenario)]
+    if probes:
+        lines += ["", *delays_section(probes)]
+    lines += ["", *machine_section(fidelity), ""]
+    if fidelity.reasons:
+        lines += ["WHY IT IS INVALID", *(line for reason in fidelity.reasons for line in wrapped("- ", reason)), ""]
+    return "\n".join(line.rstrip() for line in [*lines, verdict_line(fidelity)]) + "\n"
+
+
+def styled(summary: str) -> Text:
+    """The same text with colours, for a terminal."""
+    text = Text(summary)
+    text.highlight_regex(r"(?m)^VALID.*$", "bold green")
+    text.highlight_regex(r"(?m)^INVALID.*$", "bold red")
+    text.highlight_regex(r"(?m)^(?!IN|VALID)[A-Z]{3}[A-Z ]+(?=$| {2}|:)", "bold cyan")
+    text.highlight_regex(r"(?m)^ +[QA]  .*$", "bright_white")
+    text.highlight_regex(r"(?m)^ +(unreachable|path_lost|timed_out|refused|failed|unfinished)\b", "yellow")
+    text.highlight_regex(r"═", "cyan")
+    return text
+
+
+def verdict_line(fidelity: Fidelity) -> str:
+    """The verdict in one line."""
+    if fidelity.valid:
+        return "VALID: the machine kept up with the plan"
+    reasons = "1 reason" if len(fidelity.reasons) == 1 else f"{len(fidelity.reasons)} reasons"
+    return f"INVALID: do not trust these figures; {reasons} at the end"
+
+
+def _heading(scenario: Scenario, provenance: Mapping[str, Any]) -> Iterator[str]:
+    yield from wrapped("", f"{scenario.name}: {scenario.description}".rstrip(": "))
+    line = facts(
+        f"{counted(len(scenario.satellite_names), 'satellite')}, "
+        f"{counted(len(scenario.station_names), 'ground station')}",
+        f"{format_quantity(scenario.time.duration_ns, DURATION_NS)} from {scenario.time.start:%Y-%m-%d %H:%M:%S} UTC",
+        f"step {format_quantity(scenario.time.step_ns, DURATION_NS)}",
+        f"rates x {scenario.rate_scale:g}",
+        *(
+            [f"SLOW MOTION x {scenario.time.slowdown:g}, all figures in emulated time"]
+            if scenario.time.slowdown > 1
+            else []
+        ),
+        f"seed {scenario.seed}",
+        f"plan {str(provenance.get('plan_sha256'))[:12]}",
+    )
+    yield from wrapped("", line)
+    if place := provenance.get("place"):
+        yield from wrapped("", f"ran in the {place['kind']}: {place['reason']}")
+
+
