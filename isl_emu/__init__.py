@@ -5,7 +5,7 @@ Data flows one way through the stages, and each stage is a package:
     scenario -> geometry -> linkplan -> routing -> network -> workload -> results
 
 The first four are pure (numpy in, numpy out, no root). `network` drives the kernel, `machine` decides where it runs,
-`run.py` is the only module that knows every stage, and `cli.py` is the command line.
+`experiment.py` is the only module that knows every stage, and `cli.py` is the command line.
 
 From Python, `isl_emu.load`, `isl_emu.plan` and `isl_emu.read_plan` lead to everything that a plan can tell; see
 `isl_emu.api` and docs/plan.md.

@@ -87,10 +87,10 @@ def run(
     interactive: bool,
 ) -> int:
     """Run SCENARIO (TOML, or a plan saved by `isl-emu plan`) and write a folder of results."""
-    from isl_emu.run import run as run_scenario
+    from isl_emu.experiment import run_file
 
     changes = _changes(duration, seed, model, slowdown)
-    return run_scenario(scenario, changes, out, machine, interactive, Steps(Console()))
+    return run_file(scenario, changes, out, machine, interactive, Steps(Console()))
 
 
 @cli.command()
@@ -268,7 +268,7 @@ def validate(json_file: Path | None) -> int:
 @cli.command()
 def clean() -> None:
     """Remove whatever runs that were killed have left in the kernel; nothing else is touched."""
-    from isl_emu.run import clean_up
+    from isl_emu.experiment import clean_up
 
     removed = clean_up()
     click.echo("\n".join(removed) if removed else "nothing to clean")

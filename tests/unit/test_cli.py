@@ -29,13 +29,13 @@ def failing(error: BaseException):
 
 
 def test_every_problem_is_one_line(monkeypatch, capsys):
-    monkeypatch.setattr("isl_emu.run.run", failing(ScenarioError("a: is 1, but 2", "b: is 3, but 4")))
+    monkeypatch.setattr("isl_emu.experiment.run_file", failing(ScenarioError("a: is 1, but 2", "b: is 3, but 4")))
     assert status_of(["run", "x.toml"], monkeypatch) == 1
     assert capsys.readouterr().err.splitlines() == ["Error: a: is 1, but 2", "Error: b: is 3, but 4"]
 
 
 def test_an_unexpected_error_is_one_sentence_and_a_failure(monkeypatch, capsys):
-    monkeypatch.setattr("isl_emu.run.run", failing(OSError(28, "No space left on device")))
+    monkeypatch.setattr("isl_emu.experiment.run_file", failing(OSError(28, "No space left on device")))
     assert status_of(["run", "x.toml"], monkeypatch) == 1
     error = capsys.readouterr().err
     assert "No space left on device" in error
@@ -44,13 +44,13 @@ def test_an_unexpected_error_is_one_sentence_and_a_failure(monkeypatch, capsys):
 
 def test_debug_shows_the_traceback(monkeypatch):
     monkeypatch.setenv(cli.DEBUG, "1")
-    monkeypatch.setattr("isl_emu.run.run", failing(OSError("broken")))
+    monkeypatch.setattr("isl_emu.experiment.run_file", failing(OSError("broken")))
     with pytest.raises(OSError, match="broken"):
         status_of(["--debug", "run", "x.toml"], monkeypatch)
 
 
 def test_an_interrupt_has_its_own_status(monkeypatch):
-    monkeypatch.setattr("isl_emu.run.run", failing(KeyboardInterrupt()))
+    monkeypatch.setattr("isl_emu.experiment.run_file", failing(KeyboardInterrupt()))
     assert status_of(["run", "x.toml"], monkeypatch) == 130
 
 

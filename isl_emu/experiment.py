@@ -28,6 +28,7 @@ from isl_emu.network.clean import clean_runs
 from isl_emu.network.rundir import create_run_directory, registered_runs
 from isl_emu.progress import Steps
 from isl_emu.results.conclusion import INTERRUPTED_BY_USER, conclude
+from isl_emu.results.fidelity import Fidelity
 from isl_emu.results.folder import RunFolder
 from isl_emu.results.journal import Journal
 from isl_emu.results.provenance import provenance, write_json
@@ -69,8 +70,23 @@ def load_source(path: Path, changes: dict[str, Any]) -> Source:
     return Source(plan.scenario, plan.link_plan, plan.warnings)
 
 
-def run(path: Path, changes: dict[str, Any], out: Path | None, machine: str, interactive: bool, steps: Steps) -> int:
-    """Run a scenario to its end and print the summary.
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a run.
+
+    Args:
+        status: of the live part: 0 done, 130 interrupted, anything else failed.
+    """
+
+    folder: RunFolder
+    fidelity: Fidelity
+    status: int
+
+
+def run_file(
+    path: Path, changes: dict[str, Any], out: Path | None, machine: str, interactive: bool, steps: Steps
+) -> int:
+    """Run the scenario or saved plan in a file to its end and print the summary.
 
     Returns:
         The exit status: 0 done, 1 failed, 3 done but the run is marked invalid, 130 interrupted.
@@ -81,7 +97,19 @@ def run(path: Path, changes: dict[str, Any], out: Path | None, machine: str, int
     with steps.step("planning links, routes and questions"):
         source = load_source(path, changes)
         source.routes  # noqa: B018  made here, where the step says so and an error comes before anything is started
-        model = _model(source.scenario)
+    outcome = run_source(source, place, out, interactive, steps)
+    if outcome.status in (0, INTERRUPTED):
+        steps.show(styled(outcome.folder.summary.read_text()))
+    return outcome.status or (0 if outcome.fidelity.valid else INVALID)
+
+
+def run_source(source: Source, place: Place, out: Path | None, interactive: bool, steps: Steps) -> Outcome:
+    """Run what is planned to its end; the results are in the folder of the outcome, also if it failed or is invalid.
+
+    Raises:
+        IslEmuError: it could not be begun, or ended with an error on this kernel; what there is is in the folder.
+    """
+    model = _model(source.scenario)
     for warning in source.warnings:
         steps.note(f"Warning: {warning}")
     folder = prepare(source, place, model, out)
@@ -93,10 +121,7 @@ def run(path: Path, changes: dict[str, Any], out: Path | None, machine: str, int
         with suppress(Exception):  # the first error is the one to hear of
             conclude(*parts, failure=str(error) or INTERRUPTED_BY_USER)
         raise
-    fidelity = conclude(*parts, failure=_failure(status))
-    if status in (0, INTERRUPTED):
-        steps.show(styled(folder.summary.read_text()))
-    return status or (0 if fidelity.valid else INVALID)
+    return Outcome(folder, conclude(*parts, failure=_failure(status)), status)
 
 
 def _check_terminal(place: Place) -> None:
