@@ -1,7 +1,11 @@
-"""Time on the run grid: integer nanoseconds since the start of the run, and the clocks that follow them."""
+"""Time on the run grid: integer nanoseconds since the start of the run, and the clocks that follow them.
+
+The clock of a live run, which stops and goes on for all of its processes at once, is in `runclock`.
+"""
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -53,21 +57,50 @@ class TimeGrid:
 
 
 class Clock(Protocol):
-    """A source of time in ns that never runs backwards, and a way to wait for it."""
+    """A source of time in ns that never runs backwards, and ways to wait for it."""
 
     def now_ns(self) -> int: ...
 
     def sleep_until_ns(self, deadline_ns: int) -> None: ...
 
+    def wait_until_ns(self, deadline_ns: int, event: threading.Event) -> bool:
+        """Wait until the deadline, or until the event is set: whether it is."""
+
+    def timeout_s(self, deadline_ns: int) -> float:
+        """For how many of the machine's seconds to wait, for a descriptor say, before looking at this clock again.
+
+        That may be before the deadline and, if the clock was stopped meanwhile, a wait of just this length ends before
+        it: whoever waits looks at the clock afterwards, and waits again.
+        """
+
     def real_s(self, duration_ns: int) -> float:
-        """How many of the machine's seconds pass in `duration_ns` of this clock: for timeouts."""
+        """How many of the machine's seconds pass in `duration_ns` of this clock while it runs."""
 
     def own_ns(self, real_ns: int) -> int:
         """How much this clock advances in `real_ns` of the machine: for what the machine has measured."""
 
 
-class _RealTime:
-    """A clock that runs as fast as the machine's."""
+class Waiting:
+    """Both ways to wait, for a clock that knows its timeouts."""
+
+    def sleep_until_ns(self: Clock, deadline_ns: int) -> None:
+        while self.now_ns() < deadline_ns:
+            time.sleep(self.timeout_s(deadline_ns))
+
+    def wait_until_ns(self: Clock, deadline_ns: int, event: threading.Event) -> bool:
+        while not event.is_set() and self.now_ns() < deadline_ns:
+            event.wait(self.timeout_s(deadline_ns))
+        return event.is_set()
+
+
+class MonotonicClock(Waiting):
+    """The machine's CLOCK_MONOTONIC; shared by every process and namespace of one kernel."""
+
+    def now_ns(self) -> int:
+        return time.monotonic_ns()
+
+    def timeout_s(self, deadline_ns: int) -> float:
+        return max(0, deadline_ns - time.monotonic_ns()) / NS_PER_S
 
     def real_s(self, duration_ns: int) -> float:
         return duration_ns / NS_PER_S
@@ -76,46 +109,7 @@ class _RealTime:
         return real_ns
 
 
-class MonotonicClock(_RealTime):
-    """The machine's CLOCK_MONOTONIC; shared by every process and namespace of one kernel."""
-
-    def now_ns(self) -> int:
-        return time.monotonic_ns()
-
-    def sleep_until_ns(self, deadline_ns: int) -> None:
-        while (left_ns := deadline_ns - time.monotonic_ns()) > 0:
-            time.sleep(left_ns / NS_PER_S)
-
-
-class SlowedClock:
-    """A clock that advances `slowdown` times more slowly than the machine's, for runs in slow motion.
-
-    It is a pure function of CLOCK_MONOTONIC, so it too is shared by every process of one kernel.
-    """
-
-    def __init__(self, slowdown: float):
-        self._slowdown = slowdown
-        self._machine = MonotonicClock()
-
-    def now_ns(self) -> int:
-        return self.own_ns(self._machine.now_ns())
-
-    def sleep_until_ns(self, deadline_ns: int) -> None:
-        self._machine.sleep_until_ns(round(deadline_ns * self._slowdown))
-
-    def real_s(self, duration_ns: int) -> float:
-        return duration_ns * self._slowdown / NS_PER_S
-
-    def own_ns(self, real_ns: int) -> int:
-        return round(real_ns / self._slowdown)
-
-
-def run_clock(slowdown: float) -> Clock:
-    """The clock of a run: the machine's own unless it is slowed down."""
-    return MonotonicClock() if slowdown == 1.0 else SlowedClock(slowdown)
-
-
-class ManualClock(_RealTime):
+class ManualClock:
     """A clock for tests: sleeping moves it, nothing else does unless `advance_ns` is called."""
 
     def __init__(self, now_ns: int = 0):
@@ -129,3 +123,17 @@ class ManualClock(_RealTime):
 
     def sleep_until_ns(self, deadline_ns: int) -> None:
         self._now_ns = max(self._now_ns, deadline_ns)
+
+    def wait_until_ns(self, deadline_ns: int, event: threading.Event) -> bool:
+        if not event.is_set():
+            self.sleep_until_ns(deadline_ns)
+        return event.is_set()
+
+    def timeout_s(self, deadline_ns: int) -> float:
+        return max(0, deadline_ns - self._now_ns) / NS_PER_S
+
+    def real_s(self, duration_ns: int) -> float:
+        return duration_ns / NS_PER_S
+
+    def own_ns(self, real_ns: int) -> int:
+        return real_ns

@@ -17,6 +17,7 @@ ALLOWED = {
     "files": set(),
     "units": set(),
     "timebase": {"units"},
+    "runclock": set(),
     "scenario": set(),
     "geometry": {"scenario"},
     "linkplan": {"scenario", "geometry"},
@@ -24,10 +25,10 @@ ALLOWED = {
     "validate": {"scenario", "geometry", "linkplan", "routing"},
     "network": {"linkplan", "routing"},
     "machine": {"network.probing", "network.rundir"},
-    "workload": {"scenario", "network.containers", "network.namespaces", "results.journal"},
+    "workload": {"scenario", "runclock", "network.containers", "network.namespaces", "results.journal"},
     "export": {"scenario", "geometry", "linkplan"},
     "show": {"scenario", "geometry", "linkplan", "routing", "api"},
-    "results": {"scenario", "linkplan", "routing", "network.namespaces"},
+    "results": {"scenario", "linkplan", "routing", "runclock", "network.namespaces"},
 }
 PURE = ("scenario", "geometry", "linkplan", "routing", "export")
 IMPURE = {"os", "subprocess", "socket", "time", "ctypes", "threading", "mininet", "pyroute2", "click", "rich", "random"}

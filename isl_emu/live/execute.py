@@ -39,8 +39,8 @@ from isl_emu.results.journal import Journal, count_lines
 from isl_emu.results.provenance import kernel_facts, write_json
 from isl_emu.routing.endpoints import active_endpoints
 from isl_emu.routing.forwarding import plan_routes
+from isl_emu.runclock import RunClock
 from isl_emu.scenario.parse import load_scenario
-from isl_emu.timebase import run_clock
 from isl_emu.units import NS_PER_S
 
 INTERRUPTED = 130  # by the shell's convention, a command ended by SIGINT
@@ -85,7 +85,7 @@ def _stage(
     undo.callback(shutil.rmtree, run.path, ignore_errors=True)
     announce(run, folder.path)
     scenario = load_scenario(folder.scenario)
-    clock = run_clock(scenario.time.slowdown)
+    clock = RunClock.create(folder.journal, scenario.time.slowdown)
     return Stage(folder, scenario, read_plan(folder.plan), run, steps, record, ignore_signals, clock)
 
 

@@ -12,8 +12,8 @@ from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.network.rundir import RunDirectory
 from isl_emu.progress import Report, Steps
 from isl_emu.results.folder import RunFolder
+from isl_emu.runclock import RunClock
 from isl_emu.scenario.model import Scenario
-from isl_emu.timebase import Clock
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Stage:
     steps: Steps
     record: dict[str, Any]  # becomes journal/execution.json
     ignore_signals: Callable[[], None]  # from then on neither SIGINT nor SIGTERM interrupts
-    clock: Clock  # of the emulated time
+    clock: RunClock  # of the emulated time
 
     @contextmanager
     def phase(self, name: str, text: str) -> Iterator[Report]:

@@ -60,7 +60,6 @@ def activities(stage: Stage, t0_ns: int) -> Iterator[AbstractContextManager[Acti
     """
     end_ns = t0_ns + stage.plan.grid.duration_ns
     times = ["--journal", str(stage.folder.journal), "--t0-ns", str(t0_ns), "--until-ns", str(end_ns)]
-    times += ["--slowdown", str(stage.scenario.time.slowdown)]
     if questions := stage.scenario.questions:
         yield _process(
             ["isl_emu.workload.client", *times, "--deadline-ns", str(questions.deadline_ns)], "client", stage

@@ -26,7 +26,8 @@ from typing import Any, NamedTuple
 from isl_emu.network.namespaces import enter_network, in_own_thread
 from isl_emu.results.echo import SEQ_COUNT, echo_request, read_reply, with_seq
 from isl_emu.results.journal import Journal
-from isl_emu.timebase import Clock, MonotonicClock, run_clock
+from isl_emu.runclock import run_clock
+from isl_emu.timebase import Clock, MonotonicClock
 from isl_emu.units import NS_PER_S
 
 LOST_AFTER_NS = 3 * NS_PER_S
@@ -108,7 +109,7 @@ class Prober:
             for receiver in {probe.socket for probe in self._probes.values()}:
                 selector.register(receiver, selectors.EVENT_READ)
             while (wake_ns := self._next_event_ns()) is not None:
-                for key, _ in selector.select(self._clock.real_s(max(0, wake_ns - self._now_ns()))):
+                for key, _ in selector.select(self._clock.timeout_s(self._t0_ns + wake_ns)):
                     self._receive(key.fileobj)  # type: ignore[arg-type]
                 self._send_due()
                 self._give_up_lost()
@@ -214,7 +215,6 @@ def _options(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--interval-ns", type=int, required=True, help="spacing of each pair's probes")
     parser.add_argument("--step-ns", type=int, help="spacing of the plan's instants (default: the interval)")
     parser.add_argument("--pairs", type=_pairs, required=True, help="a:b,c:d by node name")
-    parser.add_argument("--slowdown", type=float, default=1.0, help="of the run's clock against CLOCK_MONOTONIC")
     return parser.parse_args(words)
 
 
@@ -232,7 +232,7 @@ def main(words: Sequence[str] | None = None) -> None:
     step_ns = options.step_ns or options.interval_ns
     with Journal(options.journal / "probes.jsonl") as journal:
         probes = open_probes(options.pairs, endpoints, step_ns)
-        clock, duration_ns = run_clock(options.slowdown), options.until_ns - options.t0_ns
+        clock, duration_ns = run_clock(options.journal), options.until_ns - options.t0_ns
         Prober(journal, probes, options.t0_ns, duration_ns, options.interval_ns, step_ns, clock).run()
 
 

@@ -13,6 +13,7 @@ import json
 import signal
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -22,12 +23,12 @@ from typing import Any
 
 from isl_emu.network.namespaces import enter_network
 from isl_emu.results.journal import Journal, read_journal
-from isl_emu.timebase import Clock, MonotonicClock, run_clock
-from isl_emu.units import NS_PER_S
+from isl_emu.runclock import run_clock
+from isl_emu.timebase import Clock, MonotonicClock
 from isl_emu.workload.arrivals import PlannedRequest
 from isl_emu.workload.exchange import Exchange, converse, judge
 
-LAST_WORDS_NS = 5 * NS_PER_S  # for the threads of open requests to write their records
+LAST_WORDS_S = 5.0  # the machine's; for the threads of open requests to write their records
 LOOK_INTERVAL_S = 0.2  # between two looks at whether the run is to end early
 UNFINISHED = ("unfinished", "the run ended first")
 
@@ -67,7 +68,9 @@ class Client:
         """Send each request when it is due, until `until_ns` or `stop`; then write down what is still open."""
         waiting = deque(sorted(requests, key=lambda request: request.t_due_ns))
         threads = []
-        while waiting and (due_ns := self.t0_ns + waiting[0].t_due_ns) < until_ns and not self._wait(due_ns, stop):
+        while waiting and (due_ns := self.t0_ns + waiting[0].t_due_ns) < until_ns:
+            if self.clock.wait_until_ns(due_ns, stop):
+                break
             threads.append(self._begin(waiting.popleft()))
         for thread in threads:
             while thread.is_alive() and self.clock.now_ns() < until_ns and not stop.is_set():
@@ -75,10 +78,6 @@ class Client:
         self._end(threads)
         for request in waiting:
             self._write(Exchange(request), *UNFINISHED)
-
-    def _wait(self, t_ns: int, stop: threading.Event) -> bool:
-        """Wait until `t_ns`; true if told to stop."""
-        return stop.wait(self.clock.real_s(max(0, t_ns - self.clock.now_ns())))
 
     def _begin(self, request: PlannedRequest) -> threading.Thread:
         thread = threading.Thread(target=self._ask, args=(request,), name=f"request {request.id}", daemon=True)
@@ -117,9 +116,9 @@ class Client:
             self._ended = True
             for connected in self._sockets:
                 _shut_down(connected)
-        deadline_ns = self.clock.now_ns() + self.clock.own_ns(LAST_WORDS_NS)
+        deadline_s = time.monotonic() + LAST_WORDS_S
         for thread in threads:
-            thread.join(self.clock.real_s(max(0, deadline_ns - self.clock.now_ns())))
+            thread.join(max(0.0, deadline_s - time.monotonic()))
 
     def _write(self, exchange: Exchange, outcome: str, error: str | None) -> None:
         self.write(exchange.record(outcome, error, self.clock, self.t0_ns))
@@ -137,7 +136,6 @@ def main() -> None:
     parser.add_argument("--t0-ns", type=int, required=True, help="start of the run, on its clock")
     parser.add_argument("--until-ns", type=int, required=True, help="end of the run, on its clock")
     parser.add_argument("--deadline-ns", type=int, required=True, help="how long to wait for an answer that stalls")
-    parser.add_argument("--slowdown", type=float, default=1.0, help="of the run's clock against CLOCK_MONOTONIC")
     options = parser.parse_args()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -145,7 +143,7 @@ def main() -> None:
     planned = read_journal(options.journal / "planned_requests.jsonl").records
     endpoints = read_endpoints(options.journal / "endpoints.json")
     with Journal(options.journal / "requests.jsonl") as journal:
-        clock = run_clock(options.slowdown)
+        clock = run_clock(options.journal)
         client = Client(endpoints, journal.append, options.t0_ns, options.deadline_ns, clock)
         client.run([PlannedRequest.from_json(record) for record in planned], options.until_ns, stop)
 

@@ -18,6 +18,7 @@ from typing import Any
 from isl_emu.timebase import Clock
 from isl_emu.units import NS_PER_MS, NS_PER_S
 from isl_emu.workload.arrivals import PlannedRequest
+from isl_emu.workload.patience import PatientSocket
 from isl_emu.workload.sse import EventParser
 
 PATH = "/v1/chat/completions"
@@ -114,12 +115,12 @@ def converse(
     end_ns = exchange.t_send_ns + deadline_ns
     connection = HTTPConnection(*target)
     try:
-        connection.sock = _open_socket(source, clock.real_s(deadline_ns))
+        connection.sock = sock = _open_socket(source, clock, end_ns)
         watch(connection.sock)
         connection.sock.connect(target)
         exchange.connected = True
         connection.request("POST", PATH, json.dumps(body(exchange.request)), {"Content-Type": "application/json"})
-        _read_answer(exchange, connection.sock, connection.getresponse(), end_ns, clock)
+        _read_answer(exchange, sock, connection.getresponse(), end_ns, clock)
     finally:
         connection.close()
 
@@ -157,20 +158,19 @@ def judge(error: Exception, connected: bool) -> tuple[str, str]:
     return "failed", str(error) or type(error).__name__
 
 
-def _open_socket(source: str, timeout_s: float) -> socket.socket:
-    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    sock.settimeout(timeout_s)
+def _open_socket(source: str, clock: Clock, end_ns: int) -> PatientSocket:
+    sock = PatientSocket(clock, end_ns)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.bind((source, 0))
     return sock
 
 
-def _read_answer(exchange: Exchange, sock: socket.socket, response: HTTPResponse, end_ns: int, clock: Clock) -> None:
+def _read_answer(exchange: Exchange, sock: PatientSocket, response: HTTPResponse, end_ns: int, clock: Clock) -> None:
     if response.status != 200:
         raise RefusedError(f"HTTP status {response.status}: {_refusal(response)}")
     parser = EventParser()
     while True:
-        sock.settimeout(clock.real_s(_patience_ns(exchange, end_ns, clock.now_ns())))
+        sock.deadline_ns = _patient_until_ns(exchange, end_ns)
         data = response.read1(RECEIVE_BYTE)
         if not data:
             raise HTTPException("the connection ended before the answer did")
@@ -181,10 +181,9 @@ def _read_answer(exchange: Exchange, sock: socket.socket, response: HTTPResponse
             exchange.take(json.loads(event), now_ns)
 
 
-def _patience_ns(exchange: Exchange, end_ns: int, now_ns: int) -> int:
-    """How long to wait for more: until the deadline, or a stall's length after the last token if that is later."""
-    late_ns = exchange.t_token_ns[-1] + STALL_NS if exchange.t_token_ns else end_ns
-    return max(end_ns - now_ns, late_ns - now_ns, 1)
+def _patient_until_ns(exchange: Exchange, end_ns: int) -> int:
+    """Until when to wait for more: the deadline, or a stall's length after the last token if that is later."""
+    return max(end_ns, exchange.t_token_ns[-1] + STALL_NS) if exchange.t_token_ns else end_ns
 
 
 def _refusal(response: HTTPResponse) -> str:

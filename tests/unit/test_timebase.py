@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import threading
 from datetime import datetime, timedelta, timezone
 
-from isl_emu.timebase import ManualClock, MonotonicClock, SlowedClock, TimeGrid, run_clock
+from isl_emu.timebase import ManualClock, MonotonicClock, TimeGrid
 
 START = datetime(2026, 3, 20, 14, tzinfo=timezone.utc)
 SECOND_NS = 1_000_000_000
@@ -39,18 +40,16 @@ def test_manual_clock_only_moves_forward():
     assert clock.now_ns() == 26
 
 
-def test_a_slowed_clock_is_slower_by_its_factor():
-    machine, slowed = MonotonicClock(), SlowedClock(4.0)
-    before, slow_before = machine.now_ns(), slowed.now_ns()
-    slowed.sleep_until_ns(slow_before + 1_000_000)
-    after, slow_after = machine.now_ns(), slowed.now_ns()
-    assert after - before >= 4_000_000
-    assert slow_after - slow_before >= 1_000_000
-    assert abs(4 * slow_after - after) <= machine.now_ns() - after + 4
-    assert slowed.real_s(1_000_000_000) == 4.0
-    assert slowed.own_ns(4_000_000_000) == 1_000_000_000
+def test_the_machines_clock_waits_for_an_event_or_a_time():
+    clock, event = MonotonicClock(), threading.Event()
+    begun_ns = clock.now_ns()
+    assert not clock.wait_until_ns(begun_ns + 1_000_000, event)
+    assert clock.now_ns() >= begun_ns + 1_000_000
+    event.set()
+    assert clock.wait_until_ns(begun_ns + 10**15, event)
 
 
-def test_a_run_at_real_time_uses_the_machines_clock():
-    assert isinstance(run_clock(1.0), MonotonicClock)
-    assert isinstance(run_clock(2.0), SlowedClock)
+def test_with_a_manual_clock_nobody_waits():
+    clock, event = ManualClock(), threading.Event()
+    assert not clock.wait_until_ns(10**15, event)
+    assert clock.now_ns() == 10**15
