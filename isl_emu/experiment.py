@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 
 from isl_emu.api import open_plan
-from isl_emu.errors import MachineError
+from isl_emu.errors import MachineError, ScenarioError
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.linkplan.plan_file import write_plan
 from isl_emu.live.control import announce
+from isl_emu.live.roles import Role, roles
 from isl_emu.machine.guest import INTERRUPTED, clean_guest, run_in_guest
 from isl_emu.machine.place import Place, choose_place
 from isl_emu.network.clean import clean_runs
@@ -39,7 +40,7 @@ from isl_emu.routing.paths import PathFinder
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import format_scenario
 from isl_emu.workload.arrivals import plan_requests
-from isl_emu.workload.model_file import check_memory, estimate_memory_byte, resolve_model
+from isl_emu.workload.model_file import check_memory, resolve_model
 
 INVALID = 3
 GUEST_BASE_BYTE = 1_500_000_000  # kernel, Python, and the files that both keep in memory
@@ -109,14 +110,14 @@ def run_source(source: Source, place: Place, out: Path | None, interactive: bool
     Raises:
         IslEmuError: it could not be begun, or ended with an error on this kernel; what there is is in the folder.
     """
-    model = _model(source.scenario)
+    models = _models(source.scenario)
     for warning in source.warnings:
         steps.note(f"Warning: {warning}")
-    folder = prepare(source, place, model, out)
+    folder = prepare(source, place, models, out)
     steps.note(f"runs on: {place.kind}, {place.reason}\nresults: {folder.path}")
     parts = folder, source.scenario, source.plan, source.routes
     try:
-        status = _execute(place, folder, source.scenario, model, interactive, steps)
+        status = _execute(place, folder, source.scenario, interactive, steps)
     except BaseException as error:
         with suppress(Exception):  # the first error is the one to hear of
             conclude(*parts, failure=str(error) or INTERRUPTED_BY_USER)
@@ -136,13 +137,13 @@ def _failure(status: int) -> str | None:
     return INTERRUPTED_BY_USER if status == INTERRUPTED else f"it ended with status {status}; see what it printed"
 
 
-def prepare(source: Source, place: Place, model: Path | None, out: Path | None) -> RunFolder:
+def prepare(source: Source, place: Place, models: Sequence[Path], out: Path | None) -> RunFolder:
     """Make the run folder and write everything into it that is known before the run."""
     scenario, plan = source.scenario, source.plan
     folder = RunFolder.create(out, scenario.name)
     folder.scenario.write_text(format_scenario(scenario))
     write_plan(plan, folder.plan)
-    origin = {"place": place.kind, "reason": place.reason, "model": model}
+    origin = {"place": place.kind, "reason": place.reason, "models": models}
     sky = {"seed": scenario.seed, "rate_scale": scenario.rate_scale, "plan_digest": plan.digest()}
     write_json(folder.provenance, provenance(scenario_name=scenario.name, **sky, **origin))
     if scenario.questions:
@@ -150,14 +151,15 @@ def prepare(source: Source, place: Place, model: Path | None, out: Path | None) 
     return folder
 
 
-def _model(scenario: Scenario) -> Path | None:
-    """The file that the satellites serve, known to be one and to fit into their memory; None if they serve nothing."""
-    compute = scenario.compute
-    if compute is None:
-        return None
-    model = resolve_model(compute.model)
-    check_memory(model, compute.context_tokens, compute.memory_byte)
-    return model
+def _models(scenario: Scenario) -> list[Path]:
+    """The files that satellites serve, each known to be a model and to fit into their memory."""
+    models = []
+    for group in scenario.compute:
+        if group.server != "real":
+            raise ScenarioError(f"compute.server: is {group.server!r}, but only real servers can be run so far")
+        models.append(resolve_model(group.model))
+        check_memory(models[-1], group.context_tokens, group.memory_byte)
+    return list(dict.fromkeys(models))
 
 
 def clean_up() -> list[str]:
@@ -197,34 +199,34 @@ def _nearest(source: Source) -> Callable[[str, int], str | None]:
     return nearest
 
 
-def _execute(
-    place: Place, folder: RunFolder, scenario: Scenario, model: Path | None, interactive: bool, steps: Steps
-) -> int:
+def _execute(place: Place, folder: RunFolder, scenario: Scenario, interactive: bool, steps: Steps) -> int:
     """The live part, on this kernel or in a guest's."""
     if place.kind == "host":
         from isl_emu.live.execute import execute  # Mininet is slow to import, and not needed for the guest
 
         return execute(folder, interactive, steps)
     command = [sys.executable, "-m", "isl_emu", "execute", str(folder.path), *(["--cli"] if interactive else [])]
-    run = create_run_directory()
+    needs, run = list(roles(scenario)), create_run_directory()
     announce(run, folder.path)
     try:
         return run_in_guest(
             command,
             run=run,
             writable=[folder.path],
-            readable=[model] if model else [],
-            memory_byte=_guest_memory_byte(scenario, model),
+            readable=sorted(_files(needs)),
+            memory_byte=_guest_memory_byte(scenario, needs),
             interactive=interactive,
         )
     finally:
         shutil.rmtree(run.path, ignore_errors=True)
 
 
-def _guest_memory_byte(scenario: Scenario, model: Path | None) -> int:
-    """Room for the nodes, for what the servers will take at the most, and for the weights, once."""
-    compute, net_byte = scenario.compute, NODE_BYTE * len(scenario.satellite_names)
-    if compute is None or model is None:
-        return GUEST_BASE_BYTE + net_byte
-    server_byte = min(compute.memory_byte, 2 * estimate_memory_byte(model, compute.context_tokens))
-    return GUEST_BASE_BYTE + net_byte + len(scenario.computing_satellites) * server_byte + model.stat().st_size
+def _files(needs: Sequence[Role]) -> set[Path]:
+    return {path for need in needs for path in need.visible}
+
+
+def _guest_memory_byte(scenario: Scenario, needs: Sequence[Role]) -> int:
+    """Room for the nodes, for what the programs on satellites will take at the most, and for their files, once."""
+    net_byte = NODE_BYTE * len(scenario.satellite_names)
+    file_byte = sum(path.stat().st_size for path in _files(needs))
+    return GUEST_BASE_BYTE + net_byte + file_byte + sum(need.expected_byte for need in needs)

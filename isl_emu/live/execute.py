@@ -10,7 +10,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as StillRunning
 from contextlib import ExitStack, contextmanager
@@ -21,12 +21,14 @@ from typing import Any
 from isl_emu.errors import IslEmuError, MachineError, ScenarioError
 from isl_emu.linkplan.plan_file import read_plan
 from isl_emu.live.answers import LiveAnswers
+from isl_emu.live.containers import start_containers
 from isl_emu.live.control import ControlDesk, announce
 from isl_emu.live.servers import serve_models, write_endpoints
 from isl_emu.live.stage import Stage
 from isl_emu.live.traffic import LAST_WORDS_S, Activity, activities
 from isl_emu.machine.load import LoadSampler
 from isl_emu.network.calibration import measure_bias
+from isl_emu.network.containers import Container
 from isl_emu.network.net import IslNet, build_net
 from isl_emu.network.net_cli import NetCLI
 from isl_emu.network.probing import missing_features
@@ -99,10 +101,10 @@ def _live(stage: Stage, interactive: bool, undo: ExitStack) -> None:
         undo.callback(net.stop)
         replay = _replay(stage, net, calibration.bias_ns)
         replay.apply_initial()
-    if stage.scenario.compute:
-        serve_models(stage, net, undo)
+    containers = start_containers(stage, net, undo)
+    serve_models(stage, containers, undo)
     write_endpoints(stage, net)
-    _run(stage, net, replay, interactive)
+    _run(stage, net, containers, replay, interactive)
 
 
 def _replay(stage: Stage, net: IslNet, bias_ns: int) -> Replay:
@@ -112,14 +114,16 @@ def _replay(stage: Stage, net: IslNet, bias_ns: int) -> Replay:
     return Replay(stage.plan, routes, net.backend, stage.clock, stage.folder.journal, bias_ns, slowdown)
 
 
-def _run(stage: Stage, net: IslNet, replay: Replay, interactive: bool) -> None:
+def _run(
+    stage: Stage, net: IslNet, containers: Mapping[str, Container], replay: Replay, interactive: bool
+) -> None:
     """The emulated time, from instant 0 to the end."""
     dropped_before = net.backend.dropped_packets()
     stop, real_t0_ns = threading.Event(), time.monotonic_ns() + HEAD_START_NS
     t0_ns = stage.clock.own_ns(real_t0_ns)
     stage.record.update(t0_monotonic_ns=real_t0_ns, t0_utc=_utc_of(real_t0_ns).isoformat())
     with ExitStack() as undo, _on_leaving(stage.ignore_signals):
-        traffic = [undo.enter_context(activity) for activity in activities(stage, t0_ns)]
+        traffic = [undo.enter_context(activity) for activity in activities(stage, net, containers, t0_ns)]
         replaying = undo.enter_context(ThreadPoolExecutor(1)).submit(replay.run, t0_ns, stop)
         undo.callback(stop.set)
         _sample_load(stage, real_t0_ns, undo)

@@ -1,34 +1,42 @@
-"""The satellites that compute: a container for each, and a model server in it; and where traffic finds the nodes."""
+"""The model servers of a run, healthy before instant 0; which satellites serve; and where traffic finds the nodes."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 
 from isl_emu.live.stage import Stage
 from isl_emu.network.containers import Container
 from isl_emu.network.net import IslNet
+from isl_emu.results.journal import Journal
 from isl_emu.results.provenance import write_json
+from isl_emu.scenario.compute import LOADING, Compute
+from isl_emu.scenario.matching import matching
 from isl_emu.workload.model_file import resolve_model
 from isl_emu.workload.model_server import MODEL_PORT
 from isl_emu.workload.servers import serve
 
 
-def serve_models(stage: Stage, net: IslNet, undo: ExitStack) -> None:
-    """A container with a model server in each computing satellite, all healthy."""
-    compute, model = stage.scenario.compute, resolve_model(stage.scenario.compute.model)
-    hosts = {node.name: node.address for node in net.hosts}
-    satellites = stage.scenario.computing_satellites
-    cpus = compute.cpus / stage.scenario.time.slowdown  # so that servers too are slower by that
-    containers = []
-    with stage.phase("servers", f"loading {model.name} on {len(satellites)} satellites") as report:
+def serve_models(stage: Stage, containers: Mapping[str, Container], undo: ExitStack) -> None:
+    """A model server in each computing satellite, all healthy and written down as serving from the start."""
+    for group in stage.scenario.compute:
+        names = matching(group.satellites, stage.scenario.satellite_names)
+        if group.server in LOADING:
+            _load_models(stage, group, [containers[name] for name in names], undo)
+        write_serving(stage, names, t_ns=0)
+
+
+def write_serving(stage: Stage, satellites: tuple[str, ...], t_ns: int) -> None:
+    """Write down that satellites serve from `t_ns` on; whoever asks questions reads it as it grows."""
+    with Journal(stage.folder.journal / "serving.jsonl") as journal:
         for name in satellites:
-            node = net.get(name)
-            container = Container(name, node.netns_path, stage.run, cpus, compute.memory_byte, hosts, (model,))
-            undo.callback(container.stop)
-            container.start()
-            node.container = container
-            containers.append(container)
-        undo.enter_context(serve(containers, model, compute.context_tokens, stage.folder.journal, report))
+            journal.append({"satellite": name, "t_ns": t_ns})
+
+
+def _load_models(stage: Stage, group: Compute, containers: list[Container], undo: ExitStack) -> None:
+    model = resolve_model(group.model)
+    with stage.phase("servers", f"loading {model.name} on {len(containers)} satellites") as report:
+        undo.enter_context(serve(containers, model, group.context_tokens, stage.folder.journal, report))
 
 
 def write_endpoints(stage: Stage, net: IslNet) -> None:

@@ -31,8 +31,9 @@ class Stage:
 
     @contextmanager
     def phase(self, name: str, text: str) -> Iterator[Report]:
-        """A step that is shown, and whose duration is recorded under `name`."""
+        """A step that is shown, and whose duration is added to what is recorded under `name`."""
         begun = time.monotonic()
         with self.steps.step(text) as report:
             yield report
-        self.record["phases_s"][name] = round(time.monotonic() - begun, 3)
+        spent_s = self.record["phases_s"].get(name, 0.0) + time.monotonic() - begun
+        self.record["phases_s"][name] = round(spent_s, 3)

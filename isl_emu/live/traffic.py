@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
 from isl_emu.errors import WorkloadError
 from isl_emu.live.stage import Stage
+from isl_emu.network.containers import Container
+from isl_emu.network.net import IslNet
 
 LAST_WORDS_S = 15.0  # for an activity to finish its records after the end
 
@@ -52,10 +54,13 @@ class ProcessActivity:
         self.check()
 
 
-def activities(stage: Stage, t0_ns: int) -> Iterator[AbstractContextManager[Activity]]:
+def activities(
+    stage: Stage, net: IslNet, containers: Mapping[str, Container], t0_ns: int
+) -> Iterator[AbstractContextManager[Activity]]:
     """What the scenario lets send, not begun yet.
 
     Args:
+        containers: of the satellites that run programs, by name.
         t0_ns: instant 0 on the run's clock.
     """
     end_ns = t0_ns + stage.plan.grid.duration_ns

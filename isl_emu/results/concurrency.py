@@ -27,13 +27,17 @@ class Answering:
                 spans.setdefault(request["satellite"], []).append(span)
         self._spans = {satellite: _merged(sorted(times)) for satellite, times in spans.items()}
 
-    def mean_count(self, from_ns: int, to_ns: int) -> float:
-        """The mean number of satellites that were answering between two times."""
+    def mean_count(self, from_ns: int, to_ns: int, shares: Mapping[str, float] | None = None) -> float:
+        """The mean number of satellites that were answering between two times.
+
+        Args:
+            shares: what each satellite counts for, such as the CPUs that it uses; 1 if None.
+        """
         if to_ns <= from_ns:
             return 0.0
         busy_ns = sum(
-            int(np.clip(np.minimum(times[:, 1], to_ns) - np.maximum(times[:, 0], from_ns), 0, None).sum())
-            for times in self._spans.values()
+            (1.0 if shares is None else shares.get(satellite, 0.0)) * _overlap_ns(times, from_ns, to_ns)
+            for satellite, times in self._spans.items()
         )
         return busy_ns / (to_ns - from_ns)
 
@@ -47,6 +51,10 @@ def service_span(request: Mapping[str, Any]) -> tuple[int, int] | None:
     if None in served:
         return send_ns, first_ns + sum(request.get("itl_ns") or ())
     return max(send_ns, finish_ns - sum(served)), finish_ns
+
+
+def _overlap_ns(spans: np.ndarray, from_ns: int, to_ns: int) -> int:
+    return int(np.clip(np.minimum(spans[:, 1], to_ns) - np.maximum(spans[:, 0], from_ns), 0, None).sum())
 
 
 def _merged(spans: list[tuple[int, int]]) -> np.ndarray:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from isl_emu.results.concurrency import Answering
+from isl_emu.results.concurrency import Answering, service_span
 from isl_emu.results.distribution import Distribution
 from isl_emu.results.folder import RunFolder
 from isl_emu.results.records import LOST_LINES, TABLES
@@ -109,7 +109,7 @@ def assess(folder: RunFolder, scenario: Scenario, execution: Mapping[str, Any] |
     known = execution or {}
     replay = replay_fidelity(tables["instants"], scenario.time.grid.count)
     probes = probe_fidelity(tables["probes"])
-    cpu = cpu_fidelity(tables["load"], tables["requests"], _cpus_per_satellite(scenario))
+    cpu = cpu_fidelity(tables["load"], tables["requests"], _cpus_by_satellite(scenario))
     readback = None if known.get("mismatches") is None else len(known["mismatches"])
     reasons = (
         *_ending_reasons(execution),
@@ -131,9 +131,14 @@ def assess(folder: RunFolder, scenario: Scenario, execution: Mapping[str, Any] |
     )
 
 
-def _cpus_per_satellite(scenario: Scenario) -> float:
-    """The machine's CPUs that an answering satellite uses; in slow motion it gets less, for longer."""
-    return scenario.compute.cpus / scenario.time.slowdown if scenario.compute else 0.0
+def _cpus_by_satellite(scenario: Scenario) -> dict[str, float]:
+    """The machine's CPUs that each satellite uses while it answers; in slow motion it gets less, for longer.
+
+    A model server has one thread, so it uses at most one; a modelled one waits, and uses none to speak of.
+    """
+    groups = {name: scenario.compute_of(name) for name in scenario.computing_satellites}
+    computing = {name: group for name, group in groups.items() if group.server != "modelled"}
+    return {name: min(group.cpus / scenario.time.slowdown, 1.0) for name, group in computing.items()}
 
 
 def _lost_lines(path: Path) -> int:
@@ -176,17 +181,16 @@ def _silent_pairs(routed: Rows) -> tuple[str, ...]:
     return tuple(f"{a} to {b}" for a, b in asked if (a, b) not in answered)
 
 
-def cpu_fidelity(load: Rows, requests: Rows, cpus_per_satellite: float) -> CpuFidelity:
+def cpu_fidelity(load: Rows, requests: Rows, shares: Mapping[str, float]) -> CpuFidelity:
     """The load, with the seconds counted in which satellites or strangers took CPU time from each other.
 
     Args:
-        cpus_per_satellite: what a model server uses while it answers; it has one thread, so at most one CPU.
+        shares: the CPUs that each satellite uses while it answers.
     """
-    share = min(cpus_per_satellite, 1.0)
     cpus = load[0]["cpus"] if load else None
     full = [row for row in load if (row["busy_ratio"] or 0.0) > FULL_RATIO]
     answering = Answering(requests)
-    wanted = [share * answering.mean_count(row["t_ns"] - NS_PER_S, row["t_ns"]) for row in full]
+    wanted = [answering.mean_count(row["t_ns"] - NS_PER_S, row["t_ns"], shares) for row in full]
     saturated = sum(not _accounted_for(row["cpus"], used) for row, used in zip(full, wanted, strict=True))
     return CpuFidelity(
         samples=len(load),
@@ -194,17 +198,18 @@ def cpu_fidelity(load: Rows, requests: Rows, cpus_per_satellite: float) -> CpuFi
         busy_mean_ratio=_mean(load, "busy_ratio"),
         full_ratio=len(full) / len(load) if load else None,
         saturated_ratio=saturated / len(load) if load else None,
-        crowded_answers=_crowded_answers(requests, share, cpus),
+        crowded_answers=_crowded_answers(requests, answering, shares, cpus),
         steal_mean_ratio=_mean(load, "steal_ratio"),
         pressure_mean_ratio=_mean(load, "pressure_ratio"),
         wakeup_lateness_ns=Distribution.of(row["wakeup_lateness_ns"] for row in load),
     )
 
 
-def _crowded_answers(requests: Rows, share: float, cpus: int | None) -> int:
+def _crowded_answers(requests: Rows, answering: Answering, shares: Mapping[str, float], cpus: int | None) -> int:
     if cpus is None:
         return 0
-    return sum(share * (row["satellites_answering"] or 0.0) > cpus + CPU_TOLERANCE for row in requests)
+    spans = [span for row in requests if (span := service_span(row))]
+    return sum(answering.mean_count(*span, shares) > cpus + CPU_TOLERANCE for span in spans)
 
 
 def _accounted_for(cpus: int, wanted_cpus: float) -> bool:

@@ -10,7 +10,7 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,20 @@ _CHUNK_BYTE = 1 << 20
 
 
 def provenance(
-    *, scenario_name: str, seed: int, rate_scale: float, plan_digest: str, place: str, reason: str, model: Path | None
+    *,
+    scenario_name: str,
+    seed: int,
+    rate_scale: float,
+    plan_digest: str,
+    place: str,
+    reason: str,
+    models: Sequence[Path],
 ) -> dict[str, Any]:
     """The record that is written before a run; `completed` adds its end.
 
     Args:
         place: where the network is built, host or guest, and `reason` why.
-        model: the weights that the satellites serve.
+        models: the weights that the satellites serve.
     """
     return {
         "format": PROVENANCE_FORMAT,
@@ -44,7 +51,7 @@ def provenance(
         "versions": versions(),
         "git_commit": git_commit(Path(__file__).parents[1]),
         "machine": kernel_facts(),
-        "model": model_facts(model) if model else None,
+        "models": [model_facts(model) for model in models],
         "execution": None,
     }
 

@@ -7,15 +7,17 @@ Nothing here looks at the machine: a scenario that is valid on one computer is v
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Literal
 
 from pydantic import Field, model_validator
 
-from isl_emu.scenario.compute import Compute
+from isl_emu.errors import ScenarioError
+from isl_emu.scenario.compute import Compute, Groups
 from isl_emu.scenario.ground import GroundStation
 from isl_emu.scenario.lasers import InterShell, LaserLinks
+from isl_emu.scenario.matching import matching, unmatched
 from isl_emu.scenario.quantities import Delay, Duration, NodeName, Record, UserFunction, UtcTime
 from isl_emu.scenario.questions import Questions
 from isl_emu.scenario.space import Orbits, Satellite, Shell, Walker
@@ -99,7 +101,7 @@ class Scenario(Record):
     inter_shell: tuple[InterShell, ...] = ()
     station: tuple[GroundStation, ...] = ()
     routing: Routing = Routing()
-    compute: Compute | None = None
+    compute: Groups = ()
     questions: Questions | None = None
     probes: Probes = Probes()
     fidelity: FidelityLimits = FidelityLimits()
@@ -142,10 +144,24 @@ class Scenario(Record):
 
     @property
     def computing_satellites(self) -> tuple[str, ...]:
-        """Names of the satellites that run a model server."""
-        if self.compute is None:
-            return ()
-        return self.satellite_names if self.compute.satellites == "all" else self.compute.satellites
+        """Names of the satellites that run a model server, in node order."""
+        names = self.satellite_names
+        found = {name for group in self.compute for name in matching(group.satellites, names)}
+        return tuple(name for name in names if name in found)
+
+    def compute_of(self, satellite: str) -> Compute | None:
+        """The group that a satellite is in; None if it runs no model server."""
+        return next((group for group in self.compute if matching(group.satellites, (satellite,))), None)
+
+    def matching_satellites(self, patterns: Literal["all"] | Sequence[str]) -> tuple[str, ...]:
+        """The satellites that a list of names and shell-style patterns means, in node order.
+
+        Raises:
+            ScenarioError: a pattern matches none.
+        """
+        if problems := list(unmatched("satellites", patterns, self.satellite_names)):
+            raise ScenarioError(*problems)
+        return matching(patterns, self.satellite_names)
 
     @property
     def asking_stations(self) -> tuple[str, ...]:

@@ -13,7 +13,9 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from isl_emu.errors import ScenarioError
+from isl_emu.scenario.compute import LOADING
 from isl_emu.scenario.laser_pairs import laser_contradictions
+from isl_emu.scenario.matching import matching, unmatched
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.quantities import NAME_LENGTH
 from isl_emu.scenario.resolve import resolve_files
@@ -81,15 +83,27 @@ def format_scenario(scenario: Scenario) -> str:
 def with_changes(scenario: Scenario, **changes: Any) -> Scenario:
     """A copy with top-level fields replaced, checked again; values are given as in TOML (`time={"duration": "60 s"}`).
 
-    Tables are merged into the existing ones, key by key.
+    Tables are merged into the existing ones, key by key; where there are several, as of `compute`, into each of them.
+    A model goes to the groups that load one.
     """
     table = tomllib.loads(format_scenario(scenario))
     for key, value in changes.items():
-        if isinstance(value, dict) and key not in table:
+        if isinstance(value, dict) and not table.get(key):
             name = next(iter(value))
             raise ScenarioError(f"option: {key}.{name} is set, but the scenario has no [{key}]; add it there")
-        table[key] = {**table[key], **value} if isinstance(value, dict) else value
+        table[key] = _merged(key, table[key], value) if isinstance(value, dict) else value
     return parse_scenario(tomli_w.dumps(table), "option")
+
+
+def _merged(key: str, old: Any, new: dict[str, Any]) -> Any:
+    """A table, or each of several, with the keys of another in place of its own."""
+    if isinstance(old, dict):
+        return {**old, **new}
+    loads = key == "compute" and "model" in new
+    changed = [not loads or item["server"] in LOADING for item in old]
+    if not any(changed):
+        raise ScenarioError("option: compute.model is set, but no [[compute]] group loads a model; add a real one")
+    return [{**item, **new} if change else item for item, change in zip(old, changed, strict=True)]
 
 
 def _tuples(value: Any) -> Any:
@@ -172,7 +186,7 @@ def _contradictions(scenario: Scenario) -> Iterator[str]:
             f"shorten its name"
         )
     satellites, stations = set(scenario.satellite_names), set(scenario.station_names)
-    yield from _unknown("compute.satellites", scenario.computing_satellites, satellites, "satellite")
+    yield from _compute_contradictions(scenario)
     yield from laser_contradictions(scenario)
     for index, pair in enumerate(scenario.probes.pairs):
         yield from _unknown(f"probes.pairs[{index}]", pair, satellites | stations, "node")
@@ -190,10 +204,21 @@ def _with_long_names(scenario: Scenario) -> list[str]:
     return [shell.name for shell in patterns if len(f"{shell.name}-{shell.local_names[-1]}") > NAME_LENGTH]
 
 
+def _compute_contradictions(scenario: Scenario) -> Iterator[str]:
+    several, taken = len(scenario.compute) > 1, {}
+    for index, group in enumerate(scenario.compute):
+        where = f"compute[{index}].satellites" if several else "compute.satellites"
+        yield from unmatched(where, group.satellites, scenario.satellite_names)
+        for name in matching(group.satellites, scenario.satellite_names):
+            if name in taken:
+                yield f"{where} has {name!r}, but {taken[name]} has it too; a satellite computes in one group"
+            taken.setdefault(name, where)
+
+
 def _question_contradictions(scenario: Scenario, stations: set[str]) -> Iterator[str]:
     questions = scenario.questions
     assert questions is not None
-    if scenario.compute is None:
+    if not scenario.compute:
         yield "questions is given, but no satellite runs a model; add a [compute] table"
     if not stations:
         yield "questions is given, but there is no ground station to ask them; add a [[station]]"

@@ -46,10 +46,10 @@ def test_folder_outside_of_a_checkout_has_no_commit(tmp_path: Path) -> None:
 
 def test_record_is_complete_and_survives_its_file(tmp_path: Path) -> None:
     record = provenance(
-        scenario_name="n", seed=7, rate_scale=0.1, plan_digest="ab", place="host", reason="root and netem", model=None
+        scenario_name="n", seed=7, rate_scale=0.1, plan_digest="ab", place="host", reason="root and netem", models=[]
     )
     assert record["versions"]["numpy"] and record["machine"]["kernel"] == kernel_facts()["kernel"]
-    assert record["finished_utc"] is None and record["model"] is None
+    assert record["finished_utc"] is None and record["models"] == []
     write_json(tmp_path / "p.json", completed(record, {"bias_ns": 1}))
     after = read_json(tmp_path / "p.json")
     assert after is not None and after["execution"] == {"bias_ns": 1} and after["finished_utc"]

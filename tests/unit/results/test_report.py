@@ -20,7 +20,7 @@ S = 1_000_000_000
 def summary(run: Any) -> str:
     record = provenance(
         scenario_name="miniature", seed=1, rate_scale=0.5, plan_digest=run.plan.digest(),
-        place="guest", reason="this kernel has no netem", model=None,
+        place="guest", reason="this kernel has no netem", models=[],
     )  # fmt: skip
     write_json(run.folder.provenance, record)
     conclude(run.folder, run.scenario, run.plan, run.routes)

@@ -1,0 +1,51 @@
+"""What programs run on which satellites in a run, and what each needs: containers and a guest are sized by it.
+
+A satellite may have several roles, such as serving a model and receiving one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from isl_emu.scenario.compute import LOADING
+from isl_emu.scenario.matching import matching
+from isl_emu.scenario.model import Scenario
+from isl_emu.workload.model_file import estimate_memory_byte, resolve_model
+
+
+@dataclass(frozen=True)
+class Role:
+    """What one of a satellite's programs needs.
+
+    Args:
+        cpus: share of one core, at the scenario's own pace.
+        memory_byte: the most that it may take.
+        expected_byte: the most that it is expected to take, without the files in `visible`; a guest has room for that.
+        visible: files and folders that it reads; in memory once for all.
+    """
+
+    satellite: str
+    cpus: float
+    memory_byte: int
+    expected_byte: int
+    visible: tuple[Path, ...] = ()
+
+
+def roles(scenario: Scenario) -> Iterator[Role]:
+    """Everything that programs in containers do in a run.
+
+    Raises:
+        WorkloadError: a file that one of them needs cannot be used.
+    """
+    yield from _serving_roles(scenario)
+
+
+def _serving_roles(scenario: Scenario) -> Iterator[Role]:
+    for group in scenario.compute:
+        if group.server in LOADING:
+            model = resolve_model(group.model)
+            expected_byte = min(group.memory_byte, 2 * estimate_memory_byte(model, group.context_tokens))
+            for name in matching(group.satellites, scenario.satellite_names):
+                yield Role(name, group.cpus, group.memory_byte, expected_byte, (model,))
