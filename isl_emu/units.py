@@ -61,7 +61,7 @@ RATE_BIT_S = _dimension(
 SIZE_BYTE = _dimension(
     "a size", "256 MiB", True, B="1", kB="1e3", MB="1e6", GB="1e9", KiB="1024", MiB="1048576", GiB="1073741824"
 )
-POWER_W = _dimension("a power", "1 W", False, W="1", mW="0.001")
+POWER_W = _dimension("a power", "1 W", False, W="1", mW="0.001", kW="1000")
 LEVEL_DB = _dimension("a level", "3 dB", False, dB="1")
 LEVEL_DBM = _dimension("a power level", "-35 dBm", False, dBm="1")
 OPTICS_M = _dimension("an aperture or wavelength", "80 mm", False, m="1", cm="0.01", mm="0.001", um="1e-6", nm="1e-9")
@@ -72,6 +72,12 @@ FREQUENCY_GHZ = _dimension("a frequency", "20 GHz", False, GHz="1", MHz="0.001")
 RAIN_RATE_MM_H = _dimension("a rain rate", "50 mm/h", False, mm_per_h="1")
 LASER_DIMENSIONS = (POWER_W, LEVEL_DB, LEVEL_DBM, OPTICS_M, ANGULAR_RATE_RAD_S)
 MEAN_MOTION_REV_DAY = _dimension("a mean motion", "15.05 rev/day", False, rev_per_day="1")
+ENERGY_J = _dimension("an energy", "500 Wh", False, Wh="3600", kWh="3.6e6", J="1", kJ="1e3", MJ="1e6")
+AREA_M2 = _dimension("an area", "2 m2", False, m2="1", cm2="1e-4")
+HEAT_CAPACITY_J_K = _dimension("a heat capacity", "20 kJ/K", False, kJ_per_K="1e3", J_per_K="1")
+TEMPERATURE_K = _dimension("a temperature", "293 K", False, K="1")
+CELSIUS_DEG = _dimension("a temperature", "20 degC", False, degC="1")
+POWER_DIMENSIONS = (ENERGY_J, AREA_M2, HEAT_CAPACITY_J_K, TEMPERATURE_K)
 WEATHER_DIMENSIONS = (FREQUENCY_GHZ, RAIN_RATE_MM_H)
 DIMENSIONS = (LENGTH_KM, DURATION_NS, ANGLE_RAD, RATE_BIT_S, SIZE_BYTE, MEAN_MOTION_REV_DAY)
 

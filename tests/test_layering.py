@@ -22,6 +22,7 @@ ALLOWED = {
     "geometry": {"scenario"},
     "linkplan": {"scenario", "geometry"},
     "routing": {"scenario", "linkplan"},
+    "energy": {"scenario", "geometry"},
     "validate": {"scenario", "geometry", "linkplan", "routing"},
     "network": {"linkplan", "routing"},
     "machine": {"network.probing", "network.rundir"},
@@ -30,7 +31,7 @@ ALLOWED = {
     "show": {"scenario", "geometry", "linkplan", "routing", "api"},
     "results": {"scenario", "linkplan", "routing", "runclock", "network.namespaces"},
 }
-PURE = ("scenario", "geometry", "linkplan", "routing", "export")
+PURE = ("scenario", "geometry", "linkplan", "routing", "export", "energy")
 IMPURE = {"os", "subprocess", "socket", "time", "ctypes", "threading", "mininet", "pyroute2", "click", "rich", "random"}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 

@@ -12,8 +12,12 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Pla
 from isl_emu.units import (
     ANGLE_RAD,
     ANGULAR_RATE_RAD_S,
+    AREA_M2,
+    CELSIUS_DEG,
     DURATION_NS,
+    ENERGY_J,
     FREQUENCY_GHZ,
+    HEAT_CAPACITY_J_K,
     LENGTH_KM,
     LEVEL_DB,
     LEVEL_DBM,
@@ -24,6 +28,7 @@ from isl_emu.units import (
     RAIN_RATE_MM_H,
     RATE_BIT_S,
     SIZE_BYTE,
+    TEMPERATURE_K,
     Dimension,
     format_quantity,
     parse_quantity,
@@ -89,6 +94,35 @@ Aperture = _quantity(OPTICS_M, above=0.0)
 Frequency = _quantity(FREQUENCY_GHZ, 1.0, 55.0)  # what Recommendations ITU-R P.838 and P.618 cover
 RainRate = _quantity(RAIN_RATE_MM_H, 0.0, 300.0)
 RainHeight = _quantity(LENGTH_KM, 0.0, 10.0)
+ElectricPower = _quantity(POWER_W, 0.0)
+MostPower = _quantity(POWER_W, above=0.0)
+Energy = _quantity(ENERGY_J, above=0.0)
+Area = _quantity(AREA_M2, above=0.0)
+HeatCapacity = _quantity(HEAT_CAPACITY_J_K, above=0.0)
+ZERO_CELSIUS_K = 273.15  # BIPM SI brochure, 9th edition
+
+
+def _kelvin(text: Any) -> float:
+    """A temperature, which alone of all quantities has units with different zeros."""
+    if isinstance(text, str) and text.strip().endswith("degC"):
+        return parse_quantity(text, CELSIUS_DEG) + ZERO_CELSIUS_K
+    return parse_quantity(text, TEMPERATURE_K)
+
+
+def _equipment_temperature(value_k: float) -> float:
+    if not 150.0 <= value_k <= 450.0:
+        raise ValueError(
+            f"is {value_k:g} K, but a satellite's equipment is between 150 K and 450 K; write degC for Celsius"
+        )
+    return value_k
+
+
+Temperature = Annotated[
+    float,
+    BeforeValidator(_kelvin),
+    AfterValidator(_equipment_temperature),
+    PlainSerializer(lambda value: format_quantity(value, TEMPERATURE_K), return_type=str),
+]
 
 NAME_LENGTH = 32
 NODE_NAME = re.compile(rf"[a-z][a-z0-9-]{{0,{NAME_LENGTH - 1}}}")
