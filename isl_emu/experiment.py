@@ -6,6 +6,7 @@ The three meet only in the run folder, so each can be looked at, and the middle 
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -16,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 
-from isl_emu.api import open_plan
+from isl_emu.api import Plan, changed_plan, open_plan
 from isl_emu.errors import MachineError, ScenarioError
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.linkplan.plan_file import write_plan
@@ -34,11 +36,13 @@ from isl_emu.results.folder import RunFolder
 from isl_emu.results.journal import Journal
 from isl_emu.results.provenance import provenance, write_json
 from isl_emu.results.report.render import styled
+from isl_emu.results.run_results import RunResults
 from isl_emu.routing.endpoints import active_endpoints
 from isl_emu.routing.forwarding import RoutePlan, plan_routes
 from isl_emu.routing.paths import PathFinder
 from isl_emu.scenario.model import Scenario
-from isl_emu.scenario.parse import format_scenario
+from isl_emu.scenario.parse import format_scenario, with_changes
+from isl_emu.scenario.user_functions import user_function
 from isl_emu.workload.arrivals import plan_requests
 from isl_emu.workload.model_file import check_memory, resolve_model
 
@@ -67,7 +71,10 @@ def load_source(path: Path, changes: dict[str, Any]) -> Source:
     Args:
         changes: top-level scenario fields to replace, as in TOML; a saved plan refuses those that would alter the sky.
     """
-    plan = open_plan(path, changes)
+    return _source_of(open_plan(path, changes))
+
+
+def _source_of(plan: Plan) -> Source:
     return Source(plan.scenario, plan.link_plan, plan.warnings)
 
 
@@ -82,6 +89,50 @@ class Outcome:
     folder: RunFolder
     fidelity: Fidelity
     status: int
+
+
+def run(
+    scenario: Scenario | Plan | str | os.PathLike[str],
+    *,
+    out: str | os.PathLike[str] | None = None,
+    machine: str = "auto",
+    progress: bool = False,
+    **changes: Any,
+) -> RunResults:
+    """Run a scenario to its end and return what it measured; as `isl-emu run`, from Python.
+
+    A run that its own machine distorted returns too: look at `RunResults.valid` before you trust it.
+
+    Args:
+        scenario: from `load` or `plan`, or the path of a scenario or of a saved plan.
+        out: folder for the results, new or empty; results/NAME-TIME by default.
+        machine: "auto", "host" or "guest".
+        progress: show on standard output what the command shows.
+        changes: top-level keys of the scenario to replace, as in TOML and with units; tables are merged, key by key
+            (``seed=7, time={"duration": "60 s"}, questions={"mean_interval": "2 s"}``). A plan's sky is fixed.
+
+    Raises:
+        IslEmuError: the scenario has a problem, this machine cannot run it, or the run failed.
+        KeyboardInterrupt: it was interrupted.
+    """
+    steps = Steps(Console(quiet=not progress))
+    source = _source(scenario, changes)
+    outcome = run_source(source, choose_place(machine), Path(out) if out is not None else None, False, steps)
+    if outcome.status == INTERRUPTED:
+        raise KeyboardInterrupt
+    if outcome.status:
+        raise MachineError(*outcome.fidelity.reasons)
+    return RunResults(outcome.folder.path)
+
+
+def _source(scenario: Scenario | Plan | str | os.PathLike[str], changes: dict[str, Any]) -> Source:
+    if isinstance(scenario, Plan):
+        if "time" in changes:
+            raise ScenarioError("time: is to be changed, but the sky of a plan is fixed; give the scenario instead")
+        return _source_of(Plan(scenario.link_plan, with_changes(scenario.scenario, **changes)))
+    if isinstance(scenario, Scenario):
+        return _source_of(changed_plan(scenario, changes))
+    return load_source(Path(scenario), changes)
 
 
 def run_file(
@@ -111,6 +162,8 @@ def run_source(source: Source, place: Place, out: Path | None, interactive: bool
         IslEmuError: it could not be begun, or ended with an error on this kernel; what there is is in the folder.
     """
     models = _models(source.scenario)
+    for workload in source.scenario.workload:
+        user_function(workload.function, f"workload {workload.name}: function")  # so that an error comes now
     for warning in source.warnings:
         steps.note(f"Warning: {warning}")
     folder = prepare(source, place, models, out)

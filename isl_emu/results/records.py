@@ -117,5 +117,15 @@ LOAD = _schema(
 
 TABLES = {"requests": REQUESTS, "probes": PROBES, "instants": INSTANTS, "changes": CHANGES, "load": LOAD}
 
+PROGRAMS = _schema(
+    _field("name", _TEXT, "", "name of the program in the scenario"),
+    _field("node", _TEXT, "", "node in which it ran"),
+    _field("command", _PATH, "", "what was run, word by word"),
+    _field("t_start_ns", _NS, "ns", "when it was started; null if the run ended first"),
+    _field("t_end_ns", _NS, "ns", "when it had ended"),
+    _field("status", _COUNT, "", "its exit status, negative for a signal; null if it was never started"),
+    _field("outcome", _TEXT, "", "ended, ended by isl-emu, cannot be started or not started"),
+)
+
 # Tables whose rows are the lines of the journal of the same name, as they are: each where the run has such a journal.
-JOURNALLED: dict[str, pa.Schema] = {}
+JOURNALLED = {"programs": PROGRAMS}

@@ -13,7 +13,7 @@ from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.results.concurrency import Answering, service_span
 from isl_emu.results.derived import PlannedPaths, Row, probe_row, request_row, unrecorded_requests
 from isl_emu.results.folder import RunFolder
-from isl_emu.results.journal import read_journal
+from isl_emu.results.journal import JournalContent, read_journal
 from isl_emu.results.records import CHANGES, INSTANTS, JOURNALLED, LOAD, LOST_LINES, PROBES, REQUESTS
 from isl_emu.routing.forwarding import RoutePlan
 from isl_emu.routing.paths import PathFinder
@@ -38,6 +38,8 @@ def write_tables(folder: RunFolder, scenario: Scenario, plan: LinkPlan, routes: 
         if (journal / f"{name}.jsonl").exists():
             own = read_journal(journal / f"{name}.jsonl")
             _write(folder.table(name), schema, own.records, own.lost_lines)
+    for workload in scenario.workload:
+        _write_own(folder.table(workload.name), read_journal(journal / f"{workload.name}.jsonl"))
     write_changes(journal / "changes.arrow", folder.table("changes"), plan)
 
 
@@ -62,6 +64,14 @@ def _request_rows(
 def _write(path: Path, schema: pa.Schema, rows: Iterable[Row], lost_lines: int) -> None:
     schema = schema.with_metadata({**schema.metadata, LOST_LINES: str(lost_lines).encode()})
     pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), path, compression="zstd")
+
+
+def _write_own(path: Path, own: JournalContent) -> None:
+    """A table of a user's workload, with the columns that its rows have; none if it recorded nothing."""
+    if own.records:
+        columns = list(dict.fromkeys(column for record in own.records for column in record))
+        table = pa.table({column: pa.array([record.get(column) for record in own.records]) for column in columns})
+        pq.write_table(table.replace_schema_metadata({LOST_LINES: str(own.lost_lines)}), path, compression="zstd")
 
 
 def write_changes(source: Path, target: Path, plan: LinkPlan) -> None:

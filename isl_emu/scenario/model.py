@@ -18,6 +18,7 @@ from isl_emu.scenario.compute import Compute, Groups
 from isl_emu.scenario.ground import GroundStation
 from isl_emu.scenario.lasers import InterShell, LaserLinks
 from isl_emu.scenario.matching import matching, unmatched
+from isl_emu.scenario.programs import Program, UserWorkload
 from isl_emu.scenario.quantities import Delay, Duration, NodeName, Record, UserFunction, UtcTime
 from isl_emu.scenario.questions import Questions
 from isl_emu.scenario.space import Orbits, Satellite, Shell, Walker
@@ -31,12 +32,14 @@ __all__ = [
     "LaserLinks",
     "Orbits",
     "Probes",
+    "Program",
     "Questions",
     "Routing",
     "Satellite",
     "Scenario",
     "Shell",
     "Time",
+    "UserWorkload",
     "Walker",
 ]
 
@@ -103,6 +106,8 @@ class Scenario(Record):
     routing: Routing = Routing()
     compute: Groups = ()
     questions: Questions | None = None
+    program: tuple[Program, ...] = ()
+    workload: tuple[UserWorkload, ...] = ()
     probes: Probes = Probes()
     fidelity: FidelityLimits = FidelityLimits()
 
@@ -169,3 +174,9 @@ class Scenario(Record):
         if self.questions is None:
             return ()
         return self.station_names if self.questions.stations == "all" else self.questions.stations
+
+    @property
+    def visited_nodes(self) -> tuple[str, ...]:
+        """Names of the nodes in which a user's programs and workloads are."""
+        programs = (program.node for program in self.program)
+        return (*programs, *(node for workload in self.workload for node in workload.nodes))

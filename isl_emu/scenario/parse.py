@@ -192,6 +192,13 @@ def _contradictions(scenario: Scenario) -> Iterator[str]:
         yield from _unknown(f"probes.pairs[{index}]", pair, satellites | stations, "node")
         if pair[0] == pair[1]:
             yield f"probes.pairs[{index}] names {pair[0]!r} twice, but a probe needs two nodes; name another"
+    yield from _repeated("program or workload", [item.name for item in (*scenario.program, *scenario.workload)])
+    for program in scenario.program:
+        yield from _unknown(f"program {program.name}: node", (program.node,), satellites | stations, "node")
+        if program.at_ns >= scenario.time.duration_ns:
+            yield f"program {program.name}: at is after the end of the run, so it never starts; lengthen time.duration"
+    for workload in scenario.workload:
+        yield from _unknown(f"workload {workload.name}: nodes", workload.nodes, satellites | stations, "node")
     if scenario.questions is not None:
         yield from _question_contradictions(scenario, stations)
 

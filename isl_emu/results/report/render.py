@@ -13,6 +13,7 @@ from isl_emu.results.folder import RunFolder
 from isl_emu.results.report.answers import answers_section, questions_section
 from isl_emu.results.report.delays import delays_section
 from isl_emu.results.report.machine import machine_section
+from isl_emu.results.report.programs import programs_section
 from isl_emu.results.report.text import counted, facts, wrapped
 from isl_emu.scenario.model import Scenario
 from isl_emu.units import DURATION_NS, format_quantity
@@ -28,10 +29,19 @@ def render(folder: RunFolder, scenario: Scenario, fidelity: Fidelity, provenance
         lines += ["", *answers_section(requests, scenario)]
     if probes:
         lines += ["", *delays_section(probes)]
+    if scenario.program or scenario.workload:
+        lines += ["", *programs_section(*_own_traffic(folder, scenario))]
     lines += ["", *machine_section(fidelity), ""]
     if fidelity.reasons:
         lines += ["WHY IT IS INVALID", *(line for reason in fidelity.reasons for line in wrapped("- ", reason)), ""]
     return "\n".join(line.rstrip() for line in [*lines, verdict_line(fidelity)]) + "\n"
+
+
+def _own_traffic(folder: RunFolder, scenario: Scenario) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """The programs' records, and how many rows each workload has."""
+    programs, tables = folder.table("programs"), {item.name: folder.table(item.name) for item in scenario.workload}
+    rows = {name: pq.read_metadata(path).num_rows if path.exists() else 0 for name, path in tables.items()}
+    return pq.read_table(programs).to_pylist() if programs.exists() else [], rows
 
 
 def styled(summary: str) -> Text:

@@ -1,0 +1,95 @@
+"""The results of a run, for Python: what lies in a run folder, each file read when it is first asked for."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from isl_emu.errors import ScenarioError
+from isl_emu.results.folder import RunFolder
+from isl_emu.results.provenance import read_json
+from isl_emu.scenario.model import Scenario
+from isl_emu.scenario.parse import load_scenario
+
+
+class RunResults:
+    """A run folder, read.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        ScenarioError: it holds no finished run.
+    """
+
+    def __init__(self, path: Path):
+        self._folder = RunFolder(path)
+        if not self._folder.fidelity.is_file():
+            raise ScenarioError(f"{path}: holds no results of a finished run; name the folder that `--out` named")
+
+    def __repr__(self) -> str:
+        return f"<RunResults {self.path}: {'valid' if self.valid else 'INVALID'}>"
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self._folder.path
+
+    @cached_property
+    def scenario(self) -> Scenario:
+        """The scenario as it was run."""
+        return load_scenario(self._folder.scenario)
+
+    @cached_property
+    def fidelity(self) -> dict[str, Any]:
+        """The verdict, its reasons and its figures, as in fidelity.json."""
+        return read_json(self._folder.fidelity) or {}
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """What the run was made with, as in provenance.json."""
+        return read_json(self._folder.provenance) or {}
+
+    @property
+    def valid(self) -> bool:
+        """Whether the machine kept up with the plan; do not trust the figures of a run that is not."""
+        return self.fidelity.get("verdict") == "valid"
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why the run is not valid; empty if it is."""
+        return tuple(self.fidelity.get("reasons", ()))
+
+    @property
+    def summary(self) -> str:
+        """The report for readers."""
+        return self._folder.summary.read_text()
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The names of the tables that this run has."""
+        return tuple(sorted(file.stem for file in self.path.glob("*.parquet") if file != self._folder.plan))
+
+    def table(self, name: str) -> pa.Table:
+        """One of the tables (Arrow); the unit and meaning of a column are in its field's metadata.
+
+        Raises:
+            ScenarioError: this run has no such table.
+        """
+        if name not in self.tables:
+            raise ScenarioError(f"table: is {name!r}, but this run has only these: {', '.join(self.tables)}")
+        return pq.read_table(self._folder.table(name))
+
+    @property
+    def requests(self) -> pa.Table:
+        """One row for each question."""
+        return self.table("requests")
+
+    @property
+    def probes(self) -> pa.Table:
+        """One row for each probe."""
+        return self.table("probes")

@@ -1,0 +1,98 @@
+"""Experiments from Python: isl_emu.run, a user's own programs and workloads, and what they leave."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import isl_emu
+from isl_emu.network.rundir import registered_runs
+from isl_emu.scenario.parse import parse_scenario
+
+pytestmark = pytest.mark.emulation
+
+RATE_BIT_S = 10_000_000  # as shaped
+SCENARIO = """
+name = "own-traffic"
+rate_scale = 0.001
+[time]
+start = 2026-03-20T14:30:00Z
+duration = "10 s"
+[[shell]]
+name = "ring"
+walker = { pattern = "delta", total = 8, planes = 1, phasing = 0 }
+altitude = "1200 km"
+inclination = "60 deg"
+[shell.lasers]
+topology = "ring"
+rate = "10 Gbit/s"
+[[program]]
+name = "echo"
+node = "p00s00"
+command = ["ping", "-c", "3", "-i", "0.2", "p00s02"]
+at = "1 s"
+[[program]]
+name = "server"
+node = "p00s03"
+command = ["sleep", "1000"]
+[[program]]
+name = "missing"
+node = "p00s03"
+command = ["no-such-program"]
+[[workload]]
+name = "bulk"
+function = "docs.examples.bulk_transfer:transfer"
+nodes = ["p00s00", "p00s01"]
+options = { size_byte = 250000 }
+"""
+
+
+@pytest.fixture
+def abandoned_before() -> set[str]:
+    return {run.run_id for run in registered_runs() if run.owner_pid is None}
+
+
+def test_own_traffic_runs_over_the_planned_links_and_leaves_tables(tmp_path, monkeypatch, abandoned_before):
+    monkeypatch.chdir(Path(__file__).parents[2])  # where the workload's module is found
+    results = isl_emu.run(parse_scenario(SCENARIO, "the test"), out=tmp_path / "out", seed=3)
+    assert isinstance(results.valid, bool)
+    assert bool(results.reasons) is not results.valid
+    assert results.scenario.seed == 3
+    programs = {row["name"]: row for row in results.table("programs").to_pylist()}
+    assert (programs["echo"]["status"], programs["echo"]["outcome"]) == (0, "ended")
+    assert programs["echo"]["t_start_ns"] >= 1_000_000_000
+    assert programs["server"]["outcome"] == "ended by isl-emu"
+    assert programs["missing"]["outcome"] == "cannot be started"
+    assert "3 received" in (tmp_path / "out" / "programs" / "echo.log").read_text()
+    bulk = results.table("bulk").to_pylist()
+    assert len(bulk) >= 3
+    assert max(row["goodput_bit_s"] for row in bulk) < RATE_BIT_S
+    assert max(row["goodput_bit_s"] for row in bulk) > RATE_BIT_S / 3
+    assert "PROGRAMS AND WORKLOADS" in results.summary
+    assert {"bulk", "programs", "instants"} <= set(results.tables)
+    with pytest.raises(isl_emu.ScenarioError, match="this run has only these"):
+        results.table("bulks")
+    assert {run.run_id for run in registered_runs() if run.owner_pid is None} == abandoned_before
+
+
+def test_a_broken_workload_fails_the_run_and_says_where_to_look(tmp_path, monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[2])
+    broken = SCENARIO.replace("docs.examples.bulk_transfer:transfer", "tests.user_workloads:broken")
+    scenario = parse_scenario(broken, "the test")
+    with pytest.raises(isl_emu.IslEmuError, match="bulk"):
+        isl_emu.run(scenario, out=tmp_path / "out")
+    assert not isl_emu.RunResults(tmp_path / "out").valid
+    assert "this workload is broken" in (tmp_path / "out" / "journal" / "bulk.log").read_text()
+
+
+def test_the_python_page_works(tmp_path, monkeypatch):
+    root = Path(__file__).parents[2]
+    (tmp_path / "topologies").symlink_to(root / "topologies")
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"^```python\n(.*?)^```", (root / "docs" / "python.md").read_text(), re.DOTALL | re.MULTILINE)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "docs/python.md", "exec"), {})
+    assert isl_emu.RunResults(tmp_path / "results" / "first").scenario.time.duration_ns == 10_000_000_000
