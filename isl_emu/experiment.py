@@ -45,6 +45,8 @@ from isl_emu.scenario.parse import format_scenario, with_changes
 from isl_emu.scenario.user_functions import user_function
 from isl_emu.workload.arrivals import plan_requests
 from isl_emu.workload.model_file import check_memory, resolve_model
+from isl_emu.workload.split.extras import check_engine
+from isl_emu.workload.split.shares import check_split
 
 INVALID = 3
 GUEST_BASE_BYTE = 1_500_000_000  # kernel, Python, and the files that both keep in memory
@@ -212,6 +214,10 @@ def _models(scenario: Scenario) -> list[Path]:
             raise ScenarioError(f"compute.server: is {group.server!r}, but only real servers can be run so far")
         models.append(resolve_model(group.model))
         check_memory(models[-1], group.context_tokens, group.memory_byte)
+    for split in scenario.split:
+        check_engine(split.engine)
+        models.append(resolve_model(split.model))
+        check_split(split, len(split.members(scenario.satellite_names)), models[-1])
     return list(dict.fromkeys(models))
 
 
@@ -229,7 +235,7 @@ def _plan_questions(source: Source, folder: RunFolder) -> None:
     requests = plan_requests(
         scenario.questions,
         scenario.asking_stations,
-        scenario.computing_satellites,
+        scenario.serving_satellites,
         scenario.time.grid.duration_ns,
         np.random.default_rng(scenario.seed),
         _nearest(source),
@@ -242,7 +248,7 @@ def _plan_questions(source: Source, folder: RunFolder) -> None:
 def _nearest(source: Source) -> Callable[[str, int], str | None]:
     """Which computing satellite has the least delay from a station at a time; None if none is reachable."""
     finder, nodes = PathFinder(source.plan, source.routes), source.plan.nodes
-    satellites = [nodes.index(name) for name in source.scenario.computing_satellites]
+    satellites = [nodes.index(name) for name in source.scenario.serving_satellites]
 
     def nearest(station: str, t_ns: int) -> str | None:
         k, start = source.plan.grid.instant_at(t_ns), nodes.index(station)

@@ -12,7 +12,8 @@ from pathlib import Path
 from isl_emu.scenario.compute import LOADING
 from isl_emu.scenario.matching import matching
 from isl_emu.scenario.model import Scenario
-from isl_emu.workload.model_file import estimate_memory_byte, resolve_model
+from isl_emu.workload.model_file import estimate_memory_byte, read_header, resolve_model
+from isl_emu.workload.split.shares import share_byte, shares
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ def roles(scenario: Scenario) -> Iterator[Role]:
         WorkloadError: a file that one of them needs cannot be used.
     """
     yield from _serving_roles(scenario)
+    yield from _split_roles(scenario)
 
 
 def _serving_roles(scenario: Scenario) -> Iterator[Role]:
@@ -49,3 +51,12 @@ def _serving_roles(scenario: Scenario) -> Iterator[Role]:
             expected_byte = min(group.memory_byte, 2 * estimate_memory_byte(model, group.context_tokens))
             for name in matching(group.satellites, scenario.satellite_names):
                 yield Role(name, group.cpus, group.memory_byte, expected_byte, (model,))
+
+
+def _split_roles(scenario: Scenario) -> Iterator[Role]:
+    for split in scenario.split:
+        model, members = resolve_model(split.model), split.members(scenario.satellite_names)
+        parts = shares(read_header(model).count("block_count"), len(members), split.layers)
+        for name, part in zip(members, parts, strict=True):
+            expected_byte = min(split.memory_byte, share_byte(split, model, part, head=name == members[0]))
+            yield Role(name, split.cpus, split.memory_byte, expected_byte, (model,))

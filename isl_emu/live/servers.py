@@ -41,7 +41,7 @@ def _load_models(stage: Stage, group: Compute, containers: list[Container], undo
 
 def write_endpoints(stage: Stage, net: IslNet) -> None:
     """Where client and prober find the nodes."""
-    serving = set(stage.scenario.computing_satellites)
+    serving = set(stage.scenario.serving_satellites)
     endpoints = {
         node.name: {
             "netns": node.netns_path,

@@ -22,6 +22,7 @@ from isl_emu.scenario.programs import Program, UserWorkload
 from isl_emu.scenario.quantities import Delay, Duration, NodeName, Record, UserFunction, UtcTime
 from isl_emu.scenario.questions import Questions
 from isl_emu.scenario.space import Orbits, Satellite, Shell, Walker
+from isl_emu.scenario.split import Split
 from isl_emu.timebase import TimeGrid
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "Satellite",
     "Scenario",
     "Shell",
+    "Split",
     "Time",
     "UserWorkload",
     "Walker",
@@ -105,6 +107,7 @@ class Scenario(Record):
     station: tuple[GroundStation, ...] = ()
     routing: Routing = Routing()
     compute: Groups = ()
+    split: tuple[Split, ...] = ()
     questions: Questions | None = None
     program: tuple[Program, ...] = ()
     workload: tuple[UserWorkload, ...] = ()
@@ -152,6 +155,13 @@ class Scenario(Record):
         """Names of the satellites that run a model server, in node order."""
         names = self.satellite_names
         found = {name for group in self.compute for name in matching(group.satellites, names)}
+        return tuple(name for name in names if name in found)
+
+    @property
+    def serving_satellites(self) -> tuple[str, ...]:
+        """Names of the satellites that can be asked: those that run a model server, and the heads of split models."""
+        names = self.satellite_names
+        found = {*self.computing_satellites, *(split.head(names) for split in self.split)}
         return tuple(name for name in names if name in found)
 
     def compute_of(self, satellite: str) -> Compute | None:

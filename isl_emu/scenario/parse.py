@@ -19,6 +19,7 @@ from isl_emu.scenario.matching import matching, unmatched
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.quantities import NAME_LENGTH
 from isl_emu.scenario.resolve import resolve_files
+from isl_emu.scenario.split import split_contradictions
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -187,6 +188,7 @@ def _contradictions(scenario: Scenario) -> Iterator[str]:
         )
     satellites, stations = set(scenario.satellite_names), set(scenario.station_names)
     yield from _compute_contradictions(scenario)
+    yield from split_contradictions(scenario)
     yield from laser_contradictions(scenario)
     for index, pair in enumerate(scenario.probes.pairs):
         yield from _unknown(f"probes.pairs[{index}]", pair, satellites | stations, "node")
@@ -225,12 +227,12 @@ def _compute_contradictions(scenario: Scenario) -> Iterator[str]:
 def _question_contradictions(scenario: Scenario, stations: set[str]) -> Iterator[str]:
     questions = scenario.questions
     assert questions is not None
-    if not scenario.compute:
+    if not scenario.compute and not scenario.split:
         yield "questions is given, but no satellite runs a model; add a [compute] table"
     if not stations:
         yield "questions is given, but there is no ground station to ask them; add a [[station]]"
     yield from _unknown("questions.stations", scenario.asking_stations, stations, "ground station")
-    if questions.target not in {"nearest", "uniform", *scenario.computing_satellites}:
+    if questions.target not in {"nearest", "uniform", *scenario.serving_satellites}:
         yield (
             f'questions.target is {questions.target!r}, but it is "nearest", "uniform" or a computing satellite; '
             f"choose one of them"

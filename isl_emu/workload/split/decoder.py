@@ -1,0 +1,140 @@
+"""Some of the layers of a decoder transformer, in PyTorch, with the weights of a GGUF file.
+
+Computes in 32 bits whatever the file's quantisation, so its answers are those of llama.cpp up to rounding.
+Architectures: `llama` (also SmolLM2 and Mistral) and `qwen3`; a file with a tensor that these do not have is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Weights = Mapping[str, Tensor]
+Cache = tuple[Tensor, Tensor]  # keys and values of one layer: [positions, heads, numbers]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of a decoder.
+
+    Args:
+        interleaved: rotary positions turn neighbouring numbers (llama) instead of the two halves of a head (qwen3).
+    """
+
+    layers: int
+    embedding: int
+    heads: int
+    kv_heads: int
+    head: int
+    epsilon: float
+    rope_base: float
+    interleaved: bool
+
+
+class Layers:
+    """Consecutive layers with the keys and values of every conversation that passes through them.
+
+    Args:
+        blocks: the weights of each layer by their GGUF name without ``blk.N.``.
+        context_tokens: the most positions of a conversation.
+    """
+
+    def __init__(self, shape: Shape, blocks: list[Weights], context_tokens: int):
+        self._shape = shape
+        self._blocks = blocks
+        self._caches: dict[int, list[Cache]] = {}
+        self._turns = rotations(shape, context_tokens)
+        self._context_tokens = context_tokens
+
+    def forward(self, x: Tensor, slot: int, position: int) -> Tensor:
+        """The activations after these layers.
+
+        Args:
+            x: activations of consecutive tokens, [tokens, embedding].
+            slot: which conversation they continue; position 0 begins a new one.
+            position: of the first of them.
+        """
+        caches = self._caches.setdefault(slot, [self._new_cache() for _ in self._blocks])
+        with torch.inference_mode():
+            for block, cache in zip(self._blocks, caches, strict=True):
+                x = x + self._attention(self._norm(x, block["attn_norm.weight"]), block, cache, position)
+                x = x + _feed_forward(self._norm(x, block["ffn_norm.weight"]), block)
+        return x
+
+    def _new_cache(self) -> Cache:
+        size = self._context_tokens, self._shape.kv_heads, self._shape.head
+        return torch.empty(size), torch.empty(size)
+
+    def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
+        return F.rms_norm(x, weight.shape, weight, self._shape.epsilon)
+
+    def _attention(self, x: Tensor, block: Weights, cache: Cache, position: int) -> Tensor:
+        shape, end = self._shape, position + len(x)
+        queries = F.linear(x, block["attn_q.weight"]).view(-1, shape.heads, shape.head)
+        keys = F.linear(x, block["attn_k.weight"]).view(-1, shape.kv_heads, shape.head)
+        if "attn_q_norm.weight" in block:
+            queries = self._norm(queries, block["attn_q_norm.weight"])
+            keys = self._norm(keys, block["attn_k_norm.weight"])
+        turns = self._turns[position:end]
+        cache[0][position:end] = rotated(keys, turns, shape.interleaved)
+        cache[1][position:end] = F.linear(x, block["attn_v.weight"]).view(-1, shape.kv_heads, shape.head)
+        seen = torch.arange(end)[None, :] <= torch.arange(position, end)[:, None]
+        mixed = F.scaled_dot_product_attention(
+            rotated(queries, turns, shape.interleaved).transpose(0, 1),
+            *(part[:end].transpose(0, 1) for part in cache),
+            attn_mask=seen,
+            enable_gqa=True,
+        )
+        return F.linear(mixed.transpose(0, 1).reshape(len(x), -1), block["attn_output.weight"])
+
+
+class Ends:
+    """What comes before the first layer and after the last one.
+
+    Args:
+        embedding: the vector of each token, [vocabulary, embedding].
+        output: the same shape; often the same weights.
+    """
+
+    def __init__(self, shape: Shape, embedding: Tensor, norm: Tensor, output: Tensor):
+        self._epsilon = shape.epsilon
+        self._embedding = embedding
+        self._norm = norm
+        self._output = output
+
+    def embed(self, tokens: list[int]) -> Tensor:
+        """The activations with which the tokens enter the first layer, [tokens, embedding]."""
+        return self._embedding[tokens]
+
+    def logits(self, x: Tensor) -> Tensor:
+        """How likely each token of the vocabulary follows the last of the activations, unnormalised."""
+        with torch.inference_mode():
+            return F.linear(F.rms_norm(x[-1], self._norm.shape, self._norm, self._epsilon), self._output)
+
+
+def rotations(shape: Shape, positions: int) -> Tensor:
+    """Unit complex numbers by which pairs of a head's numbers are turned, [positions, head / 2].
+
+    Source: Su et al., RoFormer, https://arxiv.org/abs/2104.09864, section 3.2.2.
+    """
+    speeds = shape.rope_base ** (-torch.arange(0, shape.head, 2, dtype=torch.float64) / shape.head)
+    angles = torch.arange(positions, dtype=torch.float64)[:, None] * speeds
+    return torch.polar(torch.ones_like(angles), angles).to(torch.complex64)
+
+
+def rotated(x: Tensor, turns: Tensor, interleaved: bool) -> Tensor:
+    """`x` [tokens, heads, head] with each pair of numbers turned by its position."""
+    if not interleaved:
+        x = x.unflatten(-1, (2, -1)).transpose(-1, -2)
+    pairs = torch.view_as_complex(x.reshape(*x.shape[:2], -1, 2).contiguous())
+    turned = torch.view_as_real(pairs * turns[:, None])
+    return (turned if interleaved else turned.transpose(-1, -2)).flatten(-2)
+
+
+def _feed_forward(x: Tensor, block: Weights) -> Tensor:
+    gate = F.silu(F.linear(x, block["ffn_gate.weight"]))
+    return F.linear(gate * F.linear(x, block["ffn_up.weight"]), block["ffn_down.weight"])
