@@ -224,11 +224,12 @@ def sites(text: str | None) -> None:
     """List the places that a station may name as its site, or those whose name or source holds TEXT."""
     from isl_emu.scenario.sites import site_catalogue
 
-    table = Table("site", "latitude", "longitude", "height (m)", "source", box=None, pad_edge=False)
+    table = Table("site", "latitude", "longitude", "height (m)", "population", "source", box=None, pad_edge=False)
     for site in site_catalogue().values():
         if (text or "").lower() in f"{site.name} {site.source}".lower():
             place = f"{site.latitude_deg:.4f}", f"{site.longitude_deg:.4f}", f"{site.height_m:g}"
-            table.add_row(site.name, *place, site.source)
+            people = f"{site.population:,}" if site.population else "-"
+            table.add_row(site.name, *place, people, site.source)
     Console().print(table)
 
 

@@ -11,7 +11,7 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -43,8 +43,8 @@ from isl_emu.routing.paths import PathFinder
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import format_scenario, with_changes
 from isl_emu.scenario.user_functions import user_function
-from isl_emu.workload.arrivals import plan_requests
 from isl_emu.workload.model_file import check_memory, resolve_model
+from isl_emu.workload.requests import check_fit, plan_requests, read_asked
 from isl_emu.workload.split.extras import check_engine
 from isl_emu.workload.split.shares import check_split
 
@@ -232,14 +232,14 @@ def clean_up() -> list[str]:
 def _plan_questions(source: Source, folder: RunFolder) -> None:
     """Draw all requests of the run and write them where the client finds them."""
     scenario = source.scenario
-    requests = plan_requests(
-        scenario.questions,
-        scenario.asking_stations,
-        scenario.serving_satellites,
-        scenario.time.grid.duration_ns,
-        np.random.default_rng(scenario.seed),
-        _nearest(source),
-    )
+    duration_ns, rng = scenario.time.grid.duration_ns, np.random.default_rng(scenario.seed)
+    asked = read_asked(scenario.questions, duration_ns)
+    who = scenario.users_by_station, scenario.serving_satellites
+    requests = plan_requests(scenario.questions, *who, duration_ns, rng, asked)
+    check_fit(requests, scenario.least_context_tokens)
+    if scenario.questions.target == "nearest":
+        nearest = _nearest(source)
+        requests = [replace(request, satellite=nearest(request.station, request.t_due_ns)) for request in requests]
     with Journal(folder.journal / "planned_requests.jsonl") as journal:
         for request in requests:
             journal.append(request.to_json())

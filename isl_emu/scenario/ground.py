@@ -49,6 +49,7 @@ class GroundStation(Record):
     latitude_rad: Latitude = Field(alias="latitude")
     longitude_rad: Longitude = Field(alias="longitude")
     height_km: FlightHeight = Field(alias="height", default=0.0)
+    population: int | None = Field(ge=1, default=None)
     track: tuple[Waypoint, ...] = ()
     min_elevation_rad: Elevation = Field(alias="min_elevation")
     max_range_km: Range | None = Field(alias="max_range", default=None)

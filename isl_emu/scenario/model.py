@@ -190,3 +190,16 @@ class Scenario(Record):
         """Names of the nodes in which a user's programs and workloads are."""
         programs = (program.node for program in self.program)
         return (*programs, *(node for workload in self.workload for node in workload.nodes))
+
+    @property
+    def least_context_tokens(self) -> int:
+        """The smallest context among the models that answer questions."""
+        return min(group.context_tokens for group in (*self.compute, *self.split))
+
+    @property
+    def users_by_station(self) -> dict[str, float]:
+        """How users are spread over the asking stations: any positive numbers."""
+        asking, users = self.asking_stations, self.questions.users if self.questions else "equal"
+        if users == "population":
+            return {station.name: station.population or 0 for station in self.station if station.name in asking}
+        return {name: users[name] if isinstance(users, dict) else 1.0 for name in asking}

@@ -18,6 +18,7 @@ from isl_emu.scenario.laser_pairs import laser_contradictions
 from isl_emu.scenario.matching import matching, unmatched
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.quantities import NAME_LENGTH
+from isl_emu.scenario.questions import POLICIES
 from isl_emu.scenario.resolve import resolve_files
 from isl_emu.scenario.split import split_contradictions
 
@@ -232,11 +233,29 @@ def _question_contradictions(scenario: Scenario, stations: set[str]) -> Iterator
     if not stations:
         yield "questions is given, but there is no ground station to ask them; add a [[station]]"
     yield from _unknown("questions.stations", scenario.asking_stations, stations, "ground station")
-    if questions.target not in {"nearest", "uniform", *scenario.serving_satellites}:
-        yield (
-            f'questions.target is {questions.target!r}, but it is "nearest", "uniform" or a computing satellite; '
-            f"choose one of them"
-        )
+    yield from _user_contradictions(scenario)
+    if questions.target not in {*POLICIES, *scenario.serving_satellites}:
+        policies = ", ".join(f'"{policy}"' for policy in POLICIES)
+        rule = f"it is {policies}, or a computing satellite"
+        yield f"questions.target is {questions.target!r}, but {rule}; {_hint(questions.target, POLICIES)}"
+
+
+def _user_contradictions(scenario: Scenario) -> Iterator[str]:
+    """Problems with how users are spread over the stations where questions are asked."""
+    questions = scenario.questions
+    assert questions is not None
+    if isinstance(questions.users, dict):
+        yield from _unknown("questions.users", tuple(questions.users), set(scenario.asking_stations), "asking station")
+        for name in scenario.asking_stations:
+            if name not in questions.users:
+                yield f"questions.users leaves out {name!r}, but every asking station has a weight; add it"
+    if questions.users == "population":
+        for station in scenario.station:
+            if station.name in scenario.asking_stations and station.population is None:
+                yield (
+                    f'questions.users is "population", but station {station.name} has none; give it a population, '
+                    f"or a city as its site"
+                )
 
 
 def _repeated(what: str, names: list[str]) -> Iterator[str]:
@@ -248,6 +267,9 @@ def _repeated(what: str, names: list[str]) -> Iterator[str]:
 def _unknown(where: str, names: tuple[str, ...], known: set[str], kind: str) -> Iterator[str]:
     for name in names:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]}?" if close else "choose an existing one"
-            yield f"{where} names {name!r}, but there is no such {kind}; {hint}"
+            yield f"{where} names {name!r}, but there is no such {kind}; {_hint(name, known)}"
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]}?" if close else "choose an existing one"

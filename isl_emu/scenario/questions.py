@@ -1,27 +1,108 @@
-"""The users of a run: what they ask of the satellites, when and from where."""
+"""The users of a run: what they ask of the satellites, when, from where, and what they expect of an answer."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from isl_emu.scenario.quantities import Duration, NodeName, Record
+from isl_emu.scenario.quantities import Delay, Duration, NodeName, Record
+
+OPEN = ("poisson", "gamma")  # arrivals that wait for nobody
+CLOSED = ("single-stream", "offline")  # arrivals that a number ends
+POLICIES = ("uniform", "nearest")
+
+Weight = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+
+
+class Trace(Record):
+    """A recorded series of requests that is replayed: when each came, and how long it and its answer were."""
+
+    file: str
+    format: Literal["auto", "burstgpt", "azure", "mooncake"] = "auto"
+    speed_up: float = Field(gt=0.0, allow_inf_nan=False, default=1.0)
+    offset_ns: Delay = Field(alias="offset", default=0)
+    limit: int | None = Field(ge=1, default=None)
+    token_scale: float = Field(gt=0.0, le=1.0, default=1.0)
+
+
+class ServiceLevels(Record):
+    """What an answer must keep to count as goodput; what is not given is not asked for."""
+
+    ttft_ns: Duration | None = Field(alias="ttft", default=None)
+    tpot_ns: Duration | None = Field(alias="tpot", default=None)
+    e2e_ns: Duration | None = Field(alias="e2e", default=None)
+
+    @model_validator(mode="after")
+    def _some(self) -> ServiceLevels:
+        if self.ttft_ns is None and self.tpot_ns is None and self.e2e_ns is None:
+            raise ValueError("is empty, but goodput needs at least one of ttft, tpot and e2e; give one")
+        return self
 
 
 class Questions(Record):
-    """Users at the ground stations ask the satellites' model: Poisson arrivals, answers streamed back.
+    """Users at the ground stations ask the satellites' model, and answers are streamed back.
 
-    `target`: which computing satellite serves a question: "nearest" by delay when it is sent, "uniform" (seeded), or a
-    node name.
+    `target`: which computing satellite is asked: one of `POLICIES`, a node name, or a user's function. `prompts`: a
+    list; where there is none they come from `prompt_file`, "bundled" or a file of JSON lines. `users`: how they are
+    spread over the stations.
     """
 
-    mean_interval_ns: Duration = Field(alias="mean_interval")
+    arrivals: Literal["poisson", "gamma", "single-stream", "offline", "trace"] = "poisson"
+    mean_interval_ns: Duration | None = Field(alias="mean_interval", default=None)
+    burstiness: Weight | None = None
+    count: int | None = Field(ge=1, le=1_000_000, default=None)
+    trace: Trace | None = None
     stop_after_ns: Duration | None = Field(alias="stop_after", default=None)
     stations: Literal["all"] | tuple[NodeName, ...] = "all"
+    users: Literal["equal", "population"] | dict[NodeName, Weight] = "equal"
     target: str = "uniform"
+    candidates: int = Field(ge=1, le=1000, default=16)
+    poll_interval_ns: Duration = Field(alias="poll_interval", default=1_000_000_000)
+    retries: int = Field(ge=0, le=100, default=0)
+    retry_at: Literal["same", "other"] = "other"
+    retry_backoff_ns: Delay = Field(alias="retry_backoff", default=1_000_000_000)
+    attempt_timeout_ns: Duration | None = Field(alias="attempt_timeout", default=None)
     max_answer_tokens: int = Field(ge=1, default=48)
     temperature: float = Field(ge=0.0, le=2.0, default=0.0)
+    reuse_prefix: bool = False
     deadline_ns: Duration = Field(alias="deadline", default=120_000_000_000)
+    slo: ServiceLevels | None = None
     system: str = ""
-    prompts: tuple[str, ...] = Field(min_length=1)
+    prompts: tuple[str, ...] | None = Field(min_length=1, default=None)
+    prompt_file: str = "bundled"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _replayed(cls, table: Any) -> Any:
+        """A trace says by itself when requests arrive."""
+        if isinstance(table, dict) and "trace" in table:
+            return {"arrivals": "trace", **table}
+        return table
+
+    @model_validator(mode="after")
+    def _fits_the_arrivals(self) -> Questions:
+        needed = {
+            "mean_interval": (self.mean_interval_ns, OPEN),
+            "burstiness": (self.burstiness, ("gamma",)),
+            "count": (self.count, CLOSED),
+            "trace": (self.trace, ("trace",)),
+        }
+        for key, (value, kinds) in needed.items():
+            if (value is not None) != (self.arrivals in kinds):
+                found = "given" if value is not None else "missing"
+                rule = "belongs to arrivals " + " and ".join(f'"{kind}"' for kind in kinds)
+                what = "remove it" if value is not None else "add it"
+                raise ValueError(f'{key} is {found} with arrivals "{self.arrivals}", but it {rule}; {what}')
+        return self
+
+    @model_validator(mode="after")
+    def _one_source_of_prompts(self) -> Questions:
+        if self.prompts is not None and self.prompt_file != "bundled":
+            raise ValueError("prompts and prompt_file are both given, but questions come from one; remove the other")
+        return self
+
+    @property
+    def decides_live(self) -> bool:
+        """Whether who is asked depends on where the satellites are when the question is sent."""
+        return self.target in POLICIES[1:] or ":" in self.target

@@ -22,7 +22,7 @@ from isl_emu.scenario.tle import catalogue_number, read_tles
 
 
 def resolve_files(scenario: Scenario, folder: Path) -> Scenario:
-    """The scenario with the satellites of its TLE and OMM files in it.
+    """The scenario with the satellites of its TLE and OMM files in it, and with the whole paths of its other files.
 
     Args:
         folder: where relative paths begin, that of the scenario's own file.
@@ -30,9 +30,11 @@ def resolve_files(scenario: Scenario, folder: Path) -> Scenario:
     Raises:
         ScenarioError: a file cannot be read or is damaged; all such problems at once.
     """
-    if all(shell.resolved for shell in scenario.shell):
-        return scenario
     shells, problems = [], []
+    try:
+        scenario = _with_absolute_paths(scenario, folder)
+    except ScenarioError as error:
+        problems.extend(error.problems)
     for shell in scenario.shell:
         try:
             shells.append(shell if shell.resolved else _resolved(shell, folder))
@@ -41,6 +43,27 @@ def resolve_files(scenario: Scenario, folder: Path) -> Scenario:
     if problems:
         raise ScenarioError(*problems)
     return scenario.model_copy(update={"shell": tuple(shells)})
+
+
+def _with_absolute_paths(scenario: Scenario, folder: Path) -> Scenario:
+    """The scenario with the whole paths of its files of prompts and of traces, which are read when a run begins."""
+    questions = scenario.questions
+    if questions is None:
+        return scenario
+    changes: dict[str, Any] = {}
+    if questions.prompt_file != "bundled":
+        changes["prompt_file"] = _absolute(questions.prompt_file, folder, "questions.prompt_file")
+    if questions.trace:
+        file = _absolute(questions.trace.file, folder, "questions.trace.file")
+        changes["trace"] = questions.trace.model_copy(update={"file": file})
+    return scenario.model_copy(update={"questions": questions.model_copy(update=changes)})
+
+
+def _absolute(name: str, folder: Path, where: str) -> str:
+    path = (folder / name).absolute()
+    if not Path(name).is_absolute() and not path.is_file():
+        raise ScenarioError(f"{where} is {name!r}, but there is no file {path}; correct it")
+    return str(path)
 
 
 def safe_name(name: str, number: str) -> str:

@@ -1,105 +1,74 @@
-"""Which questions are asked, when, from where and of whom: drawn before the run, so a seed repeats them exactly.
+"""When questions come: drawn before the run, so a seed repeats them exactly.
 
-Arrivals are a Poisson process, the model of independent users that MLPerf Inference calls the Server scenario: the
-gaps are exponential, and nothing waits for an earlier answer (an open loop, so a slow network cannot hide its queue).
+    poisson        exponential gaps: independent users, who wait for nobody; MLPerf Inference's Server scenario
+    gamma          gaps of a Gamma distribution with shape `burstiness` and the same mean: 1 is Poisson, less comes in
+                   bursts, more is more regular; the convention of vLLM's load generator (coefficient of variation
+                   1 / sqrt(burstiness))
+    single-stream  at every station one question at a time, the next when the answer is there; MLPerf's SingleStream
+    offline        all at once, at the start; MLPerf's Offline
+    trace          as in a recorded series
+
+All but single-stream are open loops: nothing waits for an earlier answer, so a slow network cannot hide its queue.
+Sources: MLPerf Inference rules (github.com/mlcommons/inference_policies); vLLM's `vllm bench serve`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from isl_emu.scenario.model import Questions
+from isl_emu.scenario.questions import Questions
+from isl_emu.workload.traces import TracedRequest
 
-SEED_RANGE = 2**31  # llama.cpp takes 32 bits, and its largest value means "random"
-Nearest = Callable[[str, int], "str | None"]
+MLPERF = {"poisson": "Server", "single-stream": "SingleStream", "offline": "Offline"}
 
 
 @dataclass(frozen=True)
-class PlannedRequest:
-    """One question.
+class Arrival:
+    """One question to come.
 
     Args:
-        t_due_ns: when it is to be sent, since the start of the run.
-        satellite: who is asked; None if nothing that computes is reachable then.
-        seed: of the sampling of its answer.
+        t_ns: when it is due, since the start of the run; for one that waits for another, the earliest.
+        station: index of the station where it comes; None: any.
+        after: number of the arrival whose end it waits for.
+        traced: what a trace says about it.
     """
 
-    id: int
-    t_due_ns: int
-    station: str
-    satellite: str | None
-    question: str
-    system: str
-    max_tokens: int
-    temperature: float
-    seed: int
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON object."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> PlannedRequest:
-        """What `to_json` gave."""
-        return cls(**record)
+    t_ns: int
+    station: int | None = None
+    after: int | None = None
+    traced: TracedRequest | None = None
 
 
-def plan_requests(
-    questions: Questions,
-    stations: Sequence[str],
-    satellites: Sequence[str],
-    duration_ns: int,
-    rng: np.random.Generator,
-    nearest: Nearest,
-) -> list[PlannedRequest]:
-    """Draw all requests of a run.
-
-    Each prompt is used once, in a random order, before any is used again.
+def arrivals(
+    questions: Questions, stations: int, end_ns: int, rng: np.random.Generator, trace: Sequence[TracedRequest]
+) -> Iterator[Arrival]:
+    """All arrivals of a run before `end_ns`, in the order of their times.
 
     Args:
-        stations: where questions come from, each equally likely.
-        satellites: who computes.
-        duration_ns: of the run; questions stop at `questions.stop_after_ns` if that is earlier.
-        nearest: (station, time in ns) -> the computing satellite with the least delay, or None.
-
-    Returns:
-        In the order of their times; the same for the same generator state.
+        stations: how many there are.
+        trace: the requests of the scenario's trace, if it has one.
     """
-    if not stations or not satellites:
-        return []
-    end_ns = duration_ns if questions.stop_after_ns is None else min(questions.stop_after_ns, duration_ns)
-    prompts = _shuffled_for_ever(questions.prompts, rng)
-    choose = _target(questions.target, satellites, rng, nearest)
-    requests = []
-    for number, t_due_ns in enumerate(_arrivals_ns(questions.mean_interval_ns, end_ns, rng)):
-        station = stations[rng.integers(len(stations))]
-        satellite, question, seed = choose(station, t_due_ns), next(prompts), int(rng.integers(SEED_RANGE))
-        settings = (questions.system, questions.max_answer_tokens, questions.temperature)
-        requests.append(PlannedRequest(number, t_due_ns, station, satellite, question, *settings, seed))
-    return requests
+    if questions.arrivals == "trace":
+        return (Arrival(request.t_ns, traced=request) for request in trace if request.t_ns < end_ns)
+    if questions.arrivals == "offline":
+        return (Arrival(0) for _ in range(questions.count or 0))
+    if questions.arrivals == "single-stream":
+        return _streams(stations, questions.count or 0)
+    return _renewals(questions.mean_interval_ns or 0, questions.burstiness or 1.0, end_ns, rng)
 
 
-def _arrivals_ns(mean_interval_ns: int, end_ns: int, rng: np.random.Generator) -> Iterator[int]:
-    t_ns = rng.exponential(mean_interval_ns)
+def _renewals(mean_ns: int, shape: float, end_ns: int, rng: np.random.Generator) -> Iterator[Arrival]:
+    """Independent gaps of one Gamma distribution; with shape 1 it is the exponential one."""
+    t_ns = rng.gamma(shape, mean_ns / shape)
     while t_ns < end_ns:
-        yield int(t_ns)
-        t_ns += rng.exponential(mean_interval_ns)
+        yield Arrival(int(t_ns))
+        t_ns += rng.gamma(shape, mean_ns / shape)
 
 
-def _shuffled_for_ever(prompts: Sequence[str], rng: np.random.Generator) -> Iterator[str]:
-    while True:
-        for place in rng.permutation(len(prompts)):
-            yield prompts[place]
-
-
-def _target(policy: str, satellites: Sequence[str], rng: np.random.Generator, nearest: Nearest) -> Nearest:
-    """Who is asked, by station and time: `policy` is "nearest", "uniform", or a node's name."""
-    if policy == "nearest":
-        return nearest
-    if policy == "uniform":
-        return lambda station, t_ns: satellites[rng.integers(len(satellites))]
-    return lambda station, t_ns: policy
+def _streams(stations: int, each: int) -> Iterator[Arrival]:
+    """The questions of all stations in turn; each waits for the one before it at its station."""
+    for number in range(stations * each):
+        yield Arrival(0, number % stations, number - stations if number >= stations else None)

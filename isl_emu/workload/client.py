@@ -25,8 +25,8 @@ from isl_emu.network.namespaces import enter_network
 from isl_emu.results.journal import Journal, read_journal
 from isl_emu.runclock import run_clock
 from isl_emu.timebase import Clock, MonotonicClock
-from isl_emu.workload.arrivals import PlannedRequest
 from isl_emu.workload.exchange import Exchange, converse, judge
+from isl_emu.workload.requests import PlannedRequest
 
 LAST_WORDS_S = 5.0  # the machine's; for the threads of open requests to write their records
 LOOK_INTERVAL_S = 0.2  # between two looks at whether the run is to end early

@@ -17,8 +17,8 @@ from typing import Any
 
 from isl_emu.timebase import Clock
 from isl_emu.units import NS_PER_MS, NS_PER_S
-from isl_emu.workload.arrivals import PlannedRequest
 from isl_emu.workload.patience import PatientSocket
+from isl_emu.workload.requests import PlannedRequest
 from isl_emu.workload.sse import EventParser
 
 PATH = "/v1/chat/completions"
@@ -128,8 +128,9 @@ def converse(
 def body(request: PlannedRequest) -> dict[str, Any]:
     """The request in OpenAI's format.
 
-    The server may not reuse what it computed for an earlier prompt (`cache_prompt`): the time to the first token would
-    depend on who asked before. Thinking aloud is off, because an answer's first token is what a user waits for.
+    By default the server may not reuse what it computed for an earlier prompt (`cache_prompt`): the time to the first
+    token would depend on who asked before. An answer of exact length goes on past the model's own end (`ignore_eos`).
+    Thinking aloud is off, because an answer's first token is what a user waits for.
     """
     system = [{"role": "system", "content": request.system}] if request.system else []
     return {
@@ -139,7 +140,8 @@ def body(request: PlannedRequest) -> dict[str, Any]:
         "seed": request.seed,
         "stream": True,
         "stream_options": {"include_usage": True},
-        "cache_prompt": False,
+        "cache_prompt": request.reuse_prefix,
+        **({"ignore_eos": True} if request.exact_length else {}),
         "chat_template_kwargs": {"enable_thinking": False},
     }
 

@@ -18,9 +18,9 @@ from isl_emu.network.containers import Container
 from isl_emu.network.rundir import RunDirectory, create_run_directory
 from isl_emu.results.journal import Journal, read_journal
 from isl_emu.units import NS_PER_S
-from isl_emu.workload.arrivals import PlannedRequest
 from isl_emu.workload.model_file import resolve_model
 from isl_emu.workload.model_server import MODEL_PORT
+from isl_emu.workload.requests import PlannedRequest
 from isl_emu.workload.servers import serve
 from tests.nets import need_kernel
 

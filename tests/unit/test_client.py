@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from isl_emu.timebase import ManualClock
-from isl_emu.workload.arrivals import PlannedRequest
 from isl_emu.workload.client import Client, Endpoint
 from isl_emu.workload.exchange import Exchange, body, judge
+from isl_emu.workload.requests import PlannedRequest
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 SOON_NS = 50_000_000

@@ -1,0 +1,157 @@
+"""Recorded series of requests that other people have published, read from their files row by row.
+
+Three formats are known by their first line:
+
+    burstgpt   CSV: Timestamp (s), Model, Request tokens, Response tokens, Total tokens, Log Type
+    azure      CSV: TIMESTAMP (date and time), ContextTokens, GeneratedTokens
+    mooncake   JSON lines: timestamp (ms), input_length, output_length, hash_ids (one for each 512 tokens of the prompt)
+
+Sources: github.com/HPMLL/BurstGPT, github.com/Azure/AzurePublicDataset (AzureLLMInferenceDataset2023),
+github.com/kvcache-ai/Mooncake (FAST'25 traces).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from decimal import Decimal
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+from isl_emu.errors import ScenarioError
+from isl_emu.scenario.questions import Trace
+from isl_emu.units import NS_PER_MS, NS_PER_S
+
+BLOCK_TOKENS = 512  # of a prompt, for each of Mooncake's hash_ids; the traces' README
+
+
+@dataclass(frozen=True)
+class TracedRequest:
+    """One request of a trace.
+
+    Args:
+        t_ns: since the first request of the file, or since the start of the run.
+        blocks: what stands for each `BLOCK_TOKENS` of the prompt, where the trace tells: equal numbers, equal text.
+    """
+
+    t_ns: int
+    prompt_tokens: int
+    answer_tokens: int
+    blocks: tuple[int, ...] = ()
+
+
+def read_trace(trace: Trace, end_ns: int) -> list[TracedRequest]:
+    """The requests of a trace that come before `end_ns` of the run, at the run's times and with scaled lengths.
+
+    Requests that were never answered (no answer tokens, as BurstGPT marks failures) are left out.
+
+    Raises:
+        ScenarioError: the file cannot be read, is in none of the formats, or one of its lines is broken.
+    """
+    path = Path(trace.file)
+    where = f"questions.trace.file: {path}"
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = _rows(file, trace.format, where)
+            answered = (row for row in rows if row.answer_tokens > 0)
+            return list(islice(_in_the_run(answered, trace, end_ns), trace.limit))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise ScenarioError(f"{where} cannot be read ({reason}); name a BurstGPT, Azure or Mooncake trace") from None
+
+
+def _in_the_run(rows: Iterable[TracedRequest], trace: Trace, end_ns: int) -> Iterator[TracedRequest]:
+    for row in rows:
+        t_ns = round((row.t_ns - trace.offset_ns) / trace.speed_up)
+        if t_ns >= end_ns:
+            return
+        if t_ns >= 0:
+            lengths = (_scaled(tokens, trace.token_scale) for tokens in (row.prompt_tokens, row.answer_tokens))
+            yield TracedRequest(t_ns, *lengths, row.blocks)
+
+
+def _scaled(tokens: int, scale: float) -> int:
+    return max(1, round(tokens * scale))
+
+
+def _rows(file: Iterable[str], kind: str, where: str) -> Iterator[TracedRequest]:
+    """All rows, at times since the first."""
+    lines = iter(file)
+    head = next(lines, "")
+    found = _kind_of(head)
+    if found is None or kind not in ("auto", found):
+        wanted = "of a BurstGPT, Azure or Mooncake trace" if kind == "auto" else f"of the format {kind}"
+        begins = f"{where} begins with {head.strip()[:60]!r}"
+        raise ScenarioError(f"{begins}, but that is not the first line {wanted}; see docs/serving.md")
+    lines = chain([head], lines)
+    begin_ns = before_ns = None
+    for number, record in enumerate(_records(lines, found), start=1 if found == "mooncake" else 2):
+        row = _parsed(record, PARSERS[found], f"{where} line {number}")
+        begin_ns = row.t_ns if begin_ns is None else begin_ns
+        if before_ns is not None and row.t_ns < before_ns:
+            early = f"{where} line {number} is earlier than the line before it"
+            raise ScenarioError(f"{early}, but a trace is in order of time; sort the file")
+        before_ns = row.t_ns
+        yield replace(row, t_ns=row.t_ns - begin_ns)
+
+
+def _kind_of(head: str) -> str | None:
+    """The format of a file that begins with this line."""
+    if head.lstrip().startswith("{"):
+        return "mooncake" if '"input_length"' in head else None
+    columns = {column.strip() for column in head.split(",")}
+    return next((kind for kind, needed in COLUMNS.items() if columns >= needed), None)
+
+
+def _records(lines: Iterable[str], kind: str) -> Iterator[Any]:
+    """One for each line after the heading: a mapping, or the text of a line of JSON."""
+    if kind == "mooncake":
+        return (line for line in lines if line.strip())
+    return iter(csv.DictReader(lines, skipinitialspace=True))
+
+
+def _parsed(record: Any, parse: Callable[[Any], TracedRequest], where: str) -> TracedRequest:
+    try:
+        return parse(record)
+    except (ValueError, TypeError, KeyError, ArithmeticError) as error:
+        found = f"{where} is broken ({type(error).__name__}: {error})"
+        raise ScenarioError(f"{found}, but each line is a request; correct or remove it") from None
+
+
+def _burstgpt(row: Mapping[str, str]) -> TracedRequest:
+    t_ns = int(Decimal(row["Timestamp"]) * NS_PER_S)
+    return TracedRequest(t_ns, int(row["Request tokens"]), int(row["Response tokens"]))
+
+
+def _azure(row: Mapping[str, str]) -> TracedRequest:
+    return TracedRequest(_moment_ns(row["TIMESTAMP"]), int(row["ContextTokens"]), int(row["GeneratedTokens"]))
+
+
+def _moment_ns(text: str) -> int:
+    """A date and time with any number of decimals, such as "2023-11-16 18:17:03.9799600", in ns since 1970."""
+    second, _, rest = text.strip().partition(".")
+    decimals, zone = re.fullmatch(r"(\d*)(.*)", rest).groups()
+    moment = datetime.fromisoformat(second + (zone or "")).replace(tzinfo=timezone.utc)
+    return int(moment.timestamp()) * NS_PER_S + int(Decimal(f"0.{decimals or 0}") * NS_PER_S)
+
+
+def _mooncake(line: str) -> TracedRequest:
+    row = json.loads(line)
+    t_ns = round(Decimal(str(row["timestamp"])) * NS_PER_MS)
+    return TracedRequest(t_ns, int(row["input_length"]), int(row["output_length"]), tuple(map(int, row["hash_ids"])))
+
+
+COLUMNS = {
+    "burstgpt": {"Timestamp", "Request tokens", "Response tokens"},
+    "azure": {"TIMESTAMP", "ContextTokens", "GeneratedTokens"},
+}
+PARSERS: Mapping[str, Callable[[Any], TracedRequest]] = {
+    "burstgpt": _burstgpt,
+    "azure": _azure,
+    "mooncake": _mooncake,
+}

@@ -1,0 +1,98 @@
+"""The users of a scenario: what goes together, and what is refused in a sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from isl_emu.errors import ScenarioError
+from isl_emu.scenario.parse import format_scenario, load_scenario, parse_scenario
+
+SKY = """
+name = "asked"
+time = { start = 2026-03-20T14:30:00Z, duration = "60 s" }
+[[shell]]
+name = "ring"
+walker = { pattern = "delta", total = 4, planes = 1 }
+altitude = "525 km"
+inclination = "53 deg"
+lasers = { topology = "ring" }
+[[station]]
+name = "gs-a"
+site = "chengdu"
+min_elevation = "5 deg"
+uplink = "1 Gbit/s"
+downlink = "1 Gbit/s"
+[[station]]
+name = "gs-b"
+site = "weilheim"
+min_elevation = "5 deg"
+uplink = "1 Gbit/s"
+downlink = "1 Gbit/s"
+[compute]
+[questions]
+"""
+
+
+def _parse(text: str):
+    return parse_scenario(SKY + text, "test")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'mean_interval = "1 s"',
+        'arrivals = "gamma"\nmean_interval = "1 s"\nburstiness = 0.5',
+        'arrivals = "offline"\ncount = 3',
+        'arrivals = "single-stream"\ncount = 3\nusers = { gs-a = 2.0, gs-b = 1.0 }',
+        'stations = ["gs-a"]\nusers = "population"\n[questions.trace]\nfile = "/t.csv"\nspeed_up = 2.0\nlimit = 5',
+        'mean_interval = "1 s"\ntarget = "p00s01"\nretries = 2\nattempt_timeout = "3 s"\n[questions.slo]\nttft = "1 s"',
+    ],
+)
+def test_what_users_do_survives_the_round_trip(text: str) -> None:
+    scenario = _parse(text)
+    assert parse_scenario(format_scenario(scenario), "again") == scenario
+
+
+def test_users_are_spread_equally_by_weight_or_by_population() -> None:
+    assert _parse('mean_interval = "1 s"').users_by_station == {"gs-a": 1.0, "gs-b": 1.0}
+    weighted = 'mean_interval = "1 s"\nusers = { gs-a = 2.0, gs-b = 0.5 }'
+    assert _parse(weighted).users_by_station == {"gs-a": 2.0, "gs-b": 0.5}
+    text = (SKY + 'mean_interval = "1 s"\nusers = "population"').replace('"weilheim"', '"weilheim"\npopulation = 23000')
+    assert parse_scenario(text, "test").users_by_station == {"gs-a": 13_568_357, "gs-b": 23_000}
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", 'mean_interval is missing with arrivals "poisson"'),
+        ('arrivals = "gamma"\nmean_interval = "1 s"', "burstiness is missing"),
+        ('mean_interval = "1 s"\nburstiness = 2.0', "burstiness is given"),
+        ('arrivals = "offline"', "count is missing"),
+        ('arrivals = "offline"\ncount = 3\nmean_interval = "1 s"', "mean_interval is given"),
+        ('arrivals = "trace"', "trace is missing"),
+        ('mean_interval = "1 s"\n[questions.trace]\nfile = "/t.csv"', "mean_interval is given"),
+        ('mean_interval = "1 s"\n[questions.slo]\n', "goodput needs at least one"),
+        ('mean_interval = "1 s"\nusers = "population"', "station gs-b has none"),
+        ('mean_interval = "1 s"\nusers = { gs-a = 1.0 }', "leaves out 'gs-b'"),
+        ('mean_interval = "1 s"\nusers = { gs-a = 1.0, gs-b = 1.0, gs-c = 1.0 }', "names 'gs-c'"),
+        ('mean_interval = "1 s"\nprompts = ["a"]\nprompt_file = "b.jsonl"', "prompts and prompt_file are both given"),
+        ('mean_interval = "1 s"\ntarget = "nearset"', "did you mean nearest?"),
+        ('mean_interval = "1 s"\ntarget = "p09s09"', "or a computing satellite"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(text: str, complaint: str) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        _parse(text)
+    assert complaint in str(caught.value)
+
+
+def test_files_are_found_from_the_scenarios_folder(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text('{"prompt": "Why?"}\n')
+    path = tmp_path / "s.toml"
+    path.write_text(SKY + 'mean_interval = "1 s"\nprompt_file = "p.jsonl"')
+    assert load_scenario(path).questions.prompt_file == str(tmp_path / "p.jsonl")
+    path.write_text(SKY + '[questions.trace]\nfile = "t.csv"')
+    with pytest.raises(ScenarioError, match=r"questions.trace.file is 't.csv', but there is no file .*t.csv"):
+        load_scenario(path)
