@@ -69,9 +69,9 @@ def board_named(name: str) -> Board:
     return BOARDS[name]
 
 
-def _boards() -> Mapping[str, Board]:
-    tables = tomllib.loads(files("isl_emu.data").joinpath("boards.toml").read_text(encoding="utf-8"))
-    return MappingProxyType({name: _board(name, table) for name, table in tables.items()})
+def read_data(name: str) -> dict[str, Any]:
+    """The tables of a TOML file that ships with isl-emu."""
+    return tomllib.loads(files("isl_emu.data").joinpath(name).read_text(encoding="utf-8"))
 
 
 def _board(name: str, table: Mapping[str, Any]) -> Board:
@@ -82,4 +82,6 @@ def _board(name: str, table: Mapping[str, Any]) -> Board:
     return Board(name, table["description"], **values, origins=MappingProxyType(origins))
 
 
-BOARDS: Mapping[str, Board] = _boards()
+BOARDS: Mapping[str, Board] = MappingProxyType(
+    {name: _board(name, table) for name, table in read_data("boards.toml").items()}
+)

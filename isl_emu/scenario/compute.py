@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from isl_emu.scenario.boards import board_named
 from isl_emu.scenario.matching import Satellites
+from isl_emu.scenario.models import model_named
 from isl_emu.scenario.quantities import Record, Size
+from isl_emu.scenario.roofline import Roofline
 
+BUNDLED = "bundled"
+BUNDLED_MODEL = "smollm2-135m"  # what the bundled file holds
 LOADING = ("real", "throttled")  # servers that load a file of weights
+SLOTS = 8  # answers that a modelled server gives at once
+BITS = 4  # of a modelled server's weights
+HEALTH_PATH = "/health"
+GB = 1e9
+# keys that only some kinds of server have
+OWNERS = {
+    "decode_tokens_s": ("throttled",),
+    "slots": ("modelled",),
+    "bits": ("modelled",),
+    "command": ("external",),
+    "health": ("external",),
+    "url": ("external",),
+    "key_variable": ("external",),
+}
 
 
 def _known_board(name: str) -> str:
@@ -18,15 +38,24 @@ def _known_board(name: str) -> str:
     return name
 
 
+def _http_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"is {url!r}, but it must be a URL such as http://gpu.example:8000; write it out")
+    return url
+
+
 BoardName = Annotated[str, AfterValidator(_known_board)]
+Url = Annotated[str, AfterValidator(_http_url)]
 
 
 class Compute(Record):
     """A group of satellites that run a model server, and what each server gets.
 
     `satellites`: "all", or a list of node names and patterns. `server`: "real" is llama.cpp; "throttled" the same, held
-    to the pace of a slower board; "modelled" streams real bytes at the pace of a roofline of a board; "external" is a
-    program or a URL of the user's. `cpus`: share of one core. `model`: "bundled" or a GGUF file.
+    to the pace of a slower board; "modelled" streams real bytes at the pace of a board's roofline; "external" is a
+    program or a URL of the user's. `cpus`: share of one core. `model`: "bundled" or a GGUF file; for a modelled server
+    the name of a model. `docs/servers.md` describes the rest.
     """
 
     satellites: Satellites = "all"
@@ -34,8 +63,71 @@ class Compute(Record):
     board: BoardName | None = None
     cpus: float = Field(gt=0.0, le=64.0, default=1.0)
     memory_byte: Size = Field(alias="memory", default=512 * 1024 * 1024)
-    model: str = "bundled"
+    model: str = BUNDLED
     context_tokens: int = Field(ge=64, default=1024)
+    decode_tokens_s: float | None = Field(gt=0.0, allow_inf_nan=False, default=None)
+    slots: int | None = Field(ge=1, le=1024, default=None)
+    bits: Literal[4, 8, 16] | None = None
+    command: str | None = Field(min_length=1, default=None)
+    health: str | None = Field(pattern="^/", default=None)
+    url: Url | None = None
+    key_variable: str | None = Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$", default=None)
+
+    @model_validator(mode="after")
+    def _fits_the_kind(self) -> Compute:
+        if problems := list(self._problems()):
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _problems(self) -> Iterator[str]:
+        for key, kinds in OWNERS.items():
+            if getattr(self, key) is not None and self.server not in kinds:
+                owners = " and ".join(f'"{kind}"' for kind in kinds)
+                yield f'{key} is given for a server that is "{self.server}", but it belongs to {owners}; remove it'
+        if self.server == "throttled" and self.board is None and self.decode_tokens_s is None:
+            yield 'server is "throttled", but neither board nor decode_tokens_s says to which pace; give one of them'
+        if self.server == "external" and (self.command is None) == (self.url is None):
+            yield 'server is "external", but then one of command and url says which; give one of them'
+        if self.server == "modelled":
+            yield from self._modelled_problems()
+
+    def _modelled_problems(self) -> Iterator[str]:
+        if self.board is None:
+            yield 'server is "modelled", but no board says at which pace; give board'
+            return
+        try:
+            roofline = self.roofline
+        except ValueError as error:
+            yield f"model {error}"
+            return
+        if self.context_tokens > roofline.model.context_tokens:
+            yield (
+                f"context_tokens is {self.context_tokens}, but {roofline.model.name} has at most "
+                f"{roofline.model.context_tokens}; lower it"
+            )
+        needed_byte = roofline.memory_byte(self.context_tokens, self.modelled_slots)
+        if needed_byte > roofline.board.memory_byte:
+            yield (
+                f"model is {roofline.model.name!r}, which needs {needed_byte / GB:.3g} GB with {self.modelled_slots} "
+                f"slots, but {roofline.board.name} has {roofline.board.memory_byte / GB:.3g} GB; "
+                "lower slots, bits or context_tokens"
+            )
+
+    @property
+    def roofline(self) -> Roofline:
+        """The pace of a modelled server."""
+        model = model_named(BUNDLED_MODEL if self.model == BUNDLED else self.model)
+        return Roofline(board_named(self.board or ""), model, self.bits or BITS)
+
+    @property
+    def modelled_slots(self) -> int:
+        """How many answers a modelled server gives at once."""
+        return self.slots or SLOTS
+
+    @property
+    def loads_file(self) -> bool:
+        """Whether `model` is a file of weights that its servers load."""
+        return self.server in LOADING or "{model}" in (self.command or "")
 
 
 def _groups(value: Any) -> Any:

@@ -102,7 +102,7 @@ def _merged(key: str, old: Any, new: dict[str, Any]) -> Any:
     if isinstance(old, dict):
         return {**old, **new}
     loads = key == "compute" and "model" in new
-    changed = [not loads or item["server"] in LOADING for item in old]
+    changed = [not loads or item["server"] in LOADING or "{model}" in item.get("command", "") for item in old]
     if not any(changed):
         raise ScenarioError("option: compute.model is set, but no [[compute]] group loads a model; add a real one")
     return [{**item, **new} if change else item for item, change in zip(old, changed, strict=True)]

@@ -78,6 +78,6 @@ def test_a_model_goes_to_every_group_that_loads_one() -> None:
 
 
 def test_a_model_that_nobody_loads_is_refused() -> None:
-    modelled = parse_scenario(SMALL + '[compute]\nserver = "modelled"\n', "small")
+    modelled = parse_scenario(SMALL + '[compute]\nserver = "modelled"\nboard = "three-body"\n', "small")
     with pytest.raises(ScenarioError, match=r"no \[\[compute\]\] group loads a model"):
         with_changes(modelled, compute={"model": "/tmp/other.gguf"})
