@@ -37,6 +37,7 @@ from isl_emu.network.namespaces import (
     unshare,
 )
 from isl_emu.network.rundir import RunDirectory
+from isl_emu.network.suspension import Suspension
 
 _ALL_NAMESPACES = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET
 STOP_TIMEOUT_S = 20.0
@@ -83,6 +84,7 @@ class Container:
         self._cgroup: Cgroup | None = None
         self._init: subprocess.Popen[bytes] | None = None
         self._started: list[subprocess.Popen] = []
+        self._suspension: Suspension | None = None
 
     @property
     def address(self) -> str:
@@ -129,6 +131,37 @@ class Container:
         process = self._start_inside(self._enter, [*_RUN, *argv], **options)
         self._started = [*(earlier for earlier in self._started if earlier.poll() is None), process]
         return process
+
+    def set_cpus(self, cpus: float) -> None:
+        """Limit it to another share of one core from now on.
+
+        Raises:
+            MachineError: a limit that this kernel does not take.
+        """
+        self._cgroup.limit_cpus(cpus)
+
+    def cpu_ns(self) -> int:
+        """The CPU time that its programs have used since the start.
+
+        Raises:
+            MachineError: this kernel does not count it.
+        """
+        return self._cgroup.cpu_ns()
+
+    def suspend(self) -> None:
+        """Switch its computer off: programs stand still, and connections are refused, until `resume`.
+
+        Raises:
+            MachineError: something inside does not come to a stand.
+        """
+        if self._suspension is None:
+            self._suspension = Suspension(self._cgroup.pids() - {self.pid})  # its PID 1 watches whether we live
+
+    def resume(self) -> None:
+        """Switch its computer on again; what was in memory still is."""
+        if self._suspension is not None:
+            self._suspension.resume()
+            self._suspension = None
 
     def usage(self) -> Usage:
         """CPU time, throttling, memory and OOM kills since the start."""

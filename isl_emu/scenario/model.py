@@ -18,6 +18,7 @@ from isl_emu.scenario.compute import Compute, Groups
 from isl_emu.scenario.ground import GroundStation
 from isl_emu.scenario.lasers import InterShell, LaserLinks
 from isl_emu.scenario.matching import matching, unmatched
+from isl_emu.scenario.power import Power
 from isl_emu.scenario.programs import Program, UserWorkload
 from isl_emu.scenario.quantities import Delay, Duration, NodeName, Record, UserFunction, UtcTime
 from isl_emu.scenario.questions import Questions
@@ -32,6 +33,7 @@ __all__ = [
     "InterShell",
     "LaserLinks",
     "Orbits",
+    "Power",
     "Probes",
     "Program",
     "Questions",
@@ -108,6 +110,7 @@ class Scenario(Record):
     routing: Routing = Routing()
     compute: Groups = ()
     split: tuple[Split, ...] = ()
+    power: tuple[Power, ...] = ()
     questions: Questions | None = None
     program: tuple[Program, ...] = ()
     workload: tuple[UserWorkload, ...] = ()

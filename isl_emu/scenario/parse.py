@@ -17,6 +17,7 @@ from isl_emu.scenario.compute import LOADING
 from isl_emu.scenario.laser_pairs import laser_contradictions
 from isl_emu.scenario.matching import matching, unmatched
 from isl_emu.scenario.model import Scenario
+from isl_emu.scenario.power_groups import power_contradictions
 from isl_emu.scenario.quantities import NAME_LENGTH
 from isl_emu.scenario.questions import POLICIES
 from isl_emu.scenario.resolve import resolve_files
@@ -191,6 +192,7 @@ def _contradictions(scenario: Scenario) -> Iterator[str]:
     yield from _compute_contradictions(scenario)
     yield from split_contradictions(scenario)
     yield from laser_contradictions(scenario)
+    yield from power_contradictions(scenario)
     for index, pair in enumerate(scenario.probes.pairs):
         yield from _unknown(f"probes.pairs[{index}]", pair, satellites | stations, "node")
         if pair[0] == pair[1]:

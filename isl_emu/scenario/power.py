@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from isl_emu.scenario.matching import Satellites
 from isl_emu.scenario.quantities import (
     Area,
     ElectricPower,
@@ -125,7 +126,7 @@ class Power(Record):
     far the computer is slowed at the most before it is switched off.
     """
 
-    satellites: Literal["all"] | tuple[str, ...] = "all"
+    satellites: Satellites = "all"
     bus_w: ElectricPower = Field(alias="bus")
     panel: Panel
     battery: Battery

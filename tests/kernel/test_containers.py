@@ -142,6 +142,83 @@ def test_a_share_of_a_core_is_not_exceeded(make: Callable[..., Container]) -> No
     assert container.usage().throttled_periods > 10
 
 
+def test_a_share_can_be_changed_while_it_runs(make: Callable[..., Container]) -> None:
+    container = make(cpus=1.0)
+    container.set_cpus(0.1)
+    assert _share_of_a_core(container, 1.0) < 0.2
+    used_ns = container.cpu_ns()
+    assert 0 < used_ns < 2_000_000_000
+    container.set_cpus(1.0)
+    _share_of_a_core(container, 0.2)
+    assert container.cpu_ns() > used_ns
+
+
+ANSWERING = """
+import socket
+server = socket.create_server(("127.0.0.1", 8080), backlog=5)
+print("ready", flush=True)
+while True:
+    sock, _ = server.accept()
+    while sock.recv(1):
+        sock.sendall(b"!")
+"""
+ASKING = """
+import socket, sys
+sock = socket.create_connection(("127.0.0.1", 8080), timeout=30)
+for _ in sys.stdin:
+    sock.sendall(b"?")
+    print(sock.recv(1).decode(), flush=True)
+"""
+
+
+def _in_network(netns: str, code: str) -> subprocess.Popen:
+    """A Python program in the node's network, but outside the container."""
+    command = ["nsenter", f"--net={netns}", sys.executable, "-c", code]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def _ask(asking: subprocess.Popen) -> None:
+    asking.stdin.write("\n")
+    asking.stdin.flush()
+
+
+def test_a_suspended_computer_refuses_and_then_goes_on(make: Callable[..., Container], netns: str) -> None:
+    subprocess.run(["nsenter", f"--net={netns}", "ip", "link", "set", "lo", "up"], check=True)
+    container = make()
+    server = container.popen([sys.executable, "-c", ANSWERING], stdout=subprocess.PIPE, text=True)
+    assert server.stdout.readline() == "ready\n"
+    early = _in_network(netns, ASKING)
+    _ask(early)
+    assert early.stdout.readline() == "!\n"
+    container.suspend()
+    container.suspend()
+    used_ns = container.cpu_ns()
+    refused = _in_network(netns, ASKING)
+    assert "ConnectionRefusedError" in refused.communicate(timeout=ANSWER_TIMEOUT_S)[1]
+    _ask(early)
+    assert not select.select([early.stdout], [], [], 0.5)[0]  # an open connection is silent
+    assert container.cpu_ns() == used_ns
+    container.resume()
+    container.resume()
+    assert early.stdout.readline() == "!\n"
+    early.stdin.close()
+    late = _in_network(netns, ASKING)
+    _ask(late)
+    assert late.stdout.readline() == "!\n"
+    late.stdin.close()
+    assert server.poll() is None
+    for asking in (early, late):
+        assert asking.wait(ANSWER_TIMEOUT_S) == 0
+
+
+def test_a_suspended_container_can_be_stopped(make: Callable[..., Container]) -> None:
+    container = make()
+    program = container.popen(["sleep", "1000"])
+    container.suspend()
+    container.stop()
+    assert program.returncode == -signal.SIGKILL
+
+
 def test_stop_leaves_nothing(make: Callable[..., Container], run: RunDirectory) -> None:
     container = make()
     lasting = container.popen(["sh", "-c", "sleep 1000 & sleep 1000"])

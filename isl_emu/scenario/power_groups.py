@@ -1,0 +1,33 @@
+"""Which satellites have power of which kind, and what a scenario must say so that every computer's demand is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from isl_emu.scenario.matching import matching, unmatched
+from isl_emu.scenario.model import Scenario
+
+
+def power_contradictions(scenario: Scenario) -> Iterator[str]:
+    """Problems of `[[power]]` that only show beside satellites and `[compute]`."""
+    taken: dict[str, str] = {}
+    for index, group in enumerate(scenario.power):
+        where = f"power[{index}].satellites"
+        yield from unmatched(where, group.satellites, scenario.satellite_names)
+        for name in matching(group.satellites, scenario.satellite_names):
+            if name in taken:
+                yield f"{where} has {name!r}, but {taken[name]} has it too; a satellite has one panel and battery"
+            taken.setdefault(name, where)
+    yield from _without_board(scenario, taken)
+
+
+def _without_board(scenario: Scenario, powered: dict[str, str]) -> Iterator[str]:
+    """Groups that compute with power of a satellite whose demand nobody knows."""
+    for index, group in enumerate(scenario.compute):
+        names = matching(group.satellites, scenario.satellite_names)
+        if group.board is None and (name := next((name for name in names if name in powered), None)):
+            where = f"compute[{index}]" if len(scenario.compute) > 1 else "compute"
+            yield (
+                f"{where}.board is missing, but {powered[name]} has {name!r}, whose computer's power follows from "
+                f"its board; name one"
+            )
