@@ -41,9 +41,9 @@ def scenario_fleet(scenario: Scenario) -> Fleet:
 
 
 def satellite_boards(scenario: Scenario) -> dict[str, Board]:
-    """The board of each satellite that computes with one."""
+    """The board of each satellite that has one: that of its `[compute]` group, else that of its `[[power]]` group."""
+    groups = [group for group in (*scenario.power, *scenario.compute) if group.board]
     names = scenario.satellite_names
-    groups = [group for group in scenario.compute if group.board]
     return {name: BOARDS[group.board] for group in groups for name in matching(group.satellites, names)}
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from isl_emu.errors import WorkloadError
+from isl_emu.live.governor import governing
 from isl_emu.live.programs import programs
 from isl_emu.live.stage import Stage
 from isl_emu.network.containers import Container
@@ -73,6 +74,8 @@ def activities(
     if pairs := ",".join(f"{a}:{b}" for a, b in stage.scenario.probes.pairs):
         rhythm = ["--interval-ns", str(stage.scenario.probes.interval_ns), "--step-ns", str(stage.plan.grid.step_ns)]
         yield _process(["isl_emu.results.prober", *times, "--pairs", pairs, *rhythm], "prober", stage)
+    if stage.scenario.power:
+        yield governing(stage, containers, t0_ns)
     for workload in stage.scenario.workload:
         words = ["isl_emu.workload.user_workload", *times, "--folder", str(stage.folder.path), "--name", workload.name]
         yield _process(words, workload.name, stage)

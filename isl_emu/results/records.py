@@ -17,6 +17,7 @@ _TEXT = pa.string()
 _COUNT = pa.int32()
 _NS = pa.int64()
 _RATIO = pa.float64()
+_REAL = pa.float64()
 _FLAG = pa.bool_()
 _TIMES = pa.list_(pa.field("element", pa.int64()))
 _NAME = pa.dictionary(pa.int32(), pa.string())  # few different values in very many rows
@@ -127,5 +128,23 @@ PROGRAMS = _schema(
     _field("outcome", _TEXT, "", "ended, ended by isl-emu, cannot be started or not started"),
 )
 
+ENERGY = _schema(
+    _field("t_ns", _NS, "ns", "end of the interval that the row describes"),
+    _field("satellite", _NAME, "", "node name"),
+    _field("interval_ns", _NS, "ns", "length of the interval; the powers and ratios below are means over it"),
+    _field("sunlit_ratio", _RATIO, "ratio", "share of the interval outside the Earth's shadow"),
+    _field("solar_w", _REAL, "W", "what the panel could give"),
+    _field("board_w", _REAL, "W", "what the computer drew"),
+    _field("battery_w", _REAL, "W", "into the battery, at its terminals; negative when it gave"),
+    _field("unmet_w", _REAL, "W", "what bus and computer wanted, but panel and battery could not give"),
+    _field("busy_ratio", _RATIO, "ratio", "share of its full work that the computer did"),
+    _field("pace_ratio", _RATIO, "ratio", "share of its full pace that the computer was allowed"),
+    _field("limited_ratio", _RATIO, "ratio", "share of the interval in which its pace was below 1 or it was off"),
+    _field("off_ratio", _RATIO, "ratio", "share of the interval in which the computer was off"),
+    _field("charge_ratio", _RATIO, "ratio", "state of charge of the battery at the end of the interval"),
+    _field("temperature_k", _REAL, "K", "temperature of the satellite at the end of the interval"),
+    _field("mode", _NAME, "", "from then on: nominal, power-limited, heat-limited or off"),
+)
+
 # Tables whose rows are the lines of the journal of the same name, as they are: each where the run has such a journal.
-JOURNALLED = {"programs": PROGRAMS}
+JOURNALLED = {"energy": ENERGY, "programs": PROGRAMS}

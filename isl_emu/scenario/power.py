@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from isl_emu.scenario.compute import BoardName
 from isl_emu.scenario.matching import Satellites
 from isl_emu.scenario.quantities import (
     Area,
@@ -122,8 +123,9 @@ class Radiator(Record):
 class Power(Record):
     """A group of satellites with the same panel, battery and radiator.
 
-    `bus`: what the satellite draws all the time besides its computer, lasers and radios included. `least_pace`: how
-    far the computer is slowed at the most before it is switched off.
+    `bus`: what the satellite draws all the time besides its computer, lasers and radios included. `board`: of those
+    whose `[compute]` group names none, such as satellites that train. `least_pace`: how far the computer is slowed at
+    the most before it is switched off.
     """
 
     satellites: Satellites = "all"
@@ -131,4 +133,5 @@ class Power(Record):
     panel: Panel
     battery: Battery
     radiator: Radiator
+    board: BoardName | None = None
     least_pace: float = Field(gt=0.0, le=1.0, default=0.1)

@@ -18,11 +18,17 @@ def power_contradictions(scenario: Scenario) -> Iterator[str]:
             if name in taken:
                 yield f"{where} has {name!r}, but {taken[name]} has it too; a satellite has one panel and battery"
             taken.setdefault(name, where)
-    yield from _without_board(scenario, taken)
+    yield from _without_board(scenario)
 
 
-def _without_board(scenario: Scenario, powered: dict[str, str]) -> Iterator[str]:
-    """Groups that compute with power of a satellite whose demand nobody knows."""
+def _without_board(scenario: Scenario) -> Iterator[str]:
+    """Groups that compute with power of a satellite whose computer's demand nobody knows."""
+    powered = {
+        name: f"power[{index}]"
+        for index, group in enumerate(scenario.power)
+        for name in matching(group.satellites, scenario.satellite_names)
+        if group.board is None
+    }
     for index, group in enumerate(scenario.compute):
         names = matching(group.satellites, scenario.satellite_names)
         if group.board is None and (name := next((name for name in names if name in powered), None)):

@@ -67,13 +67,19 @@ def test_a_scenario_with_power_survives_being_written_and_read():
     [
         (group('["p00*"]') + group('["p00s01"]'), "power[1].satellites has 'p00s01', but power[0].satellites has it"),
         (group('["p09*"]'), "power[0].satellites has 'p09*', but it matches no satellite"),
-        ("[compute]" + group('"all"'), "compute.board is missing, but power[0].satellites has 'p00s00'"),
+        ("[compute]" + group('"all"'), "compute.board is missing, but power[0] has 'p00s00'"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(text, complaint):
     with pytest.raises(ScenarioError) as caught:
         parse(text)
     assert complaint in str(caught.value)
+
+
+def test_a_group_names_the_board_of_satellites_that_compute_otherwise():
+    named = group('["p01*"]').replace("bus =", 'board = "h100-pcie"\nbus =')
+    fleet = scenario_fleet(parse(COMPUTE + group('["p00*"]') + named))
+    assert fleet.busy_w.tolist() == [BOARDS["jetson-agx-orin"].busy_w] * 2 + [BOARDS["h100-pcie"].busy_w] * 2
 
 
 def test_a_computer_without_power_needs_no_board():
