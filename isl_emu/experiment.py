@@ -47,6 +47,8 @@ from isl_emu.workload.model_file import check_memory, resolve_model
 from isl_emu.workload.requests import check_fit, plan_requests, read_asked
 from isl_emu.workload.split.extras import check_engine
 from isl_emu.workload.split.shares import check_split
+from isl_emu.workload.transfer_plan import FILE as PLAN_FILE
+from isl_emu.workload.transfer_planning import plan_transfer
 
 INVALID = 3
 GUEST_BASE_BYTE = 1_500_000_000  # kernel, Python, and the files that both keep in memory
@@ -169,6 +171,8 @@ def run_source(source: Source, place: Place, out: Path | None, interactive: bool
     for warning in source.warnings:
         steps.note(f"Warning: {warning}")
     folder = prepare(source, place, models, out)
+    if source.scenario.uplink:
+        _plan_uplink(source, folder, steps)
     steps.note(f"runs on: {place.kind}, {place.reason}\nresults: {folder.path}")
     parts = folder, source.scenario, source.plan, source.routes
     try:
@@ -204,6 +208,20 @@ def prepare(source: Source, place: Place, models: Sequence[Path], out: Path | No
     if scenario.questions:
         _plan_questions(source, folder)
     return folder
+
+
+def _plan_uplink(source: Source, folder: RunFolder, steps: Steps) -> None:
+    """Plan how the weights come up and who passes them on, and write it where the nodes find it."""
+    scenario = source.scenario
+    file = resolve_model(scenario.compute_of(scenario.uplinked_satellites[0]).model)
+    with steps.step(f"planning the uplink of {file.name}"):
+        transfer = plan_transfer(scenario, source.plan, PathFinder(source.plan, source.routes), file)
+    write_json(folder.journal / PLAN_FILE, transfer.to_json())
+    if transfer.planned_end_ns is None:
+        steps.note(
+            f"Warning: uplink: {file.name} has {transfer.manifest.size_byte:,} bytes, but at the planned rates not all "
+            "of them come up in this run; lengthen time.duration, or raise the stations' uplink"
+        )
 
 
 def _models(scenario: Scenario) -> list[Path]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from isl_emu.scenario.compute import LOADING
 from isl_emu.scenario.matching import matching
 from isl_emu.scenario.model import Scenario
-from isl_emu.workload.model_file import estimate_memory_byte, read_header, resolve_model
+from isl_emu.workload.model_file import MIB, estimate_memory_byte, read_header, resolve_model
 from isl_emu.workload.split.shares import share_byte, shares
 
 
@@ -34,6 +34,10 @@ class Role:
     visible: tuple[Path, ...] = ()
 
 
+RECEIVER_BYTE = 128 * MIB  # the most; with the buffers of many connections
+RECEIVER_EXPECTED_BYTE = 48 * MIB  # measured: 40 MB, Python and aiohttp mostly
+
+
 def roles(scenario: Scenario) -> Iterator[Role]:
     """Everything that programs in containers do in a run.
 
@@ -42,6 +46,7 @@ def roles(scenario: Scenario) -> Iterator[Role]:
     """
     yield from _serving_roles(scenario)
     yield from _split_roles(scenario)
+    yield from _uplink_roles(scenario)
 
 
 def _serving_roles(scenario: Scenario) -> Iterator[Role]:
@@ -60,3 +65,10 @@ def _split_roles(scenario: Scenario) -> Iterator[Role]:
         for name, part in zip(members, parts, strict=True):
             expected_byte = min(split.memory_byte, share_byte(split, model, part, head=name == members[0]))
             yield Role(name, split.cpus, split.memory_byte, expected_byte, (model,))
+
+
+def _uplink_roles(scenario: Scenario) -> Iterator[Role]:
+    """Receiving takes no CPU time beside what the satellite has for serving, which comes later."""
+    for name in scenario.uplinked_satellites:
+        model = resolve_model(scenario.compute_of(name).model)
+        yield Role(name, 0.0, RECEIVER_BYTE, RECEIVER_EXPECTED_BYTE, (model,))

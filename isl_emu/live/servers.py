@@ -12,18 +12,25 @@ from isl_emu.results.journal import Journal
 from isl_emu.results.provenance import write_json
 from isl_emu.scenario.compute import LOADING, Compute
 from isl_emu.scenario.matching import matching
+from isl_emu.scenario.model import Scenario
 from isl_emu.workload.model_file import resolve_model
 from isl_emu.workload.model_server import MODEL_PORT
 from isl_emu.workload.servers import serve
 
 
 def serve_models(stage: Stage, containers: Mapping[str, Container], undo: ExitStack) -> None:
-    """A model server in each computing satellite, all healthy and written down as serving from the start."""
+    """A model server in each satellite that has its model from the start, all healthy and written down as serving."""
     for group in stage.scenario.compute:
-        names = matching(group.satellites, stage.scenario.satellite_names)
-        if group.server in LOADING:
+        names = _with_model(stage.scenario, group)
+        if group.server in LOADING and names:
             _load_models(stage, group, [containers[name] for name in names], undo)
         write_serving(stage, names, t_ns=0)
+
+
+def _with_model(scenario: Scenario, group: Compute) -> tuple[str, ...]:
+    """The satellites of a group that need not get their model during the run."""
+    uplinked = set(scenario.uplinked_satellites)
+    return tuple(name for name in matching(group.satellites, scenario.satellite_names) if name not in uplinked)
 
 
 def write_serving(stage: Stage, satellites: tuple[str, ...], t_ns: int) -> None:

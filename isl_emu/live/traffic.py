@@ -16,6 +16,7 @@ from isl_emu.errors import WorkloadError
 from isl_emu.live.governor import governing
 from isl_emu.live.programs import programs
 from isl_emu.live.stage import Stage
+from isl_emu.live.uplink import uplink
 from isl_emu.network.containers import Container
 from isl_emu.network.net import IslNet
 
@@ -79,6 +80,8 @@ def activities(
     for workload in stage.scenario.workload:
         words = ["isl_emu.workload.user_workload", *times, "--folder", str(stage.folder.path), "--name", workload.name]
         yield _process(words, workload.name, stage)
+    if stage.scenario.uplink:
+        yield uplink(stage, net, containers, t0_ns)
     if stage.scenario.program:
         yield programs(stage, net, t0_ns)
 

@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from isl_emu.errors import ScenarioError
-from isl_emu.scenario.compute import Compute, Groups
+from isl_emu.scenario.compute import LOADING, Compute, Groups
 from isl_emu.scenario.ground import GroundStation
 from isl_emu.scenario.lasers import InterShell, LaserLinks
 from isl_emu.scenario.matching import matching, unmatched
@@ -24,6 +24,7 @@ from isl_emu.scenario.quantities import Delay, Duration, NodeName, Record, UserF
 from isl_emu.scenario.questions import Questions
 from isl_emu.scenario.space import Orbits, Satellite, Shell, Walker
 from isl_emu.scenario.split import Split
+from isl_emu.scenario.uplink import Uplink
 from isl_emu.timebase import TimeGrid
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "Shell",
     "Split",
     "Time",
+    "Uplink",
     "UserWorkload",
     "Walker",
 ]
@@ -111,6 +113,7 @@ class Scenario(Record):
     compute: Groups = ()
     split: tuple[Split, ...] = ()
     power: tuple[Power, ...] = ()
+    uplink: Uplink | None = None
     questions: Questions | None = None
     program: tuple[Program, ...] = ()
     workload: tuple[UserWorkload, ...] = ()
@@ -180,6 +183,25 @@ class Scenario(Record):
         if problems := list(unmatched("satellites", patterns, self.satellite_names)):
             raise ScenarioError(*problems)
         return matching(patterns, self.satellite_names)
+
+    @property
+    def uplinked_satellites(self) -> tuple[str, ...]:
+        """Names of the satellites that get their model during the run, in node order."""
+        if self.uplink is None:
+            return ()
+        if self.uplink.satellites != "all":
+            return matching(self.uplink.satellites, self.satellite_names)
+        loading = [group for group in self.compute if group.server in LOADING]
+        names = self.satellite_names
+        found = {name for group in loading for name in matching(group.satellites, names)}
+        return tuple(name for name in names if name in found)
+
+    @property
+    def uplink_stations(self) -> tuple[str, ...]:
+        """Names of the stations that have the file to send up."""
+        if self.uplink is None:
+            return ()
+        return self.station_names if self.uplink.stations == "all" else self.uplink.stations
 
     @property
     def asking_stations(self) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from isl_emu.scenario.quantities import NAME_LENGTH
 from isl_emu.scenario.questions import POLICIES
 from isl_emu.scenario.resolve import resolve_files
 from isl_emu.scenario.split import split_contradictions
+from isl_emu.scenario.uplink import uplink_contradictions
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -191,6 +192,7 @@ def _contradictions(scenario: Scenario) -> Iterator[str]:
     satellites, stations = set(scenario.satellite_names), set(scenario.station_names)
     yield from _compute_contradictions(scenario)
     yield from split_contradictions(scenario)
+    yield from uplink_contradictions(scenario)
     yield from laser_contradictions(scenario)
     yield from power_contradictions(scenario)
     for index, pair in enumerate(scenario.probes.pairs):

@@ -54,11 +54,11 @@ def serve(
     Raises:
         WorkloadError: a server ended instead of becoming healthy, or took too long.
     """
-    _read_ahead(model)
+    read_ahead(model)
     servers: list[ModelServer] = []
 
     def start(container: Container) -> ModelServer:
-        servers.append(_start(container, model, context_tokens, journal))
+        servers.append(start_server(container, model, context_tokens, journal))
         return servers[-1]
 
     try:
@@ -112,7 +112,8 @@ def stop_servers(servers: Sequence[ModelServer]) -> None:
         server.process.wait()
 
 
-def _start(container: Container, model: Path, context_tokens: int, journal: Path) -> ModelServer:
+def start_server(container: Container, model: Path, context_tokens: int, journal: Path) -> ModelServer:
+    """Start a model server in a container; it is loading its model when this returns."""
     log = journal / f"server-{container.name}.log"
     words = ["--model", str(model), "--host", container.address, "--port", str(MODEL_PORT)]
     command = [sys.executable, "-m", "isl_emu.workload.model_server", *words, "--context", str(context_tokens)]
@@ -121,7 +122,7 @@ def _start(container: Container, model: Path, context_tokens: int, journal: Path
     return ModelServer(container, process, log)
 
 
-def _read_ahead(model: Path) -> None:
+def read_ahead(model: Path) -> None:
     """Read the weights once from here, so that their pages are charged to no container's memory limit."""
     buffer = memoryview(bytearray(READ_BYTE))
     with model.open("rb", buffering=0) as file:

@@ -1,0 +1,190 @@
+"""The weights on their way into orbit: a process in each node that sends or receives them, and a model server on each
+satellite as soon as it has them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from isl_emu.errors import WorkloadError
+from isl_emu.live.servers import write_serving
+from isl_emu.live.stage import Stage
+from isl_emu.network.containers import Container
+from isl_emu.network.net import IslNet
+from isl_emu.results.journal import Journal, read_journal
+from isl_emu.timebase import MonotonicClock
+from isl_emu.units import NS_PER_S
+from isl_emu.workload.servers import (
+    ModelServer,
+    is_healthy,
+    load,
+    loads_at_once,
+    read_ahead,
+    start_server,
+    stop_servers,
+)
+from isl_emu.workload.transfer_plan import read_transfer_plan
+
+LOOK_INTERVAL_S = 0.2  # between two looks at who has the file
+NODE_START_NS = NS_PER_S  # of a node's process; in the guest, where one is started after the other
+LAST_WORDS_S = 5.0
+
+
+def uplink_head_start_ns(stage: Stage) -> int:
+    """How long the processes need until all are ready."""
+    return NODE_START_NS * len(stage.scenario.uplinked_satellites + stage.scenario.uplink_stations)
+
+
+def read_weights(stage: Stage) -> None:
+    """Read the file once, so that the stations send from memory, and no container is charged for it."""
+    file = read_transfer_plan(stage.folder.journal).file
+    with stage.phase("weights", f"reading {file.name}"):
+        read_ahead(file)
+
+
+class UplinkActivity:
+    """The nodes' processes, and what starts servers where the file has come.
+
+    Args:
+        processes: by node.
+    """
+
+    def __init__(self, processes: Mapping[str, subprocess.Popen], starter: ServerStarter):
+        self._processes = processes
+        self._starter = starter
+
+    def check(self) -> None:
+        """Raise a WorkloadError if a node's process ended with an error of its own; killed ones are reported later."""
+        for name, process in self._processes.items():
+            if (process.poll() or 0) > 0:
+                raise WorkloadError(
+                    f"uplink: the process of {name} ended with status {process.returncode}, but must last as long as "
+                    f"the run; see journal/transfer-{name}.log"
+                )
+        self._starter.check()
+
+    def await_end(self, timeout_s: float) -> None:
+        """Wait until all processes have ended, as they do with the run."""
+        end_s = time.monotonic() + timeout_s
+        for process in self._processes.values():
+            _wait(process, max(0.0, end_s - time.monotonic()))
+        self.check()
+
+
+@contextmanager
+def uplink(stage: Stage, net: IslNet, containers: Mapping[str, Container], t0_ns: int) -> Iterator[UplinkActivity]:
+    """Everything that an uplink needs, from before instant 0 to the end of the run."""
+    with ExitStack() as undo:
+        processes = _start_nodes(stage, net, t0_ns, undo)
+        starter = undo.enter_context(ServerStarter(stage, containers, t0_ns))
+        yield UplinkActivity(processes, starter)
+
+
+def _start_nodes(stage: Stage, net: IslNet, t0_ns: int, undo: ExitStack) -> dict[str, subprocess.Popen]:
+    """A process in each station and satellite that takes part; `undo` ends them.
+
+    A container does not see the run's folder, so each gets it as an open descriptor.
+    """
+    journal = os.open(stage.folder.journal, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    undo.callback(os.close, journal)
+    until_ns = t0_ns + stage.plan.grid.duration_ns
+    words = ["--journal", f"/proc/self/fd/{journal}", "--t0-ns", str(t0_ns), "--until-ns", str(until_ns)]
+    processes: dict[str, subprocess.Popen] = {}
+    undo.callback(_end, processes)
+    for name in (*stage.scenario.uplink_stations, *stage.scenario.uplinked_satellites):
+        command = [sys.executable, "-m", "isl_emu.workload.transfer_node", "--name", name, *words]
+        with (stage.folder.journal / f"transfer-{name}.log").open("wb") as output:
+            streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}
+            processes[name] = net.get(name).popen(command, pass_fds=(journal,), **streams)
+    return processes
+
+
+def _end(processes: Mapping[str, subprocess.Popen]) -> None:
+    for process in processes.values():
+        process.terminate()
+    end_s = time.monotonic() + LAST_WORDS_S
+    for process in processes.values():
+        if not _wait(process, max(0.0, end_s - time.monotonic())):
+            process.kill()
+            process.wait()
+
+
+def _wait(process: subprocess.Popen, timeout_s: float) -> bool:
+    try:
+        process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+class ServerStarter:
+    """Starts the model server of each satellite that has the file, and writes down when it serves, or why it does not.
+
+    A context manager; ends the servers with its block.
+    """
+
+    def __init__(self, stage: Stage, containers: Mapping[str, Container], t0_ns: int):
+        self._stage = stage
+        self._containers = containers
+        self._t0_ns = t0_ns
+        self._model = read_transfer_plan(stage.folder.journal).file
+        self._servers: list[ModelServer] = []
+        self._started: dict[str, Future[None]] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="uplink", daemon=True)
+        cpus = max(stage.scenario.compute_of(name).cpus for name in stage.scenario.uplinked_satellites)
+        self._starting = ThreadPoolExecutor(loads_at_once(cpus))
+
+    def __enter__(self) -> ServerStarter:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        stop_servers(self._servers)
+        self._starting.shutdown(cancel_futures=True)
+
+    def check(self) -> None:
+        """Raise what went wrong beside the servers themselves."""
+        for future in self._started.values():
+            if future.done() and not future.cancelled():
+                future.result()
+
+    def _follow(self) -> None:
+        """Start a server for each new line of held.jsonl."""
+        held = self._stage.folder.journal / "held.jsonl"
+        while not self._stop.wait(LOOK_INTERVAL_S):
+            for record in read_journal(held).records:
+                if (name := record["satellite"]) not in self._started:
+                    self._started[name] = self._starting.submit(self._bring_up, name)
+
+    def _bring_up(self, name: str) -> None:
+        group = self._stage.scenario.compute_of(name)
+
+        def start(container: Container) -> ModelServer:
+            server = start_server(container, self._model, group.context_tokens, self._stage.folder.journal)
+            self._servers.append(server)
+            if self._stop.is_set():
+                server.process.kill()
+            return server
+
+        try:
+            load([self._containers[name]], start, is_healthy, lambda *_: None, MonotonicClock())
+        except WorkloadError as error:
+            if not self._stop.is_set():
+                _write_unserved(self._stage.folder.journal, name, str(error))
+            return
+        write_serving(self._stage, (name,), self._stage.clock.now_ns() - self._t0_ns)
+
+
+def _write_unserved(journal: Path, satellite: str, error: str) -> None:
+    with Journal(journal / "unserved.jsonl") as unserved:
+        unserved.append({"satellite": satellite, "error": error})
