@@ -47,6 +47,7 @@ from isl_emu.workload.model_file import check_memory, resolve_model
 from isl_emu.workload.requests import check_fit, plan_requests, read_asked
 from isl_emu.workload.split.extras import check_engine
 from isl_emu.workload.split.shares import check_split
+from isl_emu.workload.training.light_job import light_jobs_byte
 from isl_emu.workload.transfer_plan import FILE as PLAN_FILE
 from isl_emu.workload.transfer_planning import plan_transfer
 
@@ -227,6 +228,8 @@ def _plan_uplink(source: Source, folder: RunFolder, steps: Steps) -> None:
 def _models(scenario: Scenario) -> list[Path]:
     """The files that satellites serve, each known to be a model and to fit into their memory."""
     models = []
+    if any(job.real for job in scenario.training):
+        raise ScenarioError("training.real: is given, but only modelled training can be run so far; use modelled")
     for group in scenario.compute:
         if group.server != "real":
             raise ScenarioError(f"compute.server: is {group.server!r}, but only real servers can be run so far")
@@ -306,4 +309,5 @@ def _guest_memory_byte(scenario: Scenario, needs: Sequence[Role]) -> int:
     """Room for the nodes, for what the programs on satellites will take at the most, and for their files, once."""
     net_byte = NODE_BYTE * len(scenario.satellite_names)
     file_byte = sum(path.stat().st_size for path in _files(needs))
-    return GUEST_BASE_BYTE + net_byte + file_byte + sum(need.expected_byte for need in needs)
+    program_byte = sum(need.expected_byte for need in needs) + light_jobs_byte(scenario)
+    return GUEST_BASE_BYTE + net_byte + file_byte + program_byte

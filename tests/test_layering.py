@@ -26,7 +26,10 @@ ALLOWED = {
     "validate": {"scenario", "geometry", "linkplan", "routing"},
     "network": {"linkplan", "routing"},
     "machine": {"network.probing", "network.rundir"},
-    "workload": {"scenario", "runclock", "network.containers", "network.namespaces", "results.journal"},
+    "workload": {
+        *("scenario", "runclock", "network.containers", "network.namespaces", "results.journal"),
+        *("linkplan.plan_file", "routing.laser_paths"),
+    },
     "export": {"scenario", "geometry", "linkplan"},
     "show": {"scenario", "geometry", "linkplan", "routing", "api"},
     "results": {"scenario", "linkplan", "routing", "runclock", "network.namespaces"},

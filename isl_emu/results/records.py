@@ -146,5 +146,29 @@ ENERGY = _schema(
     _field("mode", _NAME, "", "from then on: nominal, power-limited, heat-limited or off"),
 )
 
+TRAINING = _schema(
+    _field("job", _TEXT, "", "name of the training in the scenario"),
+    _field("gradients", _TEXT, "", "real, or modelled: bytes of the right number after a stated computing time"),
+    _field("collective", _TEXT, "", "how the sum was formed: ring, tree or hierarchical"),
+    _field("step", _COUNT, "", "number of the synchronisation, from 0; it occurs again if it had to be repeated"),
+    _field("outcome", _TEXT, "", "completed, handed-over, lost, interrupted, stopped or unfinished"),
+    _field("local_steps", _COUNT, "", "steps that each satellite took by itself since the synchronisation before"),
+    _field("ring", _COUNT, "", "number of the ring; raised whenever its lines are made anew"),
+    _field("participants", _PATH, "", "satellites that took part, in the order of the ring"),
+    _field("lost", _PATH, "", "those among them that could not be reached afterwards"),
+    _field("t_start_ns", _NS, "ns", "when the first participant began to compute; null if none came to the end"),
+    _field("t_end_ns", _NS, "ns", "when the last participant had the sum, or when the step was given up"),
+    _field("compute_ns", _TIMES, "ns", "of each participant: its computing; null if it did not come to the end"),
+    _field("communication_ns", _TIMES, "ns", "of each participant: the wait from its computing until it had the sum"),
+    _field("sent_byte", _TIMES, "byte", "of each participant: sent for the sum, without headers and repetitions"),
+    _field("received_byte", _TIMES, "byte", "of each participant: received for the sum"),
+    _field("theory_byte", _NS, "byte", "what each has to send, in the mean; in a ring 2 (n - 1) / n x size"),
+    _field("collective_ns", _NS, "ns", "from the last participant's end of computing until all had the sum"),
+    _field("predicted_ns", _NS, "ns", "the least for that: propagation and serialisation on the planned paths"),
+    _field("handed_over_byte", _NS, "byte", "weights that participants took over from another before the step"),
+    _field("tokens", _NS, "tokens", "trained on by all participants; 0 unless completed"),
+    _field("loss", _RATIO, "", "training loss, mean of the participants; null if the gradients are modelled"),
+)
+
 # Tables whose rows are the lines of the journal of the same name, as they are: each where the run has such a journal.
-JOURNALLED = {"energy": ENERGY, "programs": PROGRAMS}
+JOURNALLED = {"energy": ENERGY, "programs": PROGRAMS, "training": TRAINING}

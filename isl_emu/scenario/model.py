@@ -24,6 +24,7 @@ from isl_emu.scenario.quantities import Delay, Duration, NodeName, Record, UserF
 from isl_emu.scenario.questions import Questions
 from isl_emu.scenario.space import Orbits, Satellite, Shell, Walker
 from isl_emu.scenario.split import Split
+from isl_emu.scenario.training import Training
 from isl_emu.scenario.uplink import Uplink
 from isl_emu.timebase import TimeGrid
 
@@ -117,6 +118,7 @@ class Scenario(Record):
     questions: Questions | None = None
     program: tuple[Program, ...] = ()
     workload: tuple[UserWorkload, ...] = ()
+    training: tuple[Training, ...] = ()
     probes: Probes = Probes()
     fidelity: FidelityLimits = FidelityLimits()
 

@@ -22,6 +22,7 @@ from isl_emu.scenario.quantities import NAME_LENGTH
 from isl_emu.scenario.questions import POLICIES
 from isl_emu.scenario.resolve import resolve_files
 from isl_emu.scenario.split import split_contradictions
+from isl_emu.scenario.training import training_contradictions
 from isl_emu.scenario.uplink import uplink_contradictions
 
 if sys.version_info >= (3, 11):
@@ -208,6 +209,7 @@ def _contradictions(scenario: Scenario) -> Iterator[str]:
         yield from _unknown(f"workload {workload.name}: nodes", workload.nodes, satellites | stations, "node")
     if scenario.questions is not None:
         yield from _question_contradictions(scenario, stations)
+    yield from training_contradictions(scenario)
 
 
 def _with_long_names(scenario: Scenario) -> list[str]:

@@ -15,6 +15,7 @@ from isl_emu.results.report.delays import delays_section
 from isl_emu.results.report.machine import machine_section
 from isl_emu.results.report.programs import programs_section
 from isl_emu.results.report.text import counted, facts, wrapped
+from isl_emu.results.report.training import training_section
 from isl_emu.scenario.model import Scenario
 from isl_emu.units import DURATION_NS, format_quantity
 
@@ -31,6 +32,8 @@ def render(folder: RunFolder, scenario: Scenario, fidelity: Fidelity, provenance
         lines += ["", *delays_section(probes)]
     if scenario.program or scenario.workload:
         lines += ["", *programs_section(*_own_traffic(folder, scenario))]
+    if (trained := folder.table("training")).exists():
+        lines += ["", *training_section(pq.read_table(trained).to_pylist())]
     lines += ["", *machine_section(fidelity), ""]
     if fidelity.reasons:
         lines += ["WHY IT IS INVALID", *(line for reason in fidelity.reasons for line in wrapped("- ", reason)), ""]
