@@ -17,6 +17,7 @@ from types import MappingProxyType
 SPEED_OF_LIGHT_KM_S = 299_792.458  # exact, BIPM SI brochure, 9th edition
 NS_PER_S = 1_000_000_000
 NS_PER_MS = 1_000_000
+NS_PER_US = 1_000
 
 
 @dataclass(frozen=True)

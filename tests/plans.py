@@ -7,19 +7,21 @@ from datetime import datetime, timezone
 
 import numpy as np
 
-from isl_emu.linkplan.plan import LinkKind, LinkPlan, Links, NodeKind, Nodes
+from isl_emu.linkplan.plan import AQM, LinkKind, LinkPlan, Links, NodeKind, Nodes, QueueKind
 from isl_emu.routing.forwarding import NO_ROUTE, RoutePlan
 from isl_emu.timebase import TimeGrid
 
 START = datetime(2026, 3, 20, 4, 0, tzinfo=timezone.utc)
 MS = 1_000_000
 SECOND = 1_000_000_000
+AIM = 5 * MS, 100 * MS  # of managed queues: target and interval
 Edge = tuple[int, int]
 Delays = Mapping[Edge, int]  # (a, b) -> one-way delay in ns, for the links that are up
 
 
 def make_plan(satellites: int, stations: Sequence[str], instants: Sequence[Delays], *, rate_bit_s: int = 1_000_000_000,
-              step_ns: int = SECOND, queue_ns: int = 50 * MS, rate_scale: float = 1.0) -> LinkPlan:  # fmt: skip
+              step_ns: int = SECOND, queue_ns: int = 50 * MS, rate_scale: float = 1.0,
+              aqm: QueueKind = QueueKind.NONE) -> LinkPlan:  # fmt: skip
     """A plan with the links that are up at each instant; satellites are called p00s00, p00s01, ..."""
     edges = sorted({edge for delays in instants for edge in delays})
     number = {edge: link for link, edge in enumerate(edges)}
@@ -34,7 +36,7 @@ def make_plan(satellites: int, stations: Sequence[str], instants: Sequence[Delay
     return LinkPlan(
         TimeGrid(START, step_ns, len(instants)),
         Nodes(names, kind),
-        Links(a, b, link_kind, np.full(len(edges), queue_ns, np.int64)),
+        Links(a, b, link_kind, np.full(len(edges), queue_ns), np.array([(aqm, True, *AIM)] * len(edges), AQM)),
         np.cumsum([0, *(len(delays) for delays in instants)]).astype(np.int64),
         link.astype(np.int32),
         delay_ns.copy(),

@@ -18,10 +18,11 @@ from isl_emu.linkplan.events import Events, events_of_rows, ordered_events
 from isl_emu.linkplan.ground import GroundPolicy, GroundSegment
 from isl_emu.linkplan.lasers import LaserQuality, ideal_rows
 from isl_emu.linkplan.pairing import Pairing, ideal_candidates, pairings_of
-from isl_emu.linkplan.plan import LinkKind, LinkPlan, Links, NodeKind, Nodes
+from isl_emu.linkplan.plan import AQM, LinkKind, LinkPlan, Links, NodeKind, Nodes, QueueKind
 from isl_emu.linkplan.rows import joined_rows
 from isl_emu.linkplan.terminals import Terminals, constellation_terminals
 from isl_emu.scenario.model import GroundStation, Orbits, Scenario
+from isl_emu.scenario.queueing import QueueTerms
 from isl_emu.timebase import TimeGrid
 
 POSITIONS_AT_ONCE = 100_000  # satellites x instants held in memory together: about 20 MB with what is derived
@@ -180,9 +181,18 @@ def _links(
     candidate = order[np.searchsorted(keys, a[~is_ground] * satellites + b[~is_ground])]
     kind = np.full(len(a), LinkKind.GROUND, dtype=np.uint8)
     kind[~is_ground] = lasers.kind[candidate]
+    station = b[is_ground] - satellites
     queue_ns = np.empty(len(a), dtype=np.int64)
     queue_ns[~is_ground] = lasers.queue_ns[candidate]
-    queue_ns[is_ground] = np.array([station.queue_ns for station in stations], dtype=np.int64)[
-        b[is_ground] - satellites
-    ]
-    return Links(a.astype(np.int32), b.astype(np.int32), kind, queue_ns)
+    queue_ns[is_ground] = np.array([station.queue_ns for station in stations], dtype=np.int64)[station]
+    aqm = np.empty(len(a), AQM)
+    aqm[~is_ground] = _aqm(lasers.terms)[lasers.term[candidate]]
+    aqm[is_ground] = _aqm(stations)[station]
+    return Links(a.astype(np.int32), b.astype(np.int32), kind, queue_ns, aqm)
+
+
+def _aqm(terms: Sequence[QueueTerms]) -> np.ndarray:
+    """How each of these wants its queues managed; AQM."""
+    kinds = [QueueKind[one.aqm.upper()] for one in terms]
+    rows = [(kind, one.ecn, one.aqm_target_ns, one.aqm_interval_ns) for kind, one in zip(kinds, terms, strict=True)]
+    return np.array(rows, AQM)

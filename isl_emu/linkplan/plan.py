@@ -15,7 +15,7 @@ import numpy as np
 from isl_emu.linkplan.events import Events, LinkState, events_of_rows
 from isl_emu.timebase import TimeGrid
 
-__all__ = ["Events", "LinkKind", "LinkPlan", "LinkState", "Links", "NodeKind", "Nodes", "Snapshot"]
+__all__ = ["AQM", "Events", "LinkKind", "LinkPlan", "LinkState", "Links", "NodeKind", "Nodes", "QueueKind", "Snapshot"]
 
 
 class NodeKind(IntEnum):
@@ -32,6 +32,20 @@ class LinkKind(IntEnum):
     INTER_PLANE = 1
     GROUND = 2
     INTER_SHELL = 3
+
+
+class QueueKind(IntEnum):
+    """What keeps the queue at a link's end short, and how it is counted."""
+
+    NONE = 0  # dropped at the tail, packets counted
+    BFIFO = 1  # dropped at the tail, bytes counted
+    CODEL = 2
+    FQ_CODEL = 3
+    CAKE = 4
+
+
+AQM = np.dtype([("kind", "u1"), ("ecn", "?"), ("target_ns", "i8"), ("interval_ns", "i8")])
+"""How the queues of a link are managed: QueueKind, and for the active ones what they aim at."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +71,11 @@ class Links:
     b: np.ndarray  # int32 (L,), node index of the second end; for a ground link the station
     kind: np.ndarray  # uint8 (L,), LinkKind
     queue_ns: np.ndarray  # int64 (L,), longest time that a packet waits at each end
+    aqm: np.ndarray = None  # type: ignore[assignment]  # AQM (L,); none given: QueueKind.NONE everywhere
+
+    def __post_init__(self) -> None:
+        if self.aqm is None:
+            object.__setattr__(self, "aqm", np.zeros(len(self.a), AQM))
 
 
 @dataclass(frozen=True)
@@ -119,7 +138,7 @@ class LinkPlan:
     def _arrays(self) -> tuple[np.ndarray, ...]:
         links = self.links
         return (
-            self.nodes.kind, links.a, links.b, links.kind, links.queue_ns,
+            self.nodes.kind, links.a, links.b, links.kind, links.queue_ns, *(links.aqm[name] for name in AQM.names),
             self.row_start, self.row_link, self.row_delay_ns, self.row_rate_ab_bit_s, self.row_rate_ba_bit_s,
             self.row_loss_ratio, self.events.k, self.events.link, self.events.state,
         )  # fmt: skip

@@ -33,11 +33,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from isl_emu.errors import ScenarioError
-from isl_emu.linkplan.plan import Events, LinkKind, LinkPlan, Links, LinkState, Nodes
+from isl_emu.linkplan.plan import AQM, Events, LinkKind, LinkPlan, Links, LinkState, Nodes
 from isl_emu.linkplan.step_check import check_step
 from isl_emu.timebase import TimeGrid
 
-FORMAT = 2
+FORMAT = 3
 METADATA_KEY = b"isl_emu.plan"
 EVENTS_KEY = b"isl_emu.events"
 KIND_NAMES = [kind.name.lower().replace("_", "-") for kind in LinkKind]
@@ -114,6 +114,7 @@ def _description(plan: LinkPlan) -> dict[str, Any]:
             "b": plan.links.b.tolist(),
             "kind": plan.links.kind.tolist(),
             "queue_ns": plan.links.queue_ns.tolist(),
+            "aqm": {name: plan.links.aqm[name].tolist() for name in AQM.names},
         },
         "rate_scale": plan.rate_scale,
         "scenario": plan.scenario_toml,
@@ -183,6 +184,7 @@ def _plan(table: pa.Table, description: dict[str, Any], events: dict[str, Any]) 
             np.array(links["b"], dtype=np.int32),
             np.array(links["kind"], dtype=np.uint8),
             np.array(links["queue_ns"], dtype=np.int64),
+            _aqm(links["aqm"], len(links["a"])),
         ),
         row_start=np.searchsorted(column("t_ns"), np.arange(time_grid.count + 1) * time_grid.step_ns).astype(np.int64),
         row_link=column("link"),
@@ -198,3 +200,10 @@ def _plan(table: pa.Table, description: dict[str, Any], events: dict[str, Any]) 
             np.array(events["state"], dtype=np.uint8),
         ),
     )
+
+
+def _aqm(columns: dict[str, Any], links: int) -> np.ndarray:
+    aqm = np.empty(links, AQM)
+    for name in AQM.names:
+        aqm[name] = columns[name]
+    return aqm

@@ -2,13 +2,16 @@
 
 An end is shaped by one netem: packets are serialised at the rate, then delayed, in order. An end that is down keeps
 its delay and rate and loses whatever is sent from then on; what already left its laser still arrives.
+
+Where the queue is managed, it stands before the netem, in a token bucket of the link's rate (see `queues`). The netem
+then serialises a little faster, so that what the bucket lets through in a burst does not wait there for long.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from isl_emu.linkplan.plan import LinkPlan, Snapshot
+from isl_emu.linkplan.plan import LinkPlan, QueueKind, Snapshot
 from isl_emu.units import NS_PER_S
 
 END = np.dtype(
@@ -19,6 +22,8 @@ END = np.dtype(
         ("rate_bit_s", "i8"),  # as shaped: physical rate x rate_scale
         ("limit_packets", "i4"),
         ("loss_ratio", "f8"),  # of packets sent while it is up; when it is down all are lost
+        ("aqm", "u1"),  # QueueKind; always the same
+        ("queue_byte", "i8"),  # how much may wait
     ]
 )
 FOUND = np.dtype(
@@ -29,9 +34,12 @@ FOUND = np.dtype(
         ("limit_packets", "i8"),
         ("loss_ratio", "f8"),
         ("plain", "?"),  # it does nothing else: no jitter, reordering, duplication, corruption, slots
+        ("aqm", "u1"),  # the kind of queue before it
+        ("queue_rate_bit_s", "i8"),  # at which that queue is served, 0 if there is none
+        ("queue_byte", "i8"),
     ]
-)  # what a back end reports of one end's netem
-SHAPED_FIELDS = ("up", "delay_ns", "rate_bit_s", "limit_packets", "loss_ratio")
+)  # what a back end reports of one end's netem, and of the managed queue before it
+SHAPED_FIELDS = ("up", "delay_ns", "rate_bit_s", "limit_packets", "loss_ratio", "queue_byte")
 
 MTU_BYTE = 1500  # Ethernet's, IEEE 802.3
 FRAME_BYTE = 1514  # MTU and Ethernet header: what netem counts for a full packet
@@ -40,6 +48,7 @@ IN_FLIGHT_MARGIN = 1.5  # acknowledgements of a bulk flow the other way add one 
 LEAST_LIMIT_PACKETS = 8  # below, any burst would be cut to pieces
 GSO_TIME_NS = 100_000  # the longest time that one super-packet may occupy a link
 GSO_MOST_BYTE = 65_536  # linux/netdevice.h GSO_LEGACY_MAX_SIZE
+SERIALISER_HEADROOM_RATIO = 1.02  # a burst of a token bucket, 1 ms each time that its rate changes, is gone in 50 ms
 
 
 def initial_ends(plan: LinkPlan, bias_ns: int, slowdown: float = 1.0) -> np.ndarray:
@@ -48,6 +57,7 @@ def initial_ends(plan: LinkPlan, bias_ns: int, slowdown: float = 1.0) -> np.ndar
     terms = plan.row_delay_ns, plan.row_rate_ab_bit_s, plan.row_rate_ba_bit_s, plan.row_loss_ratio
     first = Snapshot(link, *(term[row] for term in terms))
     ends = np.zeros(2 * len(plan.links.a), END)
+    ends["aqm"] = np.repeat(plan.links.aqm["kind"], 2)
     _write(ends, plan, first, bias_ns, slowdown)
     ends["up"] = False
     return ends
@@ -82,12 +92,24 @@ def limit_packets(rate_bit_s: np.ndarray, delay_ns: np.ndarray, queue_ns: np.nda
     """How many packets a netem may hold: those in flight and those that wait.
 
     netem counts packets, not bytes: full frames are assumed. Small packets at line rate are lost before the queue is
-    `queue_ns` long; super-packets of bulk TCP, possible above 121 Mbit/s, make it longer.
+    `queue_ns` long; super-packets of bulk TCP, possible above 121 Mbit/s, make it longer. A managed queue is exact.
     """
     full_frames_s = rate_bit_s / (8 * FRAME_BYTE)
     in_flight = np.ceil(full_frames_s * delay_ns / NS_PER_S * IN_FLIGHT_MARGIN)
     waiting = np.ceil(full_frames_s * queue_ns / NS_PER_S)
     return np.clip(in_flight + waiting, LEAST_LIMIT_PACKETS, np.iinfo(np.int32).max).astype(np.int32)
+
+
+def queue_byte(rate_bit_s: np.ndarray, queue_ns: np.ndarray) -> np.ndarray:
+    """How many bytes may wait, so that the last waits `queue_ns`; never less than a few frames."""
+    waiting = np.ceil(rate_bit_s / 8 * queue_ns / NS_PER_S)
+    return np.clip(waiting, LEAST_LIMIT_PACKETS * FRAME_BYTE, np.iinfo(np.int32).max).astype(np.int64)
+
+
+def serialiser_bit_s(ends: np.ndarray) -> np.ndarray:
+    """The rate at which the netem of each end serialises; int64, shape as `ends`."""
+    faster = np.ceil(ends["rate_bit_s"] * (SERIALISER_HEADROOM_RATIO / RATE_GRAIN_BIT_S)).astype(np.int64)
+    return np.where(ends["aqm"] == QueueKind.NONE, ends["rate_bit_s"], faster * RATE_GRAIN_BIT_S)
 
 
 def gso_byte(plan: LinkPlan) -> np.ndarray:
@@ -103,7 +125,8 @@ def _write(ends: np.ndarray, plan: LinkPlan, snapshot: Snapshot, bias_ns: int, s
     queue_ns = plan.links.queue_ns[snapshot.link]
     delay_ns = np.rint(snapshot.delay_ns * slowdown).astype(np.int64)
     for side, physical in enumerate((snapshot.rate_ab_bit_s, snapshot.rate_ba_bit_s)):
-        rows = np.zeros(len(snapshot.link), END)
+        which = 2 * snapshot.link + side
+        rows = np.zeros(len(which), END)
         rows["up"] = True
         rows["planned_delay_ns"] = snapshot.delay_ns
         rows["delay_ns"] = np.maximum(delay_ns - bias_ns, 0)
@@ -111,4 +134,5 @@ def _write(ends: np.ndarray, plan: LinkPlan, snapshot: Snapshot, bias_ns: int, s
         shaped_bit_s = shaped_rate_bit_s(physical, plan.rate_scale)
         rows["limit_packets"] = limit_packets(shaped_bit_s, snapshot.delay_ns, queue_ns)
         rows["loss_ratio"] = snapshot.loss_ratio
-        ends[2 * snapshot.link + side] = rows
+        rows["aqm"], rows["queue_byte"] = ends["aqm"][which], queue_byte(shaped_bit_s, queue_ns)
+        ends[which] = rows

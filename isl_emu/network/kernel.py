@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from isl_emu.errors import NetworkError
-from isl_emu.linkplan.plan import LinkPlan
-from isl_emu.network import messages
+from isl_emu.linkplan.plan import LinkPlan, QueueKind
+from isl_emu.network import messages, queues
 from isl_emu.network.backend import ROUTE, UNKNOWN_LINK
 from isl_emu.network.desired import FRAME_BYTE, gso_byte, initial_ends
 from isl_emu.network.naming import FIRST_INTERFACE_INDEX, ipv4_address, ipv6_address, ipv6_gateway, mac_bytes, wire
@@ -21,20 +21,28 @@ from isl_emu.network.qdiscs import RTM_GETQDISC, count_drops, decode_netems, net
 from isl_emu.network.routes import RTM_GETROUTE, decode_routes, route_messages, routes_question, withdrawal_messages
 from isl_emu.routing.forwarding import NO_ROUTE
 
+BUCKET_FIELDS = ("rate_bit_s", "queue_byte")  # of desired.END: what a token bucket is given
 FAMILY_NAMES = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
 CARRIER_PATIENCE_S = 60.0  # a kernel reports the carrier of thousands of new interfaces within seconds
 CARRIER_PAUSE_S = 0.01
 
 
 class KernelBackend:
-    """A plan's nodes and links in this kernel. Every link is down and no route is set until they are changed."""
+    """A plan's nodes and links in this kernel. Every link is down and no route is set until they are changed.
 
-    def __init__(self, plan: LinkPlan, run_id: str):
-        self.plan = plan
+    Args:
+        slowdown: how many times more slowly than the machine's time the emulated time passes; for queues.
+    """
+
+    def __init__(self, plan: LinkPlan, run_id: str, slowdown: float = 1.0):
+        self.plan, self._slowdown = plan, slowdown
         self.wiring = wire(plan)
         self.families = (socket.AF_INET, socket.AF_INET6) if ipv6_available() else (socket.AF_INET,)
         self.spaces: list[NodeSpace] = []
         self._ends = self.wiring.ends_by_node(len(plan.nodes.names))
+        self._gso_byte = gso_byte(plan)
+        self._managed = np.repeat(plan.links.aqm["kind"] != QueueKind.NONE, 2)
+        self._buckets = np.zeros((2 * len(plan.links.a), len(BUCKET_FIELDS)), np.int64)  # as they were set last
         self._epoll = select.epoll()
         try:
             self._build(run_id)
@@ -53,6 +61,7 @@ class KernelBackend:
         self._send_by_node(
             self.wiring.node[which], rows, lambda index: f"the shaping of {self.wiring.interface[which[index]]}"
         )
+        self._change_buckets(which, states)
 
     def change_routes(self, routes: np.ndarray) -> None:
         gone = routes["link"] == NO_ROUTE
@@ -76,7 +85,9 @@ class KernelBackend:
         parts = []
         for node in nodes:
             bodies = self.spaces[node].netlink.dump(RTM_GETQDISC, qdiscs_question())
-            parts.append(decode_netems(bodies, self._ends_by_index(node)))
+            found = decode_netems(bodies, self._ends_by_index(node))
+            queues.add_queues(found, bodies, self._ends_by_queue(node))
+            parts.append(found)
         return np.concatenate(parts)
 
     def read_routes(self, nodes: Sequence[int]) -> dict[str, np.ndarray]:
@@ -88,9 +99,34 @@ class KernelBackend:
     def dropped_packets(self) -> int:
         """Packets that link ends have dropped: the link was down or lost them as planned, or a queue was full."""
         return sum(
-            count_drops(space.netlink.dump(RTM_GETQDISC, qdiscs_question()), self._ends_by_index(node))
+            count_drops(space.netlink.dump(RTM_GETQDISC, qdiscs_question()), self._ends_by_root(node))
             for node, space in enumerate(self.spaces)
         )
+
+    def marked_packets(self) -> int:
+        """Packets that managed queues have marked as having met congestion (ECN), instead of dropping them."""
+        if not self._managed.any():
+            return 0
+        return sum(
+            queues.count_marks(space.netlink.dump(RTM_GETQDISC, qdiscs_question()))
+            for node, space in enumerate(self.spaces)
+            if self._managed[self._ends[node]].any()
+        )
+
+    def _change_buckets(self, which: np.ndarray, states: np.ndarray) -> None:
+        """Give the buckets of managed ends their rates and lengths, where these are others than before."""
+        wanted = np.stack([states[field] for field in BUCKET_FIELDS], axis=1)
+        changed = self._managed[which] & (wanted != self._buckets[which]).any(axis=1)
+        ends, states = which[changed], states[changed]
+        self._buckets[ends] = wanted[changed]
+        rows = self._bucket_messages(ends, states, create=False)
+        self._send_by_node(
+            self.wiring.node[ends], rows, lambda index: f"the queue of {self.wiring.interface[ends[index]]}"
+        )
+
+    def _bucket_messages(self, ends: np.ndarray, states: np.ndarray, *, create: bool) -> np.ndarray:
+        interface_index = self.wiring.interface_index[ends]
+        return queues.bucket_messages(states, interface_index, self._gso_byte[ends], create=create)
 
     def _routes_of(self, node: int, family: int) -> Iterator[tuple[int, int, int]]:
         ends = self._ends_by_index(node)
@@ -104,6 +140,13 @@ class KernelBackend:
         ends = self._ends[node]
         return dict(zip(self.wiring.interface_index[ends].tolist(), ends.tolist(), strict=True))
 
+    def _ends_by_queue(self, node: int) -> dict[int, int]:
+        ends = self._ends[node][self._managed[self._ends[node]]]
+        return dict(zip(queues.queue_index(self.wiring.interface_index[ends]).tolist(), ends.tolist(), strict=True))
+
+    def _ends_by_root(self, node: int) -> dict[int, int]:
+        return self._ends_by_index(node) | self._ends_by_queue(node)
+
     def _build(self, run_id: str) -> None:
         make_spaces(run_id, self.plan.nodes.names, self.spaces)
         for space in self.spaces:
@@ -114,10 +157,34 @@ class KernelBackend:
             ends = self._ends[node]
             space.netlink.send_rows(netem_messages(states[ends], self.wiring.interface_index[ends], create=True))
             space.netlink.demand(self._node_messages(node), f"node {space.node}")
+            self._make_queues(space, ends[self._managed[ends]], states)
         self._await_carriers()
 
+    def _make_queues(self, space: NodeSpace, ends: np.ndarray, states: np.ndarray) -> None:
+        """The interface, bucket and queue discipline of each of a node's managed ends, and the way through them."""
+        if not len(ends):
+            return
+        where = f"queues of {space.node}"
+        space.netlink.demand(self._queue_interfaces(ends), where)
+        space.netlink.send_rows(self._bucket_messages(ends, states[ends], create=True))
+        space.netlink.demand(self._queue_insides(ends, states), where)
+
+    def _queue_interfaces(self, ends: np.ndarray) -> Iterator[bytes]:
+        for end in ends.tolist():
+            index = int(self.wiring.interface_index[end])
+            name, number = queues.queue_name(index), int(queues.queue_index(index))
+            yield messages.new_ifb(name, number, int(self._gso_byte[end]), FRAME_BYTE)
+            yield messages.link_up(number)
+
+    def _queue_insides(self, ends: np.ndarray, states: np.ndarray) -> Iterator[bytes]:
+        for end in ends.tolist():
+            aqm, index = self.plan.links.aqm[end // 2], int(self.wiring.interface_index[end])
+            if aqm["kind"] != QueueKind.BFIFO:  # that one comes with the bucket, and follows its length
+                yield queues.inside_message(aqm, index, int(states["queue_byte"][end]), self._slowdown)
+            yield from queues.detour_messages(index)
+
     def _make_links(self) -> None:
-        gso = gso_byte(self.plan)
+        gso = self._gso_byte
         namespaces = [os.open(space.path, os.O_RDONLY | os.O_CLOEXEC) for space in self.spaces]
         try:
             for node, space in enumerate(self.spaces):

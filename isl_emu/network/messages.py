@@ -57,6 +57,14 @@ def new_veth(end: bytes, peer: bytes, peer_namespace_fd: int | None, sequence: i
     return message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, end + attribute(IFLA_LINKINFO, info), sequence)
 
 
+def new_ifb(name: str, index: int, gso_byte: int, frame_byte: int) -> bytes:
+    """Make an interface that gives back whatever is redirected to it, once its queue lets it go."""
+    kind = attribute(IFLA_LINKINFO, attribute(IFLA_INFO_KIND, b"ifb"))
+    body = IFINFOMSG.pack(socket.AF_UNSPEC, 0, index, 0, 0) + attribute(IFLA_IFNAME, name.encode() + b"\0")
+    body += u32(IFLA_GSO_MAX_SEGS, max(gso_byte // frame_byte, 1)) + u32(IFLA_GSO_MAX_SIZE, gso_byte)
+    return message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body + kind)
+
+
 def link_up(index: int, sequence: int = 0) -> bytes:
     """Set an interface up."""
     return message(RTM_NEWLINK, 0, IFINFOMSG.pack(socket.AF_UNSPEC, 0, index, IFF_UP, IFF_UP), sequence)

@@ -22,13 +22,13 @@ from isl_emu.network.topo import IslTopo
 NODE_CLASSES = {"satellite": SatelliteNode, "station": StationNode}
 
 
-def build_net(plan: LinkPlan, run: RunDirectory) -> IslNet:
+def build_net(plan: LinkPlan, run: RunDirectory, slowdown: float = 1.0) -> IslNet:
     """Make all nodes and links of a plan in this kernel; every link is down until a replay sets it.
 
     Raises:
         NetworkError: not root, or the kernel lacks something.
     """
-    return IslNet(plan, run)
+    return IslNet(plan, run, slowdown)
 
 
 class IslNet(Mininet):
@@ -37,10 +37,11 @@ class IslNet(Mininet):
     Args:
         plan: what to build; its nodes and links are all there are.
         run: whose kernel objects these are; the file with all nodes' names and addresses is kept in its folder.
+        slowdown: how many times more slowly than the machine's time the emulated time passes.
     """
 
-    def __init__(self, plan: LinkPlan, run: RunDirectory):
-        self.plan = plan
+    def __init__(self, plan: LinkPlan, run: RunDirectory, slowdown: float = 1.0):
+        self.plan, self.slowdown = plan, slowdown
         self.run_directory = run
         self.hosts_path = str(run.path / "hosts")
         self.backend: KernelBackend | None = None
@@ -53,7 +54,7 @@ class IslNet(Mininet):
     def build(self) -> None:
         """Make everything in the kernel, then Mininet's objects for it."""
         Path(self.hosts_path).write_text(hosts_file(self.plan.nodes.names))
-        self.backend = KernelBackend(self.plan, self.run_directory.run_id)
+        self.backend = KernelBackend(self.plan, self.run_directory.run_id, self.slowdown)
         try:
             self.buildFromTopo(self.topo)
         except BaseException:

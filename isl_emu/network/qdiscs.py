@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from isl_emu.network.desired import FOUND
+from isl_emu.network.desired import FOUND, serialiser_bit_s
 from isl_emu.network.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, split_attributes
 
 RTM_NEWQDISC, RTM_GETQDISC = 36, 38  # linux/rtnetlink.h
@@ -28,10 +28,13 @@ _FOREIGN = (TCA_NETEM_REORDER, TCA_NETEM_CORRUPT, TCA_NETEM_JITTER64, TCA_NETEM_
 TCMSG = struct.Struct("=BxxxiIII")  # family, index, handle, parent, info
 QOPT = struct.Struct("=6I")  # latency, limit, loss, gap, duplicate, jitter
 QUEUE_STATS = struct.Struct("=5I")  # length, backlog, drops, requeues, overlimits
+HEAD = [
+    ("length", "u4"), ("type", "u2"), ("flags", "u2"), ("sequence", "u4"), ("port", "u4"),
+    ("family", "u4"), ("index", "i4"), ("handle", "u4"), ("parent", "u4"), ("info", "u4"),
+]  # fmt: skip
 NETEM = np.dtype(
     [
-        ("length", "u4"), ("type", "u2"), ("flags", "u2"), ("sequence", "u4"), ("port", "u4"),
-        ("family", "u4"), ("index", "i4"), ("handle", "u4"), ("parent", "u4"), ("info", "u4"),
+        *HEAD,
         ("kind_length", "u2"), ("kind_type", "u2"), ("kind", "S8"),
         ("options_length", "u2"), ("options_type", "u2"),
         ("latency_tick", "u4"), ("limit", "u4"), ("loss", "u4"), ("gap", "u4"), ("duplicate", "u4"), ("jitter", "u4"),
@@ -49,21 +52,32 @@ def netem_messages(ends: np.ndarray, interface_index: np.ndarray, *, create: boo
     Args:
         create: make the netem, instead of changing the one that is there; a change keeps what is queued.
     """
-    rows = np.zeros(len(ends), NETEM)
-    rows["length"], rows["type"] = NETEM.itemsize, RTM_NEWQDISC
-    rows["flags"] = NLM_F_REQUEST | (NLM_F_CREATE | NLM_F_EXCL if create else 0)
-    rows["sequence"] = np.arange(len(ends))
-    rows["index"], rows["handle"], rows["parent"] = interface_index, ROOT_HANDLE, TC_H_ROOT
-    rows["kind_length"], rows["kind_type"], rows["kind"] = 4 + len(b"netem\0"), TCA_KIND, b"netem"
-    rows["options_length"], rows["options_type"] = NETEM.itemsize - NETEM.fields["options_length"][1], TCA_OPTIONS
+    rows = root_qdiscs(NETEM, b"netem", interface_index, create=create)
+    rate_byte_s = serialiser_bit_s(ends) // 8
     rows["latency_tick"] = np.minimum(ends["delay_ns"] // TICK_NS, U32_MAX)
     rows["limit"] = ends["limit_packets"]
     rows["loss"] = np.rint(np.where(ends["up"], ends["loss_ratio"], 1.0) * ALL_LOST)
     rows["rate_length"], rows["rate_type"] = 4 + 16, TCA_NETEM_RATE
-    rows["rate_byte_s"] = np.minimum(ends["rate_bit_s"] // 8, U32_MAX)
-    rows["rate64_length"], rows["rate64_type"], rows["rate64_byte_s"] = 4 + 8, TCA_NETEM_RATE64, ends["rate_bit_s"] // 8
+    rows["rate_byte_s"] = np.minimum(rate_byte_s, U32_MAX)
+    rows["rate64_length"], rows["rate64_type"], rows["rate64_byte_s"] = 4 + 8, TCA_NETEM_RATE64, rate_byte_s
     rows["latency64_length"], rows["latency64_type"] = 4 + 8, TCA_NETEM_LATENCY64
     rows["latency64_ns"] = ends["delay_ns"]
+    return rows
+
+
+def root_qdiscs(layout: np.dtype, kind: bytes, interface_index: np.ndarray, *, create: bool) -> np.ndarray:
+    """One message per interface that makes or changes its root qdisc, still without the kind's own options.
+
+    Args:
+        layout: HEAD, the kind, the header of the options, and what the kind's options are.
+    """
+    rows = np.zeros(len(interface_index), layout)
+    rows["length"], rows["type"] = layout.itemsize, RTM_NEWQDISC
+    rows["flags"] = NLM_F_REQUEST | (NLM_F_CREATE | NLM_F_EXCL if create else 0)
+    rows["sequence"] = np.arange(len(interface_index))
+    rows["index"], rows["handle"], rows["parent"] = interface_index, ROOT_HANDLE, TC_H_ROOT
+    rows["kind_length"], rows["kind_type"], rows["kind"] = 4 + len(kind) + 1, TCA_KIND, kind
+    rows["options_length"], rows["options_type"] = layout.itemsize - layout.fields["options_length"][1], TCA_OPTIONS
     return rows
 
 
@@ -78,17 +92,17 @@ def decode_netems(bodies: list[bytes], end_of_index: Mapping[int, int]) -> np.nd
     return np.array(found, FOUND)
 
 
-def _decode_netem(body: bytes, end_of_index: Mapping[int, int]) -> tuple[int, int, int, int, float, bool] | None:
+def _decode_netem(body: bytes, end_of_index: Mapping[int, int]) -> tuple | None:
     _, index, _, parent, _ = TCMSG.unpack_from(body)
     attributes = split_attributes(body[TCMSG.size :])
     if index not in end_of_index or parent != TC_H_ROOT or attributes.get(TCA_KIND) != b"netem\0":
         return None
     latency_tick, limit, loss, gap, duplicate, jitter = QOPT.unpack_from(attributes[TCA_OPTIONS])
     options = split_attributes(attributes[TCA_OPTIONS][QOPT.size :])
-    delay_ns = _number("=q", options.get(TCA_NETEM_LATENCY64), latency_tick * TICK_NS)
-    rate_byte_s = _number("=Q", options.get(TCA_NETEM_RATE64), _number("=I", options.get(TCA_NETEM_RATE), 0))
+    delay_ns = number("=q", options.get(TCA_NETEM_LATENCY64), latency_tick * TICK_NS)
+    rate_byte_s = number("=Q", options.get(TCA_NETEM_RATE64), number("=I", options.get(TCA_NETEM_RATE), 0))
     plain = not (gap or duplicate or jitter or any(any(options.get(kind, b"")) for kind in _FOREIGN))
-    return end_of_index[index], delay_ns, 8 * rate_byte_s, limit, loss / ALL_LOST, plain
+    return end_of_index[index], delay_ns, 8 * rate_byte_s, limit, loss / ALL_LOST, plain, 0, 0, 0
 
 
 def count_drops(bodies: list[bytes], end_of_index: Mapping[int, int]) -> int:
@@ -106,5 +120,6 @@ def _drops(body: bytes) -> int:
     return QUEUE_STATS.unpack_from(statistics[TCA_STATS_QUEUE])[2]
 
 
-def _number(layout: str, payload: bytes | None, otherwise: int) -> int:
+def number(layout: str, payload: bytes | None, otherwise: int) -> int:
+    """The number in an attribute, or another if the kernel left it out."""
     return otherwise if payload is None else struct.unpack_from(layout, payload)[0]

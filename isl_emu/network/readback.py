@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from isl_emu.linkplan.plan import LinkPlan
+from isl_emu.linkplan.plan import LinkPlan, QueueKind
+from isl_emu.network.desired import serialiser_bit_s
 from isl_emu.network.naming import Wiring
 from isl_emu.routing.forwarding import NO_ROUTE
 from isl_emu.units import DURATION_NS, RATE_BIT_S, format_quantity
@@ -71,8 +72,19 @@ def _same(state: np.void, found: np.void | None) -> bool:
         and bool(found["plain"])
         and abs(float(found["loss_ratio"]) - _planned_loss_ratio(state)) <= LOSS_TOLERANCE_RATIO
         and abs(int(found["delay_ns"]) - int(state["delay_ns"])) <= DELAY_TOLERANCE_NS
-        and abs(int(found["rate_bit_s"]) - int(state["rate_bit_s"])) <= RATE_TOLERANCE_BIT_S
+        and abs(int(found["rate_bit_s"]) - int(serialiser_bit_s(state))) <= RATE_TOLERANCE_BIT_S
         and found["limit_packets"] == state["limit_packets"]
+        and _same_queue(state, found)
+    )
+
+
+def _same_queue(state: np.void, found: np.void) -> bool:
+    if state["aqm"] == QueueKind.NONE:
+        return found["queue_rate_bit_s"] == 0
+    return (
+        found["aqm"] == state["aqm"]
+        and abs(int(found["queue_rate_bit_s"]) - int(state["rate_bit_s"])) <= RATE_TOLERANCE_BIT_S
+        and found["queue_byte"] == state["queue_byte"]
     )
 
 
@@ -81,19 +93,27 @@ def _planned_loss_ratio(state: np.void) -> float:
 
 
 def _shown_planned(state: np.void) -> str:
-    return _shown(state, _planned_loss_ratio(state))
+    queue_bit_s = 0 if state["aqm"] == QueueKind.NONE else int(state["rate_bit_s"])
+    return _shown(state, int(serialiser_bit_s(state)), _planned_loss_ratio(state), queue_bit_s)
 
 
 def _shown_found(found: np.void | None) -> str:
     if found is None:
         return "no netem"
-    return _shown(found, float(found["loss_ratio"])) + ("" if found["plain"] else " and more (jitter, reordering, ...)")
+    more = "" if found["plain"] else " and more (jitter, reordering, ...)"
+    return _shown(found, int(found["rate_bit_s"]), float(found["loss_ratio"]), int(found["queue_rate_bit_s"])) + more
 
 
-def _shown(row: np.void, loss_ratio: float) -> str:
+def _shown(row: np.void, rate_bit_s: int, loss_ratio: float, queue_bit_s: int) -> str:
     delay = format_quantity(int(row["delay_ns"]), DURATION_NS)
-    rate = format_quantity(int(row["rate_bit_s"]), RATE_BIT_S)
-    return f"delay {delay}, rate {rate}, limit {int(row['limit_packets'])} packets, loss {loss_ratio:.4g}"
+    rate = format_quantity(rate_bit_s, RATE_BIT_S)
+    netem = f"delay {delay}, rate {rate}, limit {int(row['limit_packets'])} packets, loss {loss_ratio:.4g}"
+    return netem + (_shown_queue(row, queue_bit_s) if queue_bit_s else "")
+
+
+def _shown_queue(row: np.void, rate_bit_s: int) -> str:
+    kind, rate = QueueKind(int(row["aqm"])).name.lower(), format_quantity(rate_bit_s, RATE_BIT_S)
+    return f", behind {kind} at {rate} of {int(row['queue_byte'])} bytes"
 
 
 def _route_sentence(

@@ -19,6 +19,7 @@ from isl_emu.scenario.quantities import (
     Rate,
     Record,
 )
+from isl_emu.scenario.queueing import QueueTerms
 from isl_emu.scenario.sites import site_place
 from isl_emu.scenario.weather import Weather
 from isl_emu.units import NS_PER_S
@@ -37,7 +38,7 @@ class Waypoint(Record):
     height_km: FlightHeight = Field(alias="height", default=0.0)
 
 
-class GroundStation(Record):
+class GroundStation(QueueTerms):
     """A ground terminal on the WGS84 ellipsoid: a site, or a ship or aircraft that follows a track.
 
     For a moving terminal latitude, longitude and height are those of its first waypoint.

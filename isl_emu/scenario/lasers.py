@@ -25,6 +25,7 @@ from isl_emu.scenario.quantities import (
     UserFunction,
     Wavelength,
 )
+from isl_emu.scenario.queueing import QueueTerms
 
 
 class Budget(Record):
@@ -89,7 +90,7 @@ class Terminal(Record):
     serves: Literal["any", "shell", "inter-shell"] = "any"
 
 
-class LaserTerms(Record):
+class LaserTerms(QueueTerms):
     """What limits a laser link, and how good it is while it is up."""
 
     rate_bit_s: Rate = Field(alias="rate", default=100_000_000_000)
@@ -99,7 +100,6 @@ class LaserTerms(Record):
     max_angular_rate_rad_s: AngularRate | None = Field(alias="max_angular_rate", default=None)
     polar_cutoff_rad: Elevation | None = Field(alias="polar_cutoff", default=None)
     sun_exclusion_rad: OffAxis | None = Field(alias="sun_exclusion", default=None)
-    queue_ns: Duration = Field(alias="queue", default=20_000_000)
     budget: Budget | None = None
     outages: Outages | None = None
     jitter: Jitter | None = None

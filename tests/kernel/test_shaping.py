@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from isl_emu.network.net import IslNet
+from tests.kernel.transfers import bulk_transfer
 from tests.nets import live_net, need_kernel, ping_lost, udp_socket
 from tests.plans import MS, make_plan, ring_edges
 
@@ -115,38 +116,6 @@ def test_a_bulk_transfer_gets_the_rate(tmp_path: Path, rate_bit_s: int) -> None:
     ceiling_bit_s = rate_bit_s * 1448 / 1514
     a_tenth = 0.1
     assert (1 - a_tenth) * ceiling_bit_s <= goodput_bit_s <= 1.005 * ceiling_bit_s
-
-
-def bulk_transfer(net: IslNet, source: str, sink: str, byte: int) -> float:
-    """Send `byte` by TCP; payload bits a second from the first byte received to the last."""
-    server = net.get(sink).popen(["/usr/bin/python3", "-S", "-c", _RECEIVER, net.get(sink).address], text=True)
-    sender = net.get(source).popen(
-        ["/usr/bin/python3", "-S", "-c", _SENDER, net.get(sink).address, str(byte)], text=True
-    )
-    out, _ = server.communicate(timeout=30)
-    sender.wait(10)
-    return float(out)
-
-
-_RECEIVER = """
-import socket, sys, time
-connection = socket.create_server((sys.argv[1], 9001)).accept()[0]
-connection.recv(1 << 16)
-begun, byte = time.monotonic(), 0
-while data := connection.recv(1 << 16):
-    byte += len(data)
-print(8 * byte / (time.monotonic() - begun))
-"""
-_SENDER = """
-import socket, sys, time
-while True:
-    try:
-        connection = socket.create_connection((sys.argv[1], 9001))
-        break
-    except ConnectionRefusedError:
-        time.sleep(0.05)
-connection.sendall(bytes(int(sys.argv[2])))
-"""
 
 
 def test_a_planned_loss_is_lost_in_either_direction(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from isl_emu.network.netlink import HEADER, _refusal, attribute, message, split_
 from isl_emu.network.qdiscs import count_drops, decode_netems, netem_messages
 from isl_emu.network.routes import decode_routes, route_messages, withdrawal_messages
 
-UP = np.array([(True, 5_000_000, 4_900_000, 100_000_000, 500, 0.25)], END)
-DOWN = np.array([(False, 5_000_000, 4_900_000, 40_000_000_000, 500, 0.25)], END)
+UP = np.array([(True, 5_000_000, 4_900_000, 100_000_000, 500, 0.25, 0, 12_000)], END)
+DOWN = np.array([(False, 5_000_000, 4_900_000, 40_000_000_000, 500, 0.25, 0, 12_000)], END)
 
 
 def body(rows: np.ndarray) -> bytes:
@@ -51,7 +51,7 @@ def test_netem_message_holds_the_whole_state() -> None:
 def test_netem_reads_back_what_was_written() -> None:
     for states, loss_ratio in ((UP, 0x40000000 / 0xFFFFFFFF), (DOWN, 1.0)):
         found = decode_netems([body(netem_messages(states, np.array([1003]), create=True))], {1003: 6})
-        assert found.tolist() == [(6, 4_900_000, states["rate_bit_s"][0], 500, loss_ratio, True)]
+        assert found.tolist() == [(6, 4_900_000, states["rate_bit_s"][0], 500, loss_ratio, True, 0, 0, 0)]
 
 
 def test_drops_of_link_ends_are_added_up() -> None:

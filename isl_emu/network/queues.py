@@ -1,0 +1,184 @@
+"""Managed queues: a token bucket of the link's rate with a queue discipline inside, in front of an end's netem.
+
+    sent to the interface -> clsact, mirred -> ifb: tbf (rate) with bfifo, codel, fq_codel or cake -> interface: netem
+
+netem's own queue holds the packets in flight as well, and counts packets, so nothing in it can tell for how long one
+waits. The queue therefore has an interface of its own, one more for each managed end. A queue discipline inside the
+netem would need none, but then the queue stands behind the propagation and is filled by whatever arrives there, and
+kernels before 6.13 lose count of what it drops.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from isl_emu.linkplan.plan import QueueKind
+from isl_emu.network.desired import FRAME_BYTE
+from isl_emu.network.netlink import NLM_F_CREATE, NLM_F_EXCL, attribute, message, split_attributes, u32
+from isl_emu.network.qdiscs import (
+    HEAD,
+    ROOT_HANDLE,
+    RTM_NEWQDISC,
+    TC_H_ROOT,
+    TCA_KIND,
+    TCA_OPTIONS,
+    TCA_STATS2,
+    TCMSG,
+    U32_MAX,
+    number,
+    root_qdiscs,
+)
+from isl_emu.units import NS_PER_S, NS_PER_US
+
+QUEUE_INDEX_OFFSET = 1_000_000  # of a queue's interface, above that of its link end
+BURST_NS = 1_000_000  # how much a bucket holds, in time at its rate: longer than a kernel timer is late
+INSIDE = ROOT_HANDLE | 1  # what is inside the bucket
+CLSACT_HANDLE, TC_H_CLSACT, CLSACT_EGRESS = 0xFFFF_0000, 0xFFFF_FFF1, 0xFFFF_FFF3  # linux/pkt_sched.h
+INSIDE_HANDLE = 0x0002_0000  # "2:"
+RTM_NEWTFILTER = 44  # linux/rtnetlink.h
+ALL_PROTOCOLS = 1 << 16 | 0x0300  # preference 1; ETH_P_ALL in network order, linux/if_ether.h
+TCA_MATCHALL_ACT, TCA_ACT_KIND, TCA_ACT_OPTIONS, TCA_MIRRED_PARMS = 2, 1, 2, 2  # linux/pkt_cls.h, linux/tc_act/
+MIRRED = struct.Struct("=5IiI")  # index, capabilities, action, two counts, what to do, interface
+TC_ACT_STOLEN, TCA_EGRESS_REDIR = 4, 1
+TCA_TBF_PARMS, TCA_TBF_RATE64, TCA_TBF_BURST = 1, 4, 6  # linux/pkt_sched.h, as are the following
+TC_LINKLAYER_ETHERNET = 1
+TCA_CODEL_TARGET, TCA_CODEL_LIMIT, TCA_CODEL_INTERVAL, TCA_CODEL_ECN = 1, 2, 3, 4  # the same for fq_codel
+TCA_CAKE_DIFFSERV_MODE, TCA_CAKE_RTT, TCA_CAKE_TARGET, TCA_CAKE_MEMORY = 3, 7, 8, 10
+CAKE_DIFFSERV_BESTEFFORT = 3
+MEMORY_PER_BYTE = 2  # a full frame takes 2,304 bytes of a kernel's memory, which is what CAKE counts
+TCA_STATS_APP = 4  # linux/gen_stats.h
+TCA_CAKE_STATS_TIN_STATS, TCA_CAKE_TIN_STATS_ECN_MARKED_PACKETS = 10, 8
+TBF = np.dtype(
+    [
+        *HEAD,
+        ("kind_length", "u2"), ("kind_type", "u2"), ("kind", "S4"),
+        ("options_length", "u2"), ("options_type", "u2"),
+        ("parms_length", "u2"), ("parms_type", "u2"),
+        ("cell_log", "u1"), ("linklayer", "u1"), ("overhead", "u2"), ("cell_align", "i2"), ("mpu", "u2"),
+        ("rate_byte_s", "u4"), ("peak", "V12"), ("limit_byte", "u4"), ("buffer", "u4"), ("mtu", "u4"),
+        ("rate64_length", "u2"), ("rate64_type", "u2"), ("rate64_byte_s", "u8"),
+        ("burst_length", "u2"), ("burst_type", "u2"), ("burst_byte", "u4"),
+    ]
+)  # fmt: skip
+TBF_PARMS = struct.Struct("=BBHhHI12xIII")  # rate: cell, link layer, overhead, align, least, byte/s; limit, buffer, mtu
+TBF_PARMS_BYTE = 36
+
+
+def queue_name(interface_index: int) -> str:
+    """The interface of the queue that stands before the link end with this interface index."""
+    return f"queue-{interface_index}"
+
+
+def queue_index(interface_index: np.ndarray | int) -> np.ndarray | int:
+    """The number of that interface."""
+    return interface_index + QUEUE_INDEX_OFFSET
+
+
+def bucket_messages(ends: np.ndarray, interface_index: np.ndarray, gso_byte: np.ndarray, *, create: bool) -> np.ndarray:
+    """One message per managed end that gives its token bucket the rate and length of `ends` (desired.END).
+
+    A bucket whose rate changes is full again.
+    """
+    rows = root_qdiscs(TBF, b"tbf", queue_index(interface_index), create=create)
+    rate_byte_s = ends["rate_bit_s"] // 8
+    rows["parms_length"], rows["parms_type"] = 4 + TBF_PARMS_BYTE, TCA_TBF_PARMS
+    rows["linklayer"], rows["rate_byte_s"] = TC_LINKLAYER_ETHERNET, np.minimum(rate_byte_s, U32_MAX)
+    rows["limit_byte"] = ends["queue_byte"]
+    rows["rate64_length"], rows["rate64_type"], rows["rate64_byte_s"] = 4 + 8, TCA_TBF_RATE64, rate_byte_s
+    burst_byte = np.maximum(gso_byte, FRAME_BYTE) + rate_byte_s * BURST_NS // NS_PER_S
+    rows["burst_length"], rows["burst_type"], rows["burst_byte"] = 4 + 4, TCA_TBF_BURST, burst_byte
+    return rows
+
+
+def inside_message(aqm: np.void, interface_index: int, queue_byte: int, slowdown: float) -> bytes:
+    """What puts a queue discipline (plan.AQM) into a bucket.
+
+    Args:
+        queue_byte: the most that may wait at the link's highest rate.
+    """
+    kind = QueueKind(int(aqm["kind"]))
+    target_us, interval_us = (round(int(aqm[name]) * slowdown / NS_PER_US) for name in ("target_ns", "interval_ns"))
+    options = {
+        TCA_CODEL_TARGET: target_us,
+        TCA_CODEL_LIMIT: max(queue_byte // FRAME_BYTE, 1),
+        TCA_CODEL_INTERVAL: interval_us,
+        TCA_CODEL_ECN: int(aqm["ecn"]),
+    }
+    if kind == QueueKind.CAKE:
+        options = {
+            TCA_CAKE_DIFFSERV_MODE: CAKE_DIFFSERV_BESTEFFORT,
+            TCA_CAKE_RTT: interval_us,
+            TCA_CAKE_TARGET: target_us,
+            TCA_CAKE_MEMORY: MEMORY_PER_BYTE * queue_byte,
+        }
+    body = b"".join(u32(option, value) for option, value in options.items())
+    return _new_qdisc(queue_index(interface_index), INSIDE_HANDLE, INSIDE, kind.name.lower(), body)
+
+
+def detour_messages(interface_index: int) -> Iterator[bytes]:
+    """What sends every packet of an interface through its queue before its own root qdisc."""
+    yield _new_qdisc(interface_index, CLSACT_HANDLE, TC_H_CLSACT, "clsact", b"")
+    parms = MIRRED.pack(0, 0, TC_ACT_STOLEN, 0, 0, TCA_EGRESS_REDIR, queue_index(interface_index))
+    mirred = _kind(TCA_ACT_KIND, "mirred") + attribute(TCA_ACT_OPTIONS, attribute(TCA_MIRRED_PARMS, parms))
+    options = attribute(TCA_MATCHALL_ACT, attribute(1, mirred))
+    head = TCMSG.pack(0, interface_index, 0, CLSACT_EGRESS, ALL_PROTOCOLS)
+    body = head + _kind(TCA_KIND, "matchall") + attribute(TCA_OPTIONS, options)
+    yield message(RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL, body)
+
+
+def add_queues(found: np.ndarray, bodies: list[bytes], end_of_queue: Mapping[int, int]) -> None:
+    """Write into desired.FOUND what dumped qdiscs say about the managed queues before its ends.
+
+    Args:
+        end_of_queue: number of a queue's interface -> end.
+    """
+    row = {int(end): number for number, end in enumerate(found["end"])}
+    for body in bodies:
+        _, index, _, parent, _ = TCMSG.unpack_from(body)
+        at = row.get(end_of_queue.get(index, -1))
+        if at is not None:
+            _add_queue(found[at : at + 1], parent, split_attributes(body[TCMSG.size :]))
+
+
+def _add_queue(found: np.ndarray, parent: int, attributes: Mapping[int, bytes]) -> None:
+    kind = attributes[TCA_KIND].rstrip(b"\0").decode()
+    if parent == INSIDE:
+        found["aqm"] = QueueKind.__members__.get(kind.upper(), QueueKind.NONE)
+    elif parent == TC_H_ROOT and kind == "tbf":
+        options = split_attributes(attributes[TCA_OPTIONS])
+        _, _, _, _, _, rate_byte_s, limit_byte, _, _ = TBF_PARMS.unpack(options[TCA_TBF_PARMS])
+        found["queue_rate_bit_s"] = 8 * number("=Q", options.get(TCA_TBF_RATE64), rate_byte_s)
+        found["queue_byte"] = limit_byte
+        found["aqm"] = np.where(found["aqm"] == QueueKind.NONE, QueueKind.BFIFO, found["aqm"])  # a dump leaves it out
+
+
+def count_marks(bodies: list[bytes]) -> int:
+    """How many packets the disciplines among dumped qdiscs have marked (ECN) since they were made."""
+    return sum(_marks(split_attributes(body[TCMSG.size :])) for body in bodies)
+
+
+def _marks(attributes: Mapping[int, bytes]) -> int:
+    told = split_attributes(attributes.get(TCA_STATS2, b"")).get(TCA_STATS_APP, b"")
+    kind = attributes[TCA_KIND]
+    if kind == b"codel\0":
+        return struct.unpack_from("=7I", told)[6]  # tc_codel_xstats: ecn_mark is the seventh
+    if kind == b"fq_codel\0":
+        return struct.unpack_from("=4I", told)[3]  # tc_fq_codel_xstats of a qdisc: the fourth
+    if kind == b"cake\0":
+        tins = split_attributes(split_attributes(told)[TCA_CAKE_STATS_TIN_STATS]).values()
+        marked = (split_attributes(tin).get(TCA_CAKE_TIN_STATS_ECN_MARKED_PACKETS) for tin in tins)
+        return sum(number("=I", payload, 0) for payload in marked)
+    return 0
+
+
+def _new_qdisc(interface_index: int, handle: int, parent: int, kind: str, options: bytes) -> bytes:
+    body = TCMSG.pack(0, interface_index, handle, parent, 0) + _kind(TCA_KIND, kind)
+    body += attribute(TCA_OPTIONS, options) if options else b""
+    return message(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, body)
+
+
+def _kind(attribute_type: int, name: str) -> bytes:
+    return attribute(attribute_type, name.encode() + b"\0")

@@ -1,0 +1,207 @@
+"""The queues of links on the kernel at hand: they cover the flight, are as long as configured, or short if managed."""
+
+from __future__ import annotations
+
+import re
+import statistics
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from isl_emu.linkplan.plan import LinkPlan, QueueKind
+from isl_emu.network.desired import FRAME_BYTE, ends_at, initial_ends
+from isl_emu.network.net import IslNet
+from isl_emu.network.probing import missing_queues
+from tests.kernel.transfers import bulk_transfer, message_times_s
+from tests.nets import live_net, need_kernel, ping_times_ms, udp_socket
+from tests.plans import MS, make_plan
+
+pytestmark = pytest.mark.kernel
+PORT = 9000
+GBIT = 1_000_000_000
+UDP_PAYLOAD_BYTE = FRAME_BYTE - 14 - 20 - 8  # Ethernet, IPv4 and UDP headers
+TCP_PAYLOAD_RATIO = 1448 / FRAME_BYTE  # headers of Ethernet, IPv4, TCP with time stamps
+SMALL_PING_MS = 10  # of the round trips without a queue, with room for a busy machine
+ACTIVE = [QueueKind.CODEL, QueueKind.FQ_CODEL, QueueKind.CAKE]
+
+
+@pytest.fixture(autouse=True)
+def _kernel() -> None:
+    need_kernel()
+
+
+def need_queue(kind: QueueKind) -> None:
+    if missing := missing_queues([kind]):
+        pytest.skip("; ".join(missing))
+
+
+def bottleneck(rate_bit_s: int, delay_ns: int, queue_ns: int, aqm: QueueKind = QueueKind.NONE) -> LinkPlan:
+    """Three nodes in a row; the second link is ten times slower than the first."""
+    plan = make_plan(3, [], [{(0, 1): MS, (1, 2): delay_ns}], queue_ns=queue_ns, aqm=aqm)
+    rates = np.array([10 * rate_bit_s, rate_bit_s])
+    return replace(plan, row_rate_ab_bit_s=rates, row_rate_ba_bit_s=rates.copy())
+
+
+def large_windows(net: IslNet) -> None:
+    """Room for what is in flight on the fastest link of these tests."""
+    for node in net.hosts:
+        node.cmd('sysctl -qw net.ipv4.tcp_rmem="4096 131072 67108864" net.ipv4.tcp_wmem="4096 131072 67108864"')
+
+
+def test_a_fast_long_link_is_filled_by_one_flow_and_the_default_limit_would_not(tmp_path: Path) -> None:
+    """1 Gbit/s x 30 ms is 2,478 frames; netem's own limit of 1,000 lets 404 Mbit/s of them through at the most."""
+    plan = make_plan(2, [], [{(0, 1): 30 * MS}], rate_bit_s=GBIT, queue_ns=20 * MS)
+    with live_net(plan, tmp_path) as (net, _):
+        large_windows(net)
+        ours_bit_s = bulk_transfer(net, "p00s00", "p00s01", byte=250_000_000, skipped_byte=100_000_000)
+        node = net.get("p00s00")
+        node.cmd("ip link set to-p00s01 gso_max_segs 1 gso_max_size 1514")  # as packets that another node has split
+        node.cmd("tc qdisc change dev to-p00s01 root netem delay 30ms rate 1gbit limit 1000")
+        default_bit_s = bulk_transfer(net, "p00s00", "p00s01", byte=45_000_000, skipped_byte=15_000_000)
+    a_quarter, cap_bit_s = 0.25, 1000 * FRAME_BYTE * 8 / 0.030
+    assert ours_bit_s > (1 - a_quarter) * GBIT * TCP_PAYLOAD_RATIO
+    assert default_bit_s < 1.02 * cap_bit_s
+
+
+@pytest.mark.parametrize("aqm", [QueueKind.NONE, QueueKind.BFIFO], ids=lambda kind: kind.name)
+def test_a_burst_survives_as_far_as_flight_and_queue_reach(tmp_path: Path, aqm: QueueKind) -> None:
+    """A whole second is in flight, so all that is sent within it meets a queue from which nothing has arrived yet."""
+    need_queue(aqm)
+    plan = make_plan(2, [], [{(0, 1): 1000 * MS}], rate_bit_s=1_000_000, queue_ns=500 * MS, aqm=aqm)
+    frame_s = FRAME_BYTE * 8 / 1_000_000
+    with live_net(plan, tmp_path) as (net, _):
+        survivors, sent_in_s = burst(net, 300)
+    if aqm == QueueKind.NONE:
+        limit = int(ends_at(plan, 0, initial_ends(plan, 0), 0)["limit_packets"][0])
+        assert sent_in_s < 1.0, "this machine is too slow to send a burst"
+        assert limit <= survivors <= limit + 1
+    else:
+        queue = 0.5 / frame_s
+        in_the_bucket, served = 2, sent_in_s / frame_s
+        assert queue - 1 <= survivors <= queue + in_the_bucket + served + 1
+
+
+def burst(net: IslNet, packets: int) -> tuple[int, float]:
+    """Send full frames as fast as it goes; how many arrive, and how long the sending took."""
+    sender, receiver = udp_socket(net, "p00s00"), udp_socket(net, "p00s01", PORT)
+    receiver.settimeout(2.0)
+    target, payload = (net.get("p00s01").address, PORT), bytes(UDP_PAYLOAD_BYTE)
+    begun = time.monotonic()
+    for _ in range(packets):
+        sender.sendto(payload, target)
+    took_s, arrived = time.monotonic() - begun, 0
+    try:
+        while receiver.recv(2048):
+            arrived += 1
+    except TimeoutError:
+        return arrived, took_s
+    finally:
+        sender.close()
+        receiver.close()
+
+
+def test_each_direction_has_its_own_rate(tmp_path: Path) -> None:
+    plan = make_plan(2, [], [{(0, 1): 2 * MS}])
+    plan = replace(plan, row_rate_ab_bit_s=np.array([40_000_000]), row_rate_ba_bit_s=np.array([8_000_000]))
+    with live_net(plan, tmp_path) as (net, _):
+        there_bit_s = bulk_transfer(net, "p00s00", "p00s01", byte=5_000_000)
+        back_bit_s = bulk_transfer(net, "p00s01", "p00s00", byte=1_000_000)
+    a_tenth = 0.1
+    assert (1 - a_tenth) * 40e6 <= there_bit_s / TCP_PAYLOAD_RATIO <= 1.005 * 40e6
+    assert (1 - a_tenth) * 8e6 <= back_bit_s / TCP_PAYLOAD_RATIO <= 1.005 * 8e6
+
+
+@pytest.mark.parametrize("aqm", [QueueKind.NONE, *ACTIVE], ids=lambda kind: kind.name)
+def test_a_managed_queue_stays_short_under_load_and_loses_no_rate(tmp_path: Path, aqm: QueueKind) -> None:
+    """A bulk flow fills a queue of 200 ms until it is full, or to about the target of 5 ms if it is managed."""
+    need_queue(aqm)
+    rate_bit_s, seconds = 20_000_000, 3.5
+    with live_net(bottleneck(rate_bit_s, 10 * MS, 200 * MS, aqm), tmp_path) as (net, replay):
+        dropped = net.backend.dropped_packets()
+        goodput_bit_s, waits_ms = load_and_ping(net, round(rate_bit_s * seconds / 8))
+        assert replay.verify_all() == []
+        dropped = net.backend.dropped_packets() - dropped
+    a_fifth = 0.2
+    assert (1 - a_fifth) * rate_bit_s <= goodput_bit_s / TCP_PAYLOAD_RATIO <= 1.01 * rate_bit_s
+    assert dropped > 0
+    wait_ms = statistics.median(waits_ms)
+    assert wait_ms > 60 if aqm == QueueKind.NONE else wait_ms < 5 + SMALL_PING_MS
+
+
+def load_and_ping(net: IslNet, byte: int) -> tuple[float, list[float]]:
+    """The goodput of a bulk flow, and by how much longer pings took while it had been running for a second."""
+    unloaded_ms = 2 * (1 + 10)
+    pinging = net.get("p00s00")
+    pinging.sendCmd("sleep 1.2; ping -c 30 -i 0.05 p00s02")
+    goodput_bit_s = bulk_transfer(net, "p00s00", "p00s02", byte)
+    return goodput_bit_s, [time_ms - unloaded_ms for time_ms in ping_times_ms(pinging.waitOutput())]
+
+
+@pytest.mark.parametrize("aqm", ACTIVE, ids=lambda kind: kind.name)
+def test_a_flow_that_can_be_marked_loses_nothing(tmp_path: Path, aqm: QueueKind) -> None:
+    need_queue(aqm)
+    with live_net(bottleneck(10_000_000, 10 * MS, 500 * MS, aqm), tmp_path) as (net, _):
+        for name in ("p00s00", "p00s02"):
+            net.get(name).cmd("sysctl -qw net.ipv4.tcp_ecn=1")
+        assert net.backend.marked_packets() == 0
+        bulk_transfer(net, "p00s00", "p00s02", 1_500_000)
+        marked, resent = net.backend.marked_packets(), retransmissions(net, "p00s00")
+    assert marked > 0
+    assert resent == 0
+
+
+def retransmissions(net: IslNet, name: str) -> int:
+    """TCP segments that a node has sent again since it was made."""
+    shown = net.get(name).cmd("nstat -a -s -z TcpRetransSegs")
+    return int(re.search(r"TcpRetransSegs\s+(\d+)", shown).group(1))
+
+
+def test_a_managed_link_delays_and_serialises_as_planned(tmp_path: Path) -> None:
+    """Idle: 2 x 20 ms and twice a frame of 1,514 bytes at 2 Mbit/s, 6 ms; nothing waits."""
+    need_queue(QueueKind.CODEL)
+    plan = make_plan(2, [], [{(0, 1): 20 * MS}], rate_bit_s=2_000_000, aqm=QueueKind.CODEL)
+    with live_net(plan, tmp_path) as (net, _):
+        times = ping_times_ms(net.get("p00s00").cmd(f"ping -s {1500 - 28} -c 15 -i 0.06 p00s01"))
+    planned_ms, headroom_ms = 2 * (20 + FRAME_BYTE * 8 / 2_000), 2 * 0.02 * FRAME_BYTE * 8 / 2_000
+    assert planned_ms - headroom_ms - 0.3 <= min(times)
+    assert statistics.median(times) <= planned_ms + 1.5
+
+
+def test_rates_of_managed_links_follow_the_plan(tmp_path: Path) -> None:
+    """The rate changes at each instant, and what reads back is the bucket's rate as well as the netem's."""
+    need_queue(QueueKind.FQ_CODEL)
+    plan = make_plan(2, [], [{(0, 1): 5 * MS}] * 4, step_ns=100 * MS, aqm=QueueKind.FQ_CODEL)
+    rates = np.array([1, 2, 3, 40]) * GBIT
+    plan = replace(plan, row_rate_ab_bit_s=rates, row_rate_ba_bit_s=rates // 2)
+    with live_net(plan, tmp_path) as (net, replay):
+        replay.run(time.monotonic_ns(), threading.Event())
+        assert replay.mismatches == replay.verify_all() == []
+        found = net.backend.read_ends([0, 1])
+        assert found["queue_rate_bit_s"].tolist() == [40 * GBIT, 20 * GBIT]
+        net.get("p00s00").cmd("tc qdisc change dev queue-1000 root handle 1: tbf rate 1gbit burst 20000 limit 100000")
+        (wrong,) = replay.verify_all()
+    assert "behind fq_codel at 1 Gbit/s of 100000 bytes, but the plan says" in wrong
+    assert "behind fq_codel at 40 Gbit/s" in wrong
+
+
+def test_a_message_crosses_several_hops_as_a_stream_of_frames(tmp_path: Path) -> None:
+    """60 kB over five hops at 100 Mbit/s: serialised once, and one frame more at each further hop.
+
+    With super-packets of the kernel's own size each hop would wait for the whole of one before it sends the first byte.
+    """
+    hops, byte, rate_bit_s = 5, 60_000, 100_000_000
+    plan = make_plan(hops + 1, [], [{(hop, hop + 1): MS for hop in range(hops)}], rate_bit_s=rate_bit_s)
+    frame_s = FRAME_BYTE * 8 / rate_bit_s
+    planned_s = byte / 1448 * frame_s + (hops - 1) * frame_s + 2 * hops * 0.001
+    with live_net(plan, tmp_path) as (net, _):
+        ours_s = min(message_times_s(net, "p00s00", f"p00s{hops:02d}", byte))
+        for hop in range(hops):
+            net.get(f"p00s{hop:02d}").cmd(f"ip link set to-p00s{hop + 1:02d} gso_max_size 65536 gso_max_segs 65535")
+        falsified_s = min(message_times_s(net, "p00s00", f"p00s{hops:02d}", byte))
+    two_ms = 0.002
+    assert planned_s <= ours_s <= planned_s + two_ms
+    assert falsified_s > planned_s + two_ms
