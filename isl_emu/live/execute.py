@@ -18,7 +18,10 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any
 
+import numpy as np
+
 from isl_emu.errors import IslEmuError, MachineError, ScenarioError
+from isl_emu.linkplan.plan import LinkPlan, QueueKind
 from isl_emu.linkplan.plan_file import read_plan
 from isl_emu.live.answers import LiveAnswers
 from isl_emu.live.containers import start_containers
@@ -32,7 +35,7 @@ from isl_emu.network.calibration import measure_bias
 from isl_emu.network.containers import Container
 from isl_emu.network.net import IslNet, build_net
 from isl_emu.network.net_cli import NetCLI
-from isl_emu.network.probing import missing_features
+from isl_emu.network.probing import missing_features, missing_queues
 from isl_emu.network.replay import Replay
 from isl_emu.network.rundir import create_run_directory
 from isl_emu.progress import Steps
@@ -87,9 +90,15 @@ def _stage(
     run = create_run_directory()
     undo.callback(shutil.rmtree, run.path, ignore_errors=True)
     announce(run, folder.path)
-    scenario = load_scenario(folder.scenario)
+    scenario, plan = load_scenario(folder.scenario), read_plan(folder.plan)
+    _check_queues(plan)
     clock = RunClock.create(folder.journal, scenario.time.slowdown)
-    return Stage(folder, scenario, read_plan(folder.plan), run, steps, record, ignore_signals, clock)
+    return Stage(folder, scenario, plan, run, steps, record, ignore_signals, clock)
+
+
+def _check_queues(plan: LinkPlan) -> None:
+    if missing := missing_queues(map(QueueKind, np.unique(plan.links.aqm["kind"]).tolist())):
+        raise MachineError(f"aqm: {'; '.join(missing)}; use --machine guest, or links without aqm")
 
 
 def _live(stage: Stage, interactive: bool, undo: ExitStack) -> None:
@@ -98,7 +107,7 @@ def _live(stage: Stage, interactive: bool, undo: ExitStack) -> None:
     stage.record.update(bias_ns=calibration.bias_ns, residue_ns=calibration.residue_ns, calibration=asdict(calibration))
     nodes, links = len(stage.plan.nodes.names), len(stage.plan.links.a)
     with stage.phase("build", f"building {nodes} nodes and {links} links"):
-        net = build_net(stage.plan, stage.run)
+        net = build_net(stage.plan, stage.run, stage.scenario.time.slowdown)
         undo.callback(net.stop)
         replay = _replay(stage, net, calibration.bias_ns)
         replay.apply_initial()
@@ -121,7 +130,7 @@ def _run(
     stage: Stage, net: IslNet, containers: Mapping[str, Container], replay: Replay, interactive: bool
 ) -> None:
     """The emulated time, from instant 0 to the end."""
-    dropped_before = net.backend.dropped_packets()
+    dropped_before, marked_before = net.backend.dropped_packets(), net.backend.marked_packets()
     stop, real_t0_ns = threading.Event(), time.monotonic_ns() + HEAD_START_NS + uplink_head_start_ns(stage)
     t0_ns = stage.clock.own_ns(real_t0_ns)
     stage.record.update(t0_monotonic_ns=real_t0_ns, t0_utc=_utc_of(real_t0_ns).isoformat())
@@ -142,6 +151,7 @@ def _run(
         replaying.result()
     stage.record["mismatches"] = [*replay.mismatches, *replay.verify_all()]
     stage.record["dropped_packets"] = net.backend.dropped_packets() - dropped_before
+    stage.record["marked_packets"] = net.backend.marked_packets() - marked_before
 
 
 def _sample_load(stage: Stage, real_t0_ns: int, undo: ExitStack) -> None:

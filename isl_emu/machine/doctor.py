@@ -12,10 +12,11 @@ from importlib import metadata, util
 from pathlib import Path
 
 from isl_emu.errors import MachineError
+from isl_emu.linkplan.plan import QueueKind
 from isl_emu.machine.claims import MIB, available_memory_byte, choose_memory_folder
 from isl_emu.machine.place import choose_place, inside_guest
 from isl_emu.machine.uml import MODULES, build_shim, find_uml, needs_shim, processor_flags
-from isl_emu.network.probing import missing_features
+from isl_emu.network.probing import missing_features, missing_queues
 
 NEEDED_PYTHON = (3, 10)
 SMALLEST_GUEST_BYTE = 1024 * MIB
@@ -59,6 +60,7 @@ def examine() -> list[Finding]:
     return [
         *host,
         *(_optional(finding) if usable_host else finding for finding in guest),
+        *_managed_queues(),
         *(_programs(), _mininet(), _cgroups(), _overlay(), _model_server(), _bundled_model(), _disk()),
     ]
 
@@ -96,6 +98,17 @@ def _host_networks() -> Finding:
     kernels = f"Debian: linux-image-amd64, Ubuntu: linux-modules-extra-{platform.release()}"
     fix = f"not needed with the guest kernel; or a kernel with it ({kernels})"
     return Finding("network namespaces, netem", None, f"{kernel}: {'; '.join(missing)}", fix)
+
+
+def _managed_queues() -> list[Finding]:
+    """What links with `aqm` need, where the host can make networks at all."""
+    if missing_features():
+        return []
+    missing = missing_queues(QueueKind)
+    if not missing:
+        return [Finding("managed queues", True, ", ".join(kind.name.lower() for kind in QueueKind if kind))]
+    detail = f"{'; '.join(missing)}; scenarios without aqm work"
+    return [Finding("managed queues", None, detail, "use the guest kernel (--machine guest), which has them")]
 
 
 def _guest_kernel() -> Finding:

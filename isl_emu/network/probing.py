@@ -40,7 +40,10 @@ def missing_queues(kinds: Iterable[QueueKind]) -> list[str]:
 
 
 def _missing_queues_here(kinds: Sequence[QueueKind]) -> list[str]:
-    unshare(CLONE_NEWNET)
+    try:
+        unshare(CLONE_NEWNET)
+    except OSError as error:
+        return [_no_namespace(error)]
     netlink = Netlink()
     needs = [(_veth(), "veth pairs (veth)")]
     needs += [need for number, kind in enumerate(kinds) for need in _needs_of(kind, PROBE_INDEX + 2 * number)]

@@ -89,6 +89,7 @@ class Fidelity:
     calibration: Calibration
     readback_mismatches: int | None
     dropped_packets: int | None
+    marked_packets: int | None
     journal_lines_lost: int
     limits: Mapping[str, Any]
 
@@ -126,6 +127,7 @@ def assess(folder: RunFolder, scenario: Scenario, execution: Mapping[str, Any] |
         calibration=Calibration(known.get("bias_ns"), known.get("residue_ns")),
         readback_mismatches=readback,
         dropped_packets=known.get("dropped_packets"),
+        marked_packets=known.get("marked_packets"),
         journal_lines_lost=sum(_lost_lines(folder.table(name)) for name in TABLES),
         limits=scenario.fidelity.model_dump(by_alias=True),
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
 from isl_emu.errors import NetworkError
-from isl_emu.linkplan.plan import LinkPlan
+from isl_emu.linkplan.plan import LinkPlan, QueueKind
 from isl_emu.network.backend import ROUTE, Backend
 from isl_emu.network.desired import ends_at, initial_ends
 from isl_emu.network.fake import FakeBackend
@@ -24,12 +25,18 @@ NODES = range(5)
 
 @pytest.fixture(params=["memory", pytest.param("kernel", marks=pytest.mark.kernel)])
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
-    if request.param == "memory":
-        yield FakeBackend(PLAN)
+    with made_backend(request.param, PLAN) as made:
+        yield made
+
+
+@contextmanager
+def made_backend(kind: str, plan: LinkPlan) -> Iterator[Backend]:
+    if kind == "memory":
+        yield FakeBackend(plan)
         return
     need_kernel()
     with run_directory() as run:
-        made = KernelBackend(PLAN, run.run_id)
+        made = KernelBackend(plan, run.run_id)
         try:
             yield made
         finally:
@@ -104,3 +111,17 @@ def test_routes_are_made_replaced_and_withdrawn(backend: Backend) -> None:
 def test_withdrawing_a_route_that_is_not_there_is_refused(backend: Backend) -> None:
     with pytest.raises(NetworkError):
         backend.change_routes(routes((0, 2, NO_ROUTE)))
+
+
+@pytest.mark.parametrize("kind", ["memory", pytest.param("kernel", marks=pytest.mark.kernel)])
+def test_managed_queues_read_back_as_they_were_set_and_a_wrong_one_is_named(kind: str) -> None:
+    plan = make_plan(3, [], [ring_edges(3, 5 * MS)], rate_bit_s=40_000_000_000, aqm=QueueKind.FQ_CODEL)
+    with made_backend(kind, plan) as backend:
+        states = ends_at(plan, 0, initial_ends(plan, 0), 0)
+        backend.change_ends(np.arange(len(states)), states)
+        every = np.arange(len(states))
+        assert end_mismatches(plan, backend.wiring, every, states, backend.read_ends(range(3))) == []
+        states["queue_byte"] += 1
+        wrong = end_mismatches(plan, backend.wiring, every, states, backend.read_ends(range(3)))
+    assert len(wrong) == len(states)
+    assert "behind fq_codel at 40 Gbit/s of" in wrong[0]

@@ -127,7 +127,7 @@ def test_a_managed_queue_stays_short_under_load_and_loses_no_rate(tmp_path: Path
         dropped = net.backend.dropped_packets() - dropped
     a_fifth = 0.2
     assert (1 - a_fifth) * rate_bit_s <= goodput_bit_s / TCP_PAYLOAD_RATIO <= 1.01 * rate_bit_s
-    assert dropped > 0
+    assert dropped > 0 or aqm == QueueKind.NONE  # which may not be full yet
     wait_ms = statistics.median(waits_ms)
     assert wait_ms > 60 if aqm == QueueKind.NONE else wait_ms < 5 + SMALL_PING_MS
 

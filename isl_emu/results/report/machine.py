@@ -33,7 +33,9 @@ def _machine_facts(fidelity: Fidelity) -> Iterator[tuple[str, str]]:
         yield "CPU", busy + crowded
         yield "wake-ups", _punctuality(cpu.wakeup_lateness_ns)
     if fidelity.dropped_packets is not None:
-        yield "links", f"{counted(fidelity.dropped_packets, 'packet')} dropped: link down, planned loss, or queue full"
+        marked = f" · {fidelity.marked_packets:,} marked by managed queues" if fidelity.marked_packets else ""
+        dropped = f"{counted(fidelity.dropped_packets, 'packet')} dropped: link down, planned loss, or queue full"
+        yield "links", dropped + marked
     if fidelity.journal_lines_lost:
         yield "journal", f"{counted(fidelity.journal_lines_lost, 'torn line')} left out"
 

@@ -1,0 +1,149 @@
+"""How queues are managed: from the scenario over the plan to the kernel's messages."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from isl_emu.errors import ScenarioError
+from isl_emu.linkplan.build import plan_links
+from isl_emu.linkplan.plan import AQM, LinkKind, QueueKind
+from isl_emu.linkplan.plan_file import read_plan, write_plan
+from isl_emu.network.desired import END, FOUND, ends_at, initial_ends, queue_byte, serialiser_bit_s
+from isl_emu.network.netlink import HEADER, attribute, split_attributes
+from isl_emu.network.queues import (
+    add_queues,
+    bucket_messages,
+    count_marks,
+    detour_messages,
+    inside_message,
+    queue_index,
+)
+from isl_emu.scenario.parse import parse_scenario
+from tests.plans import MS, make_plan
+from tests.unit.test_scenario import SMALL
+
+UP = np.array([(True, 5 * MS, 5 * MS, 40_000_000_000, 500, 0.0, QueueKind.CODEL, 250_000)], END)
+
+
+def scenario(lasers: str = "", station: str = "") -> str:
+    """The small scenario for a whole orbit, with a station that every plane passes."""
+    text = SMALL.replace('latitude = "52.5 deg"', 'latitude = "85 deg"').replace(
+        'lasers = { topology = "ring" }', f'lasers = {{ topology = "ring"{lasers} }}'
+    )
+    return text.replace('duration = "60 s"', 'duration = "100 min"\nstep = "60 s"') + station
+
+
+@pytest.mark.parametrize(
+    ("keys", "complaint"),
+    [
+        (
+            ', aqm = "pie"',
+            "shell[0].lasers.aqm is 'pie', but it should be 'none', 'bfifo', 'codel', 'fq_codel' or 'cake'",
+        ),
+        (", ecn = false", 'has aqm = "none" with aqm_target, aqm_interval or ecn, but only codel, fq_codel, cake have'),
+        (', aqm = "bfifo", aqm_target = "1 ms"', 'has aqm = "bfifo" with aqm_target'),
+        (', aqm = "cake", ecn = false', "CAKE always marks"),
+        (', aqm = "codel", aqm_target = "200 ms"', "longer than aqm_interval"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(keys: str, complaint: str) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        parse_scenario(scenario(keys), "some.toml")
+    assert complaint in str(caught.value)
+
+
+def test_each_link_of_the_plan_has_its_own_management(tmp_path) -> None:
+    lasers = ', aqm = "codel", aqm_target = "2 ms", ecn = false'
+    plan = plan_links(parse_scenario(scenario(lasers, 'aqm = "cake"\n'), "x"), "")
+    ground = plan.links.kind == LinkKind.GROUND
+    assert set(plan.links.aqm[~ground].tolist()) == {(QueueKind.CODEL, False, 2 * MS, 100 * MS)}
+    assert set(plan.links.aqm[ground].tolist()) == {(QueueKind.CAKE, True, 5 * MS, 100 * MS)}
+    write_plan(plan, tmp_path / "plan.parquet")
+    assert read_plan(tmp_path / "plan.parquet").links.aqm.tolist() == plan.links.aqm.tolist()
+
+
+def test_management_is_in_the_digest() -> None:
+    plan = make_plan(2, [], [{(0, 1): MS}])
+    managed = replace(plan, links=replace(plan.links, aqm=np.array([(QueueKind.CODEL, True, 1, 2)], AQM)))
+    assert managed.digest() != plan.digest()
+
+
+def test_a_queue_in_bytes_is_its_time_at_the_rate() -> None:
+    rates, waits = np.array([8_000_000, 1_000, 10**12]), np.array([20 * MS, 20 * MS, 1000 * MS])
+    assert queue_byte(rates, waits).tolist() == [20_000, 8 * 1514, 2**31 - 1]
+
+
+def test_the_netem_behind_a_bucket_serialises_a_little_faster() -> None:
+    plan = make_plan(2, [], [{(0, 1): MS}], rate_bit_s=1_000_000, aqm=QueueKind.CAKE)
+    ends = ends_at(plan, 0, initial_ends(plan, 0), 0)
+    assert ends["rate_bit_s"].tolist() == [1_000_000] * 2
+    assert serialiser_bit_s(ends).tolist() == [1_020_000] * 2
+    assert serialiser_bit_s(UP[0]) == 40_800_000_000
+
+
+def as_dumped(rows: bytes) -> list[bytes]:
+    return [rows[HEADER.size :]]
+
+
+def test_a_bucket_and_what_is_inside_read_back_as_written() -> None:
+    aqm = np.array([(QueueKind.FQ_CODEL, True, 5 * MS, 100 * MS)], AQM)[0]
+    bodies = as_dumped(bucket_messages(UP, np.array([1003]), np.array([65_536]), create=True).tobytes())
+    bodies += as_dumped(inside_message(aqm, 1003, 250_000, 1.0))
+    for order in (bodies, bodies[::-1]):
+        found = np.zeros(1, FOUND)
+        found["end"] = 6
+        add_queues(found, order, {int(queue_index(1003)): 6})
+        assert found[["aqm", "queue_rate_bit_s", "queue_byte"]].tolist() == [(3, 40_000_000_000, 250_000)]
+
+
+def test_a_bucket_with_nothing_shown_inside_counts_bytes() -> None:
+    found = np.zeros(1, FOUND)
+    found["end"] = 6
+    add_queues(
+        found, as_dumped(bucket_messages(UP, np.array([1003]), np.array([1514]), create=True).tobytes()), {1001003: 6}
+    )
+    assert found["aqm"].tolist() == [QueueKind.BFIFO]
+
+
+def test_a_bucket_holds_a_super_packet_and_a_millisecond() -> None:
+    options = split_attributes(
+        _options(bucket_messages(UP, np.array([1003]), np.array([65_536]), create=False).tobytes())
+    )
+    assert struct.unpack("=I", options[6]) == (65_536 + 5_000_000,)
+
+
+def _options(one: bytes) -> bytes:
+    return split_attributes(one[HEADER.size + 20 :])[2]
+
+
+@pytest.mark.parametrize("kind", [QueueKind.CODEL, QueueKind.FQ_CODEL])
+def test_times_are_in_us_and_slow_motion_makes_them_longer(kind: QueueKind) -> None:
+    aqm = np.array([(kind, False, 5 * MS, 100 * MS)], AQM)[0]
+    options = split_attributes(_options(inside_message(aqm, 1003, 151_400, slowdown=4.0)))
+    assert {key: struct.unpack("=I", value)[0] for key, value in options.items()} == {
+        1: 20_000,
+        2: 100,
+        3: 400_000,
+        4: 0,
+    }
+
+
+def test_every_packet_of_the_interface_takes_the_detour() -> None:
+    clsact, redirect = list(detour_messages(1003))
+    assert b"clsact\0" in clsact
+    assert b"mirred\0" in redirect
+    assert struct.pack("=I", 1_001_003) in redirect
+
+
+def test_marks_are_counted_where_each_kind_keeps_them() -> None:
+    def body(kind: bytes, told: bytes) -> bytes:
+        return bytes(20) + attribute(1, kind) + attribute(7, attribute(4, told))
+
+    tin = attribute(1, attribute(8, struct.pack("=I", 7)))
+    codel, fq_codel = struct.pack("=9I", *range(9)), struct.pack("=8I", *range(8))
+    bodies = [body(b"codel\0", codel), body(b"fq_codel\0", fq_codel), body(b"cake\0", attribute(10, tin))]
+    assert count_marks([*bodies, body(b"tbf\0", b"")]) == 6 + 3 + 7
