@@ -231,8 +231,10 @@ def _models(scenario: Scenario) -> list[Path]:
     if any(job.real for job in scenario.training):
         raise ScenarioError("training.real: is given, but only modelled training can be run so far; use modelled")
     for group in scenario.compute:
-        if group.server != "real":
-            raise ScenarioError(f"compute.server: is {group.server!r}, but only real servers can be run so far")
+        if group.server in ("throttled", "external"):
+            raise ScenarioError(f"compute.server: is {group.server!r}, but that cannot be run so far")
+        if not group.loads_file:
+            continue
         models.append(resolve_model(group.model))
         check_memory(models[-1], group.context_tokens, group.memory_byte)
     for split in scenario.split:

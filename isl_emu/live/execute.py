@@ -112,11 +112,11 @@ def _live(stage: Stage, interactive: bool, undo: ExitStack) -> None:
         replay = _replay(stage, net, calibration.bias_ns)
         replay.apply_initial()
     containers = start_containers(stage, net, undo)
-    serve_models(stage, containers, undo)
+    services = serve_models(stage, net, containers, undo)
     if stage.scenario.uplink:
         read_weights(stage)
     write_endpoints(stage, net)
-    _run(stage, net, containers, replay, interactive)
+    _run(stage, net, containers, services, replay, interactive)
 
 
 def _replay(stage: Stage, net: IslNet, bias_ns: int) -> Replay:
@@ -127,7 +127,12 @@ def _replay(stage: Stage, net: IslNet, bias_ns: int) -> Replay:
 
 
 def _run(
-    stage: Stage, net: IslNet, containers: Mapping[str, Container], replay: Replay, interactive: bool
+    stage: Stage,
+    net: IslNet,
+    containers: Mapping[str, Container],
+    services: Sequence[Activity],
+    replay: Replay,
+    interactive: bool,
 ) -> None:
     """The emulated time, from instant 0 to the end."""
     dropped_before, marked_before = net.backend.dropped_packets(), net.backend.marked_packets()
@@ -135,7 +140,8 @@ def _run(
     t0_ns = stage.clock.own_ns(real_t0_ns)
     stage.record.update(t0_monotonic_ns=real_t0_ns, t0_utc=_utc_of(real_t0_ns).isoformat())
     with ExitStack() as undo, _on_leaving(stage.ignore_signals):
-        traffic = [undo.enter_context(activity) for activity in activities(stage, net, containers, t0_ns)]
+        begun = [undo.enter_context(activity) for activity in activities(stage, net, containers, t0_ns)]
+        traffic = [*services, *begun]
         replaying = undo.enter_context(ThreadPoolExecutor(1)).submit(replay.run, t0_ns, stop)
         undo.callback(stop.set)
         _sample_load(stage, real_t0_ns, undo)

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from isl_emu.results.concurrency import Answering, service_span
 from isl_emu.results.distribution import Distribution
 from isl_emu.results.folder import RunFolder
+from isl_emu.results.pace import PaceFidelity, pace_fidelity, pace_reasons
 from isl_emu.results.records import LOST_LINES, TABLES
 from isl_emu.scenario.model import Scenario
 from isl_emu.units import NS_PER_MS, NS_PER_S
@@ -86,6 +87,7 @@ class Fidelity:
     replay: ReplayFidelity
     probes: ProbeFidelity
     cpu: CpuFidelity
+    pace: PaceFidelity
     calibration: Calibration
     readback_mismatches: int | None
     dropped_packets: int | None
@@ -111,12 +113,14 @@ def assess(folder: RunFolder, scenario: Scenario, execution: Mapping[str, Any] |
     replay = replay_fidelity(tables["instants"], scenario.time.grid.count)
     probes = probe_fidelity(tables["probes"])
     cpu = cpu_fidelity(tables["load"], tables["requests"], _cpus_by_satellite(scenario))
+    pace = pace_fidelity(folder.journal, tables["requests"], _rows_if_any(folder.table("servers")), scenario)
     readback = None if known.get("mismatches") is None else len(known["mismatches"])
     reasons = (
         *_ending_reasons(execution),
         *_replay_reasons(replay, readback, scenario),
         *_probe_reasons(probes, scenario),
         *_cpu_reasons(cpu, scenario),
+        *pace_reasons(pace, scenario),
     )
     return Fidelity(
         valid=not reasons,
@@ -124,6 +128,7 @@ def assess(folder: RunFolder, scenario: Scenario, execution: Mapping[str, Any] |
         replay=replay,
         probes=probes,
         cpu=cpu,
+        pace=pace,
         calibration=Calibration(known.get("bias_ns"), known.get("residue_ns")),
         readback_mismatches=readback,
         dropped_packets=known.get("dropped_packets"),
@@ -131,6 +136,10 @@ def assess(folder: RunFolder, scenario: Scenario, execution: Mapping[str, Any] |
         journal_lines_lost=sum(_lost_lines(folder.table(name)) for name in TABLES),
         limits=scenario.fidelity.model_dump(by_alias=True),
     )
+
+
+def _rows_if_any(path: Path) -> Rows:
+    return pq.read_table(path).to_pylist() if path.exists() else ()
 
 
 def _cpus_by_satellite(scenario: Scenario) -> dict[str, float]:

@@ -36,6 +36,7 @@ REQUESTS = _schema(
     _field("id", _COUNT, "", "number of the planned request, in order of its due time"),
     _field("station", _TEXT, "", "ground station that asks"),
     _field("satellite", _TEXT, "", "satellite whose model server is asked; null when none was reachable"),
+    _field("server", _TEXT, "", "kind of its server: real, throttled, modelled or external; null when none was asked"),
     _field("question", _TEXT, "", "what was asked"),
     _field("answer", _TEXT, "", "what came back, as far as it came"),
     _field("outcome", _TEXT, "", "completed, unreachable, path_lost, timed_out, refused, failed or unfinished"),
@@ -116,6 +117,18 @@ LOAD = _schema(
     _field("wakeup_lateness_ns", _NS, "ns", "how late the sampler itself woke up"),
 )
 
+SERVERS = _schema(
+    _field("group", _COUNT, "", "number of the group in the scenario's compute"),
+    _field("server", _TEXT, "", "kind of its servers: real, throttled, modelled or external"),
+    _field("satellites", _COUNT, "satellites", "how many are in it"),
+    _field("model", _TEXT, "", "what they serve: a file's name, a modelled model, or where an external one is"),
+    _field("board", _TEXT, "", "the computer that they stand for; null when the scenario names none"),
+    _field("decode_tokens_s", _RATIO, "tokens/s", "wanted decoding pace of one answer; null when it is its own"),
+    _field("native_tokens_s", _RATIO, "tokens/s", "decoding pace here with a whole core; null when not measured"),
+    _field("got_tokens_s", _RATIO, "tokens/s", "decoding pace before the run with `cpus`; null when not measured"),
+    _field("cpus", _RATIO, "CPUs", "share of a core that each server gets at the scenario's pace; null without any"),
+)
+
 TABLES = {"requests": REQUESTS, "probes": PROBES, "instants": INSTANTS, "changes": CHANGES, "load": LOAD}
 
 PROGRAMS = _schema(
@@ -171,4 +184,4 @@ TRAINING = _schema(
 )
 
 # Tables whose rows are the lines of the journal of the same name, as they are: each where the run has such a journal.
-JOURNALLED = {"energy": ENERGY, "programs": PROGRAMS, "training": TRAINING}
+JOURNALLED = {"energy": ENERGY, "programs": PROGRAMS, "servers": SERVERS, "training": TRAINING}

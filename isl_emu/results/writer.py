@@ -57,8 +57,14 @@ def _request_rows(
     rows = [request_row(record, paths, deadline_ns) for record in sorted(records, key=lambda record: record["id"])]
     for row in rows:
         span = service_span(row)
+        row["server"] = _server(row["satellite"], scenario)
         row["satellites_answering"] = answering.mean_count(*span) if span else None
     return rows
+
+
+def _server(satellite: str | None, scenario: Scenario) -> str | None:
+    group = scenario.compute_of(satellite) if satellite else None
+    return group and group.server
 
 
 def _write(path: Path, schema: pa.Schema, rows: Iterable[Row], lost_lines: int) -> None:

@@ -14,6 +14,7 @@ from isl_emu.results.report.answers import answers_section, questions_section
 from isl_emu.results.report.delays import delays_section
 from isl_emu.results.report.machine import machine_section
 from isl_emu.results.report.programs import programs_section
+from isl_emu.results.report.servers import servers_section
 from isl_emu.results.report.text import counted, facts, wrapped
 from isl_emu.results.report.training import training_section
 from isl_emu.scenario.model import Scenario
@@ -28,6 +29,8 @@ def render(folder: RunFolder, scenario: Scenario, fidelity: Fidelity, provenance
     if requests:
         lines += ["", *questions_section(requests, set(scenario.station_names))]
         lines += ["", *answers_section(requests, scenario)]
+    if servers := _rows(folder, "servers"):
+        lines += ["", *servers_section(servers, fidelity)]
     if probes:
         lines += ["", *delays_section(probes)]
     if scenario.program or scenario.workload:
@@ -38,6 +41,12 @@ def render(folder: RunFolder, scenario: Scenario, fidelity: Fidelity, provenance
     if fidelity.reasons:
         lines += ["WHY IT IS INVALID", *(line for reason in fidelity.reasons for line in wrapped("- ", reason)), ""]
     return "\n".join(line.rstrip() for line in [*lines, verdict_line(fidelity)]) + "\n"
+
+
+def _rows(folder: RunFolder, name: str) -> list[dict[str, Any]]:
+    """The rows of a table that not every run has."""
+    path = folder.table(name)
+    return pq.read_table(path).to_pylist() if path.exists() else []
 
 
 def _own_traffic(folder: RunFolder, scenario: Scenario) -> tuple[list[dict[str, Any]], dict[str, int]]:

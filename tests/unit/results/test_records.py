@@ -12,7 +12,8 @@ from isl_emu.results.records import JOURNALLED, TABLES
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "results.md"
 FIELDS = [(table, field) for table, schema in {**TABLES, **JOURNALLED}.items() for field in schema]
-UNIT_OF_SUFFIX = {"ns": "ns", "ratio": "ratio", "s": "bit/s", "packets": "packets", "tokens": "tokens"}
+RATES = {"bit_s": "bit/s", "tokens_s": "tokens/s"}
+UNIT_OF_SUFFIX = {**RATES, "ns": "ns", "ratio": "ratio", "packets": "packets", "tokens": "tokens"}
 
 
 def _id(value: object) -> str:
@@ -28,9 +29,9 @@ def test_documentation_shows_the_column(table: str, field: pa.Field) -> None:
 
 @pytest.mark.parametrize(("table", "field"), FIELDS, ids=_id)
 def test_unit_in_the_name_is_the_unit_of_the_column(table: str, field: pa.Field) -> None:
-    suffix = field.name.rpartition("_")[2]
-    if suffix in UNIT_OF_SUFFIX:
-        assert field.metadata[b"unit"].decode() == UNIT_OF_SUFFIX[suffix]
+    for suffix, unit in UNIT_OF_SUFFIX.items():
+        if f"_{field.name}".endswith(f"_{suffix}"):
+            assert field.metadata[b"unit"].decode() == unit
 
 
 @pytest.mark.parametrize("table", TABLES)

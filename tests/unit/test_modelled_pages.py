@@ -1,0 +1,144 @@
+"""A modelled server over HTTP, on this machine's loopback: what clients of llama.cpp's server find in its answers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from array import array
+from collections.abc import Callable
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from isl_emu.timebase import MonotonicClock
+from isl_emu.workload.modelled_pages import application
+from isl_emu.workload.modelled_satellite import (
+    ModelledSatellite,
+    Specification,
+    read_specifications,
+    write_specifications,
+)
+from isl_emu.workload.modelled_state import ModelledState
+from isl_emu.workload.modelled_text import MARK, answer_tokens, count_tokens
+from isl_emu.workload.sse import EventParser
+
+ADDRESS = "127.0.0.1"
+SPEC = Specification("p00s00", "", ADDRESS, 0, "h100-pcie", "smollm2-135m", 4, 2, 256)
+QUESTION = {"messages": [{"role": "user", "content": "Why is the sky blue?"}], "max_tokens": 12, "seed": 5}
+MS_PER_NS = 1e-6
+a_microsecond_ms = 1e-3
+
+
+def serving(tmp_path: Path, ask: Callable[[int], Any]) -> tuple[Any, ModelledState]:
+    """What `ask` returns, called in a thread with the port of a live server; and the state that is left."""
+    state = ModelledState.create(tmp_path / "state", [SPEC.satellite])
+
+    async def serve() -> Any:
+        server = ModelledSatellite(SPEC, 0, state, MonotonicClock(), array("q"))
+        runner = web.AppRunner(application({ADDRESS: server}), access_log=None, handle_signals=False)
+        await runner.setup()
+        listening = socket.create_server((ADDRESS, 0))
+        await web.SockSite(runner, listening).start()
+        try:
+            return await asyncio.to_thread(ask, listening.getsockname()[1])
+        finally:
+            await runner.cleanup()
+
+    return asyncio.run(serve()), state
+
+
+def post(port: int, body: Any) -> tuple[int, bytes]:
+    connection = HTTPConnection(ADDRESS, port, timeout=60)
+    connection.request("POST", "/v1/chat/completions", body if isinstance(body, bytes) else json.dumps(body))
+    response = connection.getresponse()
+    return response.status, response.read()
+
+
+def get(port: int, path: str) -> tuple[int, str]:
+    connection = HTTPConnection(ADDRESS, port, timeout=60)
+    connection.request("GET", path)
+    response = connection.getresponse()
+    return response.status, response.read().decode()
+
+
+def test_a_streamed_answer_has_its_tokens_counts_and_times(tmp_path: Path) -> None:
+    (status, data), state = serving(tmp_path, lambda port: post(port, {**QUESTION, "stream": True}))
+    *events, end = EventParser().feed(data)
+    bodies = [json.loads(event) for event in events]
+    texts = [choice["delta"].get("content") for body in bodies for choice in body["choices"]]
+    answer = [text for text in texts if text]
+    assert (status, end, len(answer), answer[0]) == (200, "[DONE]", 12, MARK)
+    assert {body["model"] for body in bodies} == {"modelled:smollm2-135m@h100-pcie"}
+    last, tokens = bodies[-1], count_tokens(QUESTION["messages"])
+    assert last["usage"] == {"prompt_tokens": tokens, "completion_tokens": 12, "total_tokens": tokens + 12}
+    steps_ns = sum(SPEC.roofline.step_ns(tokens + answered) for answered in range(12))
+    prompt_ns = SPEC.roofline.prompt_ns(tokens)
+    assert last["timings"]["prompt_ms"] == pytest.approx(prompt_ns * MS_PER_NS, abs=a_microsecond_ms)
+    assert last["timings"]["predicted_ms"] == pytest.approx(steps_ns * MS_PER_NS, abs=a_microsecond_ms)
+    assert (state.tokens[0], state.busy_ns[0]) == (12, pytest.approx(prompt_ns + steps_ns, abs=13))
+
+
+def test_the_same_answer_comes_whole_too(tmp_path: Path) -> None:
+    def ask(port: int) -> list[str]:
+        whole = [json.loads(post(port, QUESTION)[1]) for _ in range(2)]
+        return [body["choices"][0]["message"]["content"] for body in whole]
+
+    (first, second), _ = serving(tmp_path, ask)
+    assert first == second  # the same seed
+    assert len(first.split()) == 12
+
+
+def test_health_and_metrics_are_those_of_an_idle_server(tmp_path: Path) -> None:
+    def ask(port: int) -> tuple[tuple[int, str], tuple[int, str], tuple[int, str]]:
+        post(port, QUESTION)
+        return get(port, "/health"), get(port, "/metrics"), get(port, "/v1/models")
+
+    (health, metrics, models), _ = serving(tmp_path, ask)
+    assert health == (200, '{"status": "ok"}')
+    lines = metrics[1].splitlines()
+    assert "llamacpp:requests_processing 0" in lines and "llamacpp:tokens_predicted_total 12" in lines
+    assert "modelled:smollm2-135m@h100-pcie" in models[1]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "sentence"),
+    [
+        (b"{", 400, "is no chat completion"),
+        ({}, 400, "it has no messages"),
+        ({"messages": [{"role": "user", "content": "why " * 400}]}, 400, r"exceeds the available context size (256"),
+    ],
+)
+def test_a_request_that_cannot_be_served_is_refused(tmp_path: Path, body: Any, status: int, sentence: str) -> None:
+    (found, text), _ = serving(tmp_path, lambda port: post(port, body))
+    assert found == status and sentence in json.loads(text)["error"]["message"]
+
+
+def test_a_server_without_power_refuses(tmp_path: Path) -> None:
+    def ask(port: int) -> tuple[tuple[int, bytes], int]:
+        ModelledState.open(tmp_path / "state").pace_ratio[0] = 0.0
+        return post(port, QUESTION), get(port, "/health")[0]
+
+    ((status, text), health), _ = serving(tmp_path, ask)
+    assert (status, health) == (503, 503) and b"switched its computer off" in text
+
+
+def test_an_answer_ends_where_the_context_does(tmp_path: Path) -> None:
+    (_, data), _ = serving(tmp_path, lambda port: post(port, {**QUESTION, "max_tokens": 1000}))
+    assert json.loads(data)["usage"]["total_tokens"] == SPEC.context_tokens
+
+
+def test_specifications_survive_their_file(tmp_path: Path) -> None:
+    write_specifications([SPEC], tmp_path)
+    assert read_specifications(tmp_path) == [SPEC]
+    assert ModelledState.open(tmp_path / "modelled_state").names == ("p00s00",)
+
+
+def test_tokens_are_as_long_as_those_of_english_text() -> None:
+    source = answer_tokens("any")
+    text = "".join(next(source) for _ in range(2000))
+    assert 3.5 < len(text) / 2000 < 5.5
+    assert count_tokens([{"role": "user", "content": text}]) == pytest.approx(2000, rel=0.4)
