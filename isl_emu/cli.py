@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from isl_emu.errors import IslEmuError, ScenarioError
+from isl_emu.live.wishes import Wishes
 from isl_emu.progress import Steps
 from isl_emu.results.folder import RunFolder
 from isl_emu.units import DURATION_NS, NS_PER_MS, NS_PER_S, format_quantity, parse_quantity
@@ -37,6 +38,12 @@ class Duration(click.ParamType):
             return format_quantity(parse_quantity(value, DURATION_NS), DURATION_NS)
         except ValueError as error:
             return self.fail(f"{value!r} {error}", param, ctx)
+
+
+PAUSE_AT = click.option(
+    "--pause-at", type=Duration(), help="Pause at this emulated time, until `isl-emu resume` in a second terminal."
+)
+UNTIL = click.option("--until", type=Duration(), help="End the run at this emulated time; the plan stays as it is.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -76,6 +83,8 @@ def cli(debug: bool) -> None:
     is_flag=True,
     help="Open Mininet's command line on the live net; the run ends when you leave it.",
 )
+@PAUSE_AT
+@UNTIL
 def run(
     scenario: Path,
     out: Path | None,
@@ -85,12 +94,14 @@ def run(
     model: str | None,
     slowdown: float | None,
     interactive: bool,
+    pause_at: str | None,
+    until: str | None,
 ) -> int:
     """Run SCENARIO (TOML, or a plan saved by `isl-emu plan`) and write a folder of results."""
     from isl_emu.experiment import run_file
 
     changes = _changes(duration, seed, model, slowdown)
-    return run_file(scenario, changes, out, machine, interactive, Steps(Console()))
+    return run_file(scenario, changes, out, machine, _wishes(interactive, pause_at, until), Steps(Console()))
 
 
 @cli.command()
@@ -219,6 +230,30 @@ def exec_in_node(node: str, command: tuple[str, ...], folder: Path | None) -> in
 
 
 @cli.command()
+@click.option("--at", type=Duration(), help="Emulated time to pause at. Default: now.")
+@RUN
+def pause(at: str | None, folder: Path | None) -> int:
+    """Pause the live run, now or at a time to come, and return when all stands still."""
+    return _ask({"verb": "pause", "at_ns": _ns(at)}, folder)
+
+
+@cli.command()
+@click.option("--until", type=Duration(), help="Emulated time to pause at again; returns when the run stands.")
+@RUN
+def resume(until: str | None, folder: Path | None) -> int:
+    """Let the paused run go on."""
+    return _ask({"verb": "resume", "until_ns": _ns(until)}, folder)
+
+
+@cli.command()
+@click.option("--at", type=Duration(), help="Emulated time to end at. Default: now.")
+@RUN
+def stop(at: str | None, folder: Path | None) -> int:
+    """End the live run in order, now or at a time to come: its results are valid up to there."""
+    return _ask({"verb": "stop", "at_ns": _ns(at)}, folder)
+
+
+@cli.command()
 @click.argument("text", required=False)
 def sites(text: str | None) -> None:
     """List the places that a station may name as its site, or those whose name or source holds TEXT."""
@@ -278,11 +313,21 @@ def clean() -> None:
 @cli.command(hidden=True)
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
 @click.option("--cli", "interactive", is_flag=True)
-def execute(folder: Path, interactive: bool) -> int:
+@PAUSE_AT
+@UNTIL
+def execute(folder: Path, interactive: bool, pause_at: str | None, until: str | None) -> int:
     """Carry out a prepared run folder on the kernel that this process runs on."""
     from isl_emu.live.execute import execute as execute_folder
 
-    return execute_folder(RunFolder(folder), interactive, Steps(Console()))
+    return execute_folder(RunFolder(folder), _wishes(interactive, pause_at, until), Steps(Console()))
+
+
+def _wishes(interactive: bool, pause_at: str | None, until: str | None) -> Wishes:
+    return Wishes(interactive, _ns(pause_at), _ns(until))
+
+
+def _ns(duration: str | None) -> int | None:
+    return None if duration is None else parse_quantity(duration, DURATION_NS)
 
 
 def _ask(request: dict[str, Any], folder: Path | None) -> int:

@@ -25,6 +25,7 @@ from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.linkplan.plan_file import write_plan
 from isl_emu.live.control import announce
 from isl_emu.live.roles import Role, roles
+from isl_emu.live.wishes import Wishes
 from isl_emu.machine.guest import INTERRUPTED, clean_guest, run_in_guest
 from isl_emu.machine.place import Place, choose_place
 from isl_emu.network.clean import clean_runs
@@ -141,7 +142,7 @@ def _source(scenario: Scenario | Plan | str | os.PathLike[str], changes: dict[st
 
 
 def run_file(
-    path: Path, changes: dict[str, Any], out: Path | None, machine: str, interactive: bool, steps: Steps
+    path: Path, changes: dict[str, Any], out: Path | None, machine: str, wishes: Wishes, steps: Steps
 ) -> int:
     """Run the scenario or saved plan in a file to its end and print the summary.
 
@@ -149,18 +150,19 @@ def run_file(
         The exit status: 0 done, 1 failed, 3 done but the run is marked invalid, 130 interrupted.
     """
     place = choose_place(machine)
-    if interactive:
+    if wishes.interactive:
         _check_terminal(place)
     with steps.step("planning links, routes and questions"):
         source = load_source(path, changes)
         source.routes  # noqa: B018  made here, where the step says so and an error comes before anything is started
-    outcome = run_source(source, place, out, interactive, steps)
+        wishes.check(source.plan.grid.duration_ns)
+    outcome = run_source(source, place, out, wishes, steps)
     if outcome.status in (0, INTERRUPTED):
         steps.show(styled(outcome.folder.summary.read_text()))
     return outcome.status or (0 if outcome.fidelity.valid else INVALID)
 
 
-def run_source(source: Source, place: Place, out: Path | None, interactive: bool, steps: Steps) -> Outcome:
+def run_source(source: Source, place: Place, out: Path | None, wishes: Wishes, steps: Steps) -> Outcome:
     """Run what is planned to its end; the results are in the folder of the outcome, also if it failed or is invalid.
 
     Raises:
@@ -177,7 +179,7 @@ def run_source(source: Source, place: Place, out: Path | None, interactive: bool
     steps.note(f"runs on: {place.kind}, {place.reason}\nresults: {folder.path}")
     parts = folder, source.scenario, source.plan, source.routes
     try:
-        status = _execute(place, folder, source.scenario, interactive, steps)
+        status = _execute(place, folder, source.scenario, wishes, steps)
     except BaseException as error:
         with suppress(Exception):  # the first error is the one to hear of
             conclude(*parts, failure=str(error) or INTERRUPTED_BY_USER)
@@ -281,13 +283,13 @@ def _nearest(source: Source) -> Callable[[str, int], str | None]:
     return nearest
 
 
-def _execute(place: Place, folder: RunFolder, scenario: Scenario, interactive: bool, steps: Steps) -> int:
+def _execute(place: Place, folder: RunFolder, scenario: Scenario, wishes: Wishes, steps: Steps) -> int:
     """The live part, on this kernel or in a guest's."""
     if place.kind == "host":
         from isl_emu.live.execute import execute  # Mininet is slow to import, and not needed for the guest
 
-        return execute(folder, interactive, steps)
-    command = [sys.executable, "-m", "isl_emu", "execute", str(folder.path), *(["--cli"] if interactive else [])]
+        return execute(folder, wishes, steps)
+    command = [sys.executable, "-m", "isl_emu", "execute", str(folder.path), *wishes.words()]
     needs, run = list(roles(scenario)), create_run_directory()
     announce(run, folder.path)
     try:
@@ -297,7 +299,7 @@ def _execute(place: Place, folder: RunFolder, scenario: Scenario, interactive: b
             writable=[folder.path],
             readable=sorted(_files(needs)),
             memory_byte=_guest_memory_byte(scenario, needs),
-            interactive=interactive,
+            interactive=wishes.interactive,
         )
     finally:
         shutil.rmtree(run.path, ignore_errors=True)

@@ -27,14 +27,15 @@ class RunClock(Waiting):
 
     Args:
         path: the file that holds its state; see `create`.
-        slow_motion: False for the same clock as if there were no slow motion: the machine's time less the pauses.
+        slowdown: in place of the run's.
     """
 
-    def __init__(self, path: Path, slow_motion: bool = True):
+    def __init__(self, path: Path, slowdown: float | None = None):
+        self._path = path
         with path.open("r+b") as file:
             self._map = mmap.mmap(file.fileno(), _LAYOUT.size)
         self._words = memoryview(self._map).cast("q")
-        self.slowdown = _LAYOUT.unpack_from(self._map)[0] if slow_motion else 1.0
+        self.slowdown = slowdown or _LAYOUT.unpack_from(self._map)[0]
 
     @classmethod
     def create(cls, journal: Path, slowdown: float) -> RunClock:
@@ -59,6 +60,13 @@ class RunClock(Waiting):
 
     def own_ns(self, real_ns: int) -> int:
         return real_ns if self.slowdown == 1.0 else round(real_ns / self.slowdown)
+
+    def stood_ns(self) -> int:
+        return self._words[_STOOD]
+
+    def without_slow_motion(self) -> RunClock:
+        """The same clock as if there were no slow motion: the machine's time less the pauses."""
+        return RunClock(self._path, 1.0)
 
     @property
     def stands(self) -> bool:

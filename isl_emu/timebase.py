@@ -79,9 +79,15 @@ class Clock(Protocol):
     def own_ns(self, real_ns: int) -> int:
         """How much this clock advances in `real_ns` of the machine: for what the machine has measured."""
 
+    def stood_ns(self) -> int:
+        """For how long it has stood so far, in the machine's time; what the machine measures across that is wrong."""
+
 
 class Waiting:
-    """Both ways to wait, for a clock that knows its timeouts."""
+    """Both ways to wait, for a clock that knows its timeouts; it has never stood."""
+
+    def stood_ns(self) -> int:
+        return 0
 
     def sleep_until_ns(self: Clock, deadline_ns: int) -> None:
         while self.now_ns() < deadline_ns:
@@ -128,6 +134,9 @@ class ManualClock:
         if not event.is_set():
             self.sleep_until_ns(deadline_ns)
         return event.is_set()
+
+    def stood_ns(self) -> int:
+        return 0
 
     def timeout_s(self, deadline_ns: int) -> float:
         return max(0, deadline_ns - self._now_ns) / NS_PER_S

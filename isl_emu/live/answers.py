@@ -10,13 +10,14 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from isl_emu.errors import NetworkError
+from isl_emu.errors import MachineError, NetworkError
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.live.control import Handler
+from isl_emu.live.course import Course, seconds
+from isl_emu.network.namespaces import enter_network, in_own_thread
 from isl_emu.network.net import IslNet
 from isl_emu.results.folder import RunFolder
 from isl_emu.results.journal import count_lines
-from isl_emu.timebase import Clock
 from isl_emu.units import DURATION_NS, NS_PER_S, RATE_BIT_S, format_quantity
 
 POLL_S = 0.05
@@ -25,27 +26,25 @@ CANCELLED = 130
 
 @dataclass(frozen=True)
 class LiveAnswers:
-    """The answers of one live run.
-
-    Args:
-        t0_ns: instant 0 on the clock.
-    """
+    """The answers of one live run."""
 
     plan: LinkPlan
     net: IslNet
     folder: RunFolder
-    t0_ns: int
-    clock: Clock
+    course: Course
 
     def handlers(self) -> dict[str, Handler]:
         """The answers by verb."""
-        return {"status": self.status, "link": self.link, "exec": self.exec}
+        own = {"status": self.status, "link": self.link, "exec": self.exec}
+        return own | {"pause": self.pause, "resume": self.resume, "stop": self.stop}
 
     def status(self, request: Mapping[str, Any], output: BinaryIO, cancelled: Callable[[], bool]) -> int:
         """Where the run stands."""
-        grid, t_ns = self.plan.grid, self._t_ns()
+        grid, t_ns = self.plan.grid, self.course.t_ns()
+        paused = "paused at " if self.course.paused else ""
         lines = [
-            f"t = {t_ns / NS_PER_S:.1f} s of {grid.duration_ns / NS_PER_S:g} s, {grid.utc(t_ns):%Y-%m-%d %H:%M:%S} UTC",
+            f"{paused}t = {t_ns / NS_PER_S:.1f} s of {grid.duration_ns / NS_PER_S:g} s, "
+            f"{grid.utc(t_ns):%Y-%m-%d %H:%M:%S} UTC",
             f"{len(self.plan.nodes.names)} nodes, {len(self._up().link)} of {len(self.plan.links.a)} links up",
         ]
         asked, done = (count_lines(self.folder.journal / name) for name in ("planned_requests.jsonl", "requests.jsonl"))
@@ -64,12 +63,16 @@ class LiveAnswers:
         output.write(f"plan: {self._planned(a.name, b.name)}\n".encode())
         for interface in (links[0].intf1, links[0].intf2):
             output.write(f"{interface.node.name} {interface.name}:\n".encode())
-            interface.node.popen(["tc", "-s", "qdisc", "show", "dev", interface.name], stdout=output).wait()
+            output.write(in_own_thread(_shaping, interface))
         return 0
 
     def exec(self, request: Mapping[str, Any], output: BinaryIO, cancelled: Callable[[], bool]) -> int:
         """Run a command in a node until it ends or nobody waits for it any more."""
         node = self._node(request["node"])
+        if self.course.paused and node.container is not None:
+            raise MachineError(
+                f"exec: {node.name} stands still, but a program is to run in it; use `isl-emu resume` first"
+            )
         streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}
         process = node.popen(list(request["argv"]), **streams)
         while process.poll() is None:
@@ -79,6 +82,21 @@ class LiveAnswers:
                 return CANCELLED
             time.sleep(POLL_S)
         return process.returncode
+
+    def pause(self, request: Mapping[str, Any], output: BinaryIO, cancelled: Callable[[], bool]) -> int:
+        """Pause; answered when the run stands."""
+        return _say_time(output, "paused at", self.course.pause(request["at_ns"], cancelled))
+
+    def resume(self, request: Mapping[str, Any], output: BinaryIO, cancelled: Callable[[], bool]) -> int:
+        """Go on; answered at once, or with a next pause when the run stands again."""
+        _say_time(output, "goes on at", self.course.resume())
+        if request["until_ns"] is None:
+            return 0
+        return _say_time(output, "paused at", self.course.pause(request["until_ns"], cancelled))
+
+    def stop(self, request: Mapping[str, Any], output: BinaryIO, cancelled: Callable[[], bool]) -> int:
+        """End the run in order; answered when it ends."""
+        return _say_time(output, "ends at", self.course.end(request["at_ns"], cancelled))
 
     def _node(self, name: str) -> Any:
         if name not in self.net:
@@ -101,7 +119,20 @@ class LiveAnswers:
         return f"up, {delay} one way, {there} from {a} to {b}, {back} back, as shaped"
 
     def _up(self) -> Any:
-        return self.plan.snapshot(self.plan.grid.instant_at(self._t_ns()))
+        return self.plan.snapshot(self.plan.grid.instant_at(self.course.t_ns()))
 
-    def _t_ns(self) -> int:
-        return self.clock.now_ns() - self.t0_ns
+
+def _say_time(output: BinaryIO, what: str, t_ns: int | None) -> int:
+    if t_ns is None:
+        output.write(b"the run has gone on or ended before\n")
+        return 1
+    output.write(f"{what} t = {seconds(t_ns)}\n".encode())
+    return 0
+
+
+def _shaping(interface: Any) -> bytes:
+    """What the kernel says of an interface; asked in the node itself, since its container may stand still."""
+    enter_network(interface.node.netns_path)
+    return subprocess.run(
+        ["tc", "-s", "qdisc", "show", "dev", interface.name], stdout=subprocess.PIPE, check=False
+    ).stdout

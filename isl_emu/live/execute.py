@@ -26,10 +26,12 @@ from isl_emu.linkplan.plan_file import read_plan
 from isl_emu.live.answers import LiveAnswers
 from isl_emu.live.containers import start_containers
 from isl_emu.live.control import ControlDesk, announce
+from isl_emu.live.course import Course, open_course
 from isl_emu.live.servers import serve_models, write_endpoints
 from isl_emu.live.stage import Stage
 from isl_emu.live.traffic import LAST_WORDS_S, Activity, activities
 from isl_emu.live.uplink import read_weights, uplink_head_start_ns
+from isl_emu.live.wishes import Wishes
 from isl_emu.machine.load import LoadSampler
 from isl_emu.network.calibration import measure_bias
 from isl_emu.network.containers import Container
@@ -53,11 +55,9 @@ INTERRUPTED = 130  # by the shell's convention, a command ended by SIGINT
 HEAD_START_NS = 3 * NS_PER_S  # before instant 0: for the client and the prober to be ready
 LOOK_INTERVAL_S = 0.5  # between two looks at how far the run is
 
-def execute(folder: RunFolder, interactive: bool, steps: Steps) -> int:
-    """Carry out a prepared run folder on this kernel.
 
-    Args:
-        interactive: open Mininet's command line on the live net; the run ends when the user leaves it.
+def execute(folder: RunFolder, wishes: Wishes, steps: Steps) -> int:
+    """Carry out a prepared run folder on this kernel.
 
     Returns:
         0, or 130 if the user interrupted it.
@@ -70,7 +70,7 @@ def execute(folder: RunFolder, interactive: bool, steps: Steps) -> int:
     record: dict[str, Any] = {"error": None, "kernel": kernel_facts(), "phases_s": {}}
     try:
         with _signals() as ignore_signals, ExitStack() as undo, _on_leaving(ignore_signals):
-            _live(_stage(folder, steps, record, undo, ignore_signals), interactive, undo)
+            _live(_stage(folder, steps, record, undo, ignore_signals), wishes, undo)
         return 0
     except KeyboardInterrupt:
         record["error"] = INTERRUPTED_BY_USER
@@ -101,7 +101,7 @@ def _check_queues(plan: LinkPlan) -> None:
         raise MachineError(f"aqm: {'; '.join(missing)}; use --machine guest, or links without aqm")
 
 
-def _live(stage: Stage, interactive: bool, undo: ExitStack) -> None:
+def _live(stage: Stage, wishes: Wishes, undo: ExitStack) -> None:
     with stage.phase("calibration", "measuring the delay that this kernel adds by itself"):
         calibration = measure_bias(stage.run)
     stage.record.update(bias_ns=calibration.bias_ns, residue_ns=calibration.residue_ns, calibration=asdict(calibration))
@@ -116,7 +116,7 @@ def _live(stage: Stage, interactive: bool, undo: ExitStack) -> None:
     if stage.scenario.uplink:
         read_weights(stage)
     write_endpoints(stage, net)
-    _run(stage, net, containers, services, replay, interactive)
+    _run(stage, net, containers, services, replay, wishes)
 
 
 def _replay(stage: Stage, net: IslNet, bias_ns: int) -> Replay:
@@ -132,28 +132,32 @@ def _run(
     containers: Mapping[str, Container],
     services: Sequence[Activity],
     replay: Replay,
-    interactive: bool,
+    wishes: Wishes,
 ) -> None:
     """The emulated time, from instant 0 to the end."""
     dropped_before, marked_before = net.backend.dropped_packets(), net.backend.marked_packets()
-    stop, real_t0_ns = threading.Event(), time.monotonic_ns() + HEAD_START_NS + uplink_head_start_ns(stage)
+    ended, real_t0_ns = threading.Event(), time.monotonic_ns() + HEAD_START_NS + uplink_head_start_ns(stage)
     t0_ns = stage.clock.own_ns(real_t0_ns)
     stage.record.update(t0_monotonic_ns=real_t0_ns, t0_utc=_utc_of(real_t0_ns).isoformat())
     with ExitStack() as undo, _on_leaving(stage.ignore_signals):
         begun = [undo.enter_context(activity) for activity in activities(stage, net, containers, t0_ns)]
         traffic = [*services, *begun]
-        replaying = undo.enter_context(ThreadPoolExecutor(1)).submit(replay.run, t0_ns, stop)
-        undo.callback(stop.set)
+        replaying = undo.enter_context(ThreadPoolExecutor(1)).submit(replay.run, t0_ns, ended)
+        undo.callback(ended.set)
         _sample_load(stage, real_t0_ns, undo)
-        answers = LiveAnswers(stage.plan, net, stage.folder, t0_ns, stage.clock)
+        course = undo.enter_context(open_course(stage, net, t0_ns, ended, wishes))
+        answers = LiveAnswers(stage.plan, net, stage.folder, course)
         undo.enter_context(ControlDesk(stage.folder.journal, answers.handlers()))
-        if interactive:
-            _mininet_cli(net)
+        if wishes.interactive:
+            NetCLI(net)  # the sky moves on meanwhile
+            course.end_now()
         else:
-            _follow(stage, replaying, traffic, t0_ns)
+            _follow(stage, replaying, traffic, course)
+        stage.record["ended_ns"] = course.ended_ns()
+        if not ended.is_set():
             for activity in traffic:
                 activity.await_end(LAST_WORDS_S)
-        stop.set()
+        ended.set()
         replaying.result()
     stage.record["mismatches"] = [*replay.mismatches, *replay.verify_all()]
     stage.record["dropped_packets"] = net.backend.dropped_packets() - dropped_before
@@ -161,18 +165,18 @@ def _run(
 
 
 def _sample_load(stage: Stage, real_t0_ns: int, undo: ExitStack) -> None:
-    """The load of each of the machine's seconds; only when they end is told in emulated time."""
+    """The load of each of the machine's seconds, less pauses; only when they end is told in emulated time."""
     journal = undo.enter_context(Journal(stage.folder.journal / "load.jsonl"))
 
     def append(record: dict[str, Any]) -> None:
         journal.append({**record, "t_ns": stage.clock.own_ns(record["t_ns"])})
 
-    sampler = LoadSampler(append, real_t0_ns)
+    sampler = LoadSampler(append, real_t0_ns, stage.clock.without_slow_motion())
     sampler.start()
     undo.callback(sampler.stop)
 
 
-def _follow(stage: Stage, replaying: Future[None], traffic: Sequence[Activity], t0_ns: int) -> None:
+def _follow(stage: Stage, replaying: Future[None], traffic: Sequence[Activity], course: Course) -> None:
     """Show how far the run is until the replay ends; what went wrong in it or in the traffic is raised here."""
     duration_ns = stage.plan.grid.duration_ns
     journal = stage.folder.journal
@@ -184,15 +188,11 @@ def _follow(stage: Stage, replaying: Future[None], traffic: Sequence[Activity], 
             except StillRunning:
                 for activity in traffic:
                     activity.check()
-                t_ns = stage.clock.now_ns() - t0_ns
+                t_ns = course.t_ns()
                 done = f", {count_lines(answers)} of {asked} questions done" if asked else ""
                 now = f"t = {t_ns / NS_PER_S:.0f} s" if t_ns >= 0 else "about to begin"
-                report(max(t_ns, 0) / duration_ns, f"{now}{done}")
-
-
-def _mininet_cli(net: IslNet) -> None:
-    """Mininet's command line on the live net; the sky moves on meanwhile."""
-    NetCLI(net)
+                paused = "PAUSED (isl-emu resume) at " if course.paused else ""
+                report(max(t_ns, 0) / duration_ns, f"{paused}{now}{done}")
 
 
 def _utc_of(monotonic_ns: int) -> datetime:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from isl_emu.timebase import Clock, MonotonicClock
 from isl_emu.units import NS_PER_S
 
 SAMPLE_INTERVAL_NS = NS_PER_S
+PAUSE_NS = NS_PER_S // 50
 PROC = Path("/proc")
 
 
@@ -31,6 +33,7 @@ class Counters:
     """The kernel's counters at one time; `waiting_us` is None on a kernel without pressure information."""
 
     t_ns: int
+    machine_ns: int  # CLOCK_MONOTONIC, which no pause stops
     cpu: CpuTimes
     waiting_us: int | None
 
@@ -63,6 +66,11 @@ def load_between(before: Counters, after: Counters) -> dict[str, Any]:
     return record
 
 
+def paused_between(before: Counters, after: Counters) -> bool:
+    """Whether the run stood for a part of the time: what the machine did then says nothing about the run."""
+    return (after.machine_ns - before.machine_ns) - (after.t_ns - before.t_ns) > PAUSE_NS
+
+
 def read_counters(clock: Clock) -> Counters:
     """The counters now."""
     cpu = parse_stat((PROC / "stat").read_text())
@@ -70,7 +78,7 @@ def read_counters(clock: Clock) -> Counters:
         waiting_us = parse_pressure((PROC / "pressure" / "cpu").read_text())
     except OSError:
         waiting_us = None
-    return Counters(clock.now_ns(), cpu, waiting_us)
+    return Counters(clock.now_ns(), time.monotonic_ns(), cpu, waiting_us)
 
 
 class LoadSampler(threading.Thread):
@@ -78,7 +86,8 @@ class LoadSampler(threading.Thread):
 
     Args:
         append: receives each record, for example `Journal.append`.
-        t0_ns: start of the run on the monotonic clock; records count from it.
+        t0_ns: start of the run on the clock; records count from it.
+        clock: the machine's, or the same less pauses.
     """
 
     def __init__(self, append: Callable[[dict[str, Any]], None], t0_ns: int, clock: Clock | None = None):
@@ -96,13 +105,14 @@ class LoadSampler(threading.Thread):
         while not self._stopped_before(deadline_ns := next_deadline_ns(deadline_ns, before.t_ns)):
             lateness_ns = self._clock.now_ns() - deadline_ns
             after = read_counters(self._clock)
-            t_ns = after.t_ns - self._t0_ns
-            self._append({"t_ns": t_ns, **load_between(before, after), "wakeup_lateness_ns": lateness_ns})
+            if not paused_between(before, after):
+                t_ns = after.t_ns - self._t0_ns
+                self._append({"t_ns": t_ns, **load_between(before, after), "wakeup_lateness_ns": lateness_ns})
             before = after
 
     def _stopped_before(self, deadline_ns: int) -> bool:
         """Wait until the deadline; True as soon as the sampler is stopped."""
-        return self._stopped.wait(max(0, deadline_ns - self._clock.now_ns()) / NS_PER_S)
+        return self._clock.wait_until_ns(deadline_ns, self._stopped)
 
     def stop(self) -> None:
         """End the sampling and wait for the thread."""

@@ -27,6 +27,8 @@ MIN_QUOTA_US = 1_000  # Source: kernel/sched/core.c, min_cfs_quota_period
 MAX_PERIOD_US = 1_000_000  # Source: kernel/sched/core.c, max_cfs_quota_period
 REMOVE_TRIES = 100
 REMOVE_PAUSE_S = 0.02
+FREEZE_TRIES = 500
+FREEZE_PAUSE_S = 0.01
 V1_CONTROLLERS = ("cpu", "memory", "cpuacct", "pids", "freezer")
 REQUIRED_CONTROLLERS = ("cpu", "memory")
 
@@ -134,6 +136,41 @@ class Cgroup:
     def pids(self) -> set[int]:
         """The processes in the group, as seen from here."""
         return set().union(*(_pids(folder) for folder in self.folders))
+
+    def freeze(self, pause: Callable[[float], None] = time.sleep) -> bool:
+        """Bring all processes in the group to a stand; False where the kernel has no freezer.
+
+        Raises:
+            MachineError: some process does not come to a stand.
+        """
+        file, stand, go_on = self._freezer
+        if not file.exists():
+            return False
+        file.write_text(stand)
+        for _ in range(FREEZE_TRIES):
+            if self._is_frozen(file):
+                return True
+            pause(FREEZE_PAUSE_S)
+        file.write_text(go_on)
+        raise MachineError(f"{file}: did not come to a stand, but a pause needs it; look at {sorted(self.pids())}")
+
+    def thaw(self) -> None:
+        """Let all processes in the group go on."""
+        file, _, go_on = self._freezer
+        if file.exists():
+            file.write_text(go_on)
+
+    @property
+    def _freezer(self) -> tuple[Path, str, str]:
+        """The file that stops the group, and what to write into it to stop and to go on."""
+        if self._hierarchy.version == 2:
+            return self._file("cpu", "cgroup.freeze"), "1", "0"
+        return self._file("freezer", "freezer.state"), "FROZEN", "THAWED"
+
+    def _is_frozen(self, file: Path) -> bool:
+        if self._hierarchy.version == 2:
+            return _keyed(file.with_name("cgroup.events"))["frozen"] == 1
+        return file.read_text().strip() == "FROZEN"
 
     def remove(self, pause: Callable[[float], None] = time.sleep) -> None:
         """Kill what is left in the group and remove it, and the run's group with its last child; may be repeated."""
@@ -268,6 +305,8 @@ def _available_v2(mount: Path) -> list[str]:
 def _kill_and_remove(folder: Path, pause: Callable[[float], None]) -> bool:
     """True if the folder was there; processes need a moment to leave after SIGKILL, hence the retries."""
     for attempt in range(REMOVE_TRIES):
+        with suppress(OSError):  # version 1: who is frozen cannot be killed; no other folder has the file
+            (folder / "freezer.state").open("r+").write("THAWED")
         for pid in _pids(folder):
             _kill(pid)
         try:

@@ -30,8 +30,8 @@ def clean_runs(runs: Iterable[RunDirectory]) -> list[str]:
 
 def _clean_run(run: RunDirectory) -> str:
     paths = _namespace_files(run.run_id)
+    groups = remove_run_cgroups(run.run_id)  # first: processes that a pause has frozen die in no other way
     killed = kill_processes_in(namespace_ids(paths))
-    groups = remove_run_cgroups(run.run_id)
     for path in paths:
         remove_space_file(path)
     removed = f"run {run.run_id}: removed {len(paths)} namespaces, {len(killed)} processes, {len(groups)} cgroups"

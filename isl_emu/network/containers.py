@@ -167,6 +167,18 @@ class Container:
         """CPU time, throttling, memory and OOM kills since the start."""
         return self._cgroup.usage()
 
+    def freeze(self) -> bool:
+        """Bring everything inside to a stand; False where the kernel has no freezer."""
+        return self._cgroup.freeze()
+
+    def thaw(self) -> None:
+        """Let everything inside go on."""
+        self._cgroup.thaw()
+
+    def pids(self) -> set[int]:
+        """The processes inside, as seen from outside."""
+        return self._cgroup.pids()
+
     def stop(self) -> None:
         """Kill everything inside and remove what was made; may be called again.
 

@@ -26,7 +26,7 @@ def kill_processes_in(namespaces: set[NamespaceId]) -> list[int]:
     """
     killed: set[int] = set()
     deadline = time.monotonic() + DEATH_PATIENCE_S
-    while namespaces and (found := _processes_in(namespaces)) and time.monotonic() < deadline:
+    while namespaces and (found := processes_in(namespaces)) and time.monotonic() < deadline:
         for process in found:
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
@@ -35,7 +35,7 @@ def kill_processes_in(namespaces: set[NamespaceId]) -> list[int]:
     return sorted(killed)
 
 
-def _processes_in(namespaces: set[NamespaceId]) -> set[int]:
+def processes_in(namespaces: set[NamespaceId]) -> set[int]:
     processes = (int(name) for name in os.listdir("/proc") if name.isdigit())
     return {pid for pid in processes if pid != os.getpid() and _identity(f"/proc/{pid}/ns/net") in namespaces}
 

@@ -26,7 +26,6 @@ from isl_emu.network.readback import end_mismatches, route_mismatches
 from isl_emu.routing.forwarding import NO_ROUTE, RoutePlan
 from isl_emu.timebase import Clock
 
-STOP_CHECK_NS = 100_000_000  # how long a sleep may be before it looks whether to stop
 READ_BACK_NODES = 64  # nodes whose ends are read back after each instant; if more changed, they take turns
 READ_BACK_ROUTES = 2_000  # about as many routes are read back after each instant, whole tables at a time
 MOST_MISMATCHES_KEPT = 100
@@ -173,9 +172,7 @@ class Replay:
 
     def _sleep_until(self, deadline_ns: int, stop: threading.Event) -> bool:
         """Whether the deadline came before the stop."""
-        while not stop.is_set() and (now_ns := self.clock.now_ns()) < deadline_ns:
-            self.clock.sleep_until_ns(min(deadline_ns, now_ns + STOP_CHECK_NS))
-        return not stop.is_set()
+        return not self.clock.wait_until_ns(deadline_ns, stop)
 
     def _read_back(self, step: Step) -> list[str]:
         """Compare what changed, or a sample of it, with what the network holds."""

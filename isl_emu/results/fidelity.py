@@ -21,6 +21,7 @@ from isl_emu.results.folder import RunFolder
 from isl_emu.results.pace import PaceFidelity, pace_fidelity, pace_reasons
 from isl_emu.results.records import LOST_LINES, TABLES
 from isl_emu.scenario.model import Scenario
+from isl_emu.timebase import TimeGrid
 from isl_emu.units import NS_PER_MS, NS_PER_S
 
 FULL_RATIO = 0.97  # the emulator samples in clock ticks of 10 ms: 3 of 100 may be rounding
@@ -93,7 +94,15 @@ class Fidelity:
     dropped_packets: int | None
     marked_packets: int | None
     journal_lines_lost: int
+    duration_ns: int  # of the plan
+    ended_ns: int | None  # where the run ended in order; less than the plan's duration if its user wanted that
+    pauses: tuple[Mapping[str, int], ...]
     limits: Mapping[str, Any]
+
+    @property
+    def ended_early(self) -> bool:
+        """Whether the user ended the run before its plan did."""
+        return self.ended_ns is not None and self.ended_ns < self.duration_ns
 
     def to_json(self) -> str:
         """The text of fidelity.json."""
@@ -110,7 +119,9 @@ def assess(folder: RunFolder, scenario: Scenario, execution: Mapping[str, Any] |
     """
     tables = {name: pq.read_table(folder.table(name)).to_pylist() for name in TABLES if name != "changes"}
     known = execution or {}
-    replay = replay_fidelity(tables["instants"], scenario.time.grid.count)
+    grid = scenario.time.grid
+    ended_ns = known.get("ended_ns", grid.duration_ns)
+    replay = replay_fidelity(tables["instants"], _instants_before(ended_ns, grid))
     probes = probe_fidelity(tables["probes"])
     cpu = cpu_fidelity(tables["load"], tables["requests"], _cpus_by_satellite(scenario))
     pace = pace_fidelity(folder.journal, tables["requests"], _rows_if_any(folder.table("servers")), scenario)
@@ -134,6 +145,9 @@ def assess(folder: RunFolder, scenario: Scenario, execution: Mapping[str, Any] |
         dropped_packets=known.get("dropped_packets"),
         marked_packets=known.get("marked_packets"),
         journal_lines_lost=sum(_lost_lines(folder.table(name)) for name in TABLES),
+        duration_ns=grid.duration_ns,
+        ended_ns=known.get("ended_ns"),
+        pauses=tuple(_rows_if_any(folder.table("pauses"))),
         limits=scenario.fidelity.model_dump(by_alias=True),
     )
 
@@ -150,6 +164,15 @@ def _cpus_by_satellite(scenario: Scenario) -> dict[str, float]:
     groups = {name: scenario.compute_of(name) for name in scenario.computing_satellites}
     computing = {name: group for name, group in groups.items() if group.server != "modelled"}
     return {name: min(group.cpus / scenario.time.slowdown, 1.0) for name, group in computing.items()}
+
+
+def _instants_before(t_ns: int, grid: TimeGrid) -> int:
+    """How many instants are due before a time."""
+    return min(-(-t_ns // grid.step_ns), grid.count)
+
+
+def _rows_if_any(path: Path) -> Rows:
+    return pq.read_table(path).to_pylist() if path.exists() else []
 
 
 def _lost_lines(path: Path) -> int:

@@ -129,6 +129,11 @@ SERVERS = _schema(
     _field("cpus", _RATIO, "CPUs", "share of a core that each server gets at the scenario's pace; null without any"),
 )
 
+PAUSES = _schema(
+    _field("t_ns", _NS, "ns", "where the emulated time stood"),
+    _field("lasted_ns", _NS, "ns", "for how long, in the machine's time"),
+)
+
 TABLES = {"requests": REQUESTS, "probes": PROBES, "instants": INSTANTS, "changes": CHANGES, "load": LOAD}
 
 PROGRAMS = _schema(
@@ -184,4 +189,4 @@ TRAINING = _schema(
 )
 
 # Tables whose rows are the lines of the journal of the same name, as they are: each where the run has such a journal.
-JOURNALLED = {"energy": ENERGY, "programs": PROGRAMS, "servers": SERVERS, "training": TRAINING}
+JOURNALLED = {"energy": ENERGY, "pauses": PAUSES, "programs": PROGRAMS, "servers": SERVERS, "training": TRAINING}

@@ -14,6 +14,7 @@ from isl_emu.results.concurrency import Answering, service_span
 from isl_emu.results.derived import PlannedPaths, Row, probe_row, request_row, unrecorded_requests
 from isl_emu.results.folder import RunFolder
 from isl_emu.results.journal import JournalContent, read_journal
+from isl_emu.results.provenance import read_json
 from isl_emu.results.records import CHANGES, INSTANTS, JOURNALLED, LOAD, LOST_LINES, PROBES, REQUESTS
 from isl_emu.routing.forwarding import RoutePlan
 from isl_emu.routing.paths import PathFinder
@@ -31,7 +32,8 @@ def write_tables(folder: RunFolder, scenario: Scenario, plan: LinkPlan, routes: 
     _write(folder.table("instants"), INSTANTS, map(_instant_row, instants.records), instants.lost_lines)
     probe_rows = [probe_row(record, paths) for record in probes.records]
     _write(folder.table("probes"), PROBES, probe_rows, probes.lost_lines)
-    request_rows = _request_rows(requests.records, planned.records, paths, scenario)
+    ended_ns = (read_json(folder.execution) or {}).get("ended_ns", plan.grid.duration_ns)
+    request_rows = _request_rows(requests.records, planned.records, paths, scenario, ended_ns)
     _write(folder.table("requests"), REQUESTS, request_rows, requests.lost_lines)
     _write(folder.table("load"), LOAD, load.records, load.lost_lines)
     for name, schema in JOURNALLED.items():
@@ -49,10 +51,12 @@ def _instant_row(record: Row) -> Row:
 
 
 def _request_rows(
-    recorded: Sequence[Row], planned: Sequence[Row], paths: PlannedPaths, scenario: Scenario
+    recorded: Sequence[Row], planned: Sequence[Row], paths: PlannedPaths, scenario: Scenario, ended_ns: int
 ) -> list[Row]:
+    """One row for each request that was due before the end of the run."""
     deadline_ns = scenario.questions.deadline_ns if scenario.questions else 0
     records = [*recorded, *unrecorded_requests(planned, recorded)]
+    records = [record for record in records if record["t_due_ns"] < ended_ns]
     answering = Answering(records)
     rows = [request_row(record, paths, deadline_ns) for record in sorted(records, key=lambda record: record["id"])]
     for row in rows:

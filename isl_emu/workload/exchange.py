@@ -47,6 +47,7 @@ class Exchange:
     texts: list[str] = field(default_factory=list)
     usage: dict[str, int] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
+    stood_ns: int = 0  # for how long the clock had stood when it was sent
 
     def take(self, event: dict[str, Any], now_ns: int) -> None:
         """Take in one event of the answer.
@@ -64,7 +65,11 @@ class Exchange:
         self.timings = event.get("timings") or self.timings
 
     def record(self, outcome: str, error: str | None, clock: Clock, t0_ns: int) -> dict[str, Any]:
-        """The journal's line, with times since `t0_ns`; the server has measured its own in the machine's time."""
+        """The journal's line, with times since `t0_ns`.
+
+        The server has measured its own times in the machine's; they are unknown if the run paused meanwhile.
+        """
+        timings = self.timings if clock.stood_ns() == self.stood_ns else {}
         request, tokens, now_ns = self.request, self.t_token_ns, clock.now_ns()
         first_ns = tokens[0] if tokens else None
         completed = outcome == "completed"
@@ -85,8 +90,8 @@ class Exchange:
             "e2e_ns": now_ns - self.t_send_ns if completed else None,
             "prompt_tokens": self.usage.get("prompt_tokens"),
             "answer_tokens": self.usage.get("completion_tokens", len(tokens)),
-            "server_prompt_ns": _own_ns(self.timings.get("prompt_ms"), clock),
-            "server_predict_ns": _own_ns(self.timings.get("predicted_ms"), clock),
+            "server_prompt_ns": _own_ns(timings.get("prompt_ms"), clock),
+            "server_predict_ns": _own_ns(timings.get("predicted_ms"), clock),
         }
 
 
@@ -111,7 +116,7 @@ def converse(
         RefusedError: the server answered with an error.
         OSError, HTTPException: no route, no server, or a broken connection.
     """
-    exchange.t_send_ns = clock.now_ns()
+    exchange.t_send_ns, exchange.stood_ns = clock.now_ns(), clock.stood_ns()
     end_ns = exchange.t_send_ns + deadline_ns
     connection = HTTPConnection(*target)
     try:

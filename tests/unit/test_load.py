@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from isl_emu.machine.load import (
@@ -12,6 +14,7 @@ from isl_emu.machine.load import (
     next_deadline_ns,
     parse_pressure,
     parse_stat,
+    paused_between,
     read_counters,
 )
 from isl_emu.timebase import ManualClock
@@ -58,7 +61,7 @@ def test_text_without_pressure_is_refused() -> None:
 
 
 def counters(t_ns: int, stat: str, waiting_us: int | None = None) -> Counters:
-    return Counters(t_ns, parse_stat(stat), waiting_us)
+    return Counters(t_ns, t_ns, parse_stat(stat), waiting_us)
 
 
 def test_busy_loop_fills_the_only_cpu() -> None:
@@ -76,6 +79,12 @@ def test_shares_of_two_cpus() -> None:
 
 def test_no_tick_between_two_readings_is_a_gap() -> None:
     assert load_between(counters(0, VM_STAT), counters(1, VM_STAT))["busy_ratio"] is None
+
+
+def test_a_second_in_which_the_run_stood_is_left_out() -> None:
+    before, after = counters(0, VM_STAT), counters(S, VM_STAT)
+    assert not paused_between(before, after)
+    assert paused_between(before, replace(after, machine_ns=3 * S))
 
 
 def test_this_kernel_can_be_read() -> None:

@@ -100,7 +100,7 @@ def test_who_waits_for_an_instant_just_after_the_stop_does_not_spin(tmp_path: Pa
 
 def test_the_same_clock_without_slow_motion_pauses_too(tmp_path: Path, machine: Machine) -> None:
     clock = RunClock.create(tmp_path, 4.0)
-    own = RunClock(tmp_path / "clock", slow_motion=False)
+    own = clock.without_slow_motion()
     clock.stop_at_ns(clock.now_ns() + S)
     machine.sleep(100)
     assert own.now_ns() == 1004 * S

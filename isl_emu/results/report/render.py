@@ -15,7 +15,7 @@ from isl_emu.results.report.delays import delays_section
 from isl_emu.results.report.machine import machine_section
 from isl_emu.results.report.programs import programs_section
 from isl_emu.results.report.servers import servers_section
-from isl_emu.results.report.text import counted, facts, wrapped
+from isl_emu.results.report.text import counted, facts, time_text, wrapped
 from isl_emu.results.report.training import training_section
 from isl_emu.scenario.model import Scenario
 from isl_emu.units import DURATION_NS, format_quantity
@@ -25,7 +25,7 @@ def render(folder: RunFolder, scenario: Scenario, fidelity: Fidelity, provenance
     """The text of summary.txt, from the tables of a run folder; what the scenario does not have is left out."""
     requests = pq.read_table(folder.table("requests")).to_pylist()
     probes = pq.read_table(folder.table("probes")).to_pylist()
-    lines = [verdict_line(fidelity), "", *_heading(scenario, provenance)]
+    lines = [verdict_line(fidelity), "", *_heading(scenario, provenance), *_course(fidelity)]
     if requests:
         lines += ["", *questions_section(requests, set(scenario.station_names))]
         lines += ["", *answers_section(requests, scenario)]
@@ -56,6 +56,18 @@ def _own_traffic(folder: RunFolder, scenario: Scenario) -> tuple[list[dict[str, 
     return pq.read_table(programs).to_pylist() if programs.exists() else [], rows
 
 
+def _course(fidelity: Fidelity) -> Iterator[str]:
+    """What was not as planned beforehand, by the user's wish."""
+    if fidelity.ended_early:
+        yield (
+            f"ended by its user at {time_text(fidelity.ended_ns)} of {time_text(fidelity.duration_ns)}: "
+            "all figures are up to there"
+        )
+    if fidelity.pauses:
+        stood = [f"at {time_text(pause['t_ns'])} for {time_text(pause['lasted_ns'])}" for pause in fidelity.pauses]
+        yield from wrapped("", f"paused {', '.join(stood)}; emulated time stood meanwhile")
+
+
 def styled(summary: str) -> Text:
     """The same text with colours, for a terminal."""
     text = Text(summary)
@@ -71,7 +83,8 @@ def styled(summary: str) -> Text:
 def verdict_line(fidelity: Fidelity) -> str:
     """The verdict in one line."""
     if fidelity.valid:
-        return "VALID: the machine kept up with the plan"
+        until = f" until its user ended the run at {time_text(fidelity.ended_ns)}" if fidelity.ended_early else ""
+        return f"VALID: the machine kept up with the plan{until}"
     reasons = "1 reason" if len(fidelity.reasons) == 1 else f"{len(fidelity.reasons)} reasons"
     return f"INVALID: do not trust these figures; {reasons} at the end"
 

@@ -1,0 +1,221 @@
+"""The course of a live run: when it pauses, goes on and ends, as its user wants it, from the start or from a terminal.
+
+A pause stops the run's clock, and with it all that goes by it: the sky, the traffic, the time stamps. Once the clock
+stands, what runs in the nodes is brought to a stand too. An end that comes before the plan's is a stop of the clock
+for good, so nothing happens after it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from isl_emu.errors import MachineError
+from isl_emu.live.stage import Stage
+from isl_emu.live.wishes import Wishes
+from isl_emu.network.freezing import NodeFreezer
+from isl_emu.network.net import IslNet
+from isl_emu.results.journal import Journal
+from isl_emu.runclock import RunClock
+from isl_emu.units import NS_PER_MS, NS_PER_S
+
+LEAD_NS = 20 * NS_PER_MS  # of a stop that is wanted at once: nobody may have seen a later time when it is set
+POLL_S = 0.05
+
+
+class Freezer(Protocol):
+    """What brings the programs in the nodes to a stand."""
+
+    def freeze(self) -> None: ...
+
+    def thaw(self) -> None: ...
+
+
+class Course:
+    """When a live run stops; used by many threads.
+
+    Args:
+        t0_ns: instant 0 on the clock.
+        duration_ns: of the plan.
+        ended: is set when the run is to end.
+        pauses: one line is written for each pause when it is over.
+    """
+
+    def __init__(
+        self, clock: RunClock, freezer: Freezer, t0_ns: int, duration_ns: int, ended: threading.Event, pauses: Journal
+    ):
+        self._clock, self._freezer, self._t0_ns, self._duration_ns = clock, freezer, t0_ns, duration_ns
+        self._ended, self._pauses = ended, pauses
+        self._lock = threading.RLock()
+        self._pause_ns: int | None = None  # when to stop, or where it stands
+        self._end_ns: int | None = None
+        self._stands_since_ns: int | None = None  # the machine's
+
+    def t_ns(self) -> int:
+        """Where the run is; negative before it begins."""
+        return self._clock.now_ns() - self._t0_ns
+
+    @property
+    def paused(self) -> bool:
+        """Whether all stands still."""
+        return self._stands_since_ns is not None
+
+    def pause(self, at_ns: int | None, cancelled: Callable[[], bool]) -> int | None:
+        """Pause at a time, or at once, and wait until it stands: the time, or None if it was cancelled before.
+
+        Raises:
+            MachineError: it has paused already or is to pause, or the time is none of the run's still to come.
+        """
+        with self._lock:
+            if self._pause_ns is not None:
+                state = "stands" if self.paused else "is to pause"
+                raise MachineError(f"pause: the run {state} at {seconds(self._pause_ns)} already; use `isl-emu resume`")
+            self._pause_ns = self._stop_at(at_ns, "pause")
+        return self._stand(self._pause_ns, cancelled)
+
+    def resume(self) -> int:
+        """Go on, or do not pause after all: the time.
+
+        Raises:
+            MachineError: it neither stands nor is to pause.
+        """
+        with self._lock:
+            if self._pause_ns is None:
+                raise MachineError(
+                    "resume: the run does not stand, but only a pause can be ended; see `isl-emu status`"
+                )
+            self._go_on()
+            return self.t_ns()
+
+    def end(self, at_ns: int | None, cancelled: Callable[[], bool]) -> int | None:
+        """End the run at a time, or at once, and wait until then: the time, or None if it was cancelled before.
+
+        Raises:
+            MachineError: it is to end already, or the time is none of the run's still to come.
+        """
+        with self._lock:
+            if self.paused and at_ns is not None:
+                raise MachineError(
+                    f"stop: the run stands at {seconds(self._pause_ns)}, but --at is a time that it must get to; use "
+                    "`isl-emu resume` first, or leave out --at"
+                )
+            if self._end_ns is not None:
+                raise MachineError(f"stop: the run is to end at {seconds(self._end_ns)} already; wait until then")
+            self._end_ns = self.t_ns() if self.paused and at_ns is None else self._stop_at(at_ns, "stop")
+        if not self._reaches(self._end_ns, cancelled):
+            with self._lock:
+                self._end_ns = None
+                self._set_stop()
+            return None
+        self._ended.set()
+        return self._end_ns
+
+    def end_now(self) -> None:
+        """End the run, unless it has ended."""
+        if not self._ended.is_set() and self._end_ns is None:
+            self.end(None, lambda: False)
+        self._ended.set()
+
+    def ended_ns(self) -> int:
+        """Where the run has ended: with the plan, or before it."""
+        return min(max(self.t_ns(), 0), self._duration_ns)
+
+    def close(self) -> None:
+        """The run is over: let the clock and the programs in the nodes go on, so that they can be ended."""
+        with self._lock:
+            self._pause_ns = self._end_ns = None
+            self._go_on()
+
+    def _stop_at(self, at_ns: int | None, verb: str) -> int:
+        """Have the clock stop at a time, or in a moment: the time."""
+        if at_ns is None:
+            at_ns = self._soon_ns()
+        elif not max(self.t_ns(), 0) < at_ns < self._duration_ns:
+            raise MachineError(
+                f"{verb}: --at is {seconds(at_ns)}, but the run is at {seconds(self.t_ns())} of "
+                f"{seconds(self._duration_ns)}; choose a time still to come"
+            )
+        others = [t_ns for t_ns in (self._pause_ns, self._end_ns) if t_ns is not None]
+        if not self.paused:
+            self._clock.stop_at_ns(self._t0_ns + min([at_ns, *others]))
+        return at_ns
+
+    def _soon_ns(self) -> int:
+        """A stop as soon as it can be one for everybody; not before the run has begun."""
+        while True:
+            at_ns = max(self.t_ns() + self._clock.own_ns(LEAD_NS), 1)
+            self._clock.stop_at_ns(self._t0_ns + at_ns)
+            if not self._clock.stands:
+                return at_ns
+
+    def _set_stop(self) -> None:
+        """Have the clock stop at what is wanted next, if anything is; it goes on until then."""
+        self._clock.go_on()
+        wanted = [t_ns for t_ns in (self._pause_ns, self._end_ns) if t_ns is not None]
+        if wanted:
+            self._clock.stop_at_ns(self._t0_ns + min(wanted))
+
+    def _reaches(self, t_ns: int, cancelled: Callable[[], bool]) -> bool:
+        """Wait until the run is at `t_ns`; False if cancelled before, or if the run ends."""
+        while self.t_ns() < t_ns:
+            if cancelled() or self._ended.is_set():
+                return False
+            time.sleep(min(POLL_S, self._clock.timeout_s(self._t0_ns + t_ns)))
+        return True
+
+    def _stand(self, t_ns: int, cancelled: Callable[[], bool]) -> int | None:
+        def withdrawn() -> bool:
+            return cancelled() or self._pause_ns != t_ns
+
+        reached = self._reaches(t_ns, withdrawn)
+        with self._lock:
+            if self._pause_ns != t_ns:
+                return None
+            if not reached:
+                self._go_on()
+                return None
+            self._stands_since_ns = time.monotonic_ns()
+            self._freeze()
+        return t_ns
+
+    def _freeze(self) -> None:
+        try:
+            self._freezer.freeze()
+        except BaseException:
+            self._go_on()
+            raise
+
+    def _go_on(self) -> None:
+        self._note_pause()
+        self._freezer.thaw()
+        self._pause_ns = None
+        self._set_stop()
+
+    def _note_pause(self) -> None:
+        if self._stands_since_ns is not None:
+            lasted_ns = time.monotonic_ns() - self._stands_since_ns
+            self._pauses.append({"t_ns": self.t_ns(), "lasted_ns": lasted_ns})
+            self._stands_since_ns = None
+
+
+@contextmanager
+def open_course(stage: Stage, net: IslNet, t0_ns: int, ended: threading.Event, wishes: Wishes) -> Iterator[Course]:
+    """The course of a run that is about to begin, with what is wished of it from the start."""
+    with Journal(stage.folder.journal / "pauses.jsonl") as pauses:
+        times = t0_ns, stage.plan.grid.duration_ns
+        course = Course(stage.clock, NodeFreezer(net), *times, ended, pauses)
+        for act, at_ns in ((course.pause, wishes.pause_at_ns), (course.end, wishes.until_ns)):
+            if at_ns is not None:
+                threading.Thread(target=act, args=(at_ns, ended.is_set), daemon=True).start()
+        try:
+            yield course
+        finally:
+            course.close()
+
+
+def seconds(t_ns: int) -> str:
+    """A time as users read it."""
+    return f"{t_ns / NS_PER_S:.3f} s"
