@@ -123,7 +123,7 @@ def run(
     """
     steps = Steps(Console(quiet=not progress))
     source = _source(scenario, changes)
-    outcome = run_source(source, choose_place(machine), Path(out) if out is not None else None, False, steps)
+    outcome = run_source(source, choose_place(machine), Path(out) if out is not None else None, Wishes(), steps)
     if outcome.status == INTERRUPTED:
         raise KeyboardInterrupt
     if outcome.status:
