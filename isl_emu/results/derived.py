@@ -66,13 +66,26 @@ class PlannedPaths:
 
     def serialisation_ns(self, path: Path, k: int) -> int:
         """The time to put one probe on each link of the path, at the shaped rates."""
-        snapshot, ends = self._plan.snapshot(k), self._plan.links.a
-        total_s = 0.0
+        total_s = sum(PROBE_FRAME_BYTE * 8 / rate_bit_s for rate_bit_s in self._rates_bit_s(path, k))
+        return round(total_s * NS_PER_S)
+
+    def capacity_byte(self, source: str, destination: str, from_ns: int, to_ns: int) -> int:
+        """What the slowest link of the path could carry in that time, at the shaped rates."""
+        step_ns, total_bit = self._plan.grid.step_ns, 0.0
+        for k in range(self.instant(from_ns), self.instant(to_ns) + 1):
+            if path := self.at(source, destination, k):
+                span_ns = min(to_ns, (k + 1) * step_ns) - max(from_ns, k * step_ns)
+                total_bit += min(self._rates_bit_s(path, k)) * max(0, span_ns) / NS_PER_S
+        return int(total_bit / 8)
+
+    def _rates_bit_s(self, path: Path, k: int) -> list[float]:
+        """Of each link along the path, as shaped."""
+        snapshot, ends, found = self._plan.snapshot(k), self._plan.links.a, []
         for node, link in zip(path.nodes, path.links, strict=False):
             row = int(np.searchsorted(snapshot.link, link))
             rates = snapshot.rate_ab_bit_s if ends[link] == node else snapshot.rate_ba_bit_s
-            total_s += PROBE_FRAME_BYTE * 8 / (float(rates[row]) * self._plan.rate_scale)
-        return round(total_s * NS_PER_S)
+            found.append(float(rates[row]) * self._plan.rate_scale)
+        return found
 
 
 def request_row(record: Mapping[str, Any], paths: PlannedPaths, deadline_ns: int) -> Row:

@@ -188,5 +188,40 @@ TRAINING = _schema(
     _field("loss", _RATIO, "", "training loss, mean of the participants; null if the gradients are modelled"),
 )
 
+TRANSFERS = _schema(
+    _field("source", _TEXT, "", "node that sends"),
+    _field("destination", _TEXT, "", "satellite that receives"),
+    _field("kind", _TEXT, "", "uplink from a station; ring, tree or swarm between satellites"),
+    _field("t_start_ns", _NS, "ns", "when it asked for the first bytes"),
+    _field("t_end_ns", _NS, "ns", "when it ended, whatever the outcome"),
+    _field("resumed_from_byte", _NS, "byte", "how much of the file the destination had before"),
+    _field("received_byte", _NS, "byte", "how much of the file came, without headers"),
+    _field("goodput_bit_s", _NS, "bit/s", "received_byte over the time of the attempt"),
+    _field("outcome", _TEXT, "", "completed, stalled, moved_on, corrupt, broken, refused, unreachable or unfinished"),
+    _field("error", _TEXT, "", "one sentence when there is something to say"),
+    _field("digest_ok", _FLAG, "", "no piece had another SHA-256 than it must; null if nothing came"),
+    _field("tries", _COUNT, "attempts", "this one, and those in vain since the last from the same source"),
+    _field("path_at_start", _PATH, "", "planned path when it began, node names; null when there was none"),
+    _field("hops_at_start", _COUNT, "links", "links on path_at_start"),
+    _field("handovers", _COUNT, "changes", "how often the planned path changed meanwhile"),
+    _field("contacts", _COUNT, "contacts", "contacts of the station that it used; null between satellites"),
+    _field("capacity_byte", _NS, "byte", "what the slowest link of the planned path could carry meanwhile"),
+)
+
+DELIVERIES = _schema(
+    _field("satellite", _TEXT, "", "satellite that was to get the file"),
+    _field("kind", _TEXT, "", "how: uplink, ring, tree or swarm"),
+    _field("size_byte", _NS, "byte", "size of the file"),
+    _field("received_byte", _NS, "byte", "how much came, with what was refused"),
+    _field("contacts", _COUNT, "contacts", "contacts of the stations that it used; null for the others"),
+    _field("t_planned_ns", _NS, "ns", "when the planned rates alone would have had it up; null for the others"),
+    _field("t_held_ns", _NS, "ns", "when all of it was there and verified"),
+    _field("t_serving_ns", _NS, "ns", "when the satellite's model server was healthy"),
+    _field("error", _TEXT, "", "why it does not serve at the end of the run"),
+)
+
+# Tables that only some runs have, and that are more than the lines of a journal.
+DERIVED = {"transfers": TRANSFERS, "deliveries": DELIVERIES}
+
 # Tables whose rows are the lines of the journal of the same name, as they are: each where the run has such a journal.
 JOURNALLED = {"energy": ENERGY, "pauses": PAUSES, "programs": PROGRAMS, "servers": SERVERS, "training": TRAINING}

@@ -15,7 +15,18 @@ from isl_emu.results.derived import PlannedPaths, Row, probe_row, request_row, u
 from isl_emu.results.folder import RunFolder
 from isl_emu.results.journal import JournalContent, read_journal
 from isl_emu.results.provenance import read_json
-from isl_emu.results.records import CHANGES, INSTANTS, JOURNALLED, LOAD, LOST_LINES, PROBES, REQUESTS
+from isl_emu.results.records import (
+    CHANGES,
+    DELIVERIES,
+    INSTANTS,
+    JOURNALLED,
+    LOAD,
+    LOST_LINES,
+    PROBES,
+    REQUESTS,
+    TRANSFERS,
+)
+from isl_emu.results.transfers import delivery_rows, transfer_rows
 from isl_emu.routing.forwarding import RoutePlan
 from isl_emu.routing.paths import PathFinder
 from isl_emu.scenario.model import Scenario
@@ -40,6 +51,11 @@ def write_tables(folder: RunFolder, scenario: Scenario, plan: LinkPlan, routes: 
         if (journal / f"{name}.jsonl").exists():
             own = read_journal(journal / f"{name}.jsonl")
             _write(folder.table(name), schema, own.records, own.lost_lines)
+    if (journal / "transfer_plan.json").exists():
+        attempts = read_journal(journal / "transfers.jsonl")
+        transfers = transfer_rows(attempts.records, paths)
+        _write(folder.table("transfers"), TRANSFERS, transfers, attempts.lost_lines)
+        _write(folder.table("deliveries"), DELIVERIES, delivery_rows(journal, transfers, paths), lost_lines=0)
     for workload in scenario.workload:
         _write_own(folder.table(workload.name), read_journal(journal / f"{workload.name}.jsonl"))
     write_changes(journal / "changes.arrow", folder.table("changes"), plan)

@@ -17,6 +17,7 @@ from isl_emu.results.report.programs import programs_section
 from isl_emu.results.report.servers import servers_section
 from isl_emu.results.report.text import counted, facts, time_text, wrapped
 from isl_emu.results.report.training import training_section
+from isl_emu.results.report.uplink import uplink_section
 from isl_emu.scenario.model import Scenario
 from isl_emu.units import DURATION_NS, format_quantity
 
@@ -31,6 +32,8 @@ def render(folder: RunFolder, scenario: Scenario, fidelity: Fidelity, provenance
         lines += ["", *answers_section(requests, scenario)]
     if servers := _rows(folder, "servers"):
         lines += ["", *servers_section(servers, fidelity)]
+    if deliveries := _rows(folder, "deliveries"):
+        lines += ["", *uplink_section(deliveries, _rows(folder, "transfers"))]
     if probes:
         lines += ["", *delays_section(probes)]
     if scenario.program or scenario.workload:

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from isl_emu.results.records import JOURNALLED, TABLES
+from isl_emu.results.records import DERIVED, JOURNALLED, TABLES
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "results.md"
-FIELDS = [(table, field) for table, schema in {**TABLES, **JOURNALLED}.items() for field in schema]
+FIELDS = [(table, field) for table, schema in {**TABLES, **DERIVED, **JOURNALLED}.items() for field in schema]
 RATES = {"bit_s": "bit/s", "tokens_s": "tokens/s"}
 UNIT_OF_SUFFIX = {**RATES, "ns": "ns", "ratio": "ratio", "packets": "packets", "tokens": "tokens"}
 
