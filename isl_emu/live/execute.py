@@ -28,6 +28,7 @@ from isl_emu.live.containers import start_containers
 from isl_emu.live.control import ControlDesk, announce
 from isl_emu.live.course import Course, open_course
 from isl_emu.live.servers import serve_models, write_endpoints
+from isl_emu.live.split import start_splits
 from isl_emu.live.stage import Stage
 from isl_emu.live.traffic import LAST_WORDS_S, Activity, activities
 from isl_emu.live.uplink import read_weights, uplink_head_start_ns
@@ -113,6 +114,7 @@ def _live(stage: Stage, wishes: Wishes, undo: ExitStack) -> None:
         replay.apply_initial()
     containers = start_containers(stage, net, undo)
     services = serve_models(stage, net, containers, undo)
+    start_splits(stage, containers, undo)
     if stage.scenario.uplink:
         read_weights(stage)
     write_endpoints(stage, net)

@@ -24,7 +24,7 @@ class Service:
         """Raise a WorkloadError if it has ended."""
         if (status := self._process.poll()) is not None:
             raise WorkloadError(
-                f"{self._name}: ended with status {status} ({_last_line(self._log)}), but it must serve the whole run; "
+                f"{self._name}: ended with status {status} ({last_line(self._log)}), but it must serve the whole run; "
                 f"see journal/{self._log.name}"
             )
 
@@ -67,6 +67,6 @@ def _end(process: subprocess.Popen) -> None:
         process.wait()
 
 
-def _last_line(log: Path) -> str:
+def last_line(log: Path) -> str:
     lines = log.read_text(errors="replace").split("\n")
     return next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")

@@ -28,7 +28,7 @@ def active_endpoints(scenario: Scenario, plan: LinkPlan) -> np.ndarray:
     if len(names) <= EVERY_NODE_UP_TO:
         return np.arange(len(names))
     probed = {name for pair in scenario.probes.pairs for name in pair}
-    split = {name for split in scenario.split for name in split.members(names)}
+    split = {name for split in scenario.split for name in split.members(scenario.satellite_names)}
     training = {name for job in scenario.training for name in training_satellites(scenario, job)}
     computing = {*scenario.computing_satellites, *split, *training}
     active = {*scenario.station_names, *computing, *scenario.visited_nodes, *probed}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import platform
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -87,6 +87,40 @@ def read_header(path: Path) -> ModelHeader:
         ) from None
 
 
+@dataclass(frozen=True)
+class StoredTensor:
+    """Where a GGUF file keeps a tensor.
+
+    Args:
+        shape: as numpy counts, the fastest dimension last.
+        kind: number of its type (ggml_type).
+        begin_byte: of its data in the file.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    kind: int
+    begin_byte: int
+
+
+def read_tensors(path: Path) -> list[StoredTensor]:
+    """Which tensors a GGUF file has and where; their data is not touched.
+
+    Raises:
+        WorkloadError: as `read_header`.
+    """
+    alignment = _alignment(read_header(path))
+    with path.open("rb") as file:
+        file.seek(len(MAGIC))
+        _, count, fields = _unpack(file, "IQQ")
+        for _ in range(fields):
+            _text(file)
+            _value(file, *_unpack(file, "I"))
+        found = [_stored_tensor(file) for _ in range(count)]
+        begun_byte = -(-file.tell() // alignment) * alignment
+    return [replace(tensor, begin_byte=begun_byte + tensor.begin_byte) for tensor in found]
+
+
 def estimate_memory_byte(path: Path, context_tokens: int) -> int:
     """The memory of its own that a server needs, so the least that a container must be allowed.
 
@@ -157,7 +191,7 @@ def _header(file: BinaryIO, path: Path) -> ModelHeader:
             )
         header = ModelHeader({_text(file): _value(file, *_unpack(file, "I")) for _ in range(fields)})
         header.architecture.encode()
-        last_byte = max((_tensor_offset(file) for _ in range(tensors)), default=0)
+        last_byte = max((_stored_tensor(file).begin_byte for _ in range(tensors)), default=0)
         begun_byte = -(-file.tell() // _alignment(header)) * _alignment(header)
     except (struct.error, UnicodeDecodeError, KeyError, AttributeError, MemoryError, OverflowError):
         raise WorkloadError(f"compute.model: {path} has a broken GGUF header; fetch the file again") from None
@@ -173,12 +207,11 @@ def _alignment(header: ModelHeader) -> int:
     return alignment
 
 
-def _tensor_offset(file: BinaryIO) -> int:
-    """Where the next tensor's data begins, counted from the first one's; the rest of its description is passed over."""
-    _text(file)
-    (dimensions,) = _unpack(file, "I")
-    *_, offset_byte = _unpack(file, f"{dimensions}QIQ")
-    return offset_byte
+def _stored_tensor(file: BinaryIO) -> StoredTensor:
+    """The next tensor's description; where it begins is counted from the first one's data."""
+    name, (dimensions,) = _text(file), _unpack(file, "I")
+    *sizes, kind, begin_byte = _unpack(file, f"{dimensions}QIQ")
+    return StoredTensor(name, tuple(reversed(sizes)), kind, begin_byte)
 
 
 def _value(file: BinaryIO, kind: int) -> Any:

@@ -157,13 +157,14 @@ def _check_loading(server: ModelServer, end_ns: int, now_ns: int) -> None:
             f"model server on {server.name}: needs more memory than compute.memory allows, but it must hold its "
             "working set; raise compute.memory, or lower compute.context_tokens"
         )
-    last = _last_line(server.log)
+    last = last_line(server.log)
     raise WorkloadError(
         f"model server on {server.name}: ended with status {status} ({last}), but it must serve the whole run; "
         f"see {server.log}"
     )
 
 
-def _last_line(log: Path) -> str:
+def last_line(log: Path) -> str:
+    """What a program printed last."""
     lines = log.read_text(errors="replace").split("\n")
     return next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
 
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
@@ -11,6 +13,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from isl_emu.errors import WorkloadError
 from isl_emu.workload.split.weights import ModelFile
 
+END_NAMES = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>")  # what ends an answer besides the file's own end
 CONTROL, USER_DEFINED = 3, 4  # token types: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 # How a text falls into words, by tokenizer.ggml.pre; the patterns are those of the models' own tokenizer.json files.
 _DIGIT = r"\p{N}"
@@ -29,12 +32,19 @@ class ChatText:
     """
 
     def __init__(self, file: ModelFile):
-        self._tokenizer = _tokenizer(file)
-        self._tokens = file.field("tokenizer.ggml.tokens")
-        self._begin, end = file.field("tokenizer.ggml.bos_token_id"), file.field("tokenizer.ggml.eos_token_id")
-        self._adds_begin = bool(file.field("tokenizer.ggml.add_bos_token", False))
-        self.ends = {end, *self._named("<|im_end|>", "<|endoftext|>", "<|eot_id|>")} - {None}
-        self._template = _environment().from_string(file.field("tokenizer.chat_template") or _missing(file))
+        vocabulary = file.vocabulary()
+        self._tokenizer = _tokenizer(vocabulary, file.path)
+        begin = vocabulary.get("tokenizer.ggml.bos_token_id")
+        self._begin = [begin] if vocabulary.get("tokenizer.ggml.add_bos_token") else []
+        self._begin_text = "" if begin is None else vocabulary["tokenizer.ggml.tokens"][begin]
+        end = vocabulary.get("tokenizer.ggml.eos_token_id")
+        self.ends = {end, *map(self._tokenizer.token_to_id, END_NAMES)} - {None}
+        template = vocabulary.get("tokenizer.chat_template")
+        if template is None:
+            raise WorkloadError(
+                f"split.model: {file.path} has no chat template, but questions need one; use another model"
+            )
+        self._template = _environment().from_string(template)
 
     def prompt(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """The tokens of a conversation up to where the model's answer begins."""
@@ -42,32 +52,25 @@ class ChatText:
             messages=messages,
             add_generation_prompt=True,
             enable_thinking=False,
-            bos_token=self._text_of(self._begin),
+            bos_token=self._begin_text,
             eos_token="",
         )
-        begin = [self._begin] if self._adds_begin else []
-        return [*begin, *self._tokenizer.encode(text, add_special_tokens=False).ids]
+        return [*self._begin, *self._tokenizer.encode(text, add_special_tokens=False).ids]
 
     def text(self, tokens: Sequence[int]) -> str:
         """What tokens of an answer mean; an unfinished character at the end is left out."""
         return self._tokenizer.decode(list(tokens), skip_special_tokens=True).rstrip("\ufffd")
 
-    def _named(self, *names: str) -> list[int | None]:
-        return [self._tokenizer.token_to_id(name) for name in names]
 
-    def _text_of(self, token: int | None) -> str:
-        return "" if token is None else self._tokens[token]
-
-
-def _tokenizer(file: ModelFile) -> Tokenizer:
-    kind, words = file.field("tokenizer.ggml.model"), file.field("tokenizer.ggml.pre")
+def _tokenizer(vocabulary: Mapping[str, Any], path: Path) -> Tokenizer:
+    kind, words = vocabulary.get("tokenizer.ggml.model"), vocabulary.get("tokenizer.ggml.pre")
     if kind != "gpt2" or words not in WORDS:
         raise WorkloadError(
-            f"split.model: {file.path} has a vocabulary of kind {kind}/{words}, but the pipeline reads "
+            f"split.model: {path} has a vocabulary of kind {kind}/{words}, but the pipeline reads "
             f'{", ".join(f"gpt2/{name}" for name in WORDS)}; use engine = "llama-rpc"'
         )
-    tokens, types = file.field("tokenizer.ggml.tokens"), file.field("tokenizer.ggml.token_type")
-    merges = [tuple(merge.split(" ", 1)) for merge in file.field("tokenizer.ggml.merges")]
+    tokens, types = vocabulary["tokenizer.ggml.tokens"], vocabulary["tokenizer.ggml.token_type"]
+    merges = [tuple(merge.split(" ", 1)) for merge in vocabulary["tokenizer.ggml.merges"]]
     tokenizer = Tokenizer(models.BPE({text: number for number, text in enumerate(tokens)}, merges))
     splits = [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in WORDS[words]]
     bytes_ = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -83,7 +86,3 @@ def _environment() -> ImmutableSandboxedEnvironment:
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
     environment.globals["strftime_now"] = lambda layout: datetime.now(timezone.utc).strftime(layout)
     return environment
-
-
-def _missing(file: ModelFile) -> str:
-    raise WorkloadError(f"split.model: {file.path} has no chat template, but questions need one; use another model")

@@ -7,12 +7,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from gguf import GGUFReader
-from gguf.quants import dequantize
+from gguf import GGMLQuantizationType, GGUFReader
+from gguf.quants import dequantize, quant_shape_to_byte_shape
 from torch import Tensor
 
 from isl_emu.errors import WorkloadError
+from isl_emu.workload.model_file import read_header, read_tensors
 from isl_emu.workload.split.decoder import Ends, Layers, Shape
 
 INTERLEAVED = {"llama": True, "qwen3": False}  # by architecture; no other can be computed here
@@ -24,21 +26,22 @@ _END_TENSORS = {"token_embd.weight", "output_norm.weight", "output.weight"}
 
 
 class ModelFile:
-    """An open GGUF file whose tensors are read when they are asked for.
+    """A GGUF file whose tensors are read when they are asked for.
 
     Raises:
         WorkloadError: the architecture is none that is known here.
     """
 
     def __init__(self, path: Path):
-        self._reader = GGUFReader(path)
-        self._tensors = {tensor.name: tensor for tensor in self._reader.tensors}
         self.path = path
-        if self.architecture not in INTERLEAVED:
+        self._header = read_header(path)
+        self._tensors = {tensor.name: tensor for tensor in read_tensors(path)}
+        self._bytes = np.memmap(path, mode="r")
+        if self._header.architecture not in INTERLEAVED:
             known = " or ".join(INTERLEAVED)
             raise WorkloadError(
-                f"split.model: {path} is of architecture {self.architecture!r}, but the pipeline computes {known}; "
-                'use one of these, or engine = "llama-rpc"'
+                f"split.model: {path} is of architecture {self._header.architecture!r}, but the pipeline computes "
+                f'{known}; use one of these, or engine = "llama-rpc"'
             )
         if strangers := [name for name in self._tensors if not _known(name)]:
             raise WorkloadError(
@@ -46,32 +49,24 @@ class ModelFile:
                 'use engine = "llama-rpc"'
             )
 
-    @property
-    def architecture(self) -> str:
-        """Such as "llama"."""
-        return self.field("general.architecture")
-
-    def field(self, key: str, default: Any = None) -> Any:
-        """A value of the metadata; arrays as lists."""
-        found = self._reader.get_field(key)
-        return default if found is None else found.contents()
+    def vocabulary(self) -> dict[str, Any]:
+        """All metadata whose keys begin with "tokenizer.", arrays as lists; slow, some seconds."""
+        fields = GGUFReader(self.path).fields
+        return {key: field.contents() for key, field in fields.items() if key.startswith("tokenizer.")}
 
     def shape(self) -> Shape:
         """The sizes of the model."""
-
-        def own(key: str, default: Any = None) -> Any:
-            return self.field(f"{self.architecture}.{key}", default)
-
-        heads, embedding = own("attention.head_count"), own("embedding_length")
+        header, count = self._header, self._header.count
+        heads, embedding = count("attention.head_count"), count("embedding_length")
         return Shape(
-            layers=own("block_count"),
+            layers=count("block_count"),
             embedding=embedding,
             heads=heads,
-            kv_heads=own("attention.head_count_kv", heads),
-            head=own("attention.key_length", embedding // heads),
-            epsilon=own("attention.layer_norm_rms_epsilon"),
-            rope_base=own("rope.freq_base", 10_000.0),
-            interleaved=INTERLEAVED[self.architecture],
+            kv_heads=count("attention.head_count_kv", heads),
+            head=count("attention.key_length", embedding // heads),
+            epsilon=header.fields[f"{header.architecture}.attention.layer_norm_rms_epsilon"],
+            rope_base=header.fields.get(f"{header.architecture}.rope.freq_base", 10_000.0),
+            interleaved=INTERLEAVED[header.architecture],
         )
 
     def layers(self, numbers: Iterable[int], context_tokens: int) -> Layers:
@@ -90,8 +85,17 @@ class ModelFile:
         return Ends(self.shape(), embedding, self._tensor("output_norm.weight"), output)
 
     def _tensor(self, name: str) -> Tensor:
-        tensor = self._tensors[name]
-        return torch.from_numpy(dequantize(tensor.data, tensor.tensor_type).astype("float32", copy=True))
+        stored = self._tensors[name]
+        kind = GGMLQuantizationType(stored.kind)
+        shape = quant_shape_to_byte_shape(stored.shape, kind)
+        data = self._bytes[stored.begin_byte : stored.begin_byte + int(np.prod(shape))].reshape(shape)
+        return torch.from_numpy(dequantize(_typed(data, kind), kind).astype(np.float32, copy=True))
+
+
+def _typed(data: np.ndarray, kind: GGMLQuantizationType) -> np.ndarray:
+    """Plain numbers are taken as they are, blocks as bytes."""
+    plain = {GGMLQuantizationType.F32: np.float32, GGMLQuantizationType.F16: np.float16}
+    return data.view(plain[kind]) if kind in plain else data
 
 
 def _known(name: str) -> bool:
