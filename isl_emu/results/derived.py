@@ -55,11 +55,11 @@ class PlannedPaths:
         instants = range(self.instant(from_ns), self.instant(to_ns) + 1)
         return any(self.at(a, b, k) is None or self.at(b, a, k) is None for k in instants)
 
-    def straddles_change(self, a: str, b: str, from_ns: int, to_ns: int) -> bool:
-        """Whether an instant that changes the path a-b-a was due, or was late and in the making, in that time."""
+    def straddles_change(self, source: str, destination: str, from_ns: int, to_ns: int) -> bool:
+        """Whether an instant that changes the path was due, or was late and in the making, in that time."""
         k = self.instant(to_ns)
         while k > 0 and max(self._done_ns.get(k, 0), k * self._plan.grid.step_ns) >= from_ns:
-            if (self.at(a, b, k), self.at(b, a, k)) != (self.at(a, b, k - 1), self.at(b, a, k - 1)):
+            if self.at(source, destination, k) != self.at(source, destination, k - 1):
                 return True
             k -= 1
         return False
@@ -140,18 +140,16 @@ def _hops(path: Path | None) -> int | None:
 
 def probe_row(record: Mapping[str, Any], paths: PlannedPaths) -> Row:
     """A journal's probe with what the plan says about its way at the time it was sent."""
-    a, b, send_ns, rtt_ns = record["a"], record["b"], record["t_send_ns"], record.get("rtt_ns")
+    a, b, send_ns, delay_ns = record["a"], record["b"], record["t_send_ns"], record.get("delay_ns")
     k = paths.instant(send_ns)
-    there, back = paths.at(a, b, k), paths.at(b, a, k)
-    row: Row = {**record, "path": paths.names(there), "hops": _hops(there), "reply_hops": _hops(back)}
+    way = paths.at(a, b, k)
+    row: Row = {**record, "path": paths.names(way), "hops": _hops(way)}
     expected_ns = 0
-    if there and back:
-        row["planned_rtt_ns"] = there.delay_ns + back.delay_ns
-        row["planned_serialisation_ns"] = paths.serialisation_ns(there, k) + paths.serialisation_ns(back, k)
-        expected_ns = row["planned_rtt_ns"] + row["planned_serialisation_ns"]
-        row["error_ns"] = None if rtt_ns is None else rtt_ns - expected_ns
-    until_ns = send_ns + (expected_ns if rtt_ns is None else rtt_ns)
-    row["straddles_change"] = paths.straddles_change(a, b, send_ns, until_ns)
+    if way:
+        row["planned_delay_ns"], row["planned_serialisation_ns"] = way.delay_ns, paths.serialisation_ns(way, k)
+        expected_ns = row["planned_delay_ns"] + row["planned_serialisation_ns"]
+        row["error_ns"] = None if delay_ns is None else delay_ns - expected_ns
+    row["straddles_change"] = paths.straddles_change(a, b, send_ns, send_ns + (delay_ns or expected_ns))
     return row
 
 

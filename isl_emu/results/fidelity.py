@@ -42,15 +42,15 @@ class ReplayFidelity:
 
 @dataclass(frozen=True)
 class ProbeFidelity:
-    """Measured against planned round-trip times; errors are absolute, over probes that do not straddle a change."""
+    """Measured against planned one-way delays; errors are absolute, over probes that do not straddle a change."""
 
     sent: int
-    answered: int
+    arrived: int
     lost: int  # though a path was planned, and no change was under way
-    without_path: int  # none was planned, so no answer is expected
+    without_path: int  # none was planned, so it is not expected to arrive
     straddling: int
-    strayed: int  # crossed another number of links than planned, or were answered without a planned path
-    silent_pairs: tuple[str, ...]  # pairs of whose probes with a planned path none was answered
+    strayed: int  # crossed another number of links than planned, or arrived without a planned path
+    silent_pairs: tuple[str, ...]  # directions of whose probes with a planned path none arrived
     error_ns: Distribution
     error_per_hop_ns: Distribution
     signed_error_p50_ns: float | None
@@ -187,13 +187,13 @@ def replay_fidelity(instants: Rows, planned: int) -> ReplayFidelity:
 
 
 def probe_fidelity(probes: Rows) -> ProbeFidelity:
-    """The errors of the probes that say something: answered, with a planned path that did not change meanwhile."""
+    """The errors of the probes that say something: arrived, with a planned path that did not change meanwhile."""
     steady = [row for row in probes if not row["straddles_change"]]
-    routed = [row for row in steady if row["planned_rtt_ns"] is not None]
+    routed = [row for row in steady if row["planned_delay_ns"] is not None]
     good = [row for row in routed if row["error_ns"] is not None]
     return ProbeFidelity(
         sent=len(probes),
-        answered=sum(row["rtt_ns"] is not None for row in probes),
+        arrived=sum(row["delay_ns"] is not None for row in probes),
         lost=len(routed) - len(good),
         without_path=len(steady) - len(routed),
         straddling=len(probes) - len(steady),
@@ -206,13 +206,13 @@ def probe_fidelity(probes: Rows) -> ProbeFidelity:
 
 
 def _strayed(probe: Mapping[str, Any]) -> bool:
-    return probe["hops_seen"] is not None and probe["hops_seen"] != probe["reply_hops"]
+    return probe["hops_seen"] is not None and probe["hops_seen"] != probe["hops"]
 
 
 def _silent_pairs(routed: Rows) -> tuple[str, ...]:
-    answered = {(row["a"], row["b"]) for row in routed if row["rtt_ns"] is not None}
+    heard = {(row["a"], row["b"]) for row in routed if row["delay_ns"] is not None}
     asked = dict.fromkeys((row["a"], row["b"]) for row in routed)
-    return tuple(f"{a} to {b}" for a, b in asked if (a, b) not in answered)
+    return tuple(f"{a} to {b}" for a, b in asked if (a, b) not in heard)
 
 
 def cpu_fidelity(load: Rows, requests: Rows, shares: Mapping[str, float]) -> CpuFidelity:
@@ -286,7 +286,7 @@ def _probe_reasons(probes: ProbeFidelity, scenario: Scenario) -> Iterator[str]:
     if scenario.probes.pairs and not probes.sent:
         yield "probes: nothing measured the delays, but the scenario plans probes; see whether the prober was started"
     for pair in probes.silent_pairs:
-        yield f"probes: nothing measured the delay from {pair}, but a path was planned; see why no probe was answered"
+        yield f"probes: nothing measured the delay from {pair}, but a path was planned; see why no probe arrived"
     if probes.strayed:
         yield (
             f"probes: {probes.strayed} of {probes.sent} crossed another number of links than planned, but none may; "

@@ -1,9 +1,7 @@
-"""The probe process: echo requests between pairs of nodes, all from one loop, to compare measured with planned delay.
+"""The probe process: one-way probes between pairs of nodes, to compare measured with planned delay.
 
-A raw socket stays in the network namespace in which it was made, so one process serves every node. A reply is timed by
-the kernel's receive stamp: while it waits until this process gets a CPU, it does not become later. The stamp counts in
-UTC, so both ends of a round trip do; comparing two clocks with each other would cost more accuracy than a step of UTC
-within one round trip, which is rare and shows as an outlier.
+A socket stays in the network namespace in which it was made, so one process sends and receives for every node. Nothing
+answers a probe: each direction is measured by itself, so delays and routes that differ by direction are seen.
 """
 
 from __future__ import annotations
@@ -14,7 +12,6 @@ import json
 import selectors
 import signal
 import socket
-import struct
 import sys
 import time
 from collections.abc import Sequence
@@ -23,41 +20,32 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
-from isl_emu.network.namespaces import enter_network, in_own_thread
-from isl_emu.results.echo import SEQ_COUNT, echo_request, read_reply, with_seq
 from isl_emu.results.journal import Journal
+from isl_emu.results.probe_packets import open_receiver, open_sender, probe_packet, receive, send, with_number
 from isl_emu.runclock import run_clock
 from isl_emu.timebase import Clock, MonotonicClock
 from isl_emu.units import NS_PER_S
 
 LOST_AFTER_NS = 3 * NS_PER_S
-FIRST_PHASE, LAST_PHASE = 0.2, 0.7  # of a step: changes come at its beginning, and a reply needs some of its rest
-RECEIVE_BYTE = 2048
-
-# Source: include/uapi/asm-generic/socket.h, include/uapi/linux/icmp.h
-_SO_TIMESTAMPNS = 35
-_ICMP_FILTER = 1
-_ALL_BUT_ECHO_REPLY = 0xFFFFFFFF & ~(1 << 0)
-_TIMESPEC = struct.Struct("@qq")
+FIRST_PHASE, LAST_PHASE = 0.2, 0.7  # of a step: changes come at its beginning, and a probe needs some of its rest
 
 
 class Sent(NamedTuple):
-    """A probe on its way: its number, and when it was sent by the clock of the run and in UTC."""
+    """A probe on its way: when the first link got it, by the clock of the run and in UTC."""
 
-    number: int
     t_ns: int
     utc_ns: int
 
 
 @dataclass
 class Probe:
-    """One pair that is probed, its next probe's number, and those on their way by their sequence number."""
+    """One direction of a pair that is probed, its next probe's number, and those on their way by their number."""
 
     a: str
     b: str
     identifier: int
-    request: bytes
-    socket: socket.socket
+    packet: bytes
+    sender: socket.socket
     destination: str
     phase_ns: int
     number: int = -1
@@ -65,7 +53,7 @@ class Probe:
 
 
 def phase_ns(index: int, count: int, step_ns: int) -> int:
-    """How far into a step pair `index` of `count` sends: spread over its middle, away from the changes."""
+    """How far into a step direction `index` of `count` sends: spread over its middle, away from the changes."""
     return round(step_ns * (FIRST_PHASE + (LAST_PHASE - FIRST_PHASE) * (index + 0.5) / count))
 
 
@@ -76,9 +64,10 @@ def due_ns(number: int, phase: int, interval_ns: int, step_ns: int) -> int:
 
 
 class Prober:
-    """Sends every pair's probes at their absolute times, and writes one journal line per answered or lost probe.
+    """Sends every probe at its absolute time, and writes one journal line per probe that has arrived or is lost.
 
     Args:
+        receivers: of all nodes to which probes go.
         t0_ns: start of the run on the clock.
         duration_ns: when to stop sending, counted from the start.
         interval_ns: spacing of each pair's probes.
@@ -89,6 +78,7 @@ class Prober:
         self,
         journal: Journal,
         probes: Sequence[Probe],
+        receivers: Sequence[socket.socket],
         t0_ns: int,
         duration_ns: int,
         interval_ns: int,
@@ -96,6 +86,7 @@ class Prober:
         clock: Clock | None = None,
     ):
         self._journal, self._clock = journal, clock or MonotonicClock()
+        self._receivers = receivers
         self._probes = {probe.identifier: probe for probe in probes}
         self._t0_ns, self._duration_ns = t0_ns, duration_ns
         self._interval_ns, self._step_ns = interval_ns, step_ns
@@ -104,9 +95,9 @@ class Prober:
             self._schedule(probe)
 
     def run(self) -> None:
-        """Probe until the end of the run and until no reply is awaited any more."""
+        """Probe until the end of the run and until no probe is on its way any more."""
         with selectors.DefaultSelector() as selector:
-            for receiver in {probe.socket for probe in self._probes.values()}:
+            for receiver in self._receivers:
                 selector.register(receiver, selectors.EVENT_READ)
             while (wake_ns := self._next_event_ns()) is not None:
                 for key, _ in selector.select(self._clock.timeout_s(self._t0_ns + wake_ns)):
@@ -138,68 +129,52 @@ class Prober:
             self._schedule(probe)
 
     def _send(self, probe: Probe) -> None:
-        packet = with_seq(probe.request, probe.number)
-        sent = Sent(probe.number, self._now_ns(), time.time_ns())
         try:
-            probe.socket.sendto(packet, (probe.destination, 0))
-        except OSError:  # no route now, or the queue is full: the probe is lost at once
-            self._write(probe, sent, None, None)
+            utc_ns = send(probe.sender, with_number(probe.packet, probe.number), probe.destination)
+        except OSError:  # no route now: the probe is lost at once
+            self._write(probe, probe.number, self._now_ns(), None, None)
         else:
-            probe.awaited[probe.number % SEQ_COUNT] = sent
+            t_ns = self._now_ns() - self._clock.own_ns(time.time_ns() - utc_ns)
+            probe.awaited[probe.number] = Sent(t_ns, utc_ns)
 
     def _receive(self, receiver: socket.socket) -> None:
-        packet, ancillary, _, _ = receiver.recvmsg(RECEIVE_BYTE, socket.CMSG_SPACE(_TIMESPEC.size))
-        arrived_ns = arrival_utc_ns(ancillary)
-        reply = read_reply(packet)
-        probe = self._probes.get(reply.identifier) if reply else None
-        if reply and probe and reply.seq in probe.awaited:
-            sent = probe.awaited.pop(reply.seq)
-            self._write(probe, sent, self._clock.own_ns(arrived_ns - sent.utc_ns), reply.hops)
+        arrival = receive(receiver)
+        probe = self._probes.get(arrival.identifier) if arrival else None
+        if arrival and probe and arrival.number in probe.awaited:
+            sent = probe.awaited.pop(arrival.number)
+            delay_ns = self._clock.own_ns(arrival.utc_ns - sent.utc_ns)
+            self._write(probe, arrival.number, sent.t_ns, delay_ns, arrival.hops)
 
     def _give_up_lost(self) -> None:
         expired_ns = self._now_ns() - LOST_AFTER_NS
         for probe in self._probes.values():
-            for seq in [seq for seq, sent in probe.awaited.items() if sent.t_ns <= expired_ns]:
-                self._write(probe, probe.awaited.pop(seq), None, None)
+            for number in [number for number, sent in probe.awaited.items() if sent.t_ns <= expired_ns]:
+                self._write(probe, number, probe.awaited.pop(number).t_ns, None, None)
 
-    def _write(self, probe: Probe, sent: Sent, rtt_ns: int | None, hops: int | None) -> None:
-        record = {"a": probe.a, "b": probe.b, "seq": sent.number, "t_send_ns": sent.t_ns}
-        self._journal.append({**record, "rtt_ns": rtt_ns, "hops_seen": hops})
-
-
-def arrival_utc_ns(ancillary: Sequence[tuple[int, int, bytes]]) -> int:
-    """When a packet arrived, UTC: the kernel's stamp, or now if there is none."""
-    for level, kind, content in ancillary:
-        if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS:
-            seconds, nanoseconds = _TIMESPEC.unpack(content)
-            return seconds * NS_PER_S + nanoseconds
-    return time.time_ns()
-
-
-def open_echo_socket(netns_path: str) -> socket.socket:
-    """A raw socket in the given namespace that sends whole IPv4 packets and receives echo replies with their time."""
-    return in_own_thread(_open_echo_socket_here, netns_path)
-
-
-def _open_echo_socket_here(netns_path: str) -> socket.socket:
-    enter_network(netns_path)
-    echo = socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.IPPROTO_ICMP)
-    echo.setsockopt(socket.IPPROTO_IP, socket.IP_HDRINCL, 1)
-    echo.setsockopt(socket.IPPROTO_RAW, _ICMP_FILTER, struct.pack("@I", _ALL_BUT_ECHO_REPLY))
-    echo.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-    return echo
+    def _write(self, probe: Probe, number: int, t_send_ns: int, delay_ns: int | None, hops: int | None) -> None:
+        record = {"a": probe.a, "b": probe.b, "seq": number, "t_send_ns": t_send_ns}
+        self._journal.append({**record, "delay_ns": delay_ns, "hops_seen": hops})
 
 
 def open_probes(pairs: Sequence[tuple[str, str]], endpoints: dict[str, Any], step_ns: int) -> list[Probe]:
-    """The probes of all pairs, with one socket for each sending node."""
-    sockets = {a: open_echo_socket(endpoints[a]["netns"]) for a in sorted({a for a, _ in pairs})}
+    """The probes of all pairs, each direction at times of its own, with one socket for each sending node."""
+    senders = {name: open_sender(endpoints[name]["netns"]) for name in _nodes(pairs)}
+    ways = [way for pair in pairs for way in (pair, pair[::-1])]
     probes = []
-    for index, (a, b) in enumerate(pairs):
-        identifier = index + 1
-        source, destination = endpoints[a]["address"], endpoints[b]["address"]
-        request = echo_request(source, destination, identifier)
-        probes.append(Probe(a, b, identifier, request, sockets[a], destination, phase_ns(index, len(pairs), step_ns)))
+    for identifier, (a, b) in enumerate(ways):
+        phase, destination = phase_ns(identifier, len(ways), step_ns), endpoints[b]["address"]
+        packet = probe_packet(endpoints[a]["address"], destination, identifier)
+        probes.append(Probe(a, b, identifier, packet, senders[a], destination, phase))
     return probes
+
+
+def open_receivers(pairs: Sequence[tuple[str, str]], endpoints: dict[str, Any]) -> list[socket.socket]:
+    """A receiving socket in each node of the pairs."""
+    return [open_receiver(endpoints[name]["netns"], endpoints[name]["address"]) for name in _nodes(pairs)]
+
+
+def _nodes(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    return sorted({name for pair in pairs for name in pair})
 
 
 def _pairs(text: str) -> list[tuple[str, str]]:
@@ -219,7 +194,7 @@ def _options(words: Sequence[str]) -> argparse.Namespace:
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:
-    """End in order: every line that was written is whole, and a probe still on its way is neither answered nor lost."""
+    """End in order: every line is whole, and a probe still on its way has neither arrived nor is it lost."""
     raise SystemExit(0)
 
 
@@ -232,8 +207,10 @@ def main(words: Sequence[str] | None = None) -> None:
     step_ns = options.step_ns or options.interval_ns
     with Journal(options.journal / "probes.jsonl") as journal:
         probes = open_probes(options.pairs, endpoints, step_ns)
+        receivers = open_receivers(options.pairs, endpoints)
         clock, duration_ns = run_clock(options.journal), options.until_ns - options.t0_ns
-        Prober(journal, probes, options.t0_ns, duration_ns, options.interval_ns, step_ns, clock).run()
+        times = options.t0_ns, duration_ns, options.interval_ns, step_ns
+        Prober(journal, probes, receivers, *times, clock).run()
 
 
 if __name__ == "__main__":

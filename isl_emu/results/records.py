@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-RESULTS_FORMAT = "1"  # raised when a column changes its meaning or disappears
+RESULTS_FORMAT = "2"  # raised when a column changes its meaning or disappears
 LOST_LINES = b"journal_lines_lost"  # schema metadata: lines of the journal that were torn by a kill
 PROBE_PAYLOAD_BYTE = 16
-PROBE_FRAME_BYTE = 14 + 20 + 8 + PROBE_PAYLOAD_BYTE  # Ethernet, IPv4 and ICMP headers before the payload
+PROBE_FRAME_BYTE = 14 + 20 + 8 + PROBE_PAYLOAD_BYTE  # Ethernet, IPv4 and UDP headers before the payload
 
 _TEXT = pa.string()
 _COUNT = pa.int32()
@@ -66,18 +66,17 @@ REQUESTS = _schema(
 )
 
 PROBES = _schema(
-    _field("a", _TEXT, "", "node that sends the echo request"),
-    _field("b", _TEXT, "", "node that replies"),
-    _field("seq", _COUNT, "", "number of the probe within its pair"),
-    _field("t_send_ns", _NS, "ns", "when it was sent"),
-    _field("rtt_ns", _NS, "ns", "measured round-trip time; null when lost (no reply within 3 s)"),
-    _field("hops_seen", _COUNT, "links", "links that the reply crossed, by its TTL"),
+    _field("a", _TEXT, "", "node that sends the probe"),
+    _field("b", _TEXT, "", "node that receives it"),
+    _field("seq", _COUNT, "", "number of the probe within its direction"),
+    _field("t_send_ns", _NS, "ns", "when the first link got it"),
+    _field("delay_ns", _NS, "ns", "measured one-way delay; null when lost (it did not arrive within 3 s)"),
+    _field("hops_seen", _COUNT, "links", "links that it crossed, by its TTL"),
     _field("path", _PATH, "", "planned path from a to b when it was sent, node names; null when there was none"),
     _field("hops", _COUNT, "links", "links on path"),
-    _field("reply_hops", _COUNT, "links", "links on the planned path from b to a"),
-    _field("planned_rtt_ns", _NS, "ns", "planned propagation delay there and back when it was sent"),
-    _field("planned_serialisation_ns", _NS, "ns", "time to put the probe on all links, at the shaped rates"),
-    _field("error_ns", _NS, "ns", "rtt - planned_rtt - planned_serialisation"),
+    _field("planned_delay_ns", _NS, "ns", "planned propagation delay of path when it was sent"),
+    _field("planned_serialisation_ns", _NS, "ns", "time to put the probe on all links of path, at the shaped rates"),
+    _field("error_ns", _NS, "ns", "delay - planned_delay - planned_serialisation"),
     _field("straddles_change", _FLAG, "", "a change of its path was due or being applied while it was on its way"),
 )
 

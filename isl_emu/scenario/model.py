@@ -83,7 +83,7 @@ class Routing(Record):
 
 
 class Probes(Record):
-    """ICMP echo probes that compare measured with planned delay along the run."""
+    """One-way probes, in both directions of each pair, that compare measured with planned delay along the run."""
 
     interval_ns: Duration = Field(alias="interval", default=1_000_000_000)
     pairs: tuple[tuple[NodeName, NodeName], ...] = ()
@@ -93,8 +93,8 @@ class FidelityLimits(Record):
     """A run beyond any of these is marked invalid, with the reason."""
 
     lateness_p99_ns: Duration = Field(alias="lateness_p99", default=250_000_000)
-    probe_error_per_hop_p50_ns: Duration = Field(alias="probe_error_per_hop_p50", default=500_000)
-    probe_error_p95_ns: Duration = Field(alias="probe_error_p95", default=20_000_000)
+    probe_error_per_hop_p50_ns: Duration = Field(alias="probe_error_per_hop_p50", default=250_000)
+    probe_error_p95_ns: Duration = Field(alias="probe_error_p95", default=10_000_000)
     cpu_saturated_ratio: float = Field(ge=0.0, le=1.0, default=0.1)
     token_lateness_p99_ns: Duration = Field(alias="token_lateness_p99", default=50_000_000)
     throttled_error_ratio: float = Field(ge=0.0, le=1.0, default=0.2)

@@ -88,14 +88,14 @@ def request(number: int = 0, **changes: Any) -> dict[str, Any]:
 
 
 def probe(a: str = "p00s00", b: str = "p00s01", **changes: Any) -> dict[str, Any]:
-    """A journal's record of a probe over one laser, sent at 0.4 s, 0.1 ms longer on its way than light."""
-    record = {"a": a, "b": b, "seq": 0, "t_send_ns": 400 * MS, "rtt_ns": 2 * LASER_NS + 100_000, "hops_seen": 1}
+    """A journal's record of a probe over one laser, sent at 0.4 s, 50 us longer on its way than light."""
+    record = {"a": a, "b": b, "seq": 0, "t_send_ns": 400 * MS, "delay_ns": LASER_NS + 50_000, "hops_seen": 1}
     return {**record, **changes}
 
 
 def far_probe(**changes: Any) -> dict[str, Any]:
     """A probe from the station over p00s00 and p00s01 to p00s02: three hops."""
-    return probe("gs-a", "p00s02", **{"rtt_ns": 2 * (NEAR_NS + 2 * LASER_NS) + 2 * MS, "hops_seen": 3, **changes})
+    return probe("gs-a", "p00s02", **{"delay_ns": NEAR_NS + 2 * LASER_NS + MS, "hops_seen": 3, **changes})
 
 
 def instant(k: int, lateness_ns: int = MS, **changes: Any) -> dict[str, Any]:

@@ -107,11 +107,11 @@ def test_probe_is_compared_with_the_plan(bare_run: Any) -> None:
     bare_run.write("probes.jsonl", [bare_run.far_probe()])
     (row,) = written(bare_run, "probes")
     assert row["path"] == ["gs-a", "p00s00", "p00s01", "p00s02"]
-    assert (row["hops"], row["reply_hops"]) == (3, 3)
-    assert row["planned_rtt_ns"] == 24 * MS
-    bits = 58 * 8  # at half of 1 Mbit/s up and 2 Mbit/s down, and four times at half of 100 Mbit/s
-    assert row["planned_serialisation_ns"] == round((bits / 0.5e6 + bits / 1e6 + 4 * bits / 50e6) * 1e9)
-    assert row["error_ns"] == 2 * MS - row["planned_serialisation_ns"]
+    assert row["hops"] == 3
+    assert row["planned_delay_ns"] == 12 * MS
+    bits = 58 * 8  # at half of 1 Mbit/s up, and twice at half of 100 Mbit/s
+    assert row["planned_serialisation_ns"] == round((bits / 0.5e6 + 2 * bits / 50e6) * 1e9)
+    assert row["error_ns"] == MS - row["planned_serialisation_ns"]
     assert row["straddles_change"] is False
 
 
@@ -122,25 +122,34 @@ def test_a_link_has_its_own_rate_in_each_direction(bare_run: Any) -> None:
     assert (paths.serialisation_ns(up, 0), paths.serialisation_ns(down, 0)) == (928_000, 464_000)
 
 
+def test_each_direction_is_compared_with_its_own_plan(bare_run: Any) -> None:
+    back = bare_run.probe("p00s02", "gs-a", delay_ns=12 * MS + 500_000, hops_seen=3)
+    bare_run.write("probes.jsonl", [bare_run.far_probe(), back])
+    there, back = written(bare_run, "probes")
+    assert back["path"] == there["path"][::-1]
+    assert there["planned_serialisation_ns"] - back["planned_serialisation_ns"] == 464_000  # a slower uplink
+    assert back["error_ns"] == 500_000 - back["planned_serialisation_ns"]
+
+
 def test_lost_probe_has_a_plan_but_no_error(bare_run: Any) -> None:
-    bare_run.write("probes.jsonl", [bare_run.probe(rtt_ns=None, hops_seen=None)])
+    bare_run.write("probes.jsonl", [bare_run.probe(delay_ns=None, hops_seen=None)])
     (row,) = written(bare_run, "probes")
-    assert row["rtt_ns"] is None and row["error_ns"] is None and row["planned_rtt_ns"] == 10 * MS
+    assert row["delay_ns"] is None and row["error_ns"] is None and row["planned_delay_ns"] == 5 * MS
 
 
 @pytest.mark.parametrize(
-    ("sent_ms", "rtt_ms", "straddles"),
+    ("sent_ms", "delay_ms", "straddles"),
     [
-        (1950, 30, False),  # back before the handover
+        (1950, 30, False),  # there before the handover
         (1990, 24, True),  # on its way at the handover
         (2010, 20, True),  # sent while the handover was still being applied, until 2.05 s
         (2060, 20, False),
         (990, 30, False),  # an instant that leaves the path as it is
     ],
 )
-def test_probe_straddles_a_change_of_its_path(bare_run: Any, sent_ms: int, rtt_ms: int, straddles: bool) -> None:
+def test_probe_straddles_a_change_of_its_path(bare_run: Any, sent_ms: int, delay_ms: int, straddles: bool) -> None:
     bare_run.write("instants.jsonl", [bare_run.instant(k, 50 * MS) for k in range(4)])
-    bare_run.write("probes.jsonl", [bare_run.far_probe(t_send_ns=sent_ms * MS, rtt_ns=rtt_ms * MS)])
+    bare_run.write("probes.jsonl", [bare_run.far_probe(t_send_ns=sent_ms * MS, delay_ns=delay_ms * MS)])
     assert written(bare_run, "probes")[0]["straddles_change"] is straddles
 
 

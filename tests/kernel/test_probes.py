@@ -1,0 +1,49 @@
+"""Probes on the kernel: delays that differ by direction are measured as they are, whenever the prober gets to run."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from isl_emu.results.journal import Journal, read_journal
+from isl_emu.results.prober import Prober, open_probes, open_receivers
+from isl_emu.timebase import MonotonicClock
+from tests.nets import live_net, need_kernel
+from tests.plans import MS, make_plan
+
+pytestmark = pytest.mark.kernel
+
+THERE_NS, BACK_NS = 20 * MS, 60 * MS
+PAIRS = [("p00s00", "p00s02")]
+
+
+class LateClock(MonotonicClock):
+    """Whoever waits by it is woken up to 30 ms late."""
+
+    def timeout_s(self, deadline_ns: int) -> float:
+        return super().timeout_s(deadline_ns) + 0.03
+
+
+def test_each_direction_is_measured_by_itself(tmp_path: Path) -> None:
+    need_kernel()
+    plan = make_plan(3, [], [{(0, 1): 5 * MS, (1, 2): 5 * MS}])
+    with live_net(plan, tmp_path) as (net, replay):
+        ends = replay._ends.copy()
+        ends["delay_ns"][net.backend.wiring.node == 1] = (BACK_NS - 5 * MS, THERE_NS - 5 * MS)  # towards 0, towards 2
+        net.backend.change_ends(np.arange(len(ends)), ends)
+        endpoints = {node.name: {"netns": node.netns_path, "address": node.address} for node in net.hosts}
+        probes, receivers = open_probes(PAIRS, endpoints, 50 * MS), open_receivers(PAIRS, endpoints)
+        with Journal(tmp_path / "probes.jsonl") as journal:
+            times = time.monotonic_ns(), 1000 * MS, 50 * MS, 50 * MS
+            Prober(journal, probes, receivers, *times, LateClock()).run()
+    records = read_journal(tmp_path / "probes.jsonl").records
+    found = {a: [record for record in records if record["a"] == a] for a in ("p00s00", "p00s02")}
+    for a, planned_ns in (("p00s00", THERE_NS), ("p00s02", BACK_NS)):
+        delays_ns = [record["delay_ns"] for record in found[a] if record["delay_ns"] is not None]
+        assert len(delays_ns) >= 8, json.dumps(records)
+        assert 0 <= min(delays_ns) - planned_ns < 2 * MS
+        assert {record["hops_seen"] for record in found[a]} <= {2, None}
