@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -40,11 +40,14 @@ from isl_emu.results.report.render import styled
 from isl_emu.results.run_results import RunResults
 from isl_emu.routing.endpoints import active_endpoints
 from isl_emu.routing.forwarding import RoutePlan, plan_routes
+from isl_emu.routing.outlook import plan_outlook
 from isl_emu.routing.paths import PathFinder
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import format_scenario, with_changes
 from isl_emu.scenario.user_functions import user_function
+from isl_emu.workload.asking import OUTLOOK, Asking
 from isl_emu.workload.model_file import check_memory, resolve_model
+from isl_emu.workload.policies import policy_of
 from isl_emu.workload.requests import check_fit, plan_requests, read_asked
 from isl_emu.workload.split.extras import check_engine
 from isl_emu.workload.split.shares import check_split
@@ -262,25 +265,13 @@ def _plan_questions(source: Source, folder: RunFolder) -> None:
     who = scenario.users_by_station, scenario.serving_satellites
     requests = plan_requests(scenario.questions, *who, duration_ns, rng, asked)
     check_fit(requests, scenario.least_context_tokens)
-    if scenario.questions.target == "nearest":
-        nearest = _nearest(source)
-        requests = [replace(request, satellite=nearest(request.station, request.t_due_ns)) for request in requests]
     with Journal(folder.journal / "planned_requests.jsonl") as journal:
         for request in requests:
             journal.append(request.to_json())
-
-
-def _nearest(source: Source) -> Callable[[str, int], str | None]:
-    """Which computing satellite has the least delay from a station at a time; None if none is reachable."""
-    finder, nodes = PathFinder(source.plan, source.routes), source.plan.nodes
-    satellites = [nodes.index(name) for name in source.scenario.serving_satellites]
-
-    def nearest(station: str, t_ns: int) -> str | None:
-        k, start = source.plan.grid.instant_at(t_ns), nodes.index(station)
-        paths = [(path.delay_ns, node) for node in satellites if (path := finder.path(start, node, k))]
-        return nodes.names[min(paths)[1]] if paths else None
-
-    return nearest
+    Asking.of(scenario.questions).write(folder.journal)
+    if policy_of(scenario.questions.target):
+        who = tuple(scenario.users_by_station), scenario.serving_satellites
+        plan_outlook(source.plan, source.routes, *who).save(folder.journal / OUTLOOK)
 
 
 def _execute(place: Place, folder: RunFolder, scenario: Scenario, wishes: Wishes, steps: Steps) -> int:

@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "isl_emu"
 BASE = {"errors", "files", "units", "timebase"}
-RECORDS = {"linkplan.plan", "routing.forwarding", "routing.paths"}  # result types that all may read
+RECORDS = {"linkplan.plan", "routing.forwarding", "routing.outlook", "routing.paths"}  # result types that all may read
 
 # package or module -> the packages of ours that it may import, besides BASE and itself
 ALLOWED = {

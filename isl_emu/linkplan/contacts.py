@@ -37,12 +37,26 @@ def find_contacts(plan: LinkPlan) -> Contacts:
 def contacts_with_terms(plan: LinkPlan) -> tuple[Contacts, Terms]:
     """The contacts of every link of a plan, and the delays, rates and losses that each of them had."""
     order, link, instant = rows_by_link(plan)
-    starts = np.ones(link.size, dtype=bool)
-    starts[1:] = (link[1:] != link[:-1]) | (instant[1:] != instant[:-1] + 1)
+    starts = _begins(link, instant)
     ends = np.roll(starts, -1)
     step_ns = plan.grid.step_ns
     contacts = Contacts(link[starts], instant[starts] * step_ns, (instant[ends] + 1) * step_ns)
     return contacts, terms_of(plan, order, np.flatnonzero(starts))
+
+
+def contact_end_of_rows(plan: LinkPlan) -> np.ndarray:
+    """For each of the plan's rows when the contact that it belongs to ends; int64 (R,), as in `Contacts.end_ns`."""
+    order, link, instant = rows_by_link(plan)
+    end_ns = np.empty(len(order), dtype=np.int64)
+    end_ns[order] = find_contacts(plan).end_ns[np.cumsum(_begins(link, instant)) - 1]
+    return end_ns
+
+
+def _begins(link: np.ndarray, instant: np.ndarray) -> np.ndarray:
+    """Which of the rows, ordered by link and instant, begin a contact."""
+    begins = np.ones(link.size, dtype=bool)
+    begins[1:] = (link[1:] != link[:-1]) | (instant[1:] != instant[:-1] + 1)
+    return begins
 
 
 def rows_by_link(plan: LinkPlan) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

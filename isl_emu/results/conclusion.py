@@ -9,6 +9,7 @@ from isl_emu.results.fidelity import Fidelity, assess
 from isl_emu.results.folder import RunFolder
 from isl_emu.results.provenance import completed, read_json, write_json
 from isl_emu.results.report.render import render
+from isl_emu.results.serving import read_serving_figures
 from isl_emu.results.writer import write_tables
 from isl_emu.routing.forwarding import RoutePlan
 from isl_emu.scenario.model import Scenario
@@ -35,6 +36,8 @@ def conclude(
     write_json(folder.provenance, provenance)
     fidelity = assess(folder, scenario, execution)
     folder.fidelity.write_text(fidelity.to_json())
+    if scenario.questions:
+        write_json(folder.serving, read_serving_figures(folder, scenario))
     folder.summary.write_text(render(folder, scenario, fidelity, provenance))
     if execution and not execution.get("error"):
         shutil.rmtree(folder.journal)

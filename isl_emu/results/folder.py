@@ -61,6 +61,11 @@ class RunFolder:
         """The verdict and its figures, JSON."""
         return self.path / "fidelity.json"
 
+    @property
+    def serving(self) -> Path:
+        """The figures of questions and answers, JSON."""
+        return self.path / "serving.json"
+
     def table(self, name: str) -> Path:
         """One of the tables of `results.records`, Parquet."""
         return self.path / f"{name}.parquet"

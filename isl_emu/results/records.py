@@ -43,8 +43,10 @@ REQUESTS = _schema(
     _field("error", _TEXT, "", "one sentence when the outcome is not completed"),
     _field("t_due_ns", _NS, "ns", "when the arrival process wanted it sent"),
     _field("t_send_ns", _NS, "ns", "when it was sent"),
+    _field("t_last_send_ns", _NS, "ns", "when the attempt that counts, the last one, was sent"),
     _field("t_first_ns", _NS, "ns", "when the first token of the answer arrived"),
     _field("t_finish_ns", _NS, "ns", "when it ended, whatever the outcome"),
+    _field("attempts", _COUNT, "attempts", "how often it was sent"),
     _field("ttft_ns", _NS, "ns", "TTFT, time to first token: t_first - t_send"),
     _field("itl_ns", _TIMES, "ns", "ITL, inter-token latencies: the gaps between consecutive tokens"),
     _field("tpot_ns", _NS, "ns", "TPOT, time per output token: (e2e - ttft) / (answer_tokens - 1)"),
@@ -56,13 +58,44 @@ REQUESTS = _schema(
     _field("network_ns", _NS, "ns", "e2e - server_prompt - server_predict: network, and waiting for the server"),
     _field("network_ratio", _RATIO, "ratio", "network_ns / e2e_ns"),
     _field("deadline_met", _FLAG, "", "completed, and e2e within the scenario's deadline"),
-    _field("path_at_send", _PATH, "", "planned path from station to satellite when it was sent, node names"),
+    _field("slo_met", _FLAG, "", "completed, and within all service levels of the scenario; null if it has none"),
+    _field("path_at_send", _PATH, "", "planned path from station to satellite at t_last_send, node names"),
     _field("path_at_finish", _PATH, "", "the same when it ended"),
     _field("hops_at_send", _COUNT, "links", "links on path_at_send"),
     _field("hops_at_finish", _COUNT, "links", "links on path_at_finish"),
-    _field("planned_rtt_at_send_ns", _NS, "ns", "planned propagation delay there and back when it was sent"),
-    _field("handovers", _COUNT, "changes", "how often the planned path changed between t_send and t_finish"),
+    _field("planned_rtt_at_send_ns", _NS, "ns", "planned propagation delay there and back at t_last_send"),
+    _field("handovers", _COUNT, "changes", "how often the planned path changed between t_last_send and t_finish"),
+    _field("handover_itl_ns", _TIMES, "ns", "those of itl_ns during which the path back changed"),
+    _field("sent_byte", _NS, "byte", "IP packets sent by the station, by TCP's own counts, all attempts"),
+    _field("received_byte", _NS, "byte", "IP packets that came to the station"),
+    _field("laser_byte", _NS, "byte", "both, each times the lasers on its path"),
     _field("satellites_answering", _RATIO, "satellites", "mean number that answered meanwhile, itself included"),
+)
+
+ATTEMPTS = _schema(
+    _field("id", _COUNT, "", "number of the request"),
+    _field("attempt", _COUNT, "", "1 for the first"),
+    _field("station", _TEXT, "", "ground station that asks"),
+    _field("satellite", _TEXT, "", "satellite that is asked; null when none that serves was reachable"),
+    _field("t_send_ns", _NS, "ns", "when it was sent"),
+    _field("t_first_ns", _NS, "ns", "when the first token arrived"),
+    _field("t_finish_ns", _NS, "ns", "when it ended, whatever the outcome"),
+    _field("outcome", _TEXT, "", "as of a request"),
+    _field("error", _TEXT, "", "one sentence when the outcome is not completed"),
+    _field("answer_tokens", _COUNT, "tokens", "how many came"),
+    _field("sent_byte", _NS, "byte", "IP packets sent by the station, by TCP's own counts"),
+    _field("received_byte", _NS, "byte", "IP packets that came to the station"),
+    _field("laser_byte", _NS, "byte", "both, each times the lasers on its path"),
+)
+
+POLLS = _schema(
+    _field("station", _TEXT, "", "ground station that asks for the length of a queue"),
+    _field("satellite", _TEXT, "", "satellite whose server is asked"),
+    _field("t_send_ns", _NS, "ns", "when it was sent; negative before the start"),
+    _field("rtt_ns", _NS, "ns", "until the answer was there; null when none came, or one without a queue"),
+    _field("queue", _RATIO, "requests", "requests that the server works on or keeps waiting"),
+    _field("sent_byte", _NS, "byte", "IP packets sent by the station, by TCP's own counts"),
+    _field("received_byte", _NS, "byte", "IP packets that came to the station"),
 )
 
 PROBES = _schema(
@@ -133,7 +166,14 @@ PAUSES = _schema(
     _field("lasted_ns", _NS, "ns", "for how long, in the machine's time"),
 )
 
-TABLES = {"requests": REQUESTS, "probes": PROBES, "instants": INSTANTS, "changes": CHANGES, "load": LOAD}
+TABLES = {
+    "requests": REQUESTS,
+    "attempts": ATTEMPTS,
+    "probes": PROBES,
+    "instants": INSTANTS,
+    "changes": CHANGES,
+    "load": LOAD,
+}
 
 PROGRAMS = _schema(
     _field("name", _TEXT, "", "name of the program in the scenario"),
@@ -223,4 +263,11 @@ DELIVERIES = _schema(
 DERIVED = {"transfers": TRANSFERS, "deliveries": DELIVERIES}
 
 # Tables whose rows are the lines of the journal of the same name, as they are: each where the run has such a journal.
-JOURNALLED = {"energy": ENERGY, "pauses": PAUSES, "programs": PROGRAMS, "servers": SERVERS, "training": TRAINING}
+JOURNALLED = {
+    "energy": ENERGY,
+    "pauses": PAUSES,
+    "polls": POLLS,
+    "programs": PROGRAMS,
+    "servers": SERVERS,
+    "training": TRAINING,
+}

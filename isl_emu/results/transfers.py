@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from isl_emu.results.derived import PlannedPaths, Row
+from isl_emu.results.derived import Row
 from isl_emu.results.journal import read_journal
+from isl_emu.results.planned_paths import PlannedPaths
 from isl_emu.results.provenance import read_json
 from isl_emu.units import NS_PER_S
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -11,11 +12,13 @@ import pyarrow.parquet as pq
 
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.results.concurrency import Answering, service_span
-from isl_emu.results.derived import PlannedPaths, Row, probe_row, request_row, unrecorded_requests
+from isl_emu.results.derived import Row, outcome, probe_row, request_row, unrecorded_requests
 from isl_emu.results.folder import RunFolder
 from isl_emu.results.journal import JournalContent, read_journal
+from isl_emu.results.planned_paths import PlannedPaths
 from isl_emu.results.provenance import read_json
 from isl_emu.results.records import (
+    ATTEMPTS,
     CHANGES,
     DELIVERIES,
     INSTANTS,
@@ -26,6 +29,7 @@ from isl_emu.results.records import (
     REQUESTS,
     TRANSFERS,
 )
+from isl_emu.results.streams import attempt_row
 from isl_emu.results.transfers import delivery_rows, transfer_rows
 from isl_emu.routing.forwarding import RoutePlan
 from isl_emu.routing.paths import PathFinder
@@ -39,13 +43,10 @@ def write_tables(folder: RunFolder, scenario: Scenario, plan: LinkPlan, routes: 
     done_ns = {record["k"]: record["done_ns"] for record in instants.records}
     paths = PlannedPaths(plan, PathFinder(plan, routes), done_ns)
     probes, load = read_journal(journal / "probes.jsonl"), read_journal(journal / "load.jsonl")
-    requests, planned = read_journal(journal / "requests.jsonl"), read_journal(journal / "planned_requests.jsonl")
     _write(folder.table("instants"), INSTANTS, map(_instant_row, instants.records), instants.lost_lines)
     probe_rows = [probe_row(record, paths) for record in probes.records]
     _write(folder.table("probes"), PROBES, probe_rows, probes.lost_lines)
-    ended_ns = (read_json(folder.execution) or {}).get("ended_ns", plan.grid.duration_ns)
-    request_rows = _request_rows(requests.records, planned.records, paths, scenario, ended_ns)
-    _write(folder.table("requests"), REQUESTS, request_rows, requests.lost_lines)
+    _write_requests(folder, scenario, plan, paths)
     _write(folder.table("load"), LOAD, load.records, load.lost_lines)
     for name, schema in JOURNALLED.items():
         if (journal / f"{name}.jsonl").exists():
@@ -66,15 +67,29 @@ def _instant_row(record: Row) -> Row:
     return {**record, **times, "lateness_ns": max(0, record["done_ns"] - record["planned_ns"])}
 
 
+def _write_requests(folder: RunFolder, scenario: Scenario, plan: LinkPlan, paths: PlannedPaths) -> None:
+    """The tables of questions and of the attempts to have them answered."""
+    journal, ended_ns = folder.journal, (read_json(folder.execution) or {}).get("ended_ns", plan.grid.duration_ns)
+    attempts, requests = (read_journal(journal / f"{name}.jsonl") for name in ("attempts", "requests"))
+    planned = read_journal(journal / "planned_requests.jsonl")
+    attempt_rows = [attempt_row({**record, "outcome": outcome(record, paths)}, paths) for record in attempts.records]
+    _write(folder.table("attempts"), ATTEMPTS, attempt_rows, attempts.lost_lines)
+    rows = _request_rows(requests.records, planned.records, paths, scenario, ended_ns)
+    _add_laser_bytes(rows, attempt_rows)
+    _write(folder.table("requests"), REQUESTS, rows, requests.lost_lines)
+
+
 def _request_rows(
     recorded: Sequence[Row], planned: Sequence[Row], paths: PlannedPaths, scenario: Scenario, ended_ns: int
 ) -> list[Row]:
     """One row for each request that was due before the end of the run."""
-    deadline_ns = scenario.questions.deadline_ns if scenario.questions else 0
+    if scenario.questions is None:
+        return []
     records = [*recorded, *unrecorded_requests(planned, recorded)]
     records = [record for record in records if record["t_due_ns"] < ended_ns]
     answering = Answering(records)
-    rows = [request_row(record, paths, deadline_ns) for record in sorted(records, key=lambda record: record["id"])]
+    records.sort(key=lambda record: record["id"])
+    rows = [request_row(record, paths, scenario.questions) for record in records]
     for row in rows:
         span = service_span(row)
         row["server"] = _server(row["satellite"], scenario)
@@ -85,6 +100,15 @@ def _request_rows(
 def _server(satellite: str | None, scenario: Scenario) -> str | None:
     group = scenario.compute_of(satellite) if satellite else None
     return group and group.server
+
+
+def _add_laser_bytes(requests: Iterable[Row], attempts: Iterable[Row]) -> None:
+    """What all attempts of each request put on lasers."""
+    total: Counter[int] = Counter()
+    for attempt in attempts:
+        total[attempt["id"]] += attempt["laser_byte"]
+    for request in requests:
+        request["laser_byte"] = total.get(request["id"])
 
 
 def _write(path: Path, schema: pa.Schema, rows: Iterable[Row], lost_lines: int) -> None:

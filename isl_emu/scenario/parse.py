@@ -240,9 +240,9 @@ def _question_contradictions(scenario: Scenario, stations: set[str]) -> Iterator
         yield "questions is given, but there is no ground station to ask them; add a [[station]]"
     yield from _unknown("questions.stations", scenario.asking_stations, stations, "ground station")
     yield from _user_contradictions(scenario)
-    if questions.target not in {*POLICIES, *scenario.serving_satellites}:
+    if ":" not in questions.target and questions.target not in {*POLICIES, *scenario.serving_satellites}:
         policies = ", ".join(f'"{policy}"' for policy in POLICIES)
-        rule = f"it is {policies}, or a computing satellite"
+        rule = f"it is {policies}, package.module:function or a computing satellite"
         yield f"questions.target is {questions.target!r}, but {rule}; {_hint(questions.target, POLICIES)}"
 
 

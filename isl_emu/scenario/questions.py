@@ -7,10 +7,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from isl_emu.scenario.quantities import Delay, Duration, NodeName, Record
+from isl_emu.units import DURATION_NS, NS_PER_S, format_quantity
 
 OPEN = ("poisson", "gamma")  # arrivals that wait for nobody
 CLOSED = ("single-stream", "offline")  # arrivals that a number ends
-POLICIES = ("uniform", "nearest")
+POLICIES = ("uniform", "nearest", "least-loaded", "longest-contact")
+POLL_INTERVAL_NS = 5 * NS_PER_S  # of the policy that needs it, where none is given
 
 Weight = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 
@@ -57,8 +59,8 @@ class Questions(Record):
     stations: Literal["all"] | tuple[NodeName, ...] = "all"
     users: Literal["equal", "population"] | dict[NodeName, Weight] = "equal"
     target: str = "uniform"
-    candidates: int = Field(ge=1, le=1000, default=16)
-    poll_interval_ns: Duration = Field(alias="poll_interval", default=1_000_000_000)
+    candidates: int = Field(ge=1, le=1000, default=8)
+    poll_interval_ns: Duration | None = Field(alias="poll_interval", default=None)
     retries: int = Field(ge=0, le=100, default=0)
     retry_at: Literal["same", "other"] = "other"
     retry_backoff_ns: Delay = Field(alias="retry_backoff", default=1_000_000_000)
@@ -74,10 +76,12 @@ class Questions(Record):
 
     @model_validator(mode="before")
     @classmethod
-    def _replayed(cls, table: Any) -> Any:
-        """A trace says by itself when requests arrive."""
+    def _implied(cls, table: Any) -> Any:
+        """What follows from other keys: a trace says when requests arrive, and who looks for short queues polls."""
         if isinstance(table, dict) and "trace" in table:
-            return {"arrivals": "trace", **table}
+            table = {"arrivals": "trace", **table}
+        if isinstance(table, dict) and table.get("target") == "least-loaded":
+            table = {"poll_interval": format_quantity(POLL_INTERVAL_NS, DURATION_NS), **table}
         return table
 
     @model_validator(mode="after")

@@ -22,8 +22,6 @@ import numpy as np
 from isl_emu.scenario.questions import Questions
 from isl_emu.workload.traces import TracedRequest
 
-MLPERF = {"poisson": "Server", "single-stream": "SingleStream", "offline": "Offline"}
-
 
 @dataclass(frozen=True)
 class Arrival:

@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import errno
 import json
-import socket
-from collections.abc import Callable
+import os
 from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPException, HTTPResponse
 from itertools import pairwise
 from typing import Any
 
 from isl_emu.timebase import Clock
 from isl_emu.units import NS_PER_MS, NS_PER_S
-from isl_emu.workload.patience import PatientSocket
+from isl_emu.workload.asking import Asking
 from isl_emu.workload.requests import PlannedRequest
-from isl_emu.workload.sse import EventParser
+from isl_emu.workload.tcp_bytes import WireBytes
 
-PATH = "/v1/chat/completions"
-RECEIVE_BYTE = 65_536
 # Past its deadline an answer is still read as long as it keeps coming: late is not lost.
 STALL_NS = 5 * NS_PER_S
 NO_ROUTE = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EINVAL, errno.EACCES}  # the last two: blackhole, prohibit
+UNFINISHED = ("unfinished", "the run ended first")
+COMPLETED = ("completed", None)
 
 
 class RefusedError(Exception):
@@ -33,101 +31,121 @@ class RefusedError(Exception):
 
 
 @dataclass
-class Exchange:
-    """A request under way: what has been sent and received so far.
+class Attempt:
+    """One try to have a question answered: what has been sent and received so far.
 
     Args:
+        satellite: who is asked; None if nobody can be.
         t_token_ns: when each token came, on the clock's scale.
     """
 
-    request: PlannedRequest
-    t_send_ns: int | None = None
+    satellite: str | None
+    t_send_ns: int
     connected: bool = False
+    done: bool = False
     t_token_ns: list[int] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     usage: dict[str, int] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
+    wire: WireBytes = WireBytes()
     stood_ns: int = 0  # for how long the clock had stood when it was sent
 
-    def take(self, event: dict[str, Any], now_ns: int) -> None:
+    def take(self, event: str, now_ns: int) -> None:
         """Take in one event of the answer.
 
         Raises:
             RefusedError: it is an error.
         """
-        if "error" in event:
-            raise RefusedError(_error_text(event))
-        for choice in event.get("choices", ()):
+        if event == "[DONE]":
+            self.done = True
+            return
+        content = json.loads(event)
+        if "error" in content:
+            raise RefusedError(error_text(content))
+        for choice in content.get("choices", ()):
             if text := choice.get("delta", {}).get("content"):
                 self.texts.append(text)
                 self.t_token_ns.append(now_ns)
-        self.usage = event.get("usage") or self.usage
-        self.timings = event.get("timings") or self.timings
+        self.usage = content.get("usage") or self.usage
+        self.timings = content.get("timings") or self.timings
+
+    def patient_until_ns(self, asking: Asking) -> int:
+        """Until when to wait for more.
+
+        That is the time-out of an attempt after the last sign of life; without one the deadline, or a stall's length
+        after the last token if that is later.
+        """
+        if asking.attempt_timeout_ns is not None:
+            return (self.t_token_ns[-1] if self.t_token_ns else self.t_send_ns) + asking.attempt_timeout_ns
+        end_ns = self.t_send_ns + asking.deadline_ns
+        return max(end_ns, self.t_token_ns[-1] + STALL_NS) if self.t_token_ns else end_ns
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens came, as the server counts them if it does."""
+        return self.usage.get("completion_tokens", len(self.t_token_ns))
+
+    def record(self, outcome: str, error: str | None, now_ns: int, t0_ns: int) -> dict[str, Any]:
+        """The attempt's line, with times since `t0_ns`."""
+        return {
+            "satellite": self.satellite,
+            "t_send_ns": self.t_send_ns - t0_ns,
+            "t_first_ns": self.t_token_ns[0] - t0_ns if self.t_token_ns else None,
+            "t_finish_ns": now_ns - t0_ns,
+            "outcome": outcome,
+            "error": error,
+            "answer_tokens": self.tokens,
+            "sent_byte": self.wire.sent,
+            "received_byte": self.wire.received,
+        }
+
+
+@dataclass
+class Exchange:
+    """A request under way, with all attempts so far; the last one counts, the others cost time.
+
+    Args:
+        t_due_ns: when it was to be sent, on the clock's scale.
+    """
+
+    request: PlannedRequest
+    t_due_ns: int
+    attempts: list[Attempt] = field(default_factory=list)
 
     def record(self, outcome: str, error: str | None, clock: Clock, t0_ns: int) -> dict[str, Any]:
         """The journal's line, with times since `t0_ns`.
 
         The server has measured its own times in the machine's; they are unknown if the run paused meanwhile.
         """
-        timings = self.timings if clock.stood_ns() == self.stood_ns else {}
-        request, tokens, now_ns = self.request, self.t_token_ns, clock.now_ns()
-        first_ns = tokens[0] if tokens else None
-        completed = outcome == "completed"
+        request, now_ns = self.request, clock.now_ns()
+        last = self.attempts[-1] if self.attempts else Attempt(request.satellite, now_ns)
+        tokens, send_ns = last.t_token_ns, self.attempts[0].t_send_ns if self.attempts else None
+        timings = last.timings if clock.stood_ns() == last.stood_ns else {}
+        wire = sum((attempt.wire for attempt in self.attempts), WireBytes())
         return {
             "id": request.id,
             "station": request.station,
-            "satellite": request.satellite,
+            "satellite": last.satellite,
             "question": request.question,
-            "answer": "".join(self.texts),
+            "answer": "".join(last.texts),
             "outcome": outcome,
             "error": error,
-            "t_due_ns": request.t_due_ns,
-            "t_send_ns": _since(t0_ns, self.t_send_ns),
-            "t_first_ns": _since(t0_ns, first_ns),
+            "t_due_ns": self.t_due_ns - t0_ns,
+            "t_send_ns": _since(t0_ns, send_ns),
+            "t_last_send_ns": last.t_send_ns - t0_ns if self.attempts else None,
+            "t_first_ns": tokens[0] - t0_ns if tokens else None,
             "t_finish_ns": now_ns - t0_ns,
-            "ttft_ns": None if first_ns is None else first_ns - self.t_send_ns,
+            "ttft_ns": tokens[0] - send_ns if tokens else None,
             "itl_ns": [later - earlier for earlier, later in pairwise(tokens)],
-            "e2e_ns": now_ns - self.t_send_ns if completed else None,
-            "prompt_tokens": self.usage.get("prompt_tokens"),
-            "answer_tokens": self.usage.get("completion_tokens", len(tokens)),
+            "e2e_ns": now_ns - send_ns if outcome == "completed" else None,
+            "attempts": len(self.attempts),
+            "prompt_tokens": last.usage.get("prompt_tokens"),
+            "answer_tokens": last.tokens,
             "server_prompt_ns": _own_ns(timings.get("prompt_ms"), clock),
             "server_predict_ns": _own_ns(timings.get("predicted_ms"), clock),
+            "sent_byte": wire.sent,
+            "received_byte": wire.received,
         }
-
-
-def converse(
-    exchange: Exchange,
-    source: str,
-    target: tuple[str, int],
-    deadline_ns: int,
-    clock: Clock,
-    watch: Callable[[socket.socket], None],
-) -> None:
-    """Send the question and read the whole answer into `exchange`.
-
-    Args:
-        source: the station's address.
-        target: address and port of the server.
-        deadline_ns: how long after it was sent an answer that has stopped coming is given up.
-        watch: is given the socket before it connects; shutting it down ends the exchange with an exception.
-
-    Raises:
-        TimeoutError: nothing came any more.
-        RefusedError: the server answered with an error.
-        OSError, HTTPException: no route, no server, or a broken connection.
-    """
-    exchange.t_send_ns, exchange.stood_ns = clock.now_ns(), clock.stood_ns()
-    end_ns = exchange.t_send_ns + deadline_ns
-    connection = HTTPConnection(*target)
-    try:
-        connection.sock = sock = _open_socket(source, clock, end_ns)
-        watch(connection.sock)
-        connection.sock.connect(target)
-        exchange.connected = True
-        connection.request("POST", PATH, json.dumps(body(exchange.request)), {"Content-Type": "application/json"})
-        _read_answer(exchange, sock, connection.getresponse(), end_ns, clock)
-    finally:
-        connection.close()
 
 
 def body(request: PlannedRequest) -> dict[str, Any]:
@@ -162,45 +180,11 @@ def judge(error: Exception, connected: bool) -> tuple[str, str]:
         return "unreachable", f"there was no route when it was sent ({error.strerror})"
     if code in NO_ROUTE:
         return "path_lost", f"the route was lost ({error.strerror})"
-    return "failed", str(error) or type(error).__name__
+    return "failed", (os.strerror(code) if code else str(error)) or type(error).__name__
 
 
-def _open_socket(source: str, clock: Clock, end_ns: int) -> PatientSocket:
-    sock = PatientSocket(clock, end_ns)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.bind((source, 0))
-    return sock
-
-
-def _read_answer(exchange: Exchange, sock: PatientSocket, response: HTTPResponse, end_ns: int, clock: Clock) -> None:
-    if response.status != 200:
-        raise RefusedError(f"HTTP status {response.status}: {_refusal(response)}")
-    parser = EventParser()
-    while True:
-        sock.deadline_ns = _patient_until_ns(exchange, end_ns)
-        data = response.read1(RECEIVE_BYTE)
-        if not data:
-            raise HTTPException("the connection ended before the answer did")
-        now_ns = clock.now_ns()
-        for event in parser.feed(data):
-            if event == "[DONE]":
-                return
-            exchange.take(json.loads(event), now_ns)
-
-
-def _patient_until_ns(exchange: Exchange, end_ns: int) -> int:
-    """Until when to wait for more: the deadline, or a stall's length after the last token if that is later."""
-    return max(end_ns, exchange.t_token_ns[-1] + STALL_NS) if exchange.t_token_ns else end_ns
-
-
-def _refusal(response: HTTPResponse) -> str:
-    try:
-        return _error_text(json.loads(response.read()))
-    except (ValueError, OSError, HTTPException):
-        return response.reason
-
-
-def _error_text(answer: Any) -> str:
+def error_text(answer: Any) -> str:
+    """What a server's answer says is wrong."""
     error = answer.get("error") if isinstance(answer, dict) else None
     return str(error.get("message", error) if isinstance(error, dict) else error or answer)
 

@@ -23,7 +23,7 @@ from isl_emu.runclock import run_clock
 from isl_emu.scenario.parse import load_scenario
 from isl_emu.scenario.user_functions import user_function
 from isl_emu.timebase import Clock
-from isl_emu.workload.client import Endpoint, read_endpoints
+from isl_emu.workload.endpoints import Endpoint, read_endpoints
 
 Result = TypeVar("Result")
 KINDS = {"number": (int, float), "text": (str,), "truth value": (bool,)}  # what a column of a user's table may be

@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,7 +16,9 @@ from isl_emu.network.cgroups import remove_run_cgroups
 from isl_emu.network.containers import Container
 from isl_emu.network.rundir import RunDirectory, create_run_directory
 from isl_emu.results.journal import Journal, read_journal
+from isl_emu.runclock import RunClock
 from isl_emu.units import NS_PER_S
+from isl_emu.workload.asking import Asking
 from isl_emu.workload.model_file import resolve_model
 from isl_emu.workload.model_server import MODEL_PORT
 from isl_emu.workload.requests import PlannedRequest
@@ -110,8 +111,11 @@ def _ask(journal: Path, nodes: dict[str, str], *requests: PlannedRequest) -> lis
     with Journal(journal / "planned_requests.jsonl") as planned:
         for request in requests:
             planned.append(request.to_json())
-    t0_ns = time.monotonic_ns()
-    times = ["--t0-ns", str(t0_ns), "--until-ns", str(t0_ns + RUN_NS), "--deadline-ns", str(RUN_NS)]
+    with Journal(journal / "serving.jsonl") as serving:
+        serving.append({"satellite": SATELLITE, "t_ns": 0})
+    Asking(RUN_NS, target=SATELLITE).write(journal)
+    t0_ns = RunClock.create(journal, 1.0).now_ns()
+    times = ["--t0-ns", str(t0_ns), "--until-ns", str(t0_ns + RUN_NS)]
     command = [sys.executable, "-m", "isl_emu.workload.client", "--journal", str(journal), *times]
     subprocess.run(command, check=True, timeout=2 * RUN_NS / NS_PER_S)
     return sorted(read_journal(journal / "requests.jsonl").records, key=lambda record: record["id"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import socket
@@ -11,14 +12,21 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from isl_emu.timebase import ManualClock
-from isl_emu.workload.client import Client, Endpoint
-from isl_emu.workload.exchange import Exchange, body, judge
+from isl_emu.errors import WorkloadError
+from isl_emu.timebase import ManualClock, MonotonicClock
+from isl_emu.workload.asking import Asking
+from isl_emu.workload.chooser import Chooser
+from isl_emu.workload.client import Client
+from isl_emu.workload.connection import Connector, post
+from isl_emu.workload.endpoints import Endpoint
+from isl_emu.workload.exchange import Attempt, Exchange, body, judge
 from isl_emu.workload.requests import PlannedRequest
+from isl_emu.workload.serving import ServingSatellites
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 SOON_NS = 50_000_000
@@ -104,26 +112,55 @@ def _server(*pieces: bytes, then: str = "close") -> Iterator[FakeServer]:
         server.stop()
 
 
-def _client(port: int, records: list[dict], deadline_ns: int = LONG_NS, **options: Any) -> Client:
-    endpoints = {
-        "gs-oslo": Endpoint("/run/netns/isl-0a0b0c-gs-oslo", "127.0.0.1", None),
-        "p00s01": Endpoint("/run/netns/isl-0a0b0c-p00s01", "127.0.0.1", port),
-    }
-    options.setdefault("enter", lambda netns: None)
-    return Client(endpoints, records.append, time.monotonic_ns(), deadline_ns, **options)
+@pytest.fixture
+def serving(tmp_path: Path) -> ServingSatellites:
+    """Both satellites serve from the start."""
+    path = tmp_path / "serving.jsonl"
+    path.write_text('{"satellite": "p00s01", "t_ns": -1}\n{"satellite": "p00s02", "t_ns": -1}\n')
+    return ServingSatellites(path)
 
 
-def _ask(port: int, deadline_ns: int = LONG_NS, request: PlannedRequest = QUESTION, **options: Any) -> dict[str, Any]:
-    records: list[dict[str, Any]] = []
-    client = _client(port, records, deadline_ns, **options)
-    client.run([request], client.t0_ns + LONG_NS, threading.Event())
-    (record,) = records
-    return record
+class Asker:
+    """Asks servers on loopback, and keeps what the client writes down."""
+
+    def __init__(self, serving: ServingSatellites):
+        self.serving, self.records, self.attempts = serving, [], []
+
+    def client(self, *ports: int, enter: Any = lambda netns: None, **settings: Any) -> Client:
+        """A client for satellites p00s01 and up, on these ports."""
+        stations = {"gs-oslo": Endpoint("/run/netns/isl-0a0b0c-gs-oslo", "127.0.0.1", None)}
+        names = [f"p00s{number:02}" for number, _ in enumerate(ports, 1)]
+        satellites = {name: Endpoint(name, "127.0.0.1", port) for name, port in zip(names, ports, strict=True)}
+        asking, clock = Asking(**{"deadline_ns": LONG_NS, **settings}), MonotonicClock()
+        shared = (Chooser(asking, self.serving), asking, self.records.append, self.attempts.append)
+        return Client({**stations, **satellites}, *shared, time.monotonic_ns(), Connector(clock, enter))
+
+    def run(self, client: Client, *requests: PlannedRequest, for_ns: int = LONG_NS, stop: Any = None) -> list[dict]:
+        """Let a client ask; the records by number."""
+
+        async def run() -> None:
+            stopped = asyncio.Event()
+            if stop:
+                asyncio.get_running_loop().run_in_executor(None, stop).add_done_callback(lambda _: stopped.set())
+            await client.run(requests, client.t0_ns + for_ns, stopped)
+
+        asyncio.run(run())
+        return sorted(self.records, key=lambda record: record["id"])
+
+    def __call__(self, *ports: int, request: PlannedRequest = QUESTION, **settings: Any) -> dict[str, Any]:
+        """The record of one question."""
+        (record,) = self.run(self.client(*ports, **settings), request)
+        return record
 
 
-def test_a_whole_answer() -> None:
+@pytest.fixture
+def ask(serving: ServingSatellites) -> Asker:
+    return Asker(serving)
+
+
+def test_a_whole_answer(ask: Asker) -> None:
     with _server(HEAD, _chunk(WHOLE), _chunk(b"")) as server:
-        record = _ask(server.port)
+        record = ask(server.port)
     assert (record["outcome"], record["error"], record["answer"]) == ("completed", None, "It is.")
     assert (record["id"], record["station"], record["satellite"]) == (7, "gs-oslo", "p00s01")
     assert (record["prompt_tokens"], record["answer_tokens"]) == (37, 2)
@@ -135,27 +172,27 @@ def test_a_whole_answer() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 5, 64])
-def test_answers_cut_into_small_packets_and_chunks(size: int) -> None:
+def test_answers_cut_into_small_packets_and_chunks(ask: Asker, size: int) -> None:
     chunks = b"".join(_chunk(WHOLE[begin : begin + size]) for begin in range(0, len(WHOLE), size))
     stream = HEAD + chunks + _chunk(b"")
     with _server(*(stream[begin : begin + 3] for begin in range(0, len(stream), 3))) as server:
-        record = _ask(server.port)
+        record = ask(server.port)
     assert (record["outcome"], record["answer"], record["answer_tokens"]) == ("completed", "It is.", 2)
 
 
 def test_the_first_token_is_the_first_with_text() -> None:
-    exchange = Exchange(QUESTION, t_send_ns=100)
+    attempt = Attempt("p00s01", t_send_ns=100)
     for now_ns, text in ((200, None), (300, ""), (400, "It "), (450, "is.")):
-        exchange.take({"choices": [{"delta": {"content": text}}]}, now_ns)
-    record = exchange.record("completed", None, ManualClock(500), t0_ns=50)
+        attempt.take(json.dumps({"choices": [{"delta": {"content": text}}]}), now_ns)
+    record = Exchange(QUESTION, 90, [attempt]).record("completed", None, ManualClock(500), t0_ns=50)
     assert (record["ttft_ns"], record["itl_ns"], record["e2e_ns"]) == (300, [50], 400)
-    assert (record["t_send_ns"], record["t_first_ns"], record["t_finish_ns"]) == (50, 350, 450)
+    assert (record["t_due_ns"], record["t_send_ns"], record["t_first_ns"], record["t_finish_ns"]) == (40, 50, 350, 450)
     assert (record["answer_tokens"], record["prompt_tokens"], record["server_prompt_ns"]) == (2, None, None)
 
 
-def test_what_is_asked() -> None:
+def test_what_is_asked(ask: Asker) -> None:
     with _server(HEAD, _chunk(WHOLE), _chunk(b"")) as server:
-        _ask(server.port)
+        ask(server.port)
     (asked,) = server.bodies
     assert asked == body(QUESTION)
     assert asked["messages"] == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]
@@ -163,64 +200,65 @@ def test_what_is_asked() -> None:
     assert body(replace(QUESTION, system=""))["messages"] == [{"role": "user", "content": "Why?"}]
 
 
-def test_the_thread_enters_the_station_namespace() -> None:
-    entered: list[tuple[str, bool]] = []
-    main = threading.get_ident()
+def test_the_socket_is_made_in_the_station_namespace(ask: Asker) -> None:
+    entered: list[str] = []
     with _server(HEAD, _chunk(WHOLE), _chunk(b"")) as server:
-        _ask(server.port, enter=lambda netns: entered.append((netns, threading.get_ident() == main)))
-    assert entered == [("/run/netns/isl-0a0b0c-gs-oslo", False)]
+        ask.run(ask.client(server.port, enter=entered.append), QUESTION)
+    assert entered == ["/run/netns/isl-0a0b0c-gs-oslo"]
 
 
-def test_an_error_status_is_refused_with_the_reason() -> None:
+def test_an_error_status_is_refused_with_the_reason(ask: Asker) -> None:
     text = b'{"error":{"code":400,"message":"the request exceeds the context"}}'
     head = f"HTTP/1.1 400 Bad Request\r\nContent-Length: {len(text)}\r\n\r\n".encode()
     with _server(head + text) as server:
-        record = _ask(server.port)
+        record = ask(server.port)
     assert record["outcome"] == "refused"
     assert record["error"] == "HTTP status 400: the request exceeds the context"
 
 
-def test_an_error_within_the_stream_is_refused() -> None:
+def test_an_error_within_the_stream_is_refused(ask: Asker) -> None:
     with _server(HEAD, _chunk(_token("It ") + _event({"error": {"message": "out of memory"}}))) as server:
-        record = _ask(server.port)
+        record = ask(server.port)
     assert (record["outcome"], record["error"], record["answer"]) == ("refused", "out of memory", "It ")
 
 
-def test_silence_until_the_deadline_is_a_lost_path() -> None:
+def test_silence_until_the_deadline_is_a_lost_path(ask: Asker) -> None:
     with _server(HEAD, then="hold") as server:
-        record = _ask(server.port, deadline_ns=SOON_NS)
+        record = ask(server.port, deadline_ns=SOON_NS)
     assert (record["outcome"], record["t_first_ns"], record["e2e_ns"]) == ("timed_out", None, None)
     assert record["t_finish_ns"] - record["t_send_ns"] >= SOON_NS
 
 
-def test_a_stall_after_some_tokens_is_a_lost_path_with_what_came(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stall_after_some_tokens_is_a_lost_path_with_what_came(ask: Asker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("isl_emu.workload.exchange.STALL_NS", SOON_NS)
     with _server(HEAD, _chunk(_token("It ")), then="hold") as server:
-        record = _ask(server.port, deadline_ns=SOON_NS)
+        record = ask(server.port, deadline_ns=SOON_NS)
     assert (record["outcome"], record["answer"], record["answer_tokens"]) == ("timed_out", "It ", 1)
     assert record["ttft_ns"] is not None
 
 
 @pytest.mark.parametrize("then", ["reset", "close"])
-def test_a_broken_connection_fails(then: str) -> None:
+def test_a_broken_connection_fails(ask: Asker, then: str) -> None:
     with _server(HEAD, _chunk(_token("It ")), then=then) as server:
-        record = _ask(server.port)
+        record = ask(server.port)
     assert record["outcome"] == "failed"
     assert record["error"]
 
 
-def test_nobody_listening_fails() -> None:
+def test_nobody_listening_fails(ask: Asker) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    record = _ask(port)
+    record = ask(port)
     assert (record["outcome"], "refused" in record["error"]) == ("failed", True)
 
 
-def test_nothing_reachable_when_planned_is_unreachable() -> None:
-    record = _ask(1, request=replace(QUESTION, satellite=None))
-    assert (record["outcome"], record["error"]) == (
+def test_with_nobody_who_serves_it_is_unreachable(ask: Asker, tmp_path: Path) -> None:
+    (tmp_path / "serving.jsonl").unlink()
+    record = ask(1)
+    assert (record["outcome"], record["error"], record["satellite"]) == (
         "unreachable",
-        "there was no route when it was sent (no computing satellite was reachable)",
+        "there was no route when it was sent (no satellite that serves was reachable)",
+        None,
     )
 
 
@@ -240,41 +278,122 @@ def test_outcomes_of_errors(error: Exception, connected: bool, outcome: str) -> 
 
 
 @pytest.mark.parametrize("by", ["time", "signal"])
-def test_the_end_of_the_run_leaves_a_record_of_everything(by: str) -> None:
-    records: list[dict[str, Any]] = []
-    stop = threading.Event()
+def test_the_end_of_the_run_leaves_a_record_of_everything(ask: Asker, by: str) -> None:
     later = replace(QUESTION, id=8, t_due_ns=LONG_NS // 2)
     with _server(HEAD, _chunk(_token("It ")), then="hold") as server:
-        client = _client(server.port, records)
-        until_ns = client.t0_ns + (4 * SOON_NS if by == "time" else LONG_NS)
-        waiter = threading.Thread(target=lambda: (server.asked.wait(10), by == "signal" and stop.set()))
-        waiter.start()
-        client.run([later, QUESTION], until_ns, stop)
-        waiter.join()
-    open_record, unsent = sorted(records, key=lambda record: record["id"])
+        stop = (lambda: server.asked.wait(10)) if by == "signal" else None
+        for_ns = 4 * SOON_NS if by == "time" else LONG_NS
+        open_record, unsent = ask.run(ask.client(server.port), later, QUESTION, for_ns=for_ns, stop=stop)
     assert (open_record["outcome"], unsent["outcome"]) == ("unfinished", "unfinished")
     assert unsent["t_send_ns"] is None
     assert open_record["t_send_ns"] is not None
     assert (open_record["e2e_ns"], unsent["e2e_ns"]) == (None, None)
+    assert [(attempt["id"], attempt["outcome"]) for attempt in ask.attempts] == [(7, "unfinished")]
 
 
-def test_the_end_of_the_run_wakes_a_request_that_still_connects() -> None:
-    records: list[dict[str, Any]] = []
+def test_the_end_of_the_run_wakes_a_request_that_still_connects(ask: Asker) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, ExitStack() as undo:
         for _ in range(3):  # more than its queue holds: the next connection gets no answer
             filler = undo.enter_context(socket.socket())
             filler.setblocking(False)
             filler.connect_ex(listener.getsockname())
-        client = _client(listener.getsockname()[1], records)
-        client.run([QUESTION], client.t0_ns + SOON_NS, threading.Event())
-    assert [(record["outcome"], record["answer"]) for record in records] == [("unfinished", "")]
-    assert records[0]["t_finish_ns"] < LONG_NS
+        (record,) = ask.run(ask.client(listener.getsockname()[1]), QUESTION, for_ns=SOON_NS)
+    assert (record["outcome"], record["answer"]) == ("unfinished", "")
+    assert record["t_finish_ns"] < LONG_NS
 
 
-def test_a_request_due_after_the_end_is_never_sent() -> None:
-    records: list[dict[str, Any]] = []
+def test_a_request_due_after_the_end_is_never_sent(ask: Asker) -> None:
     with _server(HEAD, _chunk(WHOLE), _chunk(b"")) as server:
-        client = _client(server.port, records)
-        client.run([replace(QUESTION, t_due_ns=2 * SOON_NS)], client.t0_ns + SOON_NS, threading.Event())
-    assert [record["outcome"] for record in records] == ["unfinished"]
+        (record,) = ask.run(ask.client(server.port), replace(QUESTION, t_due_ns=2 * SOON_NS), for_ns=SOON_NS)
+    assert record["outcome"] == "unfinished"
     assert server.bodies == []
+
+
+def test_a_request_that_waits_for_another_is_sent_when_that_has_ended(ask: Asker) -> None:
+    with _server(HEAD, _chunk(WHOLE), _chunk(b"")) as server:
+        first, second, third = ask.run(
+            ask.client(server.port), QUESTION, *(replace(QUESTION, id=n, after=n - 1) for n in (8, 9))
+        )
+    assert first["t_finish_ns"] <= second["t_due_ns"] <= second["t_send_ns"]
+    assert second["t_finish_ns"] <= third["t_send_ns"]
+    assert len(server.bodies) == 3
+
+
+def test_one_that_waits_is_not_due_after_the_last_moment(ask: Asker) -> None:
+    with _server(HEAD, _chunk(WHOLE), _chunk(b"")) as server:
+        records = ask.run(ask.client(server.port, stop_after_ns=1), QUESTION, replace(QUESTION, id=8, after=7))
+    assert [record["id"] for record in records] == [7]
+
+
+def test_the_bytes_of_a_connection_are_those_of_its_packets(ask: Asker) -> None:
+    with _server(HEAD, _chunk(WHOLE), _chunk(b"")) as server:
+        record = ask(server.port)
+    asked_byte = len(post("/v1/chat/completions", Endpoint("", "127.0.0.1", server.port), body(QUESTION)))
+    answered_byte = len(HEAD) + len(_chunk(WHOLE))
+    assert asked_byte + 3 * 40 <= record["sent_byte"] <= asked_byte + 12 * 60  # the handshake, the data, some ACKs
+    assert answered_byte + 2 * 40 <= record["received_byte"] <= answered_byte + 12 * 60
+
+
+def test_a_lost_answer_is_asked_for_again_elsewhere(ask: Asker) -> None:
+    with _server(HEAD, _chunk(_token("It ")), then="reset") as bad, _server(HEAD, _chunk(WHOLE)) as good:
+        record = ask(bad.port, good.port, retries=2)
+    assert (record["outcome"], record["answer"], record["satellite"], record["attempts"]) == (
+        "completed", "It is.", "p00s02", 2,
+    )  # fmt: skip
+    assert [(row["attempt"], row["satellite"], row["outcome"]) for row in ask.attempts] == [
+        (1, "p00s01", "failed"), (2, "p00s02", "completed"),
+    ]  # fmt: skip
+    assert record["t_send_ns"] == ask.attempts[0]["t_send_ns"]
+    assert record["t_last_send_ns"] == ask.attempts[1]["t_send_ns"]
+    assert record["ttft_ns"] > ask.attempts[0]["t_finish_ns"] - ask.attempts[0]["t_send_ns"]
+    assert record["sent_byte"] == sum(row["sent_byte"] for row in ask.attempts)
+
+
+def test_it_is_asked_again_at_the_same_satellite_after_a_growing_pause(ask: Asker) -> None:
+    with _server(HEAD, then="close") as server:
+        record = ask(server.port, 1, retries=2, retry_at="same", retry_backoff_ns=SOON_NS)
+    assert (record["outcome"], record["attempts"]) == ("failed", 3)
+    first, second, third = ask.attempts
+    assert {row["satellite"] for row in ask.attempts} == {"p00s01"}
+    assert second["t_send_ns"] - first["t_finish_ns"] >= SOON_NS
+    assert third["t_send_ns"] - second["t_finish_ns"] >= 2 * SOON_NS
+
+
+def test_a_silent_attempt_is_given_up_after_its_own_time_out(ask: Asker) -> None:
+    with _server(HEAD, then="hold") as silent, _server(HEAD, _chunk(WHOLE)) as good:
+        record = ask(silent.port, good.port, retries=1, attempt_timeout_ns=SOON_NS)
+    assert (record["outcome"], record["attempts"]) == ("completed", 2)
+    assert ask.attempts[0]["outcome"] == "timed_out"
+
+
+@pytest.mark.parametrize(("deadline_ns", "attempts"), [(SOON_NS, 1), (LONG_NS, 2)])
+def test_after_the_deadline_there_is_no_other_attempt(ask: Asker, deadline_ns: int, attempts: int) -> None:
+    with _server(HEAD, then="close") as server:
+        record = ask(server.port, retries=1, retry_backoff_ns=2 * SOON_NS, deadline_ns=deadline_ns)
+    assert record["attempts"] == attempts
+
+
+def test_what_a_server_refuses_is_not_asked_again(ask: Asker) -> None:
+    with _server(HEAD, _chunk(_event({"error": {"message": "too long"}}))) as server:
+        assert ask(server.port, retries=3)["attempts"] == 1
+
+
+def test_hundreds_of_streams_at_once_in_one_thread(ask: Asker) -> None:
+    before = threading.active_count()
+    with _server(HEAD, _chunk(WHOLE), _chunk(b"")) as server:
+        records = ask.run(ask.client(server.port), *(replace(QUESTION, id=number) for number in range(300)))
+        assert threading.active_count() <= before + 1
+    assert {record["outcome"] for record in records} == {"completed"}
+    assert [record["id"] for record in records] == list(range(300))
+
+
+def test_a_policy_that_chooses_a_stranger_ends_the_run(ask: Asker) -> None:
+    client = ask.client(1)
+
+    def fail(*_: Any) -> str:
+        raise WorkloadError("questions.target: my:policy returned 'p99s99'")
+
+    client.chooser.choose = fail  # type: ignore[method-assign]
+    with pytest.raises(WorkloadError, match="p99s99"):
+        ask.run(client, QUESTION)
+    assert ask.records[0]["outcome"] == "unfinished"

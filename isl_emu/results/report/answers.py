@@ -6,9 +6,22 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from isl_emu.results.report.text import INDENT, counted, facts, share, shares, table, time_text, times, wrapped
+from isl_emu.results.report.text import (
+    INDENT,
+    counted,
+    facts,
+    share,
+    shares,
+    size_text,
+    table,
+    three_digits,
+    time_text,
+    times,
+    wrapped,
+)
+from isl_emu.results.serving import Rates, completed
 from isl_emu.scenario.model import Scenario
-from isl_emu.units import DURATION_NS, NS_PER_S, format_quantity
+from isl_emu.units import DURATION_NS, format_quantity
 
 QUESTIONS_SHOWN = 20  # the rest is in requests.parquet
 
@@ -60,32 +73,58 @@ def path_text(path: Sequence[str], stations: set[str]) -> str:
 
 
 def answers_section(requests: Rows, scenario: Scenario) -> Iterator[str]:
-    done = [row for row in requests if row["outcome"] == "completed"]
-    gaps = [gap for row in done for gap in row["itl_ns"] or ()]
+    done = completed(requests)
     yield f"ANSWERS  {_outcomes(requests)}"
-    if scenario.questions:
-        met = sum(bool(row["deadline_met"]) for row in requests)
-        deadline = format_quantity(scenario.questions.deadline_ns, DURATION_NS)
-        yield f"{INDENT}{met} of {len(requests)} within the deadline of {deadline}{_throughput(done)}"
+    for line in (_deadline(requests, scenario), _goodput(requests, scenario), _again(requests), _carried(requests)):
+        yield from wrapped(INDENT, line)
+    stalls = [gap for row in done for gap in row["handover_itl_ns"] or ()]
     rows = [
         ("TTFT", "time to first token", *times(row["ttft_ns"] for row in done)),
-        ("ITL", "gap between two tokens", *times(gaps)),
+        ("ITL", "gap between two tokens", *times(gap for row in done for gap in row["itl_ns"] or ())),
+        *([("", "those when the path changed", *times(stalls))] if stalls else ()),
         ("TPOT", "mean gap of an answer", *times(row["tpot_ns"] for row in done)),
         ("E2E", "question out to answer in", *times(row["e2e_ns"] for row in done)),
         ("network", "E2E less the server's own time", *times(row["network_ns"] for row in done)),
         ("", "its share of E2E", *shares(row["network_ratio"] for row in done)),
     ]
-    yield from table(("", "", "p50", "p90", "p99"), rows, left=2)
+    yield from table(("", "", "p50", "p90", "p95", "p99"), rows, left=2)
+
+
+def _deadline(requests: Rows, scenario: Scenario) -> str:
+    """How many kept the deadline, and how much was served."""
+    if scenario.questions is None:
+        return ""
+    met, rates = sum(bool(row["deadline_met"]) for row in requests), Rates.of(requests)
+    deadline = format_quantity(scenario.questions.deadline_ns, DURATION_NS)
+    tokens = rates.output_tokens_per_s
+    return facts(
+        f"{met} of {len(requests)} within the deadline of {deadline}",
+        None if not tokens else f"output token throughput {tokens:.1f} tokens/s",
+    )
+
+
+def _goodput(requests: Rows, scenario: Scenario) -> str:
+    """How many kept the service levels, where the scenario has some."""
+    if scenario.questions is None or scenario.questions.slo is None:
+        return ""
+    slo, met, goodput = scenario.questions.slo, sum(bool(row["slo_met"]) for row in requests), Rates.of(requests)
+    levels = {"TTFT": slo.ttft_ns, "TPOT": slo.tpot_ns, "E2E": slo.e2e_ns}
+    asked = ", ".join(f"{name} {format_quantity(level, DURATION_NS)}" for name, level in levels.items() if level)
+    rate = f"goodput {three_digits(goodput.goodput_per_s or 0.0)} requests/s"
+    return facts(rate, f"{met} of {len(requests)} within {asked}")
+
+
+def _again(requests: Rows) -> str:
+    more = sum(max(0, (row["attempts"] or 0) - 1) for row in requests)
+    return f"{counted(more, 'further attempt')} after a first one failed" if more else ""
+
+
+def _carried(requests: Rows) -> str:
+    """What the network carried."""
+    up, down, lasers = (sum(row[key] or 0 for row in requests) for key in ("sent_byte", "received_byte", "laser_byte"))
+    return facts(f"{size_text(up)} sent", f"{size_text(down)} received", f"{size_text(lasers)} on lasers") if up else ""
 
 
 def _outcomes(requests: Rows) -> str:
     counts = Counter(row["outcome"] for row in requests).most_common()
     return f"{counted(len(requests), 'question')}: " + ", ".join(f"{count} {outcome}" for outcome, count in counts)
-
-
-def _throughput(done: Rows) -> str:
-    tokens = sum(row["answer_tokens"] or 0 for row in done)
-    if not tokens:
-        return ""
-    span_ns = max(row["t_finish_ns"] for row in done) - min(row["t_send_ns"] for row in done)
-    return f" · output token throughput {tokens * NS_PER_S / span_ns:.1f} tokens/s"

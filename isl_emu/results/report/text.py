@@ -38,16 +38,24 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def times(values: Iterable[float | None]) -> tuple[str, str, str]:
-    """The median, 90th and 99th percentile of times."""
+def times(values: Iterable[float | None]) -> tuple[str, str, str, str]:
+    """The median, 90th, 95th and 99th percentile of times."""
     spread = Distribution.of(values)
-    return time_text(spread.p50), time_text(spread.p90), time_text(spread.p99)
+    return time_text(spread.p50), time_text(spread.p90), time_text(spread.p95), time_text(spread.p99)
 
 
-def shares(values: Iterable[float | None]) -> tuple[str, str, str]:
-    """The median, 90th and 99th percentile of ratios."""
+def shares(values: Iterable[float | None]) -> tuple[str, str, str, str]:
+    """The median, 90th, 95th and 99th percentile of ratios."""
     spread = Distribution.of(values)
-    return share(spread.p50), share(spread.p90), share(spread.p99)
+    return share(spread.p50), share(spread.p90), share(spread.p95), share(spread.p99)
+
+
+def size_text(size_byte: float) -> str:
+    """A number of bytes with three digits in the unit that suits it."""
+    for unit_byte, unit in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if size_byte >= 0.9995 * unit_byte:
+            return f"{three_digits(size_byte / unit_byte)} {unit}"
+    return f"{size_byte:.0f} B"
 
 
 def wrapped(prefix: str, text: str) -> list[str]:

@@ -33,7 +33,7 @@ def _job(job: str, rows: Rows) -> Iterator[str]:
     yield from wrapped(INDENT, facts(_throughput(done), _loss(done), _rings(done), _handed_over(rows)))
     waits = [max(row["communication_ns"]) for row in done]
     lengths = [row["t_end_ns"] - row["t_start_ns"] for row in done]
-    yield from table(("", "", "p50", "p90", "p99"), [
+    yield from table(("", "", "p50", "p90", "p95", "p99"), [
         ("step", "from synchronisation to synchronisation", *times(lengths)),
         ("compute", "the slowest satellite", *times(max(row["compute_ns"]) for row in done)),
         ("wait", "for the sum, the longest", *times(waits)),

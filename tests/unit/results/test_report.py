@@ -49,7 +49,7 @@ def test_latency_table_and_outcomes(good_run: Any) -> None:
     assert "8.0 tokens/s" in text
     assert "path_lost: no token came any more" in text
     (ttft,) = [line.split() for line in text.splitlines() if line.startswith("  TTFT")]
-    assert ttft[-6:] == ["300", "ms"] * 3  # the cut answer is not among them
+    assert ttft[-8:] == ["300", "ms"] * 4  # the cut answer is not among them
 
 
 def test_delay_table_compares_planned_and_measured(good_run: Any) -> None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from isl_emu.results.derived import PlannedPaths
+from isl_emu.results.planned_paths import PlannedPaths
 from isl_emu.results.records import LOST_LINES, TABLES
 from isl_emu.results.writer import write_tables
 from isl_emu.routing.forwarding import plan_routes

@@ -1,0 +1,49 @@
+"""How users ask, as far as it is decided while the run is live: a small file for the process that asks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from isl_emu.scenario.questions import POLICIES, Questions
+
+FILE = "asking.json"  # in a run's journal
+OUTLOOK = "outlook.npz"  # beside it, where a policy decides live
+
+
+@dataclass(frozen=True)
+class Asking:
+    """The settings of the process that asks; see `scenario.questions.Questions` for their meaning."""
+
+    deadline_ns: int
+    target: str = "uniform"
+    candidates: int = 8
+    poll_interval_ns: int | None = None
+    retries: int = 0
+    retry_at: str = "other"
+    retry_backoff_ns: int = 0
+    attempt_timeout_ns: int | None = None
+    stop_after_ns: int | None = None
+
+    @classmethod
+    def of(cls, questions: Questions) -> Asking:
+        """Those of a scenario."""
+        return cls(**{name: getattr(questions, name) for name in cls.__dataclass_fields__})
+
+    @property
+    def pinned(self) -> bool:
+        """Whether always the same satellite is asked, serving or not."""
+        return self.target not in POLICIES and ":" not in self.target
+
+    def write(self, journal: Path) -> None:
+        """Leave it in a run's journal for `read_asking`."""
+        (journal / FILE).write_text(json.dumps(asdict(self)))
+
+
+def read_asking(journal: Path) -> Asking:
+    """What `Asking.write` left."""
+    record: Mapping[str, Any] = json.loads((journal / FILE).read_text())
+    return Asking(**record)

@@ -1,0 +1,36 @@
+"""Which satellites serve: read from the run's journal while it grows, for models may arrive during the run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+
+class ServingSatellites:
+    """The satellites whose servers have become healthy.
+
+    Args:
+        path: serving.jsonl of a run's journal: lines {"satellite": name, "t_ns": since when}.
+    """
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._read_byte = 0
+        self._since_ns: dict[str, int] = {}
+
+    def at(self, t_ns: int) -> frozenset[str]:
+        """Those that serve at a time of the run."""
+        self._read_on()
+        return frozenset(name for name, since_ns in self._since_ns.items() if since_ns <= t_ns)
+
+    def _read_on(self) -> None:
+        """Take in the whole lines that were written since the last look."""
+        if not self._path.exists() or self._path.stat().st_size == self._read_byte:
+            return
+        with self._path.open("rb") as file:
+            file.seek(self._read_byte)
+            whole, end, _ = file.read().rpartition(b"\n")
+        self._read_byte += len(whole) + len(end)
+        for line in whole.splitlines():
+            record = json.loads(line)
+            self._since_ns.setdefault(record["satellite"], record["t_ns"])
