@@ -11,18 +11,17 @@ from isl_emu.energy.fleet import Fleet
 from isl_emu.energy.limits import Limits
 from isl_emu.energy.panel import Panels
 from isl_emu.energy.radiator import Radiators
-from isl_emu.scenario.boards import BOARDS, Board
-from isl_emu.scenario.matching import matching
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.power import Power
+from isl_emu.scenario.power_groups import power_of_satellites, satellite_boards
 
 
 def scenario_fleet(scenario: Scenario) -> Fleet:
     """The satellites of all `[[power]]` groups, in node order; those that do not compute have a computer of 0 W."""
-    groups = {name: group for group in scenario.power for name in matching(group.satellites, scenario.satellite_names)}
+    groups = power_of_satellites(scenario)
     chosen = [number for number, name in enumerate(scenario.satellite_names) if name in groups]
     names = tuple(scenario.satellite_names[number] for number in chosen)
-    rows, boards = [groups[name] for name in names], satellite_boards(scenario)
+    rows, boards = [scenario.power[groups[name]] for name in names], satellite_boards(scenario)
     computers = [boards.get(name) for name in names]
     return Fleet(
         names=names,
@@ -38,13 +37,6 @@ def scenario_fleet(scenario: Scenario) -> Fleet:
         start_energy_j=np.array([row.battery.capacity_j * row.battery.start_charge for row in rows]),
         start_k=np.array([row.radiator.start_temperature_k for row in rows]),
     )
-
-
-def satellite_boards(scenario: Scenario) -> dict[str, Board]:
-    """The board of each satellite that has one: that of its `[compute]` group, else that of its `[[power]]` group."""
-    groups = [group for group in (*scenario.power, *scenario.compute) if group.board]
-    names = scenario.satellite_names
-    return {name: BOARDS[group.board] for group in groups for name in matching(group.satellites, names)}
 
 
 def _panels(rows: Sequence[Power]) -> Panels:

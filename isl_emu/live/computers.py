@@ -42,7 +42,7 @@ class ContainerComputers:
     def busy_ratio(self, span_ns: int) -> np.ndarray:
         used_ns = self._read()
         spent_ns, self._used_ns = used_ns - self._used_ns, used_ns
-        return np.clip(spent_ns / (self._full_cpus * max(span_ns, 1)), 0.0, 1.0)
+        return np.clip(spent_ns / (self._full_cpus * span_ns), 0.0, 1.0)
 
     def set_pace(self, pace_ratio: np.ndarray) -> None:
         coarse = np.where(pace_ratio > 0.0, np.maximum(np.round(pace_ratio / FINEST_PACE), 1.0) * FINEST_PACE, 0.0)
@@ -62,7 +62,10 @@ class ContainerComputers:
 
 
 class ModelledComputers:
-    """Computers of which only the pace is modelled: their servers say how long they worked, and read their pace.
+    """Computers of which only the pace is modelled: their servers read it, and say how much they worked at full pace.
+
+    A server counts a prompt or a token when it is done, so work may be told all at once: what does not fit into a span
+    at the pace that held in it is counted in the next ones.
 
     Args:
         rows: of `state`.
@@ -71,12 +74,13 @@ class ModelledComputers:
     def __init__(self, state: ModelledState, rows: np.ndarray):
         self._state, self._rows = state, rows
         self._pace = state.pace_ratio[rows].copy()
-        self._worked_ns = state.busy_ns[rows].copy()
+        self._counted_ns = state.busy_ns[rows].astype(float)
 
     def busy_ratio(self, span_ns: int) -> np.ndarray:
-        worked_ns = self._state.busy_ns[self._rows].copy()
-        spent_ns, self._worked_ns = worked_ns - self._worked_ns, worked_ns
-        return np.clip(spent_ns / max(span_ns, 1), 0.0, 1.0) * self._pace
+        told_ns = self._state.busy_ns[self._rows] - self._counted_ns
+        counted_ns = np.minimum(told_ns, self._pace * span_ns)
+        self._counted_ns += counted_ns
+        return counted_ns / span_ns
 
     def set_pace(self, pace_ratio: np.ndarray) -> None:
         self._state.pace_ratio[self._rows] = self._pace = pace_ratio.copy()

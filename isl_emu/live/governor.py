@@ -72,7 +72,7 @@ class Governor:
         state = self._fleet.begin(self._sunshine.incidence[0], INTERVAL_NS / NS_PER_S)
         self._set_pace(state.pace_ratio)
         self._clock.wait_until_ns(t0_ns, stop)
-        self._busy_ratio(1)  # what was done before instant 0 does not count
+        self._busy_ratio(INTERVAL_NS)  # what was done before instant 0 does not count
         begun_ns, step, end_ns = t0_ns, 0, t0_ns + self._grid.duration_ns
         while begun_ns < end_ns and not stop.is_set():
             step += 1

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import shutil
 
+import pyarrow.parquet as pq
+
 from isl_emu.linkplan.plan import LinkPlan
+from isl_emu.results.energy_totals import energy_totals, read_energy_table, write_energy
 from isl_emu.results.fidelity import Fidelity, assess
 from isl_emu.results.folder import RunFolder
 from isl_emu.results.provenance import completed, read_json, write_json
@@ -38,7 +41,14 @@ def conclude(
     folder.fidelity.write_text(fidelity.to_json())
     if scenario.questions:
         write_json(folder.serving, read_serving_figures(folder, scenario))
+    _conclude_energy(folder, scenario)
     folder.summary.write_text(render(folder, scenario, fidelity, provenance))
     if execution and not execution.get("error"):
         shutil.rmtree(folder.journal)
     return fidelity
+
+
+def _conclude_energy(folder: RunFolder, scenario: Scenario) -> None:
+    if (table := read_energy_table(folder.table("energy"))) is not None:
+        requests = pq.read_table(folder.table("requests")).to_pylist()
+        write_energy(folder.energy, energy_totals(table, requests, scenario))

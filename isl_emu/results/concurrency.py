@@ -6,10 +6,12 @@ twice as long as they would in orbit, and that is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
+
+Share = Callable[[str, int, int], float]  # (satellite, from_ns, to_ns) -> what it counts for then
 
 
 class Answering:
@@ -27,16 +29,16 @@ class Answering:
                 spans.setdefault(request["satellite"], []).append(span)
         self._spans = {satellite: _merged(sorted(times)) for satellite, times in spans.items()}
 
-    def mean_count(self, from_ns: int, to_ns: int, shares: Mapping[str, float] | None = None) -> float:
+    def mean_count(self, from_ns: int, to_ns: int, share: Share | None = None) -> float:
         """The mean number of satellites that were answering between two times.
 
         Args:
-            shares: what each satellite counts for, such as the CPUs that it uses; 1 if None.
+            share: what a satellite counts for between two times, such as the CPUs that it may use; 1 if None.
         """
         if to_ns <= from_ns:
             return 0.0
         busy_ns = sum(
-            (1.0 if shares is None else shares.get(satellite, 0.0)) * _overlap_ns(times, from_ns, to_ns)
+            (1.0 if share is None else share(satellite, from_ns, to_ns)) * _overlap_ns(times, from_ns, to_ns)
             for satellite, times in self._spans.items()
         )
         return busy_ns / (to_ns - from_ns)

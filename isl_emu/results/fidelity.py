@@ -15,8 +15,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from isl_emu.results.concurrency import Answering, service_span
+from isl_emu.results.allowed_pace import AllowedPace
+from isl_emu.results.concurrency import Answering, Share, service_span
 from isl_emu.results.distribution import Distribution
+from isl_emu.results.energy_totals import read_energy_table
 from isl_emu.results.folder import RunFolder
 from isl_emu.results.pace import PaceFidelity, pace_fidelity, pace_reasons
 from isl_emu.results.records import LOST_LINES, TABLES
@@ -123,8 +125,9 @@ def assess(folder: RunFolder, scenario: Scenario, execution: Mapping[str, Any] |
     ended_ns = known.get("ended_ns", grid.duration_ns)
     replay = replay_fidelity(tables["instants"], _instants_before(ended_ns, grid))
     probes = probe_fidelity(tables["probes"])
-    cpu = cpu_fidelity(tables["load"], tables["requests"], _cpus_by_satellite(scenario))
-    pace = pace_fidelity(folder.journal, tables["requests"], _rows_if_any(folder.table("servers")), scenario)
+    allowed = AllowedPace(read_energy_table(folder.table("energy")))
+    cpu = cpu_fidelity(tables["load"], tables["requests"], _cpu_share(scenario, allowed))
+    pace = pace_fidelity(folder.journal, tables["requests"], _rows_if_any(folder.table("servers")), scenario, allowed)
     readback = None if known.get("mismatches") is None else len(known["mismatches"])
     reasons = (
         *_ending_reasons(execution),
@@ -156,14 +159,20 @@ def _rows_if_any(path: Path) -> Rows:
     return pq.read_table(path).to_pylist() if path.exists() else ()
 
 
-def _cpus_by_satellite(scenario: Scenario) -> dict[str, float]:
-    """The machine's CPUs that each satellite uses while it answers; in slow motion it gets less, for longer.
+def _cpu_share(scenario: Scenario, allowed: AllowedPace) -> Share:
+    """The machine's CPUs that a satellite uses while it answers; in slow motion it gets less, for longer.
 
-    A model server has one thread, so it uses at most one; a modelled one waits, and uses none to speak of.
+    A model server has one thread, so it uses at most one; a modelled one waits, and uses none to speak of. One that is
+    short of energy, or too hot, gets less.
     """
     groups = {name: scenario.compute_of(name) for name in scenario.computing_satellites}
-    computing = {name: group for name, group in groups.items() if group.server != "modelled"}
-    return {name: min(group.cpus / scenario.time.slowdown, 1.0) for name, group in computing.items()}
+    cpus = {name: group.cpus for name, group in groups.items() if group.server != "modelled"}
+
+    def share(satellite: str, from_ns: int, to_ns: int) -> float:
+        pace = allowed.mean_ratio(satellite, from_ns, to_ns)
+        return min(cpus.get(satellite, 0.0) * pace / scenario.time.slowdown, 1.0)
+
+    return share
 
 
 def _instants_before(t_ns: int, grid: TimeGrid) -> int:
@@ -215,16 +224,16 @@ def _silent_pairs(routed: Rows) -> tuple[str, ...]:
     return tuple(f"{a} to {b}" for a, b in asked if (a, b) not in heard)
 
 
-def cpu_fidelity(load: Rows, requests: Rows, shares: Mapping[str, float]) -> CpuFidelity:
+def cpu_fidelity(load: Rows, requests: Rows, share: Share) -> CpuFidelity:
     """The load, with the seconds counted in which satellites or strangers took CPU time from each other.
 
     Args:
-        shares: the CPUs that each satellite uses while it answers.
+        share: the CPUs that a satellite uses while it answers.
     """
     cpus = load[0]["cpus"] if load else None
     full = [row for row in load if (row["busy_ratio"] or 0.0) > FULL_RATIO]
     answering = Answering(requests)
-    wanted = [answering.mean_count(row["t_ns"] - NS_PER_S, row["t_ns"], shares) for row in full]
+    wanted = [answering.mean_count(row["t_ns"] - NS_PER_S, row["t_ns"], share) for row in full]
     saturated = sum(not _accounted_for(row["cpus"], used) for row, used in zip(full, wanted, strict=True))
     return CpuFidelity(
         samples=len(load),
@@ -232,18 +241,18 @@ def cpu_fidelity(load: Rows, requests: Rows, shares: Mapping[str, float]) -> Cpu
         busy_mean_ratio=_mean(load, "busy_ratio"),
         full_ratio=len(full) / len(load) if load else None,
         saturated_ratio=saturated / len(load) if load else None,
-        crowded_answers=_crowded_answers(requests, answering, shares, cpus),
+        crowded_answers=_crowded_answers(requests, answering, share, cpus),
         steal_mean_ratio=_mean(load, "steal_ratio"),
         pressure_mean_ratio=_mean(load, "pressure_ratio"),
         wakeup_lateness_ns=Distribution.of(row["wakeup_lateness_ns"] for row in load),
     )
 
 
-def _crowded_answers(requests: Rows, answering: Answering, shares: Mapping[str, float], cpus: int | None) -> int:
+def _crowded_answers(requests: Rows, answering: Answering, share: Share, cpus: int | None) -> int:
     if cpus is None:
         return 0
     spans = [span for row in requests if (span := service_span(row))]
-    return sum(answering.mean_count(*span, shares) > cpus + CPU_TOLERANCE for span in spans)
+    return sum(answering.mean_count(*span, share) > cpus + CPU_TOLERANCE for span in spans)
 
 
 def _accounted_for(cpus: int, wanted_cpus: float) -> bool:

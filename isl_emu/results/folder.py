@@ -66,6 +66,11 @@ class RunFolder:
         """The figures of questions and answers, JSON."""
         return self.path / "serving.json"
 
+    @property
+    def energy(self) -> Path:
+        """What the run's energy came to, JSON; only with power."""
+        return self.path / "energy.json"
+
     def table(self, name: str) -> Path:
         """One of the tables of `results.records`, Parquet."""
         return self.path / f"{name}.parquet"

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from isl_emu.results.allowed_pace import AllowedPace
 from isl_emu.results.journal import read_journal
 from isl_emu.scenario.model import Scenario
 from isl_emu.units import NS_PER_MS, NS_PER_S
@@ -33,15 +34,18 @@ class PaceFidelity:
     throttled_ratio: float | None
 
 
-def pace_fidelity(journal: Path, requests: Rows, servers: Rows, scenario: Scenario) -> PaceFidelity:
+def pace_fidelity(
+    journal: Path, requests: Rows, servers: Rows, scenario: Scenario, allowed: AllowedPace
+) -> PaceFidelity:
     """The pace of a run's servers.
 
     Args:
         servers: the rows of the table of that name.
+        allowed: what energy and heat left of it.
     """
     said = next(iter(read_journal(journal / FILE).records), {})
     keys = ("late_p50_ns", "late_p99_ns", "late_max_ns")
-    ratios = list(_throttled_ratios(requests, servers, scenario))
+    ratios = list(_throttled_ratios(requests, servers, scenario, allowed))
     return PaceFidelity(said.get("steps", 0), *(said.get(key) for key in keys), median(ratios) if ratios else None)
 
 
@@ -61,11 +65,15 @@ def pace_reasons(pace: PaceFidelity, scenario: Scenario) -> Iterator[str]:
         )
 
 
-def _throttled_ratios(requests: Rows, servers: Rows, scenario: Scenario) -> Iterator[float]:
+def _throttled_ratios(
+    requests: Rows, servers: Rows, scenario: Scenario, allowed: AllowedPace
+) -> Iterator[float]:
     """The decoding pace of each answer that a throttled server gave whole, over what was wanted of it."""
     wanted = {row["group"]: row["decode_tokens_s"] for row in servers if row["server"] == "throttled"}
     for row in requests:
         spent_ns, tokens = row["server_predict_ns"], row["answer_tokens"]
         group = scenario.compute_of(row["satellite"]) if wanted and row["satellite"] else None
         if group is not None and group.server == "throttled" and spent_ns and tokens:
-            yield tokens * NS_PER_S / spent_ns / wanted[scenario.compute.index(group)]
+            end_ns = row["t_finish_ns"]
+            pace = allowed.mean_ratio(row["satellite"], end_ns - spent_ns, end_ns)
+            yield tokens * NS_PER_S / spent_ns / (wanted[scenario.compute.index(group)] * pace)

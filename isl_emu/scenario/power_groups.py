@@ -4,8 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from isl_emu.scenario.boards import BOARDS, Board
 from isl_emu.scenario.matching import matching, unmatched
 from isl_emu.scenario.model import Scenario
+
+
+def power_of_satellites(scenario: Scenario) -> dict[str, int]:
+    """The number of the `[[power]]` group of each satellite that is in one."""
+    groups = enumerate(scenario.power)
+    return {name: n for n, group in groups for name in matching(group.satellites, scenario.satellite_names)}
+
+
+def satellite_boards(scenario: Scenario) -> dict[str, Board]:
+    """The board of each satellite that has one: that of its `[compute]` group, else that of its `[[power]]` group."""
+    groups = [group for group in (*scenario.power, *scenario.compute) if group.board]
+    names = scenario.satellite_names
+    return {name: BOARDS[group.board] for group in groups for name in matching(group.satellites, names)}
 
 
 def power_contradictions(scenario: Scenario) -> Iterator[str]:
@@ -23,12 +37,8 @@ def power_contradictions(scenario: Scenario) -> Iterator[str]:
 
 def _without_board(scenario: Scenario) -> Iterator[str]:
     """Groups that compute with power of a satellite whose computer's demand nobody knows."""
-    powered = {
-        name: f"power[{index}]"
-        for index, group in enumerate(scenario.power)
-        for name in matching(group.satellites, scenario.satellite_names)
-        if group.board is None
-    }
+    groups = power_of_satellites(scenario).items()
+    powered = {name: f"power[{index}]" for name, index in groups if scenario.power[index].board is None}
     for index, group in enumerate(scenario.compute):
         names = matching(group.satellites, scenario.satellite_names)
         if group.board is None and (name := next((name for name in names if name in powered), None)):

@@ -118,11 +118,12 @@ def test_limits_of_a_container_are_changed_only_when_it_matters():
     assert container.said == [0.1, "on", 0.002, "on", "off", 0.12, "on"]
 
 
-def test_the_work_of_a_modelled_server_is_its_time_at_its_pace(tmp_path):
+def test_the_work_of_a_modelled_server_never_exceeds_its_pace_and_none_is_lost(tmp_path):
     state = ModelledState.create(tmp_path / "state", ["a", "b", "c"])
     computers = ModelledComputers(ModelledState.open(tmp_path / "state"), np.array([2, 0]))
     computers.set_pace(np.array([0.5, 1.0]))
     assert state.pace_ratio.tolist() == [1.0, 1.0, 0.5]
-    state.busy_ns[:] = [SECOND_NS // 4, 7, SECOND_NS]
+    state.busy_ns[:] = [SECOND_NS // 4, 7, 3 * SECOND_NS // 4]
     assert computers.busy_ratio(SECOND_NS).tolist() == [0.5, 0.25]
+    assert computers.busy_ratio(SECOND_NS).tolist() == [0.25, 0.0]
     assert computers.busy_ratio(SECOND_NS).tolist() == [0.0, 0.0]

@@ -8,10 +8,12 @@ from typing import Any
 import pyarrow.parquet as pq
 from rich.text import Text
 
+from isl_emu.results.energy_totals import energy_totals, read_energy_table
 from isl_emu.results.fidelity import Fidelity
 from isl_emu.results.folder import RunFolder
 from isl_emu.results.report.answers import answers_section, questions_section
 from isl_emu.results.report.delays import delays_section
+from isl_emu.results.report.energy import energy_section
 from isl_emu.results.report.machine import machine_section
 from isl_emu.results.report.programs import programs_section
 from isl_emu.results.report.servers import servers_section
@@ -36,6 +38,8 @@ def render(folder: RunFolder, scenario: Scenario, fidelity: Fidelity, provenance
         lines += ["", *uplink_section(deliveries, _rows(folder, "transfers"))]
     if probes:
         lines += ["", *delays_section(probes)]
+    if (energy := read_energy_table(folder.table("energy"))) is not None:
+        lines += ["", *energy_section(energy_totals(energy, requests, scenario))]
     if scenario.program or scenario.workload:
         lines += ["", *programs_section(*_own_traffic(folder, scenario))]
     if (trained := folder.table("training")).exists():

@@ -1,0 +1,176 @@
+"""What a run's energy came to, for each group of satellites with power and for all of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from isl_emu.scenario.boards import Board
+from isl_emu.scenario.matching import matching
+from isl_emu.scenario.model import Scenario
+from isl_emu.scenario.models import MODELS
+from isl_emu.scenario.power_groups import power_of_satellites, satellite_boards
+from isl_emu.units import NS_PER_S
+
+Rows = Sequence[Mapping[str, Any]]
+WHOLE = "all with power"
+BUNDLED_MODEL = "smollm2-135m"  # what "bundled" is
+
+
+@dataclass(frozen=True)
+class EnergyTotals:
+    """Sums and means over some satellites and the time for which the table has rows of them.
+
+    FLOPS are those of 16-bit numbers, dense. Available is what the boards could do, allowed what energy and heat left
+    of it, used what they did if all their work is counted at their full rate, and served what a language model needs
+    for the tokens that it read and answered, 2 for each parameter; null where the size of a model is not known.
+    """
+
+    satellites: int
+    computers: int
+    eclipse_ratio: float
+    limited_ratio: float | None  # of the computers' time, in which they were slowed or off
+    off_ratio: float | None
+    charge_min_ratio: float
+    temperature_max_k: float
+    duration_s: float
+    solar_j: float
+    board_j: float
+    unmet_j: float
+    available_flop_s: float
+    available_int8_ops_s: float
+    allowed_flop_s: float
+    used_flop_s: float
+    served_flop_s: float | None
+    asked: int
+    in_time: int  # answered within the deadline
+    answer_tokens: int
+
+    @property
+    def joule_per_token(self) -> float | None:
+        """What the computers drew for each token of an answer, their idling included."""
+        return self.board_j / self.answer_tokens if self.answer_tokens else None
+
+    @property
+    def flop_per_joule(self) -> float | None:
+        """The work that they used, over what they drew."""
+        return self.used_flop_s * self.duration_s / self.board_j if self.board_j else None
+
+
+def energy_totals(table: pa.Table, requests: Rows, scenario: Scenario) -> dict[str, EnergyTotals]:
+    """The totals by shell, and within it by `[[power]]` group where it has several; and of the whole constellation.
+
+    Args:
+        table: energy.parquet.
+        requests: requests.parquet.
+    """
+    columns, boards = _columns(table), satellite_boards(scenario)
+    parts = _parts(scenario)
+    if len(parts) == 1:
+        parts = {}
+    parts[WHOLE] = set(power_of_satellites(scenario))
+    return {label: _totals(members, columns, requests, boards, scenario) for label, members in parts.items()}
+
+
+def write_energy(path: Path, totals: Mapping[str, EnergyTotals]) -> None:
+    """Write the totals as JSON."""
+    figures = {
+        label: {**asdict(one), "joule_per_token": one.joule_per_token, "flop_per_joule": one.flop_per_joule}
+        for label, one in totals.items()
+    }
+    path.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def read_energy_table(path: Path) -> pa.Table | None:
+    """energy.parquet, or None in a run without power or that ended before it began."""
+    table = pq.read_table(path) if path.exists() else None
+    return table if table is not None and table.num_rows else None
+
+
+def _parts(scenario: Scenario) -> dict[str, set[str]]:
+    """The satellites with power in parts of the same orbits and the same power, by a name for the part."""
+    group_of, parts = power_of_satellites(scenario), {}
+    for shell, names in scenario.satellites_by_shell:
+        groups = sorted({group_of[name] for name in names if name in group_of})
+        for group in groups:
+            label = shell.name if len(groups) == 1 else f"{shell.name}, power[{group}]"
+            parts[label] = {name for name in names if group_of.get(name) == group}
+    return parts
+
+
+def _columns(table: pa.Table) -> dict[str, np.ndarray]:
+    """The table's columns; names as an array of text."""
+    plain = {name: table.column(name).to_numpy() for name in table.schema.names if name not in ("satellite", "mode")}
+    return {**plain, "satellite": np.array(table.column("satellite").cast(pa.string()).to_pylist())}
+
+
+def _totals(
+    members: set[str],
+    columns: Mapping[str, np.ndarray],
+    requests: Rows,
+    boards: Mapping[str, Board],
+    scenario: Scenario,
+) -> EnergyTotals:
+    computers = {name: board for name, board in boards.items() if name in members}
+    inside = np.isin(columns["satellite"], list(members))
+    rows = {name: values[inside] for name, values in columns.items()}
+    span_s = rows["interval_ns"] / NS_PER_S
+    computing = np.isin(rows["satellite"], list(computers))
+    flop_s = np.array([computers[name].fp16_flop_s if name in computers else 0.0 for name in rows["satellite"]])
+    duration_s = float(span_s.sum()) / max(len(set(rows["satellite"])), 1)
+    asked = [request for request in requests if request["satellite"] in members]
+    return EnergyTotals(
+        satellites=len(members),
+        computers=len(computers),
+        eclipse_ratio=_mean(1.0 - rows["sunlit_ratio"], span_s),
+        limited_ratio=_mean(rows["limited_ratio"][computing], span_s[computing]) if computing.any() else None,
+        off_ratio=_mean(rows["off_ratio"][computing], span_s[computing]) if computing.any() else None,
+        charge_min_ratio=float(rows["charge_ratio"].min()),
+        temperature_max_k=float(rows["temperature_k"].max()),
+        duration_s=duration_s,
+        solar_j=float(rows["solar_w"] @ span_s),
+        board_j=float(rows["board_w"] @ span_s),
+        unmet_j=float(rows["unmet_w"] @ span_s),
+        available_flop_s=sum(board.fp16_flop_s for board in computers.values()),
+        available_int8_ops_s=sum(board.int8_ops_s for board in computers.values()),
+        allowed_flop_s=float((rows["pace_ratio"] * flop_s) @ span_s) / duration_s,
+        used_flop_s=float((rows["busy_ratio"] * flop_s) @ span_s) / duration_s,
+        served_flop_s=_served_flop(asked, scenario, duration_s),
+        asked=len(asked),
+        in_time=sum(bool(request["deadline_met"]) for request in asked),
+        answer_tokens=sum(request["answer_tokens"] or 0 for request in asked),
+    )
+
+
+def _mean(values: np.ndarray, weights: np.ndarray) -> float:
+    return float(values @ weights / weights.sum())
+
+
+def _served_flop(requests: Rows, scenario: Scenario, duration_s: float) -> float | None:
+    """Floating-point operations a second for all tokens read and answered; None if a model's size is not known."""
+    parameters = _parameters(scenario)
+    total = 0.0
+    for request in requests:
+        tokens = (request["prompt_tokens"] or 0) + (request["answer_tokens"] or 0)
+        if tokens and request["satellite"] not in parameters:
+            return None
+        total += 2.0 * parameters.get(request["satellite"], 0) * tokens
+    return total / duration_s
+
+
+def _parameters(scenario: Scenario) -> dict[str, int]:
+    """The size of the model of each satellite that serves one that is known by its name."""
+    named = [(group, BUNDLED_MODEL if group.model == "bundled" else group.model) for group in scenario.compute]
+    return {
+        name: MODELS[model].parameters
+        for group, model in named
+        if model in MODELS
+        for name in matching(group.satellites, scenario.satellite_names)
+    }
