@@ -176,6 +176,8 @@ def judge(error: Exception, connected: bool) -> tuple[str, str]:
     if isinstance(error, TimeoutError):
         return "timed_out", "nothing came any more before the deadline"
     code = error.errno if isinstance(error, OSError) else None
+    if code == errno.ECONNREFUSED:
+        return "refused", "nobody listened there: no server, or a computer that is off"
     if code in NO_ROUTE and not connected:
         return "unreachable", f"there was no route when it was sent ({error.strerror})"
     if code in NO_ROUTE:
