@@ -38,6 +38,7 @@ from isl_emu.results.journal import Journal
 from isl_emu.results.provenance import provenance, write_json
 from isl_emu.results.report.render import styled
 from isl_emu.results.run_results import RunResults
+from isl_emu.routing.asked import asked_satellites
 from isl_emu.routing.endpoints import active_endpoints
 from isl_emu.routing.forwarding import RoutePlan, plan_routes
 from isl_emu.routing.outlook import plan_outlook
@@ -262,15 +263,15 @@ def _plan_questions(source: Source, folder: RunFolder) -> None:
     scenario = source.scenario
     duration_ns, rng = scenario.time.grid.duration_ns, np.random.default_rng(scenario.seed)
     asked = read_asked(scenario.questions, duration_ns)
-    who = scenario.users_by_station, scenario.serving_satellites
-    requests = plan_requests(scenario.questions, *who, duration_ns, rng, asked)
+    satellites = asked_satellites(scenario, source.plan)
+    requests = plan_requests(scenario.questions, scenario.users_by_station, satellites, duration_ns, rng, asked)
     check_fit(requests, scenario.least_context_tokens)
     with Journal(folder.journal / "planned_requests.jsonl") as journal:
         for request in requests:
             journal.append(request.to_json())
     Asking.of(scenario.questions).write(folder.journal)
     if policy_of(scenario.questions.target):
-        who = tuple(scenario.users_by_station), scenario.serving_satellites
+        who = tuple(scenario.users_by_station), satellites
         plan_outlook(source.plan, source.routes, *who).save(folder.journal / OUTLOOK)
 
 

@@ -8,16 +8,15 @@ from __future__ import annotations
 import numpy as np
 
 from isl_emu.linkplan.plan import LinkPlan
+from isl_emu.routing.asked import EVERY_NODE_UP_TO, asked_satellites
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.training import training_satellites
-
-EVERY_NODE_UP_TO = 300  # nodes; 90,000 next hops, which a machine computes in some ms an instant
 
 
 def active_endpoints(scenario: Scenario, plan: LinkPlan) -> np.ndarray:
     """The destinations of a run: all nodes of a small network, and those with traffic of a large one.
 
-    Traffic has the stations, the satellites that run a model server or a part of a split model or train one, both
+    Traffic has the stations, the satellites that users may ask or that run a part of a split model or train one, both
     ends of every probed pair, and the nodes of a user's programs and workloads. Other satellites of a large network
     forward, and can be reached by their neighbours only.
 
@@ -30,6 +29,6 @@ def active_endpoints(scenario: Scenario, plan: LinkPlan) -> np.ndarray:
     probed = {name for pair in scenario.probes.pairs for name in pair}
     split = {name for split in scenario.split for name in split.members(scenario.satellite_names)}
     training = {name for job in scenario.training for name in training_satellites(scenario, job)}
-    computing = {*scenario.computing_satellites, *split, *training}
+    computing = {*asked_satellites(scenario, plan), *split, *training, *scenario.uplinked_satellites}
     active = {*scenario.station_names, *computing, *scenario.visited_nodes, *probed}
     return np.array([node for node, name in enumerate(names) if name in active], dtype=np.int64)

@@ -61,6 +61,7 @@ class Questions(Record):
     target: str = "uniform"
     candidates: int = Field(ge=1, le=1000, default=8)
     poll_interval_ns: Duration | None = Field(alias="poll_interval", default=None)
+    reach: int = Field(ge=1, le=10_000, default=64)
     retries: int = Field(ge=0, le=100, default=0)
     retry_at: Literal["same", "other"] = "other"
     retry_backoff_ns: Delay = Field(alias="retry_backoff", default=1_000_000_000)

@@ -44,6 +44,8 @@ def test_patterns_match_as_in_a_shell() -> None:
     assert matching(("p0?s00",), names) == ("p00s00", "p01s00")
     assert matching(("p01*", "p00s01"), names) == ("p00s01", "p01s00")
     assert matching(("p02*",), names) == ()
+    assert matching(("p00*", "!p00s00"), names) == ("p00s01",)
+    assert matching(("!p0?s00", "*"), names) == ("p00s01",)
 
 
 @pytest.mark.parametrize(
@@ -51,6 +53,7 @@ def test_patterns_match_as_in_a_shell() -> None:
     [
         ('satellites = ["p07*"]', r"compute.satellites has 'p07\*', but it matches no satellite"),
         ('satellites = ["p00s0O"]', r"satellites\[0\] is 'p00s0O', but it must be a node name, or a pattern"),
+        ('satellites = ["p*", "!p00s77"]', "compute.satellites names 'p00s77', but there is no such satellite"),
         ('server = "fast"', r"compute\[0\].server is 'fast', but it should be 'real', 'throttled', 'modelled' or"),
     ],
 )

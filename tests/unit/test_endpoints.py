@@ -3,7 +3,9 @@ from __future__ import annotations
 from datetime import datetime, timezone
 
 from isl_emu.linkplan.build import plan_links
-from isl_emu.routing.endpoints import EVERY_NODE_UP_TO, active_endpoints
+from isl_emu.linkplan.plan import LinkKind
+from isl_emu.routing.asked import EVERY_NODE_UP_TO, asked_satellites
+from isl_emu.routing.endpoints import active_endpoints
 from isl_emu.routing.forwarding import NO_ROUTE, plan_routes
 from isl_emu.routing.paths import PathFinder
 from isl_emu.scenario.model import Scenario
@@ -48,3 +50,25 @@ def test_paths_between_endpoints_are_those_of_the_full_tables():
         for destination in ends:
             assert few.path(source, destination, 1) == full.path(source, destination, 1)
     assert few.next_link(0, 5, 0) == NO_ROUTE
+
+
+def test_of_many_that_serve_users_may_ask_some_from_everywhere():
+    groups = ({"satellites": ("p19s19",)}, {"satellites": ("p0*", "p10*"), "server": "modelled", "board": "three-body"})
+    questions = {"mean_interval": "1 s", "target": "p07s07", "reach": 24, "prompts": ("Why?",)}
+    time = {"start": datetime(2026, 3, 20, tzinfo=timezone.utc), "duration": "60 s", "step": "5 s"}
+    large = scenario(400, compute=groups, questions=questions, time=time)
+    plan = plan_links(large, "")
+    asked = asked_satellites(large, plan)
+    assert len(asked) == 24 and {"p07s07", "p19s19"} <= set(asked) <= set(large.serving_satellites)
+    ground = [link for link in plan.row_link if plan.links.kind[link] == LinkKind.GROUND]
+    linked = {plan.nodes.names[plan.links.a[link]] for link in ground}
+    overhead = linked & set(large.serving_satellites)
+    assert overhead and overhead <= set(asked)
+    assert len({name[:3] for name in asked}) >= 8  # of eleven planes that serve
+    names = [plan.nodes.names[node] for node in active_endpoints(large, plan)]
+    assert names == [*asked, "gs-a", "gs-b"]
+
+
+def test_all_that_serve_may_be_asked_while_they_are_few():
+    few = scenario(400, compute={"satellites": ("p03*",)})
+    assert asked_satellites(few, plan_links(few, "")) == few.computing_satellites

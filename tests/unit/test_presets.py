@@ -31,7 +31,8 @@ MOST_SERVERS = 12  # that a small machine carries
 def test_a_shipped_scenario_plans_and_its_probes_have_a_way(path):
     scenario = isl_emu.load(path)
     assert len(scenario.satellite_names) == SATELLITES.get(scenario.name, len(scenario.satellite_names))
-    assert len(scenario.computing_satellites) <= MOST_SERVERS
+    groups = map(scenario.compute_of, scenario.computing_satellites)
+    assert sum(group.server != "modelled" for group in groups) <= MOST_SERVERS
     plan = isl_emu.plan(scenario, duration_s=3)
     assert set(plan.nodes) == {*scenario.satellite_names, *scenario.station_names}
     assert scenario.probes.pairs, "a shipped scenario compares measured with planned delays"
@@ -52,4 +53,6 @@ def test_the_network_of_2035_is_split_as_it_says():
     scenario = isl_emu.load(TOPOLOGIES / "three-body-2035.toml")
     by_shell = {shell.name: shell.count for shell in scenario.shell}
     assert by_shell["train"] == 400 and sum(by_shell.values()) - by_shell["train"] == 2400
+    modelled = [name for name in scenario.computing_satellites if scenario.compute_of(name).server == "modelled"]
+    assert (len(scenario.computing_satellites), len(modelled)) == (2400, 2396)
     assert all(500.0 <= shell.altitude_km <= 1000.0 for shell in scenario.shell)
