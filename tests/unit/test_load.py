@@ -17,7 +17,7 @@ from isl_emu.machine.load import (
     paused_between,
     read_counters,
 )
-from isl_emu.timebase import ManualClock
+from isl_emu.timebase import ManualClock, MonotonicClock
 
 S = 1_000_000_000
 
@@ -99,7 +99,8 @@ def test_sampling_times_do_not_drift_and_skip_what_was_missed() -> None:
 
 def test_sampler_that_is_stopped_before_the_start_writes_nothing() -> None:
     records: list[dict[str, object]] = []
-    sampler = LoadSampler(records.append, t0_ns=1000 * S, clock=ManualClock())
+    clock = MonotonicClock()  # a clock of one's own would jump to the start as soon as the sampler waits for it
+    sampler = LoadSampler(records.append, t0_ns=clock.now_ns() + 1000 * S, clock=clock)
     sampler.start()
     sampler.stop()
     assert records == [] and not sampler.is_alive()
