@@ -33,13 +33,14 @@ from isl_emu.linkplan.step_check import StepCheck, check_step
 from isl_emu.linkplan.tables import contacts_table, events_table, links_table
 from isl_emu.routing import paths
 from isl_emu.routing.paths import PathFinder
-from isl_emu.routing.series import delays_ns, path_at, paths_to
+from isl_emu.routing.series import delays_ns, disjoint_paths_at, path_at, paths_at, paths_to
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import format_scenario, load_scenario, parse_scenario, with_changes
 from isl_emu.units import NS_PER_S
 
 __all__ = ["NamedPath", "Plan", "Scenario", "format_scenario", "load", "plan", "read_plan", "scenario_warnings"]
 
+MOST_PATHS = 16  # more equal ones than anybody reads
 scenario_warnings = orbit_warnings  # what a scenario alone gives reason to check
 
 
@@ -149,6 +150,30 @@ class Plan:
         else:
             path = path_at(self.link_plan, self.scenario.routing, source, destination, instant)
         return self._named(path, instant) if path else None
+
+    def paths(self, a: str, b: str, k: int) -> list[NamedPath]:
+        """All paths that packets from `a` to `b` may take at instant `k`, by rising delay; at most the first 16.
+
+        Several only with the policy "ecmp"; empty without a route.
+
+        Raises:
+            ScenarioError: there is no such node or instant.
+        """
+        ends, instant = (self.index(a), self.index(b)), self._instant(k)
+        found = paths_at(self.link_plan, self.scenario.routing, *ends, instant, MOST_PATHS)
+        return [self._named(path, instant) for path in found]
+
+    def disjoint_paths(self, a: str, b: str, k: int) -> list[NamedPath | None]:
+        """The disjoint paths of a pair of `routing.disjoint` at instant `k`, None where there is none now.
+
+        Empty for other pairs.
+
+        Raises:
+            ScenarioError: there is no such node or instant.
+        """
+        ends, instant = (self.index(a), self.index(b)), self._instant(k)
+        found = disjoint_paths_at(self.link_plan, self.scenario.routing, *ends, instant)
+        return [path and self._named(path, instant) for path in found]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan as one Parquet file, which `read_plan`, `isl-emu run` and other tools read.

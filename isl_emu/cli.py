@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from rich.console import Console
@@ -21,6 +21,9 @@ from isl_emu.live.wishes import Wishes
 from isl_emu.progress import Steps
 from isl_emu.results.folder import RunFolder
 from isl_emu.units import DURATION_NS, NS_PER_MS, NS_PER_S, format_quantity, parse_quantity
+
+if TYPE_CHECKING:
+    from isl_emu.api import NamedPath
 
 DEBUG = "ISL_EMU_DEBUG"  # the environment variable that --debug sets; a guest gets it too
 INTERRUPTED = 130
@@ -179,7 +182,10 @@ def export(plan: Path, name: str, out: Path | None) -> None:
 @click.argument("b")
 @click.option("--at", type=Duration(), default="0s", show_default=True, help="Time since the start of the run.")
 def path(scenario: Path, a: str, b: str, at: str) -> int:
-    """Print the path from node A to node B of SCENARIO (TOML, or a saved plan), hop by hop with one-way delays."""
+    """Print the path from node A to node B of SCENARIO (TOML, or a saved plan), hop by hop with one-way delays.
+
+    With equal-cost multipath all paths that packets may take, and for pairs with disjoint paths these too.
+    """
     from isl_emu.api import open_plan
 
     plan = open_plan(scenario, {})
@@ -189,14 +195,25 @@ def path(scenario: Path, a: str, b: str, at: str) -> int:
         raise ScenarioError(
             f"--at: is {at}, but the plan ends at {grid.duration_ns / NS_PER_S:g} s; choose an earlier time"
         )
-    found = plan.path(a, b, grid.instant_at(t_ns))
-    if found is None:
+    k = grid.instant_at(t_ns)
+    found = plan.paths(a, b, k)
+    for number, one in enumerate(found, start=1):
+        _print_path(one, f"at {at}" + (f", equal path {number} of {len(found)}" if len(found) > 1 else ""))
+    for number, one in enumerate(plan.disjoint_paths(a, b, k), start=1):
+        if one:
+            _print_path(one, f"at {at}, disjoint path {number}: {b}.from-{a}.{number}")
+        else:
+            click.echo(f"there is no disjoint path {number} from {a} to {b} at {at}")
+    if not found:
         click.echo(f"{a} cannot reach {b} at {at}")
-        return 1
+    return 0 if found else 1
+
+
+def _print_path(found: NamedPath, remark: str) -> None:
     for node, delay_ns in zip(found.nodes[1:], found.hop_delays_ns):
         click.echo(f"{delay_ns / NS_PER_MS:10.6f} ms  {node}")
-    click.echo(f"{found.delay_ns / NS_PER_MS:10.6f} ms  from {a} to {b}, {found.hops} hops, one way, at {at}")
-    return 0
+    ends = f"from {found.nodes[0]} to {found.nodes[-1]}"
+    click.echo(f"{found.delay_ns / NS_PER_MS:10.6f} ms  {ends}, {found.hops} hops, one way, {remark}")
 
 
 RUN = click.option(

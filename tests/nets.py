@@ -17,6 +17,7 @@ from isl_emu.network.net import IslNet, build_net
 from isl_emu.network.probing import missing_features
 from isl_emu.network.replay import Replay
 from isl_emu.network.rundir import RunDirectory, create_run_directory
+from isl_emu.routing.forwarding import RoutePlan
 from isl_emu.timebase import MonotonicClock
 from tests.plans import make_routes
 
@@ -40,12 +41,15 @@ def run_directory() -> Iterator[RunDirectory]:
 
 
 @contextmanager
-def live_net(plan: LinkPlan, journal: Path, bias_ns: int = 0) -> Iterator[tuple[IslNet, Replay]]:
-    """The net of a plan with instant 0 applied."""
+def live_net(
+    plan: LinkPlan, journal: Path, bias_ns: int = 0, routes: RoutePlan | None = None
+) -> Iterator[tuple[IslNet, Replay]]:
+    """The net of a plan with instant 0 applied; by the shortest paths if no routes are given."""
+    routes = routes or make_routes(plan)
     with run_directory() as run:
-        net = build_net(plan, run)
+        net = build_net(plan, run, aliases=routes.aliases)
         try:
-            replay = Replay(plan, make_routes(plan), net.backend, MonotonicClock(), journal, bias_ns)
+            replay = Replay(plan, routes, net.backend, MonotonicClock(), journal, bias_ns)
             replay.apply_initial()
             yield net, replay
         finally:

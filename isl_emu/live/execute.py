@@ -47,7 +47,7 @@ from isl_emu.results.folder import RunFolder
 from isl_emu.results.journal import Journal, count_lines
 from isl_emu.results.provenance import kernel_facts, write_json
 from isl_emu.routing.endpoints import active_endpoints
-from isl_emu.routing.forwarding import plan_routes
+from isl_emu.routing.forwarding import RoutePlan, plan_routes
 from isl_emu.runclock import RunClock
 from isl_emu.scenario.parse import load_scenario
 from isl_emu.units import NS_PER_S
@@ -108,9 +108,10 @@ def _live(stage: Stage, wishes: Wishes, undo: ExitStack) -> None:
     stage.record.update(bias_ns=calibration.bias_ns, residue_ns=calibration.residue_ns, calibration=asdict(calibration))
     nodes, links = len(stage.plan.nodes.names), len(stage.plan.links.a)
     with stage.phase("build", f"building {nodes} nodes and {links} links"):
-        net = build_net(stage.plan, stage.run, stage.scenario.time.slowdown)
+        routes = plan_routes(stage.plan, stage.scenario.routing, active_endpoints(stage.scenario, stage.plan))
+        net = build_net(stage.plan, stage.run, stage.scenario.time.slowdown, routes.aliases)
         undo.callback(net.stop)
-        replay = _replay(stage, net, calibration.bias_ns)
+        replay = _replay(stage, net, routes, calibration.bias_ns)
         replay.apply_initial()
     containers = start_containers(stage, net, undo)
     services = serve_models(stage, net, containers, undo)
@@ -121,9 +122,7 @@ def _live(stage: Stage, wishes: Wishes, undo: ExitStack) -> None:
     _run(stage, net, containers, services, replay, wishes)
 
 
-def _replay(stage: Stage, net: IslNet, bias_ns: int) -> Replay:
-    destinations = active_endpoints(stage.scenario, stage.plan)
-    routes = plan_routes(stage.plan, stage.scenario.routing, destinations)
+def _replay(stage: Stage, net: IslNet, routes: RoutePlan, bias_ns: int) -> Replay:
     slowdown = stage.scenario.time.slowdown
     return Replay(stage.plan, routes, net.backend, stage.clock, stage.folder.journal, bias_ns, slowdown)
 

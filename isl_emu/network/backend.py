@@ -9,7 +9,9 @@ import numpy as np
 
 from isl_emu.network.naming import Wiring
 
-ROUTE = np.dtype([("node", "i4"), ("destination", "i4"), ("link", "i4")])  # link as in routing.forwarding
+ROUTE = np.dtype([("node", "i4"), ("destination", "i4"), ("link", "i4")])
+"""A route of a node to a node or alias over a link, or NO_ROUTE. One over several links is as many rows, together."""
+
 UNKNOWN_LINK = -2  # a route of ours that leads somewhere the plan knows no link
 
 
@@ -25,7 +27,10 @@ class Backend(Protocol):
         """Shape the ends `which` (C,) exactly as `states` (desired.END, (C,)) says; what is queued stays queued."""
 
     def change_routes(self, routes: np.ndarray) -> None:
-        """Make, replace or (NO_ROUTE) withdraw routes; ROUTE, (C,). Withdrawals come last."""
+        """Make, replace or (NO_ROUTE) withdraw routes; ROUTE, (C,). Withdrawals come last.
+
+        Rows with the same node and destination are one route over several links, among which flows are spread.
+        """
 
     def read_ends(self, nodes: Sequence[int]) -> np.ndarray:
         """The shaping found at the ends of some nodes; desired.FOUND. An end without its netem is not in it."""

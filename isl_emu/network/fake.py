@@ -20,7 +20,7 @@ class FakeBackend:
     def __init__(self, plan: LinkPlan):
         self.wiring = wire(plan)
         self.ends = initial_ends(plan, 0)
-        self.routes: dict[tuple[int, int], int] = {}
+        self.routes: dict[tuple[int, int], tuple[int, ...]] = {}
         self.log: list[str] = []  # what was asked for, in order
 
     def change_ends(self, which: np.ndarray, states: np.ndarray) -> None:
@@ -30,9 +30,12 @@ class FakeBackend:
 
     def change_routes(self, routes: np.ndarray) -> None:
         assert routes.dtype == ROUTE
+        wanted: dict[tuple[int, int], tuple[int, ...]] = {}
         for node, destination, link in routes.tolist():
-            if link != NO_ROUTE:
-                self.routes[node, destination] = link
+            wanted[node, destination] = (*wanted.get((node, destination), ()), link)
+        for (node, destination), links in wanted.items():
+            if links != (NO_ROUTE,):
+                self.routes[node, destination] = links
             elif self.routes.pop((node, destination), None) is None:
                 raise NetworkError(f"node {node}: there is no route to {destination}, but it should be withdrawn")
         self.log.append(f"routes {len(routes)}")
@@ -52,5 +55,6 @@ class FakeBackend:
 
     def read_routes(self, nodes: Sequence[int]) -> dict[str, np.ndarray]:
         wanted = set(nodes)
-        rows = [(node, destination, link) for (node, destination), link in self.routes.items() if node in wanted]
+        kept = [(place, links) for place, links in self.routes.items() if place[0] in wanted]
+        rows = [(*place, link) for place, links in kept for link in links]
         return {"IPv4": np.array(rows, ROUTE)}

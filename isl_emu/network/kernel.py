@@ -15,10 +15,26 @@ from isl_emu.linkplan.plan import LinkPlan, QueueKind
 from isl_emu.network import messages, queues
 from isl_emu.network.backend import ROUTE, UNKNOWN_LINK
 from isl_emu.network.desired import FRAME_BYTE, gso_byte, initial_ends
-from isl_emu.network.naming import FIRST_INTERFACE_INDEX, ipv4_address, ipv6_address, ipv6_gateway, mac_bytes, wire
+from isl_emu.network.naming import (
+    FIRST_INTERFACE_INDEX,
+    alias_names,
+    ipv4_address,
+    ipv6_address,
+    ipv6_gateway,
+    mac_bytes,
+    wire,
+)
 from isl_emu.network.nodespaces import NodeSpace, ipv6_available, make_spaces, remove_spaces
 from isl_emu.network.qdiscs import RTM_GETQDISC, count_drops, decode_netems, netem_messages, qdiscs_question
-from isl_emu.network.routes import RTM_GETROUTE, decode_routes, route_messages, routes_question, withdrawal_messages
+from isl_emu.network.routes import (
+    RTM_GETROUTE,
+    decode_routes,
+    multipath_messages,
+    route_messages,
+    routes_question,
+    withdrawal_messages,
+)
+from isl_emu.routing.aliases import NO_ALIASES, Aliases
 from isl_emu.routing.forwarding import NO_ROUTE
 
 BUCKET_FIELDS = ("rate_bit_s", "queue_byte")  # of desired.END: what a token bucket is given
@@ -32,10 +48,11 @@ class KernelBackend:
 
     Args:
         slowdown: how many times more slowly than the machine's time the emulated time passes; for queues.
+        aliases: further addresses of nodes.
     """
 
-    def __init__(self, plan: LinkPlan, run_id: str, slowdown: float = 1.0):
-        self.plan, self._slowdown = plan, slowdown
+    def __init__(self, plan: LinkPlan, run_id: str, slowdown: float = 1.0, aliases: Aliases = NO_ALIASES):
+        self.plan, self._slowdown, self._aliases = plan, slowdown, aliases
         self.wiring = wire(plan)
         self.families = (socket.AF_INET, socket.AF_INET6) if ipv6_available() else (socket.AF_INET,)
         self.spaces: list[NodeSpace] = []
@@ -66,20 +83,35 @@ class KernelBackend:
     def change_routes(self, routes: np.ndarray) -> None:
         gone = routes["link"] == NO_ROUTE
         kept, withdrawn = routes[~gone], routes[gone]
-        end = self.wiring.end(kept["node"], kept["link"])
-        names = self.plan.nodes.names
         for family in self.families:
-            what = f"the {FAMILY_NAMES[family]} route to"
-            rows = route_messages(
-                family, kept["node"], kept["destination"], self.wiring.peer[end], self.wiring.interface_index[end]
-            )
-            self._send_by_node(
-                kept["node"], rows, lambda index, what=what: f"{what} {names[kept['destination'][index]]}"
-            )
-            rows = withdrawal_messages(family, withdrawn["node"], withdrawn["destination"])
-            self._send_by_node(
-                withdrawn["node"], rows, lambda index, what=what: f"{what} {names[withdrawn['destination'][index]]}"
-            )
+            for hops, several in _by_hops(kept):
+                self._make_routes(family, several[:, 0], several["link"] if hops > 1 else several["link"][:, 0])
+            rows = withdrawal_messages(family, withdrawn["destination"])
+            self._send_by_node(withdrawn["node"], rows, self._route_name(family, withdrawn))
+
+    def _make_routes(self, family: int, routes: np.ndarray, links: np.ndarray) -> None:
+        """Make or replace routes over one link each, (C,), or over as many links each, (C, H)."""
+        node = routes["node"] if links.ndim == 1 else routes["node"][:, np.newaxis]
+        end = self.wiring.end(node, links)
+        messages_of = route_messages if links.ndim == 1 else multipath_messages
+        through = self.wiring.peer[end], self.wiring.interface_index[end]
+        rows = messages_of(family, self._source(routes), routes["destination"], *through)
+        self._send_by_node(routes["node"], rows, self._route_name(family, routes))
+
+    def _source(self, routes: np.ndarray) -> np.ndarray:
+        """The node or alias whose address packets get that leave a node by its own choice."""
+        source, alias = routes["node"].copy(), routes["destination"] - len(self.plan.nodes.names)
+        of_alias = np.flatnonzero(alias >= 0)
+        own = of_alias[self._aliases.user[alias[of_alias]] == source[of_alias]]
+        source[own] = len(self.plan.nodes.names) + self._aliases.back(alias[own])
+        return source
+
+    def _route_name(self, family: int, routes: np.ndarray) -> Callable[[int], str]:
+        def name(index: int) -> str:
+            names = [*self.plan.nodes.names, *alias_names(self.plan.nodes.names, self._aliases)]
+            return f"the {FAMILY_NAMES[family]} route to {names[routes['destination'][index]]}"
+
+        return name
 
     def read_ends(self, nodes: Sequence[int]) -> np.ndarray:
         parts = []
@@ -131,10 +163,11 @@ class KernelBackend:
     def _routes_of(self, node: int, family: int) -> Iterator[tuple[int, int, int]]:
         ends = self._ends_by_index(node)
         found = decode_routes(self.spaces[node].netlink.dump(RTM_GETROUTE, routes_question(family)))
-        for destination, (interface_index, gateway) in found.items():
-            end = ends.get(interface_index)
-            known = end is not None and self.wiring.peer[end] == gateway
-            yield node, destination, end // 2 if known else UNKNOWN_LINK
+        for destination, hops in found.items():
+            for interface_index, gateway in hops:
+                end = ends.get(interface_index)
+                known = end is not None and self.wiring.peer[end] == gateway
+                yield node, destination, end // 2 if known else UNKNOWN_LINK
 
     def _ends_by_index(self, node: int) -> dict[int, int]:
         ends = self._ends[node]
@@ -209,11 +242,12 @@ class KernelBackend:
 
     def _node_messages(self, node: int) -> Iterator[bytes]:
         """Bring the loopback and all interfaces up, and say who the neighbours are."""
-        ipv6 = socket.AF_INET6 in self.families
+        ipv6, own = socket.AF_INET6 in self.families, np.flatnonzero(self._aliases.owner == node)
         yield messages.link_up(messages.LOOPBACK_INDEX)
-        yield messages.loopback_address(ipv4_address(node))
-        if ipv6:
-            yield messages.loopback_address(ipv6_address(node))
+        for number in (node, *(own + len(self.plan.nodes.names)).tolist()):
+            yield messages.loopback_address(ipv4_address(number))
+            if ipv6:
+                yield messages.loopback_address(ipv6_address(number))
         for end in self._ends[node].tolist():
             index, peer, mac = int(self.wiring.interface_index[end]), int(self.wiring.peer[end]), mac_bytes(end ^ 1)
             yield messages.link_up(index)
@@ -250,6 +284,17 @@ class KernelBackend:
                     f"{space.node}: {describe(refused[0].sequence)} cannot be set ({refused[0]}), "
                     "but the plan needs it; leave tc and ip alone during a run"
                 )
+
+
+def _by_hops(routes: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Routes by how many links they have, H: ROUTE, shape (C, H). The rows of one route are together."""
+    if not len(routes):
+        return
+    new = np.diff(routes["node"], prepend=-1) != 0
+    first = np.flatnonzero(new | (np.diff(routes["destination"], prepend=-1) != 0))
+    counts = np.diff(first, append=len(routes))
+    for hops in np.unique(counts).tolist():
+        yield hops, routes[first[counts == hops][:, np.newaxis] + np.arange(hops)]
 
 
 def _all_running(space: NodeSpace) -> bool:

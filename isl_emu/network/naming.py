@@ -1,6 +1,7 @@
 """What every kernel object of a run is called: namespaces, interfaces, addresses; a pure function of the plan.
 
-Node i of the plan has the loopback addresses 10.0.0.0 + (i + 1) and fd00:: + (i + 1). Links are unnumbered. The two
+Node i of the plan has the loopback addresses 10.0.0.0 + (i + 1) and fd00:: + (i + 1), and so has alias i, which is
+numbered on from the nodes: one more address of a node, for a path of its own. Links are unnumbered. The two
 ends of link l are the ends 2 l (at the link's node a) and 2 l + 1 (at its node b); an end's hardware address and
 interface index follow from that number, so nothing that is made in the kernel has to be asked for its name again.
 """
@@ -8,11 +9,13 @@ interface index follow from that number, so nothing that is made in the kernel h
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from isl_emu.linkplan.plan import LinkPlan
+from isl_emu.routing.aliases import NO_ALIASES, Aliases
 
 NAMESPACE_FOLDER = "/run/netns"
 INTERFACE_NAME_LENGTH = 15  # IFNAMSIZ is 16 with the closing zero, linux/if.h
@@ -117,9 +120,15 @@ def _rank_within(group: np.ndarray) -> np.ndarray:
     return rank
 
 
-def hosts_file(names: tuple[str, ...]) -> str:
-    """The text of an /etc/hosts: each node by its name, and its IPv6 address by its name with `.ip6` appended."""
+def alias_names(names: Sequence[str], aliases: Aliases) -> list[str]:
+    """What each alias is called: `gs-berlin.from-gs-chengdu.2` is gs-berlin by the second path from gs-chengdu."""
+    rows = zip(aliases.owner.tolist(), aliases.user.tolist(), aliases.path.tolist(), strict=True)
+    return [f"{names[owner]}.from-{names[user]}.{path + 1}" for owner, user, path in rows]
+
+
+def hosts_file(names: Sequence[str], aliases: Aliases = NO_ALIASES) -> str:
+    """The text of an /etc/hosts: nodes and aliases by name, and their IPv6 addresses by name with `.ip6` appended."""
     lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
-    for node, name in enumerate(names):
+    for node, name in enumerate([*names, *alias_names(names, aliases)]):
         lines += [f"{ipv4_address(node)} {name}", f"{ipv6_address(node)} {name}.ip6"]
     return "\n".join(lines) + "\n"

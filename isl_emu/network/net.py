@@ -18,17 +18,20 @@ from isl_emu.network.processes import kill_processes_in, namespace_ids
 from isl_emu.network.rundir import RunDirectory
 from isl_emu.network.throughput import run_iperf
 from isl_emu.network.topo import IslTopo
+from isl_emu.routing.aliases import NO_ALIASES, Aliases
 
 NODE_CLASSES = {"satellite": SatelliteNode, "station": StationNode}
 
 
-def build_net(plan: LinkPlan, run: RunDirectory, slowdown: float = 1.0) -> IslNet:
+def build_net(
+    plan: LinkPlan, run: RunDirectory, slowdown: float = 1.0, aliases: Aliases = NO_ALIASES
+) -> IslNet:
     """Make all nodes and links of a plan in this kernel; every link is down until a replay sets it.
 
     Raises:
         NetworkError: not root, or the kernel lacks something.
     """
-    return IslNet(plan, run, slowdown)
+    return IslNet(plan, run, slowdown, aliases)
 
 
 class IslNet(Mininet):
@@ -38,10 +41,13 @@ class IslNet(Mininet):
         plan: what to build; its nodes and links are all there are.
         run: whose kernel objects these are; the file with all nodes' names and addresses is kept in its folder.
         slowdown: how many times more slowly than the machine's time the emulated time passes.
+        aliases: further addresses of nodes, for disjoint paths.
     """
 
-    def __init__(self, plan: LinkPlan, run: RunDirectory, slowdown: float = 1.0):
-        self.plan, self.slowdown = plan, slowdown
+    def __init__(
+        self, plan: LinkPlan, run: RunDirectory, slowdown: float = 1.0, aliases: Aliases = NO_ALIASES
+    ):
+        self.plan, self.slowdown, self.aliases = plan, slowdown, aliases
         self.run_directory = run
         self.hosts_path = str(run.path / "hosts")
         self.backend: KernelBackend | None = None
@@ -53,8 +59,8 @@ class IslNet(Mininet):
 
     def build(self) -> None:
         """Make everything in the kernel, then Mininet's objects for it."""
-        Path(self.hosts_path).write_text(hosts_file(self.plan.nodes.names))
-        self.backend = KernelBackend(self.plan, self.run_directory.run_id, self.slowdown)
+        Path(self.hosts_path).write_text(hosts_file(self.plan.nodes.names, self.aliases))
+        self.backend = KernelBackend(self.plan, self.run_directory.run_id, self.slowdown, self.aliases)
         try:
             self.buildFromTopo(self.topo)
         except BaseException:

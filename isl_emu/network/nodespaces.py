@@ -20,6 +20,7 @@ from isl_emu.network.namespaces import CLONE_NEWNET, checked, in_own_thread, uns
 from isl_emu.network.naming import NAMESPACE_FOLDER, namespace_path
 from isl_emu.network.netlink import Netlink
 
+SYSCTL_FOLDER = "/proc/sys/net"
 OWN_NETWORK = "/proc/thread-self/ns/net"
 SYSCTLS = {
     "ipv4/ip_forward": "1",
@@ -34,6 +35,10 @@ IPV6_SYSCTLS = {
     "ipv6/conf/default/addr_gen_mode": "1",  # no link-local addresses, so no neighbour discovery on the links
     "ipv6/conf/all/accept_dad": "0",
     "ipv6/icmp/ratelimit": "0",
+}
+IF_THERE = {  # a kernel may be built without routes over several next hops
+    "ipv4/fib_multipath_hash_policy": "1",  # a flow takes one of them, by its addresses and ports
+    "ipv6/fib_multipath_hash_policy": "1",
 }
 SPARE_DESCRIPTORS = 256  # for everything else that this process opens
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -93,6 +98,7 @@ def unmount(path: str | Path) -> None:
 
 def _make_spaces(run_id: str, nodes: Sequence[str], spaces: list[NodeSpace]) -> None:
     sysctls = SYSCTLS | (IPV6_SYSCTLS if ipv6_available() else {})
+    sysctls |= {name: value for name, value in IF_THERE.items() if Path(SYSCTL_FOLDER, name).exists()}
     for node in nodes:
         unshare(CLONE_NEWNET)
         path = namespace_path(run_id, node)
@@ -104,7 +110,7 @@ def _make_spaces(run_id: str, nodes: Sequence[str], spaces: list[NodeSpace]) -> 
 
 
 def _set_sysctl(name: str, value: str) -> None:
-    descriptor = os.open(f"/proc/sys/net/{name}", os.O_WRONLY | os.O_CLOEXEC)
+    descriptor = os.open(f"{SYSCTL_FOLDER}/{name}", os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(descriptor, value.encode())
     finally:

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from isl_emu.linkplan.plan import LinkPlan, QueueKind
+from isl_emu.network.backend import UNKNOWN_LINK
 from isl_emu.network.desired import serialiser_bit_s
-from isl_emu.network.naming import Wiring
-from isl_emu.routing.forwarding import NO_ROUTE
+from isl_emu.network.naming import Wiring, alias_names
+from isl_emu.routing.forwarding import GROUP_BASE, NO_ROUTE, RoutePlan
 from isl_emu.units import DURATION_NS, RATE_BIT_S, format_quantity
 
 DELAY_TOLERANCE_NS = 64  # one psched tick: what kernels without 64-bit latency keep
@@ -42,7 +43,7 @@ def route_mismatches(
     wiring: Wiring,
     nodes: Sequence[int],
     planned: np.ndarray,
-    destinations: np.ndarray,
+    routes: RoutePlan,
     found: np.ndarray,
     family: str,
 ) -> list[str]:
@@ -50,20 +51,36 @@ def route_mismatches(
 
     Args:
         nodes: whose tables are compared.
-        planned: the link to each destination, NO_ROUTE where there is none; (N, D).
-        destinations: the node that each column of `planned` leads to; (D,).
+        planned: the next hop to each destination, NO_ROUTE where there is none; (N, D).
+        routes: whose destinations the columns of `planned` are, and whose groups its next hops.
         found: what was read at `nodes`, backend.ROUTE.
     """
-    column = {int(node): index for index, node in enumerate(destinations)}
+    column = {int(destination): index for index, destination in enumerate(routes.destinations)}
     table = np.full_like(planned, NO_ROUTE)
-    strange = [row for row in found.tolist() if row[1] not in column]
-    for node, destination, link in found.tolist():
+    strange = []
+    for (node, destination), hop in _hops(found, routes).items():
         if destination in column:
-            table[node, column[destination]] = link
+            table[node, column[destination]] = hop
+        else:
+            strange.append((node, destination, hop, NO_ROUTE))
     wrong = [(node, int(index)) for node in nodes for index in np.flatnonzero(table[node] != planned[node])]
-    differing = [(node, int(destinations[index]), table[node, index], planned[node, index]) for node, index in wrong]
-    differing += [(node, destination, link, NO_ROUTE) for node, destination, link in strange]
-    return [_route_sentence(plan, wiring, family, *row) for row in differing]
+    differing = [
+        (node, int(routes.destinations[index]), int(table[node, index]), int(planned[node, index]))
+        for node, index in wrong
+    ]
+    return [_route_sentence(plan, wiring, routes, family, *row) for row in (*differing, *strange)]
+
+
+def _hops(found: np.ndarray, routes: RoutePlan) -> dict[tuple[int, int], int]:
+    """What was read as next hops by node and destination; several links that are no group are something unknown."""
+    links: dict[tuple[int, int], tuple[int, ...]] = {}
+    for node, destination, link in found.tolist():
+        links[node, destination] = (*links.get((node, destination), ()), link)
+    group = {several: GROUP_BASE + number for number, several in enumerate(routes.groups)}
+    return {
+        place: several[0] if len(several) == 1 else group.get(tuple(sorted(several)), UNKNOWN_LINK)
+        for place, several in links.items()
+    }
 
 
 def _same(state: np.void, found: np.void | None) -> bool:
@@ -117,18 +134,22 @@ def _shown_queue(row: np.void, rate_bit_s: int) -> str:
 
 
 def _route_sentence(
-    plan: LinkPlan, wiring: Wiring, family: str, node: int, destination: int, found: int, planned: int
+    plan: LinkPlan,
+    wiring: Wiring,
+    routes: RoutePlan,
+    family: str,
+    node: int,
+    destination: int,
+    found: int,
+    planned: int,
 ) -> str:
-    names = plan.nodes.names
+    names = [*plan.nodes.names, *alias_names(plan.nodes.names, routes.aliases)]
 
-    def way(link: int) -> str:
-        if link == NO_ROUTE:
-            return "none"
-        return (
-            wiring.interface[int(wiring.end(np.array(node), np.array(link)))]
-            if link >= 0
-            else "through something unknown"
-        )
+    def way(hop: int) -> str:
+        if hop == UNKNOWN_LINK:
+            return "through something unknown"
+        ends = wiring.end(np.array(node), np.array(routes.links_of(hop), dtype=np.int64))
+        return " and ".join(wiring.interface[end] for end in ends.tolist()) or "none"
 
     target = names[destination] if 0 <= destination < len(names) else f"number {destination}"
     return f"{names[node]}: the {family} route to {target} is {way(found)}, but the plan says {way(planned)}; {ADVICE}"

@@ -23,7 +23,7 @@ from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.network.backend import ROUTE, Backend
 from isl_emu.network.desired import changed_ends, ends_at, initial_ends
 from isl_emu.network.readback import end_mismatches, route_mismatches
-from isl_emu.routing.forwarding import NO_ROUTE, RoutePlan
+from isl_emu.routing.forwarding import GROUP_BASE, NO_ROUTE, RoutePlan
 from isl_emu.timebase import Clock
 
 READ_BACK_NODES = 64  # nodes whose ends are read back after each instant; if more changed, they take turns
@@ -44,7 +44,7 @@ class Step:
 
     k: int
     ends: np.ndarray  # desired.END (2L,), the state afterwards
-    table: np.ndarray  # int32 (N, D), the routes afterwards
+    table: np.ndarray  # int32 (N, D), the routes afterwards, as in RoutePlan
     made: np.ndarray  # ends that are up afterwards and change
     broken: np.ndarray  # ends that go down
     routes: np.ndarray  # backend.ROUTE
@@ -93,7 +93,7 @@ class Replay:
         self._slowdown = slowdown
         self._ends = initial_ends(plan, bias_ns, slowdown)
         self._table = np.full((len(plan.nodes.names), len(routes.destinations)), NO_ROUTE, np.int32)
-        self._column = np.full(len(plan.nodes.names), -1, np.int32)
+        self._column = np.full(len(plan.nodes.names) + len(routes.aliases.owner), -1, np.int32)
         self._column[routes.destinations] = np.arange(len(routes.destinations))
         self._k_applied = -1
         self._first: Applied | None = None
@@ -154,12 +154,9 @@ class Replay:
     def _route_difference(self, table: np.ndarray) -> np.ndarray:
         node, column = np.nonzero(table != self._table)
         routes = np.empty(len(node), ROUTE)
-        routes["node"], routes["destination"], routes["link"] = (
-            node,
-            self.routes.destinations[column],
-            table[node, column],
-        )
-        return routes
+        routes["node"], routes["destination"] = node, self.routes.destinations[column]
+        routes["link"] = table[node, column]
+        return _with_groups_spread(routes, self.routes)
 
     def _apply(self, step: Step) -> Applied:
         begun_ns = self.clock.now_ns()
@@ -194,9 +191,20 @@ class Replay:
             wrong += end_mismatches(self.plan, wiring, which, self._ends[which], self.backend.read_ends(end_nodes))
         if route_nodes:
             for family, found in self.backend.read_routes(route_nodes).items():
-                planned = (route_nodes, self._table, self.routes.destinations)
-                wrong += route_mismatches(self.plan, wiring, *planned, found, family)
+                wrong += route_mismatches(self.plan, wiring, route_nodes, self._table, self.routes, found, family)
         return wrong
+
+
+def _with_groups_spread(routes: np.ndarray, plan: RoutePlan) -> np.ndarray:
+    """The same routes, with a row for each link of a group."""
+    grouped = routes["link"] >= GROUP_BASE
+    if not grouped.any():
+        return routes
+    links = [plan.links_of(hop) for hop in routes["link"].tolist()]
+    counts = np.where(grouped, [len(several) for several in links], 1)
+    spread = np.repeat(routes, counts)
+    spread["link"][np.repeat(grouped, counts)] = [link for several in links if len(several) > 1 for link in several]
+    return spread
 
 
 class _Journal:
@@ -227,7 +235,7 @@ class _Journal:
                 "begun_ns": applied.begun_ns - self._t0_ns,
                 "done_ns": applied.done_ns - self._t0_ns,
                 "links": (len(step.made) + len(step.broken)) if own else 0,
-                "routes": len(step.routes) if own else 0,
+                "routes": _route_count(step.routes) if own else 0,
                 "mismatches": mismatches if own else 0,
             }
             self._instants.write(json.dumps(record) + "\n")
@@ -253,6 +261,12 @@ class _Journal:
         }
         arrays = [pa.array(np.ascontiguousarray(columns[field.name])).cast(field.type) for field in CHANGES]
         return pa.record_batch(arrays, schema=CHANGES)
+
+
+def _route_count(routes: np.ndarray) -> int:
+    """How many routes there are, however many links each has; rows of one route are together."""
+    same = (np.diff(routes["node"]) == 0) & (np.diff(routes["destination"]) == 0)
+    return len(routes) - int(same.sum())
 
 
 @contextmanager

@@ -1,14 +1,16 @@
 """Routes by netlink: next hops as one buffer of messages, and back.
 
-Every route leads to one loopback address. IPv4 goes `via` the neighbour's loopback address with `onlink`; IPv6 goes via
-a link-local address that only the permanent neighbour entry knows, because the kernel checks any other gateway against
-the routes that it has at that moment. Routes are replaced in place, so that there is never none.
+Every route leads to one loopback address, over one neighbour or several. IPv4 goes `via` the neighbour's loopback
+address with `onlink`; IPv6 goes via a link-local address that only the permanent neighbour entry knows, because the
+kernel checks any other gateway against the routes that it has at that moment. Routes are replaced in place, so that
+there is never none.
 """
 
 from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -16,7 +18,7 @@ from isl_emu.network.naming import IPV4_BASE, IPV6_BASE, IPV6_GATEWAY_BASE
 from isl_emu.network.netlink import NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, split_attributes
 
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26  # linux/rtnetlink.h, as are the following
-RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC = 1, 4, 5, 7
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC, RTA_MULTIPATH = 1, 4, 5, 7, 9
 RT_TABLE_MAIN, RTN_UNICAST, RTNH_F_ONLINK = 254, 1, 4
 RTPROT_ISL_EMU = 151  # marks our routes; the kernel leaves 5..255 to users (rtnetlink.h), and no known daemon has it
 FAMILIES = (socket.AF_INET, socket.AF_INET6)
@@ -24,49 +26,93 @@ FAMILIES = (socket.AF_INET, socket.AF_INET6)
 RTMSG = struct.Struct("=BBBBBBBBI")  # family, dst len, src len, tos, table, protocol, scope, type, flags
 
 
+NEXT_HOP = struct.Struct("=HBBi")  # rtnexthop: length, flags, weight less 1, interface
+
+
+def _head(address: str) -> list[tuple[str, str]]:
+    return [
+        ("length", "u4"), ("type", "u2"), ("flags", "u2"), ("sequence", "u4"), ("port", "u4"),
+        ("family", "u1"), ("dst_len", "u1"), ("src_len", "u1"), ("tos", "u1"),
+        ("table", "u1"), ("protocol", "u1"), ("scope", "u1"), ("kind", "u1"), ("route_flags", "u4"),
+        ("dst_length", "u2"), ("dst_type", "u2"), ("dst", address),
+        ("source_length", "u2"), ("source_type", "u2"), ("source", address),
+    ]  # fmt: skip
+
+
 def _layout(address: str) -> np.dtype:
     return np.dtype(
         [
-            ("length", "u4"), ("type", "u2"), ("flags", "u2"), ("sequence", "u4"), ("port", "u4"),
-            ("family", "u1"), ("dst_len", "u1"), ("src_len", "u1"), ("tos", "u1"),
-            ("table", "u1"), ("protocol", "u1"), ("scope", "u1"), ("kind", "u1"), ("route_flags", "u4"),
-            ("dst_length", "u2"), ("dst_type", "u2"), ("dst", address),
+            *_head(address),
             ("oif_length", "u2"), ("oif_type", "u2"), ("oif", "u4"),
             ("gateway_length", "u2"), ("gateway_type", "u2"), ("gateway", address),
-            ("source_length", "u2"), ("source_type", "u2"), ("source", address),
         ]
     )  # fmt: skip
 
 
-_LAYOUT = {socket.AF_INET: _layout("V4"), socket.AF_INET6: _layout("V16")}
+def _multipath_layout(address: str, hops: int) -> np.dtype:
+    hop = [
+        ("length", "u2"), ("flags", "u1"), ("weight", "u1"), ("index", "i4"),
+        ("gateway_length", "u2"), ("gateway_type", "u2"), ("gateway", address),
+    ]  # fmt: skip
+    return np.dtype([*_head(address), ("hops_length", "u2"), ("hops_type", "u2"), ("hops", hop, (hops,))])
+
+
+_ADDRESS = {socket.AF_INET: "V4", socket.AF_INET6: "V16"}
+_LAYOUT = {family: _layout(address) for family, address in _ADDRESS.items()}
 _BASE = {socket.AF_INET: IPV4_BASE, socket.AF_INET6: IPV6_BASE}
 _GATEWAY_BASE = {socket.AF_INET: IPV4_BASE, socket.AF_INET6: IPV6_GATEWAY_BASE}
 
 
 def route_messages(
-    family: int, node: np.ndarray, destination: np.ndarray, peer: np.ndarray, interface_index: np.ndarray
+    family: int, source: np.ndarray, destination: np.ndarray, peer: np.ndarray, interface_index: np.ndarray
 ) -> np.ndarray:
     """One message per route that makes or replaces it.
 
     Args:
-        node: whose table; shape (C,) like all.
-        destination: the node that is reached.
+        source: the node or alias whose address packets from here get; shape (C,) like all.
+        destination: the node or alias that is reached.
         peer: the neighbour that it is reached through.
-        interface_index: of `node`'s interface to that neighbour.
+        interface_index: of the interface to that neighbour.
     """
-    rows = _route_rows(family, node, destination)
-    rows["type"], rows["flags"] = RTM_NEWROUTE, NLM_F_REQUEST | NLM_F_REPLACE | NLM_F_CREATE
+    rows = _new_routes(_LAYOUT[family], family, source, destination)
     rows["route_flags"] = RTNH_F_ONLINK if family == socket.AF_INET else 0
     _put(rows, "oif", RTA_OIF, interface_index)
     _put(rows, "gateway", RTA_GATEWAY, _packed(_GATEWAY_BASE[family], peer, rows["gateway"].dtype))
-    _put(rows, "source", RTA_PREFSRC, _packed(_BASE[family], node, rows["source"].dtype))
     return rows
 
 
-def withdrawal_messages(family: int, node: np.ndarray, destination: np.ndarray) -> np.ndarray:
+def multipath_messages(
+    family: int, source: np.ndarray, destination: np.ndarray, peer: np.ndarray, interface_index: np.ndarray
+) -> np.ndarray:
+    """The same for routes over several neighbours, among which flows are spread evenly.
+
+    Args:
+        peer: the neighbours, as many for each route; shape (C, H).
+        interface_index: of the interfaces to them; shape (C, H).
+    """
+    layout = _multipath_layout(_ADDRESS[family], peer.shape[1])
+    rows = _new_routes(layout, family, source, destination)
+    hop = layout["hops"].subdtype[0]
+    rows["hops_length"], rows["hops_type"] = 4 + layout["hops"].itemsize, RTA_MULTIPATH
+    rows["hops"]["length"], rows["hops"]["index"] = hop.itemsize, interface_index
+    rows["hops"]["flags"] = RTNH_F_ONLINK if family == socket.AF_INET else 0
+    gateway = _packed(_GATEWAY_BASE[family], peer.ravel(), hop["gateway"])
+    rows["hops"]["gateway_length"], rows["hops"]["gateway_type"] = 4 + hop["gateway"].itemsize, RTA_GATEWAY
+    rows["hops"]["gateway"] = gateway.reshape(peer.shape)
+    return rows
+
+
+def _new_routes(layout: np.dtype, family: int, source: np.ndarray, destination: np.ndarray) -> np.ndarray:
+    rows = _route_rows(layout, family, destination)
+    rows["type"], rows["flags"] = RTM_NEWROUTE, NLM_F_REQUEST | NLM_F_REPLACE | NLM_F_CREATE
+    _put(rows, "source", RTA_PREFSRC, _packed(_BASE[family], source, rows["source"].dtype))
+    return rows
+
+
+def withdrawal_messages(family: int, destination: np.ndarray) -> np.ndarray:
     """One message per route that removes it, whatever it leads through."""
-    rows = _route_rows(family, node, destination)
-    short = _LAYOUT[family].fields["oif_length"][1]
+    rows = _route_rows(_LAYOUT[family], family, destination)
+    short = _LAYOUT[family].fields["source_length"][1]
     rows["type"], rows["flags"], rows["length"] = RTM_DELROUTE, NLM_F_REQUEST, short
     return rows.view(f"V{rows.itemsize}").astype(f"V{short}")
 
@@ -76,24 +122,34 @@ def routes_question(family: int) -> bytes:
     return RTMSG.pack(family, 0, 0, 0, 0, RTPROT_ISL_EMU, 0, 0, 0)
 
 
-def decode_routes(bodies: list[bytes]) -> dict[int, tuple[int, int]]:
-    """Our routes among dumped ones: destination node -> (interface index, neighbour node)."""
+def decode_routes(bodies: list[bytes]) -> dict[int, list[tuple[int, int]]]:
+    """Our routes among dumped ones: destination -> (interface index, neighbour node) of each next hop."""
     found = {}
     for body in bodies:
         family, dst_len, _, _, table, protocol, _, _, _ = RTMSG.unpack_from(body)
         if table != RT_TABLE_MAIN or protocol != RTPROT_ISL_EMU:
             continue
         attributes = split_attributes(body[RTMSG.size :])
-        interface_index = struct.unpack("=I", attributes[RTA_OIF])[0]
-        gateway = _node(_GATEWAY_BASE[family], attributes.get(RTA_GATEWAY, b""))
-        found[_node(_BASE[family], attributes[RTA_DST])] = (interface_index, gateway)
+        found[_node(_BASE[family], attributes[RTA_DST])] = list(_next_hops(family, attributes))
     return found
 
 
-def _route_rows(family: int, node: np.ndarray, destination: np.ndarray) -> np.ndarray:
-    layout = _LAYOUT[family]
-    rows = np.zeros(len(node), layout)
-    rows["length"], rows["sequence"] = layout.itemsize, np.arange(len(node))
+def _next_hops(family: int, attributes: dict[int, bytes]) -> Iterator[tuple[int, int]]:
+    several, offset = attributes.get(RTA_MULTIPATH), 0
+    if several is None:
+        gateway = attributes.get(RTA_GATEWAY, b"")
+        yield struct.unpack("=I", attributes[RTA_OIF])[0], _node(_GATEWAY_BASE[family], gateway)
+        return
+    while offset < len(several):
+        length, _, _, interface_index = NEXT_HOP.unpack_from(several, offset)
+        hop = split_attributes(several[offset + NEXT_HOP.size : offset + length])
+        yield interface_index, _node(_GATEWAY_BASE[family], hop.get(RTA_GATEWAY, b""))
+        offset += length + -length % 4
+
+
+def _route_rows(layout: np.dtype, family: int, destination: np.ndarray) -> np.ndarray:
+    rows = np.zeros(len(destination), layout)
+    rows["length"], rows["sequence"] = layout.itemsize, np.arange(len(destination))
     rows["family"], rows["dst_len"], rows["table"] = family, 8 * layout["dst"].itemsize, RT_TABLE_MAIN
     rows["protocol"], rows["kind"] = RTPROT_ISL_EMU, RTN_UNICAST
     _put(rows, "dst", RTA_DST, _packed(_BASE[family], destination, layout["dst"]))

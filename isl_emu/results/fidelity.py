@@ -215,7 +215,9 @@ def probe_fidelity(probes: Rows) -> ProbeFidelity:
 
 
 def _strayed(probe: Mapping[str, Any]) -> bool:
-    return probe["hops_seen"] is not None and probe["hops_seen"] != probe["hops"]
+    if probe["hops_seen"] is None:
+        return False
+    return probe["hops"] is None or not probe["hops_least"] <= probe["hops_seen"] <= probe["hops_most"]
 
 
 def _silent_pairs(routed: Rows) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from isl_emu.linkplan.plan import LinkKind, LinkPlan
 from isl_emu.results.records import PROBE_FRAME_BYTE
-from isl_emu.routing.paths import Path, PathFinder
+from isl_emu.routing.paths import Extent, Path, PathFinder
 from isl_emu.units import NS_PER_S
 
 
@@ -36,6 +36,10 @@ class PlannedPaths:
         if key not in self._found:
             self._found[key] = self._finder.path(self._index[source], self._index[destination], k)
         return self._found[key]
+
+    def extent(self, source: str, destination: str, k: int) -> Extent | None:
+        """Between which bounds a packet's path lies at instant `k`, where it may take one of several; None without."""
+        return self._finder.extent(self._index[source], self._index[destination], k)
 
     def names(self, path: Path | None) -> list[str] | None:
         """The path's node names."""

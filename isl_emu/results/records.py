@@ -107,9 +107,12 @@ PROBES = _schema(
     _field("hops_seen", _COUNT, "links", "links that it crossed, by its TTL"),
     _field("path", _PATH, "", "planned path from a to b when it was sent, node names; null when there was none"),
     _field("hops", _COUNT, "links", "links on path"),
+    _field("hops_least", _COUNT, "links", "the fewest on any path that the probe may take (several by ecmp)"),
+    _field("hops_most", _COUNT, "links", "the most"),
     _field("planned_delay_ns", _NS, "ns", "planned propagation delay of path when it was sent"),
+    _field("planned_delay_most_ns", _NS, "ns", "the same of the longest path that the probe may take (ecmp)"),
     _field("planned_serialisation_ns", _NS, "ns", "time to put the probe on all links of path, at the shaped rates"),
-    _field("error_ns", _NS, "ns", "delay - planned_delay - planned_serialisation"),
+    _field("error_ns", _NS, "ns", "delay - planned_delay - planned_serialisation; by ecmp 0 up to the longest path"),
     _field("straddles_change", _FLAG, "", "a change of its path was due or being applied while it was on its way"),
 )
 

@@ -1,4 +1,8 @@
-"""The route plan: each node's next hop to each destination, instant by instant, stored as changes."""
+"""The route plan: each node's next hop to each destination, instant by instant, stored as changes.
+
+A next hop is a link, or a group of links among which the kernel spreads flows (see `equal_cost`). A destination is a
+node, or an alias: one more address of a node, to which a disjoint path of its own leads (see `aliases`).
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,13 @@ import numpy as np
 
 from isl_emu.errors import ScenarioError
 from isl_emu.linkplan.plan import LinkPlan
+from isl_emu.routing.aliases import NO_ALIASES, Aliases, alias_table, aliases_of
+from isl_emu.routing.equal_cost import GROUP_BASE, EqualCost
 from isl_emu.routing.shortest import NO_ROUTE, Policy, fewest_hops, shortest_delay, stable
-from isl_emu.scenario.model import Routing
+from isl_emu.scenario.routing import Routing
 from isl_emu.scenario.user_functions import user_function
 
-__all__ = ["NO_ROUTE", "RouteChanges", "RoutePlan", "plan_routes", "policy_of"]
+__all__ = ["GROUP_BASE", "NO_ROUTE", "Aliases", "RouteChanges", "RoutePlan", "plan_routes", "policy_of"]
 
 
 @dataclass(frozen=True)
@@ -21,8 +27,8 @@ class RouteChanges:
     """Next hops that change at one instant, C of them; all arrays int32, shape (C,)."""
 
     node: np.ndarray  # the node whose table changes
-    destination: np.ndarray  # the node that is reached
-    link: np.ndarray  # the link to send on, or NO_ROUTE
+    destination: np.ndarray  # the node that is reached, or the alias
+    link: np.ndarray  # the link to send on, GROUP_BASE + the number of a group of them, or NO_ROUTE
 
 
 @dataclass(frozen=True)
@@ -32,11 +38,13 @@ class RoutePlan:
     The rows of instant k are `row_start[k]:row_start[k + 1]`.
     """
 
-    destinations: np.ndarray  # int32 (D,), node indices that have routes
+    destinations: np.ndarray  # int32 (D,), nodes and aliases that have routes
     row_start: np.ndarray  # int64 (K+1,)
     row_node: np.ndarray  # int32 (R,)
-    row_destination: np.ndarray  # int32 (R,), node index
-    row_link: np.ndarray  # int32 (R,), link index or NO_ROUTE
+    row_destination: np.ndarray  # int32 (R,), node or alias
+    row_link: np.ndarray  # int32 (R,), link index, GROUP_BASE + group, or NO_ROUTE
+    groups: tuple[tuple[int, ...], ...] = ()  # the links of each group, ascending
+    aliases: Aliases = NO_ALIASES
 
     def __post_init__(self) -> None:
         for array in (self.destinations, self.row_start, self.row_node, self.row_destination, self.row_link):
@@ -47,6 +55,12 @@ class RoutePlan:
         rows = slice(self.row_start[k], self.row_start[k + 1])
         return RouteChanges(self.row_node[rows], self.row_destination[rows], self.row_link[rows])
 
+    def links_of(self, hop: int) -> tuple[int, ...]:
+        """The links of a next hop: one, or those of a group, or none."""
+        if hop >= GROUP_BASE:
+            return self.groups[hop - GROUP_BASE]
+        return () if hop == NO_ROUTE else (hop,)
+
 
 def policy_of(routing: Routing) -> Policy:
     """The policy that a scenario names: one of ours, or a user's function as ``package.module:function``.
@@ -56,6 +70,9 @@ def policy_of(routing: Routing) -> Policy:
     """
     if ":" in routing.policy:
         return user_function(routing.policy, "routing.policy")
+    if routing.policy == "ecmp":
+        by_hops = routing.equal_by == "hops"
+        return EqualCost(by_hops=by_hops, tolerance_ns=routing.tolerance_ns, most=routing.next_hops)
     ours = {"shortest-delay": shortest_delay, "fewest-hops": fewest_hops, "stable": stable(routing.hysteresis_ns)}
     return ours[routing.policy]
 
@@ -73,21 +90,30 @@ def plan_routes(plan: LinkPlan, routing: Routing | None = None, destinations: Se
     Raises:
         ScenarioError: a user's policy that cannot be imported or returns something else than next hops.
     """
-    policy = policy_of(routing or Routing())
-    nodes = len(plan.nodes.names)
-    reached = np.arange(nodes) if destinations is None else np.unique(np.asarray(destinations, dtype=np.int64))
-    table = np.full((nodes, len(reached)), NO_ROUTE, dtype=np.int32)
+    routing = routing or Routing()
+    policy, aliases, nodes = policy_of(routing), aliases_of(plan, routing.disjoint), len(plan.nodes.names)
+    reached = np.arange(nodes) if destinations is None else np.asarray(destinations, dtype=np.int64)
+    reached = np.union1d(reached, aliases.owner)  # off its path an alias is forwarded like its node
+    columns = np.concatenate([reached, nodes + np.arange(len(aliases.owner))])
+    table = np.full((nodes, len(columns)), NO_ROUTE, dtype=np.int32)
     parts = []
     for k in range(plan.grid.count):
-        previous, table = table, np.ascontiguousarray(_checked(policy(plan, k, reached, table.T), plan, reached).T)
-        parts.append(_difference(previous, table, reached))
+        before = table[:, : len(reached)].T
+        found = _checked(policy(plan, k, reached, before), plan, reached)
+        if len(aliases.owner):
+            owners = found[np.searchsorted(reached, aliases.owner)]
+            found = np.concatenate([found, alias_table(plan, k, aliases, routing.disjoint, owners)])
+        previous, table = table, np.ascontiguousarray(found.T)
+        parts.append(_difference(previous, table, columns))
     sizes = [len(part.node) for part in parts]
     return RoutePlan(
-        destinations=reached.astype(np.int32),
+        destinations=columns.astype(np.int32),
         row_start=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
         row_node=np.concatenate([part.node for part in parts]),
         row_destination=np.concatenate([part.destination for part in parts]),
         row_link=np.concatenate([part.link for part in parts]),
+        groups=getattr(policy, "groups", ()),
+        aliases=aliases,
     )
 
 

@@ -1,14 +1,21 @@
-"""The path between two nodes at an instant, by following next hops as the emulated network does."""
+"""The paths between two nodes at an instant, by following next hops as the emulated network does.
+
+Where next hops are groups, the kernel's hash decides for each flow which of several paths it takes; nobody knows
+beforehand which. The path that is planned is then the one with the least delay, and its `Extent` says how much more the
+others may take.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
 from isl_emu.errors import ScenarioError
 from isl_emu.linkplan.plan import LinkPlan
-from isl_emu.routing.forwarding import NO_ROUTE, RoutePlan
+from isl_emu.routing.forwarding import GROUP_BASE, NO_ROUTE, RoutePlan
 from isl_emu.units import NS_PER_S
 
 
@@ -26,6 +33,31 @@ class Path:
         return len(self.links)
 
 
+@dataclass(frozen=True)
+class Extent:
+    """Between which bounds all the paths lie that a packet may take from one node to another."""
+
+    delay_least_ns: int
+    delay_most_ns: int
+    hops_least: int
+    hops_most: int
+
+    @classmethod
+    def of_any(cls, parts: Sequence[Extent]) -> Extent:
+        """The bounds of what takes one of several ways."""
+        return cls(
+            min(part.delay_least_ns for part in parts),
+            max(part.delay_most_ns for part in parts),
+            min(part.hops_least for part in parts),
+            max(part.hops_most for part in parts),
+        )
+
+    def longer(self, delay_ns: int) -> Extent:
+        """The same with one more link before."""
+        delays = self.delay_least_ns + delay_ns, self.delay_most_ns + delay_ns
+        return Extent(*delays, self.hops_least + 1, self.hops_most + 1)
+
+
 class PathFinder:
     """Paths of a run, at any instant in any order.
 
@@ -34,23 +66,28 @@ class PathFinder:
     """
 
     def __init__(self, plan: LinkPlan, routes: RoutePlan):
-        self._plan = plan
+        self._plan, self._routes = plan, routes
+        self._stride = len(plan.nodes.names) + len(routes.aliases.owner)
         row_k = np.repeat(np.arange(plan.grid.count, dtype=np.int64), np.diff(routes.row_start))
         moment = self._moment(routes.row_node.astype(np.int64), routes.row_destination.astype(np.int64), row_k)
         order = np.argsort(moment)
         self._moments, self._links = moment[order], routes.row_link[order]
 
     def path(self, source: int, destination: int, k: int) -> Path | None:
-        """The path from one node to another at instant `k`; None when there is no route.
+        """The path from one node to another, or to an alias, at instant `k`; None when there is no route.
+
+        Of several paths it is the one with the least delay, then the fewest hops.
 
         Raises:
             ScenarioError: the next hops form a loop or use a link that is down.
         """
         nodes, links, delay_ns = [source], [], 0
-        while nodes[-1] != destination:
-            link = self.next_link(nodes[-1], destination, k)
+        while nodes[-1] != self._end(destination):
+            link = self.next_hop(nodes[-1], destination, k)
             if link == NO_ROUTE:
                 return None
+            if link >= GROUP_BASE:
+                link = self._best_link(nodes[-1], destination, k)
             delay_ns += self._delay_ns(link, k, source, destination)
             links.append(link)
             nodes.append(self._other_end(link, nodes[-1]))
@@ -59,15 +96,85 @@ class PathFinder:
                 raise ScenarioError(f"{where} is a loop, but each hop must come nearer; check the routing policy")
         return Path(tuple(nodes), tuple(links), delay_ns)
 
-    def next_link(self, node: int, destination: int, k: int) -> int:
-        """The link on which `node` sends towards `destination` at instant `k`, or NO_ROUTE."""
+    def paths(self, source: int, destination: int, k: int, most: int) -> list[Path]:
+        """All the paths that a packet may take from one node to another, or to an alias, or the first `most` of them.
+
+        By rising delay; empty when there is no route.
+        """
+        if self.path(source, destination, k) is None:
+            return []
+        found = islice(self._onward((source,), (), destination, k), most)
+        made = [Path(nodes, links, self._sum_ns(links, k, source, destination)) for nodes, links in found]
+        return sorted(made, key=lambda path: (path.delay_ns, path.links))
+
+    def extent(self, source: int, destination: int, k: int) -> Extent | None:
+        """The bounds of all the paths from one node to another at instant `k`; None when there is no route."""
+        path = self.path(source, destination, k)
+        if path is None:
+            return None
+        if not self._routes.groups:
+            return Extent(path.delay_ns, path.delay_ns, path.hops, path.hops)
+        return self._extents(source, destination, k, {})
+
+    def disjoint_paths(self, source: int, destination: int, k: int) -> list[Path | None]:
+        """The disjoint paths that the pair has addresses for, None where there is none now; empty if it has none."""
+        first = len(self._plan.nodes.names)
+        return [self.path(source, first + alias, k) for alias in self._routes.aliases.between(source, destination)]
+
+    def _onward(
+        self, nodes: tuple[int, ...], links: tuple[int, ...], destination: int, k: int
+    ) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+        """Every way on to a destination."""
+        if nodes[-1] == self._end(destination):
+            yield nodes, links
+            return
+        for link in self._routes.links_of(self.next_hop(nodes[-1], destination, k)):
+            yield from self._onward((*nodes, self._other_end(link, nodes[-1])), (*links, link), destination, k)
+
+    def _extents(self, node: int, destination: int, k: int, known: dict[int, Extent]) -> Extent:
+        """The bounds from a node on; `known` are those of nodes that were looked at before."""
+        if node == self._end(destination):
+            return Extent(0, 0, 0, 0)
+        if node not in known:
+            links = self._ways_on(node, destination, k)
+            known[node] = Extent.of_any([self._extent_over(link, node, destination, k, known) for link in links])
+        return known[node]
+
+    def _extent_over(self, link: int, node: int, destination: int, k: int, known: dict[int, Extent]) -> Extent:
+        """The bounds from a node on, over one of its links."""
+        rest = self._extents(self._other_end(link, node), destination, k, known)
+        return rest.longer(self._delay_ns(link, k, node, destination))
+
+    def _best_link(self, node: int, destination: int, k: int) -> int:
+        """The link of a group that begins the path with the least delay."""
+        known: dict[int, Extent] = {}
+
+        def cost(link: int) -> tuple[int, int, int]:
+            over = self._extent_over(link, node, destination, k, known)
+            return over.delay_least_ns, over.hops_least, link
+
+        return min(self._ways_on(node, destination, k), key=cost)
+
+    def _ways_on(self, node: int, destination: int, k: int) -> tuple[int, ...]:
+        return self._routes.links_of(self.next_hop(node, destination, k))
+
+    def _end(self, destination: int) -> int:
+        """The node that a destination is, or belongs to."""
+        alias = destination - len(self._plan.nodes.names)
+        return destination if alias < 0 else int(self._routes.aliases.owner[alias])
+
+    def next_hop(self, node: int, destination: int, k: int) -> int:
+        """On what `node` sends towards `destination` at instant `k`: a link, a group of them, or NO_ROUTE."""
         first, now = self._moment(node, destination, 0), self._moment(node, destination, k)
         at = int(np.searchsorted(self._moments, now, side="right")) - 1
         return int(self._links[at]) if at >= 0 and self._moments[at] >= first else NO_ROUTE
 
     def _moment(self, node: int | np.ndarray, destination: int | np.ndarray, k: int | np.ndarray) -> int | np.ndarray:
         """One integer that orders table entries, and instants within an entry."""
-        return (node * len(self._plan.nodes.names) + destination) * self._plan.grid.count + k
+        return (node * self._stride + destination) * self._plan.grid.count + k
+
+    def _sum_ns(self, links: Sequence[int], k: int, source: int, destination: int) -> int:
+        return sum(self._delay_ns(link, k, source, destination) for link in links)
 
     def _delay_ns(self, link: int, k: int, source: int, destination: int) -> int:
         snapshot = self._plan.snapshot(k)
@@ -83,4 +190,4 @@ class PathFinder:
 
     def _where(self, source: int, destination: int, k: int) -> str:
         names, t_s = self._plan.nodes.names, k * self._plan.grid.step_ns / NS_PER_S
-        return f"routes: the path from {names[source]} to {names[destination]} at {t_s:g} s"
+        return f"routes: the path from {names[source]} to {names[self._end(destination)]} at {t_s:g} s"

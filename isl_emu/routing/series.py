@@ -9,23 +9,50 @@ import numpy as np
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.routing.forwarding import plan_routes
 from isl_emu.routing.paths import Path, PathFinder
-from isl_emu.scenario.model import Routing
+from isl_emu.scenario.routing import Routing
 from isl_emu.timebase import TimeGrid
 
-WITHOUT_MEMORY = {"shortest-delay", "fewest-hops"}  # policies whose routes depend on one instant alone
+WITHOUT_MEMORY = {"shortest-delay", "fewest-hops", "ecmp"}  # policies whose routes depend on one instant alone
 
 
 def paths_to(plan: LinkPlan, routing: Routing, destination: int) -> PathFinder:
     """Paths to one node from any other, at any instant: one search an instant, whatever the number of nodes."""
-    return PathFinder(plan, plan_routes(plan, routing, [destination]))
+    return PathFinder(plan, plan_routes(plan, routing.model_copy(update={"disjoint": None}), [destination]))
 
 
 def path_at(plan: LinkPlan, routing: Routing, source: int, destination: int, k: int) -> Path | None:
     """The path from one node to another at instant `k`, searched for at this instant alone if the
     policy allows; None when there is no route."""
+    finder, instant = _finder_at(plan, routing, destination, k)
+    return finder.path(source, destination, instant)
+
+
+def paths_at(plan: LinkPlan, routing: Routing, source: int, destination: int, k: int, most: int) -> list[Path]:
+    """All paths (the first `most`) that packets from one node to another may take at instant `k`, by rising delay."""
+    finder, instant = _finder_at(plan, routing, destination, k)
+    return finder.paths(source, destination, instant, most)
+
+
+def disjoint_paths_at(plan: LinkPlan, routing: Routing, source: int, destination: int, k: int) -> list[Path | None]:
+    """The disjoint paths of a pair at instant `k`, None where there is none; empty for pairs that have none planned."""
+    if routing.disjoint is None:
+        return []
+    now = _instant(plan, k)
+    names = {plan.nodes.names[source], plan.nodes.names[destination]}
+    pairs = tuple(pair for pair in routing.disjoint.pairs if set(pair) == names)
+    this_pair = routing.model_copy(
+        update={"policy": "shortest-delay", "disjoint": routing.disjoint.model_copy(update={"pairs": pairs})}
+    )
+    if not pairs:
+        return []
+    return PathFinder(now, plan_routes(now, this_pair, [destination])).disjoint_paths(source, destination, 0)
+
+
+def _finder_at(plan: LinkPlan, routing: Routing, destination: int, k: int) -> tuple[PathFinder, int]:
+    """What finds the paths to a node at instant `k`, and the number that this instant has there."""
     if routing.policy not in WITHOUT_MEMORY:
-        return paths_to(plan, routing, destination).path(source, destination, k)
-    return paths_to(_instant(plan, k), routing, destination).path(source, destination, 0)
+        return paths_to(plan, routing, destination), k
+    return paths_to(_instant(plan, k), routing, destination), 0
 
 
 def delays_ns(finder: PathFinder, source: int, destination: int, instants: int) -> np.ma.MaskedArray:

@@ -29,13 +29,13 @@ Each entry is the index of an up link at the node, or NO_ROUTE. Following them m
 def shortest_delay(plan: LinkPlan, k: int, destinations: np.ndarray, before: np.ndarray) -> np.ndarray:
     """The least sum of delays; whatever was before."""
     del before
-    return _Search(plan, k, destinations, hop_cost=0).next_links()
+    return Search(plan, k, destinations, hop_cost=0).next_links()
 
 
 def fewest_hops(plan: LinkPlan, k: int, destinations: np.ndarray, before: np.ndarray) -> np.ndarray:
     """The fewest links, and among those paths the least delay."""
     del before
-    return _Search(plan, k, destinations, hop_cost=HOP).next_links()
+    return Search(plan, k, destinations, hop_cost=HOP).next_links()
 
 
 def stable(hysteresis_ns: int) -> Policy:
@@ -46,23 +46,27 @@ def stable(hysteresis_ns: int) -> Policy:
     """
 
     def policy(plan: LinkPlan, k: int, destinations: np.ndarray, before: np.ndarray) -> np.ndarray:
-        return _Search(plan, k, destinations, hop_cost=0).next_links_near(before, hysteresis_ns)
+        return Search(plan, k, destinations, hop_cost=0).next_links_near(before, hysteresis_ns)
 
     return policy
 
 
-class _Search:
+class Search:
     """The cost of sending on each directed arc of a snapshot, and on from its receiver to each destination.
 
     Arcs are both directions of every link that is up, M of them, ordered by sender.
+
+    Args:
+        hop_cost: what each link costs besides its delay.
+        by_delay: whether the delay counts.
     """
 
-    def __init__(self, plan: LinkPlan, k: int, destinations: np.ndarray, hop_cost: int):
+    def __init__(self, plan: LinkPlan, k: int, destinations: np.ndarray, hop_cost: int, *, by_delay: bool = True):
         self._plan, self._destinations = plan, destinations
         snapshot = plan.snapshot(k)
         a, b = plan.links.a[snapshot.link], plan.links.b[snapshot.link]
         # with no cost at all, two equal next hops could point at each other
-        cost = np.maximum(snapshot.delay_ns, 1) + hop_cost
+        cost = np.maximum(snapshot.delay_ns, 1) * by_delay + hop_cost
         sender = np.concatenate([a, b])
         order = np.argsort(sender, kind="stable")
         self._sender, self._receiver = sender[order], np.concatenate([b, a])[order]
@@ -80,6 +84,21 @@ class _Search:
         kept = before[:, self._sender] == self._link
         nearer = self._rest[:, self._receiver] < self._rest[:, self._sender]
         return self._cheapest(np.where(kept & nearer, total - margin, total), preferred=kept & nearer)
+
+    def near_least(self, tolerance: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """All arcs that come nearer to a destination and cost at most `tolerance` more than the sender's cheapest.
+
+        Returns:
+            Row of the destination, sender, link and total cost of each, shape (C,), ordered by the first two.
+        """
+        total = self._cost + self._rest[:, self._receiver]
+        nearer = self._rest[:, self._receiver] < np.minimum(self._rest[:, self._sender], FAR)
+        first = np.flatnonzero(np.diff(self._sender, prepend=-1))
+        least = np.minimum.reduceat(np.where(nearer, total, 2 * FAR), first, axis=1)
+        least = np.repeat(least, np.diff(first, append=len(self._link)), axis=1)
+        leads_on = self._sender != self._destinations[:, np.newaxis]
+        row, arc = np.nonzero(nearer & leads_on & (total <= least + tolerance))
+        return row, self._sender[arc], self._link[arc], total[row, arc]
 
     def _cheapest(self, total: np.ndarray, preferred: np.ndarray | bool = False) -> np.ndarray:
         """The arc of each sender with the least total; of equal ones a preferred, then the one with the lowest link."""

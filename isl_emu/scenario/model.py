@@ -20,8 +20,9 @@ from isl_emu.scenario.lasers import InterShell, LaserLinks
 from isl_emu.scenario.matching import matching, unmatched
 from isl_emu.scenario.power import Power
 from isl_emu.scenario.programs import Program, UserWorkload
-from isl_emu.scenario.quantities import Delay, Duration, NodeName, Record, UserFunction, UtcTime
+from isl_emu.scenario.quantities import Duration, NodeName, Record, UtcTime
 from isl_emu.scenario.questions import Questions
+from isl_emu.scenario.routing import DisjointPaths, Routing
 from isl_emu.scenario.space import Orbits, Satellite, Shell, Walker
 from isl_emu.scenario.split import Split
 from isl_emu.scenario.training import Training
@@ -30,6 +31,7 @@ from isl_emu.timebase import TimeGrid
 
 __all__ = [
     "Compute",
+    "DisjointPaths",
     "FidelityLimits",
     "GroundStation",
     "InterShell",
@@ -73,13 +75,6 @@ class Time(Record):
     def grid(self) -> TimeGrid:
         """The instants of the run."""
         return TimeGrid.covering(self.start, self.duration_ns, self.step_ns)
-
-
-class Routing(Record):
-    """How paths are chosen at each instant: a policy of ours, or a user's function as ``package.module:function``."""
-
-    policy: Literal["shortest-delay", "fewest-hops", "stable"] | UserFunction = "shortest-delay"
-    hysteresis_ns: Delay = Field(alias="hysteresis", default=1_000_000)
 
 
 class Probes(Record):

@@ -196,10 +196,10 @@ def _contradictions(scenario: Scenario) -> Iterator[str]:
     yield from uplink_contradictions(scenario)
     yield from laser_contradictions(scenario)
     yield from power_contradictions(scenario)
-    for index, pair in enumerate(scenario.probes.pairs):
-        yield from _unknown(f"probes.pairs[{index}]", pair, satellites | stations, "node")
-        if pair[0] == pair[1]:
-            yield f"probes.pairs[{index}] names {pair[0]!r} twice, but a probe needs two nodes; name another"
+    yield from _pair_contradictions("probes.pairs", "a probe", scenario.probes.pairs, satellites | stations)
+    if disjoint := scenario.routing.disjoint:
+        yield from _pair_contradictions("routing.disjoint.pairs", "a path", disjoint.pairs, satellites | stations)
+        yield from _repeated("routing.disjoint: pair", [" and ".join(sorted(pair)) for pair in disjoint.pairs])
     yield from _repeated("program or workload", [item.name for item in (*scenario.program, *scenario.workload)])
     for program in scenario.program:
         yield from _unknown(f"program {program.name}: node", (program.node,), satellites | stations, "node")
@@ -210,6 +210,15 @@ def _contradictions(scenario: Scenario) -> Iterator[str]:
     if scenario.questions is not None:
         yield from _question_contradictions(scenario, stations)
     yield from training_contradictions(scenario)
+
+
+def _pair_contradictions(
+    where: str, what: str, pairs: tuple[tuple[str, str], ...], nodes: set[str]
+) -> Iterator[str]:
+    for index, pair in enumerate(pairs):
+        yield from _unknown(f"{where}[{index}]", pair, nodes, "node")
+        if pair[0] == pair[1]:
+            yield f"{where}[{index}] names {pair[0]!r} twice, but {what} needs two nodes; name another"
 
 
 def _with_long_names(scenario: Scenario) -> list[str]:

@@ -108,6 +108,17 @@ def test_routes_are_made_replaced_and_withdrawn(backend: Backend) -> None:
     assert all(found == {(0, 2, 1), (1, 2, 3)} for found in found_routes(backend))
 
 
+def test_a_route_over_several_links_is_made_replaced_and_withdrawn(backend: Backend) -> None:
+    backend.change_routes(routes((0, 1, 0), (0, 2, 0), (0, 2, 1), (1, 2, 3)))
+    assert all(found == {(0, 2, 0), (0, 2, 1), (1, 2, 3), (0, 1, 0)} for found in found_routes(backend))
+    backend.change_routes(routes((0, 1, 0), (0, 1, 1), (0, 2, 1)))
+    assert all(found == {(0, 2, 1), (1, 2, 3), (0, 1, 0), (0, 1, 1)} for found in found_routes(backend))
+    backend.change_routes(routes((0, 1, NO_ROUTE), (0, 2, 0), (0, 2, 1)))
+    assert all(found == {(0, 2, 0), (0, 2, 1), (1, 2, 3)} for found in found_routes(backend))
+    backend.change_routes(routes((0, 2, NO_ROUTE)))
+    assert all(found == {(1, 2, 3)} for found in found_routes(backend))
+
+
 def test_withdrawing_a_route_that_is_not_there_is_refused(backend: Backend) -> None:
     with pytest.raises(NetworkError):
         backend.change_routes(routes((0, 2, NO_ROUTE)))

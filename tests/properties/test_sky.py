@@ -190,7 +190,7 @@ def test_route_changes_replay_to_the_tables_of_every_instant(plan):
         assert (table[changes.node, changes.destination] != changes.link).all(), "what does not change is not listed"
         table[changes.node, changes.destination] = changes.link
         for node, destination in np.ndindex(size, size):
-            assert finder.next_link(node, destination, k) == table[node, destination]
+            assert finder.next_hop(node, destination, k) == table[node, destination]
         assert set(table[table >= 0].tolist()) <= set(plan.snapshot(k).link.tolist()), "only links that are up"
 
 

@@ -49,7 +49,7 @@ def test_paths_between_endpoints_are_those_of_the_full_tables():
     for source in ends:
         for destination in ends:
             assert few.path(source, destination, 1) == full.path(source, destination, 1)
-    assert few.next_link(0, 5, 0) == NO_ROUTE
+    assert few.next_hop(0, 5, 0) == NO_ROUTE
 
 
 def test_of_many_that_serve_users_may_ask_some_from_everywhere():

@@ -12,7 +12,7 @@ from isl_emu.network.desired import END
 from isl_emu.network.messages import decode_link, link_up, new_veth, permanent_neighbour, veth_end
 from isl_emu.network.netlink import HEADER, _refusal, attribute, message, split_attributes, split_messages
 from isl_emu.network.qdiscs import count_drops, decode_netems, netem_messages
-from isl_emu.network.routes import decode_routes, route_messages, withdrawal_messages
+from isl_emu.network.routes import decode_routes, multipath_messages, route_messages, withdrawal_messages
 
 UP = np.array([(True, 5_000_000, 4_900_000, 100_000_000, 500, 0.25, 0, 12_000)], END)
 DOWN = np.array([(False, 5_000_000, 4_900_000, 40_000_000_000, 500, 0.25, 0, 12_000)], END)
@@ -97,11 +97,22 @@ def test_routes_read_back_what_was_written() -> None:
     for family in (socket.AF_INET, socket.AF_INET6):
         rows = route_messages(family, *(np.array(values) for values in ([0, 0], [300, 2], [1, 70_000], [1002, 1004])))
         bodies = [part for _, _, part in split_messages(rows.tobytes())]
-        assert decode_routes(bodies) == {300: (1002, 1), 2: (1004, 70_000)}
+        assert decode_routes(bodies) == {300: [(1002, 1)], 2: [(1004, 70_000)]}
+
+
+def test_routes_over_several_neighbours_read_back_too() -> None:
+    for family in (socket.AF_INET, socket.AF_INET6):
+        peers, indices = np.array([[1, 70_000, 3], [4, 5, 6]]), np.array([[1002, 1004, 1006], [1002, 1005, 1007]])
+        rows = multipath_messages(family, np.array([0, 0]), np.array([300, 2]), peers, indices)
+        bodies = [part for _, _, part in split_messages(rows.tobytes())]
+        assert decode_routes(bodies) == {
+            300: [(1002, 1), (1004, 70_000), (1006, 3)],
+            2: [(1002, 4), (1005, 5), (1007, 6)],
+        }
 
 
 def test_a_withdrawal_names_only_the_destination() -> None:
-    rows = withdrawal_messages(socket.AF_INET, np.array([0, 1]), np.array([5, 6]))
+    rows = withdrawal_messages(socket.AF_INET, np.array([5, 6]))
     parts = [part for kind, _, part in split_messages(rows.tobytes()) if kind == 25]
     assert [list(split_attributes(part[12:])) for part in parts] == [[1], [1]]
 

@@ -137,7 +137,7 @@ def test_a_stop_wakes_who_waits(tmp_path: Path) -> None:
 def test_a_route_without_a_link_is_withdrawn(tmp_path: Path) -> None:
     plan = make_plan(3, [], [TRIANGLE, {(0, 1): 5 * MS}])
     replay = replay_of(plan, tmp_path)
-    assert replay.backend.routes[0, 2] == 1
+    assert replay.backend.routes[0, 2] == (1,)
     replay.run(START_NS, threading.Event())
     assert set(replay.backend.routes) == {(0, 1), (1, 0)}
 
@@ -146,7 +146,7 @@ def test_what_somebody_else_changed_is_found_and_named(tmp_path: Path) -> None:
     plan = make_plan(3, [], [TRIANGLE, BROKEN])
     replay = replay_of(plan, tmp_path)
     replay.backend.ends["delay_ns"][0] += 1_000
-    replay.backend.routes[0, 1] = 1
+    replay.backend.routes[0, 1] = (1,)
     wrong = replay.verify_all()
     assert len(wrong) == 2
     assert wrong[0].startswith("p00s00 to-p00s01: the shaping is delay 5001 us, rate 1 Gbit/s")

@@ -1,0 +1,65 @@
+"""Equal-cost multipath: every next hop that is about as good as the best, and comes nearer to the destination.
+
+What is left to go falls at each hop, so whatever next hops the nodes take, no path is a loop. A set of several next
+hops is a group, and is written in tables as GROUP_BASE + its number; a single one as its link, as ever.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from isl_emu.linkplan.plan import LinkPlan
+from isl_emu.routing.shortest import NO_ROUTE, Search
+
+GROUP_BASE = 1 << 30  # far above any link
+
+
+class EqualCost:
+    """A routing policy whose next hops may be groups of links.
+
+    Args:
+        by_hops: whether the number of links counts, or the sum of their delays.
+        tolerance_ns: how much longer than the shortest way a next hop's may be; of no effect by hops.
+        most: next hops in a group; of more, the best are taken, and of equal ones those with the lowest link.
+    """
+
+    def __init__(self, *, by_hops: bool, tolerance_ns: int, most: int):
+        self._by_hops, self._tolerance_ns, self._most = by_hops, tolerance_ns, most
+        self._number: dict[tuple[int, ...], int] = {}
+
+    @property
+    def groups(self) -> tuple[tuple[int, ...], ...]:
+        """The links of each group that any table named so far."""
+        return tuple(self._number)
+
+    def __call__(self, plan: LinkPlan, k: int, destinations: np.ndarray, before: np.ndarray) -> np.ndarray:
+        del before
+        table = np.full((len(destinations), len(plan.nodes.names)), NO_ROUTE, dtype=np.int32)
+        if not len(plan.snapshot(k).link) or not len(destinations):
+            return table
+        search = Search(plan, k, destinations, hop_cost=int(self._by_hops), by_delay=not self._by_hops)
+        row, sender, link, total = search.near_least(0 if self._by_hops else self._tolerance_ns)
+        place = row * table.shape[1] + sender
+        order = np.lexsort((link, total, place))
+        place, link = place[order], link[order]
+        first = np.flatnonzero(np.diff(place, prepend=-1))
+        counts = np.diff(first, append=len(place))
+        rank = np.arange(len(place)) - np.repeat(first, counts)
+        several = np.repeat(counts > 1, counts) & (rank < self._most)
+        flat = table.ravel()
+        flat[place[first]] = link[first]
+        self._write_groups(flat, place[several], link[several], rank[several])
+        return table
+
+    def _write_groups(self, flat: np.ndarray, place: np.ndarray, link: np.ndarray, rank: np.ndarray) -> None:
+        """Put the group's number wherever a place has several links."""
+        places, index = np.unique(place, return_inverse=True)
+        links = np.full((len(places), self._most), -1, dtype=np.int64)
+        links[index, rank] = link
+        links.sort(axis=1)  # the empty places come first
+        sets, which = np.unique(links, axis=0, return_inverse=True)
+        numbers = [self._number_of(tuple(row[row >= 0].tolist())) for row in sets]
+        flat[places] = np.array(numbers, dtype=np.int32)[which.ravel()]
+
+    def _number_of(self, links: tuple[int, ...]) -> int:
+        return GROUP_BASE + self._number.setdefault(links, len(self._number))
