@@ -27,6 +27,7 @@ from isl_emu.live.control import announce
 from isl_emu.live.roles import Role, roles
 from isl_emu.live.wishes import Wishes
 from isl_emu.machine.guest import INTERRUPTED, clean_guest, run_in_guest
+from isl_emu.machine.outside import watched_guest
 from isl_emu.machine.place import Place, choose_place
 from isl_emu.network.clean import clean_runs
 from isl_emu.network.rundir import create_run_directory, registered_runs
@@ -285,14 +286,15 @@ def _execute(place: Place, folder: RunFolder, scenario: Scenario, wishes: Wishes
     needs, run = list(roles(scenario)), create_run_directory()
     announce(run, folder.path)
     try:
-        return run_in_guest(
-            command,
-            run=run,
-            writable=[folder.path],
-            readable=sorted(_files(needs)),
-            memory_byte=_guest_memory_byte(scenario, needs),
-            interactive=wishes.interactive,
-        )
+        with Journal(folder.journal / "outside.jsonl") as outside, watched_guest(run.path / "guest", outside.append):
+            return run_in_guest(
+                command,
+                run=run,
+                writable=[folder.path],
+                readable=sorted(_files(needs)),
+                memory_byte=_guest_memory_byte(scenario, needs),
+                interactive=wishes.interactive,
+            )
     finally:
         shutil.rmtree(run.path, ignore_errors=True)
 

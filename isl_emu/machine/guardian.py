@@ -51,7 +51,7 @@ def kill_processes_in(folder: str) -> list[int]:
     """
     killed: set[int] = set()
     deadline_s = time.monotonic() + GONE_WITHIN_S
-    while found := _processes_in(folder):
+    while found := processes_in(folder):
         for number in (signal.SIGSTOP, signal.SIGKILL):
             for pid in found:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -63,7 +63,8 @@ def kill_processes_in(folder: str) -> list[int]:
     return sorted(killed)
 
 
-def _processes_in(folder: str) -> list[int]:
+def processes_in(folder: str) -> list[int]:
+    """Every process, except this one, whose current folder this is."""
     inside = (folder, f"{folder} (deleted)")
     return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _current_folder(pid) in inside]
 

@@ -22,6 +22,13 @@ from isl_emu.results.energy_totals import read_energy_table
 from isl_emu.results.folder import RunFolder
 from isl_emu.results.pace import PaceFidelity, pace_fidelity, pace_reasons
 from isl_emu.results.records import LOST_LINES, TABLES
+from isl_emu.results.surroundings import (
+    SurroundingsFidelity,
+    live_spans,
+    mean,
+    surroundings_fidelity,
+    surroundings_reasons,
+)
 from isl_emu.scenario.model import Scenario
 from isl_emu.timebase import TimeGrid
 from isl_emu.units import NS_PER_MS, NS_PER_S
@@ -91,6 +98,7 @@ class Fidelity:
     probes: ProbeFidelity
     cpu: CpuFidelity
     pace: PaceFidelity
+    surroundings: SurroundingsFidelity
     calibration: Calibration
     readback_mismatches: int | None
     dropped_packets: int | None
@@ -128,12 +136,16 @@ def assess(folder: RunFolder, scenario: Scenario, execution: Mapping[str, Any] |
     allowed = AllowedPace(read_energy_table(folder.table("energy")))
     cpu = cpu_fidelity(tables["load"], tables["requests"], _cpu_share(scenario, allowed))
     pace = pace_fidelity(folder.journal, tables["requests"], _rows_if_any(folder.table("servers")), scenario, allowed)
+    pauses = _rows_if_any(folder.table("pauses"))
+    spans = live_spans(known, pauses, scenario.time.slowdown)
+    surroundings = surroundings_fidelity(_rows_if_any(folder.table("outside")), spans)
     readback = None if known.get("mismatches") is None else len(known["mismatches"])
     reasons = (
         *_ending_reasons(execution),
         *_replay_reasons(replay, readback, scenario),
         *_probe_reasons(probes, scenario),
         *_cpu_reasons(cpu, scenario),
+        *surroundings_reasons(surroundings, cpu.steal_mean_ratio, scenario),
         *pace_reasons(pace, scenario),
     )
     return Fidelity(
@@ -143,6 +155,7 @@ def assess(folder: RunFolder, scenario: Scenario, execution: Mapping[str, Any] |
         probes=probes,
         cpu=cpu,
         pace=pace,
+        surroundings=surroundings,
         calibration=Calibration(known.get("bias_ns"), known.get("residue_ns")),
         readback_mismatches=readback,
         dropped_packets=known.get("dropped_packets"),
@@ -150,7 +163,7 @@ def assess(folder: RunFolder, scenario: Scenario, execution: Mapping[str, Any] |
         journal_lines_lost=sum(_lost_lines(folder.table(name)) for name in TABLES),
         duration_ns=grid.duration_ns,
         ended_ns=known.get("ended_ns"),
-        pauses=tuple(_rows_if_any(folder.table("pauses"))),
+        pauses=tuple(pauses),
         limits=scenario.fidelity.model_dump(by_alias=True),
     )
 
@@ -240,12 +253,12 @@ def cpu_fidelity(load: Rows, requests: Rows, share: Share) -> CpuFidelity:
     return CpuFidelity(
         samples=len(load),
         cpus=cpus,
-        busy_mean_ratio=_mean(load, "busy_ratio"),
+        busy_mean_ratio=mean(load, "busy_ratio"),
         full_ratio=len(full) / len(load) if load else None,
         saturated_ratio=saturated / len(load) if load else None,
         crowded_answers=_crowded_answers(requests, answering, share, cpus),
-        steal_mean_ratio=_mean(load, "steal_ratio"),
-        pressure_mean_ratio=_mean(load, "pressure_ratio"),
+        steal_mean_ratio=mean(load, "steal_ratio"),
+        pressure_mean_ratio=mean(load, "pressure_ratio"),
         wakeup_lateness_ns=Distribution.of(row["wakeup_lateness_ns"] for row in load),
     )
 
@@ -260,11 +273,6 @@ def _crowded_answers(requests: Rows, answering: Answering, share: Share, cpus: i
 def _accounted_for(cpus: int, wanted_cpus: float) -> bool:
     """Whether the answering satellites explain full CPUs: they use the last one and want no more than there are."""
     return cpus - 1 < wanted_cpus <= cpus + CPU_TOLERANCE
-
-
-def _mean(rows: Rows, key: str) -> float | None:
-    values = [row[key] for row in rows if row[key] is not None]
-    return sum(values) / len(values) if values else None
 
 
 def _ending_reasons(execution: Mapping[str, Any] | None) -> Iterator[str]:

@@ -164,6 +164,14 @@ SERVERS = _schema(
     _field("cpus", _RATIO, "CPUs", "share of a core that each server gets at the scenario's pace; null without any"),
 )
 
+OUTSIDE = _schema(
+    _field("utc_ns", _NS, "ns", "end of the second that the row describes, UTC"),
+    _field("guest_busy_ratio", _RATIO, "ratio", "share of time for which the guest kernel and what is in it ran"),
+    _field("guest_waiting_ratio", _RATIO, "ratio", "share of time for which it could have run, but others had its CPU"),
+    _field("steal_ratio", _RATIO, "ratio", "share of the machine's CPU time that a hypervisor took"),
+    _field("pressure_ratio", _RATIO, "ratio", "share of time some process there waited for a CPU; null if not known"),
+)
+
 PAUSES = _schema(
     _field("t_ns", _NS, "ns", "where the emulated time stood"),
     _field("lasted_ns", _NS, "ns", "for how long, in the machine's time"),
@@ -268,6 +276,7 @@ DERIVED = {"transfers": TRANSFERS, "deliveries": DELIVERIES}
 # Tables whose rows are the lines of the journal of the same name, as they are: each where the run has such a journal.
 JOURNALLED = {
     "energy": ENERGY,
+    "outside": OUTSIDE,
     "pauses": PAUSES,
     "polls": POLLS,
     "programs": PROGRAMS,
