@@ -58,6 +58,7 @@ def _pipeline(split: Split, members: Sequence[Container], port: int) -> Iterator
     for rank in reversed(range(len(members))):
         name = "pipeline_stage" if rank else "pipeline_head"
         part = ["--layers", str(parts[rank].start), str(parts[rank].stop)]
+        part += [] if rank else ["--satellite", members[0].name]
         yield members[rank], [f"isl_emu.workload.split.{name}", *common, "--rank", str(rank), *part]
 
 

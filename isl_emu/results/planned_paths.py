@@ -11,6 +11,8 @@ from isl_emu.results.records import PROBE_FRAME_BYTE
 from isl_emu.routing.paths import Extent, Path, PathFinder
 from isl_emu.units import NS_PER_S
 
+PACKET_BYTE = 1500  # of a link's MTU
+
 
 class PlannedPaths:
     """The plan's paths by node name and run time, each looked up once.
@@ -84,6 +86,12 @@ class PlannedPaths:
     def serialisation_ns(self, path: Path, k: int) -> int:
         """The time to put one probe on each link of the path, at the shaped rates."""
         total_s = sum(PROBE_FRAME_BYTE * 8 / rate_bit_s for rate_bit_s in self._rates_bit_s(path, k))
+        return round(total_s * NS_PER_S)
+
+    def sending_ns(self, path: Path, k: int, byte: int) -> int:
+        """The time to put a message on the path's slowest link, and a packet of it on each other link."""
+        slowest, *others = sorted(self._rates_bit_s(path, k))
+        total_s = 8 * byte / slowest + sum(8 * min(byte, PACKET_BYTE) / rate_bit_s for rate_bit_s in others)
         return round(total_s * NS_PER_S)
 
     def capacity_byte(self, source: str, destination: str, from_ns: int, to_ns: int) -> int:

@@ -177,6 +177,21 @@ PAUSES = _schema(
     _field("lasted_ns", _NS, "ns", "for how long, in the machine's time"),
 )
 
+SPLIT = _schema(
+    _field("head", _TEXT, "", "satellite that answers for the split model"),
+    _field("engine", _TEXT, "", "pipeline or llama-rpc"),
+    _field("satellites", _PATH, "", "the model's satellites in the order of their layers, the head first"),
+    _field("kind", _TEXT, "", "prompt or token: a pass around a pipeline; answer: means of its passes by llama-rpc"),
+    _field("t_ns", _NS, "ns", "when it began"),
+    _field("tokens", _COUNT, "tokens", "how many the pass carried; of an answer, how many passes it had"),
+    _field("loop_ns", _NS, "ns", "from the beginning of the pass until the next token was chosen"),
+    _field("compute_ns", _TIMES, "ns", "what each satellite computed; of an answer the processor time of a pass"),
+    _field("hop_ns", _TIMES, "ns", "of a pipeline: from leaving each satellite until the next one took it up"),
+    _field("planned_hop_ns", _TIMES, "ns", "planned delay of each hop, thrice for several tokens; RTT of each worker"),
+    _field("hop_byte", _TIMES, "bytes", "activations on each hop; or payload of TCP to and from each worker"),
+    _field("predicted_ns", _NS, "ns", "compute, planned delay and time to send hop_byte at the shaped rates"),
+)
+
 TABLES = {
     "requests": REQUESTS,
     "attempts": ATTEMPTS,
@@ -271,7 +286,7 @@ DELIVERIES = _schema(
 )
 
 # Tables that only some runs have, and that are more than the lines of a journal.
-DERIVED = {"transfers": TRANSFERS, "deliveries": DELIVERIES}
+DERIVED = {"transfers": TRANSFERS, "deliveries": DELIVERIES, "split": SPLIT}
 
 # Tables whose rows are the lines of the journal of the same name, as they are: each where the run has such a journal.
 JOURNALLED = {

@@ -27,8 +27,10 @@ from isl_emu.results.records import (
     LOST_LINES,
     PROBES,
     REQUESTS,
+    SPLIT,
     TRANSFERS,
 )
+from isl_emu.results.split import split_rows
 from isl_emu.results.streams import attempt_row
 from isl_emu.results.transfers import delivery_rows, transfer_rows
 from isl_emu.routing.forwarding import RoutePlan
@@ -59,6 +61,8 @@ def write_tables(folder: RunFolder, scenario: Scenario, plan: LinkPlan, routes: 
         _write(folder.table("deliveries"), DELIVERIES, delivery_rows(journal, transfers, paths), lost_lines=0)
     for workload in scenario.workload:
         _write_own(folder.table(workload.name), read_journal(journal / f"{workload.name}.jsonl"))
+    if scenario.split:
+        _write(folder.table("split"), SPLIT, split_rows(folder, scenario, paths), lost_lines=0)
     write_changes(journal / "changes.arrow", folder.table("changes"), plan)
 
 

@@ -17,6 +17,7 @@ from isl_emu.results.report.energy import energy_section
 from isl_emu.results.report.machine import machine_section
 from isl_emu.results.report.programs import programs_section
 from isl_emu.results.report.servers import servers_section
+from isl_emu.results.report.split import split_section
 from isl_emu.results.report.text import counted, facts, time_text, wrapped
 from isl_emu.results.report.training import training_section
 from isl_emu.results.report.uplink import uplink_section
@@ -34,6 +35,8 @@ def render(folder: RunFolder, scenario: Scenario, fidelity: Fidelity, provenance
         lines += ["", *answers_section(requests, scenario)]
     if servers := _rows(folder, "servers"):
         lines += ["", *servers_section(servers, fidelity)]
+    if split := _rows(folder, "split"):
+        lines += ["", *split_section(split)]
     if deliveries := _rows(folder, "deliveries"):
         lines += ["", *uplink_section(deliveries, _rows(folder, "transfers"))]
     if probes:

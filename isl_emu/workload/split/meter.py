@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 import struct
 import threading
 import time
@@ -65,8 +66,10 @@ def _own_connections() -> Iterator[socket.socket]:
     """Copies of this process's TCP sockets."""
     for descriptor in map(int, os.listdir("/proc/self/fd")):
         try:
+            if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                continue
             copy = socket.socket(fileno=os.dup(descriptor))
-        except OSError:  # it is no socket, or closed by now
+        except OSError:  # it is closed by now
             continue
         if copy.family == socket.AF_INET and copy.type == socket.SOCK_STREAM:
             yield copy

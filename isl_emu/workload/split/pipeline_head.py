@@ -32,12 +32,14 @@ class Head:
     """Keeps conversations under way: the one waits for the ring while others are computed.
 
     Args:
+        name: of the satellite.
         slots: how many at once; further ones wait.
         record: takes each pass that has come back.
     """
 
     def __init__(
         self,
+        name: str,
         ring: Ring,
         layers: Layers,
         ends: Ends,
@@ -47,6 +49,7 @@ class Head:
         context_tokens: int,
         record: Callable[[dict[str, Any]], None],
     ):
+        self._name = name
         self._ring, self._layers, self._ends, self._text = ring, layers, ends, text
         self._clock, self._record, self._context_tokens = clock, record, context_tokens
         self._free, self._waiting = list(range(slots)), SimpleQueue[Conversation]()
@@ -103,6 +106,7 @@ class Head:
         chosen_ns = self._clock.now_ns()
         self._record(
             {
+                "head": self._name,
                 "number": back.number,
                 "tokens": tokens,
                 "activation_byte": back.activation_byte,
@@ -130,6 +134,7 @@ class Head:
 def main() -> None:
     """Load the head's part, join the ring, and answer."""
     parser = arguments("isl_emu.workload.split.pipeline_head", __doc__)
+    parser.add_argument("--satellite", required=True, help="its name")
     parser.add_argument("--journal", type=Path, required=True, help="file to which the passes are written")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -138,7 +143,7 @@ def main() -> None:
     embedding, slots = model.shape().embedding, options.conversations
     ring = Ring(options.head, options.ring_port, options.rank, options.size, embedding, slots)
     journal, clock = Journal(options.journal), RunClock(options.clock)
-    head = Head(ring, layers, ends, text, clock, slots, options.context, journal.append)
+    head = Head(options.satellite, ring, layers, ends, text, clock, slots, options.context, journal.append)
     server = FrontServer((options.head, MODEL_PORT), head)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(f"answers at {options.head}:{MODEL_PORT}", flush=True)

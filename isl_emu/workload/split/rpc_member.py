@@ -44,7 +44,8 @@ def head(model: Path, address: str, workers: list[str], layers: list[int], conte
 
     params = parameters(model, address, MODEL_PORT, context * conversations)
     params.n_parallel = conversations
-    params.n_gpu_layers, params.tensor_split = placement(layers)
+    params.n_gpu_layers, split = placement(layers)
+    params.tensor_split = split + [0.0] * (len(params.tensor_split) - len(split))
     server = Server(params)
     print(f"answers at {server.listening_address}", flush=True)
     signal.pause()

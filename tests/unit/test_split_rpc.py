@@ -1,0 +1,91 @@
+"""llama.cpp's RPC: which layers lie where, what is measured, and, where the backend was made, that it answers alike."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+import pytest
+
+from isl_emu.runclock import RunClock
+from isl_emu.workload.split.extras import rpc_backend
+from isl_emu.workload.split.meter import traffic_byte
+from isl_emu.workload.split.rpc_build import source_version
+from isl_emu.workload.split.rpc_member import placement
+
+PATIENCE_S = 120.0
+
+
+def test_the_last_layers_are_the_workers_and_the_output_lies_behind_them() -> None:
+    assert placement([10, 10, 10]) == (21, [10.0, 11.0])
+    assert placement([29, 1]) == (2, [2.0])
+
+
+def test_the_version_of_a_source_is_read_from_its_build_file() -> None:
+    text = "project(ggml)\nset(GGML_VERSION_MAJOR 0)\nset(GGML_VERSION_MINOR 26)\nset(GGML_VERSION_PATCH 3)\n"
+    assert source_version(text) == "0.26.3"
+
+
+def test_traffic_is_counted_by_peer() -> None:
+    with ExitStack() as stack:
+        listening = stack.enter_context(socket.create_server(("127.0.0.2", 0)))
+        here = stack.enter_context(socket.create_connection(listening.getsockname(), source_address=("127.0.0.3", 0)))
+        there, _ = listening.accept()
+        stack.enter_context(there)
+        here.sendall(b"x" * 1000)
+        there.recv(1000, socket.MSG_WAITALL)
+        there.sendall(b"y" * 10)
+        here.recv(10, socket.MSG_WAITALL)
+        counted = traffic_byte({"127.0.0.2": "worker", "127.0.0.3": "head", "127.0.0.9": "nobody"})
+    assert counted["worker"][1] == 10  # what a peer has acknowledged may be known later, so only what came is exact
+    assert counted["head"][1] == 1000
+    assert counted["nobody"] == [0, 0]
+
+
+@contextmanager
+def member(*words: str) -> Iterator[subprocess.Popen]:
+    process = subprocess.Popen([sys.executable, "-m", "isl_emu.workload.split.rpc_member", *words])
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.skipif(not rpc_backend().exists(), reason="llama.cpp's RPC backend (rpc_build) is not made")
+def test_a_split_model_answers_as_a_whole_one_does(tmp_path: Path) -> None:
+    from tests.unit.test_split_decoder import BLUE, QUESTION, bundled  # noqa: PLC0415
+
+    RunClock.create(tmp_path, slowdown=1.0)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = str(probe.getsockname()[1])
+    common = ["--port", port, "--clock", str(tmp_path / "clock"), "--journal", str(tmp_path / "meter.jsonl")]
+    head, worker = ["--satellite", "a", "--address", "127.0.1.1"], ["--satellite", "b", "--address", "127.0.1.2"]
+    model = ["--model", str(bundled()), "--layers", "10", "20", "--context", "256", "--conversations", "1"]
+    with member(*common, *worker, "--peer=a=127.0.1.1"), member(*common, *head, *model, "--peer=b=127.0.1.2"):
+        answer = _asked("http://127.0.1.1:8080/v1/chat/completions", QUESTION)
+        time.sleep(0.5)  # for the meter to see the last bytes
+    assert answer.startswith(BLUE)
+    lines = [json.loads(line) for line in (tmp_path / "meter.jsonl").read_text().splitlines()]
+    sent, received = [line for line in lines if line["satellite"] == "a"][-1]["peers"]["b"]
+    assert sent > 40_000_000  # twenty layers
+    assert received > 16 * 4 * 49_152  # logits of sixteen tokens
+
+
+def _asked(url: str, question: dict) -> str:
+    end = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            answer = urlopen(Request(url, json.dumps(question).encode(), {"Content-Type": "application/json"}))
+            return json.load(answer)["choices"][0]["message"]["content"]
+        except URLError:
+            assert time.monotonic() < end
+            time.sleep(0.1)
