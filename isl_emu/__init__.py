@@ -9,7 +9,7 @@ The first four are pure (numpy in, numpy out, no root). `network` drives the ker
 
 From Python, `isl_emu.load`, `isl_emu.plan` and `isl_emu.read_plan` lead to everything that a plan can tell; see
 `isl_emu.api` and docs/plan.md. `isl_emu.run` runs a scenario, and `isl_emu.RunResults` reads what it left; see
-docs/python.md.
+docs/python.md. `isl_emu.power_balance` says what energy and heat let satellites compute; see docs/energy.md.
 """
 
 from __future__ import annotations
@@ -19,23 +19,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from isl_emu.api import NamedPath, Plan, Scenario, load, plan, read_plan
+    from isl_emu.balance import PowerBalance, power_balance
     from isl_emu.errors import IslEmuError, ScenarioError
     from isl_emu.experiment import run
     from isl_emu.results.run_results import RunResults
 
 _FROM = {name: "isl_emu.api" for name in ("NamedPath", "Plan", "Scenario", "load", "plan", "read_plan")}
 _FROM |= {"run": "isl_emu.experiment", "RunResults": "isl_emu.results.run_results"}
+_FROM |= {name: "isl_emu.balance" for name in ("PowerBalance", "power_balance")}
 _FROM |= {name: "isl_emu.errors" for name in ("IslEmuError", "ScenarioError")}
 
 __all__ = [
     "IslEmuError",
     "NamedPath",
     "Plan",
+    "PowerBalance",
     "RunResults",
     "Scenario",
     "ScenarioError",
     "load",
     "plan",
+    "power_balance",
     "read_plan",
     "run",
 ]

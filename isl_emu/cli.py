@@ -159,6 +159,30 @@ def show(plan: Path, out: Path | None, pairs: tuple[tuple[str, str], ...], links
 
 
 @cli.command()
+@click.argument("scenario", type=SCENARIO)
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for a picture; none without it.")
+@click.option("--duration", type=Duration(), default="24h", show_default=True, help="How long, from the start.")
+@click.option("--step", type=Duration(), default="1min", show_default=True, help="Powers are constant in one.")
+@click.option(
+    "--demand",
+    type=click.FloatRange(0, 1),
+    default=1.0,
+    show_default=True,
+    help="The share of its full work that every computer is wanted for.",
+)
+def energy(scenario: Path, out: Path | None, duration: str, step: str, demand: float) -> None:
+    """Show what Sun, batteries and radiators let the satellites of SCENARIO compute, without running it."""
+    from isl_emu.api import load
+    from isl_emu.balance import power_balance
+
+    span_s, step_s = (parse_quantity(text, DURATION_NS) / NS_PER_S for text in (duration, step))
+    balance = power_balance(load(scenario), duration_s=span_s, step_s=step_s, demand=demand)
+    click.echo(balance.summary(), nl=False)
+    if out is not None:
+        click.echo(f"wrote {balance.draw(out)}")
+
+
+@cli.command()
 @click.argument("plan", type=SCENARIO)
 @click.option("--format", "name", type=click.Choice(["csv", "ion", "ud3tn", "czml"]), required=True)
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File to write. Default: standard output.")

@@ -141,3 +141,15 @@ def _format_real(value: float, dimension: Dimension) -> str:
 
 def _smallest_unit(dimension: Dimension) -> str:
     return min(dimension.factors, key=lambda unit: dimension.factors[unit])
+
+
+def format_rate(value: float, unit: str) -> str:
+    """A rate of computing, or a power, with three digits that count: "85.0 TFLOPS"; large ones in peta, as is usual."""
+    for size, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= 0.9995 * size:
+            return f"{_three_digits(value / size)} {prefix}{unit}"
+    return f"{_three_digits(value)} {unit}"
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.2f}" if value < 9.995 else f"{value:.1f}" if value < 99.95 else f"{value:,.0f}"

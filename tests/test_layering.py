@@ -31,7 +31,7 @@ ALLOWED = {
         *("linkplan.plan_file", "routing.laser_paths"),
     },
     "export": {"scenario", "geometry", "linkplan"},
-    "show": {"scenario", "geometry", "linkplan", "routing", "api"},
+    "show": {"scenario", "geometry", "linkplan", "routing", "energy", "api", "balance"},
     "results": {"scenario", "linkplan", "routing", "runclock", "network.namespaces"},
 }
 PURE = ("scenario", "geometry", "linkplan", "routing", "export", "energy")

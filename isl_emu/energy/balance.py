@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from isl_emu.energy.fleet import Fleet
-from isl_emu.energy.limits import Mode
 from isl_emu.energy.sky import Sunshine
+
+BISECTIONS = 20  # to a millionth
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,22 @@ def simulate(fleet: Fleet, sunshine: Sunshine, demand_ratio: float, step_s: floa
     return Balance(**history)
 
 
-def limited_ratio(mode: np.ndarray) -> np.ndarray:
-    """The share of the steps in which each of N computers ran more slowly than it can, or not at all; shape (N,)."""
-    return (mode != Mode.NOMINAL).mean(axis=0)
+def sustainable_ratio(fleet: Fleet, sunshine: Sunshine) -> np.ndarray:
+    """The share of its full work that each of N computers could do all the time on what its panel gives, shape (N,).
+
+    As far as energy goes, with a battery that is large enough: what it stores over the K steps is what it gives.
+    """
+    low, high = np.zeros(len(fleet.names)), np.ones(len(fleet.names))
+    solar_w = fleet.panels.power_w(sunshine.incidence)
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        enough = _stored_w(fleet, solar_w, middle) >= 0.0
+        low, high = np.where(enough, middle, low), np.where(enough, high, middle)
+    return np.where(_stored_w(fleet, solar_w, np.ones_like(low)) >= 0.0, 1.0, low)
+
+
+def _stored_w(fleet: Fleet, solar_w: np.ndarray, busy_ratio: np.ndarray) -> np.ndarray:
+    """What a large battery would gain on average, shape (N,)."""
+    surplus_w = solar_w - fleet.bus_w - fleet.idle_w - (fleet.busy_w - fleet.idle_w) * busy_ratio
+    charge, discharge = fleet.batteries.charge_efficiency, fleet.batteries.discharge_efficiency
+    return np.where(surplus_w > 0.0, surplus_w * charge, surplus_w / discharge).mean(axis=0)

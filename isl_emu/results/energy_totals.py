@@ -16,11 +16,10 @@ from isl_emu.scenario.boards import Board
 from isl_emu.scenario.matching import matching
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.models import MODELS
-from isl_emu.scenario.power_groups import power_of_satellites, satellite_boards
+from isl_emu.scenario.power_groups import power_parts, satellite_boards
 from isl_emu.units import NS_PER_S
 
 Rows = Sequence[Mapping[str, Any]]
-WHOLE = "all with power"
 BUNDLED_MODEL = "smollm2-135m"  # what "bundled" is
 
 
@@ -72,10 +71,7 @@ def energy_totals(table: pa.Table, requests: Rows, scenario: Scenario) -> dict[s
         requests: requests.parquet.
     """
     columns, boards = _columns(table), satellite_boards(scenario)
-    parts = _parts(scenario)
-    if len(parts) == 1:
-        parts = {}
-    parts[WHOLE] = set(power_of_satellites(scenario))
+    parts = power_parts(scenario)
     return {label: _totals(members, columns, requests, boards, scenario) for label, members in parts.items()}
 
 
@@ -92,17 +88,6 @@ def read_energy_table(path: Path) -> pa.Table | None:
     """energy.parquet, or None in a run without power or that ended before it began."""
     table = pq.read_table(path) if path.exists() else None
     return table if table is not None and table.num_rows else None
-
-
-def _parts(scenario: Scenario) -> dict[str, set[str]]:
-    """The satellites with power in parts of the same orbits and the same power, by a name for the part."""
-    group_of, parts = power_of_satellites(scenario), {}
-    for shell, names in scenario.satellites_by_shell:
-        groups = sorted({group_of[name] for name in names if name in group_of})
-        for group in groups:
-            label = shell.name if len(groups) == 1 else f"{shell.name}, power[{group}]"
-            parts[label] = {name for name in names if group_of.get(name) == group}
-    return parts
 
 
 def _columns(table: pa.Table) -> dict[str, np.ndarray]:

@@ -8,11 +8,27 @@ from isl_emu.scenario.boards import BOARDS, Board
 from isl_emu.scenario.matching import matching, unmatched
 from isl_emu.scenario.model import Scenario
 
+WHOLE = "all with power"  # the part that is all others together
+
 
 def power_of_satellites(scenario: Scenario) -> dict[str, int]:
     """The number of the `[[power]]` group of each satellite that is in one."""
     groups = enumerate(scenario.power)
     return {name: n for n, group in groups for name in matching(group.satellites, scenario.satellite_names)}
+
+
+def power_parts(scenario: Scenario) -> dict[str, set[str]]:
+    """The satellites with power in parts of the same orbits and power, by a name for the part, and all of them.
+
+    A part is a shell, or one `[[power]]` group of it where it has several. If there is one part only, it is all.
+    """
+    group_of, parts = power_of_satellites(scenario), {}
+    for shell, names in scenario.satellites_by_shell:
+        groups = sorted({group_of[name] for name in names if name in group_of})
+        for group in groups:
+            label = shell.name if len(groups) == 1 else f"{shell.name}, power[{group}]"
+            parts[label] = {name for name in names if group_of.get(name) == group}
+    return {**(parts if len(parts) > 1 else {}), WHOLE: set(group_of)}
 
 
 def satellite_boards(scenario: Scenario) -> dict[str, Board]:

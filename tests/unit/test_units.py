@@ -14,6 +14,7 @@ from isl_emu.units import (
     RATE_BIT_S,
     SIZE_BYTE,
     format_quantity,
+    format_rate,
     parse_quantity,
 )
 
@@ -69,3 +70,18 @@ def test_formatting_a_whole_quantity_loses_nothing(dimension, value):
 @given(st.sampled_from([d for d in DIMENSIONS if not d.whole]), st.floats(-1e6, 1e6))
 def test_formatting_a_real_quantity_loses_nothing(dimension, value):
     assert parse_quantity(format_quantity(value, dimension), dimension) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1e20, "100,000 PFLOPS"),
+        (1234.0, "1.23 kFLOPS"),
+        (0.0, "0.00 FLOPS"),
+        (9.996e14, "1.00 PFLOPS"),
+        (42.5e12, "42.5 TFLOPS"),
+        (12.0, "12.0 FLOPS"),
+    ],
+)
+def test_rates_have_three_digits(value, text):
+    assert format_rate(value, "FLOPS") == text

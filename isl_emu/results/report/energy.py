@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from isl_emu.results.energy_totals import WHOLE, EnergyTotals
+from isl_emu.results.energy_totals import EnergyTotals
 from isl_emu.results.report.text import facts, share, table, three_digits, wrapped
+from isl_emu.scenario.power_groups import WHOLE
 from isl_emu.scenario.quantities import ZERO_CELSIUS_K
-
-PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"))
+from isl_emu.units import format_rate
 
 
 def energy_section(totals: Mapping[str, EnergyTotals]) -> Iterator[str]:
@@ -39,21 +39,8 @@ def _compute_facts(all_of_them: EnergyTotals) -> str:
     one = all_of_them
     if not one.computers:
         return "no satellite with power computes"
-    served = None if one.served_flop_s is None else f"served {rate_text(one.served_flop_s)}"
-    efficiency = None if one.flop_per_joule is None else rate_text(one.flop_per_joule, "FLOP/J")
-    int8 = rate_text(one.available_int8_ops_s, "OPS")
-    return facts(
-        f"compute available {rate_text(one.available_flop_s)} ({int8} with 8 bits)",
-        f"allowed {rate_text(one.allowed_flop_s)}",
-        f"used {rate_text(one.used_flop_s)}",
-        served,
-        efficiency,
-    )
-
-
-def rate_text(value: float, unit: str = "FLOPS") -> str:
-    """A rate of computing with three digits and the prefix that suits it."""
-    for size, prefix in PREFIXES:
-        if value >= 0.9995 * size:
-            return f"{three_digits(value / size)} {prefix}{unit}"
-    return f"{three_digits(value)} {unit}"
+    names = "available", "allowed", "used", "served"
+    rates = one.available_flop_s, one.allowed_flop_s, one.used_flop_s, one.served_flop_s
+    known = [f"{name} {format_rate(rate, 'FLOPS')}" for name, rate in zip(names, rates, strict=True) if rate]
+    efficiency = None if one.flop_per_joule is None else format_rate(one.flop_per_joule, "FLOP/J")
+    return f"compute: {facts(*known, efficiency)}"
