@@ -270,7 +270,7 @@ def _plan_questions(source: Source, folder: RunFolder) -> None:
     with Journal(folder.journal / "planned_requests.jsonl") as journal:
         for request in requests:
             journal.append(request.to_json())
-    Asking.of(scenario.questions).write(folder.journal)
+    Asking.of(scenario.questions, satellites).write(folder.journal)
     if policy_of(scenario.questions.target):
         who = tuple(scenario.users_by_station), satellites
         plan_outlook(source.plan, source.routes, *who).save(folder.journal / OUTLOOK)

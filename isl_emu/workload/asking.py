@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,14 @@ OUTLOOK = "outlook.npz"  # beside it, where a policy decides live
 
 @dataclass(frozen=True)
 class Asking:
-    """The settings of the process that asks; see `scenario.questions.Questions` for their meaning."""
+    """The settings of the process that asks; see `scenario.questions.Questions` for their meaning.
+
+    Args:
+        satellites: who may be asked: not all that serve have routes to them in a large network.
+    """
 
     deadline_ns: int
+    satellites: Sequence[str] = ()
     target: str = "uniform"
     candidates: int = 8
     poll_interval_ns: int | None = None
@@ -29,9 +34,10 @@ class Asking:
     stop_after_ns: int | None = None
 
     @classmethod
-    def of(cls, questions: Questions) -> Asking:
+    def of(cls, questions: Questions, satellites: Sequence[str]) -> Asking:
         """Those of a scenario."""
-        return cls(**{name: getattr(questions, name) for name in cls.__dataclass_fields__})
+        same = set(cls.__dataclass_fields__) & set(Questions.model_fields)
+        return cls(**{name: getattr(questions, name) for name in same}, satellites=satellites)
 
     @property
     def pinned(self) -> bool:
@@ -46,4 +52,4 @@ class Asking:
 def read_asking(journal: Path) -> Asking:
     """What `Asking.write` left."""
     record: Mapping[str, Any] = json.loads((journal / FILE).read_text())
-    return Asking(**record)
+    return Asking(**{**record, "satellites": tuple(record["satellites"])})

@@ -69,7 +69,7 @@ class Chooser:
 
     def _planned(self, request: PlannedRequest, t_ns: int, tried: tuple[str, ...]) -> str | None:
         """The planned satellite; where it does not serve or has failed any other that serves, by the request's seed."""
-        serving = self._serving.at(t_ns)
+        serving = self._serving.at(t_ns).intersection(self._asking.satellites)
         if not tried and request.satellite in serving:
             return request.satellite
         others = sorted(serving.difference(tried) or serving)

@@ -42,7 +42,7 @@ def serving(tmp_path: Path) -> ServingSatellites:
 
 
 def _chooser(serving: ServingSatellites, target: str, queues: Queues | None = None, **settings: object) -> Chooser:
-    asking = Asking(deadline_ns=S, target=target, **settings)
+    asking = Asking(deadline_ns=S, satellites=NAMES, target=target, **settings)
     return Chooser(asking, serving, _outlook(), policy_of(target), queues)
 
 
@@ -101,6 +101,8 @@ def test_who_was_planned_is_asked_if_it_serves(serving: ServingSatellites, tmp_p
     lone = ServingSatellites(tmp_path / "one.jsonl")
     assert _chooser(lone, "uniform").choose(REQUEST, 0, []) == "s1"
     assert _chooser(lone, "s2").choose(REQUEST, 0, ["s2"]) == "s2"  # pinned is pinned
+    no_way_to_s2 = Chooser(Asking(S, ["s1", "s3"]), serving)
+    assert {no_way_to_s2.choose(REQUEST, 0, ["s3"] * times) for times in range(1, 9)} == {"s1"}
 
 
 def test_the_nearest_few_are_candidates_and_those_overhead(serving: ServingSatellites) -> None:
@@ -148,6 +150,11 @@ def test_queues_are_read_from_metrics(metrics: str, queue: float | None) -> None
 
 
 def test_settings_round_trip(tmp_path: Path) -> None:
-    asking = Asking(deadline_ns=S, target="nearest", retries=2)
+    asking = Asking(deadline_ns=S, satellites=("s1",), target="nearest", retries=2)
     asking.write(tmp_path)
     assert read_asking(tmp_path) == asking
+
+
+def test_the_policy_on_the_page_is_the_one_that_runs() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    assert (docs / "examples" / "idle_first.py").read_text() in (docs / "serving.md").read_text()

@@ -131,7 +131,8 @@ class Asker:
         stations = {"gs-oslo": Endpoint("/run/netns/isl-0a0b0c-gs-oslo", "127.0.0.1", None)}
         names = [f"p00s{number:02}" for number, _ in enumerate(ports, 1)]
         satellites = {name: Endpoint(name, "127.0.0.1", port) for name, port in zip(names, ports, strict=True)}
-        asking, clock = Asking(**{"deadline_ns": LONG_NS, **settings}), MonotonicClock()
+        asking = Asking(**{"deadline_ns": LONG_NS, "satellites": ("p00s01", "p00s02"), **settings})
+        clock = MonotonicClock()
         shared = (Chooser(asking, self.serving), asking, self.records.append, self.attempts.append)
         return Client({**stations, **satellites}, *shared, time.monotonic_ns(), Connector(clock, enter))
 
