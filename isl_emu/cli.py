@@ -354,13 +354,14 @@ def clean() -> None:
 @cli.command(hidden=True)
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
 @click.option("--cli", "interactive", is_flag=True)
+@click.option("--quiet", is_flag=True)
 @PAUSE_AT
 @UNTIL
-def execute(folder: Path, interactive: bool, pause_at: str | None, until: str | None) -> int:
+def execute(folder: Path, interactive: bool, quiet: bool, pause_at: str | None, until: str | None) -> int:
     """Carry out a prepared run folder on the kernel that this process runs on."""
     from isl_emu.live.execute import execute as execute_folder
 
-    return execute_folder(RunFolder(folder), _wishes(interactive, pause_at, until), Steps(Console()))
+    return execute_folder(RunFolder(folder), _wishes(interactive, pause_at, until), Steps(Console(quiet=quiet)))
 
 
 def _wishes(interactive: bool, pause_at: str | None, until: str | None) -> Wishes:

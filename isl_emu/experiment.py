@@ -283,6 +283,7 @@ def _execute(place: Place, folder: RunFolder, scenario: Scenario, wishes: Wishes
 
         return execute(folder, wishes, steps)
     command = [sys.executable, "-m", "isl_emu", "execute", str(folder.path), *wishes.words()]
+    command += ["--quiet"] if steps.quiet else []
     needs, run = list(roles(scenario)), create_run_directory()
     announce(run, folder.path)
     try:

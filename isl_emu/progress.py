@@ -22,6 +22,11 @@ class Steps:
     def __init__(self, console: Console):
         self._console = console
 
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is shown at all."""
+        return self._console.quiet
+
     def note(self, text: str) -> None:
         """One line that stays."""
         self._print(escape(text))

@@ -1,0 +1,41 @@
+"""The examples of docs/examples.md do what they say, on their smallest setting."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+pytestmark = pytest.mark.emulation
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_S = 240  # only for telling a hang from a slow machine
+
+
+def _quick(name: str, out: Path) -> list[dict]:
+    """The points of an example's quick sweep; its picture exists."""
+    script = ROOT / "docs" / "examples" / f"{name}.py"
+    subprocess.run([sys.executable, script, "--out", out, "--quick"], cwd=ROOT, check=True, timeout=PATIENCE_S)
+    assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    return pq.read_table(out / "points.parquet").to_pylist()
+
+
+def test_answers_come_in_time_where_there_is_a_path(tmp_path):
+    (point,) = _quick("deadline_and_stations", tmp_path / "out")
+    assert point["planned_ratio"] == 1.0
+    assert 0 < point["in_time"] <= point["asked"]
+
+
+def test_a_step_takes_longer_than_the_plan_allows_at_least(tmp_path):
+    (point,) = _quick("training_and_plane_spacing", tmp_path / "out")
+    assert point["steps"] > 1
+    assert point["step_s"] > point["compute_s"] + point["predicted_sum_s"]
+
+
+def test_every_example_is_described():
+    page = (ROOT / "docs" / "examples.md").read_text()
+    for script in (ROOT / "docs" / "examples").glob("*.py"):
+        assert f"examples/{script.name}" in page + (ROOT / "docs" / "python.md").read_text()
