@@ -16,7 +16,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from isl_emu.errors import IslEmuError, ScenarioError
+from isl_emu.errors import INTERRUPTED, IslEmuError, ScenarioError
 from isl_emu.live.wishes import Wishes
 from isl_emu.progress import Steps
 from isl_emu.results.folder import RunFolder
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from isl_emu.api import NamedPath
 
 DEBUG = "ISL_EMU_DEBUG"  # the environment variable that --debug sets; a guest gets it too
-INTERRUPTED = 130
 SCENARIO = click.Path(path_type=Path, dir_okay=False)
 TABLE_WIDTH = 130  # of a table that goes to a file or a pipe
 
@@ -345,10 +344,20 @@ def validate(json_file: Path | None) -> int:
 @cli.command()
 def clean() -> None:
     """Remove whatever runs that were killed have left in the kernel; nothing else is touched."""
-    from isl_emu.experiment import clean_up
+    from isl_emu.recovery import clean_up
 
     removed = clean_up()
     click.echo("\n".join(removed) if removed else "nothing to clean")
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
+def conclude(folder: Path) -> None:
+    """Make results of what a killed run wrote down in FOLDER: tables, summary and verdict (it is invalid)."""
+    from isl_emu.recovery import conclude_folder
+    from isl_emu.results.report.render import styled
+
+    Console().print(styled(conclude_folder(folder).summary.read_text()), soft_wrap=True)
 
 
 @cli.command(hidden=True)

@@ -14,6 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+INVALID = 3  # exit status of a run that is done but marked invalid
+INTERRUPTED = 130  # by the shell's convention, that of a command ended by SIGINT
+
 
 class IslEmuError(Exception):
     """The root of all errors raised on purpose."""

@@ -20,17 +20,16 @@ import numpy as np
 from rich.console import Console
 
 from isl_emu.api import Plan, changed_plan, open_plan
-from isl_emu.errors import MachineError, ScenarioError
+from isl_emu.errors import INTERRUPTED, INVALID, MachineError, ScenarioError
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.linkplan.plan_file import write_plan
 from isl_emu.live.control import announce
 from isl_emu.live.roles import Role, roles
 from isl_emu.live.wishes import Wishes
-from isl_emu.machine.guest import INTERRUPTED, clean_guest, run_in_guest
+from isl_emu.machine.guest import run_in_guest
 from isl_emu.machine.outside import watched_guest
 from isl_emu.machine.place import Place, choose_place
-from isl_emu.network.clean import clean_runs
-from isl_emu.network.rundir import create_run_directory, registered_runs
+from isl_emu.network.rundir import create_run_directory
 from isl_emu.progress import Steps
 from isl_emu.results.conclusion import INTERRUPTED_BY_USER, conclude
 from isl_emu.results.fidelity import Fidelity
@@ -44,6 +43,7 @@ from isl_emu.routing.endpoints import active_endpoints
 from isl_emu.routing.forwarding import RoutePlan, plan_routes
 from isl_emu.routing.outlook import plan_outlook
 from isl_emu.routing.paths import PathFinder
+from isl_emu.routing.route_file import write_routes
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import format_scenario, with_changes
 from isl_emu.scenario.user_functions import user_function
@@ -57,7 +57,6 @@ from isl_emu.workload.training.light_job import light_jobs_byte
 from isl_emu.workload.transfer_plan import FILE as PLAN_FILE
 from isl_emu.workload.transfer_planning import plan_transfer
 
-INVALID = 3
 GUEST_BASE_BYTE = 1_500_000_000  # kernel, Python, and the files that both keep in memory
 NODE_BYTE = 600_000  # a namespace with its links and routes; measured with 2,800 satellites, with a half more
 
@@ -210,6 +209,7 @@ def prepare(source: Source, place: Place, models: Sequence[Path], out: Path | No
     folder = RunFolder.create(out, scenario.name)
     folder.scenario.write_text(format_scenario(scenario))
     write_plan(plan, folder.plan)
+    write_routes(source.routes, folder.routes)
     origin = {"place": place.kind, "reason": place.reason, "models": models}
     sky = {"seed": scenario.seed, "rate_scale": scenario.rate_scale, "plan_digest": plan.digest()}
     write_json(folder.provenance, provenance(scenario_name=scenario.name, **sky, **origin))
@@ -249,14 +249,6 @@ def _models(scenario: Scenario) -> list[Path]:
         models.append(resolve_model(split.model))
         check_split(split, len(split.members(scenario.satellite_names)), models[-1])
     return list(dict.fromkeys(models))
-
-
-def clean_up() -> list[str]:
-    """Remove what killed runs have left behind; one sentence for each."""
-    abandoned = [run for run in registered_runs() if run.owner_pid is None]
-    for run in abandoned:
-        clean_guest(run)
-    return clean_runs(abandoned)
 
 
 def _plan_questions(source: Source, folder: RunFolder) -> None:

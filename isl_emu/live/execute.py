@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from isl_emu.errors import IslEmuError, MachineError, ScenarioError
+from isl_emu.errors import INTERRUPTED, IslEmuError, MachineError, ScenarioError
 from isl_emu.linkplan.plan import LinkPlan, QueueKind
 from isl_emu.linkplan.plan_file import read_plan
 from isl_emu.live.answers import LiveAnswers
@@ -46,13 +46,12 @@ from isl_emu.results.conclusion import INTERRUPTED_BY_USER
 from isl_emu.results.folder import RunFolder
 from isl_emu.results.journal import Journal, count_lines
 from isl_emu.results.provenance import kernel_facts, write_json
-from isl_emu.routing.endpoints import active_endpoints
-from isl_emu.routing.forwarding import RoutePlan, plan_routes
+from isl_emu.routing.forwarding import RoutePlan
+from isl_emu.routing.route_file import read_routes
 from isl_emu.runclock import RunClock
 from isl_emu.scenario.parse import load_scenario
 from isl_emu.units import NS_PER_S
 
-INTERRUPTED = 130  # by the shell's convention, a command ended by SIGINT
 HEAD_START_NS = 3 * NS_PER_S  # before instant 0: for the client and the prober to be ready
 LOOK_INTERVAL_S = 0.5  # between two looks at how far the run is
 
@@ -70,7 +69,7 @@ def execute(folder: RunFolder, wishes: Wishes, steps: Steps) -> int:
         raise ScenarioError(f"{folder.path}: is no folder that `isl-emu run` has prepared; give it a scenario instead")
     record: dict[str, Any] = {"error": None, "kernel": kernel_facts(), "phases_s": {}}
     try:
-        with _signals() as ignore_signals, ExitStack() as undo, _on_leaving(ignore_signals):
+        with _signals() as ignore_signals, _teardown(record) as undo, _on_leaving(ignore_signals):
             _live(_stage(folder, steps, record, undo, ignore_signals), wishes, undo)
         return 0
     except KeyboardInterrupt:
@@ -108,7 +107,7 @@ def _live(stage: Stage, wishes: Wishes, undo: ExitStack) -> None:
     stage.record.update(bias_ns=calibration.bias_ns, residue_ns=calibration.residue_ns, calibration=asdict(calibration))
     nodes, links = len(stage.plan.nodes.names), len(stage.plan.links.a)
     with stage.phase("build", f"building {nodes} nodes and {links} links"):
-        routes = plan_routes(stage.plan, stage.scenario.routing, active_endpoints(stage.scenario, stage.plan))
+        routes = read_routes(stage.folder.routes)
         net = build_net(stage.plan, stage.run, stage.scenario.time.slowdown, routes.aliases)
         undo.callback(net.stop)
         replay = _replay(stage, net, routes, calibration.bias_ns)
@@ -199,6 +198,20 @@ def _follow(stage: Stage, replaying: Future[None], traffic: Sequence[Activity], 
 def _utc_of(monotonic_ns: int) -> datetime:
     ahead_s = (monotonic_ns - time.monotonic_ns()) / NS_PER_S
     return datetime.fromtimestamp(time.time() + ahead_s, timezone.utc)
+
+
+@contextmanager
+def _teardown(record: dict[str, Any]) -> Iterator[ExitStack]:
+    """What is to be undone after the block; how long that takes is recorded as a phase."""
+    with ExitStack() as undo:
+        try:
+            yield undo
+        finally:
+            begun = time.monotonic()
+            try:
+                undo.close()
+            finally:
+                record["phases_s"]["teardown"] = round(time.monotonic() - begun, 3)
 
 
 @contextmanager

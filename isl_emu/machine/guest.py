@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 
-from isl_emu.errors import MachineError
+from isl_emu.errors import INTERRUPTED, MachineError
 from isl_emu.machine.claims import MIB, CpuClaim, choose_memory_folder, claim_cpu, default_memory_byte
 from isl_emu.machine.console import Console, Interrupter, raw_terminal
 from isl_emu.machine.guardian import kill_processes_in
@@ -36,7 +36,6 @@ PASSED_ON = (
     *("PYTHONPATH", "PYTHONHASHSEED", "PYTHONDONTWRITEBYTECODE"),
     *("OPENBLAS_CORETYPE", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "OMP_WAIT_POLICY"),
 )
-INTERRUPTED = 130
 LINES_SHOWN = 12
 
 

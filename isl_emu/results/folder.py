@@ -47,6 +47,11 @@ class RunFolder:
         return self.path / "plan.parquet"
 
     @property
+    def routes(self) -> Path:
+        """The route plan, for the live part and the results; not for users."""
+        return self.journal / "routes"
+
+    @property
     def provenance(self) -> Path:
         """What the run was made with, JSON."""
         return self.path / "provenance.json"

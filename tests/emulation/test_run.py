@@ -210,6 +210,11 @@ def test_a_killed_run_leaves_nothing_after_clean(tmp_path, nothing_left):
     run.wait()
     cleaned = isl_emu("clean")
     assert cleaned.returncode == 0, cleaned.stderr
+    assert f"isl-emu conclude {out}" in cleaned.stdout
+    concluded = isl_emu("conclude", str(out))
+    assert concluded.returncode == 0, concluded.stderr
+    assert "it was killed" in (out / "summary.txt").read_text()
+    assert pq.read_table(out / "instants.parquet").num_rows > 0
 
 
 @pytest.mark.parametrize(

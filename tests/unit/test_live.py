@@ -32,7 +32,8 @@ def test_any_error_is_recorded(folder, monkeypatch, error):
     monkeypatch.setattr(live, "missing_features", fail)
     with pytest.raises(type(error)):
         live.execute(folder, False, Steps(Console()))
-    assert str(error) in json.loads(folder.execution.read_text())["error"]
+    record = json.loads(folder.execution.read_text())
+    assert str(error) in record["error"] and record["phases_s"]["teardown"] >= 0
 
 
 def test_an_interrupt_is_recorded_and_undone_undisturbed(folder, monkeypatch):

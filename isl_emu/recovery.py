@@ -1,0 +1,48 @@
+"""After a run that was killed: what it left in the kernel is removed, and what it wrote down becomes results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from isl_emu.errors import ScenarioError
+from isl_emu.linkplan.plan_file import read_plan
+from isl_emu.live.control import POINTER
+from isl_emu.machine.guest import clean_guest
+from isl_emu.network.clean import clean_runs
+from isl_emu.network.rundir import RunDirectory, registered_runs
+from isl_emu.results.conclusion import conclude
+from isl_emu.results.folder import RunFolder
+from isl_emu.routing.route_file import read_routes
+from isl_emu.scenario.parse import load_scenario
+
+
+def clean_up() -> list[str]:
+    """Remove what killed runs have left behind; one sentence for each, and one for each whose journals remain."""
+    abandoned = [run for run in registered_runs() if run.owner_pid is None]
+    folders = dict.fromkeys(folder for run in abandoned if (folder := _results_of(run)) is not None)
+    for run in abandoned:
+        clean_guest(run)
+    hints = [f"its journals remain: `isl-emu conclude {folder}` makes results of them" for folder in folders]
+    return [*clean_runs(abandoned), *hints]
+
+
+def conclude_folder(path: Path) -> RunFolder:
+    """Make results of the journals of a run that was killed; may be repeated.
+
+    Raises:
+        ScenarioError: the folder has no journals, or its run is still alive.
+    """
+    folder = RunFolder(path.absolute())
+    if not folder.plan.is_file() or not folder.journal.is_dir():
+        raise ScenarioError(f"{path}: has no journals, but results are made of them; name a killed run's folder")
+    if any(run.owner_pid is not None and _results_of(run) == folder.path.resolve() for run in registered_runs()):
+        raise ScenarioError(f"{path}: its run is still alive, but results come after its end; use `isl-emu stop`")
+    conclude(folder, load_scenario(folder.scenario), read_plan(folder.plan), read_routes(folder.routes))
+    return folder
+
+
+def _results_of(run: RunDirectory) -> Path | None:
+    """The run folder of a run, if it still has journals."""
+    pointer = run.path / POINTER
+    folder = Path(pointer.read_text()).resolve() if pointer.exists() else None
+    return folder if folder and (folder / "journal").is_dir() else None
