@@ -53,6 +53,7 @@ from isl_emu.workload.policies import policy_of
 from isl_emu.workload.requests import check_fit, plan_requests, read_asked
 from isl_emu.workload.split.extras import check_engine
 from isl_emu.workload.split.shares import check_split
+from isl_emu.workload.training.extras import check_torch
 from isl_emu.workload.training.light_job import light_jobs_byte
 from isl_emu.workload.transfer_plan import FILE as PLAN_FILE
 from isl_emu.workload.transfer_planning import plan_transfer
@@ -236,7 +237,7 @@ def _models(scenario: Scenario) -> list[Path]:
     """The files that satellites serve, each known to be a model and to fit into their memory."""
     models = []
     if any(job.real for job in scenario.training):
-        raise ScenarioError("training.real: is given, but only modelled training can be run so far; use modelled")
+        check_torch()
     for group in scenario.compute:
         if group.server in ("throttled", "external"):
             raise ScenarioError(f"compute.server: is {group.server!r}, but that cannot be run so far")

@@ -31,6 +31,7 @@ from isl_emu.live.servers import serve_models, write_endpoints
 from isl_emu.live.split import start_splits
 from isl_emu.live.stage import Stage
 from isl_emu.live.traffic import LAST_WORDS_S, Activity, activities
+from isl_emu.live.training import RankProcesses, coordinated, start_training
 from isl_emu.live.uplink import read_weights, uplink_head_start_ns
 from isl_emu.live.wishes import Wishes
 from isl_emu.machine.load import LoadSampler
@@ -118,7 +119,8 @@ def _live(stage: Stage, wishes: Wishes, undo: ExitStack) -> None:
     if stage.scenario.uplink:
         read_weights(stage)
     write_endpoints(stage, net)
-    _run(stage, net, containers, services, replay, wishes)
+    learning = start_training(stage, containers, undo)
+    _run(stage, net, containers, services, learning, replay, wishes)
 
 
 def _replay(stage: Stage, net: IslNet, routes: RoutePlan, bias_ns: int) -> Replay:
@@ -131,6 +133,7 @@ def _run(
     net: IslNet,
     containers: Mapping[str, Container],
     services: Sequence[Activity],
+    learning: Sequence[RankProcesses],
     replay: Replay,
     wishes: Wishes,
 ) -> None:
@@ -141,6 +144,7 @@ def _run(
     stage.record.update(t0_monotonic_ns=real_t0_ns, t0_utc=_utc_of(real_t0_ns).isoformat())
     with ExitStack() as undo, _on_leaving(stage.ignore_signals):
         begun = [undo.enter_context(activity) for activity in activities(stage, net, containers, t0_ns)]
+        begun += [undo.enter_context(coordinated(stage, ranks, t0_ns)) for ranks in learning]
         traffic = [*services, *begun]
         replaying = undo.enter_context(ThreadPoolExecutor(1)).submit(replay.run, t0_ns, ended)
         undo.callback(ended.set)

@@ -12,8 +12,11 @@ from pathlib import Path
 from isl_emu.scenario.compute import LOADING
 from isl_emu.scenario.matching import matching
 from isl_emu.scenario.model import Scenario
+from isl_emu.scenario.training import training_satellites
 from isl_emu.workload.model_file import MIB, estimate_memory_byte, read_header, resolve_model
 from isl_emu.workload.split.shares import share_byte, shares
+
+TORCH_RANK_BYTE = 320_000_000  # PyTorch with a small model; measured 263 MB
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ def roles(scenario: Scenario) -> Iterator[Role]:
     """
     yield from _serving_roles(scenario)
     yield from _split_roles(scenario)
+    yield from _training_roles(scenario)
     yield from _uplink_roles(scenario)
 
 
@@ -72,3 +76,11 @@ def _uplink_roles(scenario: Scenario) -> Iterator[Role]:
     for name in scenario.uplinked_satellites:
         model = resolve_model(scenario.compute_of(name).model)
         yield Role(name, 0.0, RECEIVER_BYTE, RECEIVER_EXPECTED_BYTE, (model,))
+
+
+def _training_roles(scenario: Scenario) -> Iterator[Role]:
+    for job in scenario.training:
+        if job.real:
+            expected_byte = min(job.real.memory_byte, TORCH_RANK_BYTE)
+            for name in training_satellites(scenario, job):
+                yield Role(name, job.real.cpus, job.real.memory_byte, expected_byte)

@@ -81,8 +81,9 @@ def activities(
     if stage.scenario.uplink:
         yield uplink(stage, net, containers, t0_ns)
     for number, job in enumerate(stage.scenario.training):
-        words = ["isl_emu.workload.training.light_job", *times, "--folder", str(stage.folder.path)]
-        yield _process([*words, "--job", str(number)], f"training-{job.name}", stage)
+        if job.modelled:
+            words = ["isl_emu.workload.training.light_job", *times, "--folder", str(stage.folder.path)]
+            yield _process([*words, "--job", str(number)], f"training-{job.name}", stage)
     if stage.scenario.program:
         yield programs(stage, net, t0_ns)
 

@@ -23,6 +23,7 @@ Event = dict[str, Any]
 GRACE = 3  # time-outs after a first failure, until which all others have noticed
 LOOK_NS = NS_PER_S // 5
 FEWEST = 2
+MOST_FAILURES = 5  # in a row, of one step, without any loss
 
 
 class Ranks(Protocol):
@@ -76,7 +77,8 @@ class Coordinator:
 
     Args:
         names: its satellites.
-        record: takes what became of each step: step, ring, members, reports by member, outcome, lost members.
+        record: takes what became of each step: its number, what is known about it, outcome, lost members.
+        t0_ns: when to begin, on the clock; until_ns: when to end.
         stopped: set from outside to end early.
     """
 
@@ -101,6 +103,7 @@ class Coordinator:
         self._done = dict.fromkeys(names, 0)  # the next step of each, whose weights it has
         self._ring, self._order = 0, ()
         self._seeker: threading.Thread | None = None
+        self._failures = 0  # in a row, without a loss or a finished step
         self._found: set[str] = set()  # lost ones that can be reached again
 
     def run(self) -> None:
@@ -109,6 +112,7 @@ class Coordinator:
         Raises:
             WorkloadError: a rank cannot do its work at all.
         """
+        self._clock.wait_until_ns(self._t0_ns, self._stopped)
         while not self._over() and not self._all_done() and len(self._present) >= FEWEST:
             attempt = self._begin()
             if attempt is None:
@@ -218,8 +222,18 @@ class Coordinator:
             return
         known = max((self._done[name] for name in group), default=0)
         self._record_open(attempt, "lost" if lost else "interrupted", lost, known)
+        self._failures = 0 if lost or known > attempt.first else self._failures + 1
+        if self._failures == MOST_FAILURES:
+            raise WorkloadError(self._hopeless(attempt))
         self._present = group
         self._await_company()
+
+    def _hopeless(self, attempt: Attempt) -> str:
+        name, event = next(iter(attempt.failed.items()))
+        return (
+            f"training {self._job.name}: step {attempt.first} failed {MOST_FAILURES} times in a row though all could "
+            f"be reached ({name}: {event['why']}), but it must end some time; raise timeout, or send less"
+        )
 
     def _record_open(self, attempt: Attempt, outcome: str, lost: Sequence[str], known: int) -> None:
         """Record the steps that not all members have done, and else the one that all were in.

@@ -24,11 +24,11 @@ from isl_emu.scenario.parse import load_scenario
 from isl_emu.scenario.training import FLOP_PER_PARAMETER_AND_TOKEN, Modelled, Training, planes_of, training_satellites
 from isl_emu.timebase import Clock
 from isl_emu.units import NS_PER_S
-from isl_emu.workload.training.collectives import sent_elements
-from isl_emu.workload.training.coordinator import Attempt, Coordinator
-from isl_emu.workload.training.light_rank import ELEMENT_BYTE, LightRank, Task
+from isl_emu.workload.training.collectives import Kind, Schedule
+from isl_emu.workload.training.coordinator import Coordinator
+from isl_emu.workload.training.light_rank import LightRank, Task
 from isl_emu.workload.training.meeting import Reception, call_roll, open_listener, port_of
-from isl_emu.workload.training.records import step_record
+from isl_emu.workload.training.records import ELEMENT_BYTE, StepRecorder
 from isl_emu.workload.training.sky import PlannedSky
 
 PROCESS_BYTE = 200_000_000  # Python, its libraries and the plan
@@ -128,20 +128,12 @@ def task_of(
 def lead(job: Training, task: Task, ranks: LightRanks, sky: PlannedSky, journal: Journal, until_ns: int) -> None:
     """Train until the job is done or the run ends."""
 
-    def record(step: int, attempt: Attempt, outcome: str, lost: Sequence[str]) -> None:
-        plan = task.schedule_for(attempt.members)
-        theory_byte = ELEMENT_BYTE * sum(map(sent_elements, plan)) // len(plan)
-        ended_ns = task.clock.now_ns() - task.t0_ns
-        kind = task.kind_for(attempt.members)
+    def sums(members: Sequence[str]) -> tuple[Kind, Schedule]:
+        return task.kind_for(members), task.schedule_for(members)
 
-        def predict(members: Sequence[str], t_ns: int) -> int | None:
-            return sky.predicted_ns(plan, members, ELEMENT_BYTE, t_ns)
-
-        journal.append(step_record(job, step, attempt, outcome, lost, ended_ns, theory_byte, predict, kind))
-
-    task.clock.wait_until_ns(task.t0_ns, task.stopped)
+    recorder = StepRecorder(job, sums, sky, journal, task.clock, task.t0_ns)
     times = task.clock, task.t0_ns, until_ns, task.stopped
-    Coordinator(job, task.names, ranks, sky, record, *times).run()
+    Coordinator(job, task.names, ranks, sky, recorder, *times).run()
 
 
 def main() -> None:

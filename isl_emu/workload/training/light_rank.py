@@ -23,8 +23,7 @@ from isl_emu.workload.training.meeting import Reception, open_line
 from isl_emu.workload.training.prediction import pairs_of
 
 Emit = Callable[[str, dict[str, Any]], None]
-ELEMENT_BYTE = 4  # float32, which holds whole numbers up to 2^24 exactly
-PATTERN = 61  # with at most 700 ranks each sum stays below that
+PATTERN = 61  # with at most 700 ranks each sum stays below 2^24, up to which float32 holds whole numbers exactly
 MOST_RANKS = 700
 
 

@@ -1,0 +1,140 @@
+"""Real gradients over real links: PyTorch in containers learns, without a satellite that is lost, and with it again."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+pytest.importorskip("torch", reason="real training needs PyTorch, the extra train")
+
+from isl_emu.errors import WorkloadError
+from isl_emu.live.containers import start_containers
+from isl_emu.live.stage import Stage
+from isl_emu.live.training import coordinated, start_training
+from isl_emu.network.net import IslNet
+from isl_emu.progress import Steps
+from isl_emu.results.folder import RunFolder
+from isl_emu.results.journal import read_journal
+from isl_emu.runclock import RunClock
+from isl_emu.scenario.parse import parse_scenario
+from tests.kernel.test_training import COUNT, LOST, NAMES, lost_for_a_while
+from tests.nets import live_net, need_kernel
+from tests.plans import MS, SECOND, make_plan, ring_edges
+
+pytestmark = pytest.mark.kernel
+PATIENCE_S = 240
+SCENARIO = """
+name = "real"
+[time]
+start = 2026-03-20T04:00:00Z
+duration = "300 s"
+[[shell]]
+name = "ring"
+walker = {{ pattern = "delta", total = 4, planes = 1 }}
+altitude = "700 km"
+inclination = "90 deg"
+[shell.lasers]
+topology = "none"
+[[training]]
+timeout = "3 s"
+{job}
+[training.real]
+cpus = 1.0
+layers = 1
+heads = 2
+context = 16
+batch = 8
+learning_rate = 0.01
+{real}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _kernel() -> None:
+    need_kernel()
+
+
+def stage_of(net: IslNet, plan, folder: Path, job: str = "", real: str = "") -> Stage:
+    (folder / "journal").mkdir(exist_ok=True)
+    scenario = parse_scenario(SCENARIO.format(job=job, real=real), "here")
+    clock = RunClock.create(folder / "journal", 1.0)
+    nothing = lambda: None  # noqa: E731
+    steps, record = Steps(Console(quiet=True)), {"phases_s": {}}
+    return Stage(RunFolder(folder), scenario, plan, net.run_directory, steps, record, nothing, clock)
+
+
+def rows_until(stage: Stage, learning, enough) -> list[dict]:
+    """The rows of a job until there are enough of them."""
+    path, end_s = stage.folder.journal / "training.jsonl", time.monotonic() + PATIENCE_S
+    with coordinated(stage, learning, stage.clock.now_ns()) as activity:
+        while not enough(rows := list(read_journal(path).records)):
+            assert time.monotonic() < end_s, rows
+            activity.check()
+            time.sleep(0.1)
+    return rows
+
+
+@pytest.fixture
+def undo() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def test_it_learns_without_a_lost_satellite_and_takes_it_back(tmp_path: Path, undo: ExitStack) -> None:
+    plan, stop = lost_for_a_while(), threading.Event()
+    with live_net(plan, tmp_path) as (net, replay), ThreadPoolExecutor(1) as executor, undo:
+        stage = stage_of(net, plan, tmp_path, real="width = 16")
+        (learning,) = start_training(stage, start_containers(stage, net, undo), undo)
+        replaying = executor.submit(replay.run, time.monotonic_ns() + SECOND, stop)
+
+        def is_back(rows: list[dict]) -> bool:
+            lost = any(row["lost"] for row in rows)
+            return lost and rows[-1]["outcome"] == "completed" and LOST in rows[-1]["participants"]
+
+        rows = rows_until(stage, learning, is_back)
+        stop.set()
+        replaying.result()
+    rows = [row for row in rows if row["outcome"] != "interrupted"]
+    (lost,) = [place for place, row in enumerate(rows) if row["lost"]]
+    assert rows[lost]["lost"] == [LOST]
+    without = [row for row in rows[lost + 1 :] if LOST not in row["participants"]]
+    assert without
+    assert all(row["outcome"] == "completed" and len(row["participants"]) == COUNT - 1 for row in without)
+    back = next(row for row in rows[lost + 1 :] if LOST in row["participants"])
+    assert back["handed_over_byte"] >= (COUNT - 1) * 3 * 4 * learning.parameters  # weights and both moments of Adam
+    steps = [row["step"] for row in rows if row["outcome"] in ("completed", "handed-over")]
+    assert steps == list(range(len(steps)))
+    assert rows[-1]["loss"] < 0.9 * rows[0]["loss"]
+
+
+def test_diloco_sends_as_theory_says_but_seldom(tmp_path: Path, undo: ExitStack) -> None:
+    plan = make_plan(COUNT, [], [ring_edges(COUNT, 5 * MS)] * PATIENCE_S, rate_bit_s=50_000_000)
+    with live_net(plan, tmp_path) as (net, _), undo:
+        job = 'method = "diloco"\ninner_steps = 20\nsteps = 4\nsatellites = ["p00s0[02]"]'
+        stage = stage_of(net, plan, tmp_path, job, real="width = 32")
+        (learning,) = start_training(stage, start_containers(stage, net, undo), undo)
+        rows = rows_until(stage, learning, lambda rows: len(rows) == 4)
+    assert [(row["step"], row["outcome"], row["local_steps"]) for row in rows] == [
+        (step, "completed", 20) for step in range(4)
+    ]
+    assert {name for row in rows for name in row["participants"]} == {NAMES[0], NAMES[2]}
+    for row in rows:
+        assert row["sent_byte"] == pytest.approx([row["theory_byte"]] * 2, rel=0.03)
+        assert row["theory_byte"] == 4 * learning.parameters
+        assert row["collective_ns"] > 0.95 * row["predicted_ns"]
+    assert rows[-1]["loss"] < 0.8 * rows[0]["loss"]
+
+
+def test_too_little_memory_is_said_before_the_run(tmp_path: Path, undo: ExitStack) -> None:
+    plan = make_plan(COUNT, [], [ring_edges(COUNT, 5 * MS)])
+    with live_net(plan, tmp_path) as (net, _), undo:
+        stage = stage_of(net, plan, tmp_path, 'satellites = ["p00s0[02]"]', 'memory = "60 MiB"')
+        with pytest.raises(WorkloadError, match="needs more memory than training.real.memory allows"):
+            start_training(stage, start_containers(stage, net, undo), undo)
