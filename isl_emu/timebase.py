@@ -9,11 +9,12 @@ import threading
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING, Protocol
 
 from isl_emu.units import NS_PER_S
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class TimeGrid:
     @property
     def offsets_ns(self) -> np.ndarray:
         """Instants in ns since `start`, int64, shape (K,)."""
+        import numpy as np  # noqa: PLC0415  slow to import, and most processes of a run only read clocks
+
         return np.arange(self.count, dtype=np.int64) * self.step_ns
 
     @property

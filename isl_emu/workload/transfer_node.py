@@ -35,6 +35,7 @@ async def take_part(name: str, plan: TransferPlan, journal: Path, t0_ns: int, un
     receiver, addresses, clock = plan.receivers.get(name), _addresses(journal), run_clock(journal)
     holding = Holding.nothing(plan.manifest) if receiver else Holding.everything(plan.manifest)
     runner = await serve_file(plan.file, holding, addresses[name])
+    print("ready", flush=True)
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
