@@ -50,6 +50,9 @@ class LiveAnswers:
         asked, done = (count_lines(self.folder.journal / name) for name in ("planned_requests.jsonl", "requests.jsonl"))
         if asked:
             lines.append(f"{done} of {asked} questions done")
+        if (self.folder.journal / "transfer_plan.json").exists():
+            held, serving = (count_lines(self.folder.journal / name) for name in ("held.jsonl", "serving.jsonl"))
+            lines.append(f"satellites that got their model: {held}; that serve: {serving}")
         lines.append(f"results: {self.folder.path}")
         output.write(("\n".join(lines) + "\n").encode())
         return 0

@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 from isl_emu.errors import WorkloadError
 from isl_emu.live.servers import write_serving
@@ -59,15 +58,20 @@ class UplinkActivity:
     def __init__(self, processes: Mapping[str, subprocess.Popen], starter: ServerStarter):
         self._processes = processes
         self._starter = starter
+        self._killed: set[str] = set()
 
     def check(self) -> None:
-        """Raise a WorkloadError if a node's process ended with an error of its own; killed ones are reported later."""
+        """Raise a WorkloadError if a node's process ended with an error of its own; write down which were killed."""
         for name, process in self._processes.items():
-            if (process.poll() or 0) > 0:
+            status = process.poll() or 0
+            if status > 0:
                 raise WorkloadError(
-                    f"uplink: the process of {name} ended with status {process.returncode}, but must last as long as "
-                    f"the run; see journal/transfer-{name}.log"
+                    f"uplink: the process of {name} ended with status {status}, but must last as long as the run; "
+                    f"see journal/transfer-{name}.log"
                 )
+            if status < 0 and name not in self._killed:
+                self._killed.add(name)
+                self._starter.give_up(name, f"what received the model was killed (signal {-status})")
         self._starter.check()
 
     def await_end(self, timeout_s: float) -> None:
@@ -158,6 +162,11 @@ class ServerStarter:
             if future.done() and not future.cancelled():
                 future.result()
 
+    def give_up(self, name: str, error: str) -> None:
+        """Write down why a satellite will not serve."""
+        with Journal(self._stage.folder.journal / "unserved.jsonl") as journal:
+            journal.append({"satellite": name, "error": error})
+
     def _follow(self) -> None:
         """Start a server for each new line of held.jsonl."""
         held = self._stage.folder.journal / "held.jsonl"
@@ -180,11 +189,6 @@ class ServerStarter:
             load([self._containers[name]], start, is_healthy, lambda *_: None, MonotonicClock())
         except WorkloadError as error:
             if not self._stop.is_set():
-                _write_unserved(self._stage.folder.journal, name, str(error))
+                self.give_up(name, str(error))
             return
         write_serving(self._stage, (name,), self._stage.clock.now_ns() - self._t0_ns)
-
-
-def _write_unserved(journal: Path, satellite: str, error: str) -> None:
-    with Journal(journal / "unserved.jsonl") as unserved:
-        unserved.append({"satellite": satellite, "error": error})

@@ -6,10 +6,12 @@ import asyncio
 import random
 from contextlib import AsyncExitStack, suppress
 
+import pytest
 from aiohttp import ClientSession, ClientTimeout, TCPConnector
 
 from isl_emu.timebase import MonotonicClock
 from isl_emu.units import NS_PER_S
+from isl_emu.workload import transfer_fetch
 from isl_emu.workload.passes import Pass
 from isl_emu.workload.pieces import Holding, describe
 from isl_emu.workload.transfer_attempts import AttemptLog
@@ -87,6 +89,13 @@ class World:
         self.urls[name] = "http://{}:{}".format(*server.sockets[0].getsockname())
 
 
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch):
+    """Nobody waits long between two attempts."""
+    monkeypatch.setattr(transfer_fetch, "RETRY_NS", NS_PER_S // 10)
+    monkeypatch.setattr(transfer_fetch, "POLL_NS", NS_PER_S // 20)
+
+
 def play(story, folder):
     """Run a story about a world of nodes; it must come to its end."""
 
@@ -117,7 +126,7 @@ def test_a_chain_passes_it_on_only_when_it_is_whole(tmp_path):
         late = await world.receiver("c")
         early = await world.receiver("b")
         waiting = asyncio.ensure_future(late.in_turn(["b", "a"]))
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.1)
         assert late.holding.received_byte == 0
         await world.holder("a")
         await early.in_turn(["a"])
@@ -167,13 +176,13 @@ def test_tries_in_vain_are_counted_not_listed(tmp_path):
         await world.holder("a")
         fetcher = await world.receiver("b")
         with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(fetcher.in_turn(["nobody"]), 1.5)
+            await asyncio.wait_for(fetcher.in_turn(["nobody"]), 0.5)
         fetcher.log.end()
         return world.rows
 
     (row,) = play(story, tmp_path)
     assert (row["source"], row["outcome"], row["received_byte"]) == ("nobody", "unreachable", 0)
-    assert row["tries"] == 2
+    assert row["tries"] > 1
     assert row["digest_ok"] is None
 
 

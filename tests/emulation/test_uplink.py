@@ -1,0 +1,81 @@
+"""The published experiment from outside, in short: a model goes up, spreads, and answers from then on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+pytestmark = pytest.mark.emulation
+
+ROOT = Path(__file__).parents[2]
+SCENARIO = ROOT / "topologies" / "qwen3-uplink.toml"
+PATIENCE_S = 300  # only for telling a hang from a slow machine
+INVALID = 3
+RECEIVERS = ["p00s01", "p00s02", "p00s03"]
+# Three satellites within one contact, ten times faster
+CHANGES = {
+    "start = 2026-03-20T15:03:20Z": "start = 2026-03-20T15:04:45Z",
+    'duration = "240 s"': 'duration = "45 s"',
+    '"400 Mbit/s"': '"4 Gbit/s"',
+    'rate = "2 Gbit/s"': 'rate = "4 Gbit/s"',
+    'satellites = ["p00s00", "p00s01", "p00s02", "p00s03", "p00s04", "p00s05"]': f"satellites = {RECEIVERS}",
+    'begin = "5 s"': 'begin = "2 s"',
+    'mean_interval = "8 s"': 'mean_interval = "3 s"',
+    "max_answer_tokens = 48": "max_answer_tokens = 8",
+}
+
+
+def _short_scenario() -> str:
+    text = SCENARIO.read_text()
+    for long, short in CHANGES.items():
+        assert long in text
+        text = text.replace(long, short)
+    return text
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory) -> Path:
+    """What a short run leaves."""
+    folder = tmp_path_factory.mktemp("uplink")
+    (folder / "short.toml").write_text(_short_scenario())
+    words = ["run", str(folder / "short.toml"), "--out", str(folder / "out")]
+    command = [sys.executable, "-m", "isl_emu", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert done.returncode in (0, INVALID), done.stdout + done.stderr
+    return folder / "out"
+
+
+def _rows(results: Path, name: str) -> list[dict]:
+    return pq.read_table(results / f"{name}.parquet").to_pylist()
+
+
+def test_every_satellite_gets_each_byte_once_verified(results):
+    deliveries, transfers = _rows(results, "deliveries"), _rows(results, "transfers")
+    assert sorted(row["satellite"] for row in deliveries) == RECEIVERS
+    for row in deliveries:
+        own = [attempt for attempt in transfers if attempt["destination"] == row["satellite"]]
+        assert row["t_held_ns"] is not None, row
+        assert sum(attempt["received_byte"] for attempt in own) == row["received_byte"] == row["size_byte"]
+        assert all(attempt["digest_ok"] for attempt in own)
+    assert [row["kind"] for row in deliveries].count("uplink") == 1
+    assert {attempt["source"] for attempt in transfers if attempt["kind"] == "uplink"} == {"gs-chengdu"}
+
+
+def test_a_satellite_serves_only_once_it_has_the_model(results):
+    deliveries, requests = _rows(results, "deliveries"), _rows(results, "requests")
+    serves_ns = {row["satellite"]: row["t_serving_ns"] for row in deliveries if row["t_serving_ns"] is not None}
+    assert all(row["t_serving_ns"] is None or row["t_serving_ns"] >= row["t_held_ns"] > 0 for row in deliveries)
+    assert all((row["t_serving_ns"] is None) == (row["error"] is not None) for row in deliveries)
+    for row in requests:
+        if row["outcome"] == "completed":
+            assert row["t_finish_ns"] > serves_ns[row["satellite"]]
+
+
+def test_the_summary_tells_of_it(results):
+    text = (results / "summary.txt").read_text()
+    assert "MODEL UPLINK  98.4 MB to 3 satellites" in text
+    assert "gs-chengdu to p00s0" in text
