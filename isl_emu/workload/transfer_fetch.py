@@ -24,6 +24,10 @@ from isl_emu.workload.transfer_server import FILE_PATH, PIECES_PATH
 
 POLL_NS = NS_PER_S // 4  # between two questions whether a source has it now
 RETRY_NS = NS_PER_S  # after an attempt that failed
+# Read packet by packet, a megabyte costs a tenth of a second of a slow core: after a small portion more is let come.
+GATHER_BYTE = 65_536
+GATHER_S = 0.01
+READ_BUFFER_BYTE = 1  # nothing is read ahead of what was taken
 STREAMS = 2  # requests under way at one source of a swarm, so that none waits for a round trip
 
 
@@ -99,6 +103,8 @@ class Fetcher:
                 attempt.count(len(data), self.clock.now_ns())
                 self.holding.take(start, data)
                 start += len(data)
+                if len(data) < GATHER_BYTE:
+                    await asyncio.sleep(GATHER_S)
 
     async def _from_peer(self, name: str, picker: Picker) -> None:
         while not self.holding.complete:

@@ -20,7 +20,7 @@ from isl_emu.results.journal import Journal
 from isl_emu.runclock import run_clock
 from isl_emu.workload.pieces import Holding
 from isl_emu.workload.transfer_attempts import AttemptLog, sleep_until
-from isl_emu.workload.transfer_fetch import Fetcher
+from isl_emu.workload.transfer_fetch import READ_BUFFER_BYTE, Fetcher
 from isl_emu.workload.transfer_plan import Receiver, TransferPlan, read_transfer_plan
 from isl_emu.workload.transfer_server import TRANSFER_PORT, serve_file
 
@@ -58,7 +58,9 @@ async def _receive(
     with Journal(journal / "transfers.jsonl") as transfers, Journal(journal / "held.jsonl") as held:
         log = AttemptLog(name, receiver.kind, holding, clock, t0_ns, plan.stall_ns, transfers.append)
         try:
-            async with ClientSession(connector=connector, timeout=ClientTimeout(total=None)) as http:
+            async with ClientSession(
+                connector=connector, timeout=ClientTimeout(total=None), read_bufsize=READ_BUFFER_BYTE
+            ) as http:
                 await sleep_until(clock, t0_ns + plan.begin_ns)
                 await _fetch(Fetcher(holding, http, urls, log, clock, t0_ns), receiver, f"{plan.seed} {name}")
             if holding.complete:

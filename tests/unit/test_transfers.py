@@ -15,7 +15,7 @@ from isl_emu.workload import transfer_fetch
 from isl_emu.workload.passes import Pass
 from isl_emu.workload.pieces import Holding, describe
 from isl_emu.workload.transfer_attempts import AttemptLog
-from isl_emu.workload.transfer_fetch import Fetcher
+from isl_emu.workload.transfer_fetch import READ_BUFFER_BYTE, Fetcher
 from isl_emu.workload.transfer_server import serve_file
 
 SIZE_BYTE, PIECE_BYTE = 1_000_000, 65_536
@@ -52,7 +52,9 @@ class World:
         """A node that has nothing yet, and serves what it gets."""
         holding = Holding.nothing(self.manifest)
         await self._serve(name, self.file, holding)
-        http = ClientSession(connector=TCPConnector(limit=0), timeout=ClientTimeout(total=None))
+        http = ClientSession(
+            connector=TCPConnector(limit=0), timeout=ClientTimeout(total=None), read_bufsize=READ_BUFFER_BYTE
+        )
         http = await self._undo.enter_async_context(http)
         log = AttemptLog(name, kind, holding, self.clock, self.t0_ns, STALL_NS, self.rows.append)
         return Fetcher(holding, http, self.urls, log, self.clock, self.t0_ns)
