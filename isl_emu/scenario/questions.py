@@ -55,6 +55,7 @@ class Questions(Record):
     burstiness: Weight | None = None
     count: int | None = Field(ge=1, le=1_000_000, default=None)
     trace: Trace | None = None
+    start_after_ns: Delay = Field(alias="start_after", default=0)
     stop_after_ns: Duration | None = Field(alias="stop_after", default=None)
     stations: Literal["all"] | tuple[NodeName, ...] = "all"
     users: Literal["equal", "population"] | dict[NodeName, Weight] = "equal"
@@ -99,6 +100,12 @@ class Questions(Record):
                 rule = "belongs to arrivals " + " and ".join(f'"{kind}"' for kind in kinds)
                 what = "remove it" if value is not None else "add it"
                 raise ValueError(f'{key} is {found} with arrivals "{self.arrivals}", but it {rule}; {what}')
+        return self
+
+    @model_validator(mode="after")
+    def _starts_before_it_stops(self) -> Questions:
+        if self.stop_after_ns is not None and self.start_after_ns >= self.stop_after_ns:
+            raise ValueError("start_after is not before stop_after, but questions arrive in between; correct one")
         return self
 
     @model_validator(mode="after")

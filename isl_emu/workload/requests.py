@@ -88,7 +88,8 @@ def plan_requests(
     Args:
         stations: where questions come from, each with its share of the users (any positive numbers).
         satellites: who computes.
-        duration_ns: of the run; questions stop at `questions.stop_after_ns` if that is earlier.
+        duration_ns: of the run; questions stop at `questions.stop_after_ns` if that is earlier, and all arrivals begin
+            at `questions.start_after_ns`.
 
     Returns:
         In the order of their times; the same for the same generator state.
@@ -99,12 +100,13 @@ def plan_requests(
     at, ask = _stations(stations, rng), _prompts(questions, asked, rng)
     choose = _target(questions, satellites, rng)
     requests = []
-    for number, arrival in enumerate(arrivals(questions, len(stations), end_ns, rng, asked.trace)):
+    start_ns = questions.start_after_ns
+    for number, arrival in enumerate(arrivals(questions, len(stations), end_ns - start_ns, rng, asked.trace)):
         station, satellite, question = at(arrival), choose(), ask(arrival)
         length = arrival.traced.answer_tokens if arrival.traced else questions.max_answer_tokens
         settings = (questions.system, length, questions.temperature, int(rng.integers(SEED_RANGE)))
         rest = (arrival.after, arrival.traced is not None, questions.reuse_prefix)
-        requests.append(PlannedRequest(number, arrival.t_ns, station, satellite, question, *settings, *rest))
+        requests.append(PlannedRequest(number, start_ns + arrival.t_ns, station, satellite, question, *settings, *rest))
     return requests
 
 

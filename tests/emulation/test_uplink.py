@@ -23,7 +23,9 @@ CHANGES = {
     '"400 Mbit/s"': '"2 Gbit/s"',
     'satellites = ["p00s00", "p00s01", "p00s02", "p00s03", "p00s04", "p00s05"]': f"satellites = {RECEIVERS}",
     'begin = "5 s"': 'begin = "2 s"',
-    'mean_interval = "8 s"': 'mean_interval = "3 s"',
+    'mean_interval = "5 s"': 'mean_interval = "2 s"',
+    'start_after = "140 s"': 'start_after = "24 s"',
+    'stop_after = "215 s"': 'stop_after = "36 s"',
     "max_answer_tokens = 48": "max_answer_tokens = 8",
 }
 

@@ -41,6 +41,13 @@ def test_questions_stop_at_the_earlier_of_stop_and_duration() -> None:
     assert max(request.t_due_ns for request in _plan(_questions(stop_after="9 h"), duration_ns=HOUR_NS)) < HOUR_NS
 
 
+def test_questions_start_late_if_they_are_to() -> None:
+    early, late = _plan(_questions(stop_after="60 s")), _plan(_questions(start_after="20 s", stop_after="60 s"))
+    assert [request.t_due_ns for request in late] == [
+        request.t_due_ns + 20 * NS_PER_S for request in early if request.t_due_ns < 40 * NS_PER_S
+    ]
+
+
 def test_every_prompt_is_used_before_any_is_repeated() -> None:
     asked = [request.question for request in _plan(_questions())]
     assert len(asked) > 30

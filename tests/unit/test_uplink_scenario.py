@@ -1,0 +1,109 @@
+"""What an uplink's table may say, and the plan that follows from a sky."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from isl_emu import api
+from isl_emu.errors import ScenarioError
+from isl_emu.routing.forwarding import plan_routes
+from isl_emu.routing.paths import PathFinder
+from isl_emu.scenario.parse import format_scenario, load_scenario, parse_scenario
+from isl_emu.units import NS_PER_S
+from isl_emu.workload.passes import Pass
+from isl_emu.workload.transfer_plan import TransferPlan
+from isl_emu.workload.transfer_planning import plan_transfer
+
+SHIPPED = Path(__file__).parents[2] / "topologies" / "qwen3-uplink.toml"
+RING = """
+name = "ring"
+[time]
+start = 2026-03-20T04:00:00Z
+duration = "4 s"
+[[shell]]
+name = "ring"
+walker = { pattern = "delta", total = 6, planes = 1 }
+altitude = "525 km"
+inclination = "53 deg"
+lasers = { topology = "ring" }
+"""
+STATION = """
+[[station]]
+name = "gs-a"
+latitude = "0 deg"
+longitude = "0 deg"
+min_elevation = "5 deg"
+uplink = "1 Mbit/s"
+downlink = "2 Mbit/s"
+"""
+REAL = '\n[[compute]]\nsatellites = ["p00s0[0-2]"]\n'
+
+
+def _uplinked(*parts: str) -> tuple[str, ...]:
+    return parse_scenario(RING + "".join(parts), "x").uplinked_satellites
+
+
+def test_by_default_all_that_load_a_model_get_it() -> None:
+    modelled = '\n[[compute]]\nsatellites = ["p00s05"]\nserver = "modelled"\nboard = "jetson-agx-orin"\n'
+    modelled += 'model = "qwen3-8b"\n'
+    assert _uplinked(STATION, REAL, modelled, "[uplink]") == ("p00s00", "p00s01", "p00s02")
+    assert _uplinked(STATION, REAL, '[uplink]\nsatellites = ["*s01"]') == ("p00s01",)
+    assert _uplinked(STATION, REAL) == ()
+
+
+@pytest.mark.parametrize(
+    ("parts", "complaint"),
+    [
+        ((REAL, "[uplink]"), "there is no ground station to send from"),
+        ((STATION, "[uplink]"), "no satellite loads a model"),
+        ((STATION, REAL, '[uplink]\nstations = ["gs-b"]'), "names 'gs-b', but there is no such ground station"),
+        ((STATION, REAL, '[uplink]\nsatellites = ["p00s05"]'), "has 'p00s05', but it loads no model"),
+        ((STATION, REAL, '[uplink]\nsatellites = ["p9*"]'), "matches no satellite"),
+        ((STATION, REAL, '[uplink]\nfirst = "p00s05"'), "uplink.first is 'p00s05'"),
+        ((STATION, REAL, '\n[[compute]]\nsatellites = ["p00s05"]\nmodel = "b.gguf"\n[uplink]'), "one file is sent up"),
+        ((STATION, REAL, '[uplink]\nspread = "flood"'), "uplink.spread is 'flood'"),
+        ((STATION, REAL, '[uplink]\npiece = "0 MB"'), "must be more than"),
+    ],
+)
+def test_what_cannot_be_is_said(parts: tuple[str, ...], complaint: str) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        parse_scenario(RING + "".join(parts), "x")
+    assert complaint in str(caught.value)
+
+
+def test_a_scenario_with_an_uplink_survives_its_text() -> None:
+    scenario = load_scenario(SHIPPED)
+    assert parse_scenario(format_scenario(scenario), "x") == scenario
+
+
+@pytest.fixture(scope="module")
+def transfer(tmp_path_factory) -> TransferPlan:
+    """The plan of the shipped scenario, for a file as large as the bundled model."""
+    file = tmp_path_factory.mktemp("weights") / "weights"
+    with file.open("wb") as sparse:
+        sparse.truncate(98_362_432)
+    plan = api.plan(load_scenario(SHIPPED))
+    routes = plan_routes(plan.link_plan, plan.scenario.routing)
+    return plan_transfer(plan.scenario, plan.link_plan, PathFinder(plan.link_plan, routes), file)
+
+
+def test_the_shipped_sky_loses_a_contact_in_the_middle_of_the_upload(transfer: TransferPlan) -> None:
+    before, after = transfer.receivers[transfer.first].passes
+    assert before == Pass("gs-chengdu", 5 * NS_PER_S, 60 * NS_PER_S)
+    assert (after.start_ns, after.end_ns) == (78 * NS_PER_S, 240 * NS_PER_S)
+    upload_s = 98_362_432 * 8 / 8e6
+    assert transfer.planned_end_ns == pytest.approx((5 + upload_s + 18) * NS_PER_S, rel=1e-6)
+
+
+def test_the_first_satellite_is_the_one_overhead_and_its_neighbours_follow(transfer: TransferPlan) -> None:
+    assert transfer.first == "p00s02"
+    sources = {name: receiver.sources for name, receiver in transfer.receivers.items()}
+    assert set(sources["p00s01"]) == {"p00s02", "p00s00"}
+    assert set(sources["p00s05"]) == {"p00s04"}
+    assert {receiver.kind for name, receiver in transfer.receivers.items() if name != transfer.first} == {"swarm"}
+
+
+def test_a_transfer_plan_survives_json(transfer: TransferPlan) -> None:
+    assert TransferPlan.from_json(transfer.to_json()) == transfer
