@@ -47,6 +47,7 @@ RATE_GRAIN_BIT_S = 8  # netem counts whole bytes a second, linux/pkt_sched.h tc_
 IN_FLIGHT_MARGIN = 1.5  # acknowledgements of a bulk flow the other way add one small packet to two full ones (RFC 5681)
 LEAST_LIMIT_PACKETS = 8  # below, any burst would be cut to pieces
 GSO_TIME_NS = 100_000  # the longest time that one super-packet may occupy a link
+DELAY_GRAIN_NS = 1_000  # smaller changes wait until they add up: a netem's own timer is a hundred times coarser
 GSO_MOST_BYTE = 65_536  # linux/netdevice.h GSO_LEGACY_MAX_SIZE
 SERIALISER_HEADROOM_RATIO = 1.02  # a burst of a token bucket, 1 ms each time that its rate changes, is gone in 50 ms
 
@@ -66,6 +67,9 @@ def initial_ends(plan: LinkPlan, bias_ns: int, slowdown: float = 1.0) -> np.ndar
 def ends_at(plan: LinkPlan, k: int, before: np.ndarray, bias_ns: int, slowdown: float = 1.0) -> np.ndarray:
     """All ends at instant `k`, given those of the instant before; END, shape (2L,).
 
+    A link that stays up keeps its delay until that differs from the plan's by more than DELAY_GRAIN_NS. So of a
+    thousand satellites that move a little only some are to be told, and none is ever further from the plan than that.
+
     Args:
         bias_ns: what a netem adds by itself; taken off the delay, which never gets below 0.
         slowdown: how many times more slowly than the machine's time the emulated time passes: delays are multiplied
@@ -74,6 +78,8 @@ def ends_at(plan: LinkPlan, k: int, before: np.ndarray, bias_ns: int, slowdown: 
     ends = before.copy()
     ends["up"] = False
     _write(ends, plan, plan.snapshot(k), bias_ns, slowdown)
+    kept = before["up"] & ends["up"] & (np.abs(ends["delay_ns"] - before["delay_ns"]) <= DELAY_GRAIN_NS)
+    ends["delay_ns"][kept] = before["delay_ns"][kept]
     return ends
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +14,7 @@ from isl_emu.linkplan.plan import LinkPlan, QueueKind
 from isl_emu.network import messages, queues
 from isl_emu.network.backend import ROUTE, UNKNOWN_LINK
 from isl_emu.network.desired import FRAME_BYTE, gso_byte, initial_ends
+from isl_emu.network.dispatch import Batch, Dispatch
 from isl_emu.network.naming import (
     FIRST_INTERFACE_INDEX,
     alias_names,
@@ -60,7 +60,7 @@ class KernelBackend:
         self._gso_byte = gso_byte(plan)
         self._managed = np.repeat(plan.links.aqm["kind"] != QueueKind.NONE, 2)
         self._buckets = np.zeros((2 * len(plan.links.a), len(BUCKET_FIELDS)), np.int64)  # as they were set last
-        self._epoll = select.epoll()
+        self._dispatch = Dispatch()
         try:
             self._build(run_id)
         except BaseException:
@@ -69,34 +69,37 @@ class KernelBackend:
 
     def close(self) -> None:
         """Remove everything; may be called again. Processes in the namespaces must have ended before."""
-        self._epoll.close()
+        self._dispatch.close()
         remove_spaces(self.spaces)
         self.spaces.clear()
 
     def change_ends(self, which: np.ndarray, states: np.ndarray) -> None:
         rows = netem_messages(states, self.wiring.interface_index[which], create=False)
-        self._send_by_node(
+        shaping = Batch(
             self.wiring.node[which], rows, lambda index: f"the shaping of {self.wiring.interface[which[index]]}"
         )
-        self._change_buckets(which, states)
+        self._dispatch.send(shaping, self._changed_buckets(which, states))
 
     def change_routes(self, routes: np.ndarray) -> None:
         gone = routes["link"] == NO_ROUTE
         kept, withdrawn = routes[~gone], routes[gone]
+        batches = []
         for family in self.families:
             for hops, several in _by_hops(kept):
-                self._make_routes(family, several[:, 0], several["link"] if hops > 1 else several["link"][:, 0])
+                links = several["link"] if hops > 1 else several["link"][:, 0]
+                batches.append(self._new_routes(family, several[:, 0], links))
             rows = withdrawal_messages(family, withdrawn["destination"])
-            self._send_by_node(withdrawn["node"], rows, self._route_name(family, withdrawn))
+            batches.append(Batch(withdrawn["node"], rows, self._route_name(family, withdrawn)))
+        self._dispatch.send(*batches)
 
-    def _make_routes(self, family: int, routes: np.ndarray, links: np.ndarray) -> None:
+    def _new_routes(self, family: int, routes: np.ndarray, links: np.ndarray) -> Batch:
         """Make or replace routes over one link each, (C,), or over as many links each, (C, H)."""
         node = routes["node"] if links.ndim == 1 else routes["node"][:, np.newaxis]
         end = self.wiring.end(node, links)
         messages_of = route_messages if links.ndim == 1 else multipath_messages
         through = self.wiring.peer[end], self.wiring.interface_index[end]
         rows = messages_of(family, self._source(routes), routes["destination"], *through)
-        self._send_by_node(routes["node"], rows, self._route_name(family, routes))
+        return Batch(routes["node"], rows, self._route_name(family, routes))
 
     def _source(self, routes: np.ndarray) -> np.ndarray:
         """The node or alias whose address packets get that leave a node by its own choice."""
@@ -145,16 +148,14 @@ class KernelBackend:
             if self._managed[self._ends[node]].any()
         )
 
-    def _change_buckets(self, which: np.ndarray, states: np.ndarray) -> None:
+    def _changed_buckets(self, which: np.ndarray, states: np.ndarray) -> Batch:
         """Give the buckets of managed ends their rates and lengths, where these are others than before."""
         wanted = np.stack([states[field] for field in BUCKET_FIELDS], axis=1)
         changed = self._managed[which] & (wanted != self._buckets[which]).any(axis=1)
-        ends, states = which[changed], states[changed]
+        ends = which[changed]
         self._buckets[ends] = wanted[changed]
-        rows = self._bucket_messages(ends, states, create=False)
-        self._send_by_node(
-            self.wiring.node[ends], rows, lambda index: f"the queue of {self.wiring.interface[ends[index]]}"
-        )
+        rows = self._bucket_messages(ends, states[changed], create=False)
+        return Batch(self.wiring.node[ends], rows, lambda index: f"the queue of {self.wiring.interface[ends[index]]}")
 
     def _bucket_messages(self, ends: np.ndarray, states: np.ndarray, *, create: bool) -> np.ndarray:
         interface_index = self.wiring.interface_index[ends]
@@ -182,8 +183,7 @@ class KernelBackend:
 
     def _build(self, run_id: str) -> None:
         make_spaces(run_id, self.plan.nodes.names, self.spaces)
-        for space in self.spaces:
-            self._epoll.register(space.netlink, select.EPOLLIN)
+        self._dispatch.watch(self.spaces)
         self._make_links()
         states = initial_ends(self.plan, 0)
         for node, space in enumerate(self.spaces):
@@ -265,25 +265,6 @@ class KernelBackend:
                         f"node {space.node}: an interface has no carrier, but all are up; try again with fewer nodes"
                     )
                 time.sleep(CARRIER_PAUSE_S)
-
-    def _send_by_node(self, node: np.ndarray, rows: np.ndarray, describe: Callable[[int], str]) -> None:
-        if not len(rows):
-            return
-        order = np.argsort(node, kind="stable")
-        node, rows = node[order], rows[order]
-        starts = np.flatnonzero(np.diff(node, prepend=-1))
-        for start, stop in zip(starts.tolist(), [*starts[1:].tolist(), len(rows)], strict=True):
-            self.spaces[node[start]].netlink.send_rows(rows[start:stop])
-        self._raise_refusals(describe)
-
-    def _raise_refusals(self, describe: Callable[[int], str]) -> None:
-        ready = {descriptor for descriptor, _ in self._epoll.poll(0)}
-        for space in self.spaces if ready else ():
-            if space.netlink.fileno() in ready and (refused := space.netlink.refusals()):
-                raise NetworkError(
-                    f"{space.node}: {describe(refused[0].sequence)} cannot be set ({refused[0]}), "
-                    "but the plan needs it; leave tc and ip alone during a run"
-                )
 
 
 def _by_hops(routes: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,6 +64,21 @@ class Netlink:
         step = max(SEND_BYTE // rows.itemsize, 1) * rows.itemsize
         for start in range(0, len(data), step):
             self._socket.send(data[start : start + step])
+
+    def send_parts(self, parts: Sequence[memoryview]) -> None:
+        """Send messages that lie in several pieces of memory, at once if they are not too many."""
+        if sum(map(len, parts)) <= SEND_BYTE:
+            self._socket.sendmsg(parts)
+            return
+        for part in parts:
+            self.send(self._whole_messages(part))
+
+    @staticmethod
+    def _whole_messages(part: memoryview) -> Iterator[bytes]:
+        """The messages of a piece one by one; all are as long as the first."""
+        length = HEADER.unpack_from(part)[0]
+        length += -length % 4
+        return (bytes(part[start : start + length]) for start in range(0, len(part), length))
 
     def send(self, messages: Iterable[bytes]) -> None:
         """Send messages of any length; read `refusals` afterwards."""

@@ -25,9 +25,10 @@ from isl_emu.network.desired import changed_ends, ends_at, initial_ends
 from isl_emu.network.readback import end_mismatches, route_mismatches
 from isl_emu.routing.forwarding import GROUP_BASE, NO_ROUTE, RoutePlan
 from isl_emu.timebase import Clock
+from isl_emu.units import NS_PER_S
 
-READ_BACK_NODES = 64  # nodes whose ends are read back after each instant; if more changed, they take turns
-READ_BACK_ROUTES = 2_000  # about as many routes are read back after each instant, whole tables at a time
+READ_BACK_NODES = 64  # nodes whose ends are read back after an instant of 1 s; if more changed, they take turns
+READ_BACK_ROUTES = 2_000  # about as many routes are read back after an instant of 1 s, whole tables at a time
 MOST_MISMATCHES_KEPT = 100
 CHANGES = pa.schema(
     [
@@ -71,7 +72,7 @@ class Replay:
         journal_dir: where the two journals are written.
         bias_ns: what a netem adds to a delay by itself; taken off before it is set.
         slowdown: how many times more slowly than the machine's the clock runs.
-        read_back_nodes: of how many nodes the ends are read back after an instant.
+        read_back_nodes: of how many nodes the ends are read back after an instant of 1 s; after a shorter one fewer.
     """
 
     def __init__(
@@ -88,7 +89,8 @@ class Replay:
         self.plan, self.routes, self.backend, self.clock, self.bias_ns = plan, routes, backend, clock, bias_ns
         self.mismatches: list[str] = []
         self._journal_dir = journal_dir
-        self._read_back_nodes = read_back_nodes
+        self._read_back_share = min(plan.grid.step_ns * slowdown / NS_PER_S, 1.0)
+        self._read_back_nodes = max(round(read_back_nodes * self._read_back_share), 1)
         self._turns = np.zeros(len(plan.nodes.names), np.int64)  # how often each node was read back
         self._slowdown = slowdown
         self._ends = initial_ends(plan, bias_ns, slowdown)
@@ -175,7 +177,8 @@ class Replay:
         """Compare what changed, or a sample of it, with what the network holds."""
         wiring, routed = self.backend.wiring, np.unique(step.routes["node"])
         changed = np.union1d(wiring.node[step.made], wiring.node[step.broken])
-        tables = max(READ_BACK_ROUTES // max(len(self.routes.destinations), 1), 1)
+        most = READ_BACK_ROUTES * self._read_back_share
+        tables = max(int(most / max(len(self.routes.destinations), 1)), 1)
         return self._mismatches(self._in_turn(changed, self._read_back_nodes), self._in_turn(routed, tables))
 
     def _in_turn(self, nodes: np.ndarray, most: int) -> list[int]:

@@ -29,14 +29,17 @@ RTMSG = struct.Struct("=BBBBBBBBI")  # family, dst len, src len, tos, table, pro
 NEXT_HOP = struct.Struct("=HBBi")  # rtnexthop: length, flags, weight less 1, interface
 
 
-def _head(address: str) -> list[tuple[str, str]]:
+def _target(address: str) -> list[tuple[str, str]]:
     return [
         ("length", "u4"), ("type", "u2"), ("flags", "u2"), ("sequence", "u4"), ("port", "u4"),
         ("family", "u1"), ("dst_len", "u1"), ("src_len", "u1"), ("tos", "u1"),
         ("table", "u1"), ("protocol", "u1"), ("scope", "u1"), ("kind", "u1"), ("route_flags", "u4"),
         ("dst_length", "u2"), ("dst_type", "u2"), ("dst", address),
-        ("source_length", "u2"), ("source_type", "u2"), ("source", address),
     ]  # fmt: skip
+
+
+def _head(address: str) -> list[tuple[str, str]]:
+    return [*_target(address), ("source_length", "u2"), ("source_type", "u2"), ("source", address)]
 
 
 def _layout(address: str) -> np.dtype:
@@ -111,10 +114,9 @@ def _new_routes(layout: np.dtype, family: int, source: np.ndarray, destination: 
 
 def withdrawal_messages(family: int, destination: np.ndarray) -> np.ndarray:
     """One message per route that removes it, whatever it leads through."""
-    rows = _route_rows(_LAYOUT[family], family, destination)
-    short = _LAYOUT[family].fields["source_length"][1]
-    rows["type"], rows["flags"], rows["length"] = RTM_DELROUTE, NLM_F_REQUEST, short
-    return rows.view(f"V{rows.itemsize}").astype(f"V{short}")
+    rows = _route_rows(np.dtype(_target(_ADDRESS[family])), family, destination)
+    rows["type"], rows["flags"] = RTM_DELROUTE, NLM_F_REQUEST
+    return rows
 
 
 def routes_question(family: int) -> bytes:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -12,11 +14,14 @@ from pathlib import Path
 import pytest
 
 from isl_emu.linkplan.plan import LinkPlan
+from isl_emu.network.kernel import KernelBackend
 from isl_emu.network.net import IslNet
 from isl_emu.network.replay import Replay
 from isl_emu.routing.forwarding import plan_routes
-from tests.nets import live_net, need_kernel, ping_lost, ping_times_ms, udp_socket
-from tests.plans import MS, make_plan
+from isl_emu.timebase import MonotonicClock
+from tests.benchmarks.bench_replay import planned, scenario_text
+from tests.nets import live_net, need_kernel, ping_lost, ping_times_ms, run_directory, udp_socket
+from tests.plans import MS, SECOND, make_plan
 from tests.unit.test_multipath import ecmp, routing
 
 pytestmark = pytest.mark.kernel
@@ -102,3 +107,72 @@ def test_a_disjoint_path_that_changes_loses_nothing(tmp_path: Path) -> None:
         replay.run(time.monotonic_ns(), threading.Event())
         assert ping_lost(node.waitOutput()) == 0
         assert replay.mismatches == []
+
+
+def test_ten_updates_a_second_do_not_fall_behind(tmp_path: Path) -> None:
+    """88 satellites and 20 stations for 4 s: all instants read back as planned, and the last are not late."""
+    plan, routes, _ = planned(scenario_text(planes=4, seconds=4, stations=20))
+    with run_directory() as run:
+        backend = KernelBackend(plan, run.run_id)
+        try:
+            replay = Replay(plan, routes, backend, MonotonicClock(), tmp_path, bias_ns=50_000)
+            replay.apply_initial()
+            replay.run(time.monotonic_ns() + SECOND, threading.Event())
+            assert replay.mismatches == replay.verify_all() == []
+        finally:
+            backend.close()
+    rows = [json.loads(line) for line in (tmp_path / "instants.jsonl").read_text().splitlines()]
+    assert [row["k"] for row in rows] == list(range(40))
+    late_ns = [row["done_ns"] - row["planned_ns"] for row in rows[-10:]]
+    assert min(late_ns) < plan.grid.step_ns
+
+
+THOUSAND_A_SECOND, FOR_S = 1000, 3
+
+
+def test_a_thousand_packets_a_second_cross_planned_handovers_and_none_is_lost(tmp_path: Path) -> None:
+    """Station 6 goes from satellite 0 to 1, later a laser of the path goes and another comes, and both come back.
+
+    Nothing overlaps: at one instant the old link is gone and the new one there. Yet what is in flight arrives, and what
+    is on its way to a place that has lost its link goes on from there.
+    """
+    ring, station_7 = {edge: 5 * MS for edge in ((0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (0, 5))}, {(3, 7): 4 * MS}
+    first = {**ring, **station_7, (0, 6): 4 * MS}
+    handed_over = {**ring, **station_7, (1, 6): 4 * MS}
+    without_a_laser = {edge: delay_ns for edge, delay_ns in handed_over.items() if edge != (1, 2)}
+    without_a_laser[1, 4] = 6 * MS
+    instants = [first, handed_over, without_a_laser, handed_over, first]
+    plan = make_plan(6, ["gs-a", "gs-b"], instants, rate_bit_s=100_000_000, step_ns=500 * MS)
+    with live_net(plan, tmp_path) as (net, replay), closing(udp_socket(net, "gs-b", PORT)) as receiver:
+        command = ["/usr/bin/python3", "-S", "-c", _STEADILY, net.get("gs-b").address, str(PORT), str(FOR_S)]
+        sender = net.get("gs-a").popen(command, text=True)
+        assert sender.stdout.readline() == "begun\n"
+        replay.run(time.monotonic_ns(), threading.Event())
+        assert int(sender.communicate(timeout=60)[0]) == FOR_S * THOUSAND_A_SECOND
+        arrived = numbers_received(receiver)
+        assert replay.mismatches == []
+    assert sorted(arrived) == list(range(FOR_S * THOUSAND_A_SECOND))
+
+
+def numbers_received(receiver: socket.socket) -> list[int]:
+    """The numbers of all packets that wait at a socket; none is on its way any more after a second."""
+    receiver.settimeout(1.0)
+    numbers = []
+    try:
+        while True:
+            numbers.append(int.from_bytes(receiver.recv(64), "big"))
+    except TimeoutError:
+        return numbers
+
+
+_STEADILY = """
+import socket, sys, time
+sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+target, count = (sys.argv[1], int(sys.argv[2])), 1000 * int(sys.argv[3])
+print("begun", flush=True)
+begun = time.monotonic()
+for number in range(count):
+    time.sleep(max(begun + number / 1000 - time.monotonic(), 0))
+    sender.sendto(number.to_bytes(4, "big"), target)
+print(count)
+"""

@@ -35,10 +35,21 @@ def test_a_link_that_goes_down_keeps_its_delay() -> None:
 
 
 def test_only_what_changes_is_named() -> None:
-    plan = make_plan(3, [], [{(0, 1): 5 * MS, (1, 2): MS}, {(0, 1): 5 * MS + 1, (1, 2): MS}])
+    plan = make_plan(3, [], [{(0, 1): 5 * MS, (1, 2): MS}, {(0, 1): 5 * MS + 1001, (1, 2): MS}])
     first = ends_at(plan, 0, initial_ends(plan, 0), 0)
     assert changed_ends(first, ends_at(plan, 1, first, 0)).tolist() == [0, 1]
     assert changed_ends(first, first).tolist() == []
+
+
+def test_small_changes_of_a_delay_wait_until_they_add_up_to_a_microsecond() -> None:
+    plan = make_plan(2, [], [{(0, 1): 5 * MS + 400 * k} for k in range(7)] + [{}, {(0, 1): 5 * MS + 3001}])
+    ends, delays_ns, planned_ns = initial_ends(plan, 0), [], []
+    for k in range(plan.grid.count):
+        ends = ends_at(plan, k, ends, 0)
+        delays_ns.append(int(ends["delay_ns"][0]) - 5 * MS)
+        planned_ns.append(int(ends["planned_delay_ns"][0]) - 5 * MS)
+    assert delays_ns == [0, 0, 0, 1200, 1200, 1200, 2400, 2400, 3001]  # a link that comes up is set exactly
+    assert planned_ns == [0, 400, 800, 1200, 1600, 2000, 2400, 2400, 3001]
 
 
 def test_bias_is_taken_off_but_never_below_zero() -> None:
