@@ -18,9 +18,9 @@ from isl_emu.scenario.power_groups import power_of_satellites, satellite_boards
 
 def scenario_fleet(scenario: Scenario) -> Fleet:
     """The satellites of all `[[power]]` groups, in node order; those that do not compute have a computer of 0 W."""
-    groups = power_of_satellites(scenario)
-    chosen = [number for number, name in enumerate(scenario.satellite_names) if name in groups]
-    names = tuple(scenario.satellite_names[number] for number in chosen)
+    groups, every = power_of_satellites(scenario), scenario.satellite_names
+    chosen = [number for number, name in enumerate(every) if name in groups]
+    names = tuple(every[number] for number in chosen)
     rows, boards = [scenario.power[groups[name]] for name in names], satellite_boards(scenario)
     computers = [boards.get(name) for name in names]
     return Fleet(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 
 class AllowedPace:
@@ -15,8 +16,7 @@ class AllowedPace:
     """
 
     def __init__(self, table: pa.Table | None):
-        names = [] if table is None else pc.unique(table.column("satellite")).to_pylist()
-        self._rows = {name: _rows(table.filter(pc.equal(table.column("satellite"), name))) for name in names}
+        self._rows = {} if table is None else dict(_rows_by_satellite(table))
 
     def mean_ratio(self, satellite: str, from_ns: int, to_ns: int) -> float:
         """The mean pace of a satellite between two times."""
@@ -27,7 +27,11 @@ class AllowedPace:
         return float(1.0 - overlap_ns @ (1.0 - pace) / (to_ns - from_ns))
 
 
-def _rows(table: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """When each interval of one satellite began and ended, and its pace."""
-    end_ns = table.column("t_ns").to_numpy()
-    return end_ns - table.column("interval_ns").to_numpy(), end_ns, table.column("pace_ratio").to_numpy()
+def _rows_by_satellite(table: pa.Table) -> Iterator[tuple[str, tuple[np.ndarray, np.ndarray, np.ndarray]]]:
+    """Of each satellite, when its intervals began and ended, and their paces."""
+    names = table.column("satellite").combine_chunks().cast(pa.string()).dictionary_encode()
+    codes, end_ns = names.indices.to_numpy(), table.column("t_ns").to_numpy()
+    columns = end_ns - table.column("interval_ns").to_numpy(), end_ns, table.column("pace_ratio").to_numpy()
+    order = np.argsort(codes, kind="stable")
+    for part in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
+        yield names.dictionary[int(codes[part[0]])].as_py(), tuple(column[part] for column in columns)

@@ -70,7 +70,7 @@ def energy_totals(table: pa.Table, requests: Rows, scenario: Scenario) -> dict[s
         table: energy.parquet.
         requests: requests.parquet.
     """
-    columns, boards = _columns(table), satellite_boards(scenario)
+    columns, boards = _Columns.of(table), satellite_boards(scenario)
     parts = power_parts(scenario)
     return {label: _totals(members, columns, requests, boards, scenario) for label, members in parts.items()}
 
@@ -90,33 +90,43 @@ def read_energy_table(path: Path) -> pa.Table | None:
     return table if table is not None and table.num_rows else None
 
 
-def _columns(table: pa.Table) -> dict[str, np.ndarray]:
-    """The table's columns; names as an array of text."""
-    plain = {name: table.column(name).to_numpy() for name in table.schema.names if name not in ("satellite", "mode")}
-    return {**plain, "satellite": np.array(table.column("satellite").cast(pa.string()).to_pylist())}
+@dataclass(frozen=True)
+class _Columns:
+    """The table as arrays with a value for each row; satellites by their place in `names`."""
+
+    names: np.ndarray
+    number: np.ndarray
+    values: Mapping[str, np.ndarray]
+
+    @classmethod
+    def of(cls, table: pa.Table) -> _Columns:
+        names = table.column("satellite").combine_chunks().cast(pa.string()).dictionary_encode()
+        plain = [name for name in table.schema.names if name not in ("satellite", "mode")]
+        values = {name: table.column(name).to_numpy() for name in plain}
+        return cls(np.array(names.dictionary.to_pylist()), names.indices.to_numpy(), values)
+
+    def of_members(self, members: set[str]) -> _Columns:
+        """The rows of some satellites."""
+        inside = np.isin(self.names, list(members))[self.number]
+        return _Columns(self.names, self.number[inside], {key: array[inside] for key, array in self.values.items()})
 
 
 def _totals(
-    members: set[str],
-    columns: Mapping[str, np.ndarray],
-    requests: Rows,
-    boards: Mapping[str, Board],
-    scenario: Scenario,
+    members: set[str], columns: _Columns, requests: Rows, boards: Mapping[str, Board], scenario: Scenario
 ) -> EnergyTotals:
+    part = columns.of_members(members)
+    rows, span_s = part.values, part.values["interval_ns"] / NS_PER_S
     computers = {name: board for name, board in boards.items() if name in members}
-    inside = np.isin(columns["satellite"], list(members))
-    rows = {name: values[inside] for name, values in columns.items()}
-    span_s = rows["interval_ns"] / NS_PER_S
-    computing = np.isin(rows["satellite"], list(computers))
-    flop_s = np.array([computers[name].fp16_flop_s if name in computers else 0.0 for name in rows["satellite"]])
-    duration_s = float(span_s.sum()) / max(len(set(rows["satellite"])), 1)
+    flop_s = np.array([computers[name].fp16_flop_s if name in computers else 0.0 for name in part.names])[part.number]
+    computing_s = np.where(flop_s > 0.0, span_s, 0.0)
+    duration_s = float(span_s.sum()) / len(np.unique(part.number))
     asked = [request for request in requests if request["satellite"] in members]
     return EnergyTotals(
         satellites=len(members),
         computers=len(computers),
         eclipse_ratio=_mean(1.0 - rows["sunlit_ratio"], span_s),
-        limited_ratio=_mean(rows["limited_ratio"][computing], span_s[computing]) if computing.any() else None,
-        off_ratio=_mean(rows["off_ratio"][computing], span_s[computing]) if computing.any() else None,
+        limited_ratio=_mean(rows["limited_ratio"], computing_s) if computers else None,
+        off_ratio=_mean(rows["off_ratio"], computing_s) if computers else None,
         charge_min_ratio=float(rows["charge_ratio"].min()),
         temperature_max_k=float(rows["temperature_k"].max()),
         duration_s=duration_s,

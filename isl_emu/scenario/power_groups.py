@@ -13,8 +13,8 @@ WHOLE = "all with power"  # the part that is all others together
 
 def power_of_satellites(scenario: Scenario) -> dict[str, int]:
     """The number of the `[[power]]` group of each satellite that is in one."""
-    groups = enumerate(scenario.power)
-    return {name: n for n, group in groups for name in matching(group.satellites, scenario.satellite_names)}
+    names = scenario.satellite_names
+    return {name: n for n, group in enumerate(scenario.power) for name in matching(group.satellites, names)}
 
 
 def power_parts(scenario: Scenario) -> dict[str, set[str]]:

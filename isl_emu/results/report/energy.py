@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from isl_emu.results.energy_totals import EnergyTotals
-from isl_emu.results.report.text import facts, share, table, three_digits, wrapped
+from isl_emu.results.report.text import facts, share, table, wrapped
 from isl_emu.scenario.power_groups import WHOLE
 from isl_emu.scenario.quantities import ZERO_CELSIUS_K
 from isl_emu.units import format_rate
@@ -13,7 +13,7 @@ from isl_emu.units import format_rate
 
 def energy_section(totals: Mapping[str, EnergyTotals]) -> Iterator[str]:
     yield "ENERGY AND HEAT  (means over satellites and time; charge and temperature: the worst of any)"
-    header = ("satellites", "", "in shadow", "charge", "hottest", "slowed", "off", "computers", "in time", "J/token")
+    header = ("satellites", "", "in shadow", "charge", "hottest", "slowed", "off", "computers", "in time", "a token")
     yield from table(header, [_row(label, one) for label, one in totals.items()], left=1)
     yield from wrapped("  ", _compute_facts(totals[WHOLE]))
 
@@ -29,9 +29,9 @@ def _row(label: str, one: EnergyTotals) -> tuple[str, ...]:
         f"{one.temperature_max_k - ZERO_CELSIUS_K:.0f} degC",
         share(slowed),
         share(one.off_ratio),
-        f"{three_digits(one.board_j / one.duration_s)} W" if one.computers else "-",
+        format_rate(one.board_j / one.duration_s, "W") if one.computers else "-",
         f"{one.in_time} of {one.asked}" if one.asked else "-",
-        "-" if joule is None else three_digits(joule),
+        "-" if joule is None else format_rate(joule, "J"),
     )
 
 

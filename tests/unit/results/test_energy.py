@@ -89,7 +89,7 @@ def test_the_summary_tells_them(powered):
     text = folder.summary.read_text()
     assert "ENERGY AND HEAT" in text
     (line,) = [line.split() for line in text.splitlines() if line.startswith("  all with power")]
-    assert line[3:] == ["2", "25%", "40%", "17", "degC", "25%", "0%", "80.0", "W", "1", "of", "1", "40.0"]
+    assert line[3:] == ["2", "25%", "40%", "17", "degC", "25%", "0%", "80.0", "W", "1", "of", "1", "40.0", "J"]
     assert "compute: available 85.0 TFLOPS · allowed 74.4 TFLOPS · used 31.9 TFLOPS · served 1." in text
 
 
