@@ -25,6 +25,7 @@ from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.linkplan.plan_file import write_plan
 from isl_emu.live.control import announce
 from isl_emu.live.roles import Role, roles
+from isl_emu.live.server_checks import check_servers
 from isl_emu.live.wishes import Wishes
 from isl_emu.machine.guest import run_in_guest
 from isl_emu.machine.outside import watched_guest
@@ -48,7 +49,7 @@ from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import format_scenario, with_changes
 from isl_emu.scenario.user_functions import user_function
 from isl_emu.workload.asking import OUTLOOK, Asking
-from isl_emu.workload.model_file import check_memory, resolve_model
+from isl_emu.workload.model_file import resolve_model
 from isl_emu.workload.policies import policy_of
 from isl_emu.workload.requests import check_fit, plan_requests, read_asked
 from isl_emu.workload.split.extras import check_engine
@@ -173,7 +174,7 @@ def run_source(source: Source, place: Place, out: Path | None, wishes: Wishes, s
     Raises:
         IslEmuError: it could not be begun, or ended with an error on this kernel; what there is is in the folder.
     """
-    models = _models(source.scenario)
+    models = _models(source.scenario, place)
     for workload in source.scenario.workload:
         user_function(workload.function, f"workload {workload.name}: function")  # so that an error comes now
     for warning in source.warnings:
@@ -233,18 +234,11 @@ def _plan_uplink(source: Source, folder: RunFolder, steps: Steps) -> None:
         )
 
 
-def _models(scenario: Scenario) -> list[Path]:
+def _models(scenario: Scenario, place: Place) -> list[Path]:
     """The files that satellites serve, each known to be a model and to fit into their memory."""
-    models = []
+    models = check_servers(scenario, place.kind)
     if any(job.real for job in scenario.training):
         check_torch()
-    for group in scenario.compute:
-        if group.server in ("throttled", "external"):
-            raise ScenarioError(f"compute.server: is {group.server!r}, but that cannot be run so far")
-        if not group.loads_file:
-            continue
-        models.append(resolve_model(group.model))
-        check_memory(models[-1], group.context_tokens, group.memory_byte)
     for split in scenario.split:
         check_engine(split.engine)
         models.append(resolve_model(split.model))

@@ -5,11 +5,12 @@ A satellite may have several roles, such as serving a model and receiving one.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from isl_emu.scenario.compute import LOADING
+from isl_emu.scenario.compute import LOADING, Compute
 from isl_emu.scenario.matching import matching
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.training import training_satellites
@@ -55,11 +56,23 @@ def roles(scenario: Scenario) -> Iterator[Role]:
 
 def _serving_roles(scenario: Scenario) -> Iterator[Role]:
     for group in scenario.compute:
-        if group.server in LOADING:
-            model = resolve_model(group.model)
-            expected_byte = min(group.memory_byte, 2 * estimate_memory_byte(model, group.context_tokens))
+        if group.server in LOADING or group.command:
+            model = (resolve_model(group.model),) if group.loads_file else ()
+            files = (*model, *_files_named(group.command or ""))
             for name in matching(group.satellites, scenario.satellite_names):
-                yield Role(name, group.cpus, group.memory_byte, expected_byte, (model,))
+                yield Role(name, group.cpus, group.memory_byte, _expected_byte(group, files), files)
+
+
+def _files_named(command: str) -> Iterator[Path]:
+    """The files that a command names by their whole paths."""
+    return (path for word in shlex.split(command) if (path := Path(word)).is_absolute() and path.is_file())
+
+
+def _expected_byte(group: Compute, files: tuple[Path, ...]) -> int:
+    """What one of a group's servers is expected to take; of a user's program nothing is known."""
+    if group.command:
+        return group.memory_byte
+    return min(group.memory_byte, 2 * estimate_memory_byte(files[0], group.context_tokens))
 
 
 def _split_roles(scenario: Scenario) -> Iterator[Role]:

@@ -1,25 +1,27 @@
-"""The model servers of a run, healthy before instant 0; which satellites serve; and where traffic finds the nodes."""
+"""The model servers of a run, ready before instant 0; which satellites serve; and where traffic finds the nodes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from typing import Any
 
+from isl_emu.errors import WorkloadError
+from isl_emu.live.group_servers import start_group
 from isl_emu.live.services import Service, service
 from isl_emu.live.stage import Stage
 from isl_emu.network.containers import Container
 from isl_emu.network.net import IslNet
 from isl_emu.results.journal import Journal
 from isl_emu.results.provenance import write_json
-from isl_emu.scenario.compute import LOADING, Compute
+from isl_emu.scenario.compute import BUNDLED, HEALTH_PATH, Compute
 from isl_emu.scenario.matching import matching
 from isl_emu.scenario.model import Scenario
-from isl_emu.units import NS_PER_S
-from isl_emu.workload.model_file import resolve_model
 from isl_emu.workload.model_server import MODEL_PORT
 from isl_emu.workload.modelled_satellite import Specification, write_specifications
-from isl_emu.workload.servers import serve
+from isl_emu.workload.relayed import Relayed, write_relayed
+from isl_emu.workload.servers import answers
+
+OUTSIDE_TIMEOUT_S = 30.0
 
 
 def serve_models(stage: Stage, net: IslNet, containers: Mapping[str, Container], undo: ExitStack) -> list[Service]:
@@ -28,28 +30,18 @@ def serve_models(stage: Stage, net: IslNet, containers: Mapping[str, Container],
     Returns:
         The processes that serve and must be watched; what is in containers is not among them.
     """
-    for group in stage.scenario.compute:
-        names = _with_model(stage.scenario, group)
-        if group.server in LOADING and names:
-            _load_models(stage, group, [containers[name] for name in names], undo)
-        write_serving(stage, names, t_ns=0)
-    _write_groups(stage)
-    return [undo.enter_context(service) for service in _services(stage, net)]
-
-
-def _write_groups(stage: Stage) -> None:
-    """What the servers of each group are."""
+    scenario = stage.scenario
     with Journal(stage.folder.journal / "servers.jsonl") as journal:
-        for number, group in enumerate(stage.scenario.compute):
-            names = matching(group.satellites, stage.scenario.satellite_names)
+        for number, group in enumerate(scenario.compute):
+            names = matching(group.satellites, scenario.satellite_names)
+            ready = [containers[name] for name in _with_model(scenario, group) if name in containers]
             kind = {"group": number, "server": group.server, "satellites": len(names), "board": group.board}
-            journal.append({**kind, **_pace(group)})
-
-
-def _pace(group: Compute) -> dict[str, Any]:
-    if group.server == "modelled":
-        return {"model": group.roofline.model.name, "decode_tokens_s": NS_PER_S / group.roofline.step_ns(0)}
-    return {"model": resolve_model(group.model).name, "cpus": group.cpus}
+            journal.append({**kind, **start_group(stage, group, ready, undo)})
+    services = [undo.enter_context(service) for service in _services(stage, net)]
+    _check_outside(stage, net)
+    for group in scenario.compute:
+        write_serving(stage, _with_model(scenario, group), t_ns=0)
+    return services
 
 
 def _services(stage: Stage, net: IslNet) -> Iterator[AbstractContextManager[Service]]:
@@ -59,6 +51,10 @@ def _services(stage: Stage, net: IslNet) -> Iterator[AbstractContextManager[Serv
         words = ["isl_emu.workload.modelled_server", "--journal", str(journal)]
         with stage.phase("servers", f"modelling servers on {len(specs)} satellites"):
             yield service("modelled-servers", words, journal)
+    if relayed := _relayed(stage, net):
+        write_relayed(relayed, journal)
+        with stage.phase("servers", f"relaying {len(relayed)} satellites to servers outside"):
+            yield service("relay", ["isl_emu.workload.relay", "--journal", str(journal)], journal)
 
 
 def _modelled(stage: Stage, net: IslNet) -> list[Specification]:
@@ -73,6 +69,31 @@ def _modelled(stage: Stage, net: IslNet) -> list[Specification]:
     return specs
 
 
+def _relayed(stage: Stage, net: IslNet) -> list[Relayed]:
+    """Whose questions go to which URL."""
+    relayed = []
+    for group in stage.scenario.compute:
+        if group.url:
+            model = None if group.model == BUNDLED else group.model
+            for node in map(net.get, matching(group.satellites, stage.scenario.satellite_names)):
+                place = (node.netns_path, node.address, MODEL_PORT)
+                relayed.append(Relayed(*place, group.url, model, group.key_variable))
+    return relayed
+
+
+def _check_outside(stage: Stage, net: IslNet) -> None:
+    """Ask each server outside for its health, from one of the satellites that use it."""
+    for group in stage.scenario.compute:
+        if group.url:
+            node = net.get(matching(group.satellites, stage.scenario.satellite_names)[0])
+            path = group.health or HEALTH_PATH
+            if not answers(node.netns_path, node.address, path, OUTSIDE_TIMEOUT_S):
+                raise WorkloadError(
+                    f"compute.url: {group.url} does not answer {path} with status 200, but it must before the run "
+                    "begins; start it, or name another page with compute.health"
+                )
+
+
 def _with_model(scenario: Scenario, group: Compute) -> tuple[str, ...]:
     """The satellites of a group that need not get their model during the run."""
     uplinked = set(scenario.uplinked_satellites)
@@ -84,12 +105,6 @@ def write_serving(stage: Stage, satellites: tuple[str, ...], t_ns: int) -> None:
     with Journal(stage.folder.journal / "serving.jsonl") as journal:
         for name in satellites:
             journal.append({"satellite": name, "t_ns": t_ns})
-
-
-def _load_models(stage: Stage, group: Compute, containers: list[Container], undo: ExitStack) -> None:
-    model = resolve_model(group.model)
-    with stage.phase("servers", f"loading {model.name} on {len(containers)} satellites") as report:
-        undo.enter_context(serve(containers, model, group.context_tokens, stage.folder.journal, report))
 
 
 def write_endpoints(stage: Stage, net: IslNet) -> None:

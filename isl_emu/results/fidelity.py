@@ -134,8 +134,9 @@ def assess(folder: RunFolder, scenario: Scenario, execution: Mapping[str, Any] |
     replay = replay_fidelity(tables["instants"], _instants_before(ended_ns, grid))
     probes = probe_fidelity(tables["probes"])
     allowed = AllowedPace(read_energy_table(folder.table("energy")))
-    cpu = cpu_fidelity(tables["load"], tables["requests"], _cpu_share(scenario, allowed))
-    pace = pace_fidelity(folder.journal, tables["requests"], _rows_if_any(folder.table("servers")), scenario, allowed)
+    servers = _rows_if_any(folder.table("servers"))
+    cpu = cpu_fidelity(tables["load"], tables["requests"], _cpu_share(scenario, servers, allowed))
+    pace = pace_fidelity(folder.journal, tables["requests"], servers, scenario, allowed)
     pauses = _rows_if_any(folder.table("pauses"))
     spans = live_spans(known, pauses, scenario.time.slowdown)
     surroundings = surroundings_fidelity(_rows_if_any(folder.table("outside")), spans)
@@ -172,14 +173,15 @@ def _rows_if_any(path: Path) -> Rows:
     return pq.read_table(path).to_pylist() if path.exists() else ()
 
 
-def _cpu_share(scenario: Scenario, allowed: AllowedPace) -> Share:
+def _cpu_share(scenario: Scenario, servers: Rows, allowed: AllowedPace) -> Share:
     """The machine's CPUs that a satellite uses while it answers; in slow motion it gets less, for longer.
 
-    A model server has one thread, so it uses at most one; a modelled one waits, and uses none to speak of. One that is
-    short of energy, or too hot, gets less.
+    A model server has one thread, so it uses at most one; one that is modelled or outside uses none to speak of, and a
+    throttled one has its own share. One that is short of energy, or too hot, gets less.
     """
+    by_group = {row["group"]: row["cpus"] or 0.0 for row in servers}
     groups = {name: scenario.compute_of(name) for name in scenario.computing_satellites}
-    cpus = {name: group.cpus for name, group in groups.items() if group.server != "modelled"}
+    cpus = {name: by_group.get(scenario.compute.index(group), group.cpus) for name, group in groups.items()}
 
     def share(satellite: str, from_ns: int, to_ns: int) -> float:
         pace = allowed.mean_ratio(satellite, from_ns, to_ns)

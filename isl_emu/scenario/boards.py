@@ -19,6 +19,9 @@ else:
     import tomli as tomllib
 
 
+BITS = (4, 8, 16)  # of a weight, for which boards are known
+
+
 @dataclass(frozen=True)
 class Origin:
     """Where a figure comes from; `known` means published or measured, not guessed by us."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
+from string import Formatter
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -19,6 +21,7 @@ BUNDLED_MODEL = "smollm2-135m"  # what the bundled file holds
 LOADING = ("real", "throttled")  # servers that load a file of weights
 SLOTS = 8  # answers that a modelled server gives at once
 BITS = 4  # of a modelled server's weights
+PLACES = {"host", "port", "model", "satellite"}  # in a command
 HEALTH_PATH = "/health"
 GB = 1e9
 # keys that only some kinds of server have
@@ -31,6 +34,21 @@ OWNERS = {
     "url": ("external",),
     "key_variable": ("external",),
 }
+
+
+def _command(text: str) -> str:
+    """A command line of words and of {host}, {port}, {model} and {satellite}."""
+    try:
+        words = shlex.split(text)
+        found = {field for _, field, _, _ in Formatter().parse(text) if field is not None}
+    except ValueError as error:
+        raise ValueError(f"is {text!r}, but that is no command line ({error}); correct it") from None
+    if not words or not found <= PLACES:
+        raise ValueError(
+            f"is {text!r}, but it must be a command with {' '.join(f'{{{place}}}' for place in sorted(PLACES))} where "
+            "those belong; write other braces twice"
+        )
+    return text
 
 
 def _known_board(name: str) -> str:
@@ -46,6 +64,7 @@ def _http_url(url: str) -> str:
 
 
 BoardName = Annotated[str, AfterValidator(_known_board)]
+Command = Annotated[str, AfterValidator(_command)]
 Url = Annotated[str, AfterValidator(_http_url)]
 
 
@@ -68,7 +87,7 @@ class Compute(Record):
     decode_tokens_s: float | None = Field(gt=0.0, allow_inf_nan=False, default=None)
     slots: int | None = Field(ge=1, le=1024, default=None)
     bits: Literal[4, 8, 16] | None = None
-    command: str | None = Field(min_length=1, default=None)
+    command: Command | None = None
     health: str | None = Field(pattern="^/", default=None)
     url: Url | None = None
     key_variable: str | None = Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$", default=None)

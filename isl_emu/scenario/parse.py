@@ -238,6 +238,14 @@ def _compute_contradictions(scenario: Scenario) -> Iterator[str]:
             if name in taken:
                 yield f"{where} has {name!r}, but {taken[name]} has it too; a satellite computes in one group"
             taken.setdefault(name, where)
+    uplinked = set(scenario.uplinked_satellites)
+    for group in scenario.compute:
+        late = uplinked & set(matching(group.satellites, scenario.satellite_names))
+        if group.server == "throttled" and late:
+            yield (
+                f"uplink.satellites has {min(late)!r}, but its server is throttled and measured before the run, when "
+                "it has no model yet; use real servers"
+            )
 
 
 def _question_contradictions(scenario: Scenario, stations: set[str]) -> Iterator[str]:

@@ -8,7 +8,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from subprocess import DEVNULL, STDOUT, Popen
@@ -16,6 +16,7 @@ from subprocess import DEVNULL, STDOUT, Popen
 from isl_emu.errors import WorkloadError
 from isl_emu.network.containers import Container
 from isl_emu.network.namespaces import enter_network, in_own_thread
+from isl_emu.scenario.compute import HEALTH_PATH
 from isl_emu.timebase import Clock, MonotonicClock
 from isl_emu.units import NS_PER_S
 from isl_emu.workload.model_server import MODEL_PORT
@@ -36,6 +37,7 @@ class ModelServer:
     container: Container
     process: Popen
     log: Path
+    health: str = HEALTH_PATH
 
     @property
     def name(self) -> str:
@@ -55,14 +57,34 @@ def serve(
         WorkloadError: a server ended instead of becoming healthy, or took too long.
     """
     read_ahead(model)
-    servers: list[ModelServer] = []
 
     def start(container: Container) -> ModelServer:
-        servers.append(start_server(container, model, context_tokens, journal))
+        return start_server(container, model, context_tokens, journal)
+
+    with serve_with(containers, start, report) as servers:
+        yield servers
+
+
+@contextmanager
+def serve_with(
+    containers: Sequence[Container],
+    start: Callable[[Container], ModelServer],
+    report: Report,
+    health: str = HEALTH_PATH,
+) -> Iterator[list[ModelServer]]:
+    """The same with servers of any kind.
+
+    Args:
+        health: the page that has status 200 once a server is ready.
+    """
+    servers: list[ModelServer] = []
+
+    def start_one(container: Container) -> ModelServer:
+        servers.append(replace(start(container), health=health))
         return servers[-1]
 
     try:
-        load(containers, start, is_healthy, report, MonotonicClock())
+        load(containers, start_one, is_healthy, report, MonotonicClock())
         yield servers
     finally:
         stop_servers(servers)
@@ -101,7 +123,12 @@ def loads_at_once(cpus: float) -> int:
 
 def is_healthy(server: ModelServer) -> bool:
     """Ask a server over HTTP whether its model is loaded."""
-    return in_own_thread(_ask_health, server.container.netns_path, server.container.address)
+    return answers(server.container.netns_path, server.container.address, server.health, POLL_TIMEOUT_S)
+
+
+def answers(netns_path: str, address: str, page: str, timeout_s: float) -> bool:
+    """Whether a page of a node's server has status 200, asked in the node itself."""
+    return in_own_thread(_ask, netns_path, address, page, timeout_s)
 
 
 def stop_servers(servers: Sequence[ModelServer]) -> None:
@@ -114,9 +141,14 @@ def stop_servers(servers: Sequence[ModelServer]) -> None:
 
 def start_server(container: Container, model: Path, context_tokens: int, journal: Path) -> ModelServer:
     """Start a model server in a container; it is loading its model when this returns."""
-    log = journal / f"server-{container.name}.log"
     words = ["--model", str(model), "--host", container.address, "--port", str(MODEL_PORT)]
     command = [sys.executable, "-m", "isl_emu.workload.model_server", *words, "--context", str(context_tokens)]
+    return start_program(container, command, journal)
+
+
+def start_program(container: Container, command: Sequence[str], journal: Path) -> ModelServer:
+    """Start any program as a container's server; it is not ready yet when this returns."""
+    log = journal / f"server-{container.name}.log"
     with log.open("wb") as output:
         process = container.popen(command, stdin=DEVNULL, stdout=output, stderr=STDOUT)
     return ModelServer(container, process, log)
@@ -130,12 +162,12 @@ def read_ahead(model: Path) -> None:
             pass
 
 
-def _ask_health(netns_path: str, address: str) -> bool:
+def _ask(netns_path: str, address: str, page: str, timeout_s: float) -> bool:
     """In a thread of its own."""
     enter_network(netns_path)
-    connection = HTTPConnection(address, MODEL_PORT, timeout=POLL_TIMEOUT_S)
+    connection = HTTPConnection(address, MODEL_PORT, timeout=timeout_s)
     try:
-        connection.request("GET", "/health")
+        connection.request("GET", page)
         return connection.getresponse().status == 200
     except (OSError, HTTPException):
         return False

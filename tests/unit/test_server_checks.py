@@ -1,0 +1,96 @@
+"""What is known of servers before anything is built."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from isl_emu.errors import IslEmuError, ScenarioError
+from isl_emu.live.group_servers import group_facts, wanted_tokens_s
+from isl_emu.live.roles import roles
+from isl_emu.live.server_checks import check_servers
+from isl_emu.scenario.boards import board_named
+from isl_emu.scenario.models import model_named
+from isl_emu.scenario.parse import parse_scenario
+from isl_emu.workload import model_file
+from isl_emu.workload.model_shape import file_roofline
+from tests.unit.test_model_file import SMOL, _gguf
+from tests.unit.test_scenario import SMALL
+
+SHAPE = {**SMOL, "feed_forward_length": 1536, "context_length": 8192}
+MODEL = model_named("smollm2-135m")
+
+
+@pytest.fixture(autouse=True)
+def _any_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_file, "_check_processor", lambda: None)
+
+
+def gguf(path: Path, counts: dict[str, int], bits: int = 4) -> Path:
+    """A file as long as a model with so many bits, most of it a hole."""
+    path.write_bytes(_gguf(counts=counts))
+    with path.open("r+b") as file:
+        file.truncate(MODEL.layer_parameters * bits // 8)
+    return path
+
+
+def scenario(keys: str):
+    return parse_scenario(f"{SMALL}[compute]\n{keys}\n", "small")
+
+
+@pytest.mark.parametrize("bits", [4, 8, 16])
+def test_a_file_has_the_pace_of_its_shape_and_bits(tmp_path: Path, bits: int) -> None:
+    roofline = file_roofline(gguf(tmp_path / "m.gguf", SHAPE, bits), board_named("raspberry-pi-5"))
+    assert (roofline.bits, roofline.model.layer_parameters) == (bits, MODEL.layer_parameters)
+    assert roofline.model.kv_byte_per_token == MODEL.kv_byte_per_token
+
+
+def test_a_throttled_group_wants_its_boards_pace_or_the_one_it_names(tmp_path: Path) -> None:
+    model = gguf(tmp_path / "m.gguf", SHAPE)
+    board = f'server = "throttled"\nmodel = "{model}"\nboard = "raspberry-pi-4"'
+    expected = 1e9 / file_roofline(model, board_named("raspberry-pi-4")).step_ns(0)
+    assert wanted_tokens_s(scenario(board).compute[0]) == expected
+    assert wanted_tokens_s(scenario(f"{board}\ndecode_tokens_s = 7.5").compute[0]) == 7.5
+    assert check_servers(scenario(board), "guest") == [model]
+
+
+def test_the_facts_of_each_kind_are_told(tmp_path: Path) -> None:
+    modelled = scenario('server = "modelled"\nboard = "three-body"\nmodel = "qwen3-8b"').compute[0]
+    assert group_facts(modelled)["decode_tokens_s"] == pytest.approx(66.7, abs=0.1)  # by hand from docs/servers.md
+    outside = scenario('server = "external"\nurl = "http://gpu.example:8000"').compute[0]
+    assert group_facts(outside)["model"] == "http://gpu.example:8000"
+
+
+def test_a_command_brings_the_files_that_it_names(tmp_path: Path) -> None:
+    program = tmp_path / "own server.py"
+    program.write_text("")
+    keys = f"""server = "external"\ncommand = "python3 '{program}' --port {{port}}"\ncpus = 0.5"""
+    needs = list(roles(scenario(keys)))
+    assert {need.visible for need in needs} == {(program,)}
+    assert all((need.cpus, need.expected_byte) == (0.5, need.memory_byte) for need in needs)
+
+
+@pytest.mark.parametrize(
+    ("keys", "place", "sentence"),
+    [
+        ('command = "no-such-program --port {port}"', "host", "compute.command: 'no-such-program' cannot be run"),
+        ('url = "http://gpu.example"', "guest", "is outside, but the guest kernel has no way out"),
+        ('url = "http://gpu.example"\nkey_variable = "ISL_EMU_NO_KEY"', "host", "ISL_EMU_NO_KEY is not set, but"),
+    ],
+)
+def test_a_server_that_cannot_work_is_refused_before_anything_is_built(keys: str, place: str, sentence: str) -> None:
+    with pytest.raises(IslEmuError, match=sentence):
+        check_servers(scenario(f'server = "external"\n{keys}'), place)
+
+
+def test_a_file_without_a_shape_has_no_boards_pace(tmp_path: Path) -> None:
+    model = gguf(tmp_path / "m.gguf", SMOL)
+    with pytest.raises(IslEmuError, match="does not say how its layers look.* give decode_tokens_s in place of board"):
+        check_servers(scenario(f'server = "throttled"\nboard = "raspberry-pi-4"\nmodel = "{model}"'), "host")
+
+
+@pytest.mark.parametrize("command", ["serve {ports}", "serve '", " ", "serve {"])
+def test_a_command_that_is_none_is_refused(command: str) -> None:
+    with pytest.raises(ScenarioError, match=r"compute\[0\].command is .*, but "):
+        scenario(f'server = "external"\ncommand = "{command}"')
