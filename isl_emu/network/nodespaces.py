@@ -97,16 +97,23 @@ def unmount(path: str | Path) -> None:
 
 
 def _make_spaces(run_id: str, nodes: Sequence[str], spaces: list[NodeSpace]) -> None:
-    sysctls = SYSCTLS | (IPV6_SYSCTLS if ipv6_available() else {})
-    sysctls |= {name: value for name, value in IF_THERE.items() if Path(SYSCTL_FOLDER, name).exists()}
+    sysctls: dict[str, str] | None = None
     for node in nodes:
         unshare(CLONE_NEWNET)
         path = namespace_path(run_id, node)
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY | os.O_CLOEXEC, 0))
         spaces.append(NodeSpace(node, path, Netlink()))
         mount(OWN_NETWORK, path, None, MS_BIND)
+        sysctls = _sysctls_to_set() if sysctls is None else sysctls
         for name, value in sysctls.items():
             _set_sysctl(name, value)
+
+
+def _sysctls_to_set() -> dict[str, str]:
+    """All that this thread's new namespace has not got from the start; then no other new one has."""
+    wanted = SYSCTLS | (IPV6_SYSCTLS if ipv6_available() else {})
+    wanted |= {name: value for name, value in IF_THERE.items() if Path(SYSCTL_FOLDER, name).exists()}
+    return {name: value for name, value in wanted.items() if Path(SYSCTL_FOLDER, name).read_text().strip() != value}
 
 
 def _set_sysctl(name: str, value: str) -> None:

@@ -1,6 +1,6 @@
 """How fast a constellation is built and changed: us, the kernel's own floor, and the other ways, in one run.
 
-    python -m isl_emu.machine.guest -- .venv/bin/python tests/benchmarks/bench_network.py [--sizes 66,1584]
+    python -m isl_emu.machine.guest -- .venv/bin/python tests/benchmarks/bench_network.py
 
 Needs root and netem, so it runs in the guest kernel or on a machine that has it; `pyroute2` and `tc` are measured where
 they are installed. Each way is measured at a size that it can stand, and compared per object; every ratio is against
@@ -9,7 +9,6 @@ the floor of the same run: the bare kernel calls with ready-made messages, which
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -50,7 +49,6 @@ except ImportError:
 SMALL = 12  # satellites that the slow ways are measured with
 MININET = 6  # hosts that stock Mininet is measured with
 FRAME_BYTE = 1514
-SHAPES = {66: (6, 11), 1584: (72, 22), 2800: (50, 56), 4408: (58, 76), 10000: (100, 100)}  # planes, slots
 
 
 def torus(planes: int, slots: int) -> dict[tuple[int, int], int]:
@@ -62,12 +60,6 @@ def torus(planes: int, slots: int) -> dict[tuple[int, int], int]:
             for there in (plane * slots + (slot + 1) % slots, (plane + 1) % planes * slots + slot):
                 edges[min(here, there), max(here, there)] = 5 * MS
     return edges
-
-
-def constellation(size: int) -> LinkPlan:
-    """Two instants with all delays different."""
-    edges = torus(*SHAPES[size])
-    return make_plan(size, (), [edges, {edge: delay_ns + 1000 for edge, delay_ns in edges.items()}])
 
 
 def seconds(action: Callable[[], object]) -> float:
@@ -146,35 +138,6 @@ def our_update_s(made: KernelBackend, plan: LinkPlan) -> float:
         made.change_ends(every, ends_at(plan, 1, before, 50_000))
 
     return min(seconds(update) for _ in range(5))
-
-
-def growth(sizes: list[int]) -> Table:
-    """Build, memory and update at each size, against the floor."""
-    table = Table(
-        "satellites",
-        "ends",
-        "floor build",
-        "our build",
-        "ratio",
-        "MiB",
-        "floor update",
-        "our update",
-        "ratio",
-        title="Growth",
-    )
-    for size in sizes:
-        plan = constellation(size)
-        floor_s, free_mib = floor_build_s(plan), 0.0
-        time.sleep(size / 500)  # the kernel deletes namespaces in the background
-        free_mib, begun = available_mib(), time.perf_counter()
-        with backend(plan) as made:
-            build_s = time.perf_counter() - begun
-            used_mib = free_mib - available_mib()
-            ours_s, bare_s = our_update_s(made, plan), floor_update_s(made, ends_at(plan, 0, initial_ends(plan, 0), 0))
-        figures = (f"{floor_s:.2f} s", f"{build_s:.2f} s", f"{build_s / floor_s:.2f}", f"{used_mib:.0f}")
-        updates = (f"{bare_s * 1e3:.1f} ms", f"{ours_s * 1e3:.1f} ms", f"{ours_s / bare_s:.2f}")
-        table.add_row(f"{size:,}", f"{2 * len(plan.links.a):,}", *figures, *updates)
-    return table
 
 
 def ways_to_change() -> Table:
@@ -266,11 +229,8 @@ def _stock_mininet_ms() -> float | None:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", default="66,1584,2800", help=f"of {', '.join(map(str, SHAPES))}")
-    sizes = [int(word) for word in parser.parse_args().sizes.split(",")]
     console = Console(width=120)
-    for table in (ways_to_change(), ways_to_build(), growth(sizes)):
+    for table in (ways_to_change(), ways_to_build()):
         console.print(table)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 from isl_emu.geometry.elements import constellation_elements
 from isl_emu.geometry.orbits import satrecs as our_satrecs
+from isl_emu.results.provenance import kernel_facts
 from isl_emu.scenario.parse import parse_scenario
-from tests.benchmarks import bench_sky
+from tests.benchmarks import bench_growth, bench_sky, plot_growth
 
 
 @pytest.mark.parametrize("name", bench_sky.BUILT_IN)
@@ -27,3 +30,14 @@ def test_the_satellites_that_sgp4_is_measured_with_are_ours():
     elements = constellation_elements(parse_scenario(bench_sky.scenario_text("66"), "66"))
     for theirs, ours in zip(bench_sky.satrecs(elements, 66), our_satrecs(elements), strict=True):
         assert np.abs(np.subtract(theirs.sgp4_tsince(90.0)[1], ours.sgp4_tsince(90.0)[1])).max() < 1e-6
+
+
+def test_growth_is_measured_with_the_sizes_that_it_is_named_for_and_drawn(tmp_path):
+    plan = bench_growth.sky(66)
+    assert len(plan.nodes.names) == 66 and plan.grid.count == 2
+    keys = ("build_s", "floor_build_s", "memory_mib", "full_update_s", "floor_update_s", "typical_update_s")
+    sizes = [{"satellites": size, **dict.fromkeys(keys, size / 100)} for size in bench_growth.PLANES]
+    (tmp_path / "growth.json").write_text(json.dumps({"machine": kernel_facts(), "sizes": sizes}))
+    plot_growth.main(tmp_path / "growth.json", tmp_path / "growth.png")
+    assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
+    assert "around" in json.loads((tmp_path / "growth.json").read_text())

@@ -1,0 +1,132 @@
+r"""How building, memory and updates grow with the constellation, against the kernel's own floor in the same run.
+
+    python -m isl_emu.machine.guest --writable DIR -- \
+        .venv/bin/python tests/benchmarks/bench_growth.py --json DIR/growth.json
+
+Needs root and netem, so it runs in the guest kernel or on a machine that has it. `plot_growth.py` draws the figures.
+The constellations are Walker deltas with +Grid lasers; a typical update is what one second of their sky changes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from isl_emu.api import changed_plan
+from isl_emu.linkplan.plan import LinkPlan
+from isl_emu.network.desired import changed_ends, ends_at, initial_ends
+from isl_emu.network.kernel import KernelBackend
+from isl_emu.results.provenance import kernel_facts
+from isl_emu.scenario.parse import parse_scenario
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from tests.benchmarks.bench_network import (  # noqa: E402
+    available_mib,
+    backend,
+    floor_build_s,
+    floor_update_s,
+    our_update_s,
+    seconds,
+)
+
+PLANES = {66: 6, 1584: 72, 2800: 50, 4408: 58, 10000: 100}
+ROUNDS = 5  # of each update; the fastest counts
+BIAS_NS = 50_000
+SCENARIO = """
+name = "growth"
+rate_scale = 0.01
+[time]
+start = 2026-03-20T12:00:00Z
+duration = "2 s"
+[[shell]]
+name = "shell"
+walker = {{ pattern = "delta", total = {size}, planes = {planes}, phasing = 1 }}
+altitude = "550 km"
+inclination = "53 deg"
+lasers = {{ topology = "+grid", rate = "10 Gbit/s", grazing_altitude = "80 km" }}
+"""
+
+
+def sky(size: int) -> LinkPlan:
+    """Two instants, a second apart."""
+    return changed_plan(parse_scenario(SCENARIO.format(size=size, planes=PLANES[size]), "growth"), {}).link_plan
+
+
+def typical_update_s(made: KernelBackend, plan: LinkPlan) -> tuple[int, float]:
+    """What one second changes: how many ends, and how long finding and sending them takes."""
+    before = ends_at(plan, 0, initial_ends(plan, 0), BIAS_NS)
+
+    def update() -> int:
+        after = ends_at(plan, 1, before, BIAS_NS)
+        which = changed_ends(before, after)
+        made.change_ends(which, after[which])
+        return len(which)
+
+    return update(), min(seconds(update) for _ in range(ROUNDS))
+
+
+def grown(size: int) -> dict[str, Any]:
+    """The figures of one size."""
+    plan = sky(size)
+    floor_s = floor_build_s(plan)
+    time.sleep(size / 500)  # the kernel deletes namespaces in the background
+    free_mib, begun = available_mib(), time.perf_counter()
+    with backend(plan) as made:
+        build_s, used_mib = time.perf_counter() - begun, free_mib - available_mib()
+        full_s, bare_s = our_update_s(made, plan), floor_update_s(made, ends_at(plan, 0, initial_ends(plan, 0), 0))
+        changed, typical_s = typical_update_s(made, plan)
+        begun = time.perf_counter()
+    return {
+        "satellites": size,
+        "link_ends": 2 * len(plan.links.a),
+        "floor_build_s": floor_s,
+        "build_s": build_s,
+        "memory_mib": used_mib,
+        "floor_update_s": bare_s,
+        "full_update_s": full_s,
+        "typical_link_ends": changed,
+        "typical_update_s": typical_s,
+        "teardown_s": time.perf_counter() - begun,
+    }
+
+
+def table(figures: list[dict[str, Any]]) -> Table:
+    """The figures for readers."""
+    head = ("satellites", "ends", "floor build", "build", "x floor", "MiB", "floor update", "full update", "x floor")
+    shown = Table(*head, "typical: ends", "update", "teardown", title="Growth")
+    for row in figures:
+        build_s, floor_s, full_s, bare_s = (
+            row[key] for key in ("build_s", "floor_build_s", "full_update_s", "floor_update_s")
+        )
+        build = (f"{floor_s:.2f} s", f"{build_s:.2f} s", f"{build_s / floor_s:.2f}", f"{row['memory_mib']:.0f}")
+        updates = (f"{bare_s * 1e3:.1f} ms", f"{full_s * 1e3:.1f} ms", f"{full_s / bare_s:.2f}")
+        typical = (f"{row['typical_link_ends']:,}", f"{row['typical_update_s'] * 1e3:.1f} ms")
+        shown.add_row(
+            f"{row['satellites']:,}", f"{row['link_ends']:,}", *build, *updates, *typical, f"{row['teardown_s']:.1f} s"
+        )
+    return shown
+
+
+def main() -> None:
+    """Measure, print, and write the figures after each size."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", default="66,1584,2800", help=f"of {', '.join(map(str, PLANES))}")
+    parser.add_argument("--json", type=Path, help="file for the figures, with a description of the machine")
+    options = parser.parse_args()
+    figures: list[dict[str, Any]] = []
+    for size in map(int, options.sizes.split(",")):
+        figures.append(grown(size))
+        if options.json:
+            options.json.write_text(json.dumps({"machine": kernel_facts(), "sizes": figures}, indent=2) + "\n")
+    Console(width=140).print(table(figures))
+
+
+if __name__ == "__main__":
+    main()
