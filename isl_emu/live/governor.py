@@ -18,9 +18,11 @@ from isl_emu.live.computers import Computers, ContainerComputers, ModelledComput
 from isl_emu.live.stage import Stage
 from isl_emu.network.containers import Container
 from isl_emu.results.journal import Journal
+from isl_emu.scenario.training import modelled_trainers
 from isl_emu.timebase import Clock, TimeGrid
 from isl_emu.units import NS_PER_S
-from isl_emu.workload.modelled_state import FILE, ModelledState
+from isl_emu.workload import allowance, modelled_state
+from isl_emu.workload.modelled_state import ModelledState
 
 INTERVAL_NS = NS_PER_S  # of emulated time, between two looks at what the computers did
 Kind = tuple[np.ndarray, Computers]  # numbers of satellites in the fleet, and their computers
@@ -100,8 +102,8 @@ class Governor:
     def _busy_ratio(self, span_ns: int) -> np.ndarray:
         found = np.zeros(len(self._fleet.names))
         for numbers, computers in self._kinds:
-            found[numbers] = computers.busy_ratio(span_ns)
-        return found
+            found[numbers] += computers.busy_ratio(span_ns)
+        return np.minimum(found, 1.0)
 
     def _set_pace(self, pace_ratio: np.ndarray) -> None:
         for numbers, computers in self._kinds:
@@ -145,15 +147,21 @@ def governing(stage: Stage, containers: Mapping[str, Container], t0_ns: int) -> 
 
 
 def _kinds(fleet: Fleet, containers: Mapping[str, Container], stage: Stage) -> Iterator[Kind]:
-    """The computers of a fleet by how they are held to a pace."""
+    """The computers of a fleet by how they are held to a pace; a satellite may have several kinds of work."""
     inside = [n for n, name in enumerate(fleet.names) if name in containers]
     if inside:
         chosen = [containers[fleet.names[n]] for n in inside]
         yield np.array(inside), ContainerComputers(chosen, stage.scenario.time.slowdown)
-    shared = stage.folder.journal / FILE
-    if shared.exists():
-        state = ModelledState.open(shared)
-        rows = {name: row for row, name in enumerate(state.names)}
-        modelled = [n for n, name in enumerate(fleet.names) if name in rows and name not in containers]
-        if modelled:
-            yield np.array(modelled), ModelledComputers(state, np.array([rows[fleet.names[n]] for n in modelled]))
+    pretending = stage.folder.journal / allowance.FILE
+    ModelledState.create(pretending, modelled_trainers(stage.scenario))
+    for path in (stage.folder.journal / modelled_state.FILE, pretending):
+        if path.exists():
+            yield from _sharing(fleet, ModelledState.open(path))
+
+
+def _sharing(fleet: Fleet, state: ModelledState) -> Iterator[Kind]:
+    """Those satellites of the fleet that have a row in a shared state."""
+    rows = {name: row for row, name in enumerate(state.names)}
+    numbers = [n for n, name in enumerate(fleet.names) if name in rows]
+    if numbers:
+        yield np.array(numbers), ModelledComputers(state, np.array([rows[fleet.names[n]] for n in numbers]))

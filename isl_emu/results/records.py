@@ -13,6 +13,8 @@ LOST_LINES = b"journal_lines_lost"  # schema metadata: lines of the journal that
 PROBE_PAYLOAD_BYTE = 16
 PROBE_FRAME_BYTE = 14 + 20 + 8 + PROBE_PAYLOAD_BYTE  # Ethernet, IPv4 and UDP headers before the payload
 
+FAILURES = ("unreachable", "path_lost", "timed_out", "refused", "unavailable", "failed")  # of a question
+
 _TEXT = pa.string()
 _COUNT = pa.int32()
 _NS = pa.int64()
@@ -39,7 +41,7 @@ REQUESTS = _schema(
     _field("server", _TEXT, "", "kind of its server: real, throttled, modelled or external; null when none was asked"),
     _field("question", _TEXT, "", "what was asked"),
     _field("answer", _TEXT, "", "what came back, as far as it came"),
-    _field("outcome", _TEXT, "", "completed, unreachable, path_lost, timed_out, refused, failed or unfinished"),
+    _field("outcome", _TEXT, "", f"completed, {', '.join(FAILURES)} or unfinished"),
     _field("error", _TEXT, "", "one sentence when the outcome is not completed"),
     _field("t_due_ns", _NS, "ns", "when the arrival process wanted it sent"),
     _field("t_send_ns", _NS, "ns", "when it was sent"),

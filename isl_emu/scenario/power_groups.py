@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from isl_emu.scenario.boards import BOARDS, Board
 from isl_emu.scenario.matching import matching, unmatched
@@ -32,10 +33,14 @@ def power_parts(scenario: Scenario) -> dict[str, set[str]]:
 
 
 def satellite_boards(scenario: Scenario) -> dict[str, Board]:
-    """The board of each satellite that has one: that of its `[compute]` group, else that of its `[[power]]` group."""
-    groups = [group for group in (*scenario.power, *scenario.compute) if group.board]
+    """The board of each satellite that has one: of its `[compute]` group, else its training, else its `[[power]]`."""
+    named = [
+        *((group.satellites, group.board) for group in scenario.power),
+        *((job.satellites, job.modelled.board) for job in scenario.training if job.modelled),
+        *((group.satellites, group.board) for group in scenario.compute),
+    ]
     names = scenario.satellite_names
-    return {name: BOARDS[group.board] for group in groups for name in matching(group.satellites, names)}
+    return {name: BOARDS[board] for satellites, board in named if board for name in matching(satellites, names)}
 
 
 def power_contradictions(scenario: Scenario) -> Iterator[str]:
@@ -49,17 +54,38 @@ def power_contradictions(scenario: Scenario) -> Iterator[str]:
                 yield f"{where} has {name!r}, but {taken[name]} has it too; a satellite has one panel and battery"
             taken.setdefault(name, where)
     yield from _without_board(scenario)
+    yield from _unmeasured(scenario)
 
 
 def _without_board(scenario: Scenario) -> Iterator[str]:
-    """Groups that compute with power of a satellite whose computer's demand nobody knows."""
-    groups = power_of_satellites(scenario).items()
-    powered = {name: f"power[{index}]" for name, index in groups if scenario.power[index].board is None}
-    for index, group in enumerate(scenario.compute):
-        names = matching(group.satellites, scenario.satellite_names)
-        if group.board is None and (name := next((name for name in names if name in powered), None)):
-            where = f"compute[{index}]" if len(scenario.compute) > 1 else "compute"
+    """Whoever computes with power of a satellite although nobody knows what its computer draws."""
+    power, boards, names = power_of_satellites(scenario), satellite_boards(scenario), scenario.satellite_names
+    for where, satellites in _computing(scenario):
+        computing = matching(satellites, names)
+        if name := next((name for name in computing if name in power and name not in boards), None):
             yield (
-                f"{where}.board is missing, but {powered[name]} has {name!r}, whose computer's power follows from "
-                f"its board; name one"
+                f"{where}.board is missing, but power[{power[name]}] has {name!r}, whose computer's power follows from "
+                f"its board; name one there, or in the power group"
+            )
+
+
+def _computing(scenario: Scenario) -> Iterator[tuple[str, Any]]:
+    """Everything that computes on satellites, each with where it stands and its list of satellites."""
+    for index, group in enumerate(scenario.compute):
+        yield f"compute[{index}]" if len(scenario.compute) > 1 else "compute", group.satellites
+    for index, job in enumerate(scenario.training):
+        yield f"training[{index}]", job.satellites
+    for index, split in enumerate(scenario.split):
+        yield f"split[{index}]", split.satellites
+
+
+def _unmeasured(scenario: Scenario) -> Iterator[str]:
+    """Servers elsewhere that stand for a computer with power: nobody can slow them, or say what they do."""
+    power = power_of_satellites(scenario)
+    for index, group in enumerate(scenario.compute):
+        named = [name for name in matching(group.satellites, scenario.satellite_names) if name in power]
+        if group.url is not None and named:
+            yield (
+                f"compute[{index}].url is set, but power[{power[named[0]]}] has {named[0]!r}, and a server elsewhere "
+                f"cannot be slowed; leave the satellite out of one of them"
             )

@@ -119,6 +119,12 @@ def training_satellites(scenario: Scenario, job: Training) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for pattern in patterns for name in matching((pattern,), names)))
 
 
+def modelled_trainers(scenario: Scenario) -> tuple[str, ...]:
+    """The satellites that train in some job whose steps are not computed."""
+    jobs = [job for job in scenario.training if job.modelled]
+    return tuple(dict.fromkeys(name for job in jobs for name in training_satellites(scenario, job)))
+
+
 def planes_of(scenario: Scenario) -> dict[str, tuple[str, int]]:
     """The plane, as (shell, number), of every satellite that belongs to a pattern."""
     return {

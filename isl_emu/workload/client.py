@@ -38,7 +38,8 @@ from isl_emu.workload.sse import EventParser
 from isl_emu.workload.tcp_bytes import WireBytes
 
 PATH = "/v1/chat/completions"
-AGAIN = ("unreachable", "path_lost", "timed_out", "failed")  # outcomes of an attempt after which another may help
+# outcomes of an attempt after which another may help
+AGAIN = ("unreachable", "path_lost", "timed_out", "unavailable", "failed")
 MOST_DOUBLINGS = 16  # doublings of the time between two attempts
 
 Verdict = tuple[str, "str | None"]

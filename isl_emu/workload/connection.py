@@ -15,11 +15,12 @@ from typing import Any, Protocol
 
 from isl_emu.timebase import Clock
 from isl_emu.workload.endpoints import Endpoint
-from isl_emu.workload.exchange import RefusedError, error_text
+from isl_emu.workload.exchange import RefusedError, UnavailableError, error_text
 from isl_emu.workload.http_answer import HttpAnswer
 from isl_emu.workload.tcp_bytes import WireBytes, wire_bytes
 
 OK = 200
+UNAVAILABLE = 503
 
 
 class Listener(Protocol):
@@ -84,7 +85,8 @@ class Answering(asyncio.Protocol):
             return (bool(part) and self._listener.take(part, now_ns)) or answer.complete
         self._refusal += part
         if answer.complete:
-            raise RefusedError(f"HTTP status {answer.status}: {_reason(self._refusal, answer.reason)}")
+            kind = UnavailableError if answer.status == UNAVAILABLE else RefusedError
+            raise kind(f"HTTP status {answer.status}: {_reason(self._refusal, answer.reason)}")
         return False
 
     def _count(self) -> None:

@@ -30,6 +30,10 @@ class RefusedError(Exception):
     """The server answered with an error."""
 
 
+class UnavailableError(RefusedError):
+    """The server said that it cannot serve now: HTTP status 503."""
+
+
 @dataclass
 class Attempt:
     """One try to have a question answered: what has been sent and received so far.
@@ -171,13 +175,15 @@ def body(request: PlannedRequest) -> dict[str, Any]:
 
 def judge(error: Exception, connected: bool) -> tuple[str, str]:
     """The outcome that an exception stands for, and a sentence about it."""
+    if isinstance(error, UnavailableError):
+        return "unavailable", str(error)
     if isinstance(error, RefusedError):
         return "refused", str(error)
     if isinstance(error, TimeoutError):
         return "timed_out", "nothing came any more before the deadline"
     code = error.errno if isinstance(error, OSError) else None
     if code == errno.ECONNREFUSED:
-        return "refused", "nobody listened there: no server, or a computer that is off"
+        return "unavailable", "nobody listened: there is no server, or its computer is off"
     if code in NO_ROUTE and not connected:
         return "unreachable", f"there was no route when it was sent ({error.strerror})"
     if code in NO_ROUTE:

@@ -24,7 +24,7 @@ from isl_emu.workload.chooser import Chooser
 from isl_emu.workload.client import Client
 from isl_emu.workload.connection import Connector, post
 from isl_emu.workload.endpoints import Endpoint
-from isl_emu.workload.exchange import Attempt, Exchange, body, judge
+from isl_emu.workload.exchange import Attempt, Exchange, RefusedError, UnavailableError, body, judge
 from isl_emu.workload.requests import PlannedRequest
 from isl_emu.workload.serving import ServingSatellites
 
@@ -208,13 +208,17 @@ def test_the_socket_is_made_in_the_station_namespace(ask: Asker) -> None:
     assert entered == ["/run/netns/isl-0a0b0c-gs-oslo"]
 
 
-def test_an_error_status_is_refused_with_the_reason(ask: Asker) -> None:
-    text = b'{"error":{"code":400,"message":"the request exceeds the context"}}'
-    head = f"HTTP/1.1 400 Bad Request\r\nContent-Length: {len(text)}\r\n\r\n".encode()
-    with _server(head + text) as server:
+@pytest.mark.parametrize(
+    ("status", "reason", "outcome"),
+    [("400 Bad Request", "the request exceeds the context", "refused"), ("503 Off", "it is off", "unavailable")],
+)
+def test_an_error_status_is_an_outcome_with_the_reason(ask: Asker, status: str, reason: str, outcome: str) -> None:
+    text = f'{{"error":{{"code":1,"message":"{reason}"}}}}'
+    head = f"HTTP/1.1 {status}\r\nContent-Length: {len(text)}\r\n\r\n"
+    with _server((head + text).encode()) as server:
         record = ask(server.port)
-    assert record["outcome"] == "refused"
-    assert record["error"] == "HTTP status 400: the request exceeds the context"
+    assert record["outcome"] == outcome
+    assert record["error"] == f"HTTP status {status[:3]}: {reason}"
 
 
 def test_an_error_within_the_stream_is_refused(ask: Asker) -> None:
@@ -246,11 +250,11 @@ def test_a_broken_connection_fails(ask: Asker, then: str) -> None:
     assert record["error"]
 
 
-def test_nobody_listening_refuses(ask: Asker) -> None:
+def test_with_nobody_listening_it_is_unavailable(ask: Asker) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     record = ask(port)
-    assert (record["outcome"], "nobody listened" in record["error"]) == ("refused", True)
+    assert (record["outcome"], "nobody listened" in record["error"]) == ("unavailable", True)
 
 
 def test_with_nobody_who_serves_it_is_unreachable(ask: Asker, tmp_path: Path) -> None:
@@ -269,7 +273,9 @@ def test_with_nobody_who_serves_it_is_unreachable(ask: Asker, tmp_path: Path) ->
         (OSError(errno.ENETUNREACH, "x"), False, "unreachable"),
         (OSError(errno.EHOSTUNREACH, "x"), False, "unreachable"),
         (OSError(errno.EHOSTUNREACH, "x"), True, "path_lost"),
-        (OSError(errno.ECONNREFUSED, "x"), False, "refused"),
+        (OSError(errno.ECONNREFUSED, "x"), False, "unavailable"),
+        (UnavailableError("x"), True, "unavailable"),
+        (RefusedError("x"), True, "refused"),
         (OSError(errno.ETIMEDOUT, "x"), True, "timed_out"),
         (OSError(errno.ECONNRESET, "x"), True, "failed"),
         (ValueError("not JSON"), True, "failed"),

@@ -85,7 +85,7 @@ def styled(summary: str) -> Text:
     text.highlight_regex(r"(?m)^INVALID.*$", "bold red")
     text.highlight_regex(r"(?m)^(?!IN|VALID)[A-Z]{3}[A-Z ]+(?=$| {2}|:)", "bold cyan")
     text.highlight_regex(r"(?m)^ +[QA]  .*$", "bright_white")
-    text.highlight_regex(r"(?m)^ +(unreachable|path_lost|timed_out|refused|failed|unfinished)\b", "yellow")
+    text.highlight_regex(r"(?m)^ +(unreachable|path_lost|timed_out|refused|unavailable|failed|unfinished)\b", "yellow")
     text.highlight_regex(r"═", "cyan")
     return text
 

@@ -24,6 +24,7 @@ from isl_emu.scenario.parse import load_scenario
 from isl_emu.scenario.training import FLOP_PER_PARAMETER_AND_TOKEN, Modelled, Training, planes_of, training_satellites
 from isl_emu.timebase import Clock
 from isl_emu.units import NS_PER_S
+from isl_emu.workload.allowance import UNLIMITED, Allowance
 from isl_emu.workload.training.collectives import Kind, Schedule
 from isl_emu.workload.training.coordinator import Coordinator
 from isl_emu.workload.training.light_rank import LightRank, Task
@@ -105,7 +106,13 @@ class LightRanks:
 
 
 def task_of(
-    scenario: Scenario, number: int, addresses: Mapping[str, str], clock: Clock, t0_ns: int, stopped: threading.Event
+    scenario: Scenario,
+    number: int,
+    addresses: Mapping[str, str],
+    clock: Clock,
+    t0_ns: int,
+    stopped: threading.Event,
+    allowance: Allowance = UNLIMITED,
 ) -> Task:
     """What the ranks of a scenario's training job `number` have in common."""
     job = scenario.training[number]
@@ -122,6 +129,7 @@ def task_of(
         clock=clock,
         t0_ns=t0_ns,
         stopped=stopped,
+        allowance=allowance,
     )
 
 
@@ -152,7 +160,8 @@ def main() -> None:
     endpoints = json.loads((options.journal / "endpoints.json").read_text())
     addresses = {name: endpoint["address"] for name, endpoint in endpoints.items()}
     job, clock = scenario.training[options.job], run_clock(options.journal)
-    task = task_of(scenario, options.job, addresses, clock, options.t0_ns, stopped)
+    allowance = Allowance.of_run(options.journal)
+    task = task_of(scenario, options.job, addresses, clock, options.t0_ns, stopped, allowance)
     sky = PlannedSky(read_plan(options.folder / "plan.parquet"), job.ring, task.names)
     with Journal(options.journal / "training.jsonl") as journal, LightRanks(task, endpoints) as ranks:
         lead(job, task, ranks, sky, journal, options.until_ns)

@@ -17,6 +17,7 @@ import numpy as np
 
 from isl_emu.network.namespaces import enter_network
 from isl_emu.timebase import Clock
+from isl_emu.workload.allowance import UNLIMITED, Allowance
 from isl_emu.workload.training.collectives import Kind, Schedule, hand_on, schedule
 from isl_emu.workload.training.exchange import Lines, Stalled
 from isl_emu.workload.training.meeting import Reception, open_line
@@ -38,6 +39,7 @@ class Task:
         compute_ns: from one synchronisation to the next.
         planes: of the satellites, for a hierarchical sum.
         t0_ns: instant 0 on the clock.
+        allowance: what energy leaves of the satellites' computers.
     """
 
     names: tuple[str, ...]
@@ -51,6 +53,7 @@ class Task:
     clock: Clock
     t0_ns: int
     stopped: threading.Event
+    allowance: Allowance = UNLIMITED
 
     @cached_property
     def _patterns(self) -> np.ndarray:
@@ -173,7 +176,7 @@ class LightRank:
         sent_byte, received_byte = lines.sent_byte, lines.received_byte
         pattern = task.pattern(step)
         np.multiply(pattern, task.number(self._name) + 1, out=self._vector)
-        if task.clock.wait_until_ns(begun_ns + task.compute_ns, task.stopped):
+        if task.allowance.work(self._name, task.compute_ns, task.clock, task.stopped):
             return
         computed_ns = task.clock.now_ns()
         lines.carry_out(self._rounds, self._vector)

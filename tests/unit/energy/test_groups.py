@@ -67,6 +67,14 @@ def test_a_scenario_with_power_survives_being_written_and_read():
     [
         (group('["p00*"]') + group('["p00s01"]'), "power[1].satellites has 'p00s01', but power[0].satellites has it"),
         (group('["p09*"]'), "power[0].satellites has 'p09*', but it matches no satellite"),
+        (
+            '[compute]\nserver = "external"\nurl = "http://gpu.example"\nboard = "h100-pcie"' + group('"all"'),
+            "compute[0].url is set, but power[0] has 'p00s00', and a server elsewhere cannot be slowed",
+        ),
+        (
+            '[[training]]\nmodelled = { compute_time = "1 s", gradient = "1 MB" }' + group('"all"'),
+            "training[0].board is missing, but power[0] has 'p00s00'",
+        ),
         ("[compute]" + group('"all"'), "compute.board is missing, but power[0] has 'p00s00'"),
     ],
 )
