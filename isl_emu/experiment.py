@@ -51,7 +51,7 @@ from isl_emu.scenario.user_functions import user_function
 from isl_emu.workload.asking import OUTLOOK, Asking
 from isl_emu.workload.model_file import resolve_model
 from isl_emu.workload.policies import policy_of
-from isl_emu.workload.requests import check_fit, plan_requests, read_asked
+from isl_emu.workload.requests import PlannedRequest, check_fit, plan_requests, read_asked
 from isl_emu.workload.split.extras import check_engine
 from isl_emu.workload.split.shares import check_split
 from isl_emu.workload.training.extras import check_torch
@@ -177,9 +177,12 @@ def run_source(source: Source, place: Place, out: Path | None, wishes: Wishes, s
     models = _models(source.scenario, place)
     for workload in source.scenario.workload:
         user_function(workload.function, f"workload {workload.name}: function")  # so that an error comes now
+    requests = _requests(source)
     for warning in source.warnings:
         steps.note(f"Warning: {warning}")
     folder = prepare(source, place, models, out)
+    if source.scenario.questions:
+        _leave_questions(source, requests, folder)
     if source.scenario.uplink:
         _plan_uplink(source, folder, steps)
     steps.note(f"runs on: {place.kind}, {place.reason}\nresults: {folder.path}")
@@ -212,11 +215,10 @@ def prepare(source: Source, place: Place, models: Sequence[Path], out: Path | No
     folder.scenario.write_text(format_scenario(scenario))
     write_plan(plan, folder.plan)
     write_routes(source.routes, folder.routes)
-    origin = {"place": place.kind, "reason": place.reason, "models": models}
+    inputs = scenario.questions.files if scenario.questions else ()
+    origin = {"place": place.kind, "reason": place.reason, "models": models, "inputs": [Path(name) for name in inputs]}
     sky = {"seed": scenario.seed, "rate_scale": scenario.rate_scale, "plan_digest": plan.digest()}
     write_json(folder.provenance, provenance(scenario_name=scenario.name, **sky, **origin))
-    if scenario.questions:
-        _plan_questions(source, folder)
     return folder
 
 
@@ -246,21 +248,29 @@ def _models(scenario: Scenario, place: Place) -> list[Path]:
     return list(dict.fromkeys(models))
 
 
-def _plan_questions(source: Source, folder: RunFolder) -> None:
-    """Draw all requests of the run and write them where the client finds them."""
-    scenario = source.scenario
+def _requests(source: Source) -> list[PlannedRequest]:
+    """All requests of the run, drawn; the files that they need are read, and the policy that chooses is known."""
+    scenario, questions = source.scenario, source.scenario.questions
+    if questions is None:
+        return []
+    policy_of(questions.target)  # so that an error comes now
     duration_ns, rng = scenario.time.grid.duration_ns, np.random.default_rng(scenario.seed)
-    asked = read_asked(scenario.questions, duration_ns)
-    satellites = asked_satellites(scenario, source.plan)
-    requests = plan_requests(scenario.questions, scenario.users_by_station, satellites, duration_ns, rng, asked)
+    asked, satellites = read_asked(questions, duration_ns), asked_satellites(scenario, source.plan)
+    requests = plan_requests(questions, scenario.users_by_station, satellites, duration_ns, rng, asked)
     check_fit(requests, scenario.least_context_tokens)
+    return requests
+
+
+def _leave_questions(source: Source, requests: Sequence[PlannedRequest], folder: RunFolder) -> None:
+    """Write what is asked, and how, where the client finds it."""
+    scenario, satellites = source.scenario, asked_satellites(source.scenario, source.plan)
     with Journal(folder.journal / "planned_requests.jsonl") as journal:
         for request in requests:
             journal.append(request.to_json())
     Asking.of(scenario.questions, satellites).write(folder.journal)
-    if policy_of(scenario.questions.target):
-        who = tuple(scenario.users_by_station), satellites
-        plan_outlook(source.plan, source.routes, *who).save(folder.journal / OUTLOOK)
+    if scenario.questions.decides_live:
+        stations = tuple(scenario.users_by_station)
+        plan_outlook(source.plan, source.routes, stations, satellites).save(folder.journal / OUTLOOK)
 
 
 def _execute(place: Place, folder: RunFolder, scenario: Scenario, wishes: Wishes, steps: Steps) -> int:

@@ -31,12 +31,14 @@ def provenance(
     place: str,
     reason: str,
     models: Sequence[Path],
+    inputs: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """The record that is written before a run; `completed` adds its end.
 
     Args:
         place: where the network is built, host or guest, and `reason` why.
         models: the weights that the satellites serve.
+        inputs: what else was read: a trace, a file of prompts.
     """
     return {
         "format": PROVENANCE_FORMAT,
@@ -51,7 +53,8 @@ def provenance(
         "versions": versions(),
         "git_commit": git_commit(Path(__file__).parents[1]),
         "machine": kernel_facts(),
-        "models": [model_facts(model) for model in models],
+        "models": [file_facts(model) for model in models],
+        "inputs": [file_facts(path) for path in inputs],
         "execution": None,
     }
 
@@ -111,8 +114,8 @@ def memory_byte(meminfo: str) -> int | None:
     return int(match.group(1)) * 1024 if match else None
 
 
-def model_facts(path: Path) -> dict[str, Any]:
-    """Name, size and SHA-256 of a file of weights."""
+def file_facts(path: Path) -> dict[str, Any]:
+    """Name, size and SHA-256 of a file."""
     hasher = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTE):

@@ -79,6 +79,11 @@ def serving_figures(requests: Rows, polls: Rows, questions: Questions) -> dict[s
         **_latencies(done),
         "send_lateness_ns": _spread(_lateness_ns(row) for row in requests),
         "bytes": _bytes(requests, polls),
+        "polls": {
+            "sent": len(polls),
+            "unanswered": sum(row["rtt_ns"] is None for row in polls),
+            "rtt_ns": _spread(row["rtt_ns"] for row in polls),
+        },
         "stations": _by(requests, "station"),
         "satellites": _by(requests, "satellite"),
     }

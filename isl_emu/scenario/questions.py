@@ -115,6 +115,12 @@ class Questions(Record):
         return self
 
     @property
+    def files(self) -> tuple[str, ...]:
+        """The files of the user's that are read."""
+        named = (self.trace.file if self.trace else None, self.prompt_file)
+        return tuple(name for name in named if name not in (None, "bundled"))
+
+    @property
     def decides_live(self) -> bool:
         """Whether who is asked depends on where the satellites are when the question is sent."""
         return self.target in POLICIES[1:] or ":" in self.target

@@ -96,6 +96,7 @@ class Client:
     beside: Sequence[Coroutine[Any, Any, None]] = ()
     _followers: dict[int, PlannedRequest] = field(default_factory=dict)
     _open: set[asyncio.Task[None]] = field(default_factory=set)
+    _errors: list[BaseException] = field(default_factory=list)  # that are no outcome of a request
     _changed: asyncio.Event = field(default_factory=asyncio.Event)  # a request has ended
 
     async def run(self, requests: Sequence[PlannedRequest], until_ns: int, stop: asyncio.Event) -> None:
@@ -130,14 +131,19 @@ class Client:
         while waiting or self._open:
             await self._changed.wait()
             self._changed.clear()
-            for task in [task for task in self._open if task.done()]:
-                self._open.discard(task)
-                task.result()
+            for error in self._errors:
+                raise error
 
     def _begin(self, request: PlannedRequest, due_ns: int) -> None:
         task = asyncio.create_task(self._ask(Exchange(request, due_ns)))
         self._open.add(task)
-        task.add_done_callback(lambda _: self._changed.set())
+        task.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        self._open.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            self._errors.append(error)
+        self._changed.set()
 
     async def _ask(self, exchange: Exchange) -> None:
         """Ask one question, as often as it takes, and then the one that waits for its end."""

@@ -17,10 +17,14 @@ class ServingSatellites:
         self._path = path
         self._read_byte = 0
         self._since_ns: dict[str, int] = {}
+        self._all: frozenset[str] = frozenset()
+        self._all_since_ns = 0
 
     def at(self, t_ns: int) -> frozenset[str]:
         """Those that serve at a time of the run."""
         self._read_on()
+        if t_ns >= self._all_since_ns:
+            return self._all
         return frozenset(name for name, since_ns in self._since_ns.items() if since_ns <= t_ns)
 
     def _read_on(self) -> None:
@@ -34,3 +38,4 @@ class ServingSatellites:
         for line in whole.splitlines():
             record = json.loads(line)
             self._since_ns.setdefault(record["satellite"], record["t_ns"])
+        self._all, self._all_since_ns = frozenset(self._since_ns), max(self._since_ns.values(), default=0)

@@ -8,10 +8,10 @@ from pathlib import Path
 from isl_emu.results.provenance import (
     completed,
     cpu_model,
+    file_facts,
     git_commit,
     kernel_facts,
     memory_byte,
-    model_facts,
     provenance,
     read_json,
     write_json,
@@ -32,7 +32,7 @@ def test_unreadable_texts_are_gaps() -> None:
 
 def test_weights_are_named_by_their_content(tmp_path: Path) -> None:
     (tmp_path / "w.gguf").write_bytes(b"GGUF" * 1000)
-    assert model_facts(tmp_path / "w.gguf") == {
+    assert file_facts(tmp_path / "w.gguf") == {
         "file": "w.gguf",
         "size_byte": 4000,
         "sha256": hashlib.sha256(b"GGUF" * 1000).hexdigest(),
