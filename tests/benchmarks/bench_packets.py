@@ -52,7 +52,7 @@ def take_shaping_away(net: IslNet) -> None:
 def measured(net: IslNet, hops: int) -> tuple[float, float]:
     """Gbit/s of one TCP flow from end to end, and the median round trip of a small message, us."""
     ends = "p00s00", f"p00s{hops:02d}"
-    gbit_s = max(bulk_transfer(net, *ends, BULK_BYTE) for _ in range(ROUNDS)) / 1e9
+    gbit_s = max(bulk_transfer(net, *ends, BULK_BYTE).whole_bit_s for _ in range(ROUNDS)) / 1e9
     trips = [message_times_s(net, *ends, SMALL_BYTE, ROUND_TRIPS) for _ in range(ROUNDS)]
     return gbit_s, min(map(statistics.median, trips)) * 1e6
 

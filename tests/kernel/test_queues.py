@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import statistics
 import threading
 import time
@@ -16,7 +15,7 @@ from isl_emu.linkplan.plan import LinkPlan, QueueKind
 from isl_emu.network.desired import FRAME_BYTE, ends_at, initial_ends
 from isl_emu.network.net import IslNet
 from isl_emu.network.probing import missing_queues
-from tests.kernel.transfers import bulk_transfer, message_times_s
+from tests.kernel.transfers import Goodput, bulk_transfer, message_times_s
 from tests.nets import live_net, need_kernel, ping_times_ms, udp_socket
 from tests.plans import MS, make_plan
 
@@ -57,14 +56,14 @@ def test_a_fast_long_link_is_filled_by_one_flow_and_the_default_limit_would_not(
     plan = make_plan(2, [], [{(0, 1): 30 * MS}], rate_bit_s=GBIT, queue_ns=20 * MS)
     with live_net(plan, tmp_path) as (net, _):
         large_windows(net)
-        ours_bit_s = bulk_transfer(net, "p00s00", "p00s01", byte=250_000_000, skipped_byte=100_000_000)
+        ours = bulk_transfer(net, "p00s00", "p00s01", byte=250_000_000, skipped_byte=100_000_000)
         node = net.get("p00s00")
         node.cmd("ip link set to-p00s01 gso_max_segs 1 gso_max_size 1514")  # as packets that another node has split
         node.cmd("tc qdisc change dev to-p00s01 root netem delay 30ms rate 1gbit limit 1000")
-        default_bit_s = bulk_transfer(net, "p00s00", "p00s01", byte=45_000_000, skipped_byte=15_000_000)
+        default = bulk_transfer(net, "p00s00", "p00s01", byte=45_000_000, skipped_byte=15_000_000)
     a_quarter, cap_bit_s = 0.25, 1000 * FRAME_BYTE * 8 / 0.030
-    assert ours_bit_s > (1 - a_quarter) * GBIT * TCP_PAYLOAD_RATIO
-    assert default_bit_s < 1.02 * cap_bit_s
+    assert ours.best_bit_s > (1 - a_quarter) * GBIT * TCP_PAYLOAD_RATIO
+    assert default.whole_bit_s < 1.02 * cap_bit_s
 
 
 @pytest.mark.parametrize("aqm", [QueueKind.NONE, QueueKind.BFIFO], ids=lambda kind: kind.name)
@@ -77,8 +76,9 @@ def test_a_burst_survives_as_far_as_flight_and_queue_reach(tmp_path: Path, aqm: 
         survivors, sent_in_s = burst(net, 300)
     if aqm == QueueKind.NONE:
         limit = int(ends_at(plan, 0, initial_ends(plan, 0), 0)["limit_packets"][0])
-        assert sent_in_s < 1.0, "this machine is too slow to send a burst"
-        assert limit <= survivors <= limit + 1
+        arrived_meanwhile = max(sent_in_s - 1.0, 0.0) / frame_s
+        of_the_kernel = 4  # it tells its neighbours which multicast it listens to
+        assert limit - of_the_kernel <= survivors <= limit + 1 + arrived_meanwhile
     else:
         queue = 0.5 / frame_s
         in_the_bucket, served = 2, sent_in_s / frame_s
@@ -108,11 +108,17 @@ def test_each_direction_has_its_own_rate(tmp_path: Path) -> None:
     plan = make_plan(2, [], [{(0, 1): 2 * MS}])
     plan = replace(plan, row_rate_ab_bit_s=np.array([40_000_000]), row_rate_ba_bit_s=np.array([8_000_000]))
     with live_net(plan, tmp_path) as (net, _):
-        there_bit_s = bulk_transfer(net, "p00s00", "p00s01", byte=5_000_000)
-        back_bit_s = bulk_transfer(net, "p00s01", "p00s00", byte=1_000_000)
-    a_tenth = 0.1
-    assert (1 - a_tenth) * 40e6 <= there_bit_s / TCP_PAYLOAD_RATIO <= 1.005 * 40e6
-    assert (1 - a_tenth) * 8e6 <= back_bit_s / TCP_PAYLOAD_RATIO <= 1.005 * 8e6
+        there = bulk_transfer(net, "p00s00", "p00s01", byte=5_000_000)
+        back = bulk_transfer(net, "p00s01", "p00s00", byte=1_000_000)
+    check_rate(there, 40_000_000)
+    check_rate(back, 8_000_000)
+
+
+def check_rate(goodput: Goodput, rate_bit_s: int) -> None:
+    """Not more than the rate, and what a flow with losses makes of it at the least."""
+    a_fifth = 0.2
+    assert goodput.whole_bit_s / TCP_PAYLOAD_RATIO <= 1.01 * rate_bit_s
+    assert goodput.best_bit_s / TCP_PAYLOAD_RATIO >= (1 - a_fifth) * rate_bit_s
 
 
 @pytest.mark.parametrize("aqm", [QueueKind.NONE, *ACTIVE], ids=lambda kind: kind.name)
@@ -122,23 +128,22 @@ def test_a_managed_queue_stays_short_under_load_and_loses_no_rate(tmp_path: Path
     rate_bit_s, seconds = 20_000_000, 3.5
     with live_net(bottleneck(rate_bit_s, 10 * MS, 200 * MS, aqm), tmp_path) as (net, replay):
         dropped = net.backend.dropped_packets()
-        goodput_bit_s, waits_ms = load_and_ping(net, round(rate_bit_s * seconds / 8))
+        goodput, waits_ms = load_and_ping(net, round(rate_bit_s * seconds / 8))
         assert replay.verify_all() == []
         dropped = net.backend.dropped_packets() - dropped
-    a_fifth = 0.2
-    assert (1 - a_fifth) * rate_bit_s <= goodput_bit_s / TCP_PAYLOAD_RATIO <= 1.01 * rate_bit_s
+    check_rate(goodput, rate_bit_s)
     assert dropped > 0 or aqm == QueueKind.NONE  # which may not be full yet
     wait_ms = statistics.median(waits_ms)
     assert wait_ms > 60 if aqm == QueueKind.NONE else wait_ms < 5 + SMALL_PING_MS
 
 
-def load_and_ping(net: IslNet, byte: int) -> tuple[float, list[float]]:
+def load_and_ping(net: IslNet, byte: int) -> tuple[Goodput, list[float]]:
     """The goodput of a bulk flow, and by how much longer pings took while it had been running for a second."""
     unloaded_ms = 2 * (1 + 10)
     pinging = net.get("p00s00")
     pinging.sendCmd("sleep 1.2; ping -c 30 -i 0.05 p00s02")
-    goodput_bit_s = bulk_transfer(net, "p00s00", "p00s02", byte)
-    return goodput_bit_s, [time_ms - unloaded_ms for time_ms in ping_times_ms(pinging.waitOutput())]
+    goodput = bulk_transfer(net, "p00s00", "p00s02", byte)
+    return goodput, [time_ms - unloaded_ms for time_ms in ping_times_ms(pinging.waitOutput())]
 
 
 @pytest.mark.parametrize("aqm", ACTIVE, ids=lambda kind: kind.name)
@@ -148,16 +153,10 @@ def test_a_flow_that_can_be_marked_loses_nothing(tmp_path: Path, aqm: QueueKind)
         for name in ("p00s00", "p00s02"):
             net.get(name).cmd("sysctl -qw net.ipv4.tcp_ecn=1")
         assert net.backend.marked_packets() == 0
+        dropped = net.backend.dropped_packets()
         bulk_transfer(net, "p00s00", "p00s02", 1_500_000)
-        marked, resent = net.backend.marked_packets(), retransmissions(net, "p00s00")
-    assert marked > 0
-    assert resent == 0
-
-
-def retransmissions(net: IslNet, name: str) -> int:
-    """TCP segments that a node has sent again since it was made."""
-    shown = net.get(name).cmd("nstat -a -s -z TcpRetransSegs")
-    return int(re.search(r"TcpRetransSegs\s+(\d+)", shown).group(1))
+        assert net.backend.dropped_packets() == dropped
+        assert net.backend.marked_packets() > 0
 
 
 def test_a_managed_link_delays_and_serialises_as_planned(tmp_path: Path) -> None:
