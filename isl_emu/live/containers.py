@@ -16,7 +16,7 @@ def start_containers(stage: Stage, net: IslNet, undo: ExitStack) -> dict[str, Co
 
     A container may use what the satellite's roles need together.
     """
-    hosts = {node.name: node.address for node in net.hosts}
+    hosts = net.addresses
     slowdown, containers = stage.scenario.time.slowdown, {}
     for name, needs in _by_satellite(roles(stage.scenario)).items():
         node = net.get(name)

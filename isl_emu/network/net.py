@@ -13,7 +13,7 @@ from isl_emu.errors import NetworkError
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.network.hosts import LaserInterface, LaserLink, SatelliteNode, SpaceNode, StationNode
 from isl_emu.network.kernel import KernelBackend
-from isl_emu.network.naming import hosts_file, namespace_path
+from isl_emu.network.naming import alias_names, hosts_file, ipv4_address, namespace_path
 from isl_emu.network.processes import kill_processes_in, namespace_ids
 from isl_emu.network.rundir import RunDirectory
 from isl_emu.network.throughput import run_iperf
@@ -56,6 +56,12 @@ class IslNet(Mininet):
             super().__init__(IslTopo(plan), controller=None, link=LaserLink, intf=LaserInterface, build=True)
         finally:
             Mininet.inited = raised
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """The IPv4 address of every node, and of every alias that a disjoint path leads to, by name."""
+        names = self.plan.nodes.names
+        return {name: ipv4_address(number) for number, name in enumerate([*names, *alias_names(names, self.aliases)])}
 
     def build(self) -> None:
         """Make everything in the kernel, then Mininet's objects for it."""

@@ -12,6 +12,7 @@ from scipy.optimize import linprog
 from isl_emu.cli import cli
 from isl_emu.errors import ScenarioError
 from isl_emu.linkplan.plan import LinkPlan
+from isl_emu.network.naming import hosts_file
 from isl_emu.results.derived import probe_row
 from isl_emu.results.planned_paths import PlannedPaths
 from isl_emu.routing.disjoint import DisjointSearch, Way
@@ -274,3 +275,11 @@ def test_the_command_line_prints_all_paths(tmp_path) -> None:
     other = CliRunner().invoke(cli, ["path", str(tmp_path / "ring.toml"), "p00s00", "p00s06", "--at", "0 s"])
     assert "6 hops, one way, at 0 ns, equal path 2 of 2" in other.output
     assert "disjoint" not in other.output
+
+
+def test_every_alias_has_a_name_of_its_own_in_the_hosts_file() -> None:
+    routes = plan_routes(make_plan(5, 0, [GRID]), disjoint())
+    lines = hosts_file(["n0", "n1", "n2", "n3", "n4"], routes.aliases).splitlines()
+    assert "10.0.0.6 n3.from-n0.1" in lines
+    assert "10.0.0.9 n0.from-n3.2" in lines
+    assert "fd00::9 n0.from-n3.2.ip6" in lines
