@@ -20,6 +20,7 @@ from isl_emu.results.concurrency import Answering, Share, service_span
 from isl_emu.results.distribution import Distribution
 from isl_emu.results.energy_totals import read_energy_table
 from isl_emu.results.folder import RunFolder
+from isl_emu.results.learning import Learning
 from isl_emu.results.pace import PaceFidelity, pace_fidelity, pace_reasons
 from isl_emu.results.records import LOST_LINES, TABLES
 from isl_emu.results.surroundings import (
@@ -135,7 +136,8 @@ def assess(folder: RunFolder, scenario: Scenario, execution: Mapping[str, Any] |
     probes = probe_fidelity(tables["probes"])
     allowed = AllowedPace(read_energy_table(folder.table("energy")))
     servers = _rows_if_any(folder.table("servers"))
-    cpu = cpu_fidelity(tables["load"], tables["requests"], _cpu_share(scenario, servers, allowed))
+    learning = Learning(_rows_if_any(folder.table("training")), scenario)
+    cpu = cpu_fidelity(tables["load"], tables["requests"], _cpu_share(scenario, servers, allowed), learning)
     pace = pace_fidelity(folder.journal, tables["requests"], servers, scenario, allowed)
     pauses = _rows_if_any(folder.table("pauses"))
     spans = live_spans(known, pauses, scenario.time.slowdown)
@@ -241,16 +243,18 @@ def _silent_pairs(routed: Rows) -> tuple[str, ...]:
     return tuple(f"{a} to {b}" for a, b in asked if (a, b) not in heard)
 
 
-def cpu_fidelity(load: Rows, requests: Rows, share: Share) -> CpuFidelity:
+def cpu_fidelity(load: Rows, requests: Rows, share: Share, learning: Learning) -> CpuFidelity:
     """The load, with the seconds counted in which satellites or strangers took CPU time from each other.
 
     Args:
         share: the CPUs that a satellite uses while it answers.
+        learning: the CPUs that satellites use while they train.
     """
     cpus = load[0]["cpus"] if load else None
     full = [row for row in load if (row["busy_ratio"] or 0.0) > FULL_RATIO]
     answering = Answering(requests)
-    wanted = [answering.mean_count(row["t_ns"] - NS_PER_S, row["t_ns"], share) for row in full]
+    seconds = [(row["t_ns"] - NS_PER_S, row["t_ns"]) for row in full]
+    wanted = [answering.mean_count(*second, share) + learning.cpus(*second) for second in seconds]
     saturated = sum(not _accounted_for(row["cpus"], used) for row, used in zip(full, wanted, strict=True))
     return CpuFidelity(
         samples=len(load),
@@ -273,7 +277,7 @@ def _crowded_answers(requests: Rows, answering: Answering, share: Share, cpus: i
 
 
 def _accounted_for(cpus: int, wanted_cpus: float) -> bool:
-    """Whether the answering satellites explain full CPUs: they use the last one and want no more than there are."""
+    """Whether satellites that answer or train explain full CPUs: they use the last one, and want no more than all."""
     return cpus - 1 < wanted_cpus <= cpus + CPU_TOLERANCE
 
 

@@ -1,0 +1,37 @@
+"""What docs/training.md tells people to type trains, and the results say how."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+pytestmark = pytest.mark.emulation
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_S = 240
+INVALID = 3
+
+
+def test_the_shipped_training_sums_over_its_lasers(tmp_path: Path) -> None:
+    (block,) = re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs" / "training.md").read_text(), re.DOTALL | re.MULTILINE)
+    _, *words = shlex.split(block)
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "isl_emu", *words, "--duration", "8s", "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False, cwd=ROOT)
+    assert done.returncode in (0, INVALID), done.stdout + done.stderr
+    rows = pq.read_table(out / "training.parquet").to_pylist()
+    completed = [row for row in rows if row["outcome"] == "completed"]
+    assert completed
+    for row in completed:
+        assert len(set(row["participants"])) == 24
+        assert row["sent_byte"] == row["received_byte"]
+        assert sum(row["sent_byte"]) == 24 * row["theory_byte"] == 2 * 23 * 200_000
+        assert row["collective_ns"] > 0.95 * row["predicted_ns"]
+        assert min(row["compute_ns"]) > 0.99 * 6e9 * 32_768 / (0.4 * 756e12) * 1e9
+    assert "TRAINING  one-model: 24 satellites, modelled gradients, ring" in (out / "summary.txt").read_text()
