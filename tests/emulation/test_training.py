@@ -22,7 +22,7 @@ def test_the_shipped_training_sums_over_its_lasers(tmp_path: Path) -> None:
     (block,) = re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs" / "training.md").read_text(), re.DOTALL | re.MULTILINE)
     _, *words = shlex.split(block)
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "isl_emu", *words, "--duration", "8s", "--out", str(out)]
+    command = [sys.executable, "-m", "isl_emu", *words, "--duration", "15s", "--out", str(out)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False, cwd=ROOT)
     assert done.returncode in (0, INVALID), done.stdout + done.stderr
     rows = pq.read_table(out / "training.parquet").to_pylist()
