@@ -38,7 +38,7 @@ def test_the_summary_has_steps_losses_times_and_rates() -> None:
     text = "\n".join(training_section(rows))
     assert text.startswith("TRAINING  one-model: 2 satellites, real gradients, ring")
     assert "4 steps: 3 completed, 1 lost · lost on the way: p00s01" in text
-    assert "107 tokens/s · loss 4.00 at first, 2.00 at last · 3 MB of weights handed over" in text.replace("\u00a0", " ")
+    assert "107 tokens/s · loss 4.00 at first, 2.00 at last · 3 MB of weights handed over" in text
     assert "at 20.0 of at most 40.0 Mbit/s" in text
     assert [line.split()[-3:] for line in text.splitlines() if "its share" in line] == [["62%", "62%", "62%"]]
 
