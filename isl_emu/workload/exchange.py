@@ -16,6 +16,7 @@ from typing import Any
 from isl_emu.timebase import Clock
 from isl_emu.units import NS_PER_MS, NS_PER_S
 from isl_emu.workload.asking import Asking
+from isl_emu.workload.model_server import MODEL_ALIAS
 from isl_emu.workload.requests import PlannedRequest
 from isl_emu.workload.tcp_bytes import WireBytes
 
@@ -161,6 +162,7 @@ def body(request: PlannedRequest) -> dict[str, Any]:
     """
     system = [{"role": "system", "content": request.system}] if request.system else []
     return {
+        "model": MODEL_ALIAS,
         "messages": [*system, {"role": "user", "content": request.question}],
         "max_tokens": request.max_tokens,
         "temperature": request.temperature,

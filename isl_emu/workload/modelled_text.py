@@ -1,16 +1,18 @@
 """What modelled servers answer: words at random, as long as a language model's tokens, and marked as what they are.
 
-A token of English text is four to five bytes with its space. Questions are counted by that too, since a modelled model
-has no vocabulary: a token for every four bytes, and some for the template around each message.
+A token of English text is four to five characters with its space. Questions are counted by that too, since a modelled
+model has no vocabulary: as many tokens as prompts of a given length are made of, and some for each message's template.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-TOKEN_BYTE = 4  # of English text; the tokenisers of the models in models.toml differ by a tenth or two
+from isl_emu.workload.prompts import CHARACTERS_PER_TOKEN
+
 MESSAGE_TOKENS = 5  # role and delimiters
 MARK = "(modelled)"  # the first token of every answer
 _TEXT = (
@@ -28,7 +30,7 @@ WORDS = tuple(_TEXT.split())
 def count_tokens(messages: Sequence[Mapping[str, Any]]) -> int:
     """How long a chat is, in tokens."""
     texts = [str(message.get("content") or "") for message in messages]
-    return sum(MESSAGE_TOKENS - (-len(text.encode()) // TOKEN_BYTE) for text in texts)
+    return sum(MESSAGE_TOKENS + math.ceil(len(text) / CHARACTERS_PER_TOKEN) for text in texts)
 
 
 def answer_tokens(seed: str) -> Iterator[str]:
