@@ -23,7 +23,7 @@ ALLOWED = {
     "linkplan": {"scenario", "geometry"},
     "routing": {"scenario", "linkplan"},
     "energy": {"scenario", "geometry"},
-    "validate": {"scenario", "geometry", "linkplan", "routing"},
+    "validate": {"scenario", "geometry", "linkplan", "routing", "energy"},
     "network": {"linkplan", "routing"},
     "machine": {"network.probing", "network.rundir"},
     "workload": {

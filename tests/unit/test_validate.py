@@ -10,7 +10,7 @@ from rich.console import Console
 
 from isl_emu.cli import cli
 from isl_emu.errors import ScenarioError
-from isl_emu.validate import closed_forms, lasers, report, sgp4_verification
+from isl_emu.validate import closed_forms, energy, lasers, report, sgp4_verification
 from isl_emu.validate.check import Check
 
 
@@ -39,6 +39,18 @@ def test_every_closed_form_holds():
     checks = list(closed_forms.checks())
     assert len(checks) > 50
     assert [check for check in checks if not check.passed] == []
+
+
+def test_every_closed_form_of_energy_and_heat_holds():
+    checks = list(energy.checks())
+    assert len(checks) > 10
+    assert [check for check in checks if not check.passed] == []
+
+
+def test_a_shadow_of_another_width_fails_its_form(monkeypatch):
+    shadow = energy.in_shadow
+    monkeypatch.setattr(energy, "in_shadow", lambda r_km, sun: shadow(r_km * 1.01, sun))
+    assert not all(check.passed for check in energy._eclipses())
 
 
 def test_every_case_of_sgp4s_verification_holds():
@@ -79,7 +91,7 @@ def test_all_outside_truths_hold_and_have_names_of_their_own():
     assert [check for check in checks if not check.passed] == []
     names = [(check.group, check.name) for check in checks]
     assert len(names) == len(set(names))
-    assert len({check.group for check in checks}) == 4
+    assert len({check.group for check in checks}) == 5
 
 
 @pytest.fixture
