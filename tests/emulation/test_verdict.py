@@ -25,9 +25,9 @@ def judged(out: Path) -> dict[str, Any]:
 
 
 def quiet_ring(folder: Path, **limits: str) -> Path:
-    """The quiet ring without its computer, with other limits."""
+    """The quiet ring without its computer and without probes, with other limits."""
     text = Path(SCENARIO).read_text()
-    text = text[: text.index("[compute]")] + text[text.index("[probes]") :]
+    text = text[: text.index("[compute]")] + text[text.index("[fidelity]") :]
     for name, limit in limits.items():
         lines = [f"{name} = {limit}" if line.startswith(f"{name} =") else line for line in text.splitlines()]
         text = "\n".join(lines)
