@@ -305,8 +305,8 @@ def _available_v2(mount: Path) -> list[str]:
 def _kill_and_remove(folder: Path, pause: Callable[[float], None]) -> bool:
     """True if the folder was there; processes need a moment to leave after SIGKILL, hence the retries."""
     for attempt in range(REMOVE_TRIES):
-        with suppress(OSError):  # version 1: who is frozen cannot be killed; no other folder has the file
-            (folder / "freezer.state").open("r+").write("THAWED")
+        if (frozen := folder / "freezer.state").exists():  # in version 1 who is frozen cannot be killed
+            frozen.write_text("THAWED")
         for pid in _pids(folder):
             _kill(pid)
         try:

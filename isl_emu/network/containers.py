@@ -197,6 +197,7 @@ class Container:
 
     def _kill(self) -> None:
         """End PID 1, and with it all others. It cannot go before the others, and they not before we wait for them."""
+        self._cgroup.thaw()
         self._init.kill()
         self._init.stdin.close()
         self._init.stdout.close()

@@ -219,6 +219,33 @@ def test_a_suspended_container_can_be_stopped(make: Callable[..., Container]) ->
     assert program.returncode == -signal.SIGKILL
 
 
+def test_a_frozen_container_stands_still_and_goes_on(make: Callable[..., Container], tmp_path: Path) -> None:
+    """Also when one of its programs was stopped before, which then stays stopped."""
+    container = make(visible=(tmp_path,))
+    counting = "n=0; while :; do n=$((n + 1)); echo $n; done"
+    busy = container.popen(["sh", "-c", counting], stdout=subprocess.PIPE)
+    stopped = container.popen(["sleep", "1000"])
+    stopped.send_signal(signal.SIGSTOP)
+    os.waitpid(stopped.pid, os.WUNTRACED)
+    assert container.freeze()
+    while select.select([busy.stdout], [], [], 0.2)[0]:
+        os.read(busy.stdout.fileno(), 1 << 16)
+    used_ns = container.usage().cpu_ns
+    assert not select.select([busy.stdout], [], [], 0.3)[0]
+    assert container.usage().cpu_ns == used_ns
+    container.thaw()
+    assert select.select([busy.stdout], [], [], ANSWER_TIMEOUT_S)[0]
+    assert Path(f"/proc/{stopped.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+def test_a_frozen_container_can_be_stopped(make: Callable[..., Container]) -> None:
+    container = make()
+    program = container.popen(["sleep", "1000"])
+    container.freeze()
+    container.stop()
+    assert program.returncode is not None
+
+
 def test_stop_leaves_nothing(make: Callable[..., Container], run: RunDirectory) -> None:
     container = make()
     lasting = container.popen(["sh", "-c", "sleep 1000 & sleep 1000"])

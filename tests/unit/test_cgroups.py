@@ -115,3 +115,30 @@ def test_without_controllers_there_is_nothing_to_remove(monkeypatch: pytest.Monk
 
     monkeypatch.setattr("isl_emu.network.cgroups.find_hierarchy", none)
     assert remove_run_cgroups("0a1b2c") == []
+
+
+def test_freezing_in_version_2_waits_until_all_stand(tmp_path: Path) -> None:
+    folder = tmp_path / "isl-0a0b0c" / "p00s00"
+    folder.mkdir(parents=True)
+    group = Cgroup(Hierarchy(2, dict.fromkeys(("cpu", "memory"), tmp_path)), "0a0b0c", "p00s00")
+    assert not group.freeze()  # a kernel without a freezer
+    (folder / "cgroup.freeze").write_text("0")
+    (folder / "cgroup.events").write_text("populated 1\nfrozen 0\n")
+
+    def stand_still(_: float) -> None:
+        assert (folder / "cgroup.freeze").read_text() == "1"
+        (folder / "cgroup.events").write_text("populated 1\nfrozen 1\n")
+
+    assert group.freeze(stand_still)
+    group.thaw()
+    assert (folder / "cgroup.freeze").read_text() == "0"
+
+
+def test_a_group_that_does_not_stand_goes_on(tmp_path: Path) -> None:
+    folder = tmp_path / "isl-0a0b0c" / "p00s00"
+    folder.mkdir(parents=True)
+    (folder / "cgroup.freeze").write_text("0")
+    (folder / "cgroup.events").write_text("populated 1\nfrozen 0\n")
+    with pytest.raises(MachineError, match="did not come to a stand"):
+        Cgroup(Hierarchy(2, dict.fromkeys(("cpu", "memory"), tmp_path)), "0a0b0c", "p00s00").freeze(lambda _: None)
+    assert (folder / "cgroup.freeze").read_text() == "0"
