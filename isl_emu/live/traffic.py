@@ -14,6 +14,7 @@ from typing import Protocol
 
 from isl_emu.errors import WorkloadError
 from isl_emu.live.governor import governing
+from isl_emu.live.kv_handover import kv_words
 from isl_emu.live.programs import programs
 from isl_emu.live.stage import Stage
 from isl_emu.live.uplink import uplink
@@ -84,6 +85,8 @@ def activities(
         if job.modelled:
             words = ["isl_emu.workload.training.light_job", *times, "--folder", str(stage.folder.path)]
             yield _process([*words, "--job", str(number)], f"training-{job.name}", stage)
+    for number, handover in enumerate(stage.scenario.kv_handover):
+        yield _process([*kv_words(handover, containers), *times], f"kv-handover-{number}", stage)
     if stage.scenario.program:
         yield programs(stage, net, t0_ns)
 

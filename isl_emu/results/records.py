@@ -194,6 +194,26 @@ SPLIT = _schema(
     _field("predicted_ns", _NS, "ns", "compute, planned delay and time to send hop_byte at the shaped rates"),
 )
 
+KV_HANDOVERS = _schema(
+    _field("source", _TEXT, "", "satellite that has computed the conversation"),
+    _field("target", _TEXT, "", "satellite where it goes on"),
+    _field("t_due_ns", _NS, "ns", "when the handover was due"),
+    _field("t_ns", _NS, "ns", "when it began; null if it never did"),
+    _field("outcome", _TEXT, "", "completed, failed or unfinished"),
+    _field("error", _TEXT, "", "what went wrong, unless completed"),
+    _field("tokens", _COUNT, "tokens", "length of the conversation"),
+    _field("prefill_ns", _NS, "ns", "the source's time to compute it"),
+    _field("kv_byte", _NS, "bytes", "size of the saved cache"),
+    _field("received_byte", _NS, "bytes", "what arrived at the target"),
+    _field("save_ns", _NS, "ns", "time to write the cache to a file at the source"),
+    _field("transfer_ns", _NS, "ns", "time to fetch the file over the network"),
+    _field("restore_ns", _NS, "ns", "time to read it into the target's server"),
+    _field("resume_ns", _NS, "ns", "the target's time for what was not in the cache"),
+    _field("cached_tokens", _COUNT, "tokens", "how much of the conversation the target found in its cache"),
+    _field("reprefill_ns", _NS, "ns", "the target's time to compute the whole conversation anew"),
+    _field("same_answer", _FLAG, "", "both ways led to the same next tokens"),
+)
+
 TABLES = {
     "requests": REQUESTS,
     "attempts": ATTEMPTS,
@@ -293,6 +313,7 @@ DERIVED = {"transfers": TRANSFERS, "deliveries": DELIVERIES, "split": SPLIT}
 # Tables whose rows are the lines of the journal of the same name, as they are: each where the run has such a journal.
 JOURNALLED = {
     "energy": ENERGY,
+    "kv_handovers": KV_HANDOVERS,
     "outside": OUTSIDE,
     "pauses": PAUSES,
     "polls": POLLS,

@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 from isl_emu.errors import ScenarioError
 from isl_emu.scenario.compute import LOADING, Compute, Groups
 from isl_emu.scenario.ground import GroundStation
+from isl_emu.scenario.kv_handover import KvHandover
 from isl_emu.scenario.lasers import InterShell, LaserLinks
 from isl_emu.scenario.matching import matching, unmatched
 from isl_emu.scenario.power import Power
@@ -111,6 +112,7 @@ class Scenario(Record):
     routing: Routing = Routing()
     compute: Groups = ()
     split: tuple[Split, ...] = ()
+    kv_handover: tuple[KvHandover, ...] = ()
     power: tuple[Power, ...] = ()
     uplink: Uplink | None = None
     questions: Questions | None = None

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from isl_emu.errors import ScenarioError
 from isl_emu.scenario.compute import LOADING
+from isl_emu.scenario.kv_handover import kv_contradictions
 from isl_emu.scenario.laser_pairs import laser_contradictions
 from isl_emu.scenario.matching import matching, unmatched
 from isl_emu.scenario.model import Scenario
@@ -193,6 +194,7 @@ def _contradictions(scenario: Scenario) -> Iterator[str]:
     satellites, stations = set(scenario.satellite_names), set(scenario.station_names)
     yield from _compute_contradictions(scenario)
     yield from split_contradictions(scenario)
+    yield from kv_contradictions(scenario)
     yield from uplink_contradictions(scenario)
     yield from laser_contradictions(scenario)
     yield from power_contradictions(scenario)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 MODEL_PORT = 8080
 MODEL_ALIAS = "sat"  # without one the model's whole path is in every streamed chunk
 PROMPT_BATCH_TOKENS = 256
+SLOT_FOLDER = Path("/tmp/isl-emu-slots")  # in the container; where conversations are saved when they are to move
 
 
 def parameters(model: Path, host: str, port: int, context_tokens: int) -> CommonParams:
@@ -36,6 +37,7 @@ def parameters(model: Path, host: str, port: int, context_tokens: int) -> Common
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     params.n_threads_http = 2
     params.endpoint_metrics = params.endpoint_slots = True
+    params.slot_save_path = f"{SLOT_FOLDER}/"
     params.ui = params.warmup = params.fit_params = False
     params.cache_ram_mib = params.n_gpu_layers = 0
     return params
@@ -50,6 +52,7 @@ def main() -> None:
     parser.add_argument("--context", type=int, required=True)
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    SLOT_FOLDER.mkdir(exist_ok=True)
     os.environ["OMP_WAIT_POLICY"] = "passive"  # read when the library is loaded
     from xllamacpp import Server  # noqa: PLC0415  after its environment is set
 

@@ -14,6 +14,7 @@ from isl_emu.results.folder import RunFolder
 from isl_emu.results.report.answers import answers_section, questions_section
 from isl_emu.results.report.delays import delays_section
 from isl_emu.results.report.energy import energy_section
+from isl_emu.results.report.kv_handovers import kv_section
 from isl_emu.results.report.machine import machine_section
 from isl_emu.results.report.programs import programs_section
 from isl_emu.results.report.servers import servers_section
@@ -37,6 +38,8 @@ def render(folder: RunFolder, scenario: Scenario, fidelity: Fidelity, provenance
         lines += ["", *servers_section(servers, fidelity)]
     if split := _rows(folder, "split"):
         lines += ["", *split_section(split)]
+    if handovers := _rows(folder, "kv_handovers"):
+        lines += ["", *kv_section(handovers)]
     if deliveries := _rows(folder, "deliveries"):
         lines += ["", *uplink_section(deliveries, _rows(folder, "transfers"))]
     if probes:
