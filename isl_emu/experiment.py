@@ -24,7 +24,8 @@ from isl_emu.errors import INTERRUPTED, INVALID, MachineError, ScenarioError
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.linkplan.plan_file import write_plan
 from isl_emu.live.control import announce
-from isl_emu.live.roles import Role, roles
+from isl_emu.live.roles import roles
+from isl_emu.live.room import check_room, files_of, guest_memory_byte
 from isl_emu.live.server_checks import check_servers
 from isl_emu.live.wishes import Wishes
 from isl_emu.machine.guest import run_in_guest
@@ -55,12 +56,8 @@ from isl_emu.workload.requests import PlannedRequest, check_fit, plan_requests, 
 from isl_emu.workload.split.extras import check_engine
 from isl_emu.workload.split.shares import check_split
 from isl_emu.workload.training.extras import check_torch
-from isl_emu.workload.training.light_job import light_jobs_byte
 from isl_emu.workload.transfer_plan import FILE as PLAN_FILE
 from isl_emu.workload.transfer_planning import plan_transfer
-
-GUEST_BASE_BYTE = 1_500_000_000  # kernel, Python, and the files that both keep in memory
-NODE_BYTE = 600_000  # a namespace with its links and routes; measured with 2,800 satellites, with a half more
 
 
 @dataclass(frozen=True)
@@ -175,6 +172,7 @@ def run_source(source: Source, place: Place, out: Path | None, wishes: Wishes, s
         IslEmuError: it could not be begun, or ended with an error on this kernel; what there is is in the folder.
     """
     models = _models(source.scenario, place)
+    check_room(source.scenario)
     for workload in source.scenario.workload:
         user_function(workload.function, f"workload {workload.name}: function")  # so that an error comes now
     requests = _requests(source)
@@ -289,21 +287,9 @@ def _execute(place: Place, folder: RunFolder, scenario: Scenario, wishes: Wishes
                 command,
                 run=run,
                 writable=[folder.path],
-                readable=sorted(_files(needs)),
-                memory_byte=_guest_memory_byte(scenario, needs),
+                readable=sorted(files_of(needs)),
+                memory_byte=guest_memory_byte(scenario, needs),
                 interactive=wishes.interactive,
             )
     finally:
         shutil.rmtree(run.path, ignore_errors=True)
-
-
-def _files(needs: Sequence[Role]) -> set[Path]:
-    return {path for need in needs for path in need.visible}
-
-
-def _guest_memory_byte(scenario: Scenario, needs: Sequence[Role]) -> int:
-    """Room for the nodes, for what the programs on satellites will take at the most, and for their files, once."""
-    net_byte = NODE_BYTE * len(scenario.satellite_names)
-    file_byte = sum(path.stat().st_size for path in _files(needs))
-    program_byte = sum(need.expected_byte for need in needs) + light_jobs_byte(scenario)
-    return GUEST_BASE_BYTE + net_byte + file_byte + program_byte

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from isl_emu.errors import IslEmuError, ScenarioError
+from isl_emu.live import room
 from isl_emu.live.group_servers import group_facts, wanted_tokens_s
 from isl_emu.live.roles import roles
+from isl_emu.live.room import check_room, run_memory_byte
 from isl_emu.live.server_checks import check_servers
 from isl_emu.scenario.boards import board_named
 from isl_emu.scenario.models import model_named
@@ -82,6 +84,16 @@ def test_a_command_brings_the_files_that_it_names(tmp_path: Path) -> None:
 def test_a_server_that_cannot_work_is_refused_before_anything_is_built(keys: str, place: str, sentence: str) -> None:
     with pytest.raises(IslEmuError, match=sentence):
         check_servers(scenario(f'server = "external"\n{keys}'), place)
+
+
+def test_more_servers_than_memory_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = scenario(f'satellites = ["p00s00"]\nmodel = "{gguf(tmp_path / "m.gguf", SHAPE)}"')
+    needed_byte = run_memory_byte(few, list(roles(few)))
+    monkeypatch.setattr(room, "available_memory_byte", lambda: needed_byte)
+    check_room(few)
+    monkeypatch.setattr(room, "available_memory_byte", lambda: needed_byte - 1)
+    with pytest.raises(IslEmuError, match=r"memory: .* MiB are available, but .* satellites with 1 programs"):
+        check_room(few)
 
 
 def test_a_file_without_a_shape_has_no_boards_pace(tmp_path: Path) -> None:
