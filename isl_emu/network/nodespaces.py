@@ -40,6 +40,7 @@ IF_THERE = {  # a kernel may be built without routes over several next hops
     "ipv4/fib_multipath_hash_policy": "1",  # a flow takes one of them, by its addresses and ports
     "ipv6/fib_multipath_hash_policy": "1",
 }
+HASH_SEED = "ipv4/fib_multipath_hash_seed"  # Linux 6.11 and later, for both families; 0 is one seed for all
 SPARE_DESCRIPTORS = 256  # for everything else that this process opens
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -98,7 +99,8 @@ def unmount(path: str | Path) -> None:
 
 def _make_spaces(run_id: str, nodes: Sequence[str], spaces: list[NodeSpace]) -> None:
     sysctls: dict[str, str] | None = None
-    for node in nodes:
+    seeded = Path(SYSCTL_FOLDER, HASH_SEED).exists()
+    for number, node in enumerate(nodes):
         unshare(CLONE_NEWNET)
         path = namespace_path(run_id, node)
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY | os.O_CLOEXEC, 0))
@@ -107,6 +109,8 @@ def _make_spaces(run_id: str, nodes: Sequence[str], spaces: list[NodeSpace]) -> 
         sysctls = _sysctls_to_set() if sysctls is None else sysctls
         for name, value in sysctls.items():
             _set_sysctl(name, value)
+        if seeded:
+            _set_sysctl(HASH_SEED, str(number + 1))
 
 
 def _sysctls_to_set() -> dict[str, str]:

@@ -40,26 +40,48 @@ class EqualCost:
         search = Search(plan, k, destinations, hop_cost=int(self._by_hops), by_delay=not self._by_hops)
         row, sender, link, total = search.near_least(0 if self._by_hops else self._tolerance_ns)
         place = row * table.shape[1] + sender
-        order = np.lexsort((link, total, place))
-        place, link = place[order], link[order]
-        first = np.flatnonzero(np.diff(place, prepend=-1))
-        counts = np.diff(first, append=len(place))
-        rank = np.arange(len(place)) - np.repeat(first, counts)
-        several = np.repeat(counts > 1, counts) & (rank < self._most)
+        kept = self._among_the_best(place, total, link)
+        place, link = place[kept], link[kept]
+        first, counts = _runs(place)
+        several = np.repeat(counts > 1, counts)
         flat = table.ravel()
         flat[place[first]] = link[first]
-        self._write_groups(flat, place[several], link[several], rank[several])
+        self._write_groups(flat, place[several], link[several])
         return table
 
-    def _write_groups(self, flat: np.ndarray, place: np.ndarray, link: np.ndarray, rank: np.ndarray) -> None:
+    def _among_the_best(self, place: np.ndarray, total: np.ndarray, link: np.ndarray) -> np.ndarray:
+        """Which arcs are in the group of their place; bool, shape (C,) like all, which are ordered by place."""
+        _, counts = _runs(place)
+        crowded = np.flatnonzero(np.repeat(counts > self._most, counts))
+        order = crowded[np.lexsort((link[crowded], total[crowded], place[crowded]))]
+        kept = np.ones(len(place), dtype=bool)
+        kept[order] = _rank(place[order]) < self._most
+        return kept
+
+    def _write_groups(self, flat: np.ndarray, place: np.ndarray, link: np.ndarray) -> None:
         """Put the group's number wherever a place has several links."""
-        places, index = np.unique(place, return_inverse=True)
-        links = np.full((len(places), self._most), -1, dtype=np.int64)
-        links[index, rank] = link
+        first, counts = _runs(place)
+        links = np.full((len(first), self._most), -1, dtype=np.int64)
+        links[np.repeat(np.arange(len(first)), counts), _rank(place)] = link
         links.sort(axis=1)  # the empty places come first
-        sets, which = np.unique(links, axis=0, return_inverse=True)
-        numbers = [self._number_of(tuple(row[row >= 0].tolist())) for row in sets]
-        flat[places] = np.array(numbers, dtype=np.int32)[which.ravel()]
+        which = np.zeros(len(links), dtype=np.int64)
+        for column in links.T:  # much faster than comparing whole rows
+            _, which = np.unique(which * (links.max(initial=0) + 2) + column + 1, return_inverse=True)
+        _, example = np.unique(which, return_index=True)
+        numbers = [self._number_of(tuple(row[row >= 0].tolist())) for row in links[example]]
+        flat[place[first]] = np.array(numbers, dtype=np.int32)[which]
 
     def _number_of(self, links: tuple[int, ...]) -> int:
         return GROUP_BASE + self._number.setdefault(links, len(self._number))
+
+
+def _runs(place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where each run of equal places begins, and how long it is."""
+    first = np.flatnonzero(np.diff(place, prepend=-1))
+    return first, np.diff(first, append=len(place))
+
+
+def _rank(place: np.ndarray) -> np.ndarray:
+    """How many of the same place come before each, in an array ordered by place."""
+    first, counts = _runs(place)
+    return np.arange(len(place)) - np.repeat(first, counts)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+from collections.abc import Iterable
 from contextlib import nullcontext
 
 import pytest
 from rich.console import Console
 
-from isl_emu.errors import NetworkError, WorkloadError
+from isl_emu.errors import MachineError, NetworkError, WorkloadError
+from isl_emu.linkplan.plan import QueueKind
 from isl_emu.live import execute as live
 from isl_emu.live.traffic import ProcessActivity
 from isl_emu.progress import Steps
 from isl_emu.results.folder import RunFolder
+from tests.plans import MS, make_plan
 
 
 @pytest.fixture
@@ -34,6 +37,19 @@ def test_any_error_is_recorded(folder, monkeypatch, error):
         live.execute(folder, False, Steps(Console()))
     record = json.loads(folder.execution.read_text())
     assert str(error) in record["error"] and record["phases_s"]["teardown"] >= 0
+
+
+def test_queues_that_the_kernel_cannot_manage_are_an_error_before_anything_is_built(monkeypatch):
+    asked = []
+
+    def missing(kinds: Iterable[QueueKind]) -> list[str]:
+        asked.extend(kinds)
+        return ["the kernel has no cake (sch_cake)"]
+
+    monkeypatch.setattr(live, "missing_queues", missing)
+    with pytest.raises(MachineError, match=r"aqm: the kernel has no cake \(sch_cake\); use --machine guest"):
+        live._check_queues(make_plan(2, [], [{(0, 1): MS}], aqm=QueueKind.CAKE))
+    assert asked == [QueueKind.CAKE]
 
 
 def test_an_interrupt_is_recorded_and_undone_undisturbed(folder, monkeypatch):
