@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as StillRunning
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,8 +32,8 @@ from isl_emu.live.servers import serve_models, write_endpoints
 from isl_emu.live.split import start_splits
 from isl_emu.live.stage import Stage
 from isl_emu.live.traffic import LAST_WORDS_S, Activity, activities
-from isl_emu.live.training import RankProcesses, coordinated, start_training
-from isl_emu.live.uplink import read_weights, uplink_head_start_ns
+from isl_emu.live.training import coordinated, start_training
+from isl_emu.live.uplink import start_transfer_nodes, uplink
 from isl_emu.live.wishes import Wishes
 from isl_emu.machine.load import LoadSampler
 from isl_emu.network.calibration import measure_bias
@@ -52,6 +53,8 @@ from isl_emu.routing.route_file import read_routes
 from isl_emu.runclock import RunClock
 from isl_emu.scenario.parse import load_scenario
 from isl_emu.units import NS_PER_S
+
+Prepared = Callable[[int], AbstractContextManager[Activity]]  # begins, given instant 0 on the run's clock
 
 HEAD_START_NS = 3 * NS_PER_S  # before instant 0: for the client and the prober to be ready
 LOOK_INTERVAL_S = 0.5  # between two looks at how far the run is
@@ -116,11 +119,11 @@ def _live(stage: Stage, wishes: Wishes, undo: ExitStack) -> None:
     containers = start_containers(stage, net, undo)
     services = serve_models(stage, net, containers, undo)
     start_splits(stage, containers, undo)
-    if stage.scenario.uplink:
-        read_weights(stage)
     write_endpoints(stage, net)
-    learning = start_training(stage, containers, undo)
-    _run(stage, net, containers, services, learning, replay, wishes)
+    prepared: list[Prepared] = [partial(coordinated, stage, ranks) for ranks in start_training(stage, containers, undo)]
+    if stage.scenario.uplink:
+        prepared.append(partial(uplink, stage, containers, start_transfer_nodes(stage, net, undo)))
+    _run(stage, net, containers, services, prepared, replay, wishes)
 
 
 def _replay(stage: Stage, net: IslNet, routes: RoutePlan, bias_ns: int) -> Replay:
@@ -133,18 +136,18 @@ def _run(
     net: IslNet,
     containers: Mapping[str, Container],
     services: Sequence[Activity],
-    learning: Sequence[RankProcesses],
+    prepared: Sequence[Prepared],
     replay: Replay,
     wishes: Wishes,
 ) -> None:
     """The emulated time, from instant 0 to the end."""
     dropped_before, marked_before = net.backend.dropped_packets(), net.backend.marked_packets()
-    ended, real_t0_ns = threading.Event(), time.monotonic_ns() + HEAD_START_NS + uplink_head_start_ns(stage)
+    ended, real_t0_ns = threading.Event(), time.monotonic_ns() + HEAD_START_NS
     t0_ns = stage.clock.own_ns(real_t0_ns)
     stage.record.update(t0_monotonic_ns=real_t0_ns, t0_utc=_utc_of(real_t0_ns).isoformat())
     with ExitStack() as undo, _on_leaving(stage.ignore_signals):
         begun = [undo.enter_context(activity) for activity in activities(stage, net, containers, t0_ns)]
-        begun += [undo.enter_context(coordinated(stage, ranks, t0_ns)) for ranks in learning]
+        begun += [undo.enter_context(begin(t0_ns)) for begin in prepared]
         traffic = [*services, *begun]
         replaying = undo.enter_context(ThreadPoolExecutor(1)).submit(replay.run, t0_ns, ended)
         undo.callback(ended.set)

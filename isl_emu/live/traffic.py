@@ -17,7 +17,6 @@ from isl_emu.live.governor import governing
 from isl_emu.live.kv_handover import kv_words
 from isl_emu.live.programs import programs
 from isl_emu.live.stage import Stage
-from isl_emu.live.uplink import uplink
 from isl_emu.network.containers import Container
 from isl_emu.network.net import IslNet
 
@@ -79,8 +78,6 @@ def activities(
     for workload in stage.scenario.workload:
         words = ["isl_emu.workload.user_workload", *times, "--folder", str(stage.folder.path), "--name", workload.name]
         yield _process(words, workload.name, stage)
-    if stage.scenario.uplink:
-        yield uplink(stage, net, containers, t0_ns)
     for number, job in enumerate(stage.scenario.training):
         if job.modelled:
             words = ["isl_emu.workload.training.light_job", *times, "--folder", str(stage.folder.path)]

@@ -19,7 +19,6 @@ from isl_emu.network.containers import Container
 from isl_emu.network.net import IslNet
 from isl_emu.results.journal import Journal, read_journal
 from isl_emu.timebase import MonotonicClock
-from isl_emu.units import NS_PER_S
 from isl_emu.workload.servers import (
     ModelServer,
     is_healthy,
@@ -32,20 +31,7 @@ from isl_emu.workload.servers import (
 from isl_emu.workload.transfer_plan import read_transfer_plan
 
 LOOK_INTERVAL_S = 0.2  # between two looks at who has the file
-NODE_START_NS = NS_PER_S  # of a node's process; in the guest, where one is started after the other
 LAST_WORDS_S = 5.0
-
-
-def uplink_head_start_ns(stage: Stage) -> int:
-    """How long the processes need until all are ready."""
-    return NODE_START_NS * len(stage.scenario.uplinked_satellites + stage.scenario.uplink_stations)
-
-
-def read_weights(stage: Stage) -> None:
-    """Read the file once, so that the stations send from memory, and no container is charged for it."""
-    file = read_transfer_plan(stage.folder.journal).file
-    with stage.phase("weights", f"reading {file.name}"):
-        read_ahead(file)
 
 
 class UplinkActivity:
@@ -67,7 +53,7 @@ class UplinkActivity:
             if status > 0:
                 raise WorkloadError(
                     f"uplink: the process of {name} ended with status {status}, but must last as long as the run; "
-                    f"see journal/transfer-{name}.log"
+                    f"see journal/{_log(name)}"
                 )
             if status < 0 and name not in self._killed:
                 self._killed.add(name)
@@ -82,37 +68,61 @@ class UplinkActivity:
         self.check()
 
 
-@contextmanager
-def uplink(stage: Stage, net: IslNet, containers: Mapping[str, Container], t0_ns: int) -> Iterator[UplinkActivity]:
-    """Everything that an uplink needs, from before instant 0 to the end of the run."""
-    with ExitStack() as undo:
-        processes = _start_nodes(stage, net, t0_ns, undo)
-        starter = undo.enter_context(ServerStarter(stage, containers, t0_ns))
-        yield UplinkActivity(processes, starter)
+def start_transfer_nodes(stage: Stage, net: IslNet, undo: ExitStack) -> dict[str, subprocess.Popen]:
+    """A process in each station and satellite that takes part, waiting to begin; `undo` ends them.
 
-
-def _start_nodes(stage: Stage, net: IslNet, t0_ns: int, undo: ExitStack) -> dict[str, subprocess.Popen]:
-    """A process in each station and satellite that takes part; `undo` ends them.
-
-    A container does not see the run's folder, so each gets it as an open descriptor.
+    The file is read once, so that stations send from memory, and no container is charged for it. A container does not
+    see the run's folder, so each process gets it as an open descriptor.
     """
+    file, names = read_transfer_plan(stage.folder.journal).file, _taking_part(stage)
     journal = os.open(stage.folder.journal, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     undo.callback(os.close, journal)
-    until_ns = t0_ns + stage.plan.grid.duration_ns
-    words = ["--journal", f"/proc/self/fd/{journal}", "--t0-ns", str(t0_ns), "--until-ns", str(until_ns)]
     processes: dict[str, subprocess.Popen] = {}
     undo.callback(_end, processes)
-    for name in (*stage.scenario.uplink_stations, *stage.scenario.uplinked_satellites):
-        command = [sys.executable, "-m", "isl_emu.workload.transfer_node", "--name", name, *words]
-        with (stage.folder.journal / f"transfer-{name}.log").open("wb") as output:
-            streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}
-            processes[name] = net.get(name).popen(command, pass_fds=(journal,), **streams)
+    with stage.phase("uplink", f"reading {file.name}, and starting what sends it and receives it"):
+        read_ahead(file)
+        for name in names:
+            processes[name] = _start_node(stage, net, name, journal)
+        for name, process in processes.items():
+            if not process.stdout.readline():
+                raise WorkloadError(f"uplink: the process of {name} did not start; see journal/{_log(name)}")
     return processes
+
+
+def _taking_part(stage: Stage) -> tuple[str, ...]:
+    return (*stage.scenario.uplink_stations, *stage.scenario.uplinked_satellites)
+
+
+def _start_node(stage: Stage, net: IslNet, name: str, journal: int) -> subprocess.Popen:
+    words = ["--name", name, "--journal", f"/proc/self/fd/{journal}"]
+    command = [sys.executable, "-m", "isl_emu.workload.transfer_node", *words]
+    with (stage.folder.journal / _log(name)).open("wb") as messages:
+        streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": messages}
+        return net.get(name).popen(command, pass_fds=(journal,), **streams)
+
+
+def _log(name: str) -> str:
+    return f"transfer-{name}.log"
+
+
+@contextmanager
+def uplink(
+    stage: Stage, containers: Mapping[str, Container], processes: Mapping[str, subprocess.Popen], t0_ns: int
+) -> Iterator[UplinkActivity]:
+    """Let all nodes begin, and start servers where the file has come, until the end of the run."""
+    times = f"{t0_ns} {t0_ns + stage.plan.grid.duration_ns}\n".encode()
+    for process in processes.values():
+        process.stdin.write(times)
+        process.stdin.flush()
+    with ServerStarter(stage, containers, t0_ns) as starter:
+        yield UplinkActivity(processes, starter)
 
 
 def _end(processes: Mapping[str, subprocess.Popen]) -> None:
     for process in processes.values():
         process.terminate()
+        process.stdin.close()
+        process.stdout.close()
     end_s = time.monotonic() + LAST_WORDS_S
     for process in processes.values():
         if not _wait(process, max(0.0, end_s - time.monotonic())):
@@ -158,7 +168,7 @@ class ServerStarter:
 
     def check(self) -> None:
         """Raise what went wrong beside the servers themselves."""
-        for future in self._started.values():
+        for future in list(self._started.values()):
             if future.done() and not future.cancelled():
                 future.result()
 

@@ -11,6 +11,7 @@ import asyncio
 import json
 import random
 import signal
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -35,7 +36,6 @@ async def take_part(name: str, plan: TransferPlan, journal: Path, t0_ns: int, un
     receiver, addresses, clock = plan.receivers.get(name), _addresses(journal), run_clock(journal)
     holding = Holding.nothing(plan.manifest) if receiver else Holding.everything(plan.manifest)
     runner = await serve_file(plan.file, holding, addresses[name])
-    print("ready", flush=True)
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
@@ -84,15 +84,15 @@ def _addresses(journal: Path) -> dict[str, str]:
 
 
 def main() -> None:
-    """Take part until the end of the run."""
+    """Say that it is ready, read begin and end of the run on its clock, and take part."""
     parser = argparse.ArgumentParser(prog="isl_emu.workload.transfer_node", description=__doc__)
     parser.add_argument("--name", required=True, help="of the node")
     parser.add_argument("--journal", type=Path, required=True, help="folder of the run's journals")
-    parser.add_argument("--t0-ns", type=int, required=True, help="start of the run, on its clock")
-    parser.add_argument("--until-ns", type=int, required=True, help="end of the run, on its clock")
     options = parser.parse_args()
     plan = read_transfer_plan(options.journal)
-    asyncio.run(take_part(options.name, plan, options.journal, options.t0_ns, options.until_ns))
+    print("ready", flush=True)
+    if times := sys.stdin.readline().split():
+        asyncio.run(take_part(options.name, plan, options.journal, *map(int, times)))
 
 
 if __name__ == "__main__":

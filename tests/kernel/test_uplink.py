@@ -34,7 +34,7 @@ FOR_EVER_NS = len(INSTANTS) * NS_PER_S
 PATIENCE_S = 100
 HEADERS_BYTE = 66  # Ethernet 14, IPv4 20, TCP with time stamps 32
 SEGMENT_BYTE = 1_448  # what is left of an MTU of 1,500; every second segment is acknowledged
-WITHIN_RATIO = 0.05  # what else there is: a few segments repeated, and questions whether the file is there
+WITHIN_RATIO = 0.05  # what else there is, beside segments sent again: questions whether the file is there
 
 
 @pytest.fixture(autouse=True)
@@ -60,10 +60,11 @@ def _prepare(journal: Path, net: IslNet, file: Path) -> None:
 
 def _start(net: IslNet, name: str, journal: Path, t0_ns: int) -> subprocess.Popen:
     """A node's process, ready; it waits for the clock."""
-    words = ["--name", name, "--journal", str(journal), "--t0-ns", str(t0_ns)]
-    command = [sys.executable, "-m", "isl_emu.workload.transfer_node", *words, "--until-ns", str(t0_ns + FOR_EVER_NS)]
-    process = net.get(name).popen(command, stdout=subprocess.PIPE)
+    command = [sys.executable, "-m", "isl_emu.workload.transfer_node", "--name", name, "--journal", str(journal)]
+    process = net.get(name).popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout.readline() == b"ready\n"
+    process.stdin.write(f"{t0_ns} {t0_ns + FOR_EVER_NS}\n".encode())
+    process.stdin.flush()
     return process
 
 
@@ -74,6 +75,13 @@ def _received_byte(net: IslNet, receiver: str, sender: str) -> int:
     command = ["ip", "-s", "-j", "link", "show", "dev", interface.name]
     output = net.get(receiver).popen(command, stdout=subprocess.PIPE).communicate()[0]
     return json.loads(output)[0]["stats64"]["rx"]["bytes"]
+
+
+def _repeated_byte(net: IslNet, name: str) -> int:
+    """What TCP sent again in a node: much of it needlessly, if the machine stood still for a while."""
+    output = net.get(name).popen(["cat", "/proc/net/snmp"], stdout=subprocess.PIPE).communicate()[0].decode()
+    names, values = (line.split() for line in output.splitlines() if line.startswith("Tcp:"))
+    return int(dict(zip(names, values, strict=True))["RetransSegs"]) * (SEGMENT_BYTE + HEADERS_BYTE)
 
 
 def test_a_lost_contact_is_resumed_and_every_hop_carries_the_file_once(tmp_path: Path) -> None:
@@ -97,6 +105,7 @@ def test_a_lost_contact_is_resumed_and_every_hop_carries_the_file_once(tmp_path:
                 for pair in [(STATION, "p00s00"), (STATION, "p00s01"), ("p00s01", "p00s00"), ("p00s00", "p00s01"),
                              ("p00s01", "p00s02")]
             }  # fmt: skip
+            repeated_byte = sum(_repeated_byte(net, name) for name in (STATION, *SATELLITES))
         finally:
             stop.set()
             replaying.join()
@@ -104,7 +113,7 @@ def test_a_lost_contact_is_resumed_and_every_hop_carries_the_file_once(tmp_path:
                 process.terminate()
             assert [process.wait(PATIENCE_S) for process in nodes] == [0] * len(nodes)
     _check_attempts(journal)
-    _check_counters(counted, read_journal(journal / "transfers.jsonl").records)
+    _check_counters(counted, read_journal(journal / "transfers.jsonl").records, repeated_byte)
 
 
 def _await_all(journal: Path, nodes: list[subprocess.Popen]) -> None:
@@ -128,7 +137,7 @@ def _check_attempts(journal: Path) -> None:
     assert all(row["digest_ok"] for row in rows)
 
 
-def _check_counters(counted: dict[tuple[str, str], int], rows: tuple[dict, ...]) -> None:
+def _check_counters(counted: dict[tuple[str, str], int], rows: tuple[dict, ...], repeated_byte: int) -> None:
     """Link by link: what the file, its headers and the other direction's acknowledgements make."""
     late = [row for row in rows if row["kind"] == "uplink" and row["t_start_ns"] > 2 * NS_PER_S]
     late_byte = sum(row["received_byte"] for row in late)
@@ -144,4 +153,5 @@ def _check_counters(counted: dict[tuple[str, str], int], rows: tuple[dict, ...])
         theory_byte = (
             payload_byte * (1 + HEADERS_BYTE / SEGMENT_BYTE) + backwards_byte * HEADERS_BYTE / SEGMENT_BYTE / 2
         )
-        assert counted[pair] == pytest.approx(theory_byte, rel=WITHIN_RATIO), (pair, sent_byte, counted)
+        least_byte, most_byte = theory_byte * (1 - WITHIN_RATIO), theory_byte * (1 + WITHIN_RATIO) + repeated_byte
+        assert least_byte < counted[pair] < most_byte, (pair, sent_byte, counted, repeated_byte)

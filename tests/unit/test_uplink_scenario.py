@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path
 
 import pytest
 
 from isl_emu import api
+from isl_emu.cli import cli
 from isl_emu.errors import ScenarioError
 from isl_emu.routing.forwarding import plan_routes
 from isl_emu.routing.paths import PathFinder
@@ -16,7 +19,8 @@ from isl_emu.workload.passes import Pass
 from isl_emu.workload.transfer_plan import TransferPlan
 from isl_emu.workload.transfer_planning import plan_transfer
 
-SHIPPED = Path(__file__).parents[2] / "topologies" / "qwen3-uplink.toml"
+ROOT = Path(__file__).parents[2]
+SHIPPED = ROOT / "topologies" / "qwen3-uplink.toml"
 RING = """
 name = "ring"
 [time]
@@ -71,6 +75,18 @@ def test_what_cannot_be_is_said(parts: tuple[str, ...], complaint: str) -> None:
     with pytest.raises(ScenarioError) as caught:
         parse_scenario(RING + "".join(parts), "x")
     assert complaint in str(caught.value)
+
+
+def test_the_documented_commands_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What they do is tested by a whole, shorter run (tests/emulation/test_uplink.py)."""
+    monkeypatch.chdir(ROOT)
+    blocks = re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs" / "uplink.md").read_text(), flags=re.DOTALL | re.MULTILINE)
+    lines = [shlex.split(line) for block in blocks for line in block.splitlines()]
+    assert len(lines) == 2
+    for program, command, *arguments in lines:
+        assert (program, command) == ("isl-emu", "run")
+        assert cli.commands["run"].make_context("run", list(arguments)).params
+        assert load_scenario(Path(arguments[0])).uplink
 
 
 def test_a_scenario_with_an_uplink_survives_its_text() -> None:
