@@ -63,17 +63,15 @@ def test_a_busy_cpu_makes_a_run_invalid(tmp_path: Path) -> None:
     assert len(reasons) == 1 + waited, reasons
 
 
-def test_more_changes_than_the_step_has_time_for_make_a_run_invalid(tmp_path: Path) -> None:
-    """Hundreds of link ends in half a millisecond: no kernel takes them as fast as that."""
+def test_more_instants_than_there_is_time_for_make_a_run_invalid(tmp_path: Path) -> None:
+    """Twenty thousand instants a second: finding out what changes takes longer than that."""
     out = tmp_path / "out"
-    ring = quiet_ring(tmp_path, lateness_p99='"500 us"').read_text()
-    ring = ring.replace('duration = "30 s"', 'duration = "500 ms"\nstep = "500 us"')
-    ring = ring.replace("total = 12, planes = 1, phasing = 0", "total = 96, planes = 8, phasing = 1")
-    ring = ring.replace('topology = "ring"', 'topology = "+grid"')
+    ring = quiet_ring(tmp_path, lateness_p99='"50 us"').read_text()
+    ring = ring.replace('duration = "30 s"', 'duration = "50 ms"\nstep = "50 us"')
     (tmp_path / "ring.toml").write_text(ring)
     command = [*COMMAND, "run", str(tmp_path / "ring.toml"), "--out", str(out)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 3, done.stdout + done.stderr
     (reason,) = judged(out)["reasons"]
-    assert "99th percentile of how late changes were" in reason and "at most 0.5 ms" in reason
-    assert judged(out)["replay"]["lateness_ns"]["p50"] > 500_000
+    assert "99th percentile of how late changes were" in reason and "at most 0.05 ms" in reason
+    assert judged(out)["replay"]["lateness_ns"]["p50"] > 50_000
