@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -17,7 +18,7 @@ from isl_emu.live.course import Course, seconds
 from isl_emu.network.namespaces import enter_network, in_own_thread
 from isl_emu.network.net import IslNet
 from isl_emu.results.folder import RunFolder
-from isl_emu.results.journal import count_lines
+from isl_emu.results.journal import count_lines, read_latest
 from isl_emu.units import DURATION_NS, NS_PER_S, RATE_BIT_S, format_quantity
 
 POLL_S = 0.05
@@ -53,6 +54,10 @@ class LiveAnswers:
         if (self.folder.journal / "transfer_plan.json").exists():
             held, serving = (count_lines(self.folder.journal / name) for name in ("held.jsonl", "serving.jsonl"))
             lines.append(f"satellites that got their model: {held}; that serve: {serving}")
+        if energy := read_latest(self.folder.journal / "energy.jsonl"):
+            modes = Counter({row["satellite"]: row["mode"] for row in energy}.values())
+            counts = ", ".join(f"{count} {mode}" for mode, count in modes.most_common())
+            lines.append(f"satellites with power: {counts}")
         lines.append(f"results: {self.folder.path}")
         output.write(("\n".join(lines) + "\n").encode())
         return 0
@@ -75,6 +80,11 @@ class LiveAnswers:
         if self.course.paused and node.container is not None:
             raise MachineError(
                 f"exec: {node.name} stands still, but a program is to run in it; use `isl-emu resume` first"
+            )
+        if node.container is not None and node.container.suspended:
+            raise MachineError(
+                f"exec: the computer of {node.name} is off, but a program is to run in it; wait until its battery or "
+                f"temperature lets it go on (`isl-emu status`)"
             )
         streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}
         process = node.popen(list(request["argv"]), **streams)

@@ -148,6 +148,11 @@ class Container:
         """
         return self._cgroup.cpu_ns()
 
+    @property
+    def suspended(self) -> bool:
+        """Whether its computer is off."""
+        return self._suspension is not None
+
     def suspend(self) -> None:
         """Switch its computer off: programs stand still, and connections are refused, until `resume`.
 

@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+LATEST_BYTE = 1 << 21
+
 
 class Journal:
     """An open journal file; create it once and append records as they happen."""
@@ -59,6 +61,17 @@ def read_journal(path: Path) -> JournalContent:
     parsed = [_parse(line) for line in lines if line.strip(b"\0 \r")]
     records = tuple(record for record in parsed if record is not None)
     return JournalContent(records, len(parsed) - len(records))
+
+
+def read_latest(path: Path, size_byte: int = LATEST_BYTE) -> tuple[dict[str, Any], ...]:
+    """The records in the last part of a journal, in order; cheap enough to ask while it grows."""
+    if not path.exists():
+        return ()
+    with path.open("rb") as file:
+        begun = max(0, file.seek(0, os.SEEK_END) - size_byte)
+        file.seek(begun)
+        lines = file.read().split(b"\n")[1 if begun else 0 :]
+    return tuple(record for line in lines if (record := _parse(line)) is not None)
 
 
 def count_lines(path: Path) -> int:

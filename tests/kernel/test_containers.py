@@ -190,8 +190,10 @@ def test_a_suspended_computer_refuses_and_then_goes_on(make: Callable[..., Conta
     early = _in_network(netns, ASKING)
     _ask(early)
     assert early.stdout.readline() == "!\n"
+    assert not container.suspended
     container.suspend()
     container.suspend()
+    assert container.suspended
     used_ns = container.cpu_ns()
     refused = _in_network(netns, ASKING)
     assert "ConnectionRefusedError" in refused.communicate(timeout=ANSWER_TIMEOUT_S)[1]

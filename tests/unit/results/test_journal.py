@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from isl_emu.results.journal import Journal, read_journal
+from isl_emu.results.journal import Journal, read_journal, read_latest
 
 
 def test_records_come_back_in_order(tmp_path: Path) -> None:
@@ -47,3 +47,13 @@ def test_two_writers_never_mix_lines(tmp_path: Path) -> None:
             first.append({"from": 1, "number": number})
             second.append({"from": 2, "number": number})
     assert len(read_journal(tmp_path / "j").records) == 40
+
+
+def test_the_latest_records_begin_with_a_whole_line(tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+    assert read_latest(path) == ()
+    with Journal(path) as journal:
+        for number in range(100):
+            journal.append({"n": number})
+    assert [record["n"] for record in read_latest(path)] == list(range(100))
+    assert [record["n"] for record in read_latest(path, 25)] == [98, 99]
