@@ -27,7 +27,7 @@ from isl_emu.units import NS_PER_S
 from isl_emu.workload.allowance import UNLIMITED, Allowance
 from isl_emu.workload.training.collectives import Kind, Schedule
 from isl_emu.workload.training.coordinator import Coordinator
-from isl_emu.workload.training.light_rank import LightRank, Task
+from isl_emu.workload.training.light_rank import Formation, LightRank, Task, form
 from isl_emu.workload.training.meeting import Reception, call_roll, open_listener, port_of
 from isl_emu.workload.training.records import ELEMENT_BYTE, StepRecorder
 from isl_emu.workload.training.sky import PlannedSky
@@ -71,6 +71,7 @@ class LightRanks:
     def __init__(self, task: Task, endpoints: Mapping[str, Mapping[str, Any]]):
         self.events: queue.Queue[tuple[str, dict[str, Any]]] = queue.Queue()
         self._task, self._endpoints = task, endpoints
+        self._formations: dict[Any, Formation] = {}
 
     def __enter__(self) -> LightRanks:
         task = self._task
@@ -96,8 +97,17 @@ class LightRanks:
         self._undo.close()
 
     def train(self, names: Sequence[str], order: Mapping[str, Any]) -> None:
+        formation = self.formation(order["members"], order["source"])
         for name in names:
-            self._ranks[name].orders.put(order)
+            self._ranks[name].orders.put({**order, "formation": formation})
+
+    def formation(self, members: Sequence[str], source: str | None) -> Formation:
+        """How these members form their sum; the last two are kept."""
+        key = tuple(members), source
+        if key not in self._formations:
+            kept = list(self._formations.items())[-1:]
+            self._formations = {**dict(kept), key: form(self._task, members, source)}
+        return self._formations[key]
 
     def call(self, caller: str, others: Sequence[str]) -> set[str]:
         task, called = self._task, {name: self._task.addresses[name] for name in others}
@@ -137,7 +147,8 @@ def lead(job: Training, task: Task, ranks: LightRanks, sky: PlannedSky, journal:
     """Train until the job is done or the run ends."""
 
     def sums(members: Sequence[str]) -> tuple[Kind, Schedule]:
-        return task.kind_for(members), task.schedule_for(members)
+        formation = ranks.formation(members, None)
+        return formation.kind, formation.rounds
 
     recorder = StepRecorder(job, sums, sky, journal, task.clock, task.t0_ns)
     times = task.clock, task.t0_ns, until_ns, task.stopped

@@ -24,8 +24,8 @@ from isl_emu.workload.training.meeting import Reception, open_line
 from isl_emu.workload.training.prediction import pairs_of
 
 Emit = Callable[[str, dict[str, Any]], None]
-PATTERN = 61  # with at most 700 ranks each sum stays below 2^24, up to which float32 holds whole numbers exactly
-MOST_RANKS = 700
+# Up to 5,000 ranks each sum stays below 2^24, up to which float32 holds whole numbers exactly.
+PATTERN, FACTORS = 61, 100
 
 
 @dataclass(frozen=True)
@@ -59,29 +59,63 @@ class Task:
     def _patterns(self) -> np.ndarray:
         return (np.arange(self.elements + PATTERN) % PATTERN + 1).astype(np.float32)
 
-    def number(self, name: str) -> int:
-        """Of a satellite."""
-        return self.names.index(name)
+    @cached_property
+    def numbers(self) -> Mapping[str, int]:
+        """The satellites' numbers."""
+        return {name: number for number, name in enumerate(self.names)}
 
-    def kind_for(self, members: Sequence[str]) -> Kind:
-        """How these form their sum: planes from which different numbers are left cannot be summed by place."""
-        sizes = {len(plane) for plane in self.planes_in(members)}
-        return "ring" if self.kind == "hierarchical" and len(sizes) > 1 else self.kind
-
-    def planes_in(self, members: Sequence[str]) -> list[list[int]]:
-        """The members' places in the ring, plane by plane."""
-        planes: dict[Any, list[int]] = {}
-        for place, name in enumerate(members):
-            planes.setdefault(self.planes.get(name), []).append(place)
-        return list(planes.values())
-
-    def schedule_for(self, members: Sequence[str]) -> Schedule:
-        """The rounds of a sum over these members."""
-        return schedule(self.kind_for(members), self.elements, self.planes_in(members))
+    def factor(self, name: str) -> int:
+        """The multiple of the pattern that a satellite contributes to a sum."""
+        return self.numbers[name] % FACTORS + 1
 
     def pattern(self, step: int) -> np.ndarray:
         """What rank 0 contributes in a step (a view); others contribute a multiple of it."""
         return self._patterns[step % PATTERN :][: self.elements]
+
+
+@dataclass(frozen=True)
+class Formation:
+    """How the members of a ring form their sum; worked out once for all of them.
+
+    Args:
+        handing: the rounds in which they take over the weights first; none if nobody has to.
+        to, source: for each member the places of those to whom it sends, and of those from whom it receives.
+        factor: the multiple of the pattern that is the sum.
+    """
+
+    kind: Kind
+    rounds: Schedule
+    handing: Schedule
+    to: tuple[tuple[int, ...], ...]
+    source: tuple[tuple[int, ...], ...]
+    factor: int
+
+
+def form(task: Task, members: Sequence[str], source: str | None) -> Formation:
+    """The formation of members, of whom one hands its weights to the others unless `source` is None.
+
+    Planes from which different numbers are left cannot be summed place by place: then it is a ring.
+    """
+    planes: dict[Any, list[int]] = {}
+    for place, name in enumerate(members):
+        planes.setdefault(task.planes.get(name), []).append(place)
+    unequal = len({len(plane) for plane in planes.values()}) > 1
+    kind = "ring" if task.kind == "hierarchical" and unequal else task.kind
+    rounds = schedule(kind, task.elements, list(planes.values()))
+    handing = () if source is None else _handing(task.elements, members, source)
+    pairs = sorted({*pairs_of(rounds), *pairs_of(handing)})
+    to, sources = ([[] for _ in members] for _ in range(2))
+    for sender, receiver in pairs:
+        to[sender].append(receiver)
+        sources[receiver].append(sender)
+    factor = sum(map(task.factor, members))
+    return Formation(kind, rounds, handing, tuple(map(tuple, to)), tuple(map(tuple, sources)), factor)
+
+
+def _handing(elements: int, members: Sequence[str], source: str) -> Schedule:
+    """The rounds in which the weights pass from the source to all others, once around the ring."""
+    first = members.index(source)
+    return hand_on(elements, [(first + place) % len(members) for place in range(len(members))])
 
 
 class LightRank:
@@ -141,29 +175,25 @@ class LightRank:
             return 0
         self._close()
         self._reception.forget(order["ring"])
-        plan = self._task.schedule_for(members)
-        handing = _handing(self._task.elements, members, source)
-        place = members.index(self._name)
-        self._lines = self._open_lines(members, place, {*pairs_of(plan), *pairs_of(handing)}, order["ring"])
-        self._ring, self._rounds = order["ring"], plan[place]
+        formation, place = order["formation"], members.index(self._name)
+        self._lines = self._open_lines(formation, members, place, order["ring"])
+        self._ring, self._rounds = order["ring"], formation.rounds[place]
         if source is None:
             return 0
-        self._lines.carry_out(handing[place], self._vector)
+        self._lines.carry_out(formation.handing[place], self._vector)
         return self._lines.received_byte
 
-    def _open_lines(self, members: Sequence[str], place: int, pairs: set[tuple[int, int]], ring: int) -> Lines:
-        task, out, into = self._task, {}, {}
-        own, deadline_ns = task.addresses[self._name], task.clock.now_ns() + task.timeout_ns
+    def _open_lines(self, formation: Formation, members: Sequence[str], place: int, ring: int) -> Lines:
+        task, own, out, into = self._task, self._name, {}, {}
+        deadline_ns = task.clock.now_ns() + task.timeout_ns
         try:
-            for source, to in sorted(pairs):
-                if source == place:
-                    timeout_s = max(task.clock.timeout_s(deadline_ns), 1e-3)
-                    peer, number = task.addresses[members[to]], task.number(self._name)
-                    out[to] = open_line(own, peer, task.port, ring, number, timeout_s)
-            for source, to in sorted(pairs):
-                if to == place:
-                    numbers = task.number(self._name), ring, task.number(members[source])
-                    into[source] = self._reception.line(*numbers, task.clock, deadline_ns)
+            for to in formation.to[place]:
+                timeout_s = max(task.clock.timeout_s(deadline_ns), 1e-3)
+                ends = task.addresses[own], task.addresses[members[to]], task.port
+                out[to] = open_line(*ends, ring, task.numbers[own], timeout_s)
+            for source in formation.source[place]:
+                numbers = task.numbers[own], ring, task.numbers[members[source]]
+                into[source] = self._reception.line(*numbers, task.clock, deadline_ns)
         except OSError:
             for line in (*out.values(), *into.values()):
                 line.close()
@@ -175,13 +205,13 @@ class LightRank:
         begun_ns = task.clock.now_ns()
         sent_byte, received_byte = lines.sent_byte, lines.received_byte
         pattern = task.pattern(step)
-        np.multiply(pattern, task.number(self._name) + 1, out=self._vector)
+        np.multiply(pattern, task.factor(self._name), out=self._vector)
         if task.allowance.work(self._name, task.compute_ns, task.clock, task.stopped):
             return
         computed_ns = task.clock.now_ns()
         lines.carry_out(self._rounds, self._vector)
         ended_ns = task.clock.now_ns()
-        self._check(pattern, order["members"], step)
+        self._check(pattern, order["formation"].factor, step)
         self._emit(self._name, {
             "event": "step", "ring": order["ring"], "step": step,
             "t_begun_ns": begun_ns - task.t0_ns, "t_computed_ns": computed_ns - task.t0_ns,
@@ -189,9 +219,9 @@ class LightRank:
             "received_byte": lines.received_byte - received_byte, "taken_byte": taken_byte, "loss": None,
         })  # fmt: skip
 
-    def _check(self, pattern: np.ndarray, members: Sequence[str], step: int) -> None:
+    def _check(self, pattern: np.ndarray, factor: int, step: int) -> None:
         """Whether the sum is the sum; the vector is filled anew in the next step."""
-        self._vector /= sum(self._task.number(name) + 1 for name in members)
+        self._vector /= factor
         if not np.array_equal(pattern, self._vector):
             raise ArithmeticError(f"the sum of step {step} is wrong, but every bit of it must be right")
 
@@ -199,11 +229,3 @@ class LightRank:
         if self._lines is not None:
             self._lines.close()
             self._lines = None
-
-
-def _handing(elements: int, members: Sequence[str], source: str | None) -> Schedule:
-    """The rounds in which the weights pass from the source to all others, once around the ring."""
-    if source is None:
-        return ()
-    first = members.index(source)
-    return hand_on(elements, [(first + place) % len(members) for place in range(len(members))])
