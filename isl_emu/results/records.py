@@ -38,7 +38,7 @@ REQUESTS = _schema(
     _field("id", _COUNT, "", "number of the planned request, in order of its due time"),
     _field("station", _TEXT, "", "ground station that asks"),
     _field("satellite", _TEXT, "", "satellite whose model server is asked; null when none was reachable"),
-    _field("server", _TEXT, "", "kind of its server: real, throttled, modelled or external; null when none was asked"),
+    _field("server", _TEXT, "", "its server: real, throttled, modelled, external or split; null when none was asked"),
     _field("question", _TEXT, "", "what was asked"),
     _field("answer", _TEXT, "", "what came back, as far as it came"),
     _field("outcome", _TEXT, "", f"completed, {', '.join(FAILURES)} or unfinished"),

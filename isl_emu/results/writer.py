@@ -102,8 +102,10 @@ def _request_rows(
 
 
 def _server(satellite: str | None, scenario: Scenario) -> str | None:
-    group = scenario.compute_of(satellite) if satellite else None
-    return group and group.server
+    if satellite is None:
+        return None
+    group = scenario.compute_of(satellite)
+    return "split" if group is None else group.server
 
 
 def _add_laser_bytes(requests: Iterable[Row], attempts: Iterable[Row]) -> None:
