@@ -29,7 +29,7 @@ def check_engine(engine: str) -> None:
         if missing:
             raise WorkloadError(
                 f'split.engine: is "pipeline", but {", ".join(missing)} is not installed; '
-                "run `pip install isl-emu[pipeline]` (half a minute, 0.9 GB)"
+                "run `pip install torch gguf tokenizers` (half a minute, 0.9 GB; docs/split.md), or use llama-rpc"
             )
     elif not rpc_backend().exists():
         raise WorkloadError(
