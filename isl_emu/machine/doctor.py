@@ -194,7 +194,7 @@ def _overlay() -> Finding:
 def _model_server() -> Finding:
     """xllamacpp's wheels for x86_64 are built for AVX2 and die with SIGILL without."""
     if platform.machine() == "x86_64" and "avx2" not in processor_flags():
-        detail = "the processor has no AVX2, which the model server needs; scenarios without [compute] work"
+        detail = "the processor has no AVX2, which real model servers need; modelled ones work without"
         return Finding("model server", None, detail, "use a processor with AVX2")
     if util.find_spec("xllamacpp") is None:
         return Finding("model server", False, "xllamacpp is not installed", "pip install xllamacpp")

