@@ -34,6 +34,7 @@ FOR_EVER_NS = len(INSTANTS) * NS_PER_S
 PATIENCE_S = 100
 HEADERS_BYTE = 66  # Ethernet 14, IPv4 20, TCP with time stamps 32
 SEGMENT_BYTE = 1_448  # what is left of an MTU of 1,500; every second segment is acknowledged
+ON_THE_WAY_BYTE = 70_000  # of an attempt that is given up because the machine stood still: queue and propagation
 WITHIN_RATIO = 0.05  # what else there is, beside segments sent again: questions whether the file is there
 
 
@@ -51,7 +52,7 @@ def _prepare(journal: Path, net: IslNet, file: Path) -> None:
         "p00s02": Receiver("swarm", ("p00s01",)),
     }
     manifest = describe(file, 100_000)
-    times = {"begin_ns": 0, "stall_ns": NS_PER_S, "planned_end_ns": None}
+    times = {"begin_ns": 0, "stall_ns": 2 * NS_PER_S, "planned_end_ns": None}
     plan = TransferPlan(file, manifest, (STATION,), receivers, seed=1, **times)
     (journal / FILE).write_text(json.dumps(plan.to_json()))
     endpoints = {name: {"address": net.get(name).address} for name in (STATION, *SATELLITES)}
@@ -141,6 +142,8 @@ def _check_counters(counted: dict[tuple[str, str], int], rows: tuple[dict, ...],
     """Link by link: what the file, its headers and the other direction's acknowledgements make."""
     late = [row for row in rows if row["kind"] == "uplink" and row["t_start_ns"] > 2 * NS_PER_S]
     late_byte = sum(row["received_byte"] for row in late)
+    given_up = len([row for row in rows if row["outcome"] == "stalled"]) - 1  # beside the one that lost its contact
+    lost_byte = repeated_byte + given_up * ON_THE_WAY_BYTE
     sent_byte = {
         (STATION, "p00s00"): SIZE_BYTE - late_byte,
         (STATION, "p00s01"): late_byte,
@@ -153,5 +156,5 @@ def _check_counters(counted: dict[tuple[str, str], int], rows: tuple[dict, ...],
         theory_byte = (
             payload_byte * (1 + HEADERS_BYTE / SEGMENT_BYTE) + backwards_byte * HEADERS_BYTE / SEGMENT_BYTE / 2
         )
-        least_byte, most_byte = theory_byte * (1 - WITHIN_RATIO), theory_byte * (1 + WITHIN_RATIO) + repeated_byte
-        assert least_byte < counted[pair] < most_byte, (pair, sent_byte, counted, repeated_byte)
+        least_byte, most_byte = theory_byte * (1 - WITHIN_RATIO), theory_byte * (1 + WITHIN_RATIO) + lost_byte
+        assert least_byte < counted[pair] < most_byte, (pair, sent_byte, counted, lost_byte)
