@@ -39,3 +39,11 @@ def test_every_example_is_described():
     page = (ROOT / "docs" / "examples.md").read_text()
     for script in (ROOT / "docs" / "examples").glob("*.py"):
         assert f"examples/{script.name}" in page + (ROOT / "docs" / "python.md").read_text()
+
+
+def test_a_split_model_follows_the_prediction(tmp_path):
+    pytest.importorskip("torch", reason="torch (extra pipeline) is not installed")
+    (point,) = _quick("split_model", tmp_path / "out")
+    assert point["passes"] > 10
+    assert point["token_s"] > point["computing_s"]
+    assert point["byte_per_token"] == 2 * 576 * 4  # two hops; SmolLM2-135M has 576 numbers in its hidden state
