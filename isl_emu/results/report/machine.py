@@ -32,6 +32,8 @@ def _machine_facts(fidelity: Fidelity) -> Iterator[tuple[str, str]]:
         busy = f"{share(cpu.busy_mean_ratio)} busy, saturated for {share(cpu.saturated_ratio)} of the time"
         yield "CPU", busy + crowded
         yield "wake-ups", _punctuality(cpu.wakeup_lateness_ns)
+    if (waited := fidelity.surroundings.guest_waiting_mean_ratio) is not None:
+        yield "outside", f"others had the guest's CPU when it wanted to run for {share(waited)} of the time"
     if fidelity.dropped_packets is not None:
         marked = f" · {fidelity.marked_packets:,} marked by managed queues" if fidelity.marked_packets else ""
         dropped = f"{counted(fidelity.dropped_packets, 'packet')} dropped: link down, planned loss, or queue full"

@@ -64,6 +64,23 @@ def test_machine_section(good_run: Any) -> None:
     assert "30% busy, saturated for 0% of the time" in text
 
 
+def test_what_others_took_from_a_guest_is_told(good_run: Any) -> None:
+    shares = {"guest_busy_ratio": 0.3, "guest_waiting_ratio": 0.04, "steal_ratio": 0.0, "pressure_ratio": 0.5}
+    good_run.write("outside.jsonl", [{"utc_ns": 1_773_979_202 * S, **shares}])
+    end = {"error": None, "mismatches": [], "t0_utc": "2026-03-20T04:00:00+00:00", "ended_ns": 4 * S}
+    good_run.write("execution.json", [end])
+    assert "others had the guest's CPU when it wanted to run for 4.0% of the time" in summary(good_run)
+
+
+def test_pauses_and_an_early_end_are_told_at_the_top(good_run: Any) -> None:
+    good_run.write("pauses.jsonl", [{"t_ns": 2 * S, "lasted_ns": 90 * S}])
+    good_run.write("execution.json", [{"error": None, "mismatches": [], "ended_ns": 3 * S}])
+    lines = summary(good_run).splitlines()
+    assert lines[0] == "VALID: the machine kept up with the plan until its user ended the run at 3.00 s"
+    assert "ended by its user at 3.00 s of 4.00 s: all figures are up to there" in lines
+    assert "paused at 2.00 s for 90.0 s; emulated time stood meanwhile" in lines
+
+
 def test_invalid_run_gives_its_reasons_before_the_last_line(good_run: Any) -> None:
     good_run.write("instants.jsonl", [good_run.instant(k, 350 * MS) for k in range(4)])
     text = summary(good_run)

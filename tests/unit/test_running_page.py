@@ -1,0 +1,31 @@
+"""Every command on docs/running.md is one that isl-emu understands, with just these options."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from isl_emu.cli import cli
+
+PAGE = (Path(__file__).parents[2] / "docs" / "running.md").read_text(encoding="utf-8")
+COMMANDS = sorted(set(re.findall(r"`isl-emu ([^`]+)`", PAGE)))
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_command_on_the_page_is_understood(line: str, tmp_path: Path) -> None:
+    words = [str(tmp_path) if word == "FOLDER" else word for word in shlex.split(line)]
+    command = cli.commands[words[0]]
+    arguments = words[1:]
+    if not arguments and command.params and any(param.required for param in command.params):
+        return  # only named
+    context = click.Context(cli)
+    with context, command.make_context(words[0], arguments, parent=context):
+        pass  # it is parsed, and its types are checked, but nothing is done
+
+
+def test_the_page_has_commands() -> None:
+    assert len(COMMANDS) > 10
