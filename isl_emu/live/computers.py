@@ -46,7 +46,7 @@ class ContainerComputers:
 
     def set_pace(self, pace_ratio: np.ndarray) -> None:
         coarse = np.where(pace_ratio > 0.0, np.maximum(np.round(pace_ratio / FINEST_PACE), 1.0) * FINEST_PACE, 0.0)
-        for n in np.flatnonzero(coarse != self._pace):
+        for n in np.flatnonzero((coarse != self._pace) | (coarse == 0.0)):  # in one that is off something may start
             self._set(self._containers[n], float(coarse[n]))
         self._pace = coarse
 

@@ -156,11 +156,14 @@ class Container:
     def suspend(self) -> None:
         """Switch its computer off: programs stand still, and connections are refused, until `resume`.
 
+        If it is off, programs that have been started since come to a stand too.
+
         Raises:
             MachineError: something inside does not come to a stand.
         """
         if self._suspension is None:
-            self._suspension = Suspension(self._cgroup.pids() - {self.pid})  # its PID 1 watches whether we live
+            self._suspension = Suspension()
+        self._suspension.hold(self._cgroup.pids() - {self.pid})  # its PID 1 watches whether we live
 
     def resume(self) -> None:
         """Switch its computer on again; what was in memory still is."""

@@ -26,43 +26,44 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Suspension:
-    """Processes at a stand, until `resume`.
+    """Processes at a stand, until `resume`."""
 
-    Args:
-        pids: as seen from here.
-
-    Raises:
-        MachineError: one does not come to a stand, or its sockets cannot be reached.
-    """
-
-    def __init__(self, pids: Collection[int]):
+    def __init__(self) -> None:
+        self._processes: dict[int, int] = {}  # by process id, as seen from here, a descriptor of it
         self._listening: list[socket.socket] = []
-        self._processes = [process for pid in pids if (process := _opened(pid)) is not None]
-        for process in self._processes:
+
+    def hold(self, pids: Collection[int]) -> None:
+        """Bring processes to a stand, if they are not yet.
+
+        Raises:
+            MachineError: one does not come to a stand, or its sockets cannot be reached.
+        """
+        fresh = [pid for pid in pids if pid not in self._processes]
+        opened = {pid: process for pid in fresh if (process := _opened(pid)) is not None}
+        self._processes |= opened
+        for process in opened.values():
             _send(process, signal.SIGSTOP)
         try:
-            for pid in pids:
+            for pid in opened:
                 _await_stand(pid)
-            self._listening = [sock for pid in pids for sock in _listening_sockets(pid)]
+            listening = [sock for pid in opened for sock in _listening_sockets(pid)]
         except OSError as error:
-            self._go_on()
+            self.resume()
             raise MachineError(
                 f"satellite computer: cannot be switched off ({error}), but its battery or heat demands it; "
                 "run as root on Linux 5.6 or later, or use --machine guest"
             ) from error
-        for sock in self._listening:
+        for sock in listening:
             sock.shutdown(socket.SHUT_RD)
+        self._listening += listening
 
     def resume(self) -> None:
         """Let them accept connections again and go on; may be called again."""
         while self._listening:
             with self._listening.pop() as sock, suppress(OSError):  # whoever is gone needs it no more
                 sock.listen(socket.SOMAXCONN)
-        self._go_on()
-
-    def _go_on(self) -> None:
         while self._processes:
-            process = self._processes.pop()
+            _, process = self._processes.popitem()
             _send(process, signal.SIGCONT)
             os.close(process)
 

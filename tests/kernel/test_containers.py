@@ -213,6 +213,21 @@ def test_a_suspended_computer_refuses_and_then_goes_on(make: Callable[..., Conta
         assert asking.wait(ANSWER_TIMEOUT_S) == 0
 
 
+def test_what_is_started_in_a_suspended_computer_stands_still_once_it_is_seen(make: Callable[..., Container]) -> None:
+    container = make()
+    container.suspend()
+    code = "import sys; print('begun', flush=True); print(sys.stdin.readline(), flush=True)"
+    late = container.popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert late.stdout.readline() == "begun\n"
+    container.suspend()
+    late.stdin.write("go on\n")
+    late.stdin.flush()
+    assert not select.select([late.stdout], [], [], 0.5)[0]
+    container.resume()
+    assert late.stdout.readline() == "go on\n"
+    late.communicate(timeout=ANSWER_TIMEOUT_S)
+
+
 def test_a_suspended_container_can_be_stopped(make: Callable[..., Container]) -> None:
     container = make()
     program = container.popen(["sleep", "1000"])

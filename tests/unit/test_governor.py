@@ -115,7 +115,7 @@ def test_limits_of_a_container_are_changed_only_when_it_matters():
     computers = ContainerComputers([container], slowdown=2.0)
     for pace in (1.0, 0.999, 0.5, 0.501, 0.004, 0.0, 0.0, 0.6):
         computers.set_pace(np.array([pace]))
-    assert container.said == [0.1, "on", 0.002, "on", "off", 0.12, "on"]
+    assert container.said == [0.1, "on", 0.002, "on", "off", "off", 0.12, "on"]
 
 
 def test_the_work_of_a_modelled_server_never_exceeds_its_pace_and_none_is_lost(tmp_path):
