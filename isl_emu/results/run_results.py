@@ -50,6 +50,11 @@ class RunResults:
         return read_json(self._folder.fidelity) or {}
 
     @cached_property
+    def serving(self) -> dict[str, Any]:
+        """The figures of questions and answers, as in serving.json; empty for a run without questions."""
+        return read_json(self._folder.serving) or {}
+
+    @cached_property
     def provenance(self) -> dict[str, Any]:
         """What the run was made with, as in provenance.json."""
         return read_json(self._folder.provenance) or {}

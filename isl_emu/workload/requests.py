@@ -83,7 +83,8 @@ def plan_requests(
 ) -> list[PlannedRequest]:
     """Draw all requests of a run.
 
-    Each prompt is used once, in a random order, before any is used again.
+    Each prompt is used once, in a random order, before any is used again. Arrivals, stations, prompts, satellites and
+    seeds are drawn independently, so another target or other users leave the rest as it was.
 
     Args:
         stations: where questions come from, each with its share of the users (any positive numbers).
@@ -97,14 +98,15 @@ def plan_requests(
     if not stations or not satellites:
         return []
     end_ns = duration_ns if questions.stop_after_ns is None else min(questions.stop_after_ns, duration_ns)
-    at, ask = _stations(stations, rng), _prompts(questions, asked, rng)
-    choose = _target(questions, satellites, rng)
+    where_rng, when_rng, what_rng, who_rng, seed_rng = rng.spawn(5)
+    at, ask = _stations(stations, where_rng), _prompts(questions, asked, what_rng)
+    choose = _target(questions, satellites, who_rng)
     requests = []
     start_ns = questions.start_after_ns
-    for number, arrival in enumerate(arrivals(questions, len(stations), end_ns - start_ns, rng, asked.trace)):
+    for number, arrival in enumerate(arrivals(questions, len(stations), end_ns - start_ns, when_rng, asked.trace)):
         station, satellite, question = at(arrival), choose(), ask(arrival)
         length = arrival.traced.answer_tokens if arrival.traced else questions.max_answer_tokens
-        settings = (questions.system, length, questions.temperature, int(rng.integers(SEED_RANGE)))
+        settings = (questions.system, length, questions.temperature, int(seed_rng.integers(SEED_RANGE)))
         rest = (arrival.after, arrival.traced is not None, questions.reuse_prefix)
         requests.append(PlannedRequest(number, start_ns + arrival.t_ns, station, satellite, question, *settings, *rest))
     return requests

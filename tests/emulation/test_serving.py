@@ -95,7 +95,7 @@ def test_a_trace_is_replayed_by_a_policy_of_a_users_own(tmp_path, monkeypatch):
 
 
 def _check_figures(results, done) -> None:
-    figures = json.loads((results.path / "serving.json").read_text())
+    figures = results.serving
     assert figures["arrivals"]["kind"] == "trace"
     assert figures["outcomes"]["completed"] == len(done)
     assert figures["rates"]["output_tokens_per_s"] > 0

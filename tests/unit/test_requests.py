@@ -84,9 +84,16 @@ def test_a_named_target_is_always_asked() -> None:
     assert {request.satellite for request in _plan(_questions(target="p00s01"))} == {"p00s01"}
 
 
-def test_the_target_policy_does_not_move_the_arrivals() -> None:
-    uniform, named = _plan(_questions()), _plan(_questions(target="p00s01"))
-    assert uniform[0].t_due_ns == named[0].t_due_ns
+def test_another_target_changes_only_who_is_asked() -> None:
+    uniform, named, live = (_plan(_questions(target=target)) for target in ("uniform", "p00s01", "nearest"))
+    assert [replace(request, satellite="p00s01") for request in uniform] == named
+    assert [replace(request, satellite="p00s01") for request in live] == named
+
+
+def test_other_users_change_only_where_they_ask() -> None:
+    near, far = _plan(_questions()), _plan(_questions(), stations={"gs-oslo": 5.0, "gs-berlin": 1.0})
+    assert [request.station for request in near] != [request.station for request in far]
+    assert [replace(request, station="") for request in near] == [replace(request, station="") for request in far]
 
 
 def test_nobody_to_ask_means_no_requests() -> None:
