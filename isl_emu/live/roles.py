@@ -14,8 +14,8 @@ from isl_emu.scenario.compute import LOADING, Compute
 from isl_emu.scenario.matching import matching
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.training import training_satellites
-from isl_emu.workload.model_file import MIB, estimate_memory_byte, read_header, resolve_model
-from isl_emu.workload.split.shares import share_byte, shares
+from isl_emu.workload.model_file import MIB, estimate_memory_byte, resolve_model
+from isl_emu.workload.split.shares import layer_count, share_byte, shares
 
 TORCH_RANK_BYTE = 320_000_000  # PyTorch with a small model; measured 263 MB
 
@@ -78,7 +78,7 @@ def _expected_byte(group: Compute, files: tuple[Path, ...]) -> int:
 def _split_roles(scenario: Scenario) -> Iterator[Role]:
     for split in scenario.split:
         model, members = resolve_model(split.model), split.members(scenario.satellite_names)
-        parts = shares(read_header(model).count("block_count"), len(members), split.layers)
+        parts = shares(layer_count(model), len(members), split.layers)
         for name, part in zip(members, parts, strict=True):
             expected_byte = min(split.memory_byte, share_byte(split, model, part, head=name == members[0]))
             yield Role(name, split.cpus, split.memory_byte, expected_byte, (model,))

@@ -15,9 +15,9 @@ from isl_emu.live.stage import Stage
 from isl_emu.network.containers import Container
 from isl_emu.runclock import FILE as CLOCK_FILE
 from isl_emu.scenario.split import Split
-from isl_emu.workload.model_file import read_header, resolve_model
+from isl_emu.workload.model_file import resolve_model
 from isl_emu.workload.servers import ModelServer, is_healthy, last_line, read_ahead, stop_servers
-from isl_emu.workload.split.shares import shares
+from isl_emu.workload.split.shares import layer_count, shares
 
 PORT = 5100  # of the first split model; further ones count up
 READY_TIMEOUT_S = 3600.0  # llama-rpc sends the weights over the emulated links first, however slow they are
@@ -79,7 +79,7 @@ def _rpc_words(member: Container, peers: Sequence[Container], port: int) -> list
 
 
 def _shares(split: Split, members: int) -> list[range]:
-    return shares(read_header(resolve_model(split.model)).count("block_count"), members, split.layers)
+    return shares(layer_count(resolve_model(split.model)), members, split.layers)
 
 
 def _start(stage: Stage, container: Container, words: list[str]) -> ModelServer:

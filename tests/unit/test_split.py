@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,31 @@ def test_too_little_memory_is_refused_before_anything_is_started(engine: str) ->
     scenario = parse_scenario(f'{SMALL}{SPLIT}engine = "{engine}"\nmemory = "50 MB"\n', "small")
     with pytest.raises(WorkloadError, match=r"split.memory: is 50 MB, but 10 layers of .* need about \d+ MB"):
         check_split(scenario.split[0], 3, resolve_model("bundled"))
+
+
+def _header_only(path: Path, **fields: str) -> Path:
+    """A GGUF file without tensors, and with metadata of text."""
+
+    def text(words: str) -> bytes:
+        return struct.pack("<Q", len(words)) + words.encode()
+
+    pairs = b"".join(text(key) + struct.pack("<I", 8) + text(value) for key, value in fields.items())
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, len(fields)) + pairs)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("engine", "fields", "sentence"),
+    [
+        ("pipeline", {"general.architecture": "mamba"}, "architecture 'mamba', but the pipeline knows llama"),
+        ("pipeline", {"general.architecture": "llama", "tokenizer.ggml.pre": "dbrx"}, "has tokenizer.ggml.pre 'dbrx'"),
+        ("llama-rpc", {"general.architecture": "mamba"}, "does not say how many layers"),
+    ],
+)
+def test_a_model_that_cannot_be_split_is_refused(tmp_path: Path, engine: str, fields: dict, sentence: str) -> None:
+    scenario = parse_scenario(f'{SMALL}{SPLIT}engine = "{engine}"\n', "small")
+    with pytest.raises(WorkloadError, match=sentence):
+        check_split(scenario.split[0], 3, _header_only(tmp_path / "m.gguf", **fields))
 
 
 def test_each_member_has_a_role() -> None:

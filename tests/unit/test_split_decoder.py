@@ -19,8 +19,9 @@ from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter  # noqa: E402
 
 from isl_emu.workload.split.decoder import rotated, rotations  # noqa: E402
 from isl_emu.workload.split.ring import FrameLayout, Pass  # noqa: E402
-from isl_emu.workload.split.text import ChatText  # noqa: E402
-from isl_emu.workload.split.weights import ModelFile  # noqa: E402
+from isl_emu.workload.split.shares import PIPELINE_ARCHITECTURES, PIPELINE_VOCABULARIES  # noqa: E402
+from isl_emu.workload.split.text import WORDS, ChatText  # noqa: E402
+from isl_emu.workload.split.weights import INTERLEAVED, ModelFile  # noqa: E402
 
 QUESTION = {"messages": [{"role": "user", "content": "Why is the sky blue?"}], "max_tokens": 16, "temperature": 0}
 BLUE = "The answer to this question lies in the intricate dance of light and color."
@@ -123,6 +124,11 @@ def test_a_pass_survives_its_frame(tokens: int) -> None:
     assert (received.slot, received.number, received.position, received.times_ns) == (2, 5, 77, [11, -12, 13])
     assert torch.equal(received.x, sent.x)
     assert received.activation_byte == 4 * 8 * tokens
+
+
+def test_what_is_refused_early_is_what_is_not_known() -> None:
+    assert set(PIPELINE_ARCHITECTURES) == set(INTERLEAVED)
+    assert set(PIPELINE_VOCABULARIES) == set(WORDS)
 
 
 def _written(path: Path, architecture: str, tensors: dict[str, np.ndarray]) -> Path:

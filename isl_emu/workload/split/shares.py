@@ -5,7 +5,7 @@ Known from the file's header alone, before anything is started.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from isl_emu.scenario.split import Split
 from isl_emu.units import SIZE_BYTE, format_quantity
 from isl_emu.workload.model_file import ModelHeader, estimate_memory_byte, read_header
 
+PIPELINE_ARCHITECTURES = ("llama", "qwen3")
+PIPELINE_VOCABULARIES = ("smollm", "gpt-2", "qwen2")  # ways to cut a text into words, by tokenizer.ggml.pre
 FLOAT_BYTE = 4
 TORCH_BYTE = 260_000_000  # Python, PyTorch and gloo before any weights: resident memory, measured with torch 2.13
 RPC_BYTE = 60_000_000  # Python and llama.cpp's RPC worker, with its buffers for computing; measured with SmolLM2
@@ -47,7 +49,9 @@ def check_split(split: Split, members: int, path: Path) -> None:
         WorkloadError: too many satellites for the layers, or too little memory for a share.
     """
     header = read_header(path)
-    parts = shares(header.count("block_count"), members, split.layers)
+    if split.engine == "pipeline":
+        _check_kind(header, path)
+    parts = shares(layer_count(path), members, split.layers)
     for number, part in enumerate(parts):
         needed_byte = share_byte(split, path, part, head=number == 0)
         if split.memory_byte < needed_byte:
@@ -58,10 +62,44 @@ def check_split(split: Split, members: int, path: Path) -> None:
             )
 
 
+def _check_kind(header: ModelHeader, path: Path) -> None:
+    """Refuse what the pipeline cannot compute, as far as the header tells."""
+    known = {"general.architecture": PIPELINE_ARCHITECTURES, "tokenizer.ggml.pre": PIPELINE_VOCABULARIES}
+    for key, kinds in known.items():
+        if header.fields.get(key) not in kinds:
+            raise WorkloadError(
+                f"split.model: {path} has {key} {header.fields.get(key)!r}, but the pipeline knows "
+                f'{", ".join(kinds)}; use one of these, or engine = "llama-rpc"'
+            )
+
+
+def layer_count(path: Path) -> int:
+    """How many layers a model has.
+
+    Raises:
+        WorkloadError: its file does not say.
+    """
+    return _told(path, lambda header: header.count("block_count"))
+
+
 def share_byte(split: Split, path: Path, part: range, head: bool) -> int:
-    """The memory that a member's process needs, about."""
-    header = read_header(path)
-    return (_pipeline_byte if split.engine == "pipeline" else _rpc_byte)(split, header, path, part, head)
+    """The memory that a member's process needs, about.
+
+    Raises:
+        WorkloadError: the model's file does not say what that follows from.
+    """
+    estimate = _pipeline_byte if split.engine == "pipeline" else _rpc_byte
+    return _told(path, lambda header: estimate(split, header, path, part, head))
+
+
+def _told(path: Path, ask: Callable[[ModelHeader], int]) -> int:
+    try:
+        return ask(read_header(path))
+    except (TypeError, KeyError, ValueError, ZeroDivisionError):
+        raise WorkloadError(
+            f"split.model: {path} does not say how many layers, heads and embeddings it has, but its shares follow "
+            "from them; use a language model with attention"
+        ) from None
 
 
 def _pipeline_byte(split: Split, header: ModelHeader, path: Path, part: range, head: bool) -> int:
