@@ -42,6 +42,7 @@ class Board:
         t0_ns: time of a decoding step that does not depend on the model's size.
         eta: share of the memory bandwidth that decoding reaches, by the bits of a weight (4, 8, 16).
         eta_c: share of `fp16_flop_s` that reading a prompt reaches.
+        batch_ratio: what each further answer adds to a decoding step, over what a step takes for one.
         origins: of each figure, by its name.
     """
 
@@ -56,6 +57,7 @@ class Board:
     t0_ns: int
     eta: Mapping[int, float]
     eta_c: float
+    batch_ratio: float
     origins: Mapping[str, Origin]
 
 

@@ -1,12 +1,12 @@
 """How fast a board runs a language model, by a roofline: reading a prompt is bound by arithmetic, decoding by memory.
 
-A decoding step reads the weights of all layers once, whatever the number of answers that it adds a token to, and each
-answer's cache: ``t0 + (weights + context x cache of a token) / (eta x bandwidth)``. Each further answer in the step
-adds the arithmetic of one token. A prompt takes ``2 x parameters x tokens / (eta_c x 16-bit rate)``.
+A decoding step reads the weights of all layers once, whatever the number n of answers that it adds a token to, and each
+answer's cache: ``(t0 + weights / (eta x bandwidth)) x (1 + batch_ratio x (n - 1)) + caches / (eta x bandwidth)``, where
+`batch_ratio` is what a further answer was measured to cost. A prompt takes ``2 x parameters x tokens / (eta_c x 16-bit
+rate)``.
 
-Neglected: attention's own arithmetic (a tenth at some thousand tokens), the output layer, what several answers at once
-cost beyond that (a published series on one board decodes eight at once 3.1 times as fast as one; this model says up to
-six times), and heat, which the energy model has.
+Neglected: attention's own arithmetic (a tenth at some thousand tokens), the output layer, and heat, which the energy
+model has.
 
 Source: S. Williams et al., "Roofline", CACM 52 (2009); constants of the boards: isl_emu/data/boards.toml.
 """
@@ -48,9 +48,10 @@ class Roofline:
         Args:
             context_tokens: tokens in the caches of all these answers together, prompts included.
         """
-        read_byte = self.weight_byte + context_tokens * self.model.kv_byte_per_token
-        reading_s = read_byte / (self.board.eta[self.bits] * self.board.memory_bandwidth_byte_s)
-        return self.board.t0_ns + reading_s * NS_PER_S + self.prompt_ns(answers - 1)
+        board, cache_byte = self.board, context_tokens * self.model.kv_byte_per_token
+        ns_per_byte = NS_PER_S / (board.eta[self.bits] * board.memory_bandwidth_byte_s)
+        one_ns = board.t0_ns + self.weight_byte * ns_per_byte
+        return one_ns * (1 + board.batch_ratio * (answers - 1)) + cache_byte * ns_per_byte
 
     def memory_byte(self, context_tokens: int, answers: int) -> float:
         """What the weights, and the caches of so many answers of that length, take of the board's memory."""

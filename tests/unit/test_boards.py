@@ -18,7 +18,8 @@ FIGURES = {field.name for field in fields(Board)} - {"name", "description", "ori
 def test_every_figure_has_a_source_and_is_possible(board: Board) -> None:
     assert set(board.origins) == FIGURES
     assert all(origin.source for origin in board.origins.values())
-    assert set(board.eta) == {4, 8, 16} and all(0 < ratio <= 1 for ratio in (*board.eta.values(), board.eta_c))
+    ratios = (*board.eta.values(), board.eta_c, board.batch_ratio)
+    assert set(board.eta) == {4, 8, 16} and all(0 < ratio <= 1 for ratio in ratios)
     assert 0 < board.idle_w < board.busy_w
     assert 0 < board.fp16_flop_s < board.int8_ops_s
     assert isinstance(board.t0_ns, int) and board.t0_ns > 0

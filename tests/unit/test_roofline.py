@@ -23,6 +23,7 @@ MEASURED = [
     ("jetson-orin-nano-super", "smollm2-135m", 16, 165.0),
 ]
 PROMPTS = [("qwen3-0-6b", 17_429.0), ("qwen3-4b", 3_133.0), ("llama-3-1-8b", 1_777.0)]  # tokens/s, Thor, same source
+EIGHT = [("qwen3-0-6b", 828.0), ("qwen3-4b", 240.0)]  # tokens/s of eight answers together, Thor, same source
 # Parameters: model cards on Hugging Face. Bytes of keys and values a token: hand count from the cards' shapes.
 SIZES = [
     ("smollm2-135m", 134.5e6, 23_040),
@@ -46,6 +47,12 @@ def test_decoding_is_as_fast_as_measured(board: str, model: str, bits: int, toke
 def test_prompts_are_read_about_as_fast_as_measured(model: str, tokens_s: float) -> None:
     roofline = Roofline(board_named("jetson-agx-thor"), model_named(model), 4)
     assert NS / roofline.prompt_ns(1) == pytest.approx(tokens_s, rel=a_third)
+
+
+@pytest.mark.parametrize(("model", "tokens_s"), EIGHT)
+def test_eight_answers_at_once_are_as_fast_as_measured(model: str, tokens_s: float) -> None:
+    roofline = Roofline(board_named("jetson-agx-thor"), model_named(model), 4)
+    assert 8 * NS / roofline.step_ns(0, 8) == pytest.approx(tokens_s, rel=a_tenth)
 
 
 @pytest.mark.parametrize(("model", "parameters", "kv_byte"), SIZES)
