@@ -34,7 +34,7 @@ def test_the_satellites_that_sgp4_is_measured_with_are_ours():
 
 def test_growth_is_measured_with_the_sizes_that_it_is_named_for_and_drawn(tmp_path):
     plan = bench_growth.sky(66)
-    assert len(plan.nodes.names) == 66 and plan.grid.count == 2
+    assert len(plan.nodes.names) == 66 and plan.grid.count == 12
     keys = ("build_s", "floor_build_s", "memory_mib", "full_update_s", "floor_update_s", "typical_update_s")
     sizes = [{"satellites": size, **dict.fromkeys(keys, size / 100)} for size in bench_growth.PLANES]
     (tmp_path / "growth.json").write_text(json.dumps({"machine": kernel_facts(), "sizes": sizes}))
