@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import time
 from collections import Counter
@@ -17,6 +18,7 @@ from isl_emu.live.control import Handler
 from isl_emu.live.course import Course, seconds
 from isl_emu.network.namespaces import enter_network, in_own_thread
 from isl_emu.network.net import IslNet
+from isl_emu.network.queues import queue_name
 from isl_emu.results.folder import RunFolder
 from isl_emu.results.journal import count_lines, read_latest
 from isl_emu.units import DURATION_NS, NS_PER_S, RATE_BIT_S, format_quantity
@@ -144,8 +146,12 @@ def _say_time(output: BinaryIO, what: str, t_ns: int | None) -> int:
 
 
 def _shaping(interface: Any) -> bytes:
-    """What the kernel says of an interface; asked in the node itself, since its container may stand still."""
+    """What the kernel says of an interface, and of the managed queue before it if there is one.
+
+    Asked in the node itself, since its container may stand still.
+    """
     enter_network(interface.node.netns_path)
-    return subprocess.run(
-        ["tc", "-s", "qdisc", "show", "dev", interface.name], stdout=subprocess.PIPE, check=False
-    ).stdout
+    here = dict(map(reversed, socket.if_nameindex()))
+    names = [interface.name, queue_name(here[interface.name])]
+    show = [["tc", "-s", "qdisc", "show", "dev", name] for name in names if name in here]
+    return b"".join(subprocess.run(words, stdout=subprocess.PIPE, check=False).stdout for words in show)

@@ -136,11 +136,15 @@ def add_queues(found: np.ndarray, bodies: list[bytes], end_of_queue: Mapping[int
         end_of_queue: number of a queue's interface -> end.
     """
     row = {int(end): number for number, end in enumerate(found["end"])}
+    detoured = set()
     for body in bodies:
         _, index, _, parent, _ = TCMSG.unpack_from(body)
         at = row.get(end_of_queue.get(index, -1))
         if at is not None:
             _add_queue(found[at : at + 1], parent, split_attributes(body[TCMSG.size :]))
+        elif parent == TC_H_CLSACT:
+            detoured.add(end_of_queue.get(queue_index(index), -1))
+    found["aqm"][~np.isin(found["end"], list(detoured))] = QueueKind.NONE  # no packet comes to such a queue
 
 
 def _add_queue(found: np.ndarray, parent: int, attributes: Mapping[int, bytes]) -> None:

@@ -183,8 +183,10 @@ def test_rates_of_managed_links_follow_the_plan(tmp_path: Path) -> None:
         assert found["queue_rate_bit_s"].tolist() == [40 * GBIT, 20 * GBIT]
         net.get("p00s00").cmd("tc qdisc change dev queue-1000 root handle 1: tbf rate 1gbit burst 20000 limit 100000")
         (wrong,) = replay.verify_all()
-    assert "behind fq_codel at 1 Gbit/s of 100000 bytes, but the plan says" in wrong
-    assert "behind fq_codel at 40 Gbit/s" in wrong
+        assert "behind fq_codel at 1 Gbit/s of 100000 bytes, but the plan says" in wrong
+        assert "behind fq_codel at 40 Gbit/s" in wrong
+        net.get("p00s01").cmd("tc qdisc del dev to-p00s00 clsact")
+        assert len(replay.verify_all()) == 2
 
 
 def test_a_message_crosses_several_hops_as_a_stream_of_frames(tmp_path: Path) -> None:

@@ -89,10 +89,14 @@ def as_dumped(rows: bytes) -> list[bytes]:
     return [rows[HEADER.size :]]
 
 
+def clsact() -> list[bytes]:
+    return as_dumped(next(iter(detour_messages(1003))))
+
+
 def test_a_bucket_and_what_is_inside_read_back_as_written() -> None:
     aqm = np.array([(QueueKind.FQ_CODEL, True, 5 * MS, 100 * MS)], AQM)[0]
     bodies = as_dumped(bucket_messages(UP, np.array([1003]), np.array([65_536]), create=True).tobytes())
-    bodies += as_dumped(inside_message(aqm, 1003, 250_000, 1.0))
+    bodies += as_dumped(inside_message(aqm, 1003, 250_000, 1.0)) + clsact()
     for order in (bodies, bodies[::-1]):
         found = np.zeros(1, FOUND)
         found["end"] = 6
@@ -103,10 +107,18 @@ def test_a_bucket_and_what_is_inside_read_back_as_written() -> None:
 def test_a_bucket_with_nothing_shown_inside_counts_bytes() -> None:
     found = np.zeros(1, FOUND)
     found["end"] = 6
+    bucket = as_dumped(bucket_messages(UP, np.array([1003]), np.array([1514]), create=True).tobytes())
+    add_queues(found, bucket + clsact(), {1001003: 6})
+    assert found["aqm"].tolist() == [QueueKind.BFIFO]
+
+
+def test_a_queue_that_no_packet_is_sent_to_is_none() -> None:
+    found = np.zeros(1, FOUND)
+    found["end"] = 6
     add_queues(
         found, as_dumped(bucket_messages(UP, np.array([1003]), np.array([1514]), create=True).tobytes()), {1001003: 6}
     )
-    assert found["aqm"].tolist() == [QueueKind.BFIFO]
+    assert found["aqm"].tolist() == [QueueKind.NONE]
 
 
 def test_a_bucket_holds_a_super_packet_and_a_millisecond() -> None:
