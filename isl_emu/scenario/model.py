@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from isl_emu.errors import ScenarioError
-from isl_emu.scenario.compute import LOADING, Compute, Groups
+from isl_emu.scenario.compute import Compute, Groups
 from isl_emu.scenario.ground import GroundStation
 from isl_emu.scenario.kv_handover import KvHandover
 from isl_emu.scenario.lasers import InterShell, LaserLinks
@@ -193,9 +193,9 @@ class Scenario(Record):
             return ()
         if self.uplink.satellites != "all":
             return matching(self.uplink.satellites, self.satellite_names)
-        loading = [group for group in self.compute if group.server in LOADING]
+        real = [group for group in self.compute if group.server == "real"]
         names = self.satellite_names
-        found = {name for group in loading for name in matching(group.satellites, names)}
+        found = {name for group in real for name in matching(group.satellites, names)}
         return tuple(name for name in names if name in found)
 
     @property

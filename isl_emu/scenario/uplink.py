@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from isl_emu.scenario.compute import LOADING
 from isl_emu.scenario.matching import Satellites, unmatched
 from isl_emu.scenario.quantities import Delay, Duration, NodeName, Record, Size
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 class Uplink(Record):
     """The weights are sent while the sky moves, and a satellite serves once it has them.
 
-    `stations`: where the file is. `satellites`: which get it, of those that load a model. `first`: which of them has
+    `stations`: where the file is. `satellites`: which get it, of those with real servers. `first`: which of them has
     it from the ground, or "earliest" for the one that would have it first by the plan. `spread`: how the others get it.
     `stall`: how long a connection is kept on which nothing comes. `piece`: what is verified as a whole.
     """
@@ -50,10 +49,15 @@ def _receiver_contradictions(scenario: Scenario, uplink: Uplink) -> Iterator[str
     receivers = scenario.uplinked_satellites
     groups = {name: scenario.compute_of(name) for name in receivers}
     if not receivers:
-        yield 'uplink is given, but no satellite loads a model; add a [compute] group with server = "real"'
+        yield 'uplink is given, but no satellite has a real server; add a [compute] group with server = "real"'
     for name, group in groups.items():
-        if group is None or group.server not in LOADING:
-            yield f"uplink.satellites has {name!r}, but it loads no model; leave it out, or add it to a [compute] group"
+        if group is None:
+            yield f"uplink.satellites has {name!r}, but it runs no server; leave it out, or add it to a [compute] group"
+        elif group.server != "real":
+            yield (
+                f"uplink.satellites has {name!r}, whose server is {group.server}, but only a real one gets its model "
+                "in the run; leave it out"
+            )
     models = sorted({group.model for group in groups.values() if group})
     if len(models) > 1:
         yield f"uplink.satellites serve {' and '.join(map(repr, models))}, but one file is sent up; name those of one"

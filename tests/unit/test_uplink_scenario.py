@@ -42,6 +42,7 @@ min_elevation = "5 deg"
 uplink = "1 Mbit/s"
 downlink = "2 Mbit/s"
 """
+THROTTLED = '\n[[compute]]\nsatellites = ["p00s05"]\nserver = "throttled"\ndecode_tokens_s = 5.0\n'
 REAL = '\n[[compute]]\nsatellites = ["p00s0[0-2]"]\n'
 
 
@@ -61,9 +62,10 @@ def test_by_default_all_that_load_a_model_get_it() -> None:
     ("parts", "complaint"),
     [
         ((REAL, "[uplink]"), "there is no ground station to send from"),
-        ((STATION, "[uplink]"), "no satellite loads a model"),
+        ((STATION, "[uplink]"), "no satellite has a real server"),
         ((STATION, REAL, '[uplink]\nstations = ["gs-b"]'), "names 'gs-b', but there is no such ground station"),
-        ((STATION, REAL, '[uplink]\nsatellites = ["p00s05"]'), "has 'p00s05', but it loads no model"),
+        ((STATION, REAL, '[uplink]\nsatellites = ["p00s05"]'), "has 'p00s05', but it runs no server"),
+        ((STATION, THROTTLED, '[uplink]\nsatellites = ["p00s05"]'), "whose server is throttled, but only a real one"),
         ((STATION, REAL, '[uplink]\nsatellites = ["p9*"]'), "matches no satellite"),
         ((STATION, REAL, '[uplink]\nfirst = "p00s05"'), "uplink.first is 'p00s05'"),
         ((STATION, REAL, '\n[[compute]]\nsatellites = ["p00s05"]\nmodel = "b.gguf"\n[uplink]'), "one file is sent up"),
