@@ -19,13 +19,14 @@ RECEIVERS = ["p00s02", "p00s03"]
 # Two satellites within one contact, five times faster
 CHANGES = {
     "start = 2026-03-20T15:03:20Z": "start = 2026-03-20T15:04:45Z",
-    'duration = "240 s"': 'duration = "40 s"',
+    'duration = "240 s"': 'duration = "45 s"',
     '"400 Mbit/s"': '"2 Gbit/s"',
     'satellites = ["p00s00", "p00s01", "p00s02", "p00s03", "p00s04", "p00s05"]': f"satellites = {RECEIVERS}",
     'begin = "5 s"': 'begin = "2 s"',
+    "cpus = 0.3": "cpus = 1.0",
     'mean_interval = "5 s"': 'mean_interval = "2 s"',
     'start_after = "140 s"': 'start_after = "24 s"',
-    'stop_after = "215 s"': 'stop_after = "36 s"',
+    'stop_after = "215 s"': 'stop_after = "42 s"',
     "max_answer_tokens = 48": "max_answer_tokens = 8",
 }
 
@@ -63,7 +64,7 @@ def test_each_byte_comes_once_and_is_verified(results):
         assert all(attempt["digest_ok"] for attempt in own)
         assert row["t_held_ns"] is None or row["received_byte"] == row["size_byte"]
     (first,) = (row for row in deliveries if row["kind"] == "uplink")
-    assert first["t_held_ns"] is not None, first  # the other one too, unless the machine is slow
+    assert first["t_serving_ns"] is not None, first  # the other one serves too, unless the machine is slow
     assert {attempt["source"] for attempt in transfers if attempt["kind"] == "uplink"} == {"gs-chengdu"}
 
 
@@ -72,9 +73,9 @@ def test_a_satellite_serves_only_once_it_has_the_model(results):
     serves_ns = {row["satellite"]: row["t_serving_ns"] for row in deliveries if row["t_serving_ns"] is not None}
     assert all(row["t_serving_ns"] is None or row["t_serving_ns"] >= row["t_held_ns"] > 0 for row in deliveries)
     assert all((row["t_serving_ns"] is None) == (row["error"] is not None) for row in deliveries)
-    for row in requests:
-        if row["outcome"] == "completed":
-            assert row["t_finish_ns"] > serves_ns[row["satellite"]]
+    answered = [row for row in requests if row["outcome"] == "completed"]
+    assert answered
+    assert all(row["t_finish_ns"] > serves_ns[row["satellite"]] for row in answered)
 
 
 def test_the_summary_tells_of_it(results):
