@@ -92,7 +92,7 @@ class FidelityLimits(Record):
     probe_error_per_hop_p50_ns: Duration = Field(alias="probe_error_per_hop_p50", default=250_000)
     probe_error_p95_ns: Duration = Field(alias="probe_error_p95", default=10_000_000)
     cpu_saturated_ratio: float = Field(ge=0.0, le=1.0, default=0.1)
-    cpu_waiting_ratio: float = Field(ge=0.0, le=1.0, default=0.1)
+    cpu_waiting_ratio: float = Field(ge=0.0, le=1.0, default=0.2)
     token_lateness_p99_ns: Duration = Field(alias="token_lateness_p99", default=50_000_000)
     throttled_error_ratio: float = Field(ge=0.0, le=1.0, default=0.2)
 

@@ -42,8 +42,8 @@ def test_a_machine_that_leaves_the_guest_its_cpu_is_no_reason(judged: Any) -> No
 
 
 def test_others_that_have_the_cpu_make_the_run_invalid(judged: Any) -> None:
-    (reason,) = judged([second(1), second(2, 0.5), second(3), second(4)]).reasons
-    assert "waited for its CPU for 14.0%" in reason and "at most 10.0%" in reason
+    (reason,) = judged([second(1), second(2, 0.94), second(3), second(4)]).reasons
+    assert "waited for its CPU for 25.0%" in reason and "at most 20.0%" in reason
 
 
 def test_a_hypervisor_that_takes_the_machine_makes_the_run_invalid(judged: Any) -> None:
