@@ -30,6 +30,7 @@ from tests.plans import MS, SECOND, make_plan, ring_edges
 
 pytestmark = pytest.mark.kernel
 PATIENCE_S = 240
+KILLED = NAMES[1]
 SCENARIO = """
 name = "real"
 [time]
@@ -87,24 +88,28 @@ def undo() -> Iterator[ExitStack]:
         yield stack
 
 
-def test_it_learns_without_a_lost_satellite_and_takes_it_back(tmp_path: Path, undo: ExitStack) -> None:
+def test_it_learns_without_lost_satellites_and_takes_back_one_that_returns(tmp_path: Path, undo: ExitStack) -> None:
     plan, stop = lost_for_a_while(), threading.Event()
     with live_net(plan, tmp_path) as (net, replay), ThreadPoolExecutor(1) as executor, undo:
         stage = stage_of(net, plan, tmp_path, real="width = 16")
         (learning,) = start_training(stage, start_containers(stage, net, undo), undo)
         replaying = executor.submit(replay.run, time.monotonic_ns() + SECOND, stop)
 
-        def is_back(rows: list[dict]) -> bool:
-            lost = any(row["lost"] for row in rows)
-            return lost and rows[-1]["outcome"] == "completed" and LOST in rows[-1]["participants"]
+        def others_go_on(rows: list[dict]) -> bool:
+            """Once the lost one is back another one's process is killed, and three are left."""
+            lost = [row["lost"] for row in rows if row["lost"]]
+            if len(lost) == 1 and rows[-1]["outcome"] == "completed" and LOST in rows[-1]["participants"]:
+                learning._processes[KILLED].kill()
+            return len(lost) == 2 and rows[-1]["outcome"] == "completed"
 
-        rows = rows_until(stage, learning, is_back)
+        rows = rows_until(stage, learning, others_go_on)
         stop.set()
         replaying.result()
     rows = [row for row in rows if row["outcome"] != "interrupted"]
-    (lost,) = [place for place, row in enumerate(rows) if row["lost"]]
-    assert rows[lost]["lost"] == [LOST]
-    without = [row for row in rows[lost + 1 :] if LOST not in row["participants"]]
+    lost, killed = [place for place, row in enumerate(rows) if row["lost"]]
+    assert (rows[lost]["lost"], rows[killed]["lost"]) == ([LOST], [KILLED])
+    assert sorted(rows[-1]["participants"]) == sorted({*NAMES} - {KILLED})
+    without = [row for row in rows[lost + 1 : killed] if LOST not in row["participants"]]
     assert without
     assert all(row["outcome"] == "completed" and len(row["participants"]) == COUNT - 1 for row in without)
     back = next(row for row in rows[lost + 1 :] if LOST in row["participants"])
