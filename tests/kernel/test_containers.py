@@ -76,7 +76,8 @@ def test_writes_stay_inside(make: Callable[..., Container]) -> None:
 
 def test_it_has_its_own_processes_name_hosts_and_network(make: Callable[..., Container], netns: str) -> None:
     container = make()
-    assert _says(container, "cat", "/proc/1/comm") == "cat"
+    patient = "for i in $(seq 100); do [ $(cat /proc/1/comm) = cat ] && break; sleep 0.1; done; cat /proc/1/comm"
+    assert _says(container, "sh", "-c", patient) == "cat"  # it becomes that only after it has said that it is ready
     assert _says(container, "sh", "-c", "ls -d /proc/[0-9]* | wc -l") < "5"
     assert _says(container, "hostname") == _says(container, "cat", "/etc/hostname") == NAME
     assert "10.77.0.2\tgs-oslo" in _says(container, "cat", "/etc/hosts")
