@@ -49,15 +49,15 @@ from isl_emu.routing.route_file import write_routes
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import format_scenario, with_changes
 from isl_emu.scenario.user_functions import user_function
-from isl_emu.workload.asking import OUTLOOK, Asking
 from isl_emu.workload.model_file import resolve_model
-from isl_emu.workload.policies import policy_of
-from isl_emu.workload.requests import PlannedRequest, check_fit, plan_requests, read_asked
+from isl_emu.workload.questions.asking import OUTLOOK, Asking
+from isl_emu.workload.questions.policies import policy_of
+from isl_emu.workload.questions.requests import PlannedRequest, check_fit, plan_requests, read_asked
 from isl_emu.workload.split.extras import check_engine
 from isl_emu.workload.split.shares import check_split
 from isl_emu.workload.training.extras import check_torch
-from isl_emu.workload.transfer_plan import FILE as PLAN_FILE
-from isl_emu.workload.transfer_planning import plan_transfer
+from isl_emu.workload.uplink.plan import FILE as PLAN_FILE
+from isl_emu.workload.uplink.planning import plan_transfer
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from isl_emu.network.containers import Container
-from isl_emu.workload.modelled_state import ModelledState
+from isl_emu.workload.serving.modelled_state import ModelledState
 
 FINEST_PACE = 0.01  # smaller changes are not worth a change of the kernel's limits
 

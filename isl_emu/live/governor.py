@@ -21,8 +21,9 @@ from isl_emu.results.journal import Journal
 from isl_emu.scenario.training import modelled_trainers
 from isl_emu.timebase import Clock, TimeGrid
 from isl_emu.units import NS_PER_S
-from isl_emu.workload import allowance, modelled_state
-from isl_emu.workload.modelled_state import ModelledState
+from isl_emu.workload import allowance
+from isl_emu.workload.serving import modelled_state
+from isl_emu.workload.serving.modelled_state import ModelledState
 
 INTERVAL_NS = NS_PER_S  # of emulated time, between two looks at what the computers did
 Kind = tuple[np.ndarray, Computers]  # numbers of satellites in the fleet, and their computers

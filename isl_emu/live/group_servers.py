@@ -16,10 +16,10 @@ from isl_emu.scenario.boards import board_named
 from isl_emu.scenario.compute import HEALTH_PATH, LOADING, Compute
 from isl_emu.units import NS_PER_S
 from isl_emu.workload.model_file import resolve_model
-from isl_emu.workload.model_server import MODEL_PORT
-from isl_emu.workload.model_shape import file_roofline
-from isl_emu.workload.servers import ModelServer, read_ahead, serve, serve_with, start_program
-from isl_emu.workload.throttling import throttle
+from isl_emu.workload.serving.model_server import MODEL_PORT
+from isl_emu.workload.serving.model_shape import file_roofline
+from isl_emu.workload.serving.servers import ModelServer, read_ahead, serve, serve_with, start_program
+from isl_emu.workload.serving.throttling import throttle
 
 Facts = dict[str, Any]  # of a group, for the table `servers`
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from isl_emu.network.containers import Container
 from isl_emu.scenario.kv_handover import KvHandover
-from isl_emu.workload.model_server import SLOT_FOLDER
+from isl_emu.workload.serving.model_server import SLOT_FOLDER
 
 
 def kv_words(handover: KvHandover, containers: Mapping[str, Container]) -> list[str]:

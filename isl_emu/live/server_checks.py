@@ -12,7 +12,7 @@ from isl_emu.scenario.boards import board_named
 from isl_emu.scenario.compute import LOADING, Compute
 from isl_emu.scenario.model import Scenario
 from isl_emu.workload.model_file import check_memory, resolve_model
-from isl_emu.workload.model_shape import file_roofline
+from isl_emu.workload.serving.model_shape import file_roofline
 
 
 def check_servers(scenario: Scenario, place: str) -> list[Path]:

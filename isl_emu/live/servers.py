@@ -16,10 +16,10 @@ from isl_emu.results.provenance import write_json
 from isl_emu.scenario.compute import BUNDLED, HEALTH_PATH, Compute
 from isl_emu.scenario.matching import matching
 from isl_emu.scenario.model import Scenario
-from isl_emu.workload.model_server import MODEL_PORT
-from isl_emu.workload.modelled_satellite import Specification, write_specifications
-from isl_emu.workload.relayed import Relayed, write_relayed
-from isl_emu.workload.servers import answers
+from isl_emu.workload.serving.model_server import MODEL_PORT
+from isl_emu.workload.serving.modelled_satellite import Specification, write_specifications
+from isl_emu.workload.serving.relayed import Relayed, write_relayed
+from isl_emu.workload.serving.servers import answers
 
 OUTSIDE_TIMEOUT_S = 30.0
 
@@ -48,13 +48,13 @@ def _services(stage: Stage, net: IslNet) -> Iterator[AbstractContextManager[Serv
     journal = stage.folder.journal
     if specs := _modelled(stage, net):
         write_specifications(specs, journal)
-        words = ["isl_emu.workload.modelled_server", "--journal", str(journal)]
+        words = ["isl_emu.workload.serving.modelled_server", "--journal", str(journal)]
         with stage.phase("servers", f"modelling servers on {len(specs)} satellites"):
             yield service("modelled-servers", words, journal)
     if relayed := _relayed(stage, net):
         write_relayed(relayed, journal)
         with stage.phase("servers", f"relaying {len(relayed)} satellites to servers outside"):
-            yield service("relay", ["isl_emu.workload.relay", "--journal", str(journal)], journal)
+            yield service("relay", ["isl_emu.workload.serving.relay", "--journal", str(journal)], journal)
 
 
 def _modelled(stage: Stage, net: IslNet) -> list[Specification]:

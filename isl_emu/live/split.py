@@ -16,7 +16,7 @@ from isl_emu.network.containers import Container
 from isl_emu.runclock import FILE as CLOCK_FILE
 from isl_emu.scenario.split import Split
 from isl_emu.workload.model_file import resolve_model
-from isl_emu.workload.servers import ModelServer, is_healthy, last_line, read_ahead, stop_servers
+from isl_emu.workload.serving.servers import ModelServer, is_healthy, last_line, read_ahead, stop_servers
 from isl_emu.workload.split.shares import layer_count, shares
 
 PORT = 5100  # of the first split model; further ones count up

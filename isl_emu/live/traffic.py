@@ -69,7 +69,7 @@ def activities(
     end_ns = t0_ns + stage.plan.grid.duration_ns
     times = ["--journal", str(stage.folder.journal), "--t0-ns", str(t0_ns), "--until-ns", str(end_ns)]
     if stage.scenario.questions:
-        yield _process(["isl_emu.workload.client", *times], "client", stage)
+        yield _process(["isl_emu.workload.questions.client", *times], "client", stage)
     if pairs := ",".join(f"{a}:{b}" for a, b in stage.scenario.probes.pairs):
         rhythm = ["--interval-ns", str(stage.scenario.probes.interval_ns), "--step-ns", str(stage.plan.grid.step_ns)]
         yield _process(["isl_emu.results.prober", *times, "--pairs", pairs, *rhythm], "prober", stage)

@@ -19,7 +19,7 @@ from isl_emu.network.containers import Container
 from isl_emu.network.net import IslNet
 from isl_emu.results.journal import Journal, read_journal
 from isl_emu.timebase import MonotonicClock
-from isl_emu.workload.servers import (
+from isl_emu.workload.serving.servers import (
     ModelServer,
     is_healthy,
     load,
@@ -28,7 +28,7 @@ from isl_emu.workload.servers import (
     start_server,
     stop_servers,
 )
-from isl_emu.workload.transfer_plan import read_transfer_plan
+from isl_emu.workload.uplink.plan import read_transfer_plan
 
 LOOK_INTERVAL_S = 0.2  # between two looks at who has the file
 LAST_WORDS_S = 5.0
@@ -95,7 +95,7 @@ def _taking_part(stage: Stage) -> tuple[str, ...]:
 
 def _start_node(stage: Stage, net: IslNet, name: str, journal: int) -> subprocess.Popen:
     words = ["--name", name, "--journal", f"/proc/self/fd/{journal}"]
-    command = [sys.executable, "-m", "isl_emu.workload.transfer_node", *words]
+    command = [sys.executable, "-m", "isl_emu.workload.uplink.node", *words]
     with (stage.folder.journal / _log(name)).open("wb") as messages:
         streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": messages}
         return net.get(name).popen(command, pass_fds=(journal,), **streams)

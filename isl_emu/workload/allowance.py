@@ -9,7 +9,7 @@ from pathlib import Path
 
 from isl_emu.timebase import Clock
 from isl_emu.units import NS_PER_S
-from isl_emu.workload.modelled_state import ModelledState
+from isl_emu.workload.serving.modelled_state import ModelledState
 
 FILE = "training_state"  # in the journal folder, where satellites that train have power
 LOOK_INTERVAL_NS = NS_PER_S // 2  # between two looks at the pace

@@ -26,8 +26,8 @@ from isl_emu.results.journal import Journal
 from isl_emu.runclock import run_clock
 from isl_emu.timebase import Clock
 from isl_emu.units import NS_PER_MS
-from isl_emu.workload.client import Endpoint, read_endpoints
-from isl_emu.workload.prompts import BUNDLED, read_prompts
+from isl_emu.workload.questions.client import Endpoint, read_endpoints
+from isl_emu.workload.questions.prompts import BUNDLED, read_prompts
 
 FILE_PORT = 8090  # where the source offers its caches
 PATIENCE_S = 120.0  # for one answer of a server, in the machine's time; a broken link ends in this

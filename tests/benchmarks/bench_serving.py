@@ -26,14 +26,14 @@ from rich.table import Table
 
 from isl_emu.timebase import MonotonicClock
 from isl_emu.units import NS_PER_S
-from isl_emu.workload.asking import Asking
-from isl_emu.workload.chooser import Chooser
-from isl_emu.workload.client import PATH, Client
-from isl_emu.workload.connection import Connector
 from isl_emu.workload.endpoints import Endpoint
-from isl_emu.workload.exchange import body
-from isl_emu.workload.requests import PlannedRequest
-from isl_emu.workload.serving import ServingSatellites
+from isl_emu.workload.questions.asking import Asking
+from isl_emu.workload.questions.chooser import Chooser
+from isl_emu.workload.questions.client import PATH, Client
+from isl_emu.workload.questions.connection import Connector
+from isl_emu.workload.questions.exchange import body
+from isl_emu.workload.questions.requests import PlannedRequest
+from isl_emu.workload.questions.serving import ServingSatellites
 
 TOKENS, TOKEN_INTERVAL_S = 10, 1.0
 SPREAD_NS = NS_PER_S  # in which all questions are sent

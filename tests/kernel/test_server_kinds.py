@@ -21,9 +21,9 @@ from isl_emu.network.nodespaces import NodeSpace, make_spaces, remove_spaces
 from isl_emu.network.rundir import RunDirectory, create_run_directory
 from isl_emu.units import NS_PER_S
 from isl_emu.workload.model_file import resolve_model
-from isl_emu.workload.model_server import MODEL_PORT
-from isl_emu.workload.servers import ModelServer, answers, serve, serve_with, start_program
-from isl_emu.workload.throttling import _decode, throttle
+from isl_emu.workload.serving.model_server import MODEL_PORT
+from isl_emu.workload.serving.servers import ModelServer, answers, serve, serve_with, start_program
+from isl_emu.workload.serving.throttling import _decode, throttle
 from tests.nets import need_kernel
 
 NODES = ("p00s00", "p00s01")

@@ -8,7 +8,7 @@ import pytest
 
 from isl_emu.timebase import ManualClock
 from isl_emu.workload.allowance import FILE, UNLIMITED, Allowance
-from isl_emu.workload.modelled_state import ModelledState
+from isl_emu.workload.serving.modelled_state import ModelledState
 
 S = 1_000_000_000
 

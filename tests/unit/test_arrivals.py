@@ -9,8 +9,8 @@ import pytest
 
 from isl_emu.scenario.questions import Questions
 from isl_emu.units import NS_PER_S
-from isl_emu.workload.arrivals import Arrival, arrivals
-from isl_emu.workload.traces import TracedRequest
+from isl_emu.workload.questions.arrivals import Arrival, arrivals
+from isl_emu.workload.questions.traces import TracedRequest
 
 HOUR_NS = 3600 * NS_PER_S
 

@@ -15,8 +15,8 @@ from isl_emu.results.report.kv_handovers import kv_section
 from isl_emu.scenario.parse import format_scenario, parse_scenario
 from isl_emu.timebase import ManualClock
 from isl_emu.workload import kv_handover
-from isl_emu.workload.client import Endpoint
 from isl_emu.workload.kv_handover import Satellite, fetch, hand_over, offer, run
+from isl_emu.workload.questions.client import Endpoint
 from tests.unit.test_scenario import SMALL
 
 S = 1_000_000_000

@@ -16,7 +16,7 @@ from isl_emu.scenario.boards import board_named
 from isl_emu.scenario.models import model_named
 from isl_emu.scenario.parse import parse_scenario
 from isl_emu.workload import model_file
-from isl_emu.workload.model_shape import file_roofline
+from isl_emu.workload.serving.model_shape import file_roofline
 from tests.unit.test_model_file import SMOL, _gguf
 from tests.unit.test_scenario import SMALL
 

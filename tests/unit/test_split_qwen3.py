@@ -89,7 +89,7 @@ def served(model: Path) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = str(probe.getsockname()[1])
     words = ["--model", str(model), "--host", "127.0.0.1", "--port", port, "--context", "256"]
-    process = subprocess.Popen([sys.executable, "-m", "isl_emu.workload.model_server", *words])
+    process = subprocess.Popen([sys.executable, "-m", "isl_emu.workload.serving.model_server", *words])
     try:
         yield f"http://127.0.0.1:{port}"
     finally:

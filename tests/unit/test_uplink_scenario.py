@@ -15,9 +15,9 @@ from isl_emu.routing.forwarding import plan_routes
 from isl_emu.routing.paths import PathFinder
 from isl_emu.scenario.parse import format_scenario, load_scenario, parse_scenario
 from isl_emu.units import NS_PER_S
-from isl_emu.workload.passes import Pass
-from isl_emu.workload.transfer_plan import TransferPlan
-from isl_emu.workload.transfer_planning import plan_transfer
+from isl_emu.workload.uplink.passes import Pass
+from isl_emu.workload.uplink.plan import TransferPlan
+from isl_emu.workload.uplink.planning import plan_transfer
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "topologies" / "qwen3-uplink.toml"

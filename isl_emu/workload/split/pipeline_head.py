@@ -18,7 +18,7 @@ import torch
 from isl_emu.results.journal import Journal
 from isl_emu.runclock import RunClock
 from isl_emu.timebase import Clock
-from isl_emu.workload.model_server import MODEL_PORT
+from isl_emu.workload.serving.model_server import MODEL_PORT
 from isl_emu.workload.split.conversation import Conversation
 from isl_emu.workload.split.decoder import Ends, Layers
 from isl_emu.workload.split.front import FrontServer, RefusedError

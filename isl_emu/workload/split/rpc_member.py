@@ -16,7 +16,7 @@ from pathlib import Path
 
 from isl_emu.results.journal import Journal
 from isl_emu.runclock import RunClock
-from isl_emu.workload.model_server import MODEL_PORT, parameters
+from isl_emu.workload.serving.model_server import MODEL_PORT, parameters
 from isl_emu.workload.split.meter import start_meter
 from isl_emu.workload.split.rpc_backend import RpcBackend
 

@@ -14,7 +14,7 @@ from isl_emu.errors import WorkloadError
 from isl_emu.network.containers import Container
 from isl_emu.network.namespaces import enter_network, in_own_thread
 from isl_emu.units import NS_PER_S
-from isl_emu.workload.model_server import MODEL_PORT
+from isl_emu.workload.serving.model_server import MODEL_PORT
 
 PROMPT = "Count from one to one hundred in words."
 FEW_TOKENS, MANY_TOKENS = 8, 56  # answers that differ only in length: the prompt's time is in both

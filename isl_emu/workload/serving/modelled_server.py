@@ -1,7 +1,7 @@
 """All modelled servers of a run in one process: an OpenAI-compatible server on each satellite, at a roofline's pace.
 
-Run as ``python -m isl_emu.workload.modelled_server``. A listening socket in each satellite's network namespace makes
-the packets take the emulated path; the tokens' times come from an `Engine` on the run's clock, so slow motion and
+Run as ``python -m isl_emu.workload.serving.modelled_server``. A listening socket in each satellite's network namespace
+makes the packets take the emulated path; the tokens' times come from an `Engine` on the run's clock, so slow motion and
 pauses hold for them. When it ends it writes into pace.jsonl how late tokens were against the model.
 """
 
@@ -21,11 +21,11 @@ from aiohttp import web
 from isl_emu.results.journal import Journal
 from isl_emu.runclock import run_clock
 from isl_emu.timebase import Clock
-from isl_emu.workload.listening import Place, listen_at
-from isl_emu.workload.modelled_pages import application
-from isl_emu.workload.modelled_satellite import ModelledSatellite, Specification, read_specifications
-from isl_emu.workload.modelled_state import FILE as STATE_FILE
-from isl_emu.workload.modelled_state import ModelledState
+from isl_emu.workload.serving.listening import Place, listen_at
+from isl_emu.workload.serving.modelled_pages import application
+from isl_emu.workload.serving.modelled_satellite import ModelledSatellite, Specification, read_specifications
+from isl_emu.workload.serving.modelled_state import FILE as STATE_FILE
+from isl_emu.workload.serving.modelled_state import ModelledState
 
 PACE = "pace.jsonl"
 READY = "ready"
@@ -56,7 +56,7 @@ def _pace_record(late_ns: array[int]) -> dict[str, Any]:
 
 def main() -> None:
     """Serve what a run's journal asks for."""
-    parser = argparse.ArgumentParser(prog="isl_emu.workload.modelled_server", description=__doc__)
+    parser = argparse.ArgumentParser(prog="isl_emu.workload.serving.modelled_server", description=__doc__)
     parser.add_argument("--journal", type=Path, required=True, help="folder of the run's journals")
     journal = parser.parse_args().journal
     state = ModelledState.open(journal / STATE_FILE)

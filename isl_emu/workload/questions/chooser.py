@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from isl_emu.errors import WorkloadError
 from isl_emu.routing.outlook import NOBODY, Outlook
-from isl_emu.workload.asking import Asking
-from isl_emu.workload.policies import Candidate, Policy, Situation
-from isl_emu.workload.queues import Queues
-from isl_emu.workload.requests import PlannedRequest
-from isl_emu.workload.serving import ServingSatellites
+from isl_emu.workload.questions.asking import Asking
+from isl_emu.workload.questions.policies import Candidate, Policy, Situation
+from isl_emu.workload.questions.queues import Queues
+from isl_emu.workload.questions.requests import PlannedRequest
+from isl_emu.workload.questions.serving import ServingSatellites
 
 
 class Chooser:

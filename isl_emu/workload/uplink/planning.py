@@ -12,10 +12,10 @@ from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.routing.paths import Path as NetworkPath
 from isl_emu.routing.paths import PathFinder
 from isl_emu.scenario.model import Scenario
-from isl_emu.workload.passes import Contact, ContactOf, Pass, plan_passes, planned_end_ns
-from isl_emu.workload.pieces import describe
-from isl_emu.workload.spreading import spread
-from isl_emu.workload.transfer_plan import Receiver, TransferPlan
+from isl_emu.workload.uplink.passes import Contact, ContactOf, Pass, plan_passes, planned_end_ns
+from isl_emu.workload.uplink.pieces import describe
+from isl_emu.workload.uplink.plan import Receiver, TransferPlan
+from isl_emu.workload.uplink.spreading import spread
 
 
 def plan_transfer(scenario: Scenario, plan: LinkPlan, finder: PathFinder, file: Path) -> TransferPlan:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from isl_emu.workload.pieces import Holding
+from isl_emu.workload.uplink.pieces import Holding
 
 TRANSFER_PORT = 8090
 FILE_PATH = "/file"

@@ -1,8 +1,9 @@
 """The users of a run: one process asks all planned questions, each from its own ground station.
 
-Run as ``python -m isl_emu.workload.client``. All questions are asked in one thread; a question's socket is made in the
-station's network namespace, so its packets take the emulated path. Every question that came due leaves one line in
-requests.jsonl, also if the run ends before it was answered, and each attempt to have it answered one in attempts.jsonl.
+Run as ``python -m isl_emu.workload.questions.client``. All questions are asked in one thread; a question's socket is
+made in the station's network namespace, so its packets take the emulated path. Every question that came due leaves one
+line in requests.jsonl, also if the run ends before it was answered, and each attempt to have it answered one in
+attempts.jsonl.
 """
 
 from __future__ import annotations
@@ -24,18 +25,18 @@ from isl_emu.network.namespaces import enter_network
 from isl_emu.results.journal import Journal, read_journal
 from isl_emu.routing.outlook import open_outlook
 from isl_emu.runclock import run_clock
-from isl_emu.workload.asking import OUTLOOK, Asking, read_asking
-from isl_emu.workload.chooser import Chooser
-from isl_emu.workload.connection import Connector, post
 from isl_emu.workload.endpoints import Endpoint, read_endpoints
-from isl_emu.workload.exchange import COMPLETED, UNFINISHED, Attempt, Exchange, body, judge
-from isl_emu.workload.policies import policy_of
-from isl_emu.workload.polls import Polls
-from isl_emu.workload.queues import Queues
-from isl_emu.workload.requests import PlannedRequest
-from isl_emu.workload.serving import ServingSatellites
-from isl_emu.workload.sse import EventParser
-from isl_emu.workload.tcp_bytes import WireBytes
+from isl_emu.workload.questions.asking import OUTLOOK, Asking, read_asking
+from isl_emu.workload.questions.chooser import Chooser
+from isl_emu.workload.questions.connection import Connector, post
+from isl_emu.workload.questions.exchange import COMPLETED, UNFINISHED, Attempt, Exchange, body, judge
+from isl_emu.workload.questions.policies import policy_of
+from isl_emu.workload.questions.polls import Polls
+from isl_emu.workload.questions.queues import Queues
+from isl_emu.workload.questions.requests import PlannedRequest
+from isl_emu.workload.questions.serving import ServingSatellites
+from isl_emu.workload.questions.sse import EventParser
+from isl_emu.workload.questions.tcp_bytes import WireBytes
 
 PATH = "/v1/chat/completions"
 # outcomes of an attempt after which another may help
@@ -213,7 +214,7 @@ async def _cancelled(tasks: Iterable[asyncio.Task[Any]]) -> None:
 
 def main() -> None:
     """Ask all planned questions; SIGTERM ends the run early, with every record written."""
-    parser = argparse.ArgumentParser(prog="isl_emu.workload.client", description=__doc__)
+    parser = argparse.ArgumentParser(prog="isl_emu.workload.questions.client", description=__doc__)
     parser.add_argument("--journal", type=Path, required=True, help="folder of the run's journals")
     parser.add_argument("--t0-ns", type=int, required=True, help="start of the run, on its clock")
     parser.add_argument("--until-ns", type=int, required=True, help="end of the run, on its clock")

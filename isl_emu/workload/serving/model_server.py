@@ -1,6 +1,6 @@
 """A model server: llama.cpp's own OpenAI-compatible server, from the `xllamacpp` wheel, with one decoding thread.
 
-Run as ``python -m isl_emu.workload.model_server`` inside a satellite's container; it ends with the container.
+Run as ``python -m isl_emu.workload.serving.model_server`` inside a satellite's container; it ends with the container.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def parameters(model: Path, host: str, port: int, context_tokens: int) -> Common
 
 def main() -> None:
     """Serve until SIGTERM."""
-    parser = argparse.ArgumentParser(prog="isl_emu.workload.model_server", description=__doc__)
+    parser = argparse.ArgumentParser(prog="isl_emu.workload.serving.model_server", description=__doc__)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--host", required=True)
     parser.add_argument("--port", type=int, required=True)

@@ -9,12 +9,12 @@ from http.client import HTTPException
 from typing import Any
 
 from isl_emu.units import NS_PER_S
-from isl_emu.workload.chooser import Chooser
-from isl_emu.workload.connection import Connector, get
 from isl_emu.workload.endpoints import Endpoint
-from isl_emu.workload.exchange import RefusedError
-from isl_emu.workload.queues import Heard, Queues, queue_of
-from isl_emu.workload.tcp_bytes import WireBytes
+from isl_emu.workload.questions.chooser import Chooser
+from isl_emu.workload.questions.connection import Connector, get
+from isl_emu.workload.questions.exchange import RefusedError
+from isl_emu.workload.questions.queues import Heard, Queues, queue_of
+from isl_emu.workload.questions.tcp_bytes import WireBytes
 
 PATH = "/metrics"
 PATIENCE_NS = 5 * NS_PER_S  # with an answer: a busy server gives it between two batches of its work

@@ -15,7 +15,7 @@ from aiohttp import ClientConnectorError, ClientError
 
 from isl_emu.timebase import Clock
 from isl_emu.units import NS_PER_S
-from isl_emu.workload.pieces import DigestError, Holding
+from isl_emu.workload.uplink.pieces import DigestError, Holding
 
 LOOK_S = 0.2  # between two looks at whether an attempt is to end
 

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from isl_emu.workload.passes import Pass
-from isl_emu.workload.pieces import Manifest
+from isl_emu.workload.uplink.passes import Pass
+from isl_emu.workload.uplink.pieces import Manifest
 
 FILE = "transfer_plan.json"  # in a run's journal
 

@@ -9,10 +9,10 @@ from typing import Any
 from aiohttp import web
 
 from isl_emu.timebase import Clock
-from isl_emu.workload.completions import WHOLE, chunk, last_chunk, metrics, refusal, timings, usage
-from isl_emu.workload.modelled_engine import Job
-from isl_emu.workload.modelled_satellite import ModelledSatellite
-from isl_emu.workload.modelled_text import answer_tokens, count_tokens
+from isl_emu.workload.serving.completions import WHOLE, chunk, last_chunk, metrics, refusal, timings, usage
+from isl_emu.workload.serving.modelled_engine import Job
+from isl_emu.workload.serving.modelled_satellite import ModelledSatellite
+from isl_emu.workload.serving.modelled_text import answer_tokens, count_tokens
 
 DEFAULT_ANSWER_TOKENS = 128  # of a request that does not say
 MS_PER_S = 1000

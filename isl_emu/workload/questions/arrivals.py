@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from isl_emu.scenario.questions import Questions
-from isl_emu.workload.traces import TracedRequest
+from isl_emu.workload.questions.traces import TracedRequest
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """A node's part in spreading the weights: it serves what it has of the file, and fetches what it lacks.
 
-Run as ``python -m isl_emu.workload.transfer_node`` in a station's network or in a satellite's container. Each attempt
+Run as ``python -m isl_emu.workload.uplink.node`` in a station's network or in a satellite's container. Each attempt
 leaves a line in transfers.jsonl, and the whole verified file one in held.jsonl.
 """
 
@@ -19,11 +19,11 @@ from aiohttp import ClientSession, ClientTimeout, TCPConnector
 
 from isl_emu.results.journal import Journal
 from isl_emu.runclock import run_clock
-from isl_emu.workload.pieces import Holding
-from isl_emu.workload.transfer_attempts import AttemptLog, sleep_until
-from isl_emu.workload.transfer_fetch import READ_BUFFER_BYTE, Fetcher
-from isl_emu.workload.transfer_plan import Receiver, TransferPlan, read_transfer_plan
-from isl_emu.workload.transfer_server import TRANSFER_PORT, serve_file
+from isl_emu.workload.uplink.attempts import AttemptLog, sleep_until
+from isl_emu.workload.uplink.fetch import READ_BUFFER_BYTE, Fetcher
+from isl_emu.workload.uplink.pieces import Holding
+from isl_emu.workload.uplink.plan import Receiver, TransferPlan, read_transfer_plan
+from isl_emu.workload.uplink.server import TRANSFER_PORT, serve_file
 
 
 async def take_part(name: str, plan: TransferPlan, journal: Path, t0_ns: int, until_ns: int) -> None:
@@ -85,7 +85,7 @@ def _addresses(journal: Path) -> dict[str, str]:
 
 def main() -> None:
     """Say that it is ready, read begin and end of the run on its clock, and take part."""
-    parser = argparse.ArgumentParser(prog="isl_emu.workload.transfer_node", description=__doc__)
+    parser = argparse.ArgumentParser(prog="isl_emu.workload.uplink.node", description=__doc__)
     parser.add_argument("--name", required=True, help="of the node")
     parser.add_argument("--journal", type=Path, required=True, help="folder of the run's journals")
     options = parser.parse_args()

@@ -17,10 +17,10 @@ from aiohttp import ClientSession
 
 from isl_emu.timebase import Clock
 from isl_emu.units import NS_PER_S
-from isl_emu.workload.passes import Pass
-from isl_emu.workload.pieces import Holding
-from isl_emu.workload.transfer_attempts import Attempt, AttemptLog, NotYetError, RefusedError, sleep_until
-from isl_emu.workload.transfer_server import FILE_PATH, PIECES_PATH
+from isl_emu.workload.uplink.attempts import Attempt, AttemptLog, NotYetError, RefusedError, sleep_until
+from isl_emu.workload.uplink.passes import Pass
+from isl_emu.workload.uplink.pieces import Holding
+from isl_emu.workload.uplink.server import FILE_PATH, PIECES_PATH
 
 POLL_NS = NS_PER_S // 4  # between two questions whether a source has it now
 RETRY_NS = NS_PER_S  # after an attempt that failed

@@ -19,7 +19,7 @@ from isl_emu.network.namespaces import enter_network, in_own_thread
 from isl_emu.scenario.compute import HEALTH_PATH
 from isl_emu.timebase import Clock, MonotonicClock
 from isl_emu.units import NS_PER_S
-from isl_emu.workload.model_server import MODEL_PORT
+from isl_emu.workload.serving.model_server import MODEL_PORT
 
 Report = Callable[[float, str], None]  # how much is done (0..1), and what is happening
 
@@ -142,7 +142,7 @@ def stop_servers(servers: Sequence[ModelServer]) -> None:
 def start_server(container: Container, model: Path, context_tokens: int, journal: Path) -> ModelServer:
     """Start a model server in a container; it is loading its model when this returns."""
     words = ["--model", str(model), "--host", container.address, "--port", str(MODEL_PORT)]
-    command = [sys.executable, "-m", "isl_emu.workload.model_server", *words, "--context", str(context_tokens)]
+    command = [sys.executable, "-m", "isl_emu.workload.serving.model_server", *words, "--context", str(context_tokens)]
     return start_program(container, command, journal)
 
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from isl_emu.errors import ScenarioError
 from isl_emu.scenario.questions import Questions
-from isl_emu.workload.arrivals import Arrival, arrivals
-from isl_emu.workload.prompts import (
+from isl_emu.workload.questions.arrivals import Arrival, arrivals
+from isl_emu.workload.questions.prompts import (
     CHARACTERS_PER_TOKEN,
     MOST_CHARACTERS_PER_TOKEN,
     read_prompts,
@@ -19,7 +19,7 @@ from isl_emu.workload.prompts import (
     text_of_blocks,
     text_of_length,
 )
-from isl_emu.workload.traces import TracedRequest, read_trace
+from isl_emu.workload.questions.traces import TracedRequest, read_trace
 
 SEED_RANGE = 2**31  # llama.cpp takes 32 bits, and its largest value means "random"
 

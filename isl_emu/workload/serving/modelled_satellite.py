@@ -13,9 +13,9 @@ from isl_emu.scenario.boards import board_named
 from isl_emu.scenario.models import model_named
 from isl_emu.scenario.roofline import Roofline
 from isl_emu.timebase import Clock
-from isl_emu.workload.modelled_engine import Engine, Job
-from isl_emu.workload.modelled_state import FILE as STATE_FILE
-from isl_emu.workload.modelled_state import ModelledState
+from isl_emu.workload.serving.modelled_engine import Engine, Job
+from isl_emu.workload.serving.modelled_state import FILE as STATE_FILE
+from isl_emu.workload.serving.modelled_state import ModelledState
 
 SPECIFICATIONS = "modelled_servers.json"  # in the journal folder
 

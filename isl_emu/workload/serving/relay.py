@@ -1,7 +1,7 @@
 """The way from satellites to a model server outside: what is asked on a satellite is answered by a URL, as it streams.
 
-Run as ``python -m isl_emu.workload.relay``. It listens in each satellite's network namespace, so questions and answers
-take the emulated path; from there on they take the machine's own network, whose time counts as the server's.
+Run as ``python -m isl_emu.workload.serving.relay``. It listens in each satellite's network namespace, so questions and
+answers take the emulated path; from there on they take the machine's own network, whose time counts as the server's.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from pathlib import Path
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, web
 
-from isl_emu.workload.completions import refusal
-from isl_emu.workload.listening import Place, listen_at
-from isl_emu.workload.relayed import Relayed, read_relayed
+from isl_emu.workload.serving.completions import refusal
+from isl_emu.workload.serving.listening import Place, listen_at
+from isl_emu.workload.serving.relayed import Relayed, read_relayed
 
 HOP_BY_HOP = {"connection", "content-encoding", "content-length", "keep-alive", "host", "transfer-encoding"}
 SESSION = web.AppKey("session", ClientSession)
@@ -90,7 +90,7 @@ async def serve(relayed: Sequence[Relayed]) -> None:
 
 def main() -> None:
     """Pass on what a run's journal asks for."""
-    parser = argparse.ArgumentParser(prog="isl_emu.workload.relay", description=__doc__)
+    parser = argparse.ArgumentParser(prog="isl_emu.workload.serving.relay", description=__doc__)
     parser.add_argument("--journal", type=Path, required=True, help="folder of the run's journals")
     journal = parser.parse_args().journal
     asyncio.run(serve(read_relayed(journal)))

@@ -15,10 +15,10 @@ from typing import Any
 
 from isl_emu.timebase import Clock
 from isl_emu.units import NS_PER_MS, NS_PER_S
-from isl_emu.workload.asking import Asking
-from isl_emu.workload.model_server import MODEL_ALIAS
-from isl_emu.workload.requests import PlannedRequest
-from isl_emu.workload.tcp_bytes import WireBytes
+from isl_emu.workload.questions.asking import Asking
+from isl_emu.workload.questions.requests import PlannedRequest
+from isl_emu.workload.questions.tcp_bytes import WireBytes
+from isl_emu.workload.serving.model_server import MODEL_ALIAS
 
 # Past its deadline an answer is still read as long as it keeps coming: late is not lost.
 STALL_NS = 5 * NS_PER_S

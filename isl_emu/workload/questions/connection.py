@@ -15,9 +15,9 @@ from typing import Any, Protocol
 
 from isl_emu.timebase import Clock
 from isl_emu.workload.endpoints import Endpoint
-from isl_emu.workload.exchange import RefusedError, UnavailableError, error_text
-from isl_emu.workload.http_answer import HttpAnswer
-from isl_emu.workload.tcp_bytes import WireBytes, wire_bytes
+from isl_emu.workload.questions.exchange import RefusedError, UnavailableError, error_text
+from isl_emu.workload.questions.http_answer import HttpAnswer
+from isl_emu.workload.questions.tcp_bytes import WireBytes, wire_bytes
 
 OK = 200
 UNAVAILABLE = 503
