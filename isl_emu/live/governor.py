@@ -18,7 +18,7 @@ from isl_emu.live.computers import Computers, ContainerComputers, ModelledComput
 from isl_emu.live.stage import Stage
 from isl_emu.network.containers import Container
 from isl_emu.results.journal import Journal
-from isl_emu.scenario.training import modelled_trainers
+from isl_emu.scenario.training_groups import modelled_trainers
 from isl_emu.timebase import Clock, TimeGrid
 from isl_emu.units import NS_PER_S
 from isl_emu.workload import allowance

@@ -13,7 +13,7 @@ from pathlib import Path
 from isl_emu.scenario.compute import LOADING, Compute
 from isl_emu.scenario.matching import matching
 from isl_emu.scenario.model import Scenario
-from isl_emu.scenario.training import training_satellites
+from isl_emu.scenario.training_groups import training_satellites
 from isl_emu.workload.model_file import MIB, estimate_memory_byte, resolve_model
 from isl_emu.workload.split.shares import layer_count, share_byte, shares
 

@@ -19,7 +19,8 @@ from isl_emu.live.stage import Stage
 from isl_emu.network.containers import Container
 from isl_emu.results.journal import Journal
 from isl_emu.runclock import FILE as CLOCK_FILE
-from isl_emu.scenario.training import Training, training_satellites
+from isl_emu.scenario.training import Training
+from isl_emu.scenario.training_groups import training_satellites
 from isl_emu.workload.training.collectives import Kind, Schedule, schedule
 from isl_emu.workload.training.coordinator import Coordinator
 from isl_emu.workload.training.meeting import call_roll, port_of

@@ -10,7 +10,7 @@ import numpy as np
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.routing.asked import EVERY_NODE_UP_TO, asked_satellites
 from isl_emu.scenario.model import Scenario
-from isl_emu.scenario.training import training_satellites
+from isl_emu.scenario.training_groups import training_satellites
 
 
 def active_endpoints(scenario: Scenario, plan: LinkPlan) -> np.ndarray:
