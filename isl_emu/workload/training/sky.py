@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.routing.laser_paths import LaserPaths
 from isl_emu.workload.training.collectives import Schedule
@@ -36,13 +34,10 @@ class PlannedSky:
 
     def predicted_ns(self, plan: Schedule, members: Sequence[str], element_byte: int, t_ns: int) -> int | None:
         """What a schedule takes at least between these satellites; None if two that must talk have no path."""
-        paths, pairs = self._paths(members, t_ns), pairs_of(plan)
-        rates = paths.rates_bit_s(pairs)
-        if not rates.all():
+        paths = self._paths(members, t_ns)
+        if not paths.rates_bit_s(pairs_of(plan)).all():
             return None
-        rate_bit_s = np.ones_like(paths.delay_ns)
-        rate_bit_s[tuple(np.array(pairs, dtype=np.int64).reshape(-1, 2).T)] = rates
-        return predicted_ns(plan, element_byte, paths.delay_ns, rate_bit_s)
+        return predicted_ns(plan, element_byte, paths.delay_ns, paths.rates_bit_s)
 
     def _paths(self, names: Sequence[str], t_ns: int) -> LaserPaths:
         """Those of the last call are kept: steps are often shorter than instants."""

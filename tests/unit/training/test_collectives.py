@@ -98,21 +98,42 @@ def test_parts_cover_the_whole_once(start: int, length: int, count: int) -> None
     assert max(part.stop - part.start for part in parts) - min(part.stop - part.start for part in parts) <= 1
 
 
+def all_at(rate_bit_s: float):
+    """Every pair has a link of its own."""
+    return lambda pairs: np.full(len(pairs), rate_bit_s)
+
+
+def one_link(rate_bit_s: float):
+    """All pairs share one link."""
+    return lambda pairs: np.full(len(pairs), rate_bit_s / len(pairs))
+
+
+def test_only_messages_of_the_same_round_share_a_link() -> None:
+    """A tree of four: two messages up, one up, one down, two down; each takes 1 ms on an idle link."""
+    plan = schedule("tree", 1000, [range(4)])
+    assert predicted_ns(plan, 4, np.zeros((4, 4)), all_at(32e6)) == 4 * MS
+    assert predicted_ns(plan, 4, np.zeros((4, 4)), one_link(32e6)) == (2 + 1 + 1 + 2) * MS
+
+
+def test_in_a_ring_all_send_in_every_round() -> None:
+    plan = schedule("ring", 4000, [range(4)])
+    assert predicted_ns(plan, 4, np.zeros((4, 4)), one_link(32e6)) == 6 * 4 * MS
+
+
 def test_the_time_of_a_ring_is_its_rounds_times_a_hop() -> None:
     plan = schedule("ring", 4000, [range(4)])
-    delay_ns, rate_bit_s = np.full((4, 4), 10.0 * MS), np.full((4, 4), 8e6)
-    assert predicted_ns(plan, 4, delay_ns, rate_bit_s) == 6 * (10 + 4) * MS  # 1,000 elements at 1 MB/s: 4 ms
+    message_ms = 4  # 1,000 elements at 1 MB/s
+    assert predicted_ns(plan, 4, np.full((4, 4), 10.0 * MS), all_at(8e6)) == 6 * (10 + message_ms) * MS
 
 
 def test_the_sum_of_the_delays_counts_in_a_ring() -> None:
     """Each part passes 2 (n - 1) links in turn, so one slow link is not waited for in every round."""
     plan = schedule("ring", 4, [range(4)])
-    delay_ns, rate_bit_s = np.full((4, 4), 10.0 * MS), np.full((4, 4), 1e15)
+    delay_ns = np.full((4, 4), 10.0 * MS)
     delay_ns[0, 1] = 40.0 * MS
-    assert predicted_ns(plan, 4, delay_ns, rate_bit_s) == (2 * 40 + 4 * 10) * MS
+    assert predicted_ns(plan, 4, delay_ns, all_at(1e15)) == (2 * 40 + 4 * 10) * MS
 
 
 def test_messages_wait_for_the_line() -> None:
     plan = schedule("tree", 1000, [range(2)])
-    delay_ns, rate_bit_s = np.full((2, 2), 5.0 * MS), np.full((2, 2), 32e6)
-    assert predicted_ns(plan, 4, delay_ns, rate_bit_s) == 2 * (5 + 1) * MS
+    assert predicted_ns(plan, 4, np.full((2, 2), 5.0 * MS), all_at(32e6)) == 2 * (5 + 1) * MS
