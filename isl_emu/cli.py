@@ -1,5 +1,7 @@
 """The command line: turns words into calls, and errors into one sentence and an exit status.
 
+It is long because it is flat: one small function a command, in the order of `isl-emu --help`, and nothing else.
+
 Exit status: 0 done, 1 failed, 2 wrong usage, 3 done but the run is marked invalid, 130 interrupted.
 """
 

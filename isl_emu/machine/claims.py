@@ -76,8 +76,8 @@ def available_memory_byte() -> int:
 
 
 def default_memory_byte() -> int:
-    """A guest's memory when nothing better is known: half of what is available, 4 GiB at most."""
-    return min(4 << 30, available_memory_byte() // 2)
+    """A guest's memory when nothing better is known: half of what is available, 8 GiB at most, taken as it is used."""
+    return min(8 << 30, available_memory_byte() // 2)
 
 
 def _left_in_cgroup_byte() -> float:
