@@ -8,18 +8,10 @@ Retransmissions are, as they cross the lasers too.
 from __future__ import annotations
 
 import socket
-import struct
 from dataclasses import dataclass
 
-# Source: struct tcp_info, include/uapi/linux/tcp.h
-_INFO_BYTE = 232
-_OPTIONS_AT = 5  # u8 tcpi_options
-_HAS_TIMESTAMPS = 1  # TCPI_OPT_TIMESTAMPS
-_RECEIVED = struct.Struct("=Q")  # u64 tcpi_bytes_received
-_RECEIVED_AT = 128
-_SEGMENTS = struct.Struct("=II")  # u32 tcpi_segs_out, tcpi_segs_in
-_SEGMENTS_AT = 136
-_SENT_AT = 200  # u64 tcpi_bytes_sent
+from isl_emu.workload.tcp_info import tcp_counters
+
 HEADER_BYTE, TIMESTAMP_BYTE = 40, 12
 
 
@@ -37,11 +29,10 @@ class WireBytes:
 def wire_bytes(connection: socket.socket) -> WireBytes:
     """The bytes of a connection so far; none if its socket is closed."""
     try:
-        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTE)
+        counters = tcp_counters(connection)
     except OSError:
         return WireBytes()
-    info = info.ljust(_INFO_BYTE, b"\0")  # an older kernel tells less
-    out, into = _SEGMENTS.unpack_from(info, _SEGMENTS_AT)
-    (sent,), (received,) = (_RECEIVED.unpack_from(info, at) for at in (_SENT_AT, _RECEIVED_AT))
-    header = HEADER_BYTE + (TIMESTAMP_BYTE if info[_OPTIONS_AT] & _HAS_TIMESTAMPS else 0)
-    return WireBytes(sent + header * out, received + header * into)
+    header = HEADER_BYTE + (TIMESTAMP_BYTE if counters.timestamps else 0)
+    return WireBytes(
+        counters.sent_byte + header * counters.segments_out, counters.received_byte + header * counters.segments_in
+    )

@@ -6,23 +6,16 @@ library has opened them.
 
 from __future__ import annotations
 
-import os
-import socket
-import stat
-import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from isl_emu.timebase import Clock
+from isl_emu.workload.tcp_info import own_connections, tcp_counters
 
 INTERVAL_S = 0.1
-# Source: include/uapi/linux/tcp.h, struct tcp_info: tcpi_bytes_acked and tcpi_bytes_received, since Linux 4.2
-_BYTES = struct.Struct("=QQ")
-_BYTES_AT = 120
-_TCP_INFO_BYTE = _BYTES_AT + _BYTES.size
 
 
 def traffic_byte(peers: dict[str, str]) -> dict[str, list[int]]:
@@ -32,13 +25,13 @@ def traffic_byte(peers: dict[str, str]) -> dict[str, list[int]]:
         peers: address -> name.
     """
     found = {name: [0, 0] for name in peers.values()}
-    for connection in _own_connections():
-        with connection, suppress(OSError):
+    for connection in own_connections():
+        with suppress(OSError):
             name = peers.get(connection.getpeername()[0])
             if name is not None:
-                info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTE)
-                for at, count in enumerate(_BYTES.unpack_from(info, _BYTES_AT)):
-                    found[name][at] += count
+                counters = tcp_counters(connection)
+                found[name][0] += counters.acked_byte
+                found[name][1] += counters.received_byte
     return found
 
 
@@ -60,18 +53,3 @@ def start_meter(
     thread = threading.Thread(target=sample, daemon=True, name="meter")
     thread.start()
     return thread
-
-
-def _own_connections() -> Iterator[socket.socket]:
-    """Copies of this process's TCP sockets."""
-    for descriptor in map(int, os.listdir("/proc/self/fd")):
-        try:
-            if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-                continue
-            copy = socket.socket(fileno=os.dup(descriptor))
-        except OSError:  # it is closed by now
-            continue
-        if copy.family == socket.AF_INET and copy.type == socket.SOCK_STREAM:
-            yield copy
-        else:
-            copy.close()

@@ -24,9 +24,9 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from isl_emu.runclock import RunClock
 from isl_emu.scenario.training import Training
 from isl_emu.timebase import Clock
+from isl_emu.workload.tcp_info import own_bytes
 from isl_emu.workload.training.meeting import Reception, open_listener
 from isl_emu.workload.training.optimisers import AdamW, Nesterov
-from isl_emu.workload.training.socket_bytes import tcp_bytes
 from isl_emu.workload.training.transformer import Batches, Writer
 
 STORE_PORTS = 1000  # each ring meets at another port, since an earlier one may still be held
@@ -80,14 +80,14 @@ class TorchRank:
 
     def _take_over(self, source: int) -> int:
         """Everybody has the weights, and what belongs to them, of one rank afterwards."""
-        _, before = tcp_bytes()
+        _, before = own_bytes()
         remembered = self._outer or self._adam
         everything = torch.cat([self._weights, remembered.state])
         distributed.broadcast(everything, source)
         weights, state = everything.split([len(self._weights), len(remembered.state)])
         self._weights.copy_(weights)
         remembered.state.copy_(state)
-        return tcp_bytes()[1] - before if distributed.get_rank() != source else 0
+        return own_bytes()[1] - before if distributed.get_rank() != source else 0
 
     def _leave(self) -> None:
         """Close the ring's connections: who waits at another end notices."""
@@ -101,9 +101,9 @@ class TorchRank:
         begun_ns = self._clock.now_ns()
         moved, loss = self._moved(step) if self._outer else self._gradient(step)
         computed_ns = self._clock.now_ns()
-        sent, received = tcp_bytes()
+        sent, received = own_bytes()
         distributed.all_reduce(moved)
-        ended_ns, (sent_after, received_after) = self._clock.now_ns(), tcp_bytes()
+        ended_ns, (sent_after, received_after) = self._clock.now_ns(), own_bytes()
         moved /= len(order["members"])
         (self._outer or self._adam).step(self._weights, moved)
         t0_ns = order["t0_ns"]

@@ -8,8 +8,8 @@ import pytest
 
 from isl_emu.errors import WorkloadError
 from isl_emu.scenario.training import Real
+from isl_emu.workload.tcp_info import own_bytes
 from isl_emu.workload.training import extras
-from isl_emu.workload.training.socket_bytes import tcp_bytes
 from isl_emu.workload.training.text import ALPHABET, encoded, reports
 
 FORM = Real(layers=1, width=16, heads=2, context=16, batch=4)
@@ -28,14 +28,14 @@ def test_reports_are_endless_the_same_and_in_the_alphabet() -> None:
 
 
 def test_bytes_are_those_that_went_over_tcp() -> None:
-    sent, received = tcp_bytes()
+    sent, received = own_bytes()
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as near:
         far, _ = server.accept()
         with far:
             near.sendall(b"x" * 12_345)
             while len(far.recv(1 << 20, socket.MSG_PEEK)) < 12_345:
                 pass
-            assert tuple(now - before for now, before in zip(tcp_bytes(), (sent, received))) == (12_345, 12_345)
+            assert tuple(now - before for now, before in zip(own_bytes(), (sent, received))) == (12_345, 12_345)
 
 
 def test_without_pytorch_one_sentence_says_what_to_do(monkeypatch) -> None:
