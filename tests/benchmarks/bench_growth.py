@@ -39,6 +39,7 @@ from tests.benchmarks.bench_network import (  # noqa: E402
 
 PLANES = {66: 6, 1584: 72, 2800: 50, 4408: 58, 10000: 100}
 ROUNDS = 5  # of each update; the fastest counts
+SETTLE_S, LOOK_S, LOOKS = 600.0, 2.0, 3  # at the most; between looks at free memory, until so many find no more
 BIAS_NS = 50_000
 SCENARIO = """
 name = "growth"
@@ -79,11 +80,21 @@ def typical_update_s(made: KernelBackend, plan: LinkPlan) -> tuple[int, float]:
     return counts[k - 1], min(seconds(update) for _ in range(ROUNDS))
 
 
+def settle() -> None:
+    """Wait until the kernel has deleted what was there before: it does so in the background, and slows who builds."""
+    free_mib, same, end_s = available_mib(), 0, time.monotonic() + SETTLE_S
+    while same < LOOKS and time.monotonic() < end_s:
+        time.sleep(LOOK_S)
+        before_mib, free_mib = free_mib, available_mib()
+        same = 0 if free_mib > before_mib + 1 else same + 1
+
+
 def grown(size: int) -> dict[str, Any]:
     """The figures of one size."""
     plan = sky(size)
+    settle()
     floor_s = floor_build_s(plan)
-    time.sleep(size / 500)  # the kernel deletes namespaces in the background
+    settle()
     free_mib, begun = available_mib(), time.perf_counter()
     with backend(plan) as made:
         build_s, used_mib = time.perf_counter() - begun, free_mib - available_mib()

@@ -19,9 +19,10 @@ def predicted_ns(schedule: Schedule, element_byte: int, delay_ns: np.ndarray, ra
     """The time from the start of all ranks until the last one has finished its last round.
 
     A message begins when its rank has finished the round before and the pair's earlier messages are out; it takes its
-    size over the pair's rate, and then the pair's delay. Pairs share links with those that send in the same step of a
-    schedule whose messages all take equally long. Headers, TCP's slow start, lost packets and the time that summing
-    takes are neglected, so a measured time is longer.
+    size over the pair's rate, and then the pair's delay. A link is shared by ranks that send over it in the same step
+    of a schedule whose messages all take equally long; what one rank sends to several at once does not hold itself up,
+    since it may send the most urgent first. Headers, TCP's slow start, lost packets and the time that summing takes
+    are neglected too, so a measured time is longer.
 
     Args:
         element_byte: size of an element on the wire.
@@ -39,7 +40,8 @@ def predicted_ns(schedule: Schedule, element_byte: int, delay_ns: np.ndarray, ra
         return dict(zip(pairs, rates_bit_s(pairs).tolist()))
 
     def message_ns(rank: int, number: int, to: int, elements: int) -> float:
-        rate_bit_s = rates_of(tuple(together[steps[rank][number]]))[rank, to]
+        at_once = together[steps[rank][number]]
+        rate_bit_s = rates_of(tuple(pair for pair in at_once if pair[0] != rank or pair[1] == to))[rank, to]
         return 8 * element_byte * elements * NS_PER_S / rate_bit_s
 
     return round(max((clock.now_ns for clock in _carried_out(schedule, delay_ns, message_ns)), default=0.0))

@@ -109,10 +109,10 @@ def one_link(rate_bit_s: float):
 
 
 def test_only_messages_of_the_same_round_share_a_link() -> None:
-    """A tree of four: two messages up, one up, one down, two down; each takes 1 ms on an idle link."""
+    """A tree of four: two messages up at once, one up, two down of one rank at once, one down; 1 ms each alone."""
     plan = schedule("tree", 1000, [range(4)])
     assert predicted_ns(plan, 4, np.zeros((4, 4)), all_at(32e6)) == 4 * MS
-    assert predicted_ns(plan, 4, np.zeros((4, 4)), one_link(32e6)) == (2 + 1 + 1 + 2) * MS
+    assert predicted_ns(plan, 4, np.zeros((4, 4)), one_link(32e6)) == (2 + 1 + 1 + 1) * MS
 
 
 def test_in_a_ring_all_send_in_every_round() -> None:
