@@ -30,6 +30,7 @@ def predicted_ns(schedule: Schedule, element_byte: int, delay_ns: np.ndarray, ra
         rates_bit_s: what pairs get that send at the same time.
     """
     steps = steps_of(schedule)
+    repeated = {rank for rank, own in enumerate(steps) if len(set(own)) < len(own)}  # several rounds in one step
     together: dict[int, dict[Pair, None]] = {}
     for rank, rounds in enumerate(schedule):
         for step, round_ in zip(steps[rank], rounds):
@@ -39,9 +40,14 @@ def predicted_ns(schedule: Schedule, element_byte: int, delay_ns: np.ndarray, ra
     def rates_of(pairs: tuple[Pair, ...]) -> dict[Pair, float]:
         return dict(zip(pairs, rates_bit_s(pairs).tolist()))
 
+    @cache
+    def rates_in(step: int, pair: Pair | None) -> dict[Pair, float]:
+        """In a step; with a pair, without what its sender sends to others."""
+        return rates_of(tuple(other for other in together[step] if not pair or other[0] != pair[0] or other == pair))
+
     def message_ns(rank: int, number: int, to: int, elements: int) -> float:
-        at_once = together[steps[rank][number]]
-        rate_bit_s = rates_of(tuple(pair for pair in at_once if pair[0] != rank or pair[1] == to))[rank, to]
+        step, alone = steps[rank][number], len(schedule[rank][number].sendings) == 1 and (rank not in repeated)
+        rate_bit_s = rates_in(step, None if alone else (rank, to))[rank, to]
         return 8 * element_byte * elements * NS_PER_S / rate_bit_s
 
     return round(max((clock.now_ns for clock in _carried_out(schedule, delay_ns, message_ns)), default=0.0))
