@@ -19,9 +19,9 @@ from rich.console import Console
 from rich.table import Table
 
 from isl_emu.errors import INTERRUPTED, IslEmuError, ScenarioError
-from isl_emu.live.wishes import Wishes
 from isl_emu.progress import Steps
-from isl_emu.results.folder import RunFolder
+from isl_emu.run.folder import RunFolder
+from isl_emu.run.wishes import Wishes
 from isl_emu.units import DURATION_NS, NS_PER_MS, NS_PER_S, format_quantity, parse_quantity
 
 if TYPE_CHECKING:
@@ -357,7 +357,7 @@ def clean() -> None:
 def conclude(folder: Path) -> None:
     """Make results of what a killed run wrote down in FOLDER: tables, summary and verdict (it is invalid)."""
     from isl_emu.recovery import conclude_folder
-    from isl_emu.results.report.render import styled
+    from isl_emu.results.render import styled
 
     Console().print(styled(conclude_folder(folder).summary.read_text()), soft_wrap=True)
 

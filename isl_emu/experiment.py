@@ -24,40 +24,40 @@ from isl_emu.errors import INTERRUPTED, INVALID, MachineError, ScenarioError
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.linkplan.plan_file import write_plan
 from isl_emu.live.control import announce
-from isl_emu.live.roles import roles
 from isl_emu.live.room import check_room, files_of, guest_memory_byte
-from isl_emu.live.server_checks import check_servers
-from isl_emu.live.wishes import Wishes
 from isl_emu.machine.guest import run_in_guest
 from isl_emu.machine.outside import watched_guest
 from isl_emu.machine.place import Place, choose_place
-from isl_emu.network.rundir import create_run_directory
+from isl_emu.parts.endpoints import active_endpoints
+from isl_emu.parts.needs import roles
+from isl_emu.parts.questions.asked import asked_satellites
+from isl_emu.parts.questions.asking import OUTLOOK, Asking
+from isl_emu.parts.questions.policies import policy_of
+from isl_emu.parts.questions.requests import PlannedRequest, check_fit, plan_requests, read_asked
+from isl_emu.parts.serving.checks import check_servers
+from isl_emu.parts.serving.model_file import resolve_model
+from isl_emu.parts.split.extras import check_engine
+from isl_emu.parts.split.shares import check_split
+from isl_emu.parts.training.extras import check_torch
+from isl_emu.parts.uplink.plan import FILE as PLAN_FILE
+from isl_emu.parts.uplink.planning import plan_transfer
 from isl_emu.progress import Steps
 from isl_emu.results.conclusion import INTERRUPTED_BY_USER, conclude
 from isl_emu.results.fidelity import Fidelity
-from isl_emu.results.folder import RunFolder
-from isl_emu.results.journal import Journal
 from isl_emu.results.provenance import provenance, write_json
-from isl_emu.results.report.render import styled
+from isl_emu.results.render import styled
 from isl_emu.results.run_results import RunResults
-from isl_emu.routing.asked import asked_satellites
-from isl_emu.routing.endpoints import active_endpoints
 from isl_emu.routing.forwarding import RoutePlan, plan_routes
 from isl_emu.routing.outlook import plan_outlook
 from isl_emu.routing.paths import PathFinder
 from isl_emu.routing.route_file import write_routes
+from isl_emu.run.directory import create_run_directory
+from isl_emu.run.folder import RunFolder
+from isl_emu.run.journal import Journal
+from isl_emu.run.wishes import Wishes
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import format_scenario, with_changes
 from isl_emu.scenario.user_functions import user_function
-from isl_emu.workload.model_file import resolve_model
-from isl_emu.workload.questions.asking import OUTLOOK, Asking
-from isl_emu.workload.questions.policies import policy_of
-from isl_emu.workload.questions.requests import PlannedRequest, check_fit, plan_requests, read_asked
-from isl_emu.workload.split.extras import check_engine
-from isl_emu.workload.split.shares import check_split
-from isl_emu.workload.training.extras import check_torch
-from isl_emu.workload.uplink.plan import FILE as PLAN_FILE
-from isl_emu.workload.uplink.planning import plan_transfer
 
 
 @dataclass(frozen=True)
@@ -144,9 +144,7 @@ def _source(scenario: Scenario | Plan | str | os.PathLike[str], changes: dict[st
     return load_source(Path(scenario), changes)
 
 
-def run_file(
-    path: Path, changes: dict[str, Any], out: Path | None, machine: str, wishes: Wishes, steps: Steps
-) -> int:
+def run_file(path: Path, changes: dict[str, Any], out: Path | None, machine: str, wishes: Wishes, steps: Steps) -> int:
     """Run the scenario or saved plan in a file to its end and print the summary.
 
     Returns:

@@ -9,10 +9,10 @@ from isl_emu.linkplan.plan_file import read_plan
 from isl_emu.live.control import POINTER
 from isl_emu.machine.guest import clean_guest
 from isl_emu.network.clean import clean_runs
-from isl_emu.network.rundir import RunDirectory, registered_runs
 from isl_emu.results.conclusion import conclude
-from isl_emu.results.folder import RunFolder
 from isl_emu.routing.route_file import read_routes
+from isl_emu.run.directory import RunDirectory, registered_runs
+from isl_emu.run.folder import RunFolder
 from isl_emu.scenario.parse import load_scenario
 
 

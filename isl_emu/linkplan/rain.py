@@ -122,9 +122,7 @@ def specific_attenuation_db_km(
     return k * rain_rate_mm_h**alpha
 
 
-def exceedance_ratio(
-    seed: int, place: tuple[int, int], t_ns: np.ndarray, at_start: float | None = None
-) -> np.ndarray:
+def exceedance_ratio(seed: int, place: tuple[int, int], t_ns: np.ndarray, at_start: float | None = None) -> np.ndarray:
     """In which share of the time it rains harder than at each of K times: small in a downpour; shape (K,).
 
     The same for all links and frequencies of a place, and whatever the time step of the plan. `at_start` sets the

@@ -63,9 +63,7 @@ def scintillation_loss_ratio(
     return np.minimum(exponential(mean, uniform(seed, f"scintillation {station}", view.satellite, interval)), 1.0)
 
 
-def rain_rate_ratios(
-    seed: int, station: GroundStation, view: View, t_ns: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def rain_rate_ratios(seed: int, station: GroundStation, view: View, t_ns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What rain leaves of the downlink's and of the uplink's rate on each link of a view, 0..1, shape (V,) each.
 
     Args:

@@ -16,11 +16,11 @@ from isl_emu.errors import MachineError, NetworkError
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.live.control import Handler
 from isl_emu.live.course import Course, seconds
-from isl_emu.network.namespaces import enter_network, in_own_thread
 from isl_emu.network.net import IslNet
 from isl_emu.network.queues import queue_name
-from isl_emu.results.folder import RunFolder
-from isl_emu.results.journal import count_lines, read_latest
+from isl_emu.nodes.namespaces import enter_network, in_own_thread
+from isl_emu.run.folder import RunFolder
+from isl_emu.run.journal import count_lines, read_latest
 from isl_emu.units import DURATION_NS, NS_PER_S, RATE_BIT_S, format_quantity
 
 POLL_S = 0.05

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import ExitStack
 
-from isl_emu.live.roles import Role, roles
-from isl_emu.live.stage import Stage
-from isl_emu.network.containers import Container
 from isl_emu.network.net import IslNet
+from isl_emu.nodes.containers import Container
+from isl_emu.parts.live_run import Stage
+from isl_emu.parts.needs import Role, roles
 
 
 def start_containers(stage: Stage, net: IslNet, undo: ExitStack) -> dict[str, Container]:

@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from isl_emu.errors import MachineError
-from isl_emu.live.stage import Stage
-from isl_emu.live.wishes import Wishes
 from isl_emu.network.freezing import NodeFreezer
 from isl_emu.network.net import IslNet
-from isl_emu.results.journal import Journal
-from isl_emu.runclock import RunClock
+from isl_emu.parts.live_run import Stage
+from isl_emu.run.clock import RunClock
+from isl_emu.run.journal import Journal
+from isl_emu.run.wishes import Wishes
 from isl_emu.units import NS_PER_MS, NS_PER_S
 
 LEAD_NS = 20 * NS_PER_MS  # of a stop that is wanted at once: nobody may have seen a later time when it is set

@@ -28,29 +28,29 @@ from isl_emu.live.answers import LiveAnswers
 from isl_emu.live.containers import start_containers
 from isl_emu.live.control import ControlDesk, announce
 from isl_emu.live.course import Course, open_course
-from isl_emu.live.servers import serve_models, write_endpoints
-from isl_emu.live.split import start_splits
-from isl_emu.live.stage import Stage
-from isl_emu.live.traffic import LAST_WORDS_S, Activity, activities
-from isl_emu.live.training import coordinated, start_training
-from isl_emu.live.uplink import start_transfer_nodes, uplink
-from isl_emu.live.wishes import Wishes
 from isl_emu.machine.load import LoadSampler
 from isl_emu.network.calibration import measure_bias
-from isl_emu.network.containers import Container
 from isl_emu.network.net import IslNet, build_net
 from isl_emu.network.net_cli import NetCLI
 from isl_emu.network.probing import missing_features, missing_queues
 from isl_emu.network.replay import Replay
-from isl_emu.network.rundir import create_run_directory
+from isl_emu.nodes.containers import Container
+from isl_emu.parts.activities import LAST_WORDS_S, Activity, activities
+from isl_emu.parts.live_run import Stage
+from isl_emu.parts.serving.start import serve_models, write_endpoints
+from isl_emu.parts.split.start import start_splits
+from isl_emu.parts.training.ranks import coordinated, start_training
+from isl_emu.parts.uplink.start import start_transfer_nodes, uplink
 from isl_emu.progress import Steps
 from isl_emu.results.conclusion import INTERRUPTED_BY_USER
-from isl_emu.results.folder import RunFolder
-from isl_emu.results.journal import Journal, count_lines
 from isl_emu.results.provenance import kernel_facts, write_json
 from isl_emu.routing.forwarding import RoutePlan
 from isl_emu.routing.route_file import read_routes
-from isl_emu.runclock import RunClock
+from isl_emu.run.clock import RunClock
+from isl_emu.run.directory import create_run_directory
+from isl_emu.run.folder import RunFolder
+from isl_emu.run.journal import Journal, count_lines
+from isl_emu.run.wishes import Wishes
 from isl_emu.scenario.parse import load_scenario
 from isl_emu.units import NS_PER_S
 

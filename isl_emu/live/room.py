@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from isl_emu.errors import MachineError
-from isl_emu.live.roles import Role, roles
 from isl_emu.machine.claims import MIB, available_memory_byte
+from isl_emu.parts.needs import Role, roles
+from isl_emu.parts.training.light_job import light_jobs_byte
 from isl_emu.scenario.model import Scenario
-from isl_emu.workload.training.light_job import light_jobs_byte
 
 GUEST_BASE_BYTE = 1_500_000_000  # kernel, Python, and the files that both keep in memory
 NODE_BYTE = 600_000  # a namespace with its links and routes; measured with 2,800 satellites, with a half more

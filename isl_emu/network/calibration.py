@@ -22,9 +22,9 @@ from isl_emu.linkplan.plan import LinkPlan, Links, Nodes
 from isl_emu.network.backend import ROUTE
 from isl_emu.network.desired import changed_ends, ends_at, initial_ends
 from isl_emu.network.kernel import KernelBackend
-from isl_emu.network.namespaces import enter_network, in_own_thread
 from isl_emu.network.naming import ipv4_address
-from isl_emu.network.rundir import RunDirectory
+from isl_emu.nodes.namespaces import enter_network, in_own_thread
+from isl_emu.run.directory import RunDirectory
 from isl_emu.timebase import TimeGrid
 from isl_emu.units import NS_PER_S
 

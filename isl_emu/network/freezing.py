@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from isl_emu.network.net import IslNet
-from isl_emu.network.processes import namespace_ids, processes_in
+from isl_emu.nodes.processes import namespace_ids, processes_in
 
 
 class NodeFreezer:

@@ -18,8 +18,8 @@ from mininet.link import Intf, Link
 from mininet.node import Node
 from mininet.util import isShellBuiltin
 
-from isl_emu.network.mounts import MS_BIND, MS_PRIVATE, MS_REC, mount
-from isl_emu.network.namespaces import CLONE_NEWNS, enter_network, in_own_thread, unshare
+from isl_emu.nodes.mounts import MS_BIND, MS_PRIVATE, MS_REC, mount
+from isl_emu.nodes.namespaces import CLONE_NEWNS, enter_network, in_own_thread, unshare
 
 PROMPT = chr(127)  # what Mininet waits for
 # A session leader that opens a terminal gets it as its own: then Ctrl-C in it reaches what the shell runs.

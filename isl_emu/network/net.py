@@ -14,18 +14,16 @@ from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.network.hosts import LaserInterface, LaserLink, SatelliteNode, SpaceNode, StationNode
 from isl_emu.network.kernel import KernelBackend
 from isl_emu.network.naming import alias_names, hosts_file, ipv4_address, namespace_path
-from isl_emu.network.processes import kill_processes_in, namespace_ids
-from isl_emu.network.rundir import RunDirectory
 from isl_emu.network.throughput import run_iperf
 from isl_emu.network.topo import IslTopo
+from isl_emu.nodes.processes import kill_processes_in, namespace_ids
 from isl_emu.routing.aliases import NO_ALIASES, Aliases
+from isl_emu.run.directory import RunDirectory
 
 NODE_CLASSES = {"satellite": SatelliteNode, "station": StationNode}
 
 
-def build_net(
-    plan: LinkPlan, run: RunDirectory, slowdown: float = 1.0, aliases: Aliases = NO_ALIASES
-) -> IslNet:
+def build_net(plan: LinkPlan, run: RunDirectory, slowdown: float = 1.0, aliases: Aliases = NO_ALIASES) -> IslNet:
     """Make all nodes and links of a plan in this kernel; every link is down until a replay sets it.
 
     Raises:
@@ -44,9 +42,7 @@ class IslNet(Mininet):
         aliases: further addresses of nodes, for disjoint paths.
     """
 
-    def __init__(
-        self, plan: LinkPlan, run: RunDirectory, slowdown: float = 1.0, aliases: Aliases = NO_ALIASES
-    ):
+    def __init__(self, plan: LinkPlan, run: RunDirectory, slowdown: float = 1.0, aliases: Aliases = NO_ALIASES):
         self.plan, self.slowdown, self.aliases = plan, slowdown, aliases
         self.run_directory = run
         self.hosts_path = str(run.path / "hosts")

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from isl_emu.errors import NetworkError
-from isl_emu.network.mounts import MNT_DETACH, MS_BIND, mount
-from isl_emu.network.namespaces import CLONE_NEWNET, checked, in_own_thread, unshare
 from isl_emu.network.naming import NAMESPACE_FOLDER, namespace_path
 from isl_emu.network.netlink import Netlink
+from isl_emu.nodes.mounts import MNT_DETACH, MS_BIND, mount
+from isl_emu.nodes.namespaces import CLONE_NEWNET, checked, in_own_thread, unshare
 
 SYSCTL_FOLDER = "/proc/sys/net"
 OWN_NETWORK = "/proc/thread-self/ns/net"

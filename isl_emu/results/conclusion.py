@@ -7,14 +7,14 @@ import shutil
 import pyarrow.parquet as pq
 
 from isl_emu.linkplan.plan import LinkPlan
-from isl_emu.results.energy_totals import energy_totals, read_energy_table, write_energy
+from isl_emu.parts.power.totals import energy_totals, read_energy_table, write_energy
+from isl_emu.parts.questions.figures import read_serving_figures
 from isl_emu.results.fidelity import Fidelity, assess
-from isl_emu.results.folder import RunFolder
 from isl_emu.results.provenance import completed, read_json, write_json
-from isl_emu.results.report.render import render
-from isl_emu.results.serving import read_serving_figures
+from isl_emu.results.render import render
 from isl_emu.results.writer import write_tables
 from isl_emu.routing.forwarding import RoutePlan
+from isl_emu.run.folder import RunFolder
 from isl_emu.scenario.model import Scenario
 
 INTERRUPTED_BY_USER = "it was interrupted by the user"

@@ -15,14 +15,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from isl_emu.results.allowed_pace import AllowedPace
-from isl_emu.results.concurrency import Answering, Share, service_span
-from isl_emu.results.distribution import Distribution
-from isl_emu.results.energy_totals import read_energy_table
-from isl_emu.results.folder import RunFolder
-from isl_emu.results.learning import Learning
-from isl_emu.results.pace import PaceFidelity, pace_fidelity, pace_reasons
-from isl_emu.results.records import LOST_LINES, TABLES
+from isl_emu.parts.power.allowed_pace import AllowedPace
+from isl_emu.parts.power.totals import read_energy_table
+from isl_emu.parts.questions.concurrency import Answering, Share, service_span
+from isl_emu.parts.serving.pace import PaceFidelity, pace_fidelity, pace_reasons
+from isl_emu.parts.training.learning import Learning
 from isl_emu.results.surroundings import (
     SurroundingsFidelity,
     live_spans,
@@ -30,7 +27,10 @@ from isl_emu.results.surroundings import (
     surroundings_fidelity,
     surroundings_reasons,
 )
+from isl_emu.run.folder import RunFolder
 from isl_emu.scenario.model import Scenario
+from isl_emu.tables.distribution import Distribution
+from isl_emu.tables.records import LOST_LINES, TABLES
 from isl_emu.timebase import TimeGrid
 from isl_emu.units import NS_PER_MS, NS_PER_S
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from isl_emu.errors import ScenarioError
-from isl_emu.results.folder import RunFolder
 from isl_emu.results.provenance import read_json
+from isl_emu.run.folder import RunFolder
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import load_scenario
 

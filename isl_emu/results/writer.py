@@ -11,13 +11,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from isl_emu.linkplan.plan import LinkPlan
-from isl_emu.results.concurrency import Answering, service_span
-from isl_emu.results.derived import Row, outcome, probe_row, request_row, unrecorded_requests
-from isl_emu.results.folder import RunFolder
-from isl_emu.results.journal import JournalContent, read_journal
-from isl_emu.results.planned_paths import PlannedPaths
+from isl_emu.parts.questions.concurrency import Answering, service_span
+from isl_emu.parts.questions.rows import Row, outcome, probe_row, request_row, unrecorded_requests
+from isl_emu.parts.questions.streams import attempt_row
+from isl_emu.parts.split.rows import split_rows
+from isl_emu.parts.uplink.rows import delivery_rows, transfer_rows
 from isl_emu.results.provenance import read_json
-from isl_emu.results.records import (
+from isl_emu.routing.forwarding import RoutePlan
+from isl_emu.routing.paths import PathFinder
+from isl_emu.run.folder import RunFolder
+from isl_emu.run.journal import JournalContent, read_journal
+from isl_emu.scenario.model import Scenario
+from isl_emu.tables.planned_paths import PlannedPaths
+from isl_emu.tables.records import (
     ATTEMPTS,
     CHANGES,
     DELIVERIES,
@@ -30,12 +36,6 @@ from isl_emu.results.records import (
     SPLIT,
     TRANSFERS,
 )
-from isl_emu.results.split import split_rows
-from isl_emu.results.streams import attempt_row
-from isl_emu.results.transfers import delivery_rows, transfer_rows
-from isl_emu.routing.forwarding import RoutePlan
-from isl_emu.routing.paths import PathFinder
-from isl_emu.scenario.model import Scenario
 
 
 def write_tables(folder: RunFolder, scenario: Scenario, plan: LinkPlan, routes: RoutePlan) -> None:

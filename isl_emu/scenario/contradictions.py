@@ -51,9 +51,7 @@ def contradictions(scenario: Scenario) -> Iterator[str]:
     yield from training_contradictions(scenario)
 
 
-def _pair_contradictions(
-    where: str, what: str, pairs: tuple[tuple[str, str], ...], nodes: set[str]
-) -> Iterator[str]:
+def _pair_contradictions(where: str, what: str, pairs: tuple[tuple[str, str], ...], nodes: set[str]) -> Iterator[str]:
     for index, pair in enumerate(pairs):
         yield from _unknown(f"{where}[{index}]", pair, nodes, "node")
         if pair[0] == pair[1]:

@@ -29,5 +29,3 @@ def kv_contradictions(scenario: Scenario) -> Iterator[str]:
         room = min(group.context_tokens for group in ends.values()) - ROOM_TOKENS
         if not all(1 <= tokens <= room for tokens in handover.tokens):
             yield f"{where}.tokens has {max(handover.tokens)}, but between 1 and {room} fit the context; raise that"
-
-

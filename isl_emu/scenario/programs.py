@@ -26,7 +26,7 @@ class Program(Record):
 class UserWorkload(Record):
     """A workload in Python: a function that is called when the run begins, in a process of its own.
 
-    It gets a `isl_emu.workload.user_workload.WorkloadContext`, with `options` as they stand in the scenario.
+    It gets a `isl_emu.parts.programs.user_workload.WorkloadContext`, with `options` as they stand in the scenario.
     """
 
     name: NodeName

@@ -99,7 +99,7 @@ class Training(Record):
         if (self.modelled is None) == (self.real is None):
             raise ValueError("has both or neither of modelled and real, but a step is computed in one way; give one")
         if self.real and self.collective != "ring":
-            raise ValueError(f'has collective {self.collective!r}, but gloo sums real gradients in a ring; remove it')
+            raise ValueError(f"has collective {self.collective!r}, but gloo sums real gradients in a ring; remove it")
         return self
 
     @property

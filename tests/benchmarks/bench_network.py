@@ -29,13 +29,13 @@ from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.network.desired import ends_at, initial_ends
 from isl_emu.network.kernel import KernelBackend
 from isl_emu.network.messages import new_veth, veth_end
-from isl_emu.network.namespaces import CLONE_NEWNET, enter_network, in_own_thread, unshare
 from isl_emu.network.naming import mac_bytes, wire
 from isl_emu.network.net import IslNet
 from isl_emu.network.netlink import Netlink
 from isl_emu.network.nodespaces import OWN_NETWORK
 from isl_emu.network.qdiscs import netem_messages
-from isl_emu.network.rundir import create_run_directory
+from isl_emu.nodes.namespaces import CLONE_NEWNET, enter_network, in_own_thread, unshare
+from isl_emu.run.directory import create_run_directory
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tests.plans import MS, make_plan  # noqa: E402

@@ -24,16 +24,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from isl_emu.parts.questions.asking import Asking
+from isl_emu.parts.questions.chooser import Chooser
+from isl_emu.parts.questions.client import PATH, Client
+from isl_emu.parts.questions.connection import Connector
+from isl_emu.parts.questions.exchange import body
+from isl_emu.parts.questions.requests import PlannedRequest
+from isl_emu.parts.questions.serving import ServingSatellites
+from isl_emu.run.endpoints import Endpoint
 from isl_emu.timebase import MonotonicClock
 from isl_emu.units import NS_PER_S
-from isl_emu.workload.endpoints import Endpoint
-from isl_emu.workload.questions.asking import Asking
-from isl_emu.workload.questions.chooser import Chooser
-from isl_emu.workload.questions.client import PATH, Client
-from isl_emu.workload.questions.connection import Connector
-from isl_emu.workload.questions.exchange import body
-from isl_emu.workload.questions.requests import PlannedRequest
-from isl_emu.workload.questions.serving import ServingSatellites
 
 TOKENS, TOKEN_INTERVAL_S = 10, 1.0
 SPREAD_NS = NS_PER_S  # in which all questions are sent

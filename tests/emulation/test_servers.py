@@ -9,8 +9,8 @@ import pytest
 
 import isl_emu
 from isl_emu.errors import WorkloadError
+from isl_emu.parts.serving.model_file import resolve_model
 from isl_emu.scenario.parse import parse_scenario
-from isl_emu.workload.model_file import resolve_model
 
 pytestmark = pytest.mark.emulation
 

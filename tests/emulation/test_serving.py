@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import isl_emu
+from isl_emu.parts.questions.prompts import CHARACTERS_PER_TOKEN
 from isl_emu.scenario.parse import load_scenario
-from isl_emu.workload.questions.prompts import CHARACTERS_PER_TOKEN
 
 pytestmark = pytest.mark.emulation
 

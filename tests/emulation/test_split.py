@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from isl_emu.workload.split.extras import PIPELINE_MODULES, rpc_backend
+from isl_emu.parts.split.extras import PIPELINE_MODULES, rpc_backend
 
 pytestmark = pytest.mark.emulation
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from isl_emu.network.cgroups import find_hierarchy, remove_run_cgroups
-from isl_emu.network.containers import Container
-from isl_emu.network.rundir import RunDirectory, create_run_directory
+from isl_emu.nodes.cgroups import find_hierarchy, remove_run_cgroups
+from isl_emu.nodes.containers import Container
+from isl_emu.run.directory import RunDirectory, create_run_directory
 
 pytestmark = [
     pytest.mark.kernel,
@@ -280,8 +280,8 @@ def test_stop_leaves_nothing(make: Callable[..., Container], run: RunDirectory) 
 def test_it_ends_when_its_owner_is_killed(run: RunDirectory, netns: str) -> None:
     code = (
         "import os, sys, signal\n"
-        "from isl_emu.network.rundir import RunDirectory\n"
-        "from isl_emu.network.containers import Container\n"
+        "from isl_emu.run.directory import RunDirectory\n"
+        "from isl_emu.nodes.containers import Container\n"
         "from pathlib import Path\n"
         f"run = RunDirectory({run.run_id!r}, Path({str(run.path)!r}))\n"
         f"c = Container({NAME!r}, {netns!r}, run, 1.0, {PLENTY_BYTE}, {HOSTS})\n"

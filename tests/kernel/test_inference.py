@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 
 from isl_emu.errors import WorkloadError
-from isl_emu.network.cgroups import remove_run_cgroups
-from isl_emu.network.containers import Container
-from isl_emu.network.rundir import RunDirectory, create_run_directory
-from isl_emu.results.journal import Journal, read_journal
-from isl_emu.runclock import RunClock
+from isl_emu.nodes.cgroups import remove_run_cgroups
+from isl_emu.nodes.containers import Container
+from isl_emu.parts.questions.asking import Asking
+from isl_emu.parts.questions.requests import PlannedRequest
+from isl_emu.parts.serving.model_file import resolve_model
+from isl_emu.parts.serving.model_server import MODEL_PORT
+from isl_emu.parts.serving.servers import serve
+from isl_emu.run.clock import RunClock
+from isl_emu.run.directory import RunDirectory, create_run_directory
+from isl_emu.run.journal import Journal, read_journal
 from isl_emu.units import NS_PER_S
-from isl_emu.workload.model_file import resolve_model
-from isl_emu.workload.questions.asking import Asking
-from isl_emu.workload.questions.requests import PlannedRequest
-from isl_emu.workload.serving.model_server import MODEL_PORT
-from isl_emu.workload.serving.servers import serve
 from tests.nets import need_kernel
 
 SATELLITE, STATION = "p00s00", "gs-oslo"
@@ -116,7 +116,7 @@ def _ask(journal: Path, nodes: dict[str, str], *requests: PlannedRequest) -> lis
     Asking(RUN_NS, target=SATELLITE).write(journal)
     t0_ns = RunClock.create(journal, 1.0).now_ns()
     times = ["--t0-ns", str(t0_ns), "--until-ns", str(t0_ns + RUN_NS)]
-    command = [sys.executable, "-m", "isl_emu.workload.questions.client", "--journal", str(journal), *times]
+    command = [sys.executable, "-m", "isl_emu.parts.questions.client", "--journal", str(journal), *times]
     subprocess.run(command, check=True, timeout=2 * RUN_NS / NS_PER_S)
     return sorted(read_journal(journal / "requests.jsonl").records, key=lambda record: record["id"])
 

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from isl_emu.live.services import service
-from isl_emu.network.namespaces import enter_network, in_own_thread
 from isl_emu.network.nodespaces import NodeSpace, make_spaces, remove_spaces
-from isl_emu.results.journal import read_journal
-from isl_emu.runclock import RunClock
+from isl_emu.nodes.namespaces import enter_network, in_own_thread
+from isl_emu.parts.questions.sse import EventParser
+from isl_emu.parts.serving.modelled_satellite import Specification, write_specifications
+from isl_emu.parts.serving.modelled_state import FILE, ModelledState
+from isl_emu.run.clock import RunClock
+from isl_emu.run.journal import read_journal
+from isl_emu.run.process import service
 from isl_emu.units import NS_PER_MS
-from isl_emu.workload.questions.sse import EventParser
-from isl_emu.workload.serving.modelled_satellite import Specification, write_specifications
-from isl_emu.workload.serving.modelled_state import FILE, ModelledState
 from tests.nets import need_kernel, run_directory
 
 pytestmark = pytest.mark.kernel
@@ -73,7 +73,7 @@ def test_a_hundred_serve_in_little_memory(spaces: list[NodeSpace], tmp_path: Pat
     specs = [Specification(space.node, space.path, f"127.0.1.{number}", *kind) for number, space in places]
     write_specifications(specs, tmp_path)
     RunClock.create(tmp_path, SLOWDOWN)
-    words = ["isl_emu.workload.serving.modelled_server", "--journal", str(tmp_path)]
+    words = ["isl_emu.parts.serving.modelled_server", "--journal", str(tmp_path)]
     with service("modelled-servers", words, tmp_path) as served:
         answers = [in_own_thread(_ask, spec) for spec in (specs[0], specs[-1])]
         assert _pss_byte(served.pid) < MOST_BYTE

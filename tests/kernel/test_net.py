@@ -20,10 +20,10 @@ from mininet import log
 from isl_emu.errors import NetworkError
 from isl_emu.network.calibration import measure_bias
 from isl_emu.network.clean import clean_runs
-from isl_emu.network.containers import Container
 from isl_emu.network.net import IslNet
 from isl_emu.network.net_cli import NetCLI
-from isl_emu.network.rundir import registered_runs
+from isl_emu.nodes.containers import Container
+from isl_emu.run.directory import registered_runs
 from tests.nets import live_net, need_kernel, ping_lost, ping_times_ms, run_directory
 from tests.plans import MS, make_plan, ring_edges
 

@@ -16,13 +16,13 @@ pytest.importorskip("torch", reason="real training needs PyTorch, the extra trai
 
 from isl_emu.errors import WorkloadError
 from isl_emu.live.containers import start_containers
-from isl_emu.live.stage import Stage
-from isl_emu.live.training import coordinated, start_training
 from isl_emu.network.net import IslNet
+from isl_emu.parts.live_run import Stage
+from isl_emu.parts.training.ranks import coordinated, start_training
 from isl_emu.progress import Steps
-from isl_emu.results.folder import RunFolder
-from isl_emu.results.journal import read_journal
-from isl_emu.runclock import RunClock
+from isl_emu.run.clock import RunClock
+from isl_emu.run.folder import RunFolder
+from isl_emu.run.journal import read_journal
 from isl_emu.scenario.parse import parse_scenario
 from tests.kernel.test_training import COUNT, LOST, NAMES, lost_for_a_while
 from tests.nets import live_net, need_kernel

@@ -14,16 +14,16 @@ from pathlib import Path
 import pytest
 
 from isl_emu.errors import WorkloadError
-from isl_emu.network.cgroups import remove_run_cgroups
-from isl_emu.network.containers import Container
-from isl_emu.network.namespaces import enter_network, in_own_thread
 from isl_emu.network.nodespaces import NodeSpace, make_spaces, remove_spaces
-from isl_emu.network.rundir import RunDirectory, create_run_directory
+from isl_emu.nodes.cgroups import remove_run_cgroups
+from isl_emu.nodes.containers import Container
+from isl_emu.nodes.namespaces import enter_network, in_own_thread
+from isl_emu.parts.serving.model_file import resolve_model
+from isl_emu.parts.serving.model_server import MODEL_PORT
+from isl_emu.parts.serving.servers import ModelServer, answers, serve, serve_with, start_program
+from isl_emu.parts.serving.throttling import _decode, throttle
+from isl_emu.run.directory import RunDirectory, create_run_directory
 from isl_emu.units import NS_PER_S
-from isl_emu.workload.model_file import resolve_model
-from isl_emu.workload.serving.model_server import MODEL_PORT
-from isl_emu.workload.serving.servers import ModelServer, answers, serve, serve_with, start_program
-from isl_emu.workload.serving.throttling import _decode, throttle
 from tests.nets import need_kernel
 
 NODES = ("p00s00", "p00s01")

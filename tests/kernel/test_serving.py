@@ -16,16 +16,16 @@ from typing import Any
 import pytest
 
 from isl_emu.linkplan.plan import LinkPlan
-from isl_emu.network.namespaces import enter_network, in_own_thread
 from isl_emu.network.net import IslNet
-from isl_emu.results.journal import Journal, read_journal
+from isl_emu.nodes.namespaces import enter_network, in_own_thread
+from isl_emu.parts.questions.asking import OUTLOOK, Asking
+from isl_emu.parts.questions.requests import PlannedRequest
+from isl_emu.parts.serving.model_server import MODEL_PORT
 from isl_emu.results.provenance import write_json
 from isl_emu.routing.outlook import plan_outlook
-from isl_emu.runclock import RunClock
+from isl_emu.run.clock import RunClock
+from isl_emu.run.journal import Journal, read_journal
 from isl_emu.units import NS_PER_S
-from isl_emu.workload.questions.asking import OUTLOOK, Asking
-from isl_emu.workload.questions.requests import PlannedRequest
-from isl_emu.workload.serving.model_server import MODEL_PORT
 from tests.nets import live_net, need_kernel
 from tests.plans import MS, make_plan, make_routes
 
@@ -113,7 +113,7 @@ def _ask(journal: Path, net: IslNet, plan: LinkPlan, t0_ns: int, t_due_ns: int, 
     plan_outlook(plan, make_routes(plan), [STATION], [NEAR, FAR]).save(journal / OUTLOOK)
     RunClock.create(journal, 1.0)
     times = ["--t0-ns", str(t0_ns), "--until-ns", str(t0_ns + RUN_NS)]
-    command = [sys.executable, "-m", "isl_emu.workload.questions.client", "--journal", str(journal), *times]
+    command = [sys.executable, "-m", "isl_emu.parts.questions.client", "--journal", str(journal), *times]
     subprocess.run(command, check=True, timeout=2 * RUN_NS / NS_PER_S)
     (record,) = read_journal(journal / "requests.jsonl").records
     return record

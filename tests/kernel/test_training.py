@@ -14,14 +14,14 @@ import pytest
 
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.network.net import IslNet
-from isl_emu.results.journal import Journal
+from isl_emu.parts.training.light_job import LightRanks, lead
+from isl_emu.parts.training.light_rank import Task
+from isl_emu.parts.training.records import ELEMENT_BYTE
+from isl_emu.parts.training.sky import PlannedSky
+from isl_emu.run.journal import Journal
 from isl_emu.scenario.training import Modelled, Training
 from isl_emu.timebase import MonotonicClock
 from isl_emu.units import NS_PER_S
-from isl_emu.workload.training.light_job import LightRanks, lead
-from isl_emu.workload.training.light_rank import Task
-from isl_emu.workload.training.records import ELEMENT_BYTE
-from isl_emu.workload.training.sky import PlannedSky
 from tests.nets import live_net, need_kernel
 from tests.plans import MS, SECOND, make_plan, ring_edges
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from isl_emu.network.net import IslNet
-from isl_emu.results.journal import read_journal
-from isl_emu.runclock import RunClock
+from isl_emu.parts.uplink.passes import Pass
+from isl_emu.parts.uplink.pieces import describe
+from isl_emu.parts.uplink.plan import FILE, Receiver, TransferPlan
+from isl_emu.run.clock import RunClock
+from isl_emu.run.journal import read_journal
 from isl_emu.units import NS_PER_S
-from isl_emu.workload.uplink.passes import Pass
-from isl_emu.workload.uplink.pieces import describe
-from isl_emu.workload.uplink.plan import FILE, Receiver, TransferPlan
 from tests.nets import live_net, need_kernel
 from tests.plans import MS, make_plan
 
@@ -61,7 +61,7 @@ def _prepare(journal: Path, net: IslNet, file: Path) -> None:
 
 def _start(net: IslNet, name: str, journal: Path, t0_ns: int) -> subprocess.Popen:
     """A node's process, ready; it waits for the clock."""
-    command = [sys.executable, "-m", "isl_emu.workload.uplink.node", "--name", name, "--journal", str(journal)]
+    command = [sys.executable, "-m", "isl_emu.parts.uplink.node", "--name", name, "--journal", str(journal)]
     process = net.get(name).popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout.readline() == b"ready\n"
     process.stdin.write(f"{t0_ns} {t0_ns + FOR_EVER_NS}\n".encode())

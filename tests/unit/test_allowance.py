@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
+from isl_emu.parts.serving.modelled_state import ModelledState
+from isl_emu.parts.training.allowance import FILE, UNLIMITED, Allowance
 from isl_emu.timebase import ManualClock
-from isl_emu.workload.allowance import FILE, UNLIMITED, Allowance
-from isl_emu.workload.serving.modelled_state import ModelledState
 
 S = 1_000_000_000
 

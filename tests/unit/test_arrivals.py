@@ -7,10 +7,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from isl_emu.parts.questions.arrivals import Arrival, arrivals
+from isl_emu.parts.questions.traces import TracedRequest
 from isl_emu.scenario.questions import Questions
 from isl_emu.units import NS_PER_S
-from isl_emu.workload.questions.arrivals import Arrival, arrivals
-from isl_emu.workload.questions.traces import TracedRequest
 
 HOUR_NS = 3600 * NS_PER_S
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from isl_emu.errors import MachineError
-from isl_emu.network.cgroups import Cgroup, Hierarchy, Usage, cpu_quota_us, find_hierarchy, remove_run_cgroups
+from isl_emu.nodes.cgroups import Cgroup, Hierarchy, Usage, cpu_quota_us, find_hierarchy, remove_run_cgroups
 
 HYBRID = """\
 tmpfs /sys/fs/cgroup tmpfs rw 0 0
@@ -113,7 +113,7 @@ def test_without_controllers_there_is_nothing_to_remove(monkeypatch: pytest.Monk
     def none() -> Hierarchy:
         raise MachineError("no cgroup controller")
 
-    monkeypatch.setattr("isl_emu.network.cgroups.find_hierarchy", none)
+    monkeypatch.setattr("isl_emu.nodes.cgroups.find_hierarchy", none)
     assert remove_run_cgroups("0a1b2c") == []
 
 

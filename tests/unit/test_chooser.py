@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from isl_emu.errors import ScenarioError, WorkloadError
+from isl_emu.parts.questions.asking import Asking, read_asking
+from isl_emu.parts.questions.chooser import Chooser
+from isl_emu.parts.questions.policies import Situation, policy_of
+from isl_emu.parts.questions.queues import Heard, Queues, queue_of
+from isl_emu.parts.questions.requests import PlannedRequest
+from isl_emu.parts.questions.serving import ServingSatellites
 from isl_emu.routing.outlook import NOBODY, Outlook
-from isl_emu.workload.questions.asking import Asking, read_asking
-from isl_emu.workload.questions.chooser import Chooser
-from isl_emu.workload.questions.policies import Situation, policy_of
-from isl_emu.workload.questions.queues import Heard, Queues, queue_of
-from isl_emu.workload.questions.requests import PlannedRequest
-from isl_emu.workload.questions.serving import ServingSatellites
 
 S = 1_000_000_000
 REQUEST = PlannedRequest(0, 0, "gs-a", "s2", "Why?", "", 8, 0.0, 5)
@@ -122,7 +122,7 @@ def stranger(situation: Situation) -> str:
 
 
 def test_a_policy_of_a_users_own(serving: ServingSatellites, monkeypatch: pytest.MonkeyPatch) -> None:
-    finder = "isl_emu.workload.questions.policies.user_function"
+    finder = "isl_emu.parts.questions.policies.user_function"
     monkeypatch.setattr(finder, lambda name, where: globals()[name.split(":")[1]])
     assert _chooser(serving, "my.policies:farthest").choose(REQUEST, 0, []) == "s1"
     with pytest.raises(WorkloadError, match="returned 's9' for gs-a, but it chooses one of the candidates .s2, s3, s1"):

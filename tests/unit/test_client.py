@@ -18,15 +18,15 @@ from typing import Any
 import pytest
 
 from isl_emu.errors import WorkloadError
+from isl_emu.parts.questions.asking import Asking
+from isl_emu.parts.questions.chooser import Chooser
+from isl_emu.parts.questions.client import Client
+from isl_emu.parts.questions.connection import Connector, post
+from isl_emu.parts.questions.exchange import Attempt, Exchange, RefusedError, UnavailableError, body, judge
+from isl_emu.parts.questions.requests import PlannedRequest
+from isl_emu.parts.questions.serving import ServingSatellites
+from isl_emu.run.endpoints import Endpoint
 from isl_emu.timebase import ManualClock, MonotonicClock
-from isl_emu.workload.endpoints import Endpoint
-from isl_emu.workload.questions.asking import Asking
-from isl_emu.workload.questions.chooser import Chooser
-from isl_emu.workload.questions.client import Client
-from isl_emu.workload.questions.connection import Connector, post
-from isl_emu.workload.questions.exchange import Attempt, Exchange, RefusedError, UnavailableError, body, judge
-from isl_emu.workload.questions.requests import PlannedRequest
-from isl_emu.workload.questions.serving import ServingSatellites
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 SOON_NS = 50_000_000
@@ -235,7 +235,7 @@ def test_silence_until_the_deadline_is_a_lost_path(ask: Asker) -> None:
 
 
 def test_a_stall_after_some_tokens_is_a_lost_path_with_what_came(ask: Asker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("isl_emu.workload.questions.exchange.STALL_NS", SOON_NS)
+    monkeypatch.setattr("isl_emu.parts.questions.exchange.STALL_NS", SOON_NS)
     with _server(HEAD, _chunk(_token("It ")), then="hold") as server:
         record = ask(server.port, deadline_ns=SOON_NS)
     assert (record["outcome"], record["answer"], record["answer_tokens"]) == ("timed_out", "It ", 1)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from isl_emu.network.containers import hosts_text
-from isl_emu.network.mounts import hidden_paths, mount_points
+from isl_emu.nodes.containers import hosts_text
+from isl_emu.nodes.mounts import hidden_paths, mount_points
 
 MOUNTINFO = """\
 24 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw

@@ -6,7 +6,7 @@ from http.client import HTTPException
 
 import pytest
 
-from isl_emu.workload.questions.http_answer import HttpAnswer
+from isl_emu.parts.questions.http_answer import HttpAnswer
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n7;note=x\r\n, world\r\n0\r\n\r\n"
 SIZED = b"HTTP/1.1 404 Not Found\r\nContent-Length: 5\r\n\r\nhello"

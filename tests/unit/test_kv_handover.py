@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from isl_emu.errors import ScenarioError
-from isl_emu.results.report.kv_handovers import kv_section
+from isl_emu.parts.kv_handover import handover as kv_handover
+from isl_emu.parts.kv_handover.handover import Satellite, fetch, hand_over, offer, run
+from isl_emu.parts.kv_handover.report import kv_section
+from isl_emu.parts.questions.client import Endpoint
 from isl_emu.scenario.parse import format_scenario, parse_scenario
 from isl_emu.timebase import ManualClock
-from isl_emu.workload import kv_handover
-from isl_emu.workload.kv_handover import Satellite, fetch, hand_over, offer, run
-from isl_emu.workload.questions.client import Endpoint
 from tests.unit.test_scenario import SMALL
 
 S = 1_000_000_000

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from isl_emu.errors import WorkloadError
-from isl_emu.live.uplink import UplinkActivity
+from isl_emu.parts.uplink.start import UplinkActivity
 
 
 class Starter:

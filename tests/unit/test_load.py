@@ -37,9 +37,7 @@ softirq 162268 0 26251 4 10086 44118 0 3 42634 0 39172
 # from a User-mode Linux guest, kernel 6.1, before and after one second of a busy loop
 UML_BEFORE = "cpu  134 0 10 0 0 0 0 0 0 0\ncpu0 134 0 10 0 0 0 0 0 0 0\nintr 146 146 0\n"
 UML_AFTER = "cpu  236 0 10 0 0 0 0 0 0 0\ncpu0 236 0 10 0 0 0 0 0 0 0\nintr 251 249 0\n"
-PRESSURE = (
-    "some avg10=6.23 avg60=1.87 avg300=0.99 total=17488888\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
-)
+PRESSURE = "some avg10=6.23 avg60=1.87 avg300=0.99 total=17488888\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
 
 
 def test_stat_of_a_virtual_machine() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from isl_emu.errors import WorkloadError
-from isl_emu.workload import model_file
-from isl_emu.workload.model_file import check_memory, estimate_memory_byte, read_header, resolve_model
+from isl_emu.parts.serving import model_file
+from isl_emu.parts.serving.model_file import check_memory, estimate_memory_byte, read_header, resolve_model
 
 SMOL = {"block_count": 30, "embedding_length": 576, "attention.head_count": 9, "attention.head_count_kv": 3}
 

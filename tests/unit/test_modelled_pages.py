@@ -14,17 +14,17 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from isl_emu.timebase import MonotonicClock
-from isl_emu.workload.questions.sse import EventParser
-from isl_emu.workload.serving.modelled_pages import application
-from isl_emu.workload.serving.modelled_satellite import (
+from isl_emu.parts.questions.sse import EventParser
+from isl_emu.parts.serving.modelled_pages import application
+from isl_emu.parts.serving.modelled_satellite import (
     ModelledSatellite,
     Specification,
     read_specifications,
     write_specifications,
 )
-from isl_emu.workload.serving.modelled_state import ModelledState
-from isl_emu.workload.serving.modelled_text import MARK, answer_tokens, count_tokens
+from isl_emu.parts.serving.modelled_state import ModelledState
+from isl_emu.parts.serving.modelled_text import MARK, answer_tokens, count_tokens
+from isl_emu.timebase import MonotonicClock
 
 ADDRESS = "127.0.0.1"
 SPEC = Specification("p00s00", "", ADDRESS, 0, "h100-pcie", "smollm2-135m", 4, 2, 256)

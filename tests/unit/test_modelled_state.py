@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from isl_emu.workload.serving.modelled_state import ModelledState
+from isl_emu.parts.serving.modelled_state import ModelledState
 
 
 def test_both_sides_see_what_the_other_writes(tmp_path: Path) -> None:

@@ -13,13 +13,13 @@ from isl_emu.cli import cli
 from isl_emu.errors import ScenarioError
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.network.naming import hosts_file
-from isl_emu.results.derived import probe_row
-from isl_emu.results.planned_paths import PlannedPaths
+from isl_emu.parts.questions.rows import probe_row
 from isl_emu.routing.disjoint import DisjointSearch, Way
 from isl_emu.routing.forwarding import GROUP_BASE, NO_ROUTE, plan_routes
 from isl_emu.routing.paths import Extent, PathFinder
 from isl_emu.scenario.model import Routing
 from isl_emu.scenario.parse import parse_scenario
+from isl_emu.tables.planned_paths import PlannedPaths
 from tests.plans import MS
 from tests.unit.test_forwarding import Link, make_plan
 from tests.unit.test_scenario import SMALL

@@ -12,11 +12,11 @@ import pytest
 
 import isl_emu
 from isl_emu.errors import ScenarioError, WorkloadError
+from isl_emu.parts.programs.user_workload import WorkloadContext
 from isl_emu.scenario import user_functions
 from isl_emu.scenario.parse import format_scenario, parse_scenario, with_changes
 from isl_emu.scenario.user_functions import user_function
 from isl_emu.timebase import MonotonicClock
-from isl_emu.workload.user_workload import WorkloadContext
 from tests.emulation.test_python import SCENARIO
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from isl_emu.errors import ScenarioError
+from isl_emu.parts.questions.prompts import CHARACTERS_PER_TOKEN
+from isl_emu.parts.questions.requests import Asked, PlannedRequest, check_fit, plan_requests
+from isl_emu.parts.questions.traces import TracedRequest
 from isl_emu.scenario.questions import Questions
 from isl_emu.units import NS_PER_S
-from isl_emu.workload.questions.prompts import CHARACTERS_PER_TOKEN
-from isl_emu.workload.questions.requests import Asked, PlannedRequest, check_fit, plan_requests
-from isl_emu.workload.questions.traces import TracedRequest
 
 STATIONS = {"gs-berlin": 1.0, "gs-oslo": 1.0}
 SATELLITES = ("p00s00", "p00s01", "p00s02")

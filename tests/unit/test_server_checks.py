@@ -8,15 +8,15 @@ import pytest
 
 from isl_emu.errors import IslEmuError, ScenarioError
 from isl_emu.live import room
-from isl_emu.live.group_servers import group_facts, wanted_tokens_s
-from isl_emu.live.roles import roles
 from isl_emu.live.room import check_room, run_memory_byte
-from isl_emu.live.server_checks import check_servers
+from isl_emu.parts.needs import roles
+from isl_emu.parts.serving import model_file
+from isl_emu.parts.serving.checks import check_servers
+from isl_emu.parts.serving.group_servers import group_facts, wanted_tokens_s
+from isl_emu.parts.serving.model_shape import file_roofline
 from isl_emu.scenario.boards import board_named
 from isl_emu.scenario.models import model_named
 from isl_emu.scenario.parse import parse_scenario
-from isl_emu.workload import model_file
-from isl_emu.workload.serving.model_shape import file_roofline
 from tests.unit.test_model_file import SMOL, _gguf
 from tests.unit.test_scenario import SMALL
 

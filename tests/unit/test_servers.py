@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from isl_emu.errors import WorkloadError
+from isl_emu.parts.serving import servers
+from isl_emu.parts.serving.servers import LOAD_TIMEOUT_NS, ModelServer, load, loads_at_once
 from isl_emu.timebase import ManualClock
-from isl_emu.workload.serving import servers
-from isl_emu.workload.serving.servers import LOAD_TIMEOUT_NS, ModelServer, load, loads_at_once
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from isl_emu.errors import ScenarioError, WorkloadError
-from isl_emu.live.roles import roles
+from isl_emu.parts.needs import roles
+from isl_emu.parts.serving.model_file import resolve_model
+from isl_emu.parts.split import extras
+from isl_emu.parts.split.shares import check_split, shares
 from isl_emu.scenario.parse import format_scenario, parse_scenario
-from isl_emu.workload.model_file import resolve_model
-from isl_emu.workload.split import extras
-from isl_emu.workload.split.shares import check_split, shares
 from tests.unit.test_scenario import SMALL
 
 SPLIT = '[[split]]\nsatellites = ["p00s03", "p00s0[12]"]\n'

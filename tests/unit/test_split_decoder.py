@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from isl_emu.errors import WorkloadError
-from isl_emu.workload.model_file import read_tensors, resolve_model
-from isl_emu.workload.split.extras import PIPELINE_MODULES
+from isl_emu.parts.serving.model_file import read_tensors, resolve_model
+from isl_emu.parts.split.extras import PIPELINE_MODULES
 
 for module in PIPELINE_MODULES:
     pytest.importorskip(module, reason=f"{module} (extra pipeline) is not installed")
@@ -17,11 +17,11 @@ for module in PIPELINE_MODULES:
 import torch  # noqa: E402
 from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter  # noqa: E402
 
-from isl_emu.workload.split.decoder import rotated, rotations  # noqa: E402
-from isl_emu.workload.split.ring import FrameLayout, Pass  # noqa: E402
-from isl_emu.workload.split.shares import PIPELINE_ARCHITECTURES, PIPELINE_VOCABULARIES  # noqa: E402
-from isl_emu.workload.split.text import WORDS, ChatText  # noqa: E402
-from isl_emu.workload.split.weights import INTERLEAVED, ModelFile  # noqa: E402
+from isl_emu.parts.split.decoder import rotated, rotations  # noqa: E402
+from isl_emu.parts.split.ring import FrameLayout, Pass  # noqa: E402
+from isl_emu.parts.split.shares import PIPELINE_ARCHITECTURES, PIPELINE_VOCABULARIES  # noqa: E402
+from isl_emu.parts.split.text import WORDS, ChatText  # noqa: E402
+from isl_emu.parts.split.weights import INTERLEAVED, ModelFile  # noqa: E402
 
 QUESTION = {"messages": [{"role": "user", "content": "Why is the sky blue?"}], "max_tokens": 16, "temperature": 0}
 BLUE = "The answer to this question lies in the intricate dance of light and color."

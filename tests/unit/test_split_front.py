@@ -9,9 +9,9 @@ from http.client import HTTPConnection, HTTPResponse
 
 import pytest
 
-from isl_emu.workload.questions.sse import EventParser
-from isl_emu.workload.split.conversation import Conversation
-from isl_emu.workload.split.front import FrontServer, RefusedError, chunks
+from isl_emu.parts.questions.sse import EventParser
+from isl_emu.parts.split.conversation import Conversation
+from isl_emu.parts.split.front import FrontServer, RefusedError, chunks
 
 QUESTION = {"messages": [{"role": "user", "content": "Why?"}], "max_tokens": 3}
 END = 0

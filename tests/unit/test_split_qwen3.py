@@ -16,8 +16,8 @@ from urllib.request import Request, urlopen
 import numpy as np
 import pytest
 
-from isl_emu.workload.model_file import resolve_model
-from isl_emu.workload.split.extras import PIPELINE_MODULES
+from isl_emu.parts.serving.model_file import resolve_model
+from isl_emu.parts.split.extras import PIPELINE_MODULES
 
 for module in PIPELINE_MODULES:
     pytest.importorskip(module, reason=f"{module} (extra pipeline) is not installed")
@@ -25,8 +25,8 @@ for module in PIPELINE_MODULES:
 import torch  # noqa: E402
 from gguf import GGUFReader, GGUFWriter  # noqa: E402
 
-from isl_emu.workload.split.text import ChatText  # noqa: E402
-from isl_emu.workload.split.weights import ModelFile  # noqa: E402
+from isl_emu.parts.split.text import ChatText  # noqa: E402
+from isl_emu.parts.split.weights import ModelFile  # noqa: E402
 
 LAYERS, EMBEDDING, HEADS, KV_HEADS, HEAD, FEED_FORWARD = 2, 64, 4, 2, 32, 128  # 4 x 32 is not 64, as in Qwen3
 PROMPT = [1, 500, 7, 12_345, 42, 42, 9_999]
@@ -89,7 +89,7 @@ def served(model: Path) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = str(probe.getsockname()[1])
     words = ["--model", str(model), "--host", "127.0.0.1", "--port", port, "--context", "256"]
-    process = subprocess.Popen([sys.executable, "-m", "isl_emu.workload.serving.model_server", *words])
+    process = subprocess.Popen([sys.executable, "-m", "isl_emu.parts.serving.model_server", *words])
     try:
         yield f"http://127.0.0.1:{port}"
     finally:

@@ -15,11 +15,11 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from isl_emu.runclock import RunClock
-from isl_emu.workload.split.extras import rpc_backend
-from isl_emu.workload.split.meter import traffic_byte
-from isl_emu.workload.split.rpc_build import source_version
-from isl_emu.workload.split.rpc_member import placement
+from isl_emu.parts.split.extras import rpc_backend
+from isl_emu.parts.split.meter import traffic_byte
+from isl_emu.parts.split.rpc_build import source_version
+from isl_emu.parts.split.rpc_member import placement
+from isl_emu.run.clock import RunClock
 
 PATIENCE_S = 120.0
 
@@ -52,7 +52,7 @@ def test_traffic_is_counted_by_peer() -> None:
 
 @contextmanager
 def member(*words: str) -> Iterator[subprocess.Popen]:
-    process = subprocess.Popen([sys.executable, "-m", "isl_emu.workload.split.rpc_member", *words])
+    process = subprocess.Popen([sys.executable, "-m", "isl_emu.parts.split.rpc_member", *words])
     try:
         yield process
     finally:

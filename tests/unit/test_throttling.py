@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from isl_emu.workload.serving import throttling
-from isl_emu.workload.serving.throttling import Throttle, throttle
+from isl_emu.parts.serving import throttling
+from isl_emu.parts.serving.throttling import Throttle, throttle
 
 TOKEN_NS, PROMPT_NS = 20_000_000, 700_000_000
 TOKENS_S = 50.0  # of a whole core

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from isl_emu.errors import ScenarioError
+from isl_emu.parts.questions.traces import TracedRequest, read_trace
 from isl_emu.scenario.questions import Trace
 from isl_emu.units import NS_PER_S
-from isl_emu.workload.questions.traces import TracedRequest, read_trace
 
 BURSTGPT = """Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type
 5,ChatGPT,472,18,490,Conversation log

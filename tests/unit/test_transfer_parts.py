@@ -8,12 +8,12 @@ from datetime import datetime, timezone
 
 import pytest
 
+from isl_emu.parts.uplink.fetch import Picker
+from isl_emu.parts.uplink.passes import Contact, Pass, plan_passes, planned_end_ns
+from isl_emu.parts.uplink.pieces import DigestError, Holding, Manifest, default_piece_byte, describe
+from isl_emu.parts.uplink.spreading import spread
 from isl_emu.timebase import TimeGrid
 from isl_emu.units import NS_PER_S
-from isl_emu.workload.uplink.fetch import Picker
-from isl_emu.workload.uplink.passes import Contact, Pass, plan_passes, planned_end_ns
-from isl_emu.workload.uplink.pieces import DigestError, Holding, Manifest, default_piece_byte, describe
-from isl_emu.workload.uplink.spreading import spread
 
 DATA = bytes(range(256)) * 10  # 2,560 bytes: two pieces of 1,000 and one of 560
 PIECES = [DATA[:1000], DATA[1000:2000], DATA[2000:]]

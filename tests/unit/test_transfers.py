@@ -9,14 +9,14 @@ from contextlib import AsyncExitStack, suppress
 import pytest
 from aiohttp import ClientSession, ClientTimeout, TCPConnector
 
+from isl_emu.parts.uplink import fetch as transfer_fetch
+from isl_emu.parts.uplink.attempts import AttemptLog
+from isl_emu.parts.uplink.fetch import READ_BUFFER_BYTE, Fetcher
+from isl_emu.parts.uplink.passes import Pass
+from isl_emu.parts.uplink.pieces import Holding, describe
+from isl_emu.parts.uplink.server import serve_file
 from isl_emu.timebase import MonotonicClock
 from isl_emu.units import NS_PER_S
-from isl_emu.workload.uplink import fetch as transfer_fetch
-from isl_emu.workload.uplink.attempts import AttemptLog
-from isl_emu.workload.uplink.fetch import READ_BUFFER_BYTE, Fetcher
-from isl_emu.workload.uplink.passes import Pass
-from isl_emu.workload.uplink.pieces import Holding, describe
-from isl_emu.workload.uplink.server import serve_file
 
 SIZE_BYTE, PIECE_BYTE = 1_000_000, 65_536
 PATIENCE_S = 60  # only for telling a hang from a slow machine

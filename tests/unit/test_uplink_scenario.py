@@ -11,13 +11,13 @@ import pytest
 from isl_emu import api
 from isl_emu.cli import cli
 from isl_emu.errors import ScenarioError
+from isl_emu.parts.uplink.passes import Pass
+from isl_emu.parts.uplink.plan import TransferPlan
+from isl_emu.parts.uplink.planning import plan_transfer
 from isl_emu.routing.forwarding import plan_routes
 from isl_emu.routing.paths import PathFinder
 from isl_emu.scenario.parse import format_scenario, load_scenario, parse_scenario
 from isl_emu.units import NS_PER_S
-from isl_emu.workload.uplink.passes import Pass
-from isl_emu.workload.uplink.plan import TransferPlan
-from isl_emu.workload.uplink.planning import plan_transfer
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "topologies" / "qwen3-uplink.toml"

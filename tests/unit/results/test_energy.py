@@ -10,14 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from isl_emu.results.allowed_pace import AllowedPace
+from isl_emu.parts.power.allowed_pace import AllowedPace
+from isl_emu.parts.power.totals import energy_totals
 from isl_emu.results.conclusion import conclude
-from isl_emu.results.energy_totals import energy_totals
 from isl_emu.results.provenance import provenance, write_json
-from isl_emu.results.records import ENERGY
 from isl_emu.scenario.boards import BOARDS
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import parse_scenario
+from isl_emu.tables.records import ENERGY
 
 S = 1_000_000_000
 POWER = """

@@ -13,10 +13,10 @@ import pytest
 from scapy.layers.inet import IP, UDP
 
 from isl_emu.errors import MachineError
-from isl_emu.results.journal import Journal, read_journal
-from isl_emu.results.probe_packets import PORT, Arrival, probe_packet, receive, send, with_number
-from isl_emu.results.prober import LOST_AFTER_NS, Probe, Prober, due_ns, phase_ns
-from isl_emu.results.records import PROBE_FRAME_BYTE
+from isl_emu.parts.probes.packets import PORT, Arrival, probe_packet, receive, send, with_number
+from isl_emu.parts.probes.prober import LOST_AFTER_NS, Probe, Prober, due_ns, phase_ns
+from isl_emu.run.journal import Journal, read_journal
+from isl_emu.tables.records import PROBE_FRAME_BYTE
 
 SO_TIMESTAMPNS, SO_TIMESTAMPING, IP_TTL = 35, 37, 2
 S = 1_000_000_000

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from isl_emu.results.records import DERIVED, JOURNALLED, TABLES
+from isl_emu.tables.records import DERIVED, JOURNALLED, TABLES
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "results.md"
 FIELDS = [(table, field) for table, schema in {**TABLES, **DERIVED, **JOURNALLED}.items() for field in schema]

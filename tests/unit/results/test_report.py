@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from isl_emu.parts.questions.report import path_text
 from isl_emu.results.conclusion import conclude
 from isl_emu.results.provenance import provenance, write_json
-from isl_emu.results.report.answers import path_text
-from isl_emu.results.report.render import styled
-from isl_emu.results.report.text import WIDTH, time_text
+from isl_emu.results.render import styled
+from isl_emu.tables.text import WIDTH, time_text
 
 MS = 1_000_000
 S = 1_000_000_000

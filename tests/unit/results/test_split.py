@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from isl_emu.results.report.split import split_section
+from isl_emu.parts.split.report import split_section
 from isl_emu.results.writer import write_tables
 from isl_emu.scenario.parse import parse_scenario
 from tests.unit.results.conftest import SCENARIO

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from isl_emu.results.report.uplink import uplink_section
+from isl_emu.parts.uplink.report import uplink_section
 from isl_emu.results.writer import write_tables
 from tests.unit.results.conftest import MiniatureRun, S
 

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from isl_emu.results.planned_paths import PlannedPaths
-from isl_emu.results.records import LOST_LINES, TABLES
 from isl_emu.results.writer import write_tables
 from isl_emu.routing.forwarding import plan_routes
 from isl_emu.routing.paths import PathFinder
+from isl_emu.tables.planned_paths import PlannedPaths
+from isl_emu.tables.records import LOST_LINES, TABLES
 
 MS = 1_000_000
 S = 1_000_000_000

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from isl_emu.errors import WorkloadError
+from isl_emu.parts.training.coordinator import Coordinator
 from isl_emu.scenario.training import Modelled, Training
 from isl_emu.timebase import ManualClock
 from isl_emu.units import NS_PER_S
-from isl_emu.workload.training.coordinator import Coordinator
 
 NAMES = ("a", "b", "c", "d")
 STEP_NS = NS_PER_S

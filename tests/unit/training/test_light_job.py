@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from isl_emu.results.journal import Journal, read_journal
+from isl_emu.parts.training.light_job import LightRanks, compute_ns, lead, really_sent_elements
+from isl_emu.parts.training.light_rank import Task
+from isl_emu.parts.training.meeting import Reception, call_roll, largest_group, open_listener
+from isl_emu.parts.training.sky import PlannedSky
+from isl_emu.run.journal import Journal, read_journal
 from isl_emu.scenario.training import Modelled, Training
 from isl_emu.timebase import MonotonicClock
 from isl_emu.units import NS_PER_S
-from isl_emu.workload.training.light_job import LightRanks, compute_ns, lead, really_sent_elements
-from isl_emu.workload.training.light_rank import Task
-from isl_emu.workload.training.meeting import Reception, call_roll, largest_group, open_listener
-from isl_emu.workload.training.sky import PlannedSky
 from tests.plans import MS, make_plan, ring_edges
 
 PORT = 29_477

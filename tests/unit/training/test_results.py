@@ -5,10 +5,10 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from isl_emu.results.learning import Learning
-from isl_emu.results.records import TRAINING
-from isl_emu.results.report.training import training_section
+from isl_emu.parts.training.learning import Learning
+from isl_emu.parts.training.report import training_section
 from isl_emu.scenario.parse import parse_scenario
+from isl_emu.tables.records import TRAINING
 from isl_emu.units import NS_PER_S
 from tests.unit.training.test_scenario import HEAD, training
 

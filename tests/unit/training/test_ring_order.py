@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isl_emu.workload.training import ring_order
-from isl_emu.workload.training.ring_order import least_longest, least_total, longest_ns, total_ns
+from isl_emu.parts.training import ring_order
+from isl_emu.parts.training.ring_order import least_longest, least_total, longest_ns, total_ns
 
 
 def random_delays(count: int, seed: int) -> np.ndarray:

@@ -7,10 +7,10 @@ import socket
 import pytest
 
 from isl_emu.errors import WorkloadError
+from isl_emu.nodes.tcp_info import own_bytes
+from isl_emu.parts.training import extras
+from isl_emu.parts.training.text import ALPHABET, encoded, reports
 from isl_emu.scenario.training import Real
-from isl_emu.workload.tcp_info import own_bytes
-from isl_emu.workload.training import extras
-from isl_emu.workload.training.text import ALPHABET, encoded, reports
 
 FORM = Real(layers=1, width=16, heads=2, context=16, batch=4)
 
@@ -46,7 +46,7 @@ def test_without_pytorch_one_sentence_says_what_to_do(monkeypatch) -> None:
 
 def test_the_optimisers_do_as_those_of_pytorch() -> None:
     torch = torch_or_skip()
-    from isl_emu.workload.training.optimisers import AdamW, Nesterov  # noqa: PLC0415  needs PyTorch
+    from isl_emu.parts.training.optimisers import AdamW, Nesterov  # noqa: PLC0415  needs PyTorch
 
     start, generator = torch.linspace(-1, 1, 20), torch.Generator().manual_seed(1)
     theirs = [torch.nn.Parameter(start.clone()) for _ in range(2)]
@@ -66,7 +66,7 @@ def test_the_optimisers_do_as_those_of_pytorch() -> None:
 
 def test_an_optimiser_goes_on_from_the_state_of_another() -> None:
     torch = torch_or_skip()
-    from isl_emu.workload.training.optimisers import AdamW  # noqa: PLC0415  needs PyTorch
+    from isl_emu.parts.training.optimisers import AdamW  # noqa: PLC0415  needs PyTorch
 
     first, second = AdamW(3, 0.1), AdamW(3, 0.1)
     weights, gradient = torch.zeros(3), torch.tensor([1.0, -2.0, 3.0])
@@ -80,7 +80,7 @@ def test_an_optimiser_goes_on_from_the_state_of_another() -> None:
 
 def test_a_model_learns_the_reports_and_sees_no_later_character() -> None:
     torch = torch_or_skip()
-    from isl_emu.workload.training.transformer import Batches, Writer  # noqa: PLC0415  needs PyTorch
+    from isl_emu.parts.training.transformer import Batches, Writer  # noqa: PLC0415  needs PyTorch
 
     model, batches = Writer(FORM, 1), Batches(FORM, 1, 0)
     batch = batches.batch(0)

@@ -1,0 +1,276 @@
+"""Containers for satellites that compute: a private root, process tree, host name and IPC, with CPU and memory limits.
+
+A container shares its node's network namespace and nothing else. It needs no daemon and no image: its root is an
+overlay over this machine's root whose writes go to memory, so every program and Python package of the machine is there
+and the weights of a model are in memory once for all containers. It is separation, not a prison: what runs inside is
+root, and trusted.
+
+Everything is done by system calls from a thread that has left the namespaces of this process, so no helper process is
+started but the container's own PID 1. The mounts exist only inside the container's mount namespace; they vanish with
+its last process.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from isl_emu.errors import MachineError
+from isl_emu.nodes.cgroups import Cgroup, Usage, create_cgroup
+from isl_emu.nodes.mounts import build_root
+from isl_emu.nodes.namespaces import (
+    CLONE_FS,
+    CLONE_NEWIPC,
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWUTS,
+    enter_network,
+    in_own_thread,
+    set_host_name,
+    set_namespace,
+    unshare,
+)
+from isl_emu.nodes.suspension import Suspension
+from isl_emu.run.directory import RunDirectory
+
+_ALL_NAMESPACES = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET
+STOP_TIMEOUT_S = 20.0
+# Joining comes first, so that everything else is charged to the container. Writing 0 moves the writer.
+_JOIN = "for group in $ISL_JOIN; do echo 0 > /proc/self/fd/$group || exit 125; done; unset ISL_JOIN; "
+# PID 1 reads from a pipe that this process holds: if isl-emu is killed, it ends, and the kernel ends all others in the
+# container. With SIGCHLD ignored the kernel reaps orphans for it.
+_MOUNT_PROC = "mount -t proc -o nosuid,nodev,noexec proc /proc && "
+_INIT = ["/bin/sh", "-c", f"{_MOUNT_PROC}{_JOIN}echo ready && exec env --ignore-signal=CHLD cat"]
+_RUN = ["/bin/sh", "-c", f'{_JOIN}exec "$@"', "sh"]
+
+
+class Container:
+    """A container in a node's network namespace.
+
+    Args:
+        name: the node's name; also the host name inside.
+        netns_path: the node's network namespace.
+        run: the run that owns it.
+        cpus: share of one core.
+        memory_byte: limit of its memory.
+        hosts: node name -> address, for /etc/hosts.
+        visible: files and folders that must be seen inside at the same path, read-only, even if they lie on another
+            file system than the machine's root (the overlay covers only that one); Python and isl-emu are always.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        netns_path: str,
+        run: RunDirectory,
+        cpus: float,
+        memory_byte: int,
+        hosts: Mapping[str, str],
+        visible: Sequence[Path] = (),
+    ):
+        self.name = name
+        self.netns_path = netns_path
+        self.hosts = hosts
+        self._run = run
+        self.cpus = cpus
+        self.memory_byte = memory_byte
+        self._visible = (*_python_folders(), *visible)
+        self._cgroup: Cgroup | None = None
+        self._init: subprocess.Popen[bytes] | None = None
+        self._started: list[subprocess.Popen] = []
+        self._suspension: Suspension | None = None
+
+    @property
+    def address(self) -> str:
+        """The node's address."""
+        return self.hosts[self.name]
+
+    @property
+    def pid(self) -> int:
+        """The container's PID 1, as seen from outside.
+
+        Raises:
+            MachineError: it is not running.
+        """
+        if self._init is None or self._init.poll() is not None:
+            raise MachineError(f"container {self.name}: is not running, but its process was asked for; start it first")
+        return self._init.pid
+
+    def start(self) -> None:
+        """Make the cgroup, the namespaces and the root, and start PID 1.
+
+        Raises:
+            MachineError: a limit or a namespace that this kernel does not give.
+        """
+        self._cgroup = create_cgroup(self._run.run_id, self.name, self.cpus, self.memory_byte)
+        try:
+            self._init = self._start_inside(self._leave_machine, _INIT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            if self._init.stdout.readline() != b"ready\n":
+                raise MachineError(f"container {self.name}: its first process did not start; see the message above")
+        except OSError as error:
+            self.stop()
+            raise MachineError(
+                f"container {self.name}: {error}, but containers need it; run as root, or use --machine guest"
+            ) from error
+        except MachineError:
+            self.stop()
+            raise
+
+    def popen(self, argv: Sequence[str], **options: Any) -> subprocess.Popen:
+        """Start a program inside: it is in the cgroup and in all namespaces before its first instruction.
+
+        Args:
+            options: as for `subprocess.Popen`; the program gets a session of its own.
+        """
+        process = self._start_inside(self._enter, [*_RUN, *argv], **options)
+        self._started = [*(earlier for earlier in self._started if earlier.poll() is None), process]
+        return process
+
+    def set_cpus(self, cpus: float) -> None:
+        """Limit it to another share of one core from now on.
+
+        Raises:
+            MachineError: a limit that this kernel does not take.
+        """
+        self._cgroup.limit_cpus(cpus)
+
+    def cpu_ns(self) -> int:
+        """The CPU time that its programs have used since the start.
+
+        Raises:
+            MachineError: this kernel does not count it.
+        """
+        return self._cgroup.cpu_ns()
+
+    @property
+    def suspended(self) -> bool:
+        """Whether its computer is off."""
+        return self._suspension is not None
+
+    def suspend(self) -> None:
+        """Switch its computer off: programs stand still, and connections are refused, until `resume`.
+
+        If it is off, programs that have been started since come to a stand too.
+
+        Raises:
+            MachineError: something inside does not come to a stand.
+        """
+        if self._suspension is None:
+            self._suspension = Suspension()
+        self._suspension.hold(self._cgroup.pids() - {self.pid})  # its PID 1 watches whether we live
+
+    def resume(self) -> None:
+        """Switch its computer on again; what was in memory still is."""
+        if self._suspension is not None:
+            self._suspension.resume()
+            self._suspension = None
+
+    def usage(self) -> Usage:
+        """CPU time, throttling, memory and OOM kills since the start."""
+        return self._cgroup.usage()
+
+    def freeze(self) -> bool:
+        """Bring everything inside to a stand; False where the kernel has no freezer."""
+        return self._cgroup.freeze()
+
+    def thaw(self) -> None:
+        """Let everything inside go on."""
+        self._cgroup.thaw()
+
+    def pids(self) -> set[int]:
+        """The processes inside, as seen from outside."""
+        return self._cgroup.pids()
+
+    def stop(self) -> None:
+        """Kill everything inside and remove what was made; may be called again.
+
+        Raises:
+            MachineError: a process inside was started by somebody else who has not waited for it.
+        """
+        try:
+            if self._init is not None:
+                self._kill()
+        finally:
+            if self._cgroup is not None:
+                self._cgroup.remove()
+            with suppress(OSError):
+                self._folder.rmdir()
+                self._folder.parent.rmdir()
+
+    def _kill(self) -> None:
+        """End PID 1, and with it all others. It cannot go before the others, and they not before we wait for them."""
+        self._cgroup.thaw()
+        self._init.kill()
+        self._init.stdin.close()
+        self._init.stdout.close()
+        for process in self._started:
+            process.wait()
+        try:
+            self._init.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            raise MachineError(
+                f"container {self.name}: a process inside waits for its parent outside, but must be gone; "
+                "end the shells that entered it first"
+            ) from None
+
+    @property
+    def _folder(self) -> Path:
+        return self._run.path / "containers" / self.name
+
+    def _start_inside(self, enter: Callable[[], None], argv: Sequence[str], **options: Any) -> subprocess.Popen:
+        """Start a program from a thread that calls `enter` first; `argv` begins with a shell that joins the group."""
+        joins = self._cgroup.open_joins()
+        environment = dict(os.environ if options.get("env") is None else options["env"])
+        environment["ISL_JOIN"] = " ".join(map(str, joins))
+        options.update(env=environment, pass_fds=(*joins, *options.get("pass_fds", ())), start_new_session=True)
+
+        def start() -> subprocess.Popen:
+            enter()
+            return subprocess.Popen(argv, **options)
+
+        try:
+            return in_own_thread(start)
+        finally:
+            for descriptor in joins:
+                os.close(descriptor)
+
+    def _leave_machine(self) -> None:
+        """Move the calling thread into namespaces and a root that are new, but for the network of the node."""
+        enter_network(self.netns_path)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        unshare(CLONE_FS | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID)
+        os.umask(0o022)
+        set_host_name(self.name)
+        build_root(self._folder, self._visible)
+        Path("/etc/hostname").write_text(f"{self.name}\n")
+        Path("/etc/hosts").write_text(hosts_text(self.hosts))
+
+    def _enter(self) -> None:
+        """Move the calling thread into the container."""
+        unshare(CLONE_FS)
+        descriptor = os.pidfd_open(self.pid)
+        root = os.open(f"/proc/{self.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            set_namespace(descriptor, _ALL_NAMESPACES)
+            # Entering a mount namespace leads to its lowest root: another one if the machine itself is in a chroot.
+            os.chdir(root)
+            os.chroot(".")
+        finally:
+            os.close(root)
+            os.close(descriptor)
+
+
+def hosts_text(hosts: Mapping[str, str]) -> str:
+    """The text of /etc/hosts that names all nodes."""
+    return "".join(f"{address}\t{name}\n" for name, address in {"localhost": "127.0.0.1", **hosts}.items())
+
+
+def _python_folders() -> tuple[Path, ...]:
+    """The environment, the interpreter's own folder and this package."""
+    return Path(sys.prefix), Path(sys.base_prefix), Path(__file__).resolve().parents[1]

@@ -1,0 +1,105 @@
+"""The root of a container: an overlay over this machine's root, built in the mount namespace of the calling thread."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+
+from isl_emu.nodes.namespaces import checked
+
+# Source: include/uapi/linux/mount.h
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 0x1, 0x2, 0x4, 0x8
+MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 0x20, 0x1000, 0x4000, 0x40000
+MNT_DETACH = 0x2  # Source: include/linux/fs.h
+SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}  # Source: arch/*/include/.../unistd; libc has no wrapper
+
+_DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
+_DEVICE_LINKS = {
+    "fd": "/proc/self/fd",
+    "stdin": "/proc/self/fd/0",
+    "stdout": "/proc/self/fd/1",
+    "stderr": "/proc/self/fd/2",
+    "ptmx": "pts/ptmx",
+}
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def build_root(folder: Path, visible: Iterable[Path]) -> None:
+    """Make an overlay over / at `folder`, with devices and private /tmp, /run and /sys, and make it the root.
+
+    The calling thread must have a mount namespace of its own. /proc is left to the container's first process, because
+    a proc mount shows the process tree of whoever mounts it.
+
+    Args:
+        folder: an empty folder; it hides the layers inside and stays empty outside.
+        visible: paths bound read-only at the same place where the overlay does not show them.
+    """
+    mount("none", "/", None, MS_REC | MS_PRIVATE)
+    covers = mount_points(Path("/proc/self/mountinfo").read_text()) | {Path("/tmp"), Path("/run")}
+    mount("tmpfs", folder, "tmpfs", 0, "mode=755")
+    upper, work, root = (folder / layer for layer in ("upper", "work", "root"))
+    for layer in (upper, work, root):
+        layer.mkdir()
+    mount("overlay", root, "overlay", 0, f"lowerdir=/,upperdir={upper},workdir={work}")
+    mount("tmpfs", root / "tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")
+    mount("tmpfs", root / "run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755")
+    mount("sysfs", root / "sys", "sysfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    _fill_devices(root / "dev")
+    for path in hidden_paths(visible, covers):
+        _bind_read_only(path, root)
+    _pivot_root(root)
+
+
+def mount(source: str | Path, target: str | Path, kind: str | None, flags: int, options: str = "") -> None:
+    """Mount by system call; the OSError names the target."""
+    arguments = (str(source).encode(), str(target).encode(), kind and kind.encode(), flags, options.encode() or None)
+    checked(_libc.mount(*arguments), f"mount {kind or 'flags'} on {target}")
+
+
+def mount_points(mountinfo: str) -> set[Path]:
+    """All mount points in the text of /proc/self/mountinfo (which escapes blanks as in \\040)."""
+    return {Path(line.split()[4].encode().decode("unicode_escape")) for line in mountinfo.splitlines()}
+
+
+def hidden_paths(visible: Iterable[Path], covers: set[Path]) -> list[Path]:
+    """Those of the visible paths that lie in a folder that something else covers; outermost first, none in another."""
+    hidden: list[Path] = []
+    for path in sorted({Path(os.path.realpath(path)) for path in visible}):
+        covered = any(parent in covers for parent in (path, *path.parents) if parent != Path("/"))
+        if covered and not any(known in path.parents for known in hidden):
+            hidden.append(path)
+    return hidden
+
+
+def _bind_read_only(path: Path, root: Path) -> None:
+    target = root / path.relative_to("/")
+    if path.is_dir():
+        target.mkdir(parents=True, exist_ok=True)
+    else:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.touch()
+    mount(path, target, None, MS_BIND | MS_REC)
+    mount("none", target, None, MS_BIND | MS_REMOUNT | MS_RDONLY)
+
+
+def _fill_devices(dev: Path) -> None:
+    mount("tmpfs", dev, "tmpfs", MS_NOSUID, "mode=755")
+    for name, (major, minor) in _DEVICES.items():
+        os.mknod(dev / name, stat.S_IFCHR | 0o666, os.makedev(major, minor))
+        (dev / name).chmod(0o666)
+    for name, target in _DEVICE_LINKS.items():
+        (dev / name).symlink_to(target)
+    for name, kind, options in (("shm", "tmpfs", "mode=1777"), ("pts", "devpts", "newinstance,ptmxmode=666,mode=620")):
+        (dev / name).mkdir()
+        mount(kind, dev / name, kind, MS_NOSUID | MS_NOEXEC, options)
+
+
+def _pivot_root(root: Path) -> None:
+    """Make `root` the root and let go of the old one: "." stands for both, so no folder is needed for it."""
+    os.chdir(root)
+    checked(_libc.syscall(SYS_PIVOT_ROOT[os.uname().machine], b".", b"."), "pivot_root")
+    checked(_libc.umount2(b".", MNT_DETACH), "umount of the old root")
+    os.chdir("/")

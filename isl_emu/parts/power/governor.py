@@ -1,0 +1,168 @@
+"""The governor: while the sky moves it lets Sun, batteries and radiators decide how fast satellites may compute."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from isl_emu.energy.fleet import Fleet, State
+from isl_emu.energy.groups import scenario_fleet
+from isl_emu.energy.ledger import Ledger
+from isl_emu.energy.sky import Sunshine, find_sunshine
+from isl_emu.errors import WorkloadError
+from isl_emu.nodes.containers import Container
+from isl_emu.parts.live_run import Stage
+from isl_emu.parts.power.computers import Computers, ContainerComputers, ModelledComputers
+from isl_emu.parts.serving import modelled_state
+from isl_emu.parts.serving.modelled_state import ModelledState
+from isl_emu.parts.training import allowance
+from isl_emu.run.journal import Journal
+from isl_emu.scenario.training_groups import modelled_trainers
+from isl_emu.timebase import Clock, TimeGrid
+from isl_emu.units import NS_PER_S
+
+INTERVAL_NS = NS_PER_S  # of emulated time, between two looks at what the computers did
+Kind = tuple[np.ndarray, Computers]  # numbers of satellites in the fleet, and their computers
+
+
+class Governor:
+    """Follows the energy and heat of a fleet over a run, and sets the pace of its computers; an activity.
+
+    Each step it takes what the computers really did since the last, and the Sun at that step's beginning. A step that
+    comes late is so much longer.
+
+    Args:
+        sunshine: at the instants of `grid`.
+        kinds: the computers of those satellites of the fleet that have one.
+        write: takes the rows of the table.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        sunshine: Sunshine,
+        grid: TimeGrid,
+        kinds: Sequence[Kind],
+        clock: Clock,
+        write: Callable[[Mapping[str, Any]], None],
+    ):
+        self._fleet, self._sunshine, self._grid, self._kinds = fleet, sunshine, grid, kinds
+        self._clock, self._write = clock, write
+        self._ledger = Ledger(fleet)
+        self._failure: Exception | None = None
+
+    def run(self, t0_ns: int, stop: threading.Event) -> None:
+        """Govern from instant 0 to the end of the plan, or until `stop`.
+
+        Args:
+            t0_ns: instant 0 on the clock.
+        """
+        try:
+            self._govern(t0_ns, stop)
+        except Exception as error:  # told by `check` to who watches the run
+            self._failure = error
+
+    def check(self) -> None:
+        """Raise a WorkloadError if it has failed."""
+        if self._failure is not None:
+            raise WorkloadError(f"energy: its governor ended early, but must last to the end: {self._failure}")
+
+    def _govern(self, t0_ns: int, stop: threading.Event) -> None:
+        state = self._fleet.begin(self._sunshine.incidence[0], INTERVAL_NS / NS_PER_S)
+        self._set_pace(state.pace_ratio)
+        self._clock.wait_until_ns(t0_ns, stop)
+        self._busy_ratio(INTERVAL_NS)  # what was done before instant 0 does not count
+        begun_ns, step, end_ns = t0_ns, 0, t0_ns + self._grid.duration_ns
+        while begun_ns < end_ns and not stop.is_set():
+            step += 1
+            self._clock.wait_until_ns(min(t0_ns + step * INTERVAL_NS, end_ns), stop)
+            now_ns = self._clock.now_ns()
+            if now_ns > begun_ns:
+                state = self._step(state, begun_ns - t0_ns, now_ns - t0_ns)
+                self._write_rows(self._ledger.rows(step, now_ns - t0_ns, state))
+                begun_ns = now_ns
+        self._write_rows(self._ledger.rows(step, begun_ns - t0_ns, state, last=True))
+
+    def _step(self, state: State, from_ns: int, to_ns: int) -> State:
+        k, span_ns = self._grid.instant_at(from_ns), to_ns - from_ns
+        busy_ratio = self._busy_ratio(span_ns)
+        sun = self._sunshine
+        after, flow = self._fleet.advance(state, sun.incidence[k], sun.albedo[k], busy_ratio, span_ns / NS_PER_S)
+        self._set_pace(after.pace_ratio)
+        self._ledger.add(state, flow, sun.sunlit[k], busy_ratio, span_ns)
+        return after
+
+    def _write_rows(self, rows: Iterator[Mapping[str, Any]]) -> None:
+        for row in rows:
+            self._write(row)
+
+    def _busy_ratio(self, span_ns: int) -> np.ndarray:
+        found = np.zeros(len(self._fleet.names))
+        for numbers, computers in self._kinds:
+            found[numbers] += computers.busy_ratio(span_ns)
+        return np.minimum(found, 1.0)
+
+    def _set_pace(self, pace_ratio: np.ndarray) -> None:
+        for numbers, computers in self._kinds:
+            computers.set_pace(pace_ratio[numbers])
+
+
+class GovernorThread:
+    """The activity: a governor in a thread of this process, which holds the containers."""
+
+    def __init__(self, governor: Governor, t0_ns: int):
+        self.check = governor.check
+        self.stop = threading.Event()
+        self._thread = threading.Thread(target=governor.run, args=(t0_ns, self.stop), name="governor")
+        self._thread.start()
+
+    def await_end(self, timeout_s: float) -> None:
+        """Let it come to the end of the run."""
+        self._thread.join(timeout_s)
+        self.check()
+
+    def end(self) -> None:
+        """End it now; its rows are complete."""
+        self.stop.set()
+        self._thread.join()
+
+
+@contextmanager
+def governing(stage: Stage, containers: Mapping[str, Container], t0_ns: int) -> Iterator[GovernorThread]:
+    """The governor of a run, ended with this block; then all computers are on and at their full pace again."""
+    fleet, grid = scenario_fleet(stage.scenario), stage.plan.grid
+    sunshine = find_sunshine(stage.scenario, grid.start, grid.offsets_ns, fleet.chosen, fleet.pointing)
+    kinds = list(_kinds(fleet, containers, stage))
+    with Journal(stage.folder.journal / "energy.jsonl") as journal:
+        activity = GovernorThread(Governor(fleet, sunshine, grid, kinds, stage.clock, journal.append), t0_ns)
+        try:
+            yield activity
+        finally:
+            activity.end()
+            for numbers, computers in kinds:
+                computers.set_pace(np.ones(len(numbers)))  # servers that stand still would not end either
+
+
+def _kinds(fleet: Fleet, containers: Mapping[str, Container], stage: Stage) -> Iterator[Kind]:
+    """The computers of a fleet by how they are held to a pace; a satellite may have several kinds of work."""
+    inside = [n for n, name in enumerate(fleet.names) if name in containers]
+    if inside:
+        chosen = [containers[fleet.names[n]] for n in inside]
+        yield np.array(inside), ContainerComputers(chosen, stage.scenario.time.slowdown)
+    pretending = stage.folder.journal / allowance.FILE
+    ModelledState.create(pretending, modelled_trainers(stage.scenario))
+    for path in (stage.folder.journal / modelled_state.FILE, pretending):
+        if path.exists():
+            yield from _sharing(fleet, ModelledState.open(path))
+
+
+def _sharing(fleet: Fleet, state: ModelledState) -> Iterator[Kind]:
+    """Those satellites of the fleet that have a row in a shared state."""
+    rows = {name: row for row, name in enumerate(state.names)}
+    numbers = [n for n, name in enumerate(fleet.names) if name in rows]
+    if numbers:
+        yield np.array(numbers), ModelledComputers(state, np.array([rows[fleet.names[n]] for n in numbers]))

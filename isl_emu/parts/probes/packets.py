@@ -1,0 +1,132 @@
+"""One-way probes on the wire: UDP packets built with Scapy, sent and received with the kernel's time stamps.
+
+A packet is stamped when the kernel hands it to the first link's queue, and again when it has arrived at the far node:
+what a process does before, between and afterwards, waiting for a CPU above all, is in neither. Both stamps count in
+UTC of one kernel, which all nodes share, so their difference is the delay in one direction. A step of UTC in between
+would show as an outlier.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from isl_emu.errors import MachineError
+from isl_emu.nodes.namespaces import enter_network, in_own_thread
+from isl_emu.units import NS_PER_S
+
+logging.getLogger("scapy").setLevel(logging.CRITICAL)  # its warnings are about the machine's own routes, not about ours
+
+from scapy.layers.inet import IP, UDP  # noqa: E402
+
+from isl_emu.tables.records import PROBE_PAYLOAD_BYTE  # noqa: E402
+
+PORT = 862  # that of simple two-way active measurement (RFC 8762), on which nobody else listens in a node
+INITIAL_TTL = 64  # Linux's default (net.ipv4.ip_default_ttl), and what we send with
+_PAYLOAD = struct.Struct(f"!II{PROBE_PAYLOAD_BYTE - 8}x")  # identifier and number
+_PAYLOAD_AT = 20 + 8  # after an IPv4 header without options and a UDP header
+_RECEIVE_BYTE, _ANCILLARY_BYTE = 2048, 512
+
+# Source: include/uapi/asm-generic/socket.h, linux/socket.h, linux/in.h, linux/net_tstamp.h
+_SO_TIMESTAMPNS, _SO_TIMESTAMPING, _MSG_ERRQUEUE, _IP_TTL, _IP_RECVTTL = 35, 37, 0x2000, 2, 12
+_SOFTWARE, _TX_SCHED, _ONLY_STAMPS = 1 << 4, 1 << 8, 1 << 11
+_TIMESPEC = struct.Struct("@qq")
+
+Ancillary = Sequence[tuple[int, int, bytes]]
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A probe that has arrived: which one, when, and how many links it crossed."""
+
+    identifier: int
+    number: int
+    utc_ns: int
+    hops: int
+
+
+def probe_packet(source: str, destination: str, identifier: int) -> bytes:
+    """The IPv4 packet of a probe with number 0; without a checksum, so that the number can be changed."""
+    header = IP(src=source, dst=destination, ttl=INITIAL_TTL) / UDP(sport=PORT, dport=PORT, chksum=0)
+    return bytes(header / _PAYLOAD.pack(identifier, 0))
+
+
+def with_number(packet: bytes, number: int) -> bytes:
+    """The same probe with another number."""
+    identifier, _ = _PAYLOAD.unpack_from(packet, _PAYLOAD_AT)
+    return packet[:_PAYLOAD_AT] + _PAYLOAD.pack(identifier, number)
+
+
+def open_sender(netns_path: str) -> socket.socket:
+    """A raw socket in a network namespace whose packets are stamped when the first link gets them."""
+    return in_own_thread(_open_sender, netns_path)
+
+
+def open_receiver(netns_path: str, address: str) -> socket.socket:
+    """A socket in a network namespace that receives probes with their time and TTL, and never waits."""
+    return in_own_thread(_open_receiver, netns_path, address)
+
+
+def send(sender: socket.socket, packet: bytes, destination: str) -> int:
+    """Send a probe: when the first link got it, UTC.
+
+    Raises:
+        OSError: there is no route.
+        MachineError: the kernel gave no stamp.
+    """
+    sender.sendto(packet, (destination, 0))
+    try:
+        _, ancillary, _, _ = sender.recvmsg(0, _ANCILLARY_BYTE, _MSG_ERRQUEUE | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        ancillary = ()
+    return _stamp_ns(ancillary, _SO_TIMESTAMPING)
+
+
+def receive(receiver: socket.socket) -> Arrival | None:
+    """The next probe that has arrived; None if there is none, or something else came.
+
+    Raises:
+        MachineError: the kernel gave no stamp.
+    """
+    try:
+        payload, ancillary, _, _ = receiver.recvmsg(_RECEIVE_BYTE, _ANCILLARY_BYTE)
+    except BlockingIOError:
+        return None
+    if len(payload) != _PAYLOAD.size:
+        return None
+    (ttl,) = struct.unpack("@i", _content(ancillary, socket.IPPROTO_IP, _IP_TTL))
+    return Arrival(*_PAYLOAD.unpack(payload), _stamp_ns(ancillary, _SO_TIMESTAMPNS), INITIAL_TTL - ttl + 1)
+
+
+def _open_sender(netns_path: str) -> socket.socket:
+    enter_network(netns_path)
+    sender = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+    sender.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPING, _SOFTWARE | _TX_SCHED | _ONLY_STAMPS)
+    return sender
+
+
+def _open_receiver(netns_path: str, address: str) -> socket.socket:
+    enter_network(netns_path)
+    receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    receiver.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+    receiver.setsockopt(socket.IPPROTO_IP, _IP_RECVTTL, 1)
+    receiver.bind((address, PORT))
+    return receiver
+
+
+def _stamp_ns(ancillary: Ancillary, kind: int) -> int:
+    seconds, nanoseconds = _TIMESPEC.unpack_from(_content(ancillary, socket.SOL_SOCKET, kind))
+    return seconds * NS_PER_S + nanoseconds
+
+
+def _content(ancillary: Ancillary, level: int, kind: int) -> bytes:
+    for found_level, found_kind, content in ancillary:
+        if (found_level, found_kind) == (level, kind):
+            return content
+    raise MachineError(
+        "probes: the kernel gave no time stamp with a packet, but delays are measured by them; use "
+        "--machine guest, or a scenario without probes"
+    )

@@ -1,0 +1,217 @@
+"""The probe process: one-way probes between pairs of nodes, to compare measured with planned delay.
+
+A socket stays in the network namespace in which it was made, so one process sends and receives for every node. Nothing
+answers a probe: each direction is measured by itself, so delays and routes that differ by direction are seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import json
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple
+
+from isl_emu.parts.probes.packets import open_receiver, open_sender, probe_packet, receive, send, with_number
+from isl_emu.run.clock import run_clock
+from isl_emu.run.journal import Journal
+from isl_emu.timebase import Clock, MonotonicClock
+from isl_emu.units import NS_PER_S
+
+LOST_AFTER_NS = 3 * NS_PER_S
+FIRST_PHASE, LAST_PHASE = 0.2, 0.7  # of a step: changes come at its beginning, and a probe needs some of its rest
+
+
+class Sent(NamedTuple):
+    """A probe on its way: when the first link got it, by the clock of the run and in UTC."""
+
+    t_ns: int
+    utc_ns: int
+
+
+@dataclass
+class Probe:
+    """One direction of a pair that is probed, its next probe's number, and those on their way by their number."""
+
+    a: str
+    b: str
+    identifier: int
+    packet: bytes
+    sender: socket.socket
+    destination: str
+    phase_ns: int
+    number: int = -1
+    awaited: dict[int, Sent] = field(default_factory=dict)
+
+
+def phase_ns(index: int, count: int, step_ns: int) -> int:
+    """How far into a step direction `index` of `count` sends: spread over its middle, away from the changes."""
+    return round(step_ns * (FIRST_PHASE + (LAST_PHASE - FIRST_PHASE) * (index + 0.5) / count))
+
+
+def due_ns(number: int, phase: int, interval_ns: int, step_ns: int) -> int:
+    """When a pair's probe `number` is due, ns since the start of the run; away from instants if the interval allows."""
+    whole_ns = step_ns if interval_ns >= step_ns else 1
+    return number * interval_ns // whole_ns * whole_ns + phase
+
+
+class Prober:
+    """Sends every probe at its absolute time, and writes one journal line per probe that has arrived or is lost.
+
+    Args:
+        receivers: of all nodes to which probes go.
+        t0_ns: start of the run on the clock.
+        duration_ns: when to stop sending, counted from the start.
+        interval_ns: spacing of each pair's probes.
+        step_ns: spacing of the plan's instants.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        probes: Sequence[Probe],
+        receivers: Sequence[socket.socket],
+        t0_ns: int,
+        duration_ns: int,
+        interval_ns: int,
+        step_ns: int,
+        clock: Clock | None = None,
+    ):
+        self._journal, self._clock = journal, clock or MonotonicClock()
+        self._receivers = receivers
+        self._probes = {probe.identifier: probe for probe in probes}
+        self._t0_ns, self._duration_ns = t0_ns, duration_ns
+        self._interval_ns, self._step_ns = interval_ns, step_ns
+        self._due: list[tuple[int, int]] = []  # a heap of (time, identifier)
+        for probe in probes:
+            self._schedule(probe)
+
+    def run(self) -> None:
+        """Probe until the end of the run and until no probe is on its way any more."""
+        with selectors.DefaultSelector() as selector:
+            for receiver in self._receivers:
+                selector.register(receiver, selectors.EVENT_READ)
+            while (wake_ns := self._next_event_ns()) is not None:
+                for key, _ in selector.select(self._clock.timeout_s(self._t0_ns + wake_ns)):
+                    self._receive(key.fileobj)  # type: ignore[arg-type]
+                self._send_due()
+                self._give_up_lost()
+
+    def _now_ns(self) -> int:
+        return self._clock.now_ns() - self._t0_ns
+
+    def _next_event_ns(self) -> int | None:
+        """When something is to be sent or given up; None when there is nothing left."""
+        events = [self._due[0][0]] if self._due else []
+        first_sent = [next(iter(probe.awaited.values())) for probe in self._probes.values() if probe.awaited]
+        return min(events + [sent.t_ns + LOST_AFTER_NS for sent in first_sent], default=None)
+
+    def _schedule(self, probe: Probe) -> None:
+        """Plan the pair's next probe; those whose time has passed are skipped, never sent in a burst."""
+        passed = (self._now_ns() - probe.phase_ns) // self._interval_ns
+        probe.number = max(probe.number, passed) + 1
+        due = due_ns(probe.number, probe.phase_ns, self._interval_ns, self._step_ns)
+        if due < self._duration_ns:
+            heapq.heappush(self._due, (due, probe.identifier))
+
+    def _send_due(self) -> None:
+        while self._due and self._due[0][0] <= self._now_ns():
+            probe = self._probes[heapq.heappop(self._due)[1]]
+            self._send(probe)
+            self._schedule(probe)
+
+    def _send(self, probe: Probe) -> None:
+        try:
+            utc_ns = send(probe.sender, with_number(probe.packet, probe.number), probe.destination)
+        except OSError:  # no route now: the probe is lost at once
+            self._write(probe, probe.number, self._now_ns(), None, None)
+        else:
+            t_ns = self._now_ns() - self._clock.own_ns(time.time_ns() - utc_ns)
+            probe.awaited[probe.number] = Sent(t_ns, utc_ns)
+
+    def _receive(self, receiver: socket.socket) -> None:
+        arrival = receive(receiver)
+        probe = self._probes.get(arrival.identifier) if arrival else None
+        if arrival and probe and arrival.number in probe.awaited:
+            sent = probe.awaited.pop(arrival.number)
+            delay_ns = self._clock.own_ns(arrival.utc_ns - sent.utc_ns)
+            self._write(probe, arrival.number, sent.t_ns, delay_ns, arrival.hops)
+
+    def _give_up_lost(self) -> None:
+        expired_ns = self._now_ns() - LOST_AFTER_NS
+        for probe in self._probes.values():
+            for number in [number for number, sent in probe.awaited.items() if sent.t_ns <= expired_ns]:
+                self._write(probe, number, probe.awaited.pop(number).t_ns, None, None)
+
+    def _write(self, probe: Probe, number: int, t_send_ns: int, delay_ns: int | None, hops: int | None) -> None:
+        record = {"a": probe.a, "b": probe.b, "seq": number, "t_send_ns": t_send_ns}
+        self._journal.append({**record, "delay_ns": delay_ns, "hops_seen": hops})
+
+
+def open_probes(pairs: Sequence[tuple[str, str]], endpoints: dict[str, Any], step_ns: int) -> list[Probe]:
+    """The probes of all pairs, each direction at times of its own, with one socket for each sending node."""
+    senders = {name: open_sender(endpoints[name]["netns"]) for name in _nodes(pairs)}
+    ways = [way for pair in pairs for way in (pair, pair[::-1])]
+    probes = []
+    for identifier, (a, b) in enumerate(ways):
+        phase, destination = phase_ns(identifier, len(ways), step_ns), endpoints[b]["address"]
+        packet = probe_packet(endpoints[a]["address"], destination, identifier)
+        probes.append(Probe(a, b, identifier, packet, senders[a], destination, phase))
+    return probes
+
+
+def open_receivers(pairs: Sequence[tuple[str, str]], endpoints: dict[str, Any]) -> list[socket.socket]:
+    """A receiving socket in each node of the pairs."""
+    return [open_receiver(endpoints[name]["netns"], endpoints[name]["address"]) for name in _nodes(pairs)]
+
+
+def _nodes(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    return sorted({name for pair in pairs for name in pair})
+
+
+def _pairs(text: str) -> list[tuple[str, str]]:
+    """The pairs in "a:b,c:d"."""
+    return [(a, b) for a, _, b in (pair.partition(":") for pair in text.split(","))]
+
+
+def _options(words: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="isl-emu prober", description=__doc__)
+    parser.add_argument("--journal", type=Path, required=True, help="folder with endpoints.json")
+    parser.add_argument("--t0-ns", type=int, required=True, help="start of the run, on its clock")
+    parser.add_argument("--until-ns", type=int, required=True, help="when to stop sending, on its clock")
+    parser.add_argument("--interval-ns", type=int, required=True, help="spacing of each pair's probes")
+    parser.add_argument("--step-ns", type=int, help="spacing of the plan's instants (default: the interval)")
+    parser.add_argument("--pairs", type=_pairs, required=True, help="a:b,c:d by node name")
+    return parser.parse_args(words)
+
+
+def _stop(signum: int, frame: FrameType | None) -> None:
+    """End in order: every line is whole, and a probe still on its way has neither arrived nor is it lost."""
+    raise SystemExit(0)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run the probe process."""
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, _stop)
+    options = _options(sys.argv[1:] if words is None else words)
+    endpoints = json.loads((options.journal / "endpoints.json").read_text())
+    step_ns = options.step_ns or options.interval_ns
+    with Journal(options.journal / "probes.jsonl") as journal:
+        probes = open_probes(options.pairs, endpoints, step_ns)
+        receivers = open_receivers(options.pairs, endpoints)
+        clock, duration_ns = run_clock(options.journal), options.until_ns - options.t0_ns
+        times = options.t0_ns, duration_ns, options.interval_ns, step_ns
+        Prober(journal, probes, receivers, *times, clock).run()
+
+
+if __name__ == "__main__":
+    main()

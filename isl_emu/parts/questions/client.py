@@ -1,0 +1,268 @@
+"""The users of a run: one process asks all planned questions, each from its own ground station.
+
+Run as ``python -m isl_emu.parts.questions.client``. All questions are asked in one thread; a question's socket is
+made in the station's network namespace, so its packets take the emulated path. Every question that came due leaves one
+line in requests.jsonl, also if the run ends before it was answered, and each attempt to have it answered one in
+attempts.jsonl.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import errno
+import resource
+import signal
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+from isl_emu.nodes.namespaces import enter_network
+from isl_emu.parts.questions.asking import OUTLOOK, Asking, read_asking
+from isl_emu.parts.questions.chooser import Chooser
+from isl_emu.parts.questions.connection import Connector, post
+from isl_emu.parts.questions.exchange import COMPLETED, UNFINISHED, Attempt, Exchange, body, judge
+from isl_emu.parts.questions.policies import policy_of
+from isl_emu.parts.questions.polls import Polls
+from isl_emu.parts.questions.queues import Queues
+from isl_emu.parts.questions.requests import PlannedRequest
+from isl_emu.parts.questions.serving import ServingSatellites
+from isl_emu.parts.questions.sse import EventParser
+from isl_emu.parts.questions.tcp_bytes import WireBytes
+from isl_emu.routing.outlook import open_outlook
+from isl_emu.run.clock import run_clock
+from isl_emu.run.endpoints import Endpoint, read_endpoints
+from isl_emu.run.journal import Journal, read_journal
+
+PATH = "/v1/chat/completions"
+# outcomes of an attempt after which another may help
+AGAIN = ("unreachable", "path_lost", "timed_out", "unavailable", "failed")
+MOST_DOUBLINGS = 16  # doublings of the time between two attempts
+
+Verdict = tuple[str, "str | None"]
+Write = Callable[[dict[str, Any]], None]
+
+
+@dataclass
+class AnswerListener:
+    """Who reads a streamed answer into an attempt."""
+
+    attempt: Attempt
+    asking: Asking
+    parser: EventParser = field(default_factory=EventParser)
+
+    def connected(self) -> None:
+        """From now on a missing route is a lost path."""
+        self.attempt.connected = True
+
+    def take(self, part: bytes, now_ns: int) -> bool:
+        """Take in the events that are complete; true after the last."""
+        for event in self.parser.feed(part):
+            self.attempt.take(event, now_ns)
+        return self.attempt.done
+
+    def patient_until_ns(self) -> int:
+        """As the attempt has it."""
+        return self.attempt.patient_until_ns(self.asking)
+
+    def counted(self, wire: WireBytes) -> None:
+        """Keep it for the record."""
+        self.attempt.wire = wire
+
+
+@dataclass
+class Client:
+    """Asks questions on time.
+
+    Args:
+        endpoints: by node name.
+        write: takes the record of each request; `write_attempt` that of each attempt.
+        t0_ns: the start of the run on the clock's scale.
+        queues: learns of every question that is sent.
+        beside: what else runs as long as questions are asked.
+    """
+
+    endpoints: Mapping[str, Endpoint]
+    chooser: Chooser
+    asking: Asking
+    write: Write
+    write_attempt: Write
+    t0_ns: int
+    connector: Connector
+    queues: Queues = field(default_factory=Queues)
+    beside: Sequence[Coroutine[Any, Any, None]] = ()
+    _followers: dict[int, PlannedRequest] = field(default_factory=dict)
+    _open: set[asyncio.Task[None]] = field(default_factory=set)
+    _errors: list[BaseException] = field(default_factory=list)  # that are no outcome of a request
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)  # a request has ended
+
+    async def run(self, requests: Sequence[PlannedRequest], until_ns: int, stop: asyncio.Event) -> None:
+        """Send each request when it is due, until `until_ns` or `stop`; then write down what is still open.
+
+        A request that waits for another one is never due if that does not end.
+
+        Raises:
+            WorkloadError: a policy chose a satellite that it had not been offered.
+        """
+        self._followers = {request.after: request for request in requests if request.after is not None}
+        waiting = deque(sorted((item for item in requests if item.after is None), key=lambda item: item.t_due_ns))
+        parts = (self._send_all(waiting), self._answered(waiting), self._until(until_ns), stop.wait(), *self.beside)
+        sending, *ends = [asyncio.create_task(part) for part in parts]
+        try:
+            done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for end in done:
+                end.result()
+        finally:
+            await _cancelled([sending, *ends, *self._open])
+            for request in waiting:
+                self._record(Exchange(request, self.t0_ns + request.t_due_ns), UNFINISHED)
+
+    async def _send_all(self, waiting: deque[PlannedRequest]) -> None:
+        while waiting:
+            due_ns = self.t0_ns + waiting[0].t_due_ns
+            await self._until(due_ns)
+            self._begin(waiting.popleft(), due_ns)
+
+    async def _answered(self, waiting: deque[PlannedRequest]) -> None:
+        """Wait until all requests have ended; what went wrong in one that is no outcome of it is raised here."""
+        while waiting or self._open:
+            await self._changed.wait()
+            self._changed.clear()
+            for error in self._errors:
+                raise error
+
+    def _begin(self, request: PlannedRequest, due_ns: int) -> None:
+        task = asyncio.create_task(self._ask(Exchange(request, due_ns)))
+        self._open.add(task)
+        task.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        self._open.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            self._errors.append(error)
+        self._changed.set()
+
+    async def _ask(self, exchange: Exchange) -> None:
+        """Ask one question, as often as it takes, and then the one that waits for its end."""
+        verdict: Verdict = UNFINISHED
+        try:
+            verdict = await self._tries(exchange)
+        finally:
+            self._record(exchange, verdict)
+        now_ns, stop_ns = self.connector.clock.now_ns(), self.asking.stop_after_ns
+        follower = self._followers.pop(exchange.request.id, None)
+        if follower and (stop_ns is None or now_ns - self.t0_ns < stop_ns):
+            self._begin(follower, now_ns)
+
+    async def _tries(self, exchange: Exchange) -> Verdict:
+        """Attempt after attempt, until one helps, or there are no more, or it is too late for another."""
+        asking, clock = self.asking, self.connector.clock
+        while True:
+            verdict, made = await self._try(exchange), len(exchange.attempts)
+            next_ns = clock.now_ns() + asking.retry_backoff_ns * 2 ** min(made - 1, MOST_DOUBLINGS)
+            late = next_ns > exchange.attempts[0].t_send_ns + asking.deadline_ns
+            if verdict[0] not in AGAIN or made > asking.retries or late:
+                return verdict
+            await self._until(next_ns)
+
+    async def _try(self, exchange: Exchange) -> Verdict:
+        """One attempt, which leaves its record."""
+        clock, request = self.connector.clock, exchange.request
+        now_ns, stood_ns = clock.now_ns(), clock.stood_ns()
+        tried = [attempt.satellite for attempt in exchange.attempts]
+        attempt = Attempt(self.chooser.choose(request, now_ns - self.t0_ns, tried), now_ns, stood_ns=stood_ns)
+        exchange.attempts.append(attempt)
+        verdict: Verdict = UNFINISHED
+        try:
+            await self._converse(request, attempt)
+            verdict = COMPLETED
+        except Exception as error:  # whatever it was, it is an outcome
+            verdict = judge(error, attempt.connected)
+        finally:
+            of = {"id": request.id, "attempt": len(exchange.attempts), "station": request.station}
+            self.write_attempt({**of, **attempt.record(*verdict, clock.now_ns(), self.t0_ns)})
+        return verdict
+
+    async def _converse(self, request: PlannedRequest, attempt: Attempt) -> None:
+        if attempt.satellite is None:
+            raise OSError(errno.EHOSTUNREACH, "no satellite that serves was reachable")
+        station, satellite = self.endpoints[request.station], self.endpoints[attempt.satellite]
+        self.queues.send(request.station, attempt.satellite)
+        listener = AnswerListener(attempt, self.asking)
+        await self.connector.ask(station, satellite, post(PATH, satellite, body(request)), listener)
+        if not attempt.done:
+            raise HTTPException("the answer ended without saying that it was complete")
+
+    async def _until(self, t_ns: int) -> None:
+        await self.connector.sleep_until(t_ns)
+
+    def _record(self, exchange: Exchange, verdict: Verdict) -> None:
+        self.write(exchange.record(*verdict, self.connector.clock, self.t0_ns))
+
+
+async def _cancelled(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """End tasks, and wait until they have written what they had to."""
+    tasks = list(tasks)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def main() -> None:
+    """Ask all planned questions; SIGTERM ends the run early, with every record written."""
+    parser = argparse.ArgumentParser(prog="isl_emu.parts.questions.client", description=__doc__)
+    parser.add_argument("--journal", type=Path, required=True, help="folder of the run's journals")
+    parser.add_argument("--t0-ns", type=int, required=True, help="start of the run, on its clock")
+    parser.add_argument("--until-ns", type=int, required=True, help="end of the run, on its clock")
+    options = parser.parse_args()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a descriptor for each open request
+    asyncio.run(_ask_all(options.journal, options.t0_ns, options.until_ns))
+
+
+async def _ask_all(journal: Path, t0_ns: int, until_ns: int) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    planned = [PlannedRequest.from_json(record) for record in read_journal(journal / "planned_requests.jsonl").records]
+    with ExitStack() as files:
+        client = _client(journal, t0_ns, {request.station for request in planned}, files)
+        await client.run(planned, until_ns, stop)
+
+
+def _client(journal: Path, t0_ns: int, stations: Iterable[str], files: ExitStack) -> Client:
+    """The client of a run, with stations that poll where its policy wants to know queues."""
+
+    def writer(name: str) -> Write:
+        return files.enter_context(Journal(journal / f"{name}.jsonl")).append
+
+    asking, queues, endpoints = read_asking(journal), Queues(), read_endpoints(journal / "endpoints.json")
+    policy, serving = policy_of(asking.target), ServingSatellites(journal / "serving.jsonl")
+    chooser = Chooser(asking, serving, open_outlook(journal / OUTLOOK) if policy else None, policy, queues)
+    connector, beside = Connector(run_clock(journal), Entering().enter), []
+    if policy and asking.poll_interval_ns:
+        who = (connector, endpoints, queues, chooser, writer("polls"), t0_ns, asking.poll_interval_ns)
+        beside = [Polls(*who).run(station) for station in sorted(stations)]
+    shared = (endpoints, chooser, asking, writer("requests"), writer("attempts"), t0_ns, connector, queues, beside)
+    return Client(*shared)
+
+
+class Entering:
+    """Moves this thread between network namespaces, and not where it is already."""
+
+    def __init__(self) -> None:
+        self._here: str | None = None
+
+    def enter(self, netns: str) -> None:
+        """Enter the namespace at this path."""
+        if netns != self._here:
+            enter_network(netns)
+            self._here = netns
+
+
+if __name__ == "__main__":
+    main()

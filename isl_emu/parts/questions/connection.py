@@ -1,0 +1,178 @@
+"""HTTP requests from any node's network namespace, thousands at once in one thread.
+
+A socket stays in the namespace in which it is made, so the thread enters it for that moment only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from http.client import HTTPException
+from typing import Any, Protocol
+
+from isl_emu.parts.questions.exchange import RefusedError, UnavailableError, error_text
+from isl_emu.parts.questions.http_answer import HttpAnswer
+from isl_emu.parts.questions.tcp_bytes import WireBytes, wire_bytes
+from isl_emu.run.endpoints import Endpoint
+from isl_emu.timebase import Clock
+
+OK = 200
+UNAVAILABLE = 503
+
+
+class Listener(Protocol):
+    """Who waits for an answer."""
+
+    def connected(self) -> None:
+        """The connection stands."""
+
+    def take(self, part: bytes, now_ns: int) -> bool:
+        """A part of the body of an answer with status 200, and when it came; true once nothing more is wanted."""
+
+    def patient_until_ns(self) -> int:
+        """When to give up, on the clock; asked again whenever that moment has come."""
+
+    def counted(self, wire: WireBytes) -> None:
+        """What went over the wire, at the end of the connection."""
+
+
+class Answering(asyncio.Protocol):
+    """A connection on which an answer comes in.
+
+    Args:
+        now_ns: of the run's clock.
+    """
+
+    def __init__(self, listener: Listener, now_ns: Callable[[], int]):
+        self._listener, self._now_ns = listener, now_ns
+        self._answer, self._refusal = HttpAnswer(), b""
+        self._wire = WireBytes()
+        self._transport: asyncio.BaseTransport | None = None
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if self.ended.done():
+            return
+        try:
+            if self._fed(data, self._now_ns()):
+                self.ended.set_result(None)
+        except Exception as error:  # whatever it was, who waits for the answer hears of it
+            self.ended.set_exception(error)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._count()
+        if not self.ended.done():
+            self.ended.set_exception(error or HTTPException("the connection ended before the answer did"))
+
+    def close(self) -> None:
+        """End the connection, if it has not ended."""
+        self._count()
+        self._listener.counted(self._wire)
+        self.ended.cancel()
+        if self._transport:
+            self._transport.close()
+
+    def _fed(self, data: bytes, now_ns: int) -> bool:
+        """Take in bytes; whether that was all."""
+        part, answer = self._answer.feed(data), self._answer
+        if answer.status == OK:
+            return (bool(part) and self._listener.take(part, now_ns)) or answer.complete
+        self._refusal += part
+        if answer.complete:
+            kind = UnavailableError if answer.status == UNAVAILABLE else RefusedError
+            raise kind(f"HTTP status {answer.status}: {_reason(self._refusal, answer.reason)}")
+        return False
+
+    def _count(self) -> None:
+        if self._transport and (connection := self._transport.get_extra_info("socket")).fileno() >= 0:
+            self._wire = wire_bytes(connection)
+
+
+@dataclass(frozen=True)
+class Connector:
+    """Makes requests from nodes.
+
+    Args:
+        enter: moves the calling thread into a network namespace.
+    """
+
+    clock: Clock
+    enter: Callable[[str], None]
+
+    async def ask(self, source: Endpoint, target: Endpoint, request: bytes, listener: Listener) -> None:
+        """Send a request, and let the listener have its answer as it comes.
+
+        Raises:
+            TimeoutError: it was given up. RefusedError: another status than 200. OSError, HTTPException: no route, no
+            server, or a broken connection.
+        """
+        connection = self._socket(source)
+        try:
+            await self._connect(connection, target, listener)
+        except BaseException:
+            connection.close()
+            raise
+        listener.connected()
+        answering = Answering(listener, self.clock.now_ns)
+        try:
+            transport, _ = await asyncio.get_running_loop().create_connection(lambda: answering, sock=connection)
+            transport.write(request)
+            await self._patiently(answering.ended, listener)
+        finally:
+            answering.close()
+
+    async def sleep_until(self, t_ns: int) -> None:
+        """Wait for a time of the clock."""
+        while self.clock.now_ns() < t_ns:
+            await asyncio.sleep(self.clock.timeout_s(t_ns))
+
+    async def _connect(self, connection: socket.socket, target: Endpoint, listener: Listener) -> None:
+        loop = asyncio.get_running_loop()
+        connecting = loop.create_task(loop.sock_connect(connection, (target.address, target.port)))
+        try:
+            await self._patiently(connecting, listener)
+        finally:
+            connecting.cancel()
+            await asyncio.wait({connecting})  # until the loop has let go of the socket
+
+    async def _patiently(self, future: asyncio.Future[Any], listener: Listener) -> None:
+        """Wait for a future as long as the listener does."""
+        while not future.done():
+            timeout_s = self.clock.timeout_s(listener.patient_until_ns())
+            done, _ = await asyncio.wait({future}, timeout=timeout_s)
+            if not done and self.clock.now_ns() >= listener.patient_until_ns():
+                raise TimeoutError("timed out")
+        future.result()
+
+    def _socket(self, source: Endpoint) -> socket.socket:
+        self.enter(source.netns)
+        connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        connection.setblocking(False)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.bind((source.address, 0))
+        return connection
+
+
+def post(path: str, target: Endpoint, content: Any) -> bytes:
+    """An HTTP request that sends JSON."""
+    data = json.dumps(content).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: {target.address}:{target.port}\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data
+
+
+def get(path: str, target: Endpoint) -> bytes:
+    """An HTTP request that asks for something."""
+    return f"GET {path} HTTP/1.1\r\nHost: {target.address}:{target.port}\r\nConnection: close\r\n\r\n".encode()
+
+
+def _reason(content: bytes, reason: str) -> str:
+    try:
+        return error_text(json.loads(content))
+    except ValueError:
+        return reason

@@ -1,0 +1,157 @@
+"""The figures of a run's questions and answers, by the names and definitions of the field.
+
+Latencies are those of completed answers. Rates count over the window from the first question sent to the last answer
+completed, so the time in which nobody asks yet or any more is not held against a run.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from isl_emu.run.folder import RunFolder
+from isl_emu.scenario.model import Scenario
+from isl_emu.scenario.questions import Questions
+from isl_emu.tables.distribution import Distribution
+from isl_emu.units import NS_PER_S
+
+MLPERF = {"poisson": "Server", "single-stream": "SingleStream", "offline": "Offline"}
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What was served in a time; every figure is None when nothing was.
+
+    Args:
+        window_ns: from the first question sent to the last answer completed.
+        goodput_per_s: completed answers within all service levels; None too if the scenario has none.
+    """
+
+    window_ns: int | None = None
+    requests_per_s: float | None = None
+    output_tokens_per_s: float | None = None
+    goodput_per_s: float | None = None
+
+    @classmethod
+    def of(cls, requests: Rows) -> Rates:
+        """Those of some requests."""
+        done = completed(requests)
+        if not done:
+            return cls()
+        window_ns = max(row["t_finish_ns"] for row in done) - min(row["t_send_ns"] for row in done)
+        good = [row["slo_met"] for row in done if row["slo_met"] is not None]
+
+        def per_s(count: int) -> float:
+            return round(count * NS_PER_S / window_ns, 6)
+
+        tokens = sum(row["answer_tokens"] or 0 for row in done)
+        return cls(window_ns, per_s(len(done)), per_s(tokens), per_s(sum(good)) if good else None)
+
+
+def completed(requests: Rows) -> list[Mapping[str, Any]]:
+    """The requests that were answered whole."""
+    return [row for row in requests if row["outcome"] == "completed"]
+
+
+def serving_figures(requests: Rows, polls: Rows, questions: Questions) -> dict[str, Any]:
+    """What serving.json holds; `docs/serving.md` describes it.
+
+    Args:
+        requests: rows of requests.parquet. polls: those of polls.parquet, if there were any.
+    """
+    done = completed(requests)
+    return {
+        "arrivals": {"kind": questions.arrivals, "mlperf_scenario": MLPERF.get(questions.arrivals)},
+        "target": questions.target,
+        "requests": len(requests),
+        "outcomes": dict(Counter(row["outcome"] for row in requests)),
+        "attempts": sum(row["attempts"] or 0 for row in requests),
+        "asked_again": sum((row["attempts"] or 0) > 1 for row in requests),
+        "deadline": {"limit_ns": questions.deadline_ns, "met": sum(bool(row["deadline_met"]) for row in requests)},
+        "slo": questions.slo and {**dict(questions.slo), "met": sum(bool(row["slo_met"]) for row in requests)},
+        "rates": asdict(Rates.of(requests)),
+        **_latencies(done),
+        "send_lateness_ns": _spread(_lateness_ns(row) for row in requests),
+        "bytes": _bytes(requests, polls),
+        "polls": {
+            "sent": len(polls),
+            "unanswered": sum(row["rtt_ns"] is None for row in polls),
+            "rtt_ns": _spread(row["rtt_ns"] for row in polls),
+        },
+        "stations": _by(requests, "station"),
+        "satellites": _by(requests, "satellite"),
+    }
+
+
+def read_serving_figures(folder: RunFolder, scenario: Scenario) -> dict[str, Any]:
+    """The figures of a run folder with tables."""
+    assert scenario.questions is not None
+    requests = pq.read_table(folder.table("requests")).to_pylist()
+    polls = folder.table("polls")
+    return serving_figures(requests, pq.read_table(polls).to_pylist() if polls.exists() else [], scenario.questions)
+
+
+def _latencies(done: Rows) -> dict[str, Any]:
+    gaps = [gap for row in done for gap in row["itl_ns"] or ()]
+    at_handover = [gap for row in done for gap in row["handover_itl_ns"] or ()]
+    return {
+        "ttft_ns": _spread(row["ttft_ns"] for row in done),
+        "itl_ns": _spread(gaps),
+        "itl_at_handover_ns": _spread(at_handover),
+        "tpot_ns": _spread(row["tpot_ns"] for row in done),
+        "e2e_ns": _spread(row["e2e_ns"] for row in done),
+        "network_ns": _spread(row["network_ns"] for row in done),
+        "network_ratio": _spread(row["network_ratio"] for row in done),
+        "hops": _spread(row["hops_at_send"] for row in done),
+        "handovers": _spread(row["handovers"] for row in done),
+    }
+
+
+def _bytes(requests: Rows, polls: Rows) -> dict[str, int]:
+    return {
+        "sent": _total(requests, "sent_byte"),
+        "received": _total(requests, "received_byte"),
+        "on_lasers": _total(requests, "laser_byte"),
+        "polls_sent": _total(polls, "sent_byte"),
+        "polls_received": _total(polls, "received_byte"),
+    }
+
+
+def _by(requests: Rows, key: str) -> dict[str, Any]:
+    """The main figures of each station or satellite."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for row in requests:
+        if row[key] is not None:
+            groups.setdefault(row[key], []).append(row)
+    return {name: _group(rows) for name, rows in sorted(groups.items())}
+
+
+def _group(rows: Rows) -> dict[str, Any]:
+    done = completed(rows)
+    return {
+        "requests": len(rows),
+        "completed": len(done),
+        "deadline_met": sum(bool(row["deadline_met"]) for row in rows),
+        "answer_tokens": sum(row["answer_tokens"] or 0 for row in done),
+        "ttft_ns": _spread(row["ttft_ns"] for row in done),
+        "e2e_ns": _spread(row["e2e_ns"] for row in done),
+    }
+
+
+def _lateness_ns(row: Mapping[str, Any]) -> int | None:
+    """How long after its due time a question was sent: the emulator's own doing."""
+    return None if row["t_send_ns"] is None else row["t_send_ns"] - row["t_due_ns"]
+
+
+def _total(rows: Rows, key: str) -> int:
+    return sum(row[key] or 0 for row in rows)
+
+
+def _spread(values: Iterable[float | None]) -> dict[str, Any]:
+    return asdict(Distribution.of(values))

@@ -1,0 +1,93 @@
+"""What is asked: the shipped prompts, a user's, and texts of a given length made from either.
+
+A trace says how long a prompt was, not what it said. A prompt of n tokens is made of the prompts of the set, one after
+the other, cut at `CHARACTERS_PER_TOKEN` x n characters. The tokeniser of the model decides what that makes: the
+server's own count is in the results, and its chat template adds some 30 tokens for SmolLM2 (measured).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+
+from isl_emu.errors import ScenarioError
+from isl_emu.parts.questions.traces import BLOCK_TOKENS
+
+CHARACTERS_PER_TOKEN = 4.6  # of the shipped prompts: 4.49 to 4.69 with the tokeniser of SmolLM2, measured
+MOST_CHARACTERS_PER_TOKEN = 8  # no text in words has more over its length: what is longer surely does not fit
+BUNDLED = "bundled"
+LINE = '{"prompt": "Why is the sky blue?"}'
+
+
+def read_prompts(name: str) -> tuple[str, ...]:
+    """The prompts that ship with isl-emu (`BUNDLED`), or those of a file of JSON lines.
+
+    Raises:
+        ScenarioError: the file cannot be read, or one of its lines has no text under the key `prompt`.
+    """
+    where = f"questions.prompt_file: {name}"
+    try:
+        source = files("isl_emu.data").joinpath("prompts.jsonl") if name == BUNDLED else Path(name)
+        text = source.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise ScenarioError(f"{where} cannot be read ({reason}); name a file of lines like {LINE}") from None
+    found = tuple(_prompt(line, f"{where} line {n}") for n, line in enumerate(text.splitlines(), 1) if line.strip())
+    if not found:
+        raise ScenarioError(f"{where} holds no prompt, but at least one is needed; add a line")
+    return found
+
+
+def _prompt(line: str, where: str) -> str:
+    try:
+        prompt = json.loads(line)["prompt"]
+    except (ValueError, TypeError, KeyError):
+        prompt = None
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise ScenarioError(f"{where} is {line[:40]!r}, but a line is like {LINE}; correct it")
+    return prompt
+
+
+def shuffled_for_ever(prompts: Sequence[str], rng: np.random.Generator) -> Iterator[str]:
+    """Each prompt once in a random order, then each once again, without end."""
+    while True:
+        for place in rng.permutation(len(prompts)):
+            yield prompts[place]
+
+
+def text_of_length(tokens: int, first: str, prompts: Sequence[str], rng: np.random.Generator) -> str:
+    """A text of about `tokens` tokens that begins with `first`, or with as much of it as fits."""
+    wanted, parts = _characters(tokens), [first]
+    length, others = len(first), shuffled_for_ever(prompts, rng)
+    while length < wanted:
+        parts.append(next(others))
+        length += 1 + len(parts[-1])
+    return " ".join(parts)[:wanted]
+
+
+def text_of_blocks(tokens: int, blocks: Sequence[int], scale: float, prompts: Sequence[str]) -> str:
+    """A text of about `tokens` tokens, of which each block is told by its number alone: equal numbers, equal text.
+
+    Args:
+        scale: by which the lengths of the trace were multiplied, so that a block has `BLOCK_TOKENS` x scale tokens.
+    """
+    size = max(1, round(BLOCK_TOKENS * scale))
+    text = "".join(_block(number, size, prompts) for number in blocks)
+    filler = cycle(prompts)
+    while len(text) < _characters(tokens):
+        text += " " + next(filler)
+    return text[: _characters(tokens)]
+
+
+def _block(number: int, tokens: int, prompts: Sequence[str]) -> str:
+    rng = np.random.default_rng([number])
+    return text_of_length(tokens, f"({number})", prompts, rng)
+
+
+def _characters(tokens: int) -> int:
+    return max(1, round(tokens * CHARACTERS_PER_TOKEN))

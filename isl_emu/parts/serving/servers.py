@@ -1,0 +1,202 @@
+"""The model servers of a run: started in their containers, and awaited until each has loaded its model."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from subprocess import DEVNULL, STDOUT, Popen
+
+from isl_emu.errors import WorkloadError
+from isl_emu.nodes.containers import Container
+from isl_emu.nodes.namespaces import enter_network, in_own_thread
+from isl_emu.parts.serving.model_server import MODEL_PORT
+from isl_emu.scenario.compute import HEALTH_PATH
+from isl_emu.timebase import Clock, MonotonicClock
+from isl_emu.units import NS_PER_S
+
+Report = Callable[[float, str], None]  # how much is done (0..1), and what is happening
+
+# Loading the bundled model takes 0.3 s of a core natively and 1.5 s in a guest (page faults), an 8-billion one minutes.
+LOAD_TIMEOUT_NS = 900 * NS_PER_S
+POLL_INTERVAL_NS = NS_PER_S // 5
+POLL_TIMEOUT_S = 2.0
+READ_BYTE = 1 << 20
+
+
+@dataclass(frozen=True)
+class ModelServer:
+    """A model server's process in a satellite's container."""
+
+    container: Container
+    process: Popen
+    log: Path
+    health: str = HEALTH_PATH
+
+    @property
+    def name(self) -> str:
+        """The satellite's name."""
+        return self.container.name
+
+
+@contextmanager
+def serve(
+    containers: Sequence[Container], model: Path, context_tokens: int, journal: Path, report: Report
+) -> Iterator[list[ModelServer]]:
+    """Model servers in all containers, healthy when the block begins and ended when it ends.
+
+    The output of each goes to ``server-<satellite>.log`` in `journal`.
+
+    Raises:
+        WorkloadError: a server ended instead of becoming healthy, or took too long.
+    """
+    read_ahead(model)
+
+    def start(container: Container) -> ModelServer:
+        return start_server(container, model, context_tokens, journal)
+
+    with serve_with(containers, start, report) as servers:
+        yield servers
+
+
+@contextmanager
+def serve_with(
+    containers: Sequence[Container],
+    start: Callable[[Container], ModelServer],
+    report: Report,
+    health: str = HEALTH_PATH,
+) -> Iterator[list[ModelServer]]:
+    """The same with servers of any kind.
+
+    Args:
+        health: the page that has status 200 once a server is ready.
+    """
+    servers: list[ModelServer] = []
+
+    def start_one(container: Container) -> ModelServer:
+        servers.append(replace(start(container), health=health))
+        return servers[-1]
+
+    try:
+        load(containers, start_one, is_healthy, report, MonotonicClock())
+        yield servers
+    finally:
+        stop_servers(servers)
+
+
+def load(
+    containers: Sequence[Container],
+    start: Callable[[Container], ModelServer],
+    healthy: Callable[[ModelServer], bool],
+    report: Report,
+    clock: Clock,
+) -> None:
+    """Start a server in each container and wait until each says that its model is loaded.
+
+    Loading is computing, so only as many load at once as the cores can feed at their containers' shares.
+
+    Raises:
+        WorkloadError: a server ended, with the last line of its log, or took longer than `LOAD_TIMEOUT_NS`.
+    """
+    waiting, loading = deque(containers), {}
+    while waiting or loading:
+        while waiting and len(loading) < loads_at_once(waiting[0].cpus):
+            loading[start(waiting.popleft())] = clock.now_ns() + LOAD_TIMEOUT_NS
+        clock.sleep_until_ns(clock.now_ns() + POLL_INTERVAL_NS)
+        for server, end_ns in loading.items():
+            _check_loading(server, end_ns, clock.now_ns())
+        loading = {server: end_ns for server, end_ns in loading.items() if not healthy(server)}
+        done = len(containers) - len(waiting) - len(loading)
+        report(done / len(containers), f"{done} of {len(containers)} models loaded")
+
+
+def loads_at_once(cpus: float) -> int:
+    """How many servers with a share of `cpus` cores keep all cores busy, and one more."""
+    return math.ceil(len(os.sched_getaffinity(0)) / cpus) + 1
+
+
+def is_healthy(server: ModelServer) -> bool:
+    """Ask a server over HTTP whether its model is loaded."""
+    return answers(server.container.netns_path, server.container.address, server.health, POLL_TIMEOUT_S)
+
+
+def answers(netns_path: str, address: str, page: str, timeout_s: float) -> bool:
+    """Whether a page of a node's server has status 200, asked in the node itself."""
+    return in_own_thread(_ask, netns_path, address, page, timeout_s)
+
+
+def stop_servers(servers: Sequence[ModelServer]) -> None:
+    """End all servers; they keep nothing that is worth an orderly end."""
+    for server in servers:
+        server.process.kill()
+    for server in servers:
+        server.process.wait()
+
+
+def start_server(container: Container, model: Path, context_tokens: int, journal: Path) -> ModelServer:
+    """Start a model server in a container; it is loading its model when this returns."""
+    words = ["--model", str(model), "--host", container.address, "--port", str(MODEL_PORT)]
+    command = [sys.executable, "-m", "isl_emu.parts.serving.model_server", *words, "--context", str(context_tokens)]
+    return start_program(container, command, journal)
+
+
+def start_program(container: Container, command: Sequence[str], journal: Path) -> ModelServer:
+    """Start any program as a container's server; it is not ready yet when this returns."""
+    log = journal / f"server-{container.name}.log"
+    with log.open("wb") as output:
+        process = container.popen(command, stdin=DEVNULL, stdout=output, stderr=STDOUT)
+    return ModelServer(container, process, log)
+
+
+def read_ahead(model: Path) -> None:
+    """Read the weights once from here, so that their pages are charged to no container's memory limit."""
+    buffer = memoryview(bytearray(READ_BYTE))
+    with model.open("rb", buffering=0) as file:
+        while file.readinto(buffer):
+            pass
+
+
+def _ask(netns_path: str, address: str, page: str, timeout_s: float) -> bool:
+    """In a thread of its own."""
+    enter_network(netns_path)
+    connection = HTTPConnection(address, MODEL_PORT, timeout=timeout_s)
+    try:
+        connection.request("GET", page)
+        return connection.getresponse().status == 200
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _check_loading(server: ModelServer, end_ns: int, now_ns: int) -> None:
+    status = server.process.poll()
+    if status is None:
+        if now_ns > end_ns:
+            raise WorkloadError(
+                f"model server on {server.name}: is not ready after {LOAD_TIMEOUT_NS // NS_PER_S} s, but it must be "
+                "before the run begins; raise compute.cpus, or use a smaller model"
+            )
+        return
+    if server.container.usage().oom_kills:
+        raise WorkloadError(
+            f"model server on {server.name}: needs more memory than compute.memory allows, but it must hold its "
+            "working set; raise compute.memory, or lower compute.context_tokens"
+        )
+    last = last_line(server.log)
+    raise WorkloadError(
+        f"model server on {server.name}: ended with status {status} ({last}), but it must serve the whole run; "
+        f"see {server.log}"
+    )
+
+
+def last_line(log: Path) -> str:
+    """What a program printed last."""
+    lines = log.read_text(errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")

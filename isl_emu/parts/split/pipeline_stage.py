@@ -1,0 +1,57 @@
+"""A satellite of a pipeline that is not the head: its layers are computed for every pass that comes by.
+
+Run as ``python -m isl_emu.parts.split.pipeline_stage`` in the satellite's container; it ends with the container.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from isl_emu.parts.split.decoder import Layers
+from isl_emu.parts.split.ring import Pass, Ring
+from isl_emu.parts.split.weights import ModelFile
+from isl_emu.run.clock import RunClock
+from isl_emu.timebase import Clock
+
+
+def arguments(prog: str, description: str | None) -> argparse.ArgumentParser:
+    """What the processes of a pipeline, the head among them, are told."""
+    parser = argparse.ArgumentParser(prog=prog, description=description)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--head", required=True, help="address of the head")
+    parser.add_argument("--ring-port", type=int, required=True, help="where the ring's satellites find each other")
+    parser.add_argument("--rank", type=int, required=True)
+    parser.add_argument("--size", type=int, required=True, help="satellites in the ring")
+    parser.add_argument("--layers", type=int, nargs=2, required=True, help="first, and the one after the last")
+    parser.add_argument("--context", type=int, required=True)
+    parser.add_argument("--conversations", type=int, required=True)
+    parser.add_argument("--clock", type=Path, required=True, help="the file of the run's clock")
+    return parser
+
+
+def relay(ring: Ring, layers: Layers, clock: Clock) -> None:
+    """Compute what comes and pass it on, without end."""
+    while True:
+        travelling = ring.receive()
+        came_ns = clock.now_ns()
+        x = layers.forward(travelling.x, travelling.slot, travelling.position)
+        times_ns = [*travelling.times_ns, came_ns, clock.now_ns()]
+        ring.send(Pass(travelling.slot, travelling.number, travelling.position, x, times_ns))
+
+
+def main() -> None:
+    """Load the layers, join the ring, and relay."""
+    options = arguments("isl_emu.parts.split.pipeline_stage", __doc__).parse_args()
+    torch.set_num_threads(1)
+    model = ModelFile(options.model)
+    layers, shape = model.layers(range(*options.layers), options.context), model.shape()
+    ring = Ring(options.head, options.ring_port, options.rank, options.size, shape.embedding, options.conversations)
+    print("joined the ring", flush=True)
+    relay(ring, layers, RunClock(options.clock))
+
+
+if __name__ == "__main__":
+    main()

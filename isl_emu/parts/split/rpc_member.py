@@ -1,0 +1,100 @@
+"""A satellite of a model that is split by llama.cpp's RPC: a worker that lends its processor, or the head.
+
+Run as ``python -m isl_emu.parts.split.rpc_member`` in the satellite's container; it ends with the container. The
+head is llama.cpp's own server, as on a satellite that serves alone; it loads the workers' layers into them over the
+network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+from isl_emu.parts.serving.model_server import MODEL_PORT, parameters
+from isl_emu.parts.split.meter import start_meter
+from isl_emu.parts.split.rpc_backend import RpcBackend
+from isl_emu.run.clock import RunClock
+from isl_emu.run.journal import Journal
+
+CONNECT_TIMEOUT_S, CONNECT_AGAIN_S = 5.0, 0.2
+
+
+def worker(endpoint: str) -> None:
+    """Lend the processor."""
+    print(f"lends its processor at {endpoint}", flush=True)
+    RpcBackend().serve(endpoint)
+
+
+def head(model: Path, address: str, workers: list[str], layers: list[int], context: int, conversations: int) -> None:
+    """Serve with the workers' processors.
+
+    Args:
+        workers: their endpoints.
+        layers: how many the head and each worker has.
+    """
+    backend = RpcBackend()
+    for endpoint in workers:
+        _await_listening(endpoint)
+        backend.add_worker(endpoint)
+    from xllamacpp import Server  # noqa: PLC0415  after its library is loaded for the backend too
+
+    params = parameters(model, address, MODEL_PORT, context * conversations)
+    params.n_parallel = conversations
+    params.n_gpu_layers, split = placement(layers)
+    params.tensor_split = split + [0.0] * (len(params.tensor_split) - len(split))
+    server = Server(params)
+    print(f"answers at {server.listening_address}", flush=True)
+    signal.pause()
+
+
+def _await_listening(endpoint: str) -> None:
+    """Wait until a worker takes connections; whoever started both ends this process if the worker never does."""
+    address, _, port = endpoint.rpartition(":")
+    while True:
+        try:
+            socket.create_connection((address, int(port)), CONNECT_TIMEOUT_S).close()
+            return
+        except OSError:
+            time.sleep(CONNECT_AGAIN_S)
+
+
+def placement(layers: list[int]) -> tuple[int, list[float]]:
+    """llama.cpp's `n_gpu_layers` and `tensor_split` for a head and workers with these numbers of layers.
+
+    The last layers count as on "GPUs", which the workers are; the output is one more, and lies behind the last layer.
+    """
+    _, *workers = layers
+    workers[-1] += 1
+    return sum(workers), [float(count) for count in workers]
+
+
+def main() -> None:
+    """Be a member until SIGTERM."""
+    parser = argparse.ArgumentParser(prog="isl_emu.parts.split.rpc_member", description=__doc__)
+    parser.add_argument("--satellite", required=True, help="its name")
+    parser.add_argument("--address", required=True, help="its address")
+    parser.add_argument("--port", type=int, required=True, help="of the workers")
+    parser.add_argument("--peer", action="append", default=[], help="name=address of each with whom it speaks")
+    parser.add_argument("--clock", type=Path, required=True, help="the file of the run's clock")
+    parser.add_argument("--journal", type=Path, required=True, help="file to which its work and traffic are written")
+    parser.add_argument("--model", type=Path, help="makes it the head")
+    parser.add_argument("--layers", type=int, nargs="+", help="of the head and of each worker")
+    parser.add_argument("--context", type=int)
+    parser.add_argument("--conversations", type=int)
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    peers = dict(peer.split("=") for peer in options.peer)
+    names = {address: name for name, address in peers.items()}
+    start_meter(options.satellite, names, RunClock(options.clock), Journal(options.journal).append)
+    if options.model is None:
+        worker(f"{options.address}:{options.port}")
+    endpoints = [f"{address}:{options.port}" for address in peers.values()]
+    head(options.model, options.address, endpoints, options.layers, options.context, options.conversations)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""How the layers of a model are given out, and whether each satellite has the memory for its share.
+
+Known from the file's header alone, before anything is started.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from pathlib import Path
+
+from isl_emu.errors import WorkloadError
+from isl_emu.parts.serving.model_file import ModelHeader, estimate_memory_byte, read_header
+from isl_emu.scenario.split import Split
+from isl_emu.units import SIZE_BYTE, format_quantity
+
+PIPELINE_ARCHITECTURES = ("llama", "qwen3")
+PIPELINE_VOCABULARIES = ("smollm", "gpt-2", "qwen2")  # ways to cut a text into words, by tokenizer.ggml.pre
+FLOAT_BYTE = 4
+TORCH_BYTE = 260_000_000  # Python, PyTorch and gloo before any weights: resident memory, measured with torch 2.13
+RPC_BYTE = 60_000_000  # Python and llama.cpp's RPC worker, with its buffers for computing; measured with SmolLM2
+
+
+def shares(layers: int, members: int, given: Sequence[int] = ()) -> list[range]:
+    """The layers of each member, in order.
+
+    Args:
+        given: how many each has; even shares, the first ones larger, if empty.
+
+    Raises:
+        WorkloadError: they do not come to all layers of the model, or there are fewer layers than members.
+    """
+    if members > layers:
+        raise WorkloadError(
+            f"split.satellites: are {members}, but the model has {layers} layers and each satellite needs one; "
+            "name fewer"
+        )
+    counts = list(given) or [layers // members + (member < layers % members) for member in range(members)]
+    if sum(counts) != layers:
+        raise WorkloadError(f"split.layers: come to {sum(counts)}, but the model has {layers} layers; share out all")
+    ends = list(accumulate(counts))
+    return [range(end - count, end) for count, end in zip(counts, ends, strict=True)]
+
+
+def check_split(split: Split, members: int, path: Path) -> None:
+    """Refuse a split that cannot work, from the model's header.
+
+    Raises:
+        WorkloadError: too many satellites for the layers, or too little memory for a share.
+    """
+    header = read_header(path)
+    if split.engine == "pipeline":
+        _check_kind(header, path)
+    parts = shares(layer_count(path), members, split.layers)
+    for number, part in enumerate(parts):
+        needed_byte = share_byte(split, path, part, head=number == 0)
+        if split.memory_byte < needed_byte:
+            raise WorkloadError(
+                f"split.memory: is {format_quantity(split.memory_byte, SIZE_BYTE)}, but {len(part)} layers of "
+                f"{path.name} need about {needed_byte / 1e6:.0f} MB on satellite {number + 1} of {members}; "
+                "raise it, or split over more satellites"
+            )
+
+
+def _check_kind(header: ModelHeader, path: Path) -> None:
+    """Refuse what the pipeline cannot compute, as far as the header tells."""
+    known = {"general.architecture": PIPELINE_ARCHITECTURES, "tokenizer.ggml.pre": PIPELINE_VOCABULARIES}
+    for key, kinds in known.items():
+        if header.fields.get(key) not in kinds:
+            raise WorkloadError(
+                f"split.model: {path} has {key} {header.fields.get(key)!r}, but the pipeline knows "
+                f'{", ".join(kinds)}; use one of these, or engine = "llama-rpc"'
+            )
+
+
+def layer_count(path: Path) -> int:
+    """How many layers a model has.
+
+    Raises:
+        WorkloadError: its file does not say.
+    """
+    return _told(path, lambda header: header.count("block_count"))
+
+
+def share_byte(split: Split, path: Path, part: range, head: bool) -> int:
+    """The memory that a member's process needs, about.
+
+    Raises:
+        WorkloadError: the model's file does not say what that follows from.
+    """
+    estimate = _pipeline_byte if split.engine == "pipeline" else _rpc_byte
+    return _told(path, lambda header: estimate(split, header, path, part, head))
+
+
+def _told(path: Path, ask: Callable[[ModelHeader], int]) -> int:
+    try:
+        return ask(read_header(path))
+    except (TypeError, KeyError, ValueError, ZeroDivisionError):
+        raise WorkloadError(
+            f"split.model: {path} does not say how many layers, heads and embeddings it has, but its shares follow "
+            "from them; use a language model with attention"
+        ) from None
+
+
+def _pipeline_byte(split: Split, header: ModelHeader, path: Path, part: range, head: bool) -> int:
+    """PyTorch, the weights in 32 bits, and keys and values in 32 bits."""
+    embedding, kv = header.count("embedding_length"), _kv_numbers(header)
+    query = header.count("attention.head_count") * _head_numbers(header)
+    layer = embedding * (2 * query + 2 * kv + 3 * header.count("feed_forward_length"))
+    cache = 2 * kv * split.context_tokens * split.conversations
+    ends = 2 * embedding * header.fields["tokenizer.ggml.tokens"] if head else 0
+    return TORCH_BYTE + FLOAT_BYTE * (len(part) * (layer + cache) + ends)
+
+
+def _rpc_byte(split: Split, header: ModelHeader, path: Path, part: range, head: bool) -> int:
+    """The head maps the file as any server does; a worker is sent its layers and keeps them."""
+    whole_byte = estimate_memory_byte(path, split.context_tokens)
+    if head:
+        return whole_byte
+    share = len(part) / header.count("block_count")
+    return RPC_BYTE + round(share * (path.stat().st_size + whole_byte))
+
+
+def _head_numbers(header: ModelHeader) -> int:
+    heads = header.count("attention.head_count")
+    return header.count("attention.key_length", header.count("embedding_length") // heads)
+
+
+def _kv_numbers(header: ModelHeader) -> int:
+    return header.count("attention.head_count_kv", header.count("attention.head_count")) * _head_numbers(header)

@@ -1,0 +1,183 @@
+"""A training job without a model: one process with a thread for each satellite, and their coordinator.
+
+Run as ``python -m isl_emu.parts.training.light_job``. Each step leaves a line in training.jsonl.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import queue
+import signal
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from isl_emu.linkplan.plan_file import read_plan
+from isl_emu.parts.training.allowance import UNLIMITED, Allowance
+from isl_emu.parts.training.collectives import Kind, Schedule
+from isl_emu.parts.training.coordinator import Coordinator
+from isl_emu.parts.training.light_rank import Formation, LightRank, Task, form
+from isl_emu.parts.training.meeting import Reception, call_roll, open_listener, port_of
+from isl_emu.parts.training.records import ELEMENT_BYTE, StepRecorder
+from isl_emu.parts.training.sky import PlannedSky
+from isl_emu.run.clock import run_clock
+from isl_emu.run.journal import Journal
+from isl_emu.scenario.boards import board_named
+from isl_emu.scenario.model import Scenario
+from isl_emu.scenario.parse import load_scenario
+from isl_emu.scenario.training import FLOP_PER_PARAMETER_AND_TOKEN, Modelled, Training
+from isl_emu.scenario.training_groups import planes_of, training_satellites
+from isl_emu.timebase import Clock
+from isl_emu.units import NS_PER_S
+
+PROCESS_BYTE = 200_000_000  # Python, its libraries and the plan
+RANK_ELEMENT_BYTE = 10  # of memory for an element: the vector, a summand and a comparison
+
+
+def compute_ns(modelled: Modelled) -> int:
+    """How long one satellite computes for one step."""
+    if modelled.compute_time_ns is not None:
+        return modelled.compute_time_ns
+    flop = FLOP_PER_PARAMETER_AND_TOKEN * modelled.parameters * modelled.tokens
+    return round(flop * NS_PER_S / (modelled.utilisation * board_named(modelled.board).fp16_flop_s))
+
+
+def really_sent_elements(modelled: Modelled, rate_scale: float) -> int:
+    """The length of the vector that is summed: scaled as the rates are, so that it takes as long as the whole would."""
+    return max(1, round(modelled.exchanged_byte * rate_scale / ELEMENT_BYTE))
+
+
+def light_jobs_byte(scenario: Scenario) -> int:
+    """What the processes of a scenario's modelled jobs take: mostly their vectors."""
+    return sum(
+        PROCESS_BYTE
+        + RANK_ELEMENT_BYTE
+        * len(training_satellites(scenario, job))
+        * really_sent_elements(job.modelled, scenario.rate_scale)
+        for job in scenario.training
+        if job.modelled
+    )
+
+
+class LightRanks:
+    """The ranks of a job, as the coordinator sees them.
+
+    Args:
+        endpoints: where each node is, as in endpoints.json.
+    """
+
+    def __init__(self, task: Task, endpoints: Mapping[str, Mapping[str, Any]]):
+        self.events: queue.Queue[tuple[str, dict[str, Any]]] = queue.Queue()
+        self._task, self._endpoints = task, endpoints
+        self._formations: dict[Any, Formation] = {}
+
+    def __enter__(self) -> LightRanks:
+        task = self._task
+        with ExitStack() as undo:
+            places = [(name, self._endpoints[name]["netns"]) for name in task.names]
+            listeners = {
+                number: open_listener(task.addresses[name], task.port, netns)
+                for number, (name, netns) in enumerate(places)
+            }
+            reception = undo.enter_context(Reception(listeners))
+            self._ranks = {
+                name: LightRank(name, netns, task, reception, lambda name, event: self.events.put((name, event)))
+                for name, netns in places
+            }
+            for rank in self._ranks.values():
+                rank.start()
+                undo.callback(rank.end)
+            undo.callback(task.stopped.set)
+            self._undo = undo.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._undo.close()
+
+    def train(self, names: Sequence[str], order: Mapping[str, Any]) -> None:
+        formation = self.formation(order["members"], order["source"])
+        for name in names:
+            self._ranks[name].orders.put({**order, "formation": formation})
+
+    def formation(self, members: Sequence[str], source: str | None) -> Formation:
+        """How these members form their sum; the last two are kept."""
+        key = tuple(members), source
+        if key not in self._formations:
+            kept = list(self._formations.items())[-1:]
+            self._formations = {**dict(kept), key: form(self._task, members, source)}
+        return self._formations[key]
+
+    def call(self, caller: str, others: Sequence[str]) -> set[str]:
+        task, called = self._task, {name: self._task.addresses[name] for name in others}
+        timeout_s = task.clock.real_s(task.timeout_ns)
+        return call_roll(self._endpoints[caller]["netns"], task.addresses[caller], called, task.port, timeout_s)
+
+
+def task_of(
+    scenario: Scenario,
+    number: int,
+    addresses: Mapping[str, str],
+    clock: Clock,
+    t0_ns: int,
+    stopped: threading.Event,
+    allowance: Allowance = UNLIMITED,
+) -> Task:
+    """What the ranks of a scenario's training job `number` have in common."""
+    job = scenario.training[number]
+    names = training_satellites(scenario, job)
+    return Task(
+        names=names,
+        addresses={name: addresses[name] for name in names},
+        port=port_of(number),
+        kind=job.collective,
+        planes=planes_of(scenario),
+        elements=really_sent_elements(job.modelled, scenario.rate_scale),
+        compute_ns=job.local_steps * compute_ns(job.modelled),
+        timeout_ns=job.timeout_ns,
+        clock=clock,
+        t0_ns=t0_ns,
+        stopped=stopped,
+        allowance=allowance,
+    )
+
+
+def lead(job: Training, task: Task, ranks: LightRanks, sky: PlannedSky, journal: Journal, until_ns: int) -> None:
+    """Train until the job is done or the run ends."""
+
+    def sums(members: Sequence[str]) -> tuple[Kind, Schedule]:
+        formation = ranks.formation(members, None)
+        return formation.kind, formation.rounds
+
+    recorder = StepRecorder(job, sums, sky, journal, task.clock, task.t0_ns)
+    times = task.clock, task.t0_ns, until_ns, task.stopped
+    Coordinator(job, task.names, ranks, sky, recorder, *times).run()
+
+
+def main() -> None:
+    """Train to the end of the job or of the run; SIGTERM ends it early, with every record written."""
+    parser = argparse.ArgumentParser(prog="isl_emu.parts.training.light_job", description=__doc__)
+    parser.add_argument("--folder", type=Path, required=True, help="the run folder")
+    parser.add_argument("--journal", type=Path, required=True, help="folder of the run's journals")
+    parser.add_argument("--job", type=int, required=True, help="number of the scenario's training table")
+    parser.add_argument("--t0-ns", type=int, required=True, help="start of the run, on its clock")
+    parser.add_argument("--until-ns", type=int, required=True, help="end of the run, on its clock")
+    options = parser.parse_args()
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    scenario = load_scenario(options.folder / "scenario.toml")
+    endpoints = json.loads((options.journal / "endpoints.json").read_text())
+    addresses = {name: endpoint["address"] for name, endpoint in endpoints.items()}
+    job, clock = scenario.training[options.job], run_clock(options.journal)
+    allowance = Allowance.of_run(options.journal)
+    task = task_of(scenario, options.job, addresses, clock, options.t0_ns, stopped, allowance)
+    sky = PlannedSky(read_plan(options.folder / "plan.parquet"), job.ring, task.names)
+    with Journal(options.journal / "training.jsonl") as journal, LightRanks(task, endpoints) as ranks:
+        lead(job, task, ranks, sky, journal, options.until_ns)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,231 @@
+"""A rank without a model: it computes for a stated time, then sums a vector of the gradients' size with the others.
+
+The vector's elements are whole numbers that follow from the rank and the step, so that every sum is exact and is
+checked. A rank is a thread that lives in its satellite's network namespace: what it opens there takes the emulated way.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from isl_emu.nodes.namespaces import enter_network
+from isl_emu.parts.training.allowance import UNLIMITED, Allowance
+from isl_emu.parts.training.collectives import Kind, Schedule, hand_on, schedule
+from isl_emu.parts.training.exchange import Lines, Stalled
+from isl_emu.parts.training.meeting import Reception, open_line
+from isl_emu.parts.training.prediction import pairs_of
+from isl_emu.timebase import Clock
+
+Emit = Callable[[str, dict[str, Any]], None]
+# Up to 5,000 ranks each sum stays below 2^24, up to which float32 holds whole numbers exactly.
+PATTERN, FACTORS = 61, 100
+
+
+@dataclass(frozen=True)
+class Task:
+    """What all ranks of a job have in common.
+
+    Args:
+        names: of the satellites; a rank's number is its place here, whatever ring it is in.
+        addresses: of the satellites.
+        elements: of the vector that is really summed.
+        compute_ns: from one synchronisation to the next.
+        planes: of the satellites, for a hierarchical sum.
+        t0_ns: instant 0 on the clock.
+        allowance: what energy leaves of the satellites' computers.
+    """
+
+    names: tuple[str, ...]
+    addresses: Mapping[str, str]
+    port: int
+    kind: Kind
+    planes: Mapping[str, Any]
+    elements: int
+    compute_ns: int
+    timeout_ns: int
+    clock: Clock
+    t0_ns: int
+    stopped: threading.Event
+    allowance: Allowance = UNLIMITED
+
+    @cached_property
+    def _patterns(self) -> np.ndarray:
+        return (np.arange(self.elements + PATTERN) % PATTERN + 1).astype(np.float32)
+
+    @cached_property
+    def numbers(self) -> Mapping[str, int]:
+        """The satellites' numbers."""
+        return {name: number for number, name in enumerate(self.names)}
+
+    def factor(self, name: str) -> int:
+        """The multiple of the pattern that a satellite contributes to a sum."""
+        return self.numbers[name] % FACTORS + 1
+
+    def pattern(self, step: int) -> np.ndarray:
+        """What rank 0 contributes in a step (a view); others contribute a multiple of it."""
+        return self._patterns[step % PATTERN :][: self.elements]
+
+
+@dataclass(frozen=True)
+class Formation:
+    """How the members of a ring form their sum; worked out once for all of them.
+
+    Args:
+        handing: the rounds in which they take over the weights first; none if nobody has to.
+        to, source: for each member the places of those to whom it sends, and of those from whom it receives.
+        factor: the multiple of the pattern that is the sum.
+    """
+
+    kind: Kind
+    rounds: Schedule
+    handing: Schedule
+    to: tuple[tuple[int, ...], ...]
+    source: tuple[tuple[int, ...], ...]
+    factor: int
+
+
+def form(task: Task, members: Sequence[str], source: str | None) -> Formation:
+    """The formation of members, of whom one hands its weights to the others unless `source` is None.
+
+    Planes from which different numbers are left cannot be summed place by place: then it is a ring.
+    """
+    planes: dict[Any, list[int]] = {}
+    for place, name in enumerate(members):
+        planes.setdefault(task.planes.get(name), []).append(place)
+    unequal = len({len(plane) for plane in planes.values()}) > 1
+    kind = "ring" if task.kind == "hierarchical" and unequal else task.kind
+    rounds = schedule(kind, task.elements, list(planes.values()))
+    handing = () if source is None else _handing(task.elements, members, source)
+    pairs = sorted({*pairs_of(rounds), *pairs_of(handing)})
+    to, sources = ([[] for _ in members] for _ in range(2))
+    for sender, receiver in pairs:
+        to[sender].append(receiver)
+        sources[receiver].append(sender)
+    factor = sum(map(task.factor, members))
+    return Formation(kind, rounds, handing, tuple(map(tuple, to)), tuple(map(tuple, sources)), factor)
+
+
+def _handing(elements: int, members: Sequence[str], source: str) -> Schedule:
+    """The rounds in which the weights pass from the source to all others, once around the ring."""
+    first = members.index(source)
+    return hand_on(elements, [(first + place) % len(members) for place in range(len(members))])
+
+
+class LightRank:
+    """A rank of a job, in a thread of its own.
+
+    Args:
+        netns: the satellite's network namespace; None to stay in this one.
+        emit: takes the rank's events.
+    """
+
+    def __init__(self, name: str, netns: str | None, task: Task, reception: Reception, emit: Emit):
+        self.orders: queue.Queue[Mapping[str, Any] | None] = queue.Queue()
+        self._name, self._netns, self._task = name, netns, task
+        self._reception, self._emit = reception, emit
+        self._lines: Lines | None = None
+        self._ring = -1
+        self._rounds: tuple = ()
+        self._vector = np.zeros(task.elements, dtype=np.float32)
+        self._thread = threading.Thread(target=self._live, name=f"rank {name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to listen for orders."""
+        self._thread.start()
+
+    def end(self) -> None:
+        """End the thread, which no longer waits for anybody; `Task.stopped` is set before."""
+        self.orders.put(None)
+        if lines := self._lines:
+            lines.shut_down()
+        self._thread.join()
+        self._close()
+
+    def _live(self) -> None:
+        try:
+            if self._netns is not None:
+                enter_network(self._netns)
+            while (order := self.orders.get()) is not None:
+                self._obey(order)
+        except Exception as error:  # whatever it was, somebody hears of it
+            self._emit(self._name, {"event": "broken", "why": f"{type(error).__name__}: {error}"})
+
+    def _obey(self, order: Mapping[str, Any]) -> None:
+        try:
+            taken_byte = self._join(order)
+            step, last = order["first"], order["last"]
+            while not self._task.stopped.is_set() and (last is None or step <= last):
+                self._step(step, order, taken_byte)
+                step, taken_byte = step + 1, 0
+        except (Stalled, OSError) as error:
+            self._close()
+            self._emit(self._name, {"event": "failed", "ring": order["ring"], "why": str(error)})
+
+    def _join(self, order: Mapping[str, Any]) -> int:
+        """Open the ring's lines unless they are; take over the weights if need be; the bytes that this took."""
+        members, source = order["members"], order["source"]
+        if order["ring"] == self._ring and self._lines is not None:
+            return 0
+        self._close()
+        self._reception.forget(order["ring"])
+        formation, place = order["formation"], members.index(self._name)
+        self._lines = self._open_lines(formation, members, place, order["ring"])
+        self._ring, self._rounds = order["ring"], formation.rounds[place]
+        if source is None:
+            return 0
+        self._lines.carry_out(formation.handing[place], self._vector)
+        return self._lines.received_byte
+
+    def _open_lines(self, formation: Formation, members: Sequence[str], place: int, ring: int) -> Lines:
+        task, own, out, into = self._task, self._name, {}, {}
+        deadline_ns = task.clock.now_ns() + task.timeout_ns
+        try:
+            for to in formation.to[place]:
+                timeout_s = max(task.clock.timeout_s(deadline_ns), 1e-3)
+                ends = task.addresses[own], task.addresses[members[to]], task.port
+                out[to] = open_line(*ends, ring, task.numbers[own], timeout_s)
+            for source in formation.source[place]:
+                numbers = task.numbers[own], ring, task.numbers[members[source]]
+                into[source] = self._reception.line(*numbers, task.clock, deadline_ns)
+        except OSError:
+            for line in (*out.values(), *into.values()):
+                line.close()
+            raise
+        return Lines(out, into, task.clock, task.timeout_ns)
+
+    def _step(self, step: int, order: Mapping[str, Any], taken_byte: int) -> None:
+        task, lines = self._task, self._lines
+        begun_ns = task.clock.now_ns()
+        sent_byte, received_byte = lines.sent_byte, lines.received_byte
+        pattern = task.pattern(step)
+        np.multiply(pattern, task.factor(self._name), out=self._vector)
+        if task.allowance.work(self._name, task.compute_ns, task.clock, task.stopped):
+            return
+        computed_ns = task.clock.now_ns()
+        lines.carry_out(self._rounds, self._vector)
+        ended_ns = task.clock.now_ns()
+        self._check(pattern, order["formation"].factor, step)
+        self._emit(self._name, {
+            "event": "step", "ring": order["ring"], "step": step,
+            "t_begun_ns": begun_ns - task.t0_ns, "t_computed_ns": computed_ns - task.t0_ns,
+            "t_ended_ns": ended_ns - task.t0_ns, "sent_byte": lines.sent_byte - sent_byte,
+            "received_byte": lines.received_byte - received_byte, "taken_byte": taken_byte, "loss": None,
+        })  # fmt: skip
+
+    def _check(self, pattern: np.ndarray, factor: int, step: int) -> None:
+        """Whether the sum is the sum; the vector is filled anew in the next step."""
+        self._vector /= factor
+        if not np.array_equal(pattern, self._vector):
+            raise ArithmeticError(f"the sum of step {step} is wrong, but every bit of it must be right")
+
+    def _close(self) -> None:
+        if self._lines is not None:
+            self._lines.close()
+            self._lines = None

@@ -1,0 +1,158 @@
+"""A rank that really learns: a process in its satellite's container, with PyTorch for the model and gloo for the sums.
+
+Run as ``python -m isl_emu.parts.training.torch_rank``. It reads orders from standard input and tells what happens on
+standard output, one JSON object a line; gloo's connections take the emulated way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from isl_emu.nodes.tcp_info import own_bytes
+from isl_emu.parts.training.meeting import Reception, open_listener
+from isl_emu.parts.training.optimisers import AdamW, Nesterov
+from isl_emu.parts.training.transformer import Batches, Writer
+from isl_emu.run.clock import RunClock
+from isl_emu.scenario.training import Training
+from isl_emu.timebase import Clock
+
+STORE_PORTS = 1000  # each ring meets at another port, since an earlier one may still be held
+
+
+class TorchRank:
+    """A rank of a job.
+
+    Args:
+        setting: what all ranks have in common (`job`, `names`, `addresses`, `port`, `store_port`, `seed`), and `name`.
+        emit: takes the rank's events.
+    """
+
+    def __init__(self, setting: Mapping[str, Any], clock: Clock, emit):
+        self._setting, self._clock, self._emit = setting, clock, emit
+        self._job = Training.model_validate_json(setting["job"])
+        form, rank = self._job.real, setting["names"].index(setting["name"])
+        self._model, self._batches = Writer(form, setting["seed"]), Batches(form, setting["seed"], rank)
+        self._weights = parameters_to_vector(self._model.parameters()).detach()  # after the last finished step
+        self._adam = AdamW(len(self._weights), form.learning_rate)
+        outer = self._job.outer_learning_rate, self._job.outer_momentum
+        self._outer = Nesterov(len(self._weights), *outer) if self._job.method == "diloco" else None
+        self._ring: int | None = None
+
+    def obey(self, order: Mapping[str, Any]) -> None:
+        """Train as ordered, until it is done or the ring no longer works."""
+        try:
+            taken_byte = self._join(order)
+            step, last = order["first"], order["last"]
+            while last is None or step <= last:
+                self._step(step, order, taken_byte)
+                step, taken_byte = step + 1, 0
+        except (RuntimeError, OSError) as error:  # gloo's are RuntimeErrors
+            self._leave()
+            why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            self._emit({"event": "failed", "ring": order["ring"], "why": why})
+
+    def _join(self, order: Mapping[str, Any]) -> int:
+        """Form the ring unless it stands; take over the weights if need be; the bytes that this took."""
+        if order["ring"] == self._ring:
+            return 0
+        self._leave()
+        members, addresses = order["members"], self._setting["addresses"]
+        rank = members.index(self._setting["name"])
+        timeout = timedelta(seconds=self._clock.real_s(self._job.timeout_ns))
+        port = self._setting["store_port"] + order["ring"] % STORE_PORTS
+        store = distributed.TCPStore(addresses[members[0]], port, len(members), rank == 0, timeout)
+        distributed.init_process_group("gloo", store=store, rank=rank, world_size=len(members), timeout=timeout)
+        self._ring = order["ring"]
+        return 0 if order["source"] is None else self._take_over(members.index(order["source"]))
+
+    def _take_over(self, source: int) -> int:
+        """Everybody has the weights, and what belongs to them, of one rank afterwards."""
+        _, before = own_bytes()
+        remembered = self._outer or self._adam
+        everything = torch.cat([self._weights, remembered.state])
+        distributed.broadcast(everything, source)
+        weights, state = everything.split([len(self._weights), len(remembered.state)])
+        self._weights.copy_(weights)
+        remembered.state.copy_(state)
+        return own_bytes()[1] - before if distributed.get_rank() != source else 0
+
+    def _leave(self) -> None:
+        """Close the ring's connections: who waits at another end notices."""
+        self._ring = None
+        if distributed.is_initialized():
+            with suppress(RuntimeError):
+                distributed.destroy_process_group()
+        gc.collect()  # the store of the ring's first rank closes its port with its last reference
+
+    def _step(self, step: int, order: Mapping[str, Any], taken_byte: int) -> None:
+        begun_ns = self._clock.now_ns()
+        moved, loss = self._moved(step) if self._outer else self._gradient(step)
+        computed_ns = self._clock.now_ns()
+        sent, received = own_bytes()
+        distributed.all_reduce(moved)
+        ended_ns, (sent_after, received_after) = self._clock.now_ns(), own_bytes()
+        moved /= len(order["members"])
+        (self._outer or self._adam).step(self._weights, moved)
+        t0_ns = order["t0_ns"]
+        self._emit({
+            "event": "step", "ring": order["ring"], "step": step,
+            "t_begun_ns": begun_ns - t0_ns, "t_computed_ns": computed_ns - t0_ns, "t_ended_ns": ended_ns - t0_ns,
+            "sent_byte": sent_after - sent, "received_byte": received_after - received, "taken_byte": taken_byte,
+            "loss": loss,
+        })  # fmt: skip
+
+    def _gradient(self, number: int) -> tuple[torch.Tensor, float]:
+        """The gradient of a batch at the common weights, and its loss."""
+        return self._gradient_at(self._weights, number)
+
+    def _moved(self, step: int) -> tuple[torch.Tensor, float]:
+        """How far some steps alone lead back from where they end to the common weights, and the last one's loss."""
+        weights, loss = self._weights.clone(), 0.0
+        for inner in range(self._job.inner_steps):
+            gradient, loss = self._gradient_at(weights, step * self._job.inner_steps + inner)
+            self._adam.step(weights, gradient)
+        return self._weights - weights, loss
+
+    def _gradient_at(self, weights: torch.Tensor, number: int) -> tuple[torch.Tensor, float]:
+        parameters = list(self._model.parameters())
+        vector_to_parameters(weights, parameters)
+        loss = self._model.loss(self._batches.batch(number))
+        return parameters_to_vector(torch.autograd.grad(loss, parameters)).detach(), loss.item()
+
+
+def main() -> None:
+    """Obey orders until standard input ends."""
+    parser = argparse.ArgumentParser(prog="isl_emu.parts.training.torch_rank", description=__doc__)
+    parser.add_argument("--clock", type=Path, required=True, help="file of the run's clock")
+    options = parser.parse_args()
+    told = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever else prints does not mix with what is told
+
+    def emit(event: Mapping[str, Any]) -> None:
+        told.write(json.dumps(event) + "\n")
+
+    torch.set_num_threads(1)
+    setting = json.loads(sys.stdin.readline())
+    listener = open_listener(setting["addresses"][setting["name"]], setting["port"])
+    with Reception({setting["names"].index(setting["name"]): listener}):
+        rank = TorchRank(setting, RunClock(options.clock), emit)
+        emit({"event": "ready", "parameters": len(rank._weights)})
+        for line in sys.stdin:
+            rank.obey(json.loads(line))
+
+
+if __name__ == "__main__":
+    main()

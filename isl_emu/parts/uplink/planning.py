@@ -1,0 +1,95 @@
+"""The plan of an uplink: which satellite gets the file from which stations when, and who passes it on to whom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+
+from isl_emu.linkplan.plan import LinkPlan
+from isl_emu.parts.uplink.passes import Contact, ContactOf, Pass, plan_passes, planned_end_ns
+from isl_emu.parts.uplink.pieces import describe
+from isl_emu.parts.uplink.plan import Receiver, TransferPlan
+from isl_emu.parts.uplink.spreading import spread
+from isl_emu.routing.paths import Path as NetworkPath
+from isl_emu.routing.paths import PathFinder
+from isl_emu.scenario.model import Scenario
+
+
+def plan_transfer(scenario: Scenario, plan: LinkPlan, finder: PathFinder, file: Path) -> TransferPlan:
+    """Plan the uplink of a scenario, and read the file for its digests.
+
+    Args:
+        file: the weights.
+    """
+    uplink, receivers, stations = scenario.uplink, scenario.uplinked_satellites, scenario.uplink_stations
+    manifest = describe(file, uplink.piece_byte)
+    paths = _Paths(plan, finder)
+    candidates = receivers if uplink.first == "earliest" else (uplink.first,)
+    first, passes, end_ns = _first(candidates, stations, paths, uplink.begin_ns, manifest.size_byte)
+    k = plan.grid.instant_at(plan.grid.duration_ns - 1 if end_ns is None else end_ns)
+    others = tuple(name for name in receivers if name != first)
+    sources = spread(uplink.spread, first, others, partial(paths.delay_ns, k), partial(paths.names, k))
+    table = {first: Receiver("uplink", stations, tuple(passes))}
+    table |= {name: Receiver(uplink.spread, sources[name]) for name in others}
+    times = {"begin_ns": uplink.begin_ns, "stall_ns": uplink.stall_ns, "planned_end_ns": end_ns}
+    return TransferPlan(file, manifest, stations, table, seed=scenario.seed, **times)
+
+
+def _first(
+    candidates: Sequence[str], stations: Sequence[str], paths: _Paths, begin_ns: int, size_byte: int
+) -> tuple[str, list[Pass], int | None]:
+    """The satellite that would have the file first; of equals, the one that the passes reach with the least delay."""
+    found = []
+    for place, name in enumerate(candidates):
+        contact = paths.contacts(name)
+        passes = plan_passes(stations, paths.grid, begin_ns, contact)
+        end_ns = planned_end_ns(passes, paths.grid, size_byte, contact)
+        delays = [contact(each.station, paths.grid.instant_at(each.start_ns)).delay_ns for each in passes]
+        order = end_ns is None, end_ns, np.mean(delays) if delays else np.inf, place
+        found.append((order, name, passes, end_ns))
+    return min(found)[1:]
+
+
+class _Paths:
+    """The plan's paths by node name."""
+
+    def __init__(self, plan: LinkPlan, finder: PathFinder):
+        self._plan = plan
+        self._finder = finder
+        self._index = {name: index for index, name in enumerate(plan.nodes.names)}
+        self.grid = plan.grid
+
+    def contacts(self, satellite: str) -> ContactOf:
+        """How each station reaches a satellite at each instant."""
+
+        @cache
+        def contact(station: str, k: int) -> Contact | None:
+            path = self._path(station, satellite, k)
+            return None if path is None else Contact(path.delay_ns, self._rate_bit_s(path, k))
+
+        return contact
+
+    def delay_ns(self, k: int, a: str, b: str) -> int | None:
+        """Of the path at instant `k`."""
+        path = self._path(a, b, k)
+        return None if path is None else path.delay_ns
+
+    def names(self, k: int, a: str, b: str) -> list[str] | None:
+        """The nodes of the path at instant `k`."""
+        path = self._path(a, b, k)
+        return None if path is None else [self._plan.nodes.names[node] for node in path.nodes]
+
+    def _path(self, a: str, b: str, k: int) -> NetworkPath | None:
+        return self._finder.path(self._index[a], self._index[b], k)
+
+    def _rate_bit_s(self, path: NetworkPath, k: int) -> int:
+        """Of the slowest link along the path, as shaped."""
+        snapshot, rates = self._plan.snapshot(k), []
+        for node, link in zip(path.nodes, path.links, strict=False):
+            forth = self._plan.links.a[link] == node
+            rate_bit_s = snapshot.rate_ab_bit_s if forth else snapshot.rate_ba_bit_s
+            rates.append(int(rate_bit_s[np.searchsorted(snapshot.link, link)]))
+        return round(min(rates) * self._plan.rate_scale)

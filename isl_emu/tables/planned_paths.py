@@ -1,0 +1,113 @@
+"""The plan's paths by node name and time: what requests and probes should have met."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from isl_emu.linkplan.plan import LinkKind, LinkPlan
+from isl_emu.routing.paths import Extent, Path, PathFinder
+from isl_emu.tables.records import PROBE_FRAME_BYTE
+from isl_emu.units import NS_PER_S
+
+PACKET_BYTE = 1500  # of a link's MTU
+
+
+class PlannedPaths:
+    """The plan's paths by node name and run time, each looked up once.
+
+    Args:
+        done_ns: for each instant that was applied, when its last change was in force (ns since the start of the run).
+    """
+
+    def __init__(self, plan: LinkPlan, finder: PathFinder, done_ns: Mapping[int, int]):
+        self._plan = plan
+        self._finder = finder
+        self._done_ns = done_ns
+        self._index = {name: index for index, name in enumerate(plan.nodes.names)}
+        self._found: dict[tuple[str, str, int], Path | None] = {}
+
+    def instant(self, t_ns: int) -> int:
+        """The instant whose state is due at `t_ns`."""
+        return self._plan.grid.instant_at(t_ns)
+
+    def at(self, source: str, destination: str, k: int) -> Path | None:
+        """The path at instant `k`, or None where the plan has none."""
+        key = (source, destination, k)
+        if key not in self._found:
+            self._found[key] = self._finder.path(self._index[source], self._index[destination], k)
+        return self._found[key]
+
+    def extent(self, source: str, destination: str, k: int) -> Extent | None:
+        """Between which bounds a packet's path lies at instant `k`, where it may take one of several; None without."""
+        return self._finder.extent(self._index[source], self._index[destination], k)
+
+    def names(self, path: Path | None) -> list[str] | None:
+        """The path's node names."""
+        return None if path is None else [self._plan.nodes.names[node] for node in path.nodes]
+
+    def changes_between(self, source: str, destination: str, from_ns: int, to_ns: int) -> int:
+        """How often the path takes other links, appears or vanishes after `from_ns` until `to_ns`."""
+        instants = range(self.instant(from_ns), self.instant(to_ns) + 1)
+        taken = [path and path.links for path in (self.at(source, destination, k) for k in instants)]
+        return sum(before != after for before, after in zip(taken, taken[1:], strict=False))
+
+    def changes(self, source: str, destination: str, from_ns: int, to_ns: int) -> list[tuple[int, int]]:
+        """When the path changed in that time: when that was due, and when the last packet of before may have come."""
+        changes = []
+        for k in range(max(1, self.instant(from_ns)), self.instant(to_ns) + 1):
+            before, after = self.at(source, destination, k - 1), self.at(source, destination, k)
+            if (before and before.links) != (after and after.links):
+                due_ns = k * self._plan.grid.step_ns
+                done_ns = max(due_ns, self._done_ns.get(k, due_ns)) + (before.delay_ns if before else 0)
+                changes.append((due_ns, done_ns))
+        return changes
+
+    def lasers(self, source: str, destination: str, k: int) -> int | None:
+        """How many of the path's links are between satellites; None where there is no path."""
+        path = self.at(source, destination, k)
+        return path and int(np.count_nonzero(self._plan.links.kind[list(path.links)] != LinkKind.GROUND))
+
+    def vanishes_between(self, a: str, b: str, from_ns: int, to_ns: int) -> bool:
+        """Whether at some instant of that time the plan had no path there or none back."""
+        instants = range(self.instant(from_ns), self.instant(to_ns) + 1)
+        return any(self.at(a, b, k) is None or self.at(b, a, k) is None for k in instants)
+
+    def straddles_change(self, source: str, destination: str, from_ns: int, to_ns: int) -> bool:
+        """Whether an instant that changes the path was due, or was late and in the making, in that time."""
+        k = self.instant(to_ns)
+        while k > 0 and max(self._done_ns.get(k, 0), k * self._plan.grid.step_ns) >= from_ns:
+            if self.at(source, destination, k) != self.at(source, destination, k - 1):
+                return True
+            k -= 1
+        return False
+
+    def serialisation_ns(self, path: Path, k: int) -> int:
+        """The time to put one probe on each link of the path, at the shaped rates."""
+        total_s = sum(PROBE_FRAME_BYTE * 8 / rate_bit_s for rate_bit_s in self._rates_bit_s(path, k))
+        return round(total_s * NS_PER_S)
+
+    def sending_ns(self, path: Path, k: int, byte: int) -> int:
+        """The time to put a message on the path's slowest link, and a packet of it on each other link."""
+        slowest, *others = sorted(self._rates_bit_s(path, k))
+        total_s = 8 * byte / slowest + sum(8 * min(byte, PACKET_BYTE) / rate_bit_s for rate_bit_s in others)
+        return round(total_s * NS_PER_S)
+
+    def capacity_byte(self, source: str, destination: str, from_ns: int, to_ns: int) -> int:
+        """What the slowest link of the path could carry in that time, at the shaped rates."""
+        step_ns, total_bit = self._plan.grid.step_ns, 0.0
+        for k in range(self.instant(from_ns), self.instant(to_ns) + 1):
+            if path := self.at(source, destination, k):
+                span_ns = min(to_ns, (k + 1) * step_ns) - max(from_ns, k * step_ns)
+                total_bit += min(self._rates_bit_s(path, k)) * max(0, span_ns) / NS_PER_S
+        return int(total_bit / 8)
+
+    def _rates_bit_s(self, path: Path, k: int) -> list[float]:
+        """Of each link along the path, as shaped."""
+        snapshot, ends, found = self._plan.snapshot(k), self._plan.links.a, []
+        for node, link in zip(path.nodes, path.links, strict=False):
+            row = int(np.searchsorted(snapshot.link, link))
+            rates = snapshot.rate_ab_bit_s if ends[link] == node else snapshot.rate_ba_bit_s
+            found.append(float(rates[row]) * self._plan.rate_scale)
+        return found
