@@ -20,8 +20,8 @@ from rich.table import Table
 
 from isl_emu.errors import INTERRUPTED, IslEmuError, ScenarioError
 from isl_emu.progress import Steps
-from isl_emu.run.folder import RunFolder
-from isl_emu.run.wishes import Wishes
+from isl_emu.runs.folder import RunFolder
+from isl_emu.runs.wishes import Wishes
 from isl_emu.units import DURATION_NS, NS_PER_MS, NS_PER_S, format_quantity, parse_quantity
 
 if TYPE_CHECKING:

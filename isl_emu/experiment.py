@@ -51,10 +51,10 @@ from isl_emu.routing.forwarding import RoutePlan, plan_routes
 from isl_emu.routing.outlook import plan_outlook
 from isl_emu.routing.paths import PathFinder
 from isl_emu.routing.route_file import write_routes
-from isl_emu.run.directory import create_run_directory
-from isl_emu.run.folder import RunFolder
-from isl_emu.run.journal import Journal
-from isl_emu.run.wishes import Wishes
+from isl_emu.runs.directory import create_run_directory
+from isl_emu.runs.folder import RunFolder
+from isl_emu.runs.journal import Journal
+from isl_emu.runs.wishes import Wishes
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import format_scenario, with_changes
 from isl_emu.scenario.user_functions import user_function

@@ -11,8 +11,8 @@ from isl_emu.machine.guest import clean_guest
 from isl_emu.network.clean import clean_runs
 from isl_emu.results.conclusion import conclude
 from isl_emu.routing.route_file import read_routes
-from isl_emu.run.directory import RunDirectory, registered_runs
-from isl_emu.run.folder import RunFolder
+from isl_emu.runs.directory import RunDirectory, registered_runs
+from isl_emu.runs.folder import RunFolder
 from isl_emu.scenario.parse import load_scenario
 
 

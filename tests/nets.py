@@ -17,7 +17,7 @@ from isl_emu.network.probing import missing_features
 from isl_emu.network.replay import Replay
 from isl_emu.nodes.namespaces import enter_network, in_own_thread
 from isl_emu.routing.forwarding import RoutePlan
-from isl_emu.run.directory import RunDirectory, create_run_directory
+from isl_emu.runs.directory import RunDirectory, create_run_directory
 from isl_emu.timebase import MonotonicClock
 from tests.plans import make_routes
 

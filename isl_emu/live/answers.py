@@ -19,8 +19,8 @@ from isl_emu.live.course import Course, seconds
 from isl_emu.network.net import IslNet
 from isl_emu.network.queues import queue_name
 from isl_emu.nodes.namespaces import enter_network, in_own_thread
-from isl_emu.run.folder import RunFolder
-from isl_emu.run.journal import count_lines, read_latest
+from isl_emu.runs.folder import RunFolder
+from isl_emu.runs.journal import count_lines, read_latest
 from isl_emu.units import DURATION_NS, NS_PER_S, RATE_BIT_S, format_quantity
 
 POLL_S = 0.05

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 
 from isl_emu.errors import IslEmuError, MachineError
 from isl_emu.files import write_whole
-from isl_emu.run.directory import RunDirectory, registered_runs
+from isl_emu.runs.directory import RunDirectory, registered_runs
 from isl_emu.timebase import Clock, MonotonicClock
 
 LOOK_INTERVAL_NS = 100_000_000

@@ -17,9 +17,9 @@ from isl_emu.errors import MachineError
 from isl_emu.network.freezing import NodeFreezer
 from isl_emu.network.net import IslNet
 from isl_emu.parts.live_run import Stage
-from isl_emu.run.clock import RunClock
-from isl_emu.run.journal import Journal
-from isl_emu.run.wishes import Wishes
+from isl_emu.runs.clock import RunClock
+from isl_emu.runs.journal import Journal
+from isl_emu.runs.wishes import Wishes
 from isl_emu.units import NS_PER_MS, NS_PER_S
 
 LEAD_NS = 20 * NS_PER_MS  # of a stop that is wanted at once: nobody may have seen a later time when it is set

@@ -46,11 +46,11 @@ from isl_emu.results.conclusion import INTERRUPTED_BY_USER
 from isl_emu.results.provenance import kernel_facts, write_json
 from isl_emu.routing.forwarding import RoutePlan
 from isl_emu.routing.route_file import read_routes
-from isl_emu.run.clock import RunClock
-from isl_emu.run.directory import create_run_directory
-from isl_emu.run.folder import RunFolder
-from isl_emu.run.journal import Journal, count_lines
-from isl_emu.run.wishes import Wishes
+from isl_emu.runs.clock import RunClock
+from isl_emu.runs.directory import create_run_directory
+from isl_emu.runs.folder import RunFolder
+from isl_emu.runs.journal import Journal, count_lines
+from isl_emu.runs.wishes import Wishes
 from isl_emu.scenario.parse import load_scenario
 from isl_emu.units import NS_PER_S
 

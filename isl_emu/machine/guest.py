@@ -25,7 +25,7 @@ from isl_emu.machine.claims import MIB, CpuClaim, choose_memory_folder, claim_cp
 from isl_emu.machine.console import Console, Interrupter, raw_terminal
 from isl_emu.machine.guardian import kill_processes_in
 from isl_emu.machine.uml import build_shim, find_uml, needs_shim
-from isl_emu.run.directory import RunDirectory, create_run_directory
+from isl_emu.runs.directory import RunDirectory, create_run_directory
 
 # Folders that the guest covers with its own; what lies below them must be mounted to be seen.
 COVERED = tuple(map(Path, ("/run", "/dev", "/proc", "/sys")))

@@ -24,7 +24,7 @@ from isl_emu.network.desired import changed_ends, ends_at, initial_ends
 from isl_emu.network.kernel import KernelBackend
 from isl_emu.network.naming import ipv4_address
 from isl_emu.nodes.namespaces import enter_network, in_own_thread
-from isl_emu.run.directory import RunDirectory
+from isl_emu.runs.directory import RunDirectory
 from isl_emu.timebase import TimeGrid
 from isl_emu.units import NS_PER_S
 

@@ -14,7 +14,7 @@ from isl_emu.network.nodespaces import remove_space_file, unmount
 from isl_emu.nodes.cgroups import remove_run_cgroups
 from isl_emu.nodes.mounts import mount_points
 from isl_emu.nodes.processes import kill_processes_in, namespace_ids
-from isl_emu.run.directory import RunDirectory
+from isl_emu.runs.directory import RunDirectory
 
 RUN_ID = re.compile(r"[0-9a-f]{6}")
 

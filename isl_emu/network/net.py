@@ -18,7 +18,7 @@ from isl_emu.network.throughput import run_iperf
 from isl_emu.network.topo import IslTopo
 from isl_emu.nodes.processes import kill_processes_in, namespace_ids
 from isl_emu.routing.aliases import NO_ALIASES, Aliases
-from isl_emu.run.directory import RunDirectory
+from isl_emu.runs.directory import RunDirectory
 
 NODE_CLASSES = {"satellite": SatelliteNode, "station": StationNode}
 

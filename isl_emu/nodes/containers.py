@@ -37,7 +37,7 @@ from isl_emu.nodes.namespaces import (
     unshare,
 )
 from isl_emu.nodes.suspension import Suspension
-from isl_emu.run.directory import RunDirectory
+from isl_emu.runs.directory import RunDirectory
 
 _ALL_NAMESPACES = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET
 STOP_TIMEOUT_S = 20.0

@@ -10,9 +10,9 @@ from typing import Any
 
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.progress import Report, Steps
-from isl_emu.run.clock import RunClock
-from isl_emu.run.directory import RunDirectory
-from isl_emu.run.folder import RunFolder
+from isl_emu.runs.clock import RunClock
+from isl_emu.runs.directory import RunDirectory
+from isl_emu.runs.folder import RunFolder
 from isl_emu.scenario.model import Scenario
 
 

@@ -14,7 +14,7 @@ from isl_emu.results.provenance import completed, read_json, write_json
 from isl_emu.results.render import render
 from isl_emu.results.writer import write_tables
 from isl_emu.routing.forwarding import RoutePlan
-from isl_emu.run.folder import RunFolder
+from isl_emu.runs.folder import RunFolder
 from isl_emu.scenario.model import Scenario
 
 INTERRUPTED_BY_USER = "it was interrupted by the user"

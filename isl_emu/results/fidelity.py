@@ -27,7 +27,7 @@ from isl_emu.results.surroundings import (
     surroundings_fidelity,
     surroundings_reasons,
 )
-from isl_emu.run.folder import RunFolder
+from isl_emu.runs.folder import RunFolder
 from isl_emu.scenario.model import Scenario
 from isl_emu.tables.distribution import Distribution
 from isl_emu.tables.records import LOST_LINES, TABLES

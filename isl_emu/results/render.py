@@ -20,7 +20,7 @@ from isl_emu.parts.training.report import training_section
 from isl_emu.parts.uplink.report import uplink_section
 from isl_emu.results.fidelity import Fidelity
 from isl_emu.results.machine_section import machine_section
-from isl_emu.run.folder import RunFolder
+from isl_emu.runs.folder import RunFolder
 from isl_emu.scenario.model import Scenario
 from isl_emu.tables.text import counted, facts, time_text, wrapped
 from isl_emu.units import DURATION_NS, format_quantity

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from isl_emu.errors import ScenarioError
 from isl_emu.results.provenance import read_json
-from isl_emu.run.folder import RunFolder
+from isl_emu.runs.folder import RunFolder
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import load_scenario
 

@@ -19,8 +19,8 @@ from isl_emu.parts.uplink.rows import delivery_rows, transfer_rows
 from isl_emu.results.provenance import read_json
 from isl_emu.routing.forwarding import RoutePlan
 from isl_emu.routing.paths import PathFinder
-from isl_emu.run.folder import RunFolder
-from isl_emu.run.journal import JournalContent, read_journal
+from isl_emu.runs.folder import RunFolder
+from isl_emu.runs.journal import JournalContent, read_journal
 from isl_emu.scenario.model import Scenario
 from isl_emu.tables.planned_paths import PlannedPaths
 from isl_emu.tables.records import (

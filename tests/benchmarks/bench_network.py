@@ -35,7 +35,7 @@ from isl_emu.network.netlink import Netlink
 from isl_emu.network.nodespaces import OWN_NETWORK
 from isl_emu.network.qdiscs import netem_messages
 from isl_emu.nodes.namespaces import CLONE_NEWNET, enter_network, in_own_thread, unshare
-from isl_emu.run.directory import create_run_directory
+from isl_emu.runs.directory import create_run_directory
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tests.plans import MS, make_plan  # noqa: E402

@@ -26,7 +26,7 @@ from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.network.kernel import KernelBackend
 from isl_emu.network.replay import Replay
 from isl_emu.routing.forwarding import RoutePlan, plan_routes
-from isl_emu.run.directory import create_run_directory
+from isl_emu.runs.directory import create_run_directory
 from isl_emu.scenario.parse import parse_scenario
 from isl_emu.scenario.sites import site_catalogue
 from isl_emu.timebase import MonotonicClock

@@ -31,7 +31,7 @@ from isl_emu.parts.questions.connection import Connector
 from isl_emu.parts.questions.exchange import body
 from isl_emu.parts.questions.requests import PlannedRequest
 from isl_emu.parts.questions.serving import ServingSatellites
-from isl_emu.run.endpoints import Endpoint
+from isl_emu.runs.endpoints import Endpoint
 from isl_emu.timebase import MonotonicClock
 from isl_emu.units import NS_PER_S
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import isl_emu
-from isl_emu.run.directory import registered_runs
+from isl_emu.runs.directory import registered_runs
 from isl_emu.scenario.parse import parse_scenario
 
 pytestmark = pytest.mark.emulation

@@ -13,7 +13,7 @@ import pexpect
 import pyarrow.parquet as pq
 import pytest
 
-from isl_emu.run.directory import registered_runs
+from isl_emu.runs.directory import registered_runs
 
 pytestmark = pytest.mark.emulation
 

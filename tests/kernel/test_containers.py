@@ -16,7 +16,7 @@ import pytest
 
 from isl_emu.nodes.cgroups import find_hierarchy, remove_run_cgroups
 from isl_emu.nodes.containers import Container
-from isl_emu.run.directory import RunDirectory, create_run_directory
+from isl_emu.runs.directory import RunDirectory, create_run_directory
 
 pytestmark = [
     pytest.mark.kernel,
@@ -280,7 +280,7 @@ def test_stop_leaves_nothing(make: Callable[..., Container], run: RunDirectory) 
 def test_it_ends_when_its_owner_is_killed(run: RunDirectory, netns: str) -> None:
     code = (
         "import os, sys, signal\n"
-        "from isl_emu.run.directory import RunDirectory\n"
+        "from isl_emu.runs.directory import RunDirectory\n"
         "from isl_emu.nodes.containers import Container\n"
         "from pathlib import Path\n"
         f"run = RunDirectory({run.run_id!r}, Path({str(run.path)!r}))\n"

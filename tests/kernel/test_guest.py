@@ -19,7 +19,7 @@ import pytest
 from isl_emu.errors import MachineError
 from isl_emu.machine.guest import clean_guest, run_in_guest
 from isl_emu.machine.uml import find_uml
-from isl_emu.run.directory import RunDirectory
+from isl_emu.runs.directory import RunDirectory
 
 MEMORY_BYTE = 512 << 20
 BOOTED_WITHIN_S = 60
@@ -68,7 +68,7 @@ def _program(run: RunDirectory, results: Path, argv: list[str], interactive: boo
         import sys
         from pathlib import Path
         from isl_emu.machine.guest import run_in_guest
-        from isl_emu.run.directory import RunDirectory
+        from isl_emu.runs.directory import RunDirectory
         sys.exit(run_in_guest({argv!r}, run=RunDirectory({run.run_id!r}, Path({str(run.path)!r})),
                               writable=[Path({str(results)!r})], memory_byte={MEMORY_BYTE}, interactive={interactive}))
     """

@@ -19,9 +19,9 @@ from isl_emu.parts.questions.requests import PlannedRequest
 from isl_emu.parts.serving.model_file import resolve_model
 from isl_emu.parts.serving.model_server import MODEL_PORT
 from isl_emu.parts.serving.servers import serve
-from isl_emu.run.clock import RunClock
-from isl_emu.run.directory import RunDirectory, create_run_directory
-from isl_emu.run.journal import Journal, read_journal
+from isl_emu.runs.clock import RunClock
+from isl_emu.runs.directory import RunDirectory, create_run_directory
+from isl_emu.runs.journal import Journal, read_journal
 from isl_emu.units import NS_PER_S
 from tests.nets import need_kernel
 

@@ -17,9 +17,9 @@ from isl_emu.nodes.namespaces import enter_network, in_own_thread
 from isl_emu.parts.questions.sse import EventParser
 from isl_emu.parts.serving.modelled_satellite import Specification, write_specifications
 from isl_emu.parts.serving.modelled_state import FILE, ModelledState
-from isl_emu.run.clock import RunClock
-from isl_emu.run.journal import read_journal
-from isl_emu.run.process import service
+from isl_emu.runs.clock import RunClock
+from isl_emu.runs.journal import read_journal
+from isl_emu.runs.process import service
 from isl_emu.units import NS_PER_MS
 from tests.nets import need_kernel, run_directory
 

@@ -23,7 +23,7 @@ from isl_emu.network.clean import clean_runs
 from isl_emu.network.net import IslNet
 from isl_emu.network.net_cli import NetCLI
 from isl_emu.nodes.containers import Container
-from isl_emu.run.directory import registered_runs
+from isl_emu.runs.directory import registered_runs
 from tests.nets import live_net, need_kernel, ping_lost, ping_times_ms, run_directory
 from tests.plans import MS, make_plan, ring_edges
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from isl_emu.parts.probes.prober import Prober, open_probes, open_receivers
-from isl_emu.run.journal import Journal, read_journal
+from isl_emu.runs.journal import Journal, read_journal
 from isl_emu.timebase import MonotonicClock
 from tests.nets import live_net, need_kernel
 from tests.plans import MS, make_plan

@@ -20,9 +20,9 @@ from isl_emu.network.net import IslNet
 from isl_emu.parts.live_run import Stage
 from isl_emu.parts.training.ranks import coordinated, start_training
 from isl_emu.progress import Steps
-from isl_emu.run.clock import RunClock
-from isl_emu.run.folder import RunFolder
-from isl_emu.run.journal import read_journal
+from isl_emu.runs.clock import RunClock
+from isl_emu.runs.folder import RunFolder
+from isl_emu.runs.journal import read_journal
 from isl_emu.scenario.parse import parse_scenario
 from tests.kernel.test_training import COUNT, LOST, NAMES, lost_for_a_while
 from tests.nets import live_net, need_kernel

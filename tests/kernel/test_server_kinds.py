@@ -22,7 +22,7 @@ from isl_emu.parts.serving.model_file import resolve_model
 from isl_emu.parts.serving.model_server import MODEL_PORT
 from isl_emu.parts.serving.servers import ModelServer, answers, serve, serve_with, start_program
 from isl_emu.parts.serving.throttling import _decode, throttle
-from isl_emu.run.directory import RunDirectory, create_run_directory
+from isl_emu.runs.directory import RunDirectory, create_run_directory
 from isl_emu.units import NS_PER_S
 from tests.nets import need_kernel
 

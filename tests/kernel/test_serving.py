@@ -23,8 +23,8 @@ from isl_emu.parts.questions.requests import PlannedRequest
 from isl_emu.parts.serving.model_server import MODEL_PORT
 from isl_emu.results.provenance import write_json
 from isl_emu.routing.outlook import plan_outlook
-from isl_emu.run.clock import RunClock
-from isl_emu.run.journal import Journal, read_journal
+from isl_emu.runs.clock import RunClock
+from isl_emu.runs.journal import Journal, read_journal
 from isl_emu.units import NS_PER_S
 from tests.nets import live_net, need_kernel
 from tests.plans import MS, make_plan, make_routes

@@ -18,7 +18,7 @@ from isl_emu.parts.training.light_job import LightRanks, lead
 from isl_emu.parts.training.light_rank import Task
 from isl_emu.parts.training.records import ELEMENT_BYTE
 from isl_emu.parts.training.sky import PlannedSky
-from isl_emu.run.journal import Journal
+from isl_emu.runs.journal import Journal
 from isl_emu.scenario.training import Modelled, Training
 from isl_emu.timebase import MonotonicClock
 from isl_emu.units import NS_PER_S

@@ -16,8 +16,8 @@ from isl_emu.network.net import IslNet
 from isl_emu.parts.uplink.passes import Pass
 from isl_emu.parts.uplink.pieces import describe
 from isl_emu.parts.uplink.plan import FILE, Receiver, TransferPlan
-from isl_emu.run.clock import RunClock
-from isl_emu.run.journal import read_journal
+from isl_emu.runs.clock import RunClock
+from isl_emu.runs.journal import read_journal
 from isl_emu.units import NS_PER_S
 from tests.nets import live_net, need_kernel
 from tests.plans import MS, make_plan

@@ -25,7 +25,7 @@ from isl_emu.parts.questions.connection import Connector, post
 from isl_emu.parts.questions.exchange import Attempt, Exchange, RefusedError, UnavailableError, body, judge
 from isl_emu.parts.questions.requests import PlannedRequest
 from isl_emu.parts.questions.serving import ServingSatellites
-from isl_emu.run.endpoints import Endpoint
+from isl_emu.runs.endpoints import Endpoint
 from isl_emu.timebase import ManualClock, MonotonicClock
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -9,8 +9,8 @@ import pytest
 from isl_emu.errors import MachineError, NetworkError
 from isl_emu.live import control
 from isl_emu.live.control import ControlDesk, announce, ask, find_live_run
-from isl_emu.run import directory as rundir
-from isl_emu.run.directory import RunDirectory, create_run_directory
+from isl_emu.runs import directory as rundir
+from isl_emu.runs.directory import RunDirectory, create_run_directory
 
 
 @pytest.fixture

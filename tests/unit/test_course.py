@@ -12,8 +12,8 @@ import pytest
 
 from isl_emu.errors import MachineError
 from isl_emu.live.course import Course
-from isl_emu.run.clock import RunClock
-from isl_emu.run.journal import Journal, read_journal
+from isl_emu.runs.clock import RunClock
+from isl_emu.runs.journal import Journal, read_journal
 from isl_emu.units import NS_PER_S as S
 
 PATIENCE_S = 60

@@ -16,7 +16,7 @@ from isl_emu.linkplan.plan import QueueKind
 from isl_emu.live import execute as live
 from isl_emu.parts.activities import ProcessActivity
 from isl_emu.progress import Steps
-from isl_emu.run.folder import RunFolder
+from isl_emu.runs.folder import RunFolder
 from tests.plans import MS, make_plan
 
 

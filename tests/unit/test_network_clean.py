@@ -8,7 +8,7 @@ from pathlib import Path
 
 from isl_emu.network.clean import clean_runs
 from isl_emu.nodes.processes import kill_processes_in, namespace_ids
-from isl_emu.run.directory import RunDirectory
+from isl_emu.runs.directory import RunDirectory
 
 
 def test_a_folder_that_is_no_run_is_left_alone(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from isl_emu.run.clock import LOOK_AGAIN_S, RunClock, run_clock
+from isl_emu.runs.clock import LOOK_AGAIN_S, RunClock, run_clock
 
 S = 1_000_000_000
 MS = 1_000_000
@@ -116,6 +116,6 @@ def test_an_event_ends_the_waiting(tmp_path: Path) -> None:
 def test_every_process_sees_the_same_clock(tmp_path: Path) -> None:
     clock = RunClock.create(tmp_path, 2.0)
     clock.stop_at_ns(stop_ns := clock.now_ns())
-    code = f"from isl_emu.run.clock import *; print(run_clock(Path({str(tmp_path)!r})).now_ns())"
+    code = f"from isl_emu.runs.clock import *; print(run_clock(Path({str(tmp_path)!r})).now_ns())"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(found.stdout) == stop_ns == run_clock(tmp_path).now_ns()

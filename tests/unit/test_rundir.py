@@ -5,7 +5,7 @@ import os
 import pytest
 
 from isl_emu.errors import MachineError
-from isl_emu.run import directory as rundir
+from isl_emu.runs import directory as rundir
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from isl_emu.parts.split.extras import rpc_backend
 from isl_emu.parts.split.meter import traffic_byte
 from isl_emu.parts.split.rpc_build import source_version
 from isl_emu.parts.split.rpc_member import placement
-from isl_emu.run.clock import RunClock
+from isl_emu.runs.clock import RunClock
 
 PATIENCE_S = 120.0
 

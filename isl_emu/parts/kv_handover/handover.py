@@ -24,8 +24,8 @@ from typing import Any
 from isl_emu.nodes.namespaces import enter_network
 from isl_emu.parts.questions.client import Endpoint, read_endpoints
 from isl_emu.parts.questions.prompts import BUNDLED, read_prompts
-from isl_emu.run.clock import run_clock
-from isl_emu.run.journal import Journal
+from isl_emu.runs.clock import run_clock
+from isl_emu.runs.journal import Journal
 from isl_emu.timebase import Clock
 from isl_emu.units import NS_PER_MS
 

@@ -20,7 +20,7 @@ from isl_emu.parts.power.computers import Computers, ContainerComputers, Modelle
 from isl_emu.parts.serving import modelled_state
 from isl_emu.parts.serving.modelled_state import ModelledState
 from isl_emu.parts.training import allowance
-from isl_emu.run.journal import Journal
+from isl_emu.runs.journal import Journal
 from isl_emu.scenario.training_groups import modelled_trainers
 from isl_emu.timebase import Clock, TimeGrid
 from isl_emu.units import NS_PER_S

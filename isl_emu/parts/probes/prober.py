@@ -21,8 +21,8 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from isl_emu.parts.probes.packets import open_receiver, open_sender, probe_packet, receive, send, with_number
-from isl_emu.run.clock import run_clock
-from isl_emu.run.journal import Journal
+from isl_emu.runs.clock import run_clock
+from isl_emu.runs.journal import Journal
 from isl_emu.timebase import Clock, MonotonicClock
 from isl_emu.units import NS_PER_S
 

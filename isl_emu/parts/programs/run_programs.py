@@ -10,7 +10,7 @@ from typing import Any
 
 from isl_emu.network.net import IslNet
 from isl_emu.parts.live_run import Stage
-from isl_emu.run.journal import Journal
+from isl_emu.runs.journal import Journal
 from isl_emu.scenario.programs import Program
 
 LOOK_INTERVAL_S = 0.2  # between two looks at whether a program has ended

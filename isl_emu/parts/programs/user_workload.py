@@ -18,9 +18,9 @@ import numpy as np
 
 from isl_emu.errors import WorkloadError
 from isl_emu.nodes.namespaces import enter_network, in_own_thread
-from isl_emu.run.clock import run_clock
-from isl_emu.run.endpoints import Endpoint, read_endpoints
-from isl_emu.run.journal import Journal
+from isl_emu.runs.clock import run_clock
+from isl_emu.runs.endpoints import Endpoint, read_endpoints
+from isl_emu.runs.journal import Journal
 from isl_emu.scenario.parse import load_scenario
 from isl_emu.scenario.user_functions import user_function
 from isl_emu.timebase import Clock

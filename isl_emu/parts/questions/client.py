@@ -34,9 +34,9 @@ from isl_emu.parts.questions.serving import ServingSatellites
 from isl_emu.parts.questions.sse import EventParser
 from isl_emu.parts.questions.tcp_bytes import WireBytes
 from isl_emu.routing.outlook import open_outlook
-from isl_emu.run.clock import run_clock
-from isl_emu.run.endpoints import Endpoint, read_endpoints
-from isl_emu.run.journal import Journal, read_journal
+from isl_emu.runs.clock import run_clock
+from isl_emu.runs.endpoints import Endpoint, read_endpoints
+from isl_emu.runs.journal import Journal, read_journal
 
 PATH = "/v1/chat/completions"
 # outcomes of an attempt after which another may help

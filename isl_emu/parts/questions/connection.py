@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from isl_emu.parts.questions.exchange import RefusedError, UnavailableError, error_text
 from isl_emu.parts.questions.http_answer import HttpAnswer
 from isl_emu.parts.questions.tcp_bytes import WireBytes, wire_bytes
-from isl_emu.run.endpoints import Endpoint
+from isl_emu.runs.endpoints import Endpoint
 from isl_emu.timebase import Clock
 
 OK = 200

@@ -13,7 +13,7 @@ from isl_emu.parts.questions.connection import Connector, get
 from isl_emu.parts.questions.exchange import RefusedError
 from isl_emu.parts.questions.queues import Heard, Queues, queue_of
 from isl_emu.parts.questions.tcp_bytes import WireBytes
-from isl_emu.run.endpoints import Endpoint
+from isl_emu.runs.endpoints import Endpoint
 from isl_emu.units import NS_PER_S
 
 PATH = "/metrics"

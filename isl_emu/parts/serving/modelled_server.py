@@ -23,8 +23,8 @@ from isl_emu.parts.serving.modelled_pages import application
 from isl_emu.parts.serving.modelled_satellite import ModelledSatellite, Specification, read_specifications
 from isl_emu.parts.serving.modelled_state import FILE as STATE_FILE
 from isl_emu.parts.serving.modelled_state import ModelledState
-from isl_emu.run.clock import run_clock
-from isl_emu.run.journal import Journal
+from isl_emu.runs.clock import run_clock
+from isl_emu.runs.journal import Journal
 from isl_emu.timebase import Clock
 
 PACE = "pace.jsonl"

@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from isl_emu.parts.power.allowed_pace import AllowedPace
-from isl_emu.run.journal import read_journal
+from isl_emu.runs.journal import read_journal
 from isl_emu.scenario.model import Scenario
 from isl_emu.units import NS_PER_MS, NS_PER_S
 

@@ -15,8 +15,8 @@ from isl_emu.parts.serving.modelled_satellite import Specification, write_specif
 from isl_emu.parts.serving.relayed import Relayed, write_relayed
 from isl_emu.parts.serving.servers import answers
 from isl_emu.results.provenance import write_json
-from isl_emu.run.journal import Journal
-from isl_emu.run.process import Service, service
+from isl_emu.runs.journal import Journal
+from isl_emu.runs.process import Service, service
 from isl_emu.scenario.compute import BUNDLED, HEALTH_PATH, Compute
 from isl_emu.scenario.matching import matching
 from isl_emu.scenario.model import Scenario

@@ -23,8 +23,8 @@ from isl_emu.parts.split.pipeline_stage import arguments
 from isl_emu.parts.split.ring import Pass, Ring
 from isl_emu.parts.split.text import ChatText
 from isl_emu.parts.split.weights import ModelFile
-from isl_emu.run.clock import RunClock
-from isl_emu.run.journal import Journal
+from isl_emu.runs.clock import RunClock
+from isl_emu.runs.journal import Journal
 from isl_emu.timebase import Clock
 
 

@@ -13,7 +13,7 @@ import torch
 from isl_emu.parts.split.decoder import Layers
 from isl_emu.parts.split.ring import Pass, Ring
 from isl_emu.parts.split.weights import ModelFile
-from isl_emu.run.clock import RunClock
+from isl_emu.runs.clock import RunClock
 from isl_emu.timebase import Clock
 
 

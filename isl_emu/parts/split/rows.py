@@ -17,8 +17,8 @@ import numpy as np
 from isl_emu.parts.questions.rows import Row
 from isl_emu.results.provenance import read_json
 from isl_emu.routing.paths import Path
-from isl_emu.run.folder import RunFolder
-from isl_emu.run.journal import read_journal
+from isl_emu.runs.folder import RunFolder
+from isl_emu.runs.journal import read_journal
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.split import Split
 from isl_emu.tables.planned_paths import PlannedPaths

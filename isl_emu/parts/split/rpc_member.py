@@ -17,8 +17,8 @@ from pathlib import Path
 from isl_emu.parts.serving.model_server import MODEL_PORT, parameters
 from isl_emu.parts.split.meter import start_meter
 from isl_emu.parts.split.rpc_backend import RpcBackend
-from isl_emu.run.clock import RunClock
-from isl_emu.run.journal import Journal
+from isl_emu.runs.clock import RunClock
+from isl_emu.runs.journal import Journal
 
 CONNECT_TIMEOUT_S, CONNECT_AGAIN_S = 5.0, 0.2
 

@@ -16,7 +16,7 @@ from isl_emu.parts.serving.model_file import resolve_model
 from isl_emu.parts.serving.servers import ModelServer, is_healthy, last_line, read_ahead, stop_servers
 from isl_emu.parts.serving.start import write_serving
 from isl_emu.parts.split.shares import layer_count, shares
-from isl_emu.run.clock import FILE as CLOCK_FILE
+from isl_emu.runs.clock import FILE as CLOCK_FILE
 from isl_emu.scenario.split import Split
 
 PORT = 5100  # of the first split model; further ones count up

@@ -23,8 +23,8 @@ from isl_emu.parts.training.light_rank import Formation, LightRank, Task, form
 from isl_emu.parts.training.meeting import Reception, call_roll, open_listener, port_of
 from isl_emu.parts.training.records import ELEMENT_BYTE, StepRecorder
 from isl_emu.parts.training.sky import PlannedSky
-from isl_emu.run.clock import run_clock
-from isl_emu.run.journal import Journal
+from isl_emu.runs.clock import run_clock
+from isl_emu.runs.journal import Journal
 from isl_emu.scenario.boards import board_named
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import load_scenario

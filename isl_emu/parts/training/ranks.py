@@ -22,8 +22,8 @@ from isl_emu.parts.training.coordinator import Coordinator
 from isl_emu.parts.training.meeting import call_roll, port_of
 from isl_emu.parts.training.records import StepRecorder
 from isl_emu.parts.training.sky import PlannedSky
-from isl_emu.run.clock import FILE as CLOCK_FILE
-from isl_emu.run.journal import Journal
+from isl_emu.runs.clock import FILE as CLOCK_FILE
+from isl_emu.runs.journal import Journal
 from isl_emu.scenario.training import Training
 from isl_emu.scenario.training_groups import training_satellites
 

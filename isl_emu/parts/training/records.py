@@ -8,7 +8,7 @@ from typing import Any
 from isl_emu.parts.training.collectives import Kind, Schedule, sent_elements
 from isl_emu.parts.training.coordinator import Attempt, Event
 from isl_emu.parts.training.sky import PlannedSky
-from isl_emu.run.journal import Journal
+from isl_emu.runs.journal import Journal
 from isl_emu.scenario.training import Training
 from isl_emu.timebase import Clock
 

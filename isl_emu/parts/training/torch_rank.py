@@ -25,7 +25,7 @@ from isl_emu.nodes.tcp_info import own_bytes
 from isl_emu.parts.training.meeting import Reception, open_listener
 from isl_emu.parts.training.optimisers import AdamW, Nesterov
 from isl_emu.parts.training.transformer import Batches, Writer
-from isl_emu.run.clock import RunClock
+from isl_emu.runs.clock import RunClock
 from isl_emu.scenario.training import Training
 from isl_emu.timebase import Clock
 

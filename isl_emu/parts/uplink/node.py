@@ -22,8 +22,8 @@ from isl_emu.parts.uplink.fetch import READ_BUFFER_BYTE, Fetcher
 from isl_emu.parts.uplink.pieces import Holding
 from isl_emu.parts.uplink.plan import Receiver, TransferPlan, read_transfer_plan
 from isl_emu.parts.uplink.server import TRANSFER_PORT, serve_file
-from isl_emu.run.clock import run_clock
-from isl_emu.run.journal import Journal
+from isl_emu.runs.clock import run_clock
+from isl_emu.runs.journal import Journal
 
 
 async def take_part(name: str, plan: TransferPlan, journal: Path, t0_ns: int, until_ns: int) -> None:

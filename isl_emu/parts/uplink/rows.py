@@ -8,7 +8,7 @@ from typing import Any
 
 from isl_emu.parts.questions.rows import Row
 from isl_emu.results.provenance import read_json
-from isl_emu.run.journal import read_journal
+from isl_emu.runs.journal import read_journal
 from isl_emu.tables.planned_paths import PlannedPaths
 from isl_emu.units import NS_PER_S
 

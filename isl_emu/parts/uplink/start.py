@@ -27,7 +27,7 @@ from isl_emu.parts.serving.servers import (
 )
 from isl_emu.parts.serving.start import write_serving
 from isl_emu.parts.uplink.plan import read_transfer_plan
-from isl_emu.run.journal import Journal, read_journal
+from isl_emu.runs.journal import Journal, read_journal
 from isl_emu.timebase import MonotonicClock
 
 LOOK_INTERVAL_S = 0.2  # between two looks at who has the file

@@ -14,7 +14,7 @@ import pytest
 
 from isl_emu.linkplan.plan import LinkKind, LinkPlan, Links, NodeKind, Nodes
 from isl_emu.routing.forwarding import RoutePlan, plan_routes
-from isl_emu.run.folder import RunFolder
+from isl_emu.runs.folder import RunFolder
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import parse_scenario
 from isl_emu.timebase import TimeGrid

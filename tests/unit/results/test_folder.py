@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from isl_emu.errors import ScenarioError
-from isl_emu.run.folder import RunFolder
+from isl_emu.runs.folder import RunFolder
 
 
 def test_an_empty_folder_is_taken_and_a_full_one_is_not(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from isl_emu.run.journal import Journal, read_journal, read_latest
+from isl_emu.runs.journal import Journal, read_journal, read_latest
 
 
 def test_records_come_back_in_order(tmp_path: Path) -> None:

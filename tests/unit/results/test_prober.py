@@ -15,7 +15,7 @@ from scapy.layers.inet import IP, UDP
 from isl_emu.errors import MachineError
 from isl_emu.parts.probes.packets import PORT, Arrival, probe_packet, receive, send, with_number
 from isl_emu.parts.probes.prober import LOST_AFTER_NS, Probe, Prober, due_ns, phase_ns
-from isl_emu.run.journal import Journal, read_journal
+from isl_emu.runs.journal import Journal, read_journal
 from isl_emu.tables.records import PROBE_FRAME_BYTE
 
 SO_TIMESTAMPNS, SO_TIMESTAMPING, IP_TTL = 35, 37, 2

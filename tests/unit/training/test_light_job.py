@@ -12,7 +12,7 @@ from isl_emu.parts.training.light_job import LightRanks, compute_ns, lead, reall
 from isl_emu.parts.training.light_rank import Task
 from isl_emu.parts.training.meeting import Reception, call_roll, largest_group, open_listener
 from isl_emu.parts.training.sky import PlannedSky
-from isl_emu.run.journal import Journal, read_journal
+from isl_emu.runs.journal import Journal, read_journal
 from isl_emu.scenario.training import Modelled, Training
 from isl_emu.timebase import MonotonicClock
 from isl_emu.units import NS_PER_S
