@@ -12,44 +12,31 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
 from isl_emu.api import Plan, changed_plan, open_plan
 from isl_emu.errors import INTERRUPTED, INVALID, MachineError, ScenarioError
-from isl_emu.linkplan.plan import LinkPlan
+from isl_emu.files import write_json
 from isl_emu.linkplan.plan_file import write_plan
 from isl_emu.live.control import announce
-from isl_emu.live.room import check_room, files_of, guest_memory_byte
+from isl_emu.live.room import all_needs, check_room, files_of, guest_memory_byte
 from isl_emu.machine.guest import run_in_guest
 from isl_emu.machine.outside import watched_guest
 from isl_emu.machine.place import Place, choose_place
 from isl_emu.parts.endpoints import active_endpoints
-from isl_emu.parts.needs import roles
-from isl_emu.parts.questions.asked import asked_satellites
-from isl_emu.parts.questions.asking import OUTLOOK, Asking
-from isl_emu.parts.questions.policies import policy_of
-from isl_emu.parts.questions.requests import PlannedRequest, check_fit, plan_requests, read_asked
-from isl_emu.parts.serving.checks import check_servers
-from isl_emu.parts.serving.model_file import resolve_model
-from isl_emu.parts.split.extras import check_engine
-from isl_emu.parts.split.shares import check_split
-from isl_emu.parts.training.extras import check_torch
-from isl_emu.parts.uplink.plan import FILE as PLAN_FILE
-from isl_emu.parts.uplink.planning import plan_transfer
+from isl_emu.parts.part import Preparation
+from isl_emu.parts.registry import PARTS
+from isl_emu.parts.source import Source
 from isl_emu.progress import Steps
 from isl_emu.results.conclusion import INTERRUPTED_BY_USER, conclude
 from isl_emu.results.fidelity import Fidelity
-from isl_emu.results.provenance import provenance, write_json
+from isl_emu.results.provenance import provenance
 from isl_emu.results.render import styled
 from isl_emu.results.run_results import RunResults
-from isl_emu.routing.forwarding import RoutePlan, plan_routes
-from isl_emu.routing.outlook import plan_outlook
-from isl_emu.routing.paths import PathFinder
+from isl_emu.routing.forwarding import plan_routes
 from isl_emu.routing.route_file import write_routes
 from isl_emu.runs.directory import create_run_directory
 from isl_emu.runs.folder import RunFolder
@@ -57,21 +44,6 @@ from isl_emu.runs.journal import Journal
 from isl_emu.runs.wishes import Wishes
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import format_scenario, with_changes
-from isl_emu.scenario.user_functions import user_function
-
-
-@dataclass(frozen=True)
-class Source:
-    """What to run: a scenario and the plans made from it, or replayed from a file."""
-
-    scenario: Scenario
-    plan: LinkPlan
-    warnings: tuple[str, ...] = ()  # what to check before trusting the plan
-
-    @cached_property
-    def routes(self) -> RoutePlan:
-        """The next hops through the plan, made when they are first asked for."""
-        return plan_routes(self.plan, self.scenario.routing, active_endpoints(self.scenario, self.plan))
 
 
 def load_source(path: Path, changes: dict[str, Any]) -> Source:
@@ -84,7 +56,9 @@ def load_source(path: Path, changes: dict[str, Any]) -> Source:
 
 
 def _source_of(plan: Plan) -> Source:
-    return Source(plan.scenario, plan.link_plan, plan.warnings)
+    scenario, links = plan.scenario, plan.link_plan
+    routes = plan_routes(links, scenario.routing, active_endpoints(scenario, links))
+    return Source(scenario, links, routes, plan.warnings)
 
 
 @dataclass(frozen=True)
@@ -155,7 +129,6 @@ def run_file(path: Path, changes: dict[str, Any], out: Path | None, machine: str
         _check_terminal(place)
     with steps.step("planning links, routes and questions"):
         source = load_source(path, changes)
-        source.routes  # noqa: B018  made here, where the step says so and an error comes before anything is started
         wishes.check(source.plan.grid.duration_ns)
     outcome = run_source(source, place, out, wishes, steps)
     if outcome.status in (0, INTERRUPTED):
@@ -169,27 +142,22 @@ def run_source(source: Source, place: Place, out: Path | None, wishes: Wishes, s
     Raises:
         IslEmuError: it could not be begun, or ended with an error on this kernel; what there is is in the folder.
     """
-    models = _models(source.scenario, place)
+    preparations = [part.prepare(source, place.kind) for part in PARTS]
     check_room(source.scenario)
-    for workload in source.scenario.workload:
-        user_function(workload.function, f"workload {workload.name}: function")  # so that an error comes now
-    requests = _requests(source)
     for warning in source.warnings:
         steps.note(f"Warning: {warning}")
-    folder = prepare(source, place, models, out)
-    if source.scenario.questions:
-        _leave_questions(source, requests, folder)
-    if source.scenario.uplink:
-        _plan_uplink(source, folder, steps)
+    folder = prepare(source, place, preparations, out)
+    for preparation in preparations:
+        preparation.leave(folder, steps)
     steps.note(f"runs on: {place.kind}, {place.reason}\nresults: {folder.path}")
-    parts = folder, source.scenario, source.plan, source.routes
+    planned = folder, source.scenario, source.plan, source.routes
     try:
         status = _execute(place, folder, source.scenario, wishes, steps)
     except BaseException as error:
         with suppress(Exception):  # the first error is the one to hear of
-            conclude(*parts, failure=str(error) or INTERRUPTED_BY_USER)
+            conclude(*planned, failure=str(error) or INTERRUPTED_BY_USER)
         raise
-    return Outcome(folder, conclude(*parts, failure=_failure(status)), status)
+    return Outcome(folder, conclude(*planned, failure=_failure(status)), status)
 
 
 def _check_terminal(place: Place) -> None:
@@ -204,69 +172,19 @@ def _failure(status: int) -> str | None:
     return INTERRUPTED_BY_USER if status == INTERRUPTED else f"it ended with status {status}; see what it printed"
 
 
-def prepare(source: Source, place: Place, models: Sequence[Path], out: Path | None) -> RunFolder:
-    """Make the run folder and write everything into it that is known before the run."""
+def prepare(source: Source, place: Place, preparations: Sequence[Preparation], out: Path | None) -> RunFolder:
+    """Make the run folder, and write into it what is planned and what the run is made with."""
     scenario, plan = source.scenario, source.plan
     folder = RunFolder.create(out, scenario.name)
     folder.scenario.write_text(format_scenario(scenario))
     write_plan(plan, folder.plan)
     write_routes(source.routes, folder.routes)
-    inputs = scenario.questions.files if scenario.questions else ()
-    origin = {"place": place.kind, "reason": place.reason, "models": models, "inputs": [Path(name) for name in inputs]}
+    models = dict.fromkeys(path for preparation in preparations for path in preparation.models)
+    inputs = dict.fromkeys(path for preparation in preparations for path in preparation.inputs)
+    origin = {"place": place.kind, "reason": place.reason, "models": list(models), "inputs": list(inputs)}
     sky = {"seed": scenario.seed, "rate_scale": scenario.rate_scale, "plan_digest": plan.digest()}
     write_json(folder.provenance, provenance(scenario_name=scenario.name, **sky, **origin))
     return folder
-
-
-def _plan_uplink(source: Source, folder: RunFolder, steps: Steps) -> None:
-    """Plan how the weights come up and who passes them on, and write it where the nodes find it."""
-    scenario = source.scenario
-    file = resolve_model(scenario.compute_of(scenario.uplinked_satellites[0]).model)
-    with steps.step(f"planning the uplink of {file.name}"):
-        transfer = plan_transfer(scenario, source.plan, PathFinder(source.plan, source.routes), file)
-    write_json(folder.journal / PLAN_FILE, transfer.to_json())
-    if transfer.planned_end_ns is None:
-        steps.note(
-            f"Warning: uplink: {file.name} has {transfer.manifest.size_byte:,} bytes, but at the planned rates not all "
-            "of them come up in this run; lengthen time.duration, or raise the stations' uplink"
-        )
-
-
-def _models(scenario: Scenario, place: Place) -> list[Path]:
-    """The files that satellites serve, each known to be a model and to fit into their memory."""
-    models = check_servers(scenario, place.kind)
-    if any(job.real for job in scenario.training):
-        check_torch()
-    for split in scenario.split:
-        check_engine(split.engine)
-        models.append(resolve_model(split.model))
-        check_split(split, len(split.members(scenario.satellite_names)), models[-1])
-    return list(dict.fromkeys(models))
-
-
-def _requests(source: Source) -> list[PlannedRequest]:
-    """All requests of the run, drawn; the files that they need are read, and the policy that chooses is known."""
-    scenario, questions = source.scenario, source.scenario.questions
-    if questions is None:
-        return []
-    policy_of(questions.target)  # so that an error comes now
-    duration_ns, rng = scenario.time.grid.duration_ns, np.random.default_rng(scenario.seed)
-    asked, satellites = read_asked(questions, duration_ns), asked_satellites(scenario, source.plan)
-    requests = plan_requests(questions, scenario.users_by_station, satellites, duration_ns, rng, asked)
-    check_fit(requests, scenario.least_context_tokens)
-    return requests
-
-
-def _leave_questions(source: Source, requests: Sequence[PlannedRequest], folder: RunFolder) -> None:
-    """Write what is asked, and how, where the client finds it."""
-    scenario, satellites = source.scenario, asked_satellites(source.scenario, source.plan)
-    with Journal(folder.journal / "planned_requests.jsonl") as journal:
-        for request in requests:
-            journal.append(request.to_json())
-    Asking.of(scenario.questions, satellites).write(folder.journal)
-    if scenario.questions.decides_live:
-        stations = tuple(scenario.users_by_station)
-        plan_outlook(source.plan, source.routes, stations, satellites).save(folder.journal / OUTLOOK)
 
 
 def _execute(place: Place, folder: RunFolder, scenario: Scenario, wishes: Wishes, steps: Steps) -> int:
@@ -277,7 +195,7 @@ def _execute(place: Place, folder: RunFolder, scenario: Scenario, wishes: Wishes
         return execute(folder, wishes, steps)
     command = [sys.executable, "-m", "isl_emu", "execute", str(folder.path), *wishes.words()]
     command += ["--quiet"] if steps.quiet else []
-    needs, run = list(roles(scenario)), create_run_directory()
+    needs, run = all_needs(scenario), create_run_directory()
     announce(run, folder.path)
     try:
         with Journal(folder.journal / "outside.jsonl") as outside, watched_guest(run.path / "guest", outside.append):

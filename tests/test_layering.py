@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "isl_emu"
-BASE = {"errors", "files", "units", "timebase"}
+BASE = {"errors", "files", "units", "timebase", "progress"}
 RECORDS = {"linkplan.plan", "routing.forwarding", "routing.outlook", "routing.paths"}  # result types that all may read
 
 # package or module -> the packages of ours that it may import, besides BASE and itself
@@ -16,23 +16,46 @@ ALLOWED = {
     "errors": set(),
     "files": set(),
     "units": set(),
-    "timebase": {"units"},
-    "runclock": set(),
+    "timebase": set(),
+    "progress": set(),
     "scenario": set(),
     "geometry": {"scenario"},
     "linkplan": {"scenario", "geometry"},
     "routing": {"scenario", "linkplan"},
     "energy": {"scenario", "geometry"},
     "validate": {"scenario", "geometry", "linkplan", "routing", "energy"},
-    "network": {"linkplan", "routing"},
-    "machine": {"network.probing", "network.rundir"},
-    "workload": {
-        *("scenario", "runclock", "network.containers", "network.namespaces", "results.journal"),
-        *("linkplan.plan_file", "routing.laser_paths"),
-    },
+    "runs": set(),
+    "nodes": {"runs.directory"},
+    "network": {"linkplan", "routing", "nodes", "runs.directory"},
+    "tables": set(),
+    "machine": {"network.probing", "runs.directory"},
     "export": {"scenario", "geometry", "linkplan"},
     "show": {"scenario", "geometry", "linkplan", "routing", "energy", "api", "balance"},
-    "results": {"scenario", "linkplan", "routing", "runclock", "network.namespaces"},
+    "parts": {
+        *("scenario", "routing", "energy", "runs", "nodes", "tables", "network.net", "network.namespaces"),
+        "linkplan.plan_file",
+    },
+    "results": {"scenario", "parts", "runs", "tables"},
+    "live": {"scenario", "linkplan", "routing", "network", "nodes", "parts", "runs", "machine", "results"},
+}
+FACES = {"__init__", "__main__", "api", "balance", "cli"}  # what users call; no other module imports them
+PARTS = sorted(path.parent.name for path in PACKAGE.glob("parts/*/part.py"))
+
+TABLES_OF_PARTS = {  # what a scenario has of them
+    *("compute", "questions", "uplink", "split", "kv_handover", "training", "program", "workload", "power", "probes")
+}
+
+# part -> the other parts whose modules it may import
+PARTS_BELOW = {
+    "serving": set(),
+    "questions": {"serving"},
+    "split": {"serving"},
+    "uplink": {"serving"},
+    "kv_handover": {"serving", "questions"},
+    "training": {"serving"},
+    "power": {"serving", "training"},
+    "programs": set(),
+    "probes": set(),
 }
 PURE = ("scenario", "geometry", "linkplan", "routing", "export", "energy")
 IMPURE = {"os", "subprocess", "socket", "time", "ctypes", "threading", "mininet", "pyroute2", "click", "rich", "random"}
@@ -76,6 +99,38 @@ def test_imports_follow_the_flow(path: Path) -> None:
 def test_pure_packages_touch_no_machine(path: Path) -> None:
     touched = sorted(name for name in _imports(path) if name.split(".")[0] in IMPURE)
     assert not touched, f"{_dotted(path)} imports {touched}"
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_parts_import_each_other_one_way(part: str) -> None:
+    allowed = {"parts.part", f"parts.{part}", *(f"parts.{other}" for other in PARTS_BELOW[part])}
+    for path in (PACKAGE / "parts" / part).glob("*.py"):
+        rooms = {name for name in _ours(_imports(path)) if name.split(".")[:1] == ["parts"] and name.count(".") > 1}
+        strangers = sorted(name for name in rooms if not _within(name, allowed))
+        assert not strangers, f"{_dotted(path)} imports {strangers}"
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if _dotted(path).split(".")[0] not in FACES], ids=_dotted)
+def test_nobody_outside_names_a_part(path: Path) -> None:
+    """The rest of the house loops over the parts; only the scenario knows their tables, and faces their names."""
+    top, *rest = _dotted(path).split(".")
+    if top == "scenario" or (top == "parts" and (len(rest) > 1 or rest == ["registry"])):
+        return
+    named = sorted(name for name in _ours(_imports(path)) if any(_within(name, {f"parts.{part}"}) for part in PARTS))
+    assert not named, f"{_dotted(path)} imports {named}"
+    read = sorted(
+        f"scenario.{node.attr}"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr in TABLES_OF_PARTS and _is_scenario(node.value)
+    )
+    assert not read, f"{_dotted(path)} reads {read}"
+
+
+def _is_scenario(node: ast.AST) -> bool:
+    """Whether an expression is called `scenario`, or is the `.scenario` of something."""
+    return (isinstance(node, ast.Name) and node.id == "scenario") or (
+        isinstance(node, ast.Attribute) and node.attr == "scenario"
+    )
 
 
 def test_only_the_command_line_imports_click() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import subprocess
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -19,8 +18,8 @@ from isl_emu.live.course import Course, seconds
 from isl_emu.network.net import IslNet
 from isl_emu.network.queues import queue_name
 from isl_emu.nodes.namespaces import enter_network, in_own_thread
+from isl_emu.parts.registry import PARTS
 from isl_emu.runs.folder import RunFolder
-from isl_emu.runs.journal import count_lines, read_latest
 from isl_emu.units import DURATION_NS, NS_PER_S, RATE_BIT_S, format_quantity
 
 POLL_S = 0.05
@@ -50,16 +49,7 @@ class LiveAnswers:
             f"{grid.utc(t_ns):%Y-%m-%d %H:%M:%S} UTC",
             f"{len(self.plan.nodes.names)} nodes, {len(self._up().link)} of {len(self.plan.links.a)} links up",
         ]
-        asked, done = (count_lines(self.folder.journal / name) for name in ("planned_requests.jsonl", "requests.jsonl"))
-        if asked:
-            lines.append(f"{done} of {asked} questions done")
-        if (self.folder.journal / "transfer_plan.json").exists():
-            held, serving = (count_lines(self.folder.journal / name) for name in ("held.jsonl", "serving.jsonl"))
-            lines.append(f"satellites that got their model: {held}; that serve: {serving}")
-        if energy := read_latest(self.folder.journal / "energy.jsonl"):
-            modes = Counter({row["satellite"]: row["mode"] for row in energy}.values())
-            counts = ", ".join(f"{count} {mode}" for mode, count in modes.most_common())
-            lines.append(f"satellites with power: {counts}")
+        lines += [line for part in PARTS for line in part.status(self.folder.journal)]
         lines.append(f"results: {self.folder.path}")
         output.write(("\n".join(lines) + "\n").encode())
         return 0

@@ -15,10 +15,10 @@ from typing import Protocol
 
 from isl_emu.errors import MachineError
 from isl_emu.network.freezing import NodeFreezer
-from isl_emu.network.net import IslNet
-from isl_emu.parts.live_run import Stage
+from isl_emu.parts.live_run import LiveRun
 from isl_emu.runs.clock import RunClock
 from isl_emu.runs.journal import Journal
+from isl_emu.runs.times import RunTimes
 from isl_emu.runs.wishes import Wishes
 from isl_emu.units import NS_PER_MS, NS_PER_S
 
@@ -202,11 +202,10 @@ class Course:
 
 
 @contextmanager
-def open_course(stage: Stage, net: IslNet, t0_ns: int, ended: threading.Event, wishes: Wishes) -> Iterator[Course]:
+def open_course(live: LiveRun, times: RunTimes, ended: threading.Event, wishes: Wishes) -> Iterator[Course]:
     """The course of a run that is about to begin, with what is wished of it from the start."""
-    with Journal(stage.folder.journal / "pauses.jsonl") as pauses:
-        times = t0_ns, stage.plan.grid.duration_ns
-        course = Course(stage.clock, NodeFreezer(net), *times, ended, pauses)
+    with Journal(live.folder.journal / "pauses.jsonl") as pauses:
+        course = Course(live.clock, NodeFreezer(live.net), times.t0_ns, times.duration_ns, ended, pauses)
         for act, at_ns in ((course.pause, wishes.pause_at_ns), (course.end, wishes.until_ns)):
             if at_ns is not None:
                 threading.Thread(target=act, args=(at_ns, ended.is_set), daemon=True).start()

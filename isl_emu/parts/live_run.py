@@ -1,39 +1,53 @@
-"""What the steps of one live run share."""
+"""A live run as its parts see it: the built network, the containers, the clock, and where to write what."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from isl_emu.linkplan.plan import LinkPlan
+from isl_emu.network.net import IslNet
+from isl_emu.nodes.containers import Container
 from isl_emu.progress import Report, Steps
 from isl_emu.runs.clock import RunClock
-from isl_emu.runs.directory import RunDirectory
+from isl_emu.runs.execution import Execution
 from isl_emu.runs.folder import RunFolder
 from isl_emu.scenario.model import Scenario
 
 
 @dataclass(frozen=True)
-class Stage:
-    """What the steps of one live run share."""
+class Phases:
+    """The phases of a live run's beginning: shown, and their durations written down."""
 
-    folder: RunFolder
-    scenario: Scenario
-    plan: LinkPlan
-    run: RunDirectory
     steps: Steps
-    record: dict[str, Any]  # becomes journal/execution.json
-    ignore_signals: Callable[[], None]  # from then on neither SIGINT nor SIGTERM interrupts
-    clock: RunClock  # of the emulated time
+    execution: Execution
 
     @contextmanager
-    def phase(self, name: str, text: str) -> Iterator[Report]:
+    def __call__(self, name: str, text: str) -> Iterator[Report]:
         """A step that is shown, and whose duration is added to what is recorded under `name`."""
         begun = time.monotonic()
         with self.steps.step(text) as report:
             yield report
-        spent_s = self.record["phases_s"].get(name, 0.0) + time.monotonic() - begun
-        self.record["phases_s"][name] = round(spent_s, 3)
+        spent_s = self.execution.phases_s.get(name, 0.0) + time.monotonic() - begun
+        self.execution.phases_s[name] = round(spent_s, 3)
+
+
+@dataclass(frozen=True)
+class LiveRun:
+    """A live run, with its network built and before its instant 0.
+
+    Args:
+        containers: of the satellites that run programs, by name.
+        undo: ends what a part has started, when the emulated time is over or the run fails.
+    """
+
+    folder: RunFolder
+    scenario: Scenario
+    plan: LinkPlan
+    clock: RunClock
+    net: IslNet
+    containers: Mapping[str, Container]
+    phase: Phases
+    undo: ExitStack

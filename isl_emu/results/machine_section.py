@@ -15,7 +15,7 @@ def machine_section(fidelity: Fidelity) -> Iterator[str]:
 
 
 def _machine_facts(fidelity: Fidelity) -> Iterator[tuple[str, str]]:
-    replay, cpu, calibration, probes = fidelity.replay, fidelity.cpu, fidelity.calibration, fidelity.probes
+    replay, cpu, calibration = fidelity.replay, fidelity.cpu, fidelity.calibration
     instants = f"{replay.applied_instants} of {replay.planned_instants} instants applied"
     yield "changes", f"{_punctuality(replay.lateness_ns)} · {instants}"
     differing = max(replay.mismatches, fidelity.readback_mismatches or 0)
@@ -24,9 +24,7 @@ def _machine_facts(fidelity: Fidelity) -> Iterator[tuple[str, str]]:
     if calibration.bias_ns is not None:
         left = f"; {time_text(calibration.residue_ns)} left" if calibration.residue_ns is not None else ""
         yield "netem", f"adds {time_text(calibration.bias_ns)} by itself, which is taken off{left}"
-    if probes.sent:
-        error = probes.error_per_hop_ns
-        yield "probes", f"off by {time_text(error.p50)} a hop (p50), {time_text(error.p95)} (p95)"
+    yield from fidelity.machine
     if cpu.samples:
         crowded = f" · {counted(cpu.crowded_answers, 'answer')} short of CPU" if cpu.crowded_answers else ""
         busy = f"{share(cpu.busy_mean_ratio)} busy, saturated for {share(cpu.saturated_ratio)} of the time"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import json
 import os
 import platform
 import re
@@ -15,7 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from isl_emu.files import write_whole
+from isl_emu.runs.execution import Execution
 
 PACKAGES = ("isl-emu", "numpy", "scipy", "skyfield", "sgp4", "mininet", "scapy", "xllamacpp", "pyarrow", "pydantic")
 PROVENANCE_FORMAT = 1
@@ -59,22 +58,9 @@ def provenance(
     }
 
 
-def completed(record: Mapping[str, Any], execution: Mapping[str, Any] | None) -> dict[str, Any]:
+def completed(record: Mapping[str, Any], execution: Execution | None) -> dict[str, Any]:
     """The record of a run that is over, with what its execution wrote down about itself."""
-    return {**record, "finished_utc": _now(), "execution": execution}
-
-
-def write_json(path: Path, record: Mapping[str, Any]) -> None:
-    """Write a record so that a crash leaves the old file or the new one, never half of one."""
-    write_whole(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The record in a file; None if there is no file, or only part of one."""
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
+    return {**record, "finished_utc": _now(), "execution": execution and execution.to_json()}
 
 
 def versions() -> dict[str, str | None]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from isl_emu.errors import ScenarioError
-from isl_emu.results.provenance import read_json
+from isl_emu.files import read_json
 from isl_emu.runs.folder import RunFolder
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import load_scenario
@@ -52,7 +52,7 @@ class RunResults:
     @cached_property
     def serving(self) -> dict[str, Any]:
         """The figures of questions and answers, as in serving.json; empty for a run without questions."""
-        return read_json(self._folder.serving) or {}
+        return read_json(self.path / "serving.json") or {}
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
@@ -77,7 +77,7 @@ class RunResults:
     @property
     def tables(self) -> tuple[str, ...]:
         """The names of the tables that this run has."""
-        return tuple(sorted(file.stem for file in self.path.glob("*.parquet") if file != self._folder.plan))
+        return tuple(path.stem for path in self._folder.tables)
 
     def table(self, name: str) -> pa.Table:
         """One of the tables (Arrow); the unit and meaning of a column are in its field's metadata.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from isl_emu.runs.execution import Execution
 from isl_emu.scenario.model import Scenario
 from isl_emu.units import NS_PER_S
 
@@ -38,12 +39,12 @@ def surroundings_fidelity(outside: Rows, spans: Sequence[tuple[int, int]]) -> Su
     return SurroundingsFidelity(len(live), *(mean(live, name) for name in names))
 
 
-def live_spans(execution: Mapping[str, Any], pauses: Rows, slowdown: float) -> list[tuple[int, int]]:
+def live_spans(execution: Execution, pauses: Rows, slowdown: float) -> list[tuple[int, int]]:
     """From when to when a run was live and did not stand, UTC ns; nothing if that is not known."""
-    if execution.get("t0_utc") is None or execution.get("ended_ns") is None:
+    if execution.t0_utc is None or execution.ended_ns is None:
         return []
-    at_ns, t_ns, spans = round(datetime.fromisoformat(execution["t0_utc"]).timestamp() * NS_PER_S), 0, []
-    for stop in [*pauses, {"t_ns": execution["ended_ns"], "lasted_ns": 0}]:
+    at_ns, t_ns, spans = round(datetime.fromisoformat(execution.t0_utc).timestamp() * NS_PER_S), 0, []
+    for stop in [*pauses, {"t_ns": execution.ended_ns, "lasted_ns": 0}]:
         until_ns = at_ns + round((stop["t_ns"] - t_ns) * slowdown)
         spans.append((at_ns, until_ns))
         at_ns, t_ns = until_ns + stop["lasted_ns"], stop["t_ns"]

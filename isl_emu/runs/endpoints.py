@@ -1,10 +1,15 @@
-"""Where the nodes of a live run are."""
+"""Where the nodes of a live run are: one file, which all processes of the run read."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from isl_emu.files import write_json
+
+FILE = "endpoints.json"  # in a run's journal
 
 
 @dataclass(frozen=True)
@@ -16,6 +21,11 @@ class Endpoint:
     port: int | None
 
 
-def read_endpoints(path: Path) -> dict[str, Endpoint]:
-    """The nodes of a run, from endpoints.json."""
-    return {name: Endpoint(**entry) for name, entry in json.loads(path.read_text()).items()}
+def write_endpoints(endpoints: Mapping[str, Endpoint], journal: Path) -> None:
+    """Write where the nodes are, by name."""
+    write_json(journal / FILE, {name: asdict(endpoint) for name, endpoint in endpoints.items()})
+
+
+def read_endpoints(journal: Path) -> dict[str, Endpoint]:
+    """The nodes of the run whose journal this is, by name."""
+    return {name: Endpoint(**entry) for name, entry in json.loads((journal / FILE).read_text()).items()}

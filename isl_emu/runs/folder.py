@@ -66,19 +66,14 @@ class RunFolder:
         """The verdict and its figures, JSON."""
         return self.path / "fidelity.json"
 
-    @property
-    def serving(self) -> Path:
-        """The figures of questions and answers, JSON."""
-        return self.path / "serving.json"
-
-    @property
-    def energy(self) -> Path:
-        """What the run's energy came to, JSON; only with power."""
-        return self.path / "energy.json"
-
     def table(self, name: str) -> Path:
-        """One of the tables of `results.records`, Parquet."""
+        """A table of the results, Parquet."""
         return self.path / f"{name}.parquet"
+
+    @property
+    def tables(self) -> list[Path]:
+        """All tables of the results that are there, by name."""
+        return sorted(path for path in self.path.glob("*.parquet") if path != self.plan)
 
     @property
     def summary(self) -> Path:

@@ -1,72 +1,51 @@
-"""Processes of ours that serve others for a whole run: ready before instant 0, watched while the sky moves."""
+"""The processes of a run: started from a module of ours, watched, and ended in order."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from isl_emu.errors import WorkloadError
-
-LAST_WORDS_S = 15.0  # to write down what it has
-
-
-class Service:
-    """A process that serves until it is told to stop; an activity that has no end of its own."""
-
-    def __init__(self, name: str, process: subprocess.Popen, log: Path):
-        self._name, self._process, self._log = name, process, log
-        self.pid = process.pid
-
-    def check(self) -> None:
-        """Raise a WorkloadError if it has ended."""
-        if (status := self._process.poll()) is not None:
-            raise WorkloadError(
-                f"{self._name}: ended with status {status} ({last_line(self._log)}), but it must serve the whole run; "
-                f"see journal/{self._log.name}"
-            )
-
-    def await_end(self, timeout_s: float) -> None:
-        """It serves as long as somebody may ask."""
-        self.check()
+LAST_WORDS_S = 15.0  # for a process to write down what it has
 
 
-@contextmanager
-def service(name: str, words: Sequence[str], journal: Path) -> Iterator[Service]:
-    """A Python module as a process: the block begins when it has printed its first line, and ends it.
+def start_module(words: Sequence[str], **streams: Any) -> subprocess.Popen[bytes]:
+    """Start a Python module of ours as a process, which the kernel ends if this one dies.
 
-    It is ended by the kernel if this process dies. Its messages go to ``<name>.log`` in the journal.
-
-    Raises:
-        WorkloadError: it ended before, with the last line of its log.
+    Args:
+        words: the module and its options.
+        streams: as of `subprocess.Popen`.
     """
-    log = journal / f"{name}.log"
     command = ["setpriv", "--pdeathsig", "TERM", sys.executable, "-m", *words]
-    with log.open("wb") as messages:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=messages, start_new_session=True
-        )
-    try:
-        if not process.stdout.readline():
-            process.wait()
-            Service(name, process, log).check()
-        yield Service(name, process, log)
-    finally:
-        _end(process)
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, **streams)
 
 
-def _end(process: subprocess.Popen) -> None:
-    process.terminate()
-    process.stdout.close()
-    try:
-        process.wait(LAST_WORDS_S)
-    except subprocess.TimeoutExpired:
+def end(processes: Iterable[subprocess.Popen[Any]], timeout_s: float = LAST_WORDS_S) -> None:
+    """Tell processes to end, wait for that together, and kill those that have not in time."""
+    processes = list(processes)
+    for process in processes:
+        process.terminate()
+    until_s = time.monotonic() + timeout_s
+    for process in processes:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.0, until_s - time.monotonic()))
+    kill(processes)
+
+
+def kill(processes: Iterable[subprocess.Popen[Any]]) -> None:
+    """Kill processes, which have nothing to write down, and wait until they are gone."""
+    processes = list(processes)
+    for process in processes:
         process.kill()
+    for process in processes:
         process.wait()
 
 
 def last_line(log: Path) -> str:
+    """What a process printed last."""
     lines = log.read_text(errors="replace").split("\n")
     return next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")

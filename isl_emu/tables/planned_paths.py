@@ -8,7 +8,6 @@ import numpy as np
 
 from isl_emu.linkplan.plan import LinkKind, LinkPlan
 from isl_emu.routing.paths import Extent, Path, PathFinder
-from isl_emu.tables.records import PROBE_FRAME_BYTE
 from isl_emu.units import NS_PER_S
 
 PACKET_BYTE = 1500  # of a link's MTU
@@ -83,9 +82,9 @@ class PlannedPaths:
             k -= 1
         return False
 
-    def serialisation_ns(self, path: Path, k: int) -> int:
-        """The time to put one probe on each link of the path, at the shaped rates."""
-        total_s = sum(PROBE_FRAME_BYTE * 8 / rate_bit_s for rate_bit_s in self._rates_bit_s(path, k))
+    def serialisation_ns(self, path: Path, k: int, frame_byte: int) -> int:
+        """The time to put one frame on each link of the path, at the shaped rates."""
+        total_s = sum(frame_byte * 8 / rate_bit_s for rate_bit_s in self._rates_bit_s(path, k))
         return round(total_s * NS_PER_S)
 
     def sending_ns(self, path: Path, k: int, byte: int) -> int:

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
 from isl_emu.tables.distribution import Distribution
-from isl_emu.units import NS_PER_S
+from isl_emu.units import NS_PER_MS, NS_PER_S
 
 WIDTH = 100
 INDENT = "  "
@@ -78,3 +78,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> It
         cells = [cell.ljust(width) for cell, width in zip(row[:left], widths, strict=False)]
         cells += [cell.rjust(width) for cell, width in zip(row[left:], widths[left:], strict=True)]
         yield INDENT + "  ".join(cells)
+
+
+def beyond(what: str, found_ns: float, limit_ns: int, remedy: str) -> str:
+    """The sentence on a time that is beyond its limit."""
+    return f"{what} is {found_ns / NS_PER_MS:.3g} ms, but at most {limit_ns / NS_PER_MS:.3g} ms is allowed; {remedy}"

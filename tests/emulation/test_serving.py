@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import isl_emu
-from isl_emu.parts.questions.prompts import CHARACTERS_PER_TOKEN
+from isl_emu.parts.prompts import CHARACTERS_PER_TOKEN
 from isl_emu.scenario.parse import load_scenario
 
 pytestmark = pytest.mark.emulation

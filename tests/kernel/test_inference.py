@@ -17,11 +17,11 @@ from isl_emu.nodes.containers import Container
 from isl_emu.parts.questions.asking import Asking
 from isl_emu.parts.questions.requests import PlannedRequest
 from isl_emu.parts.serving.model_file import resolve_model
-from isl_emu.parts.serving.model_server import MODEL_PORT
 from isl_emu.parts.serving.servers import serve
 from isl_emu.runs.clock import RunClock
 from isl_emu.runs.directory import RunDirectory, create_run_directory
 from isl_emu.runs.journal import Journal, read_journal
+from isl_emu.runs.ports import MODEL_PORT
 from isl_emu.units import NS_PER_S
 from tests.nets import need_kernel
 

@@ -7,6 +7,7 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -14,12 +15,12 @@ import pytest
 
 from isl_emu.network.nodespaces import NodeSpace, make_spaces, remove_spaces
 from isl_emu.nodes.namespaces import enter_network, in_own_thread
+from isl_emu.parts.activity import Service
 from isl_emu.parts.questions.sse import EventParser
 from isl_emu.parts.serving.modelled_satellite import Specification, write_specifications
 from isl_emu.parts.serving.modelled_state import FILE, ModelledState
 from isl_emu.runs.clock import RunClock
 from isl_emu.runs.journal import read_journal
-from isl_emu.runs.process import service
 from isl_emu.units import NS_PER_MS
 from tests.nets import need_kernel, run_directory
 
@@ -74,7 +75,8 @@ def test_a_hundred_serve_in_little_memory(spaces: list[NodeSpace], tmp_path: Pat
     write_specifications(specs, tmp_path)
     RunClock.create(tmp_path, SLOWDOWN)
     words = ["isl_emu.parts.serving.modelled_server", "--journal", str(tmp_path)]
-    with service("modelled-servers", words, tmp_path) as served:
+    with ExitStack() as undo:
+        served = Service("modelled-servers", words, tmp_path, undo)
         answers = [in_own_thread(_ask, spec) for spec in (specs[0], specs[-1])]
         assert _pss_byte(served.pid) < MOST_BYTE
         served.check()

@@ -17,12 +17,14 @@ pytest.importorskip("torch", reason="real training needs PyTorch, the extra trai
 from isl_emu.errors import WorkloadError
 from isl_emu.live.containers import start_containers
 from isl_emu.network.net import IslNet
-from isl_emu.parts.live_run import Stage
-from isl_emu.parts.training.ranks import coordinated, start_training
+from isl_emu.parts.live_run import LiveRun, Phases
+from isl_emu.parts.training.ranks import CoordinatedJob, start_ranks
 from isl_emu.progress import Steps
 from isl_emu.runs.clock import RunClock
+from isl_emu.runs.execution import Execution
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import read_journal
+from isl_emu.runs.times import RunTimes
 from isl_emu.scenario.parse import parse_scenario
 from tests.kernel.test_training import COUNT, LOST, NAMES, lost_for_a_while
 from tests.nets import live_net, need_kernel
@@ -62,19 +64,22 @@ def _kernel() -> None:
     need_kernel()
 
 
-def stage_of(net: IslNet, plan, folder: Path, job: str = "", real: str = "") -> Stage:
+def live_run(net: IslNet, plan, folder: Path, undo: ExitStack, job: str = "", real: str = "") -> LiveRun:
     (folder / "journal").mkdir(exist_ok=True)
     scenario = parse_scenario(SCENARIO.format(job=job, real=real), "here")
     clock = RunClock.create(folder / "journal", 1.0)
-    nothing = lambda: None  # noqa: E731
-    steps, record = Steps(Console(quiet=True)), {"phases_s": {}}
-    return Stage(RunFolder(folder), scenario, plan, net.run_directory, steps, record, nothing, clock)
+    phases = Phases(Steps(Console(quiet=True)), Execution())
+    containers = start_containers(scenario, net, net.run_directory, undo)
+    return LiveRun(RunFolder(folder), scenario, plan, clock, net, containers, phases, undo)
 
 
-def rows_until(stage: Stage, learning, enough) -> list[dict]:
+def rows_until(live: LiveRun, learning, enough) -> list[dict]:
     """The rows of a job until there are enough of them."""
-    path, end_s = stage.folder.journal / "training.jsonl", time.monotonic() + PATIENCE_S
-    with coordinated(stage, learning, stage.clock.now_ns()) as activity:
+    path, end_s = live.folder.journal / "training.jsonl", time.monotonic() + PATIENCE_S
+    t0_ns = live.clock.now_ns()
+    with ExitStack() as ending:
+        activity = CoordinatedJob(live, learning)
+        activity.begin(RunTimes(t0_ns, t0_ns + live.plan.grid.duration_ns), ending)
         while not enough(rows := list(read_journal(path).records)):
             assert time.monotonic() < end_s, rows
             activity.check()
@@ -91,8 +96,8 @@ def undo() -> Iterator[ExitStack]:
 def test_it_learns_without_lost_satellites_and_takes_back_one_that_returns(tmp_path: Path, undo: ExitStack) -> None:
     plan, stop = lost_for_a_while(), threading.Event()
     with live_net(plan, tmp_path) as (net, replay), ThreadPoolExecutor(1) as executor, undo:
-        stage = stage_of(net, plan, tmp_path, real="width = 16")
-        (learning,) = start_training(stage, start_containers(stage, net, undo), undo)
+        live = live_run(net, plan, tmp_path, undo, real="width = 16")
+        (learning,) = start_ranks(live)
         replaying = executor.submit(replay.run, time.monotonic_ns() + SECOND, stop)
 
         def others_go_on(rows: list[dict]) -> bool:
@@ -102,7 +107,7 @@ def test_it_learns_without_lost_satellites_and_takes_back_one_that_returns(tmp_p
                 learning._processes[KILLED].kill()
             return len(lost) == 2 and rows[-1]["outcome"] == "completed"
 
-        rows = rows_until(stage, learning, others_go_on)
+        rows = rows_until(live, learning, others_go_on)
         stop.set()
         replaying.result()
     rows = [row for row in rows if row["outcome"] != "interrupted"]
@@ -123,9 +128,9 @@ def test_diloco_sends_as_theory_says_but_seldom(tmp_path: Path, undo: ExitStack)
     plan = make_plan(COUNT, [], [ring_edges(COUNT, 5 * MS)] * PATIENCE_S, rate_bit_s=50_000_000)
     with live_net(plan, tmp_path) as (net, _), undo:
         job = 'method = "diloco"\ninner_steps = 20\nsteps = 4\nsatellites = ["p00s0[02]"]'
-        stage = stage_of(net, plan, tmp_path, job, real="width = 32")
-        (learning,) = start_training(stage, start_containers(stage, net, undo), undo)
-        rows = rows_until(stage, learning, lambda rows: len(rows) == 4)
+        live = live_run(net, plan, tmp_path, undo, job, real="width = 32")
+        (learning,) = start_ranks(live)
+        rows = rows_until(live, learning, lambda rows: len(rows) == 4)
     assert [(row["step"], row["outcome"], row["local_steps"]) for row in rows] == [
         (step, "completed", 20) for step in range(4)
     ]
@@ -140,6 +145,6 @@ def test_diloco_sends_as_theory_says_but_seldom(tmp_path: Path, undo: ExitStack)
 def test_too_little_memory_is_said_before_the_run(tmp_path: Path, undo: ExitStack) -> None:
     plan = make_plan(COUNT, [], [ring_edges(COUNT, 5 * MS)])
     with live_net(plan, tmp_path) as (net, _), undo:
-        stage = stage_of(net, plan, tmp_path, 'satellites = ["p00s0[02]"]', 'memory = "60 MiB"')
+        live = live_run(net, plan, tmp_path, undo, 'satellites = ["p00s0[02]"]', 'memory = "60 MiB"')
         with pytest.raises(WorkloadError, match="needs more memory than training.real.memory allows"):
-            start_training(stage, start_containers(stage, net, undo), undo)
+            start_ranks(live)

@@ -19,10 +19,10 @@ from isl_emu.nodes.cgroups import remove_run_cgroups
 from isl_emu.nodes.containers import Container
 from isl_emu.nodes.namespaces import enter_network, in_own_thread
 from isl_emu.parts.serving.model_file import resolve_model
-from isl_emu.parts.serving.model_server import MODEL_PORT
 from isl_emu.parts.serving.servers import ModelServer, answers, serve, serve_with, start_program
 from isl_emu.parts.serving.throttling import _decode, throttle
 from isl_emu.runs.directory import RunDirectory, create_run_directory
+from isl_emu.runs.ports import MODEL_PORT
 from isl_emu.units import NS_PER_S
 from tests.nets import need_kernel
 

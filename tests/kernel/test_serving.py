@@ -15,16 +15,16 @@ from typing import Any
 
 import pytest
 
+from isl_emu.files import write_json
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.network.net import IslNet
 from isl_emu.nodes.namespaces import enter_network, in_own_thread
 from isl_emu.parts.questions.asking import OUTLOOK, Asking
 from isl_emu.parts.questions.requests import PlannedRequest
-from isl_emu.parts.serving.model_server import MODEL_PORT
-from isl_emu.results.provenance import write_json
 from isl_emu.routing.outlook import plan_outlook
 from isl_emu.runs.clock import RunClock
 from isl_emu.runs.journal import Journal, read_journal
+from isl_emu.runs.ports import MODEL_PORT
 from isl_emu.units import NS_PER_S
 from tests.nets import live_net, need_kernel
 from tests.plans import MS, make_plan, make_routes

@@ -14,7 +14,8 @@ from isl_emu.errors import ScenarioError
 from isl_emu.parts.kv_handover import handover as kv_handover
 from isl_emu.parts.kv_handover.handover import Satellite, fetch, hand_over, offer, run
 from isl_emu.parts.kv_handover.report import kv_section
-from isl_emu.parts.questions.client import Endpoint
+from isl_emu.runs.endpoints import Endpoint
+from isl_emu.runs.ports import FIRST_CACHE_PORT as CACHE_PORT
 from isl_emu.scenario.parse import format_scenario, parse_scenario
 from isl_emu.timebase import ManualClock
 from tests.unit.test_scenario import SMALL
@@ -84,8 +85,8 @@ def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Llama, Llama]
 
 
 def test_a_cache_travels_and_spares_the_target_the_prompt(pair: tuple[Llama, Llama]) -> None:
-    server = offer(pair[0])
-    row = hand_over(*pair, 20, ManualClock())
+    server = offer(pair[0], CACHE_PORT)
+    row = hand_over(*pair, CACHE_PORT, 20, ManualClock())
     server.shutdown()
     server.server_close()
     assert (row["kv_byte"], row["received_byte"], row["cached_tokens"], row["same_answer"]) == (20, 20, 19, True)
@@ -94,15 +95,15 @@ def test_a_cache_travels_and_spares_the_target_the_prompt(pair: tuple[Llama, Lla
 
 
 def test_a_cache_that_is_not_there_is_an_error(pair: tuple[Llama, Llama], tmp_path: Path) -> None:
-    server = offer(pair[0])
+    server = offer(pair[0], CACHE_PORT)
     with pytest.raises(HTTPException, match="the cache is not to be had: 404"):
-        fetch(pair[0].endpoint.address, "nothing.kv", tmp_path)
+        fetch(pair[0].endpoint.address, CACHE_PORT, "nothing.kv", tmp_path)
     server.shutdown()
     server.server_close()
 
 
 def test_every_handover_leaves_a_row(pair: tuple[Llama, Llama], monkeypatch: pytest.MonkeyPatch) -> None:
-    def lost(source: Satellite, target: Satellite, count: int, clock: ManualClock) -> dict[str, Any]:
+    def lost(source: Satellite, target: Satellite, port: int, count: int, clock: ManualClock) -> dict[str, Any]:
         if count == 2:
             raise TimeoutError("timed out")
         return {"kv_byte": count}
@@ -110,7 +111,7 @@ def test_every_handover_leaves_a_row(pair: tuple[Llama, Llama], monkeypatch: pyt
     monkeypatch.setattr(kv_handover, "hand_over", lost)
     rows: list[dict[str, Any]] = []
     due = [(10 * S, 1), (20 * S, 2), (40 * S, 3)]
-    run(*pair, due, ManualClock(), 5 * S, 30 * S, rows.append, threading.Event())
+    run(*pair, CACHE_PORT, due, ManualClock(), 5 * S, 30 * S, rows.append, threading.Event())
     assert [(row["tokens"], row["t_due_ns"], row["outcome"]) for row in rows] == [
         (1, 5 * S, "completed"), (2, 15 * S, "failed"), (3, 35 * S, "unfinished")
     ]  # fmt: skip

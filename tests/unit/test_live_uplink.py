@@ -8,45 +8,38 @@ import pytest
 
 from isl_emu.errors import WorkloadError
 from isl_emu.parts.uplink.start import UplinkActivity
+from isl_emu.runs.folder import RunFolder
+from isl_emu.runs.journal import read_journal
 
 
-class Starter:
-    """Takes down who was given up."""
-
-    def __init__(self):
-        self.given_up = []
-
-    def give_up(self, name, error):
-        self.given_up.append((name, error))
-
-    def check(self):
-        pass
-
-
-def _activity(**statuses):
-    starter = Starter()
+def _activity(folder, **statuses):
+    (folder / "journal").mkdir()
     processes = {
         name: SimpleNamespace(poll=lambda status=status: status, wait=lambda timeout, status=status: status)
         for name, status in statuses.items()
     }
-    return UplinkActivity(processes, starter), starter
+    return UplinkActivity(SimpleNamespace(folder=RunFolder(folder)), processes)
 
 
-def test_what_runs_or_has_ended_with_the_run_is_fine():
-    activity, starter = _activity(a=None, b=0)
+def _given_up(folder):
+    return [tuple(row.values()) for row in read_journal(folder / "journal" / "unserved.jsonl").records]
+
+
+def test_what_runs_or_has_ended_with_the_run_is_fine(tmp_path):
+    activity = _activity(tmp_path, a=None, b=0)
     activity.check()
     activity.await_end(1.0)
-    assert starter.given_up == []
+    assert _given_up(tmp_path) == []
 
 
-def test_an_error_of_ours_ends_the_run_and_names_the_log():
-    activity, _ = _activity(p00s00=1)
+def test_an_error_of_ours_ends_the_run_and_names_the_log(tmp_path):
+    activity = _activity(tmp_path, p00s00=1)
     with pytest.raises(WorkloadError, match=r"p00s00 ended with status 1, .*see journal/transfer-p00s00.log"):
         activity.check()
 
 
-def test_a_killed_process_is_reported_once_and_the_run_goes_on():
-    activity, starter = _activity(p00s00=-9, p00s01=None)
+def test_a_killed_process_is_reported_once_and_the_run_goes_on(tmp_path):
+    activity = _activity(tmp_path, p00s00=-9, p00s01=None)
     activity.check()
     activity.check()
-    assert starter.given_up == [("p00s00", "what received the model was killed (signal 9)")]
+    assert _given_up(tmp_path) == [("p00s00", "what received the model was killed (signal 9)")]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from isl_emu.errors import ScenarioError
-from isl_emu.parts.questions.prompts import CHARACTERS_PER_TOKEN, read_prompts, text_of_blocks, text_of_length
+from isl_emu.parts.prompts import CHARACTERS_PER_TOKEN, read_prompts, text_of_blocks, text_of_length
 
 
 def test_the_shipped_prompts_are_many_different_and_short() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from isl_emu.errors import ScenarioError
-from isl_emu.parts.questions.prompts import CHARACTERS_PER_TOKEN
+from isl_emu.parts.prompts import CHARACTERS_PER_TOKEN
 from isl_emu.parts.questions.requests import Asked, PlannedRequest, check_fit, plan_requests
 from isl_emu.parts.questions.traces import TracedRequest
 from isl_emu.scenario.questions import Questions

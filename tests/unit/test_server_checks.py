@@ -8,8 +8,7 @@ import pytest
 
 from isl_emu.errors import IslEmuError, ScenarioError
 from isl_emu.live import room
-from isl_emu.live.room import check_room, run_memory_byte
-from isl_emu.parts.needs import roles
+from isl_emu.live.room import all_needs, check_room, run_memory_byte
 from isl_emu.parts.serving import model_file
 from isl_emu.parts.serving.checks import check_servers
 from isl_emu.parts.serving.group_servers import group_facts, wanted_tokens_s
@@ -68,7 +67,7 @@ def test_a_command_brings_the_files_that_it_names(tmp_path: Path) -> None:
     program = tmp_path / "own server.py"
     program.write_text("")
     keys = f"""server = "external"\ncommand = "python3 '{program}' --port {{port}}"\ncpus = 0.5"""
-    needs = list(roles(scenario(keys)))
+    needs = list(all_needs(scenario(keys)))
     assert {need.visible for need in needs} == {(program,)}
     assert all((need.cpus, need.expected_byte) == (0.5, need.memory_byte) for need in needs)
 
@@ -88,7 +87,7 @@ def test_a_server_that_cannot_work_is_refused_before_anything_is_built(keys: str
 
 def test_more_servers_than_memory_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     few = scenario(f'satellites = ["p00s00"]\nmodel = "{gguf(tmp_path / "m.gguf", SHAPE)}"')
-    needed_byte = run_memory_byte(few, list(roles(few)))
+    needed_byte = run_memory_byte(few, list(all_needs(few)))
     monkeypatch.setattr(room, "available_memory_byte", lambda: needed_byte)
     check_room(few)
     monkeypatch.setattr(room, "available_memory_byte", lambda: needed_byte - 1)

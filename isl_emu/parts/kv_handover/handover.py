@@ -1,13 +1,12 @@
 """Moves conversations from one satellite to another by their KV cache, and compares that with computing it anew.
 
-Run as ``python -m isl_emu.parts.kv_handover.handover``. llama.cpp's server writes what it has computed of a conversation to a
-file and reads it back (its slots' `save` and `restore`); the file goes from the source's network namespace to the
-target's by HTTP, from Python's own file server. Each handover leaves one line in kv_handovers.jsonl.
+Run as ``python -m isl_emu.parts.kv_handover.handover``. llama.cpp's server writes what it has computed of a
+conversation to a file and reads it back (its slots' `save` and `restore`); the file goes from the source's network
+namespace to the target's by HTTP, from Python's own file server. Each handover leaves one line in kv_handovers.jsonl.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import signal
 import threading
@@ -22,14 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from isl_emu.nodes.namespaces import enter_network
-from isl_emu.parts.questions.client import Endpoint, read_endpoints
-from isl_emu.parts.questions.prompts import BUNDLED, read_prompts
+from isl_emu.parts.prompts import BUNDLED, read_prompts
 from isl_emu.runs.clock import run_clock
+from isl_emu.runs.endpoints import Endpoint, read_endpoints
 from isl_emu.runs.journal import Journal
+from isl_emu.runs.times import run_parser
 from isl_emu.timebase import Clock
 from isl_emu.units import NS_PER_MS
 
-FILE_PORT = 8090  # where the source offers its caches
 PATIENCE_S = 120.0  # for one answer of a server, in the machine's time; a broken link ends in this
 READ_BYTE = 1 << 16
 GO_ON_TOKENS = 8  # that the target answers, to see that both ways lead to the same
@@ -69,7 +68,7 @@ class Satellite:
         return self.ask("/completion", wish)
 
 
-def hand_over(source: Satellite, target: Satellite, count: int, clock: Clock) -> dict[str, Any]:
+def hand_over(source: Satellite, target: Satellite, port: int, count: int, clock: Clock) -> dict[str, Any]:
     """Compute a conversation of `count` tokens at the source, move it, and go on at the target, both ways.
 
     Returns:
@@ -78,7 +77,7 @@ def hand_over(source: Satellite, target: Satellite, count: int, clock: Clock) ->
     tokens, name = conversation(source, count), f"{source.name}-{count}.kv"
     computed = source.complete(tokens, 1, reuse=False)
     saved, save_ns = _timed(clock, source.ask, "/slots/0?action=save", {"filename": name})
-    (received_byte, transfer_ns) = _timed(clock, target.call, fetch, source.endpoint.address, name, target.folder)
+    (received_byte, transfer_ns) = _timed(clock, target.call, fetch, source.endpoint.address, port, name, target.folder)
     _, restore_ns = _timed(clock, target.ask, "/slots/0?action=restore", {"filename": name})
     moved, resume_ns = _timed(clock, target.complete, tokens, GO_ON_TOKENS, True)
     anew = target.complete(tokens, GO_ON_TOKENS, reuse=False)
@@ -105,9 +104,9 @@ def conversation(satellite: Satellite, count: int) -> list[int]:
     return list(islice(cycle(found), count))
 
 
-def fetch(address: str, name: str, folder: Path) -> int:
+def fetch(address: str, port: int, name: str, folder: Path) -> int:
     """Fetch a file from the source into a folder, in the target's network; its size in bytes."""
-    connection, size_byte = HTTPConnection(address, FILE_PORT, timeout=PATIENCE_S), 0
+    connection, size_byte = HTTPConnection(address, port, timeout=PATIENCE_S), 0
     try:
         connection.request("GET", f"/{name}")
         response = connection.getresponse()
@@ -134,10 +133,10 @@ class _Files(SimpleHTTPRequestHandler):
         """Silent."""
 
 
-def offer(source: Satellite) -> FileServer:
+def offer(source: Satellite, port: int) -> FileServer:
     """Offer the source's caches in its network from now on."""
     handler = partial(_Files, directory=str(source.folder))
-    server = source.call(FileServer, (source.endpoint.address, FILE_PORT), handler)
+    server = source.call(FileServer, (source.endpoint.address, port), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server
 
@@ -145,6 +144,7 @@ def offer(source: Satellite) -> FileServer:
 def run(
     source: Satellite,
     target: Satellite,
+    port: int,
     due: list[tuple[int, int]],
     clock: Clock,
     t0_ns: int,
@@ -164,7 +164,7 @@ def run(
             continue
         row["t_ns"] = clock.now_ns() - t0_ns
         try:
-            record({**row, "outcome": "completed", **hand_over(source, target, count, clock)})
+            record({**row, "outcome": "completed", **hand_over(source, target, port, count, clock)})
         except FAILURES as error:
             reason = str(error) or type(error).__name__
             record({**row, "outcome": "unfinished" if stop.is_set() else "failed", "error": reason})
@@ -172,21 +172,19 @@ def run(
 
 def main() -> None:
     """Carry out one series of handovers; SIGTERM ends it early."""
-    parser = argparse.ArgumentParser(prog="isl_emu.parts.kv_handover.handover", description=__doc__)
-    parser.add_argument("--journal", type=Path, required=True)
-    parser.add_argument("--t0-ns", type=int, required=True)
-    parser.add_argument("--until-ns", type=int, required=True)
+    parser = run_parser("isl_emu.parts.kv_handover.handover", __doc__)
+    parser.add_argument("--port", type=int, required=True, help="where the source offers its caches")
     parser.add_argument("--end", action="append", nargs=2, metavar=("NAME", "FOLDER"), required=True)
     parser.add_argument("--due", action="append", nargs=2, type=int, metavar=("NS", "TOKENS"), required=True)
     options = parser.parse_args()
     stop, clock = threading.Event(), run_clock(options.journal)
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    endpoints = read_endpoints(options.journal / "endpoints.json")
+    endpoints = read_endpoints(options.journal)
     source, target = (Satellite.at(name, endpoints[name], Path(folder)) for name, folder in options.end)
     due = [(options.t0_ns + at_ns, count) for at_ns, count in options.due]
     with Journal(options.journal / "kv_handovers.jsonl") as journal:
-        server = offer(source)
-        run(source, target, due, clock, options.t0_ns, options.until_ns, journal.append, stop)
+        server = offer(source, options.port)
+        run(source, target, options.port, due, clock, options.t0_ns, options.until_ns, journal.append, stop)
         server.shutdown()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,14 @@ from isl_emu.energy.groups import scenario_fleet
 from isl_emu.energy.ledger import Ledger
 from isl_emu.energy.sky import Sunshine, find_sunshine
 from isl_emu.errors import WorkloadError
-from isl_emu.nodes.containers import Container
-from isl_emu.parts.live_run import Stage
+from isl_emu.parts.activity import Activity
+from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.power.computers import Computers, ContainerComputers, ModelledComputers
 from isl_emu.parts.serving import modelled_state
 from isl_emu.parts.serving.modelled_state import ModelledState
 from isl_emu.parts.training import allowance
 from isl_emu.runs.journal import Journal
+from isl_emu.runs.times import RunTimes
 from isl_emu.scenario.training_groups import modelled_trainers
 from isl_emu.timebase import Clock, TimeGrid
 from isl_emu.units import NS_PER_S
@@ -111,51 +112,50 @@ class Governor:
             computers.set_pace(pace_ratio[numbers])
 
 
-class GovernorThread:
-    """The activity: a governor in a thread of this process, which holds the containers."""
+class Governing(Activity):
+    """The governor of a run, in a thread of this process, which holds the containers.
 
-    def __init__(self, governor: Governor, t0_ns: int):
-        self.check = governor.check
-        self.stop = threading.Event()
-        self._thread = threading.Thread(target=governor.run, args=(t0_ns, self.stop), name="governor")
+    At the end all computers are on and at their full pace again: servers that stand still would not end either.
+    """
+
+    def __init__(self, live: LiveRun):
+        self._live, self._fleet = live, scenario_fleet(live.scenario)
+        ModelledState.create(live.folder.journal / allowance.FILE, modelled_trainers(live.scenario))
+        self._governor: Governor | None = None
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+
+    def begin(self, times: RunTimes, ending: ExitStack) -> None:
+        live, grid, fleet = self._live, self._live.plan.grid, self._fleet
+        sunshine = find_sunshine(live.scenario, grid.start, grid.offsets_ns, fleet.chosen, fleet.pointing)
+        kinds = list(_kinds(fleet, live))
+        journal = ending.enter_context(Journal(live.folder.journal / "energy.jsonl"))
+        for numbers, computers in kinds:
+            ending.callback(computers.set_pace, np.ones(len(numbers)))
+        self._governor = Governor(fleet, sunshine, grid, kinds, live.clock, journal.append)
+        self._thread = threading.Thread(target=self._governor.run, args=(times.t0_ns, self._stop), name="governor")
         self._thread.start()
+        ending.callback(self._thread.join)
+        ending.callback(self._stop.set)
+
+    def check(self) -> None:
+        if self._governor is not None:
+            self._governor.check()
 
     def await_end(self, timeout_s: float) -> None:
         """Let it come to the end of the run."""
-        self._thread.join(timeout_s)
+        if self._thread is not None:
+            self._thread.join(timeout_s)
         self.check()
 
-    def end(self) -> None:
-        """End it now; its rows are complete."""
-        self.stop.set()
-        self._thread.join()
 
-
-@contextmanager
-def governing(stage: Stage, containers: Mapping[str, Container], t0_ns: int) -> Iterator[GovernorThread]:
-    """The governor of a run, ended with this block; then all computers are on and at their full pace again."""
-    fleet, grid = scenario_fleet(stage.scenario), stage.plan.grid
-    sunshine = find_sunshine(stage.scenario, grid.start, grid.offsets_ns, fleet.chosen, fleet.pointing)
-    kinds = list(_kinds(fleet, containers, stage))
-    with Journal(stage.folder.journal / "energy.jsonl") as journal:
-        activity = GovernorThread(Governor(fleet, sunshine, grid, kinds, stage.clock, journal.append), t0_ns)
-        try:
-            yield activity
-        finally:
-            activity.end()
-            for numbers, computers in kinds:
-                computers.set_pace(np.ones(len(numbers)))  # servers that stand still would not end either
-
-
-def _kinds(fleet: Fleet, containers: Mapping[str, Container], stage: Stage) -> Iterator[Kind]:
+def _kinds(fleet: Fleet, live: LiveRun) -> Iterator[Kind]:
     """The computers of a fleet by how they are held to a pace; a satellite may have several kinds of work."""
-    inside = [n for n, name in enumerate(fleet.names) if name in containers]
+    inside = [n for n, name in enumerate(fleet.names) if name in live.containers]
     if inside:
-        chosen = [containers[fleet.names[n]] for n in inside]
-        yield np.array(inside), ContainerComputers(chosen, stage.scenario.time.slowdown)
-    pretending = stage.folder.journal / allowance.FILE
-    ModelledState.create(pretending, modelled_trainers(stage.scenario))
-    for path in (stage.folder.journal / modelled_state.FILE, pretending):
+        chosen = [live.containers[fleet.names[n]] for n in inside]
+        yield np.array(inside), ContainerComputers(chosen, live.scenario.time.slowdown)
+    for path in (live.folder.journal / modelled_state.FILE, live.folder.journal / allowance.FILE):
         if path.exists():
             yield from _sharing(fleet, ModelledState.open(path))
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from isl_emu.scenario.boards import Board
 from isl_emu.scenario.matching import matching
@@ -82,12 +81,6 @@ def write_energy(path: Path, totals: Mapping[str, EnergyTotals]) -> None:
         for label, one in totals.items()
     }
     path.write_text(json.dumps(figures, indent=2) + "\n")
-
-
-def read_energy_table(path: Path) -> pa.Table | None:
-    """energy.parquet, or None in a run without power or that ended before it began."""
-    table = pq.read_table(path) if path.exists() else None
-    return table if table is not None and table.num_rows else None
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,11 @@ logging.getLogger("scapy").setLevel(logging.CRITICAL)  # its warnings are about 
 
 from scapy.layers.inet import IP, UDP  # noqa: E402
 
-from isl_emu.tables.records import PROBE_PAYLOAD_BYTE  # noqa: E402
+from isl_emu.parts.probes.tables import PAYLOAD_BYTE  # noqa: E402
+from isl_emu.runs.ports import PROBE_PORT  # noqa: E402
 
-PORT = 862  # that of simple two-way active measurement (RFC 8762), on which nobody else listens in a node
 INITIAL_TTL = 64  # Linux's default (net.ipv4.ip_default_ttl), and what we send with
-_PAYLOAD = struct.Struct(f"!II{PROBE_PAYLOAD_BYTE - 8}x")  # identifier and number
+_PAYLOAD = struct.Struct(f"!II{PAYLOAD_BYTE - 8}x")  # identifier and number
 _PAYLOAD_AT = 20 + 8  # after an IPv4 header without options and a UDP header
 _RECEIVE_BYTE, _ANCILLARY_BYTE = 2048, 512
 
@@ -50,7 +50,7 @@ class Arrival:
 
 def probe_packet(source: str, destination: str, identifier: int) -> bytes:
     """The IPv4 packet of a probe with number 0; without a checksum, so that the number can be changed."""
-    header = IP(src=source, dst=destination, ttl=INITIAL_TTL) / UDP(sport=PORT, dport=PORT, chksum=0)
+    header = IP(src=source, dst=destination, ttl=INITIAL_TTL) / UDP(sport=PROBE_PORT, dport=PROBE_PORT, chksum=0)
     return bytes(header / _PAYLOAD.pack(identifier, 0))
 
 
@@ -113,7 +113,7 @@ def _open_receiver(netns_path: str, address: str) -> socket.socket:
     receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     receiver.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
     receiver.setsockopt(socket.IPPROTO_IP, _IP_RECVTTL, 1)
-    receiver.bind((address, PORT))
+    receiver.bind((address, PROBE_PORT))
     return receiver
 
 

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import argparse
 import heapq
-import json
 import selectors
 import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from isl_emu.parts.probes.packets import open_receiver, open_sender, probe_packet, receive, send, with_number
 from isl_emu.runs.clock import run_clock
+from isl_emu.runs.endpoints import Endpoint, read_endpoints
 from isl_emu.runs.journal import Journal
+from isl_emu.runs.times import run_parser
 from isl_emu.timebase import Clock, MonotonicClock
 from isl_emu.units import NS_PER_S
 
@@ -156,21 +156,21 @@ class Prober:
         self._journal.append({**record, "delay_ns": delay_ns, "hops_seen": hops})
 
 
-def open_probes(pairs: Sequence[tuple[str, str]], endpoints: dict[str, Any], step_ns: int) -> list[Probe]:
+def open_probes(pairs: Sequence[tuple[str, str]], endpoints: Mapping[str, Endpoint], step_ns: int) -> list[Probe]:
     """The probes of all pairs, each direction at times of its own, with one socket for each sending node."""
-    senders = {name: open_sender(endpoints[name]["netns"]) for name in _nodes(pairs)}
+    senders = {name: open_sender(endpoints[name].netns) for name in _nodes(pairs)}
     ways = [way for pair in pairs for way in (pair, pair[::-1])]
     probes = []
     for identifier, (a, b) in enumerate(ways):
-        phase, destination = phase_ns(identifier, len(ways), step_ns), endpoints[b]["address"]
-        packet = probe_packet(endpoints[a]["address"], destination, identifier)
+        phase, destination = phase_ns(identifier, len(ways), step_ns), endpoints[b].address
+        packet = probe_packet(endpoints[a].address, destination, identifier)
         probes.append(Probe(a, b, identifier, packet, senders[a], destination, phase))
     return probes
 
 
-def open_receivers(pairs: Sequence[tuple[str, str]], endpoints: dict[str, Any]) -> list[socket.socket]:
+def open_receivers(pairs: Sequence[tuple[str, str]], endpoints: Mapping[str, Endpoint]) -> list[socket.socket]:
     """A receiving socket in each node of the pairs."""
-    return [open_receiver(endpoints[name]["netns"], endpoints[name]["address"]) for name in _nodes(pairs)]
+    return [open_receiver(endpoints[name].netns, endpoints[name].address) for name in _nodes(pairs)]
 
 
 def _nodes(pairs: Sequence[tuple[str, str]]) -> list[str]:
@@ -183,10 +183,7 @@ def _pairs(text: str) -> list[tuple[str, str]]:
 
 
 def _options(words: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="isl-emu prober", description=__doc__)
-    parser.add_argument("--journal", type=Path, required=True, help="folder with endpoints.json")
-    parser.add_argument("--t0-ns", type=int, required=True, help="start of the run, on its clock")
-    parser.add_argument("--until-ns", type=int, required=True, help="when to stop sending, on its clock")
+    parser = run_parser("isl_emu.parts.probes.prober", __doc__)
     parser.add_argument("--interval-ns", type=int, required=True, help="spacing of each pair's probes")
     parser.add_argument("--step-ns", type=int, help="spacing of the plan's instants (default: the interval)")
     parser.add_argument("--pairs", type=_pairs, required=True, help="a:b,c:d by node name")
@@ -203,7 +200,7 @@ def main(words: Sequence[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
     options = _options(sys.argv[1:] if words is None else words)
-    endpoints = json.loads((options.journal / "endpoints.json").read_text())
+    endpoints = read_endpoints(options.journal)
     step_ns = options.step_ns or options.interval_ns
     with Journal(options.journal / "probes.jsonl") as journal:
         probes = open_probes(options.pairs, endpoints, step_ns)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack
 from typing import Any
 
-from isl_emu.network.net import IslNet
-from isl_emu.parts.live_run import Stage
+from isl_emu.parts.activity import Activity
+from isl_emu.parts.live_run import LiveRun
 from isl_emu.runs.journal import Journal
+from isl_emu.runs.process import end
+from isl_emu.runs.times import RunTimes
 from isl_emu.scenario.programs import Program
 
 LOOK_INTERVAL_S = 0.2  # between two looks at whether a program has ended
@@ -21,19 +22,18 @@ class ProgramThread(threading.Thread):
     """Starts one program, waits for its end or ends it, and records what became of it.
 
     Args:
-        t0_ns: instant 0 on the run's clock.
         journal: takes its record.
     """
 
-    def __init__(self, program: Program, stage: Stage, net: IslNet, t0_ns: int, journal: Journal):
+    def __init__(self, program: Program, live: LiveRun, times: RunTimes, journal: Journal):
         super().__init__(name=f"program {program.name}", daemon=True)
         self.stopped = threading.Event()
         self._program = program
-        self._node = net.get(program.node)
-        self._clock = stage.clock
-        self._t0_ns = t0_ns
-        self._end_ns = stage.plan.grid.duration_ns
-        self._log = stage.folder.path / "programs" / f"{program.name}.log"
+        self._node = live.net.get(program.node)
+        self._clock = live.clock
+        self._t0_ns = times.t0_ns
+        self._end_ns = times.duration_ns
+        self._log = live.folder.path / "programs" / f"{program.name}.log"
         self._journal = journal
 
     def run(self) -> None:
@@ -53,7 +53,7 @@ class ProgramThread(threading.Thread):
         self._follow(process, end_ns)
         ended = process.poll() is None
         if ended:
-            _end(process)
+            end([process], KILL_AFTER_S)
         return self._record(
             t_start_ns=start_ns, outcome="ended by isl-emu" if ended else "ended", status=process.returncode
         )
@@ -72,42 +72,24 @@ class ProgramThread(threading.Thread):
         self._journal.append({**what, "t_end_ns": self._now_ns(), "status": None, **facts})
 
 
-class ProgramsActivity:
-    """All programs of a run; none of them can fail it."""
+class Programs(Activity):
+    """All programs of a run, each started when it is due; none of them can fail it: how one ends is a result."""
 
-    def __init__(self, threads: list[ProgramThread]):
-        self._threads = threads
+    def __init__(self, live: LiveRun):
+        self._live = live
+        self._threads: list[ProgramThread] = []
 
-    def check(self) -> None:
-        """Nothing: how a program ends is a result."""
+    def begin(self, times: RunTimes, ending: ExitStack) -> None:
+        (self._live.folder.path / "programs").mkdir(exist_ok=True)
+        journal = ending.enter_context(Journal(self._live.folder.journal / "programs.jsonl"))
+        self._threads = [ProgramThread(program, self._live, times, journal) for program in self._live.scenario.program]
+        for thread in self._threads:
+            thread.start()
+            ending.callback(thread.join)
+        for thread in self._threads:
+            ending.callback(thread.stopped.set)  # of all, before any is waited for
 
     def await_end(self, timeout_s: float) -> None:
         """Let programs that are about to end do so: their time is that of the run."""
         for thread in self._threads:
             thread.join(timeout_s)
-
-
-@contextmanager
-def programs(stage: Stage, net: IslNet, t0_ns: int) -> Iterator[ProgramsActivity]:
-    """Start what the scenario lets run in its nodes, each when it is due; end it all with the block."""
-    (stage.folder.path / "programs").mkdir(exist_ok=True)
-    with Journal(stage.folder.journal / "programs.jsonl") as journal:
-        threads = [ProgramThread(program, stage, net, t0_ns, journal) for program in stage.scenario.program]
-        for thread in threads:
-            thread.start()
-        try:
-            yield ProgramsActivity(threads)
-        finally:
-            for thread in threads:
-                thread.stopped.set()
-            for thread in threads:
-                thread.join()
-
-
-def _end(process: subprocess.Popen) -> None:
-    process.terminate()
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(KILL_AFTER_S)
-        return
-    process.kill()
-    process.wait()

@@ -5,7 +5,6 @@ Run as ``python -m isl_emu.parts.programs.user_workload``, a process for each `[
 
 from __future__ import annotations
 
-import argparse
 import signal
 import subprocess
 import threading
@@ -21,6 +20,7 @@ from isl_emu.nodes.namespaces import enter_network, in_own_thread
 from isl_emu.runs.clock import run_clock
 from isl_emu.runs.endpoints import Endpoint, read_endpoints
 from isl_emu.runs.journal import Journal
+from isl_emu.runs.times import run_parser
 from isl_emu.scenario.parse import load_scenario
 from isl_emu.scenario.user_functions import user_function
 from isl_emu.timebase import Clock
@@ -110,17 +110,14 @@ def _start_in(netns: str, argv: list[str], options: dict[str, Any]) -> subproces
 
 def main() -> None:
     """Call the function of one workload when the run begins; SIGTERM sets its `stopped`."""
-    parser = argparse.ArgumentParser(prog="isl_emu.parts.programs.user_workload", description=__doc__)
+    parser = run_parser("isl_emu.parts.programs.user_workload", __doc__)
     parser.add_argument("--folder", type=Path, required=True, help="the run folder")
     parser.add_argument("--name", required=True, help="of the workload")
-    parser.add_argument("--journal", type=Path, required=True, help="folder of the run's journals")
-    parser.add_argument("--t0-ns", type=int, required=True, help="start of the run, on its clock")
-    parser.add_argument("--until-ns", type=int, required=True, help="end of the run, on its clock")
     options = parser.parse_args()
     scenario = load_scenario(options.folder / "scenario.toml")
     workload = next(workload for workload in scenario.workload if workload.name == options.name)
     function = user_function(workload.function, f"workload {workload.name}: function")
-    endpoints = read_endpoints(options.journal / "endpoints.json")
+    endpoints = read_endpoints(options.journal)
     clock = run_clock(options.journal)
     with Journal(options.journal / f"{workload.name}.jsonl") as journal:
         context = WorkloadContext(

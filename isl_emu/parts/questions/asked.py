@@ -11,9 +11,9 @@ from collections.abc import Collection
 import numpy as np
 
 from isl_emu.linkplan.plan import LinkKind, LinkPlan
+from isl_emu.parts.part import EVERY_NODE_UP_TO
 from isl_emu.scenario.model import Scenario
 
-EVERY_NODE_UP_TO = 300  # nodes with routes to all; 90,000 next hops, which a machine computes in some ms an instant
 REACH = 64  # where the scenario has no questions
 
 

@@ -8,7 +8,6 @@ attempts.jsonl.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import errno
 import resource
@@ -37,6 +36,7 @@ from isl_emu.routing.outlook import open_outlook
 from isl_emu.runs.clock import run_clock
 from isl_emu.runs.endpoints import Endpoint, read_endpoints
 from isl_emu.runs.journal import Journal, read_journal
+from isl_emu.runs.times import run_parser
 
 PATH = "/v1/chat/completions"
 # outcomes of an attempt after which another may help
@@ -214,11 +214,7 @@ async def _cancelled(tasks: Iterable[asyncio.Task[Any]]) -> None:
 
 def main() -> None:
     """Ask all planned questions; SIGTERM ends the run early, with every record written."""
-    parser = argparse.ArgumentParser(prog="isl_emu.parts.questions.client", description=__doc__)
-    parser.add_argument("--journal", type=Path, required=True, help="folder of the run's journals")
-    parser.add_argument("--t0-ns", type=int, required=True, help="start of the run, on its clock")
-    parser.add_argument("--until-ns", type=int, required=True, help="end of the run, on its clock")
-    options = parser.parse_args()
+    options = run_parser("isl_emu.parts.questions.client", __doc__).parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a descriptor for each open request
     asyncio.run(_ask_all(options.journal, options.t0_ns, options.until_ns))
@@ -240,7 +236,7 @@ def _client(journal: Path, t0_ns: int, stations: Iterable[str], files: ExitStack
     def writer(name: str) -> Write:
         return files.enter_context(Journal(journal / f"{name}.jsonl")).append
 
-    asking, queues, endpoints = read_asking(journal), Queues(), read_endpoints(journal / "endpoints.json")
+    asking, queues, endpoints = read_asking(journal), Queues(), read_endpoints(journal)
     policy, serving = policy_of(asking.target), ServingSatellites(journal / "serving.jsonl")
     chooser = Chooser(asking, serving, open_outlook(journal / OUTLOOK) if policy else None, policy, queues)
     connector, beside = Connector(run_clock(journal), Entering().enter), []

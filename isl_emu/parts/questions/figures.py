@@ -11,10 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import pyarrow.parquet as pq
-
-from isl_emu.runs.folder import RunFolder
-from isl_emu.scenario.model import Scenario
+from isl_emu.parts.finished_run import FinishedRun
 from isl_emu.scenario.questions import Questions
 from isl_emu.tables.distribution import Distribution
 from isl_emu.units import NS_PER_S
@@ -89,12 +86,10 @@ def serving_figures(requests: Rows, polls: Rows, questions: Questions) -> dict[s
     }
 
 
-def read_serving_figures(folder: RunFolder, scenario: Scenario) -> dict[str, Any]:
-    """The figures of a run folder with tables."""
-    assert scenario.questions is not None
-    requests = pq.read_table(folder.table("requests")).to_pylist()
-    polls = folder.table("polls")
-    return serving_figures(requests, pq.read_table(polls).to_pylist() if polls.exists() else [], scenario.questions)
+def read_serving_figures(run: FinishedRun) -> dict[str, Any]:
+    """The figures of a run with questions, by its tables."""
+    assert run.scenario.questions is not None
+    return serving_figures(run.rows("requests"), run.rows("polls"), run.scenario.questions)
 
 
 def _latencies(done: Rows) -> dict[str, Any]:

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from isl_emu.errors import ScenarioError
-from isl_emu.parts.questions.arrivals import Arrival, arrivals
-from isl_emu.parts.questions.prompts import (
+from isl_emu.parts.prompts import (
     CHARACTERS_PER_TOKEN,
     MOST_CHARACTERS_PER_TOKEN,
     read_prompts,
@@ -18,6 +17,7 @@ from isl_emu.parts.questions.prompts import (
     text_of_blocks,
     text_of_length,
 )
+from isl_emu.parts.questions.arrivals import Arrival, arrivals
 from isl_emu.parts.questions.traces import TracedRequest, read_trace
 from isl_emu.scenario.questions import Questions
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from isl_emu.errors import WorkloadError
 from isl_emu.nodes.containers import Container
-from isl_emu.parts.live_run import Stage
+from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.serving.model_file import resolve_model
-from isl_emu.parts.serving.model_server import MODEL_PORT
 from isl_emu.parts.serving.model_shape import file_roofline
 from isl_emu.parts.serving.servers import ModelServer, read_ahead, serve, serve_with, start_program
 from isl_emu.parts.serving.throttling import throttle
+from isl_emu.runs.ports import MODEL_PORT
 from isl_emu.scenario.boards import board_named
 from isl_emu.scenario.compute import HEALTH_PATH, LOADING, Compute
 from isl_emu.units import NS_PER_S
@@ -24,7 +23,7 @@ from isl_emu.units import NS_PER_S
 Facts = dict[str, Any]  # of a group, for the table `servers`
 
 
-def start_group(stage: Stage, group: Compute, containers: Sequence[Container], undo: ExitStack) -> Facts:
+def start_group(live: LiveRun, group: Compute, containers: Sequence[Container]) -> Facts:
     """The servers of a group, healthy in its containers; nothing where they are not in containers.
 
     Raises:
@@ -33,10 +32,10 @@ def start_group(stage: Stage, group: Compute, containers: Sequence[Container], u
     if not containers or not (group.server in LOADING or group.command):
         return {**group_facts(group), "cpus": None}
     if group.command:
-        _start_programs(stage, group, containers, undo)
+        _start_programs(live, group, containers)
         return group_facts(group)
-    _load_models(stage, group, containers, undo)
-    return _throttle(stage, group, containers) if group.server == "throttled" else group_facts(group)
+    _load_models(live, group, containers)
+    return _throttle(live, group, containers) if group.server == "throttled" else group_facts(group)
 
 
 def group_facts(group: Compute) -> Facts:
@@ -56,20 +55,20 @@ def wanted_tokens_s(group: Compute) -> float:
     return NS_PER_S / file_roofline(resolve_model(group.model), board_named(group.board or "")).step_ns(0)
 
 
-def _load_models(stage: Stage, group: Compute, containers: Sequence[Container], undo: ExitStack) -> None:
+def _load_models(live: LiveRun, group: Compute, containers: Sequence[Container]) -> None:
     model = resolve_model(group.model)
-    with stage.phase("servers", f"loading {model.name} on {len(containers)} satellites") as report:
-        undo.enter_context(serve(containers, model, group.context_tokens, stage.folder.journal, report))
+    with live.phase("servers", f"loading {model.name} on {len(containers)} satellites") as report:
+        live.undo.enter_context(serve(containers, model, group.context_tokens, live.folder.journal, report))
 
 
-def _start_programs(stage: Stage, group: Compute, containers: Sequence[Container], undo: ExitStack) -> None:
+def _start_programs(live: LiveRun, group: Compute, containers: Sequence[Container]) -> None:
     """A program of the user's in each container."""
     model = resolve_model(group.model) if group.loads_file else None
     if model:
         read_ahead(model)
-    start = partial(_start_program, group, model, stage.folder.journal)
-    with stage.phase("servers", f"starting {shlex.split(group.command)[0]} on {len(containers)} satellites") as report:
-        undo.enter_context(serve_with(containers, start, report, group.health or HEALTH_PATH))
+    start = partial(_start_program, group, model, live.folder.journal)
+    with live.phase("servers", f"starting {shlex.split(group.command)[0]} on {len(containers)} satellites") as report:
+        live.undo.enter_context(serve_with(containers, start, report, group.health or HEALTH_PATH))
 
 
 def _start_program(group: Compute, model: Path | None, journal: Path, container: Container) -> ModelServer:
@@ -77,10 +76,10 @@ def _start_program(group: Compute, model: Path | None, journal: Path, container:
     return start_program(container, [word.format(**known) for word in shlex.split(group.command)], journal)
 
 
-def _throttle(stage: Stage, group: Compute, containers: Sequence[Container]) -> Facts:
+def _throttle(live: LiveRun, group: Compute, containers: Sequence[Container]) -> Facts:
     """Measure which share of a core has the wanted pace on one satellite, and limit all of the group to it."""
-    slowdown, wanted = stage.scenario.time.slowdown, wanted_tokens_s(group)
-    with stage.phase("throttling", f"throttling {len(containers)} satellites to {wanted:.3g} tokens/s"):
+    slowdown, wanted = live.scenario.time.slowdown, wanted_tokens_s(group)
+    with live.phase("throttling", f"throttling {len(containers)} satellites to {wanted:.3g} tokens/s"):
         found = throttle(containers[0], wanted / slowdown, group.cpus)
     native = found.native_tokens_s * slowdown
     if found.got_tokens_s is None:

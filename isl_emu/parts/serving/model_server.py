@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from xllamacpp import CommonParams
 
-MODEL_PORT = 8080
 MODEL_ALIAS = "sat"  # without one the model's whole path is in every streamed chunk
 PROMPT_BATCH_TOKENS = 256
 SLOT_FOLDER = Path("/tmp/isl-emu-slots")  # in the container; where conversations are saved when they are to move

@@ -11,7 +11,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from isl_emu.parts.questions.prompts import CHARACTERS_PER_TOKEN
+from isl_emu.parts.prompts import CHARACTERS_PER_TOKEN
 
 MESSAGE_TOKENS = 5  # role and delimiters
 MARK = "(modelled)"  # the first token of every answer

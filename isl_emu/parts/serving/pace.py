@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
-from typing import Any
 
-from isl_emu.parts.power.allowed_pace import AllowedPace
-from isl_emu.runs.journal import read_journal
+from isl_emu.parts.finished_run import FinishedRun, Rows
+from isl_emu.parts.part import Pace
 from isl_emu.scenario.model import Scenario
 from isl_emu.units import NS_PER_MS, NS_PER_S
 
 FILE = "pace.jsonl"  # in the journal: what the modelled servers say of themselves at their end
-
-Rows = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -34,18 +30,15 @@ class PaceFidelity:
     throttled_ratio: float | None
 
 
-def pace_fidelity(
-    journal: Path, requests: Rows, servers: Rows, scenario: Scenario, allowed: AllowedPace
-) -> PaceFidelity:
+def pace_fidelity(run: FinishedRun, pace: Pace) -> PaceFidelity:
     """The pace of a run's servers.
 
     Args:
-        servers: the rows of the table of that name.
-        allowed: what energy and heat left of it.
+        pace: what other parts left of it.
     """
-    said = next(iter(read_journal(journal / FILE).records), {})
+    said = next(iter(run.journal("pace").records), {})
     keys = ("late_p50_ns", "late_p99_ns", "late_max_ns")
-    ratios = list(_throttled_ratios(requests, servers, scenario, allowed))
+    ratios = list(_throttled_ratios(run.rows("requests"), run.rows("servers"), run.scenario, pace))
     return PaceFidelity(said.get("steps", 0), *(said.get(key) for key in keys), median(ratios) if ratios else None)
 
 
@@ -65,7 +58,7 @@ def pace_reasons(pace: PaceFidelity, scenario: Scenario) -> Iterator[str]:
         )
 
 
-def _throttled_ratios(requests: Rows, servers: Rows, scenario: Scenario, allowed: AllowedPace) -> Iterator[float]:
+def _throttled_ratios(requests: Rows, servers: Rows, scenario: Scenario, pace: Pace) -> Iterator[float]:
     """The decoding pace of each answer that a throttled server gave whole, over what was wanted of it."""
     wanted = {row["group"]: row["decode_tokens_s"] for row in servers if row["server"] == "throttled"}
     for row in requests:
@@ -73,5 +66,5 @@ def _throttled_ratios(requests: Rows, servers: Rows, scenario: Scenario, allowed
         group = scenario.compute_of(row["satellite"]) if wanted and row["satellite"] else None
         if group is not None and group.server == "throttled" and spent_ns and tokens:
             end_ns = row["t_finish_ns"]
-            pace = allowed.mean_ratio(row["satellite"], end_ns - spent_ns, end_ns)
-            yield tokens * NS_PER_S / spent_ns / (wanted[scenario.compute.index(group)] * pace)
+            allowed = pace(row["satellite"], end_ns - spent_ns, end_ns)
+            yield tokens * NS_PER_S / spent_ns / (wanted[scenario.compute.index(group)] * allowed)

@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from isl_emu.results.fidelity import Fidelity
+from isl_emu.parts.serving.pace import PaceFidelity
 from isl_emu.tables.text import INDENT, counted, table, time_text
 
 TOKENS_S = ".3g"
 
 
-def servers_section(servers: Sequence[Mapping[str, Any]], fidelity: Fidelity) -> Iterator[str]:
+def servers_section(servers: Sequence[Mapping[str, Any]], pace: PaceFidelity) -> Iterator[str]:
     yield "SERVERS"
     rows = [
         (row["server"], counted(row["satellites"], "satellite"), row["model"], row["board"] or "-", _pace(row))
         for row in servers
     ]
     yield from table(("", "", "model", "board", "decodes at"), rows, left=5)
-    pace = fidelity.pace
     if pace.steps:
         late = f"{time_text(pace.late_p50_ns)} (p50), {time_text(pace.late_p99_ns)} (p99)"
         yield f"{INDENT}modelled tokens late by {late}"

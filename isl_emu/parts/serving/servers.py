@@ -16,7 +16,8 @@ from subprocess import DEVNULL, STDOUT, Popen
 from isl_emu.errors import WorkloadError
 from isl_emu.nodes.containers import Container
 from isl_emu.nodes.namespaces import enter_network, in_own_thread
-from isl_emu.parts.serving.model_server import MODEL_PORT
+from isl_emu.runs.ports import MODEL_PORT
+from isl_emu.runs.process import kill, last_line
 from isl_emu.scenario.compute import HEALTH_PATH
 from isl_emu.timebase import Clock, MonotonicClock
 from isl_emu.units import NS_PER_S
@@ -133,10 +134,7 @@ def answers(netns_path: str, address: str, page: str, timeout_s: float) -> bool:
 
 def stop_servers(servers: Sequence[ModelServer]) -> None:
     """End all servers; they keep nothing that is worth an orderly end."""
-    for server in servers:
-        server.process.kill()
-    for server in servers:
-        server.process.wait()
+    kill(server.process for server in servers)
 
 
 def start_server(container: Container, model: Path, context_tokens: int, journal: Path) -> ModelServer:
@@ -194,9 +192,3 @@ def _check_loading(server: ModelServer, end_ns: int, now_ns: int) -> None:
         f"model server on {server.name}: ended with status {status} ({last}), but it must serve the whole run; "
         f"see {server.log}"
     )
-
-
-def last_line(log: Path) -> str:
-    """What a program printed last."""
-    lines = log.read_text(errors="replace").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")

@@ -13,7 +13,7 @@ from http.client import HTTPConnection, HTTPException
 from isl_emu.errors import WorkloadError
 from isl_emu.nodes.containers import Container
 from isl_emu.nodes.namespaces import enter_network, in_own_thread
-from isl_emu.parts.serving.model_server import MODEL_PORT
+from isl_emu.runs.ports import MODEL_PORT
 from isl_emu.units import NS_PER_S
 
 PROMPT = "Count from one to one hundred in words."

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 
-from isl_emu.parts.serving.model_server import MODEL_PORT
 from isl_emu.parts.split.conversation import Conversation
 from isl_emu.parts.split.decoder import Ends, Layers
 from isl_emu.parts.split.front import FrontServer, RefusedError
@@ -25,6 +24,7 @@ from isl_emu.parts.split.text import ChatText
 from isl_emu.parts.split.weights import ModelFile
 from isl_emu.runs.clock import RunClock
 from isl_emu.runs.journal import Journal
+from isl_emu.runs.ports import MODEL_PORT
 from isl_emu.timebase import Clock
 
 

@@ -9,17 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from pathlib import Path as FilePath
 from typing import Any
 
 import numpy as np
 
-from isl_emu.parts.questions.rows import Row
-from isl_emu.results.provenance import read_json
+from isl_emu.parts.finished_run import FinishedRun, Row
 from isl_emu.routing.paths import Path
-from isl_emu.runs.folder import RunFolder
-from isl_emu.runs.journal import read_journal
-from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.split import Split
 from isl_emu.tables.planned_paths import PlannedPaths
 
@@ -27,13 +22,11 @@ from isl_emu.tables.planned_paths import PlannedPaths
 JOURNEYS_OF_ONE, JOURNEYS_OF_MANY = 1, 3
 
 
-def split_rows(folder: RunFolder, scenario: Scenario, paths: PlannedPaths) -> list[Row]:
+def split_rows(run: FinishedRun) -> list[Row]:
     """The rows of all split models, by the time of their beginning, from the journals of a run."""
-    execution = read_json(folder.execution) or {}
-    t0_ns = round(execution.get("t0_monotonic_ns", 0) / scenario.time.slowdown)  # instant 0 on the run's clock
-    names = ("split_passes.jsonl", "requests.jsonl")
-    passes, requests = (read_journal(folder.journal / name).records for name in names)
-    meter, rows = _meter(folder.journal, t0_ns), []
+    scenario, paths, t0_ns = run.scenario, run.paths, run.t0_ns
+    passes, requests = run.journal("split_passes").records, run.journal("requests").records
+    meter, rows = _meter(run.journal("split_meter").records, t0_ns), []
     for split in scenario.split:
         members = split.members(scenario.satellite_names)
         if split.engine == "pipeline":
@@ -74,9 +67,9 @@ def _pass_row(members: Sequence[str], record: Mapping[str, Any], paths: PlannedP
 Meter = Mapping[str, tuple[np.ndarray, list[Mapping[str, Any]]]]  # satellite -> times, and what it had done by then
 
 
-def _meter(journal: FilePath, t0_ns: int) -> Meter:
+def _meter(records: Iterable[Mapping[str, Any]], t0_ns: int) -> Meter:
     found: dict[str, list[Mapping[str, Any]]] = {}
-    for record in read_journal(journal / "split_meter.jsonl").records:
+    for record in records:
         found.setdefault(record["satellite"], []).append(record)
     return {name: (np.array([item["t_ns"] - t0_ns for item in items]), items) for name, items in found.items()}
 

@@ -14,11 +14,12 @@ import socket
 import time
 from pathlib import Path
 
-from isl_emu.parts.serving.model_server import MODEL_PORT, parameters
+from isl_emu.parts.serving.model_server import parameters
 from isl_emu.parts.split.meter import start_meter
 from isl_emu.parts.split.rpc_backend import RpcBackend
 from isl_emu.runs.clock import RunClock
 from isl_emu.runs.journal import Journal
+from isl_emu.runs.ports import MODEL_PORT
 
 CONNECT_TIMEOUT_S, CONNECT_AGAIN_S = 5.0, 0.2
 

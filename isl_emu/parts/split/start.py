@@ -5,45 +5,46 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from subprocess import DEVNULL, STDOUT
 
 from isl_emu.errors import WorkloadError
 from isl_emu.nodes.containers import Container
-from isl_emu.parts.live_run import Stage
+from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.serving.model_file import resolve_model
-from isl_emu.parts.serving.servers import ModelServer, is_healthy, last_line, read_ahead, stop_servers
+from isl_emu.parts.serving.servers import ModelServer, is_healthy, read_ahead, stop_servers
 from isl_emu.parts.serving.start import write_serving
 from isl_emu.parts.split.shares import layer_count, shares
 from isl_emu.runs.clock import FILE as CLOCK_FILE
+from isl_emu.runs.ports import FIRST_SPLIT_PORT
+from isl_emu.runs.process import last_line
 from isl_emu.scenario.split import Split
 
-PORT = 5100  # of the first split model; further ones count up
 READY_TIMEOUT_S = 3600.0  # llama-rpc sends the weights over the emulated links first, however slow they are
 POLL_INTERVAL_S = 0.2
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}  # threads that share a core wait for each other
 
 
-def start_splits(stage: Stage, containers: Mapping[str, Container], undo: ExitStack) -> None:
-    """The processes of all split models, each model ready to answer at its head; `undo` ends them.
+def start_splits(live: LiveRun) -> None:
+    """The processes of all split models, each model ready to answer at its head.
 
     Raises:
         WorkloadError: a process ended, with the last line of its log, or a model was not ready in an hour.
     """
-    for number, split in enumerate(stage.scenario.split):
-        members = [containers[name] for name in split.members(stage.scenario.satellite_names)]
+    for number, split in enumerate(live.scenario.split):
+        members = [live.containers[name] for name in split.members(live.scenario.satellite_names)]
         model = resolve_model(split.model)
         read_ahead(model)
-        with stage.phase("split", f"splitting {model.name} over {len(members)} satellites by {split.engine}") as report:
+        with live.phase("split", f"splitting {model.name} over {len(members)} satellites by {split.engine}") as report:
             begin = _pipeline if split.engine == "pipeline" else _rpc
             processes: list[ModelServer] = []
-            undo.callback(stop_servers, processes)
-            for container, words in begin(split, members, PORT + number):
-                processes.append(_start(stage, container, words))
+            live.undo.callback(stop_servers, processes)
+            for container, words in begin(split, members, FIRST_SPLIT_PORT + number):
+                processes.append(_start(live, container, words))
                 report(len(processes) / (len(members) + 1), f"{len(processes)} of {len(members)} begun")
             _await_ready(processes)
-        write_serving(stage, (members[0].name,), t_ns=0)
+        write_serving(live, (members[0].name,), t_ns=0)
 
 
 Member = tuple[Container, list[str]]  # where, and with what words, to start a process
@@ -82,9 +83,9 @@ def _shares(split: Split, members: int) -> list[range]:
     return shares(layer_count(resolve_model(split.model)), members, split.layers)
 
 
-def _start(stage: Stage, container: Container, words: list[str]) -> ModelServer:
+def _start(live: LiveRun, container: Container, words: list[str]) -> ModelServer:
     """Start a process in a container, and hand it the run's clock and the journal, which it cannot see inside."""
-    journal, name = stage.folder.journal, words[0].rpartition(".")[2]
+    journal, name = live.folder.journal, words[0].rpartition(".")[2]
     log = journal / f"split-{container.name}.log"
     kept = "split_meter.jsonl" if name == "rpc_member" else "split_passes.jsonl"
     with log.open("wb") as output, _opened(journal / CLOCK_FILE, journal / kept) as descriptors:

@@ -5,8 +5,6 @@ Run as ``python -m isl_emu.parts.training.light_job``. Each step leaves a line i
 
 from __future__ import annotations
 
-import argparse
-import json
 import queue
 import signal
 import threading
@@ -24,7 +22,9 @@ from isl_emu.parts.training.meeting import Reception, call_roll, open_listener, 
 from isl_emu.parts.training.records import ELEMENT_BYTE, StepRecorder
 from isl_emu.parts.training.sky import PlannedSky
 from isl_emu.runs.clock import run_clock
+from isl_emu.runs.endpoints import Endpoint, read_endpoints
 from isl_emu.runs.journal import Journal
+from isl_emu.runs.times import run_parser
 from isl_emu.scenario.boards import board_named
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import load_scenario
@@ -66,10 +66,10 @@ class LightRanks:
     """The ranks of a job, as the coordinator sees them.
 
     Args:
-        endpoints: where each node is, as in endpoints.json.
+        endpoints: where each node is.
     """
 
-    def __init__(self, task: Task, endpoints: Mapping[str, Mapping[str, Any]]):
+    def __init__(self, task: Task, endpoints: Mapping[str, Endpoint]):
         self.events: queue.Queue[tuple[str, dict[str, Any]]] = queue.Queue()
         self._task, self._endpoints = task, endpoints
         self._formations: dict[Any, Formation] = {}
@@ -77,7 +77,7 @@ class LightRanks:
     def __enter__(self) -> LightRanks:
         task = self._task
         with ExitStack() as undo:
-            places = [(name, self._endpoints[name]["netns"]) for name in task.names]
+            places = [(name, self._endpoints[name].netns) for name in task.names]
             listeners = {
                 number: open_listener(task.addresses[name], task.port, netns)
                 for number, (name, netns) in enumerate(places)
@@ -113,7 +113,7 @@ class LightRanks:
     def call(self, caller: str, others: Sequence[str]) -> set[str]:
         task, called = self._task, {name: self._task.addresses[name] for name in others}
         timeout_s = task.clock.real_s(task.timeout_ns)
-        return call_roll(self._endpoints[caller]["netns"], task.addresses[caller], called, task.port, timeout_s)
+        return call_roll(self._endpoints[caller].netns, task.addresses[caller], called, task.port, timeout_s)
 
 
 def task_of(
@@ -158,19 +158,16 @@ def lead(job: Training, task: Task, ranks: LightRanks, sky: PlannedSky, journal:
 
 def main() -> None:
     """Train to the end of the job or of the run; SIGTERM ends it early, with every record written."""
-    parser = argparse.ArgumentParser(prog="isl_emu.parts.training.light_job", description=__doc__)
+    parser = run_parser("isl_emu.parts.training.light_job", __doc__)
     parser.add_argument("--folder", type=Path, required=True, help="the run folder")
-    parser.add_argument("--journal", type=Path, required=True, help="folder of the run's journals")
     parser.add_argument("--job", type=int, required=True, help="number of the scenario's training table")
-    parser.add_argument("--t0-ns", type=int, required=True, help="start of the run, on its clock")
-    parser.add_argument("--until-ns", type=int, required=True, help="end of the run, on its clock")
     options = parser.parse_args()
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     scenario = load_scenario(options.folder / "scenario.toml")
-    endpoints = json.loads((options.journal / "endpoints.json").read_text())
-    addresses = {name: endpoint["address"] for name, endpoint in endpoints.items()}
+    endpoints = read_endpoints(options.journal)
+    addresses = {name: endpoint.address for name, endpoint in endpoints.items()}
     job, clock = scenario.training[options.job], run_clock(options.journal)
     allowance = Allowance.of_run(options.journal)
     task = task_of(scenario, options.job, addresses, clock, options.t0_ns, stopped, allowance)

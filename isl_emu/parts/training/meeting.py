@@ -15,9 +15,9 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 from isl_emu.nodes.namespaces import enter_network, in_own_thread
+from isl_emu.runs.ports import FIRST_TRAINING_PORT
 from isl_emu.timebase import Clock
 
-FIRST_PORT = 29_500  # of the first job; the port that PyTorch's examples use
 _HELLO = struct.Struct("!4sII")  # what for; the number of the ring; who
 _ROLL, _LINE, _HERE = b"roll", b"line", b"here"
 _BACKLOG = 128
@@ -26,7 +26,7 @@ _LOOK_S = 0.2
 
 def port_of(job: int) -> int:
     """The port on which the satellites of a training job listen."""
-    return FIRST_PORT + job
+    return FIRST_TRAINING_PORT + job
 
 
 def open_listener(address: str, port: int, netns: str | None = None) -> socket.socket:

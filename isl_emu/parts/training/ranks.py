@@ -9,14 +9,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 from isl_emu.errors import WorkloadError
-from isl_emu.nodes.containers import Container
-from isl_emu.parts.live_run import Stage
+from isl_emu.parts.activity import Activity
+from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.training.collectives import Kind, Schedule, schedule
 from isl_emu.parts.training.coordinator import Coordinator
 from isl_emu.parts.training.meeting import call_roll, port_of
@@ -24,11 +24,13 @@ from isl_emu.parts.training.records import StepRecorder
 from isl_emu.parts.training.sky import PlannedSky
 from isl_emu.runs.clock import FILE as CLOCK_FILE
 from isl_emu.runs.journal import Journal
+from isl_emu.runs.ports import FIRST_STORE_PORT, STORE_PORTS
+from isl_emu.runs.process import kill
+from isl_emu.runs.times import RunTimes
 from isl_emu.scenario.training import Training
 from isl_emu.scenario.training_groups import training_satellites
 
 READY_TIMEOUT_S = 900.0  # loading PyTorch takes 4 s of a core in a guest, and each satellite has a share of one
-FIRST_STORE_PORT, STORE_PORT_STEP = 20_000, 1_000
 
 
 class RankProcesses:
@@ -38,21 +40,21 @@ class RankProcesses:
         number: of the scenario's training table.
     """
 
-    def __init__(self, stage: Stage, containers: Mapping[str, Container], number: int):
-        self.job: Training = stage.scenario.training[number]
-        self.names = training_satellites(stage.scenario, self.job)
+    def __init__(self, live: LiveRun, number: int):
+        self.job: Training = live.scenario.training[number]
+        self.names = training_satellites(live.scenario, self.job)
         self.events: queue.Queue[tuple[str, dict[str, Any]]] = queue.Queue()
         self.t0_ns = 0  # set before the first order
         self.parameters = 0
-        self._stage, self._port = stage, port_of(number)
-        self._containers = {name: containers[name] for name in self.names}
+        self._live, self._port = live, port_of(number)
+        self._containers = {name: live.containers[name] for name in self.names}
         self._addresses = {name: container.address for name, container in self._containers.items()}
-        self._store_port = FIRST_STORE_PORT + STORE_PORT_STEP * number
+        self._store_port = FIRST_STORE_PORT + STORE_PORTS * number
         self._processes: dict[str, subprocess.Popen[str]] = {}
 
-    def start(self, undo: ExitStack) -> None:
-        """Start all processes; `undo` ends them."""
-        undo.callback(self._end)
+    def start(self) -> None:
+        """Start all processes; the end of the live run ends them."""
+        self._live.undo.callback(lambda: kill(self._processes.values()))
         for name in self.names:
             self._processes[name] = self._start(name)
             threading.Thread(target=self._listen, args=(name,), name=f"rank {name}", daemon=True).start()
@@ -88,7 +90,7 @@ class RankProcesses:
     def call(self, caller: str, others: Sequence[str]) -> set[str]:
         """Those of some satellites who answer a call from another over the network."""
         called = {name: self._addresses[name] for name in others}
-        timeout_s = self._stage.clock.real_s(self.job.timeout_ns)
+        timeout_s = self._live.clock.real_s(self.job.timeout_ns)
         return call_roll(self._containers[caller].netns_path, self._addresses[caller], called, self._port, timeout_s)
 
     def sums(self, members: Sequence[str]) -> tuple[Kind, Schedule]:
@@ -96,7 +98,7 @@ class RankProcesses:
         return "ring", schedule("ring", self.parameters, [range(len(members))])
 
     def _start(self, name: str) -> subprocess.Popen[str]:
-        clock = os.open(self._stage.folder.journal / CLOCK_FILE, os.O_RDWR)
+        clock = os.open(self._live.folder.journal / CLOCK_FILE, os.O_RDWR)
         module = ["-m", "isl_emu.parts.training.torch_rank", "--clock", f"/proc/self/fd/{clock}"]
         try:
             with self._log(name).open("wb") as log:
@@ -119,7 +121,7 @@ class RankProcesses:
             "addresses": self._addresses,
             "port": self._port,
             "store_port": self._store_port,
-            "seed": self._stage.scenario.seed,
+            "seed": self._live.scenario.seed,
             "job": self.job.model_dump_json(by_alias=True, exclude_none=True),
         }
 
@@ -131,7 +133,7 @@ class RankProcesses:
         self.events.put((name, {"event": "gone", "why": f"its process ended with status {process.wait()}"}))
 
     def _log(self, name: str) -> Path:
-        return self._stage.folder.journal / f"training-{self.job.name}-{name}.log"
+        return self._live.folder.journal / f"training-{self.job.name}-{name}.log"
 
     def _unready(self, name: str, event: Mapping[str, Any]) -> str:
         if self._containers[name].usage().oom_kills:
@@ -143,62 +145,53 @@ class RankProcesses:
         why = f"{event.get('why', event['event'])} ({said[-1] if said else 'it printed nothing'})"
         return f"training {self.job.name} on {name}: {why}, but it must be ready before the run; see journal/"
 
-    def _end(self) -> None:
-        for process in self._processes.values():
-            process.kill()
-        for process in self._processes.values():
-            process.wait()
 
-
-def start_training(stage: Stage, containers: Mapping[str, Container], undo: ExitStack) -> list[RankProcesses]:
+def start_ranks(live: LiveRun) -> list[RankProcesses]:
     """The processes of all jobs with real gradients, ready to train."""
-    numbers = [number for number, job in enumerate(stage.scenario.training) if job.real]
-    jobs = [RankProcesses(stage, containers, number) for number in numbers]
+    jobs = [RankProcesses(live, number) for number, job in enumerate(live.scenario.training) if job.real]
     if jobs:
         count = sum(len(job.names) for job in jobs)
-        with stage.phase("training", f"loading PyTorch on {count} satellites"):
+        with live.phase("training", f"loading PyTorch on {count} satellites"):
             for job in jobs:
-                job.start(undo)
+                job.start()
             for job in jobs:
                 job.await_ready()
     return jobs
 
 
-class CoordinatorActivity:
-    """A thread that leads a job."""
+class CoordinatedJob(Activity):
+    """A job with real gradients, led by a thread of this process until it is done or the run ends."""
 
-    def __init__(self, name: str, coordinator: Coordinator):
-        self._coordinator, self._error = coordinator, None
-        self.thread = threading.Thread(target=self._lead, name=f"training {name}", daemon=True)
+    def __init__(self, live: LiveRun, ranks: RankProcesses):
+        self._live, self._ranks = live, ranks
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._lead, name=f"training {ranks.job.name}", daemon=True)
+        self._coordinator: Coordinator | None = None
+        self._error: Exception | None = None
+
+    def begin(self, times: RunTimes, ending: ExitStack) -> None:
+        live, ranks = self._live, self._ranks
+        ranks.t0_ns = times.t0_ns
+        sky = PlannedSky(live.plan, ranks.job.ring, ranks.names)
+        journal = ending.enter_context(Journal(live.folder.journal / "training.jsonl"))
+        recorder = StepRecorder(ranks.job, ranks.sums, sky, journal, live.clock, times.t0_ns)
+        until = live.clock, times.t0_ns, times.until_ns, self._stopped
+        self._coordinator = Coordinator(ranks.job, ranks.names, ranks, sky, recorder, *until)
+        self._thread.start()
+        ending.callback(self._thread.join)
+        ending.callback(self._stopped.set)
 
     def check(self) -> None:
         if self._error is not None:
             raise WorkloadError(str(self._error)) from self._error
 
     def await_end(self, timeout_s: float) -> None:
-        self.thread.join(timeout_s)
+        self._thread.join(timeout_s)
         self.check()
 
     def _lead(self) -> None:
+        assert self._coordinator is not None
         try:
             self._coordinator.run()
         except Exception as error:  # raised again where the run looks after its activities
             self._error = error
-
-
-@contextmanager
-def coordinated(stage: Stage, ranks: RankProcesses, t0_ns: int) -> Iterator[CoordinatorActivity]:
-    """A job that trains until it is done or the run ends."""
-    stopped, sky = threading.Event(), PlannedSky(stage.plan, ranks.job.ring, ranks.names)
-    ranks.t0_ns, until_ns = t0_ns, t0_ns + stage.plan.grid.duration_ns
-    with Journal(stage.folder.journal / "training.jsonl") as journal:
-        recorder = StepRecorder(ranks.job, ranks.sums, sky, journal, stage.clock, t0_ns)
-        times = stage.clock, t0_ns, until_ns, stopped
-        coordinator = Coordinator(ranks.job, ranks.names, ranks, sky, recorder, *times)
-        activity = CoordinatorActivity(ranks.job.name, coordinator)
-        activity.thread.start()
-        try:
-            yield activity
-        finally:
-            stopped.set()
-            activity.thread.join()

@@ -26,10 +26,9 @@ from isl_emu.parts.training.meeting import Reception, open_listener
 from isl_emu.parts.training.optimisers import AdamW, Nesterov
 from isl_emu.parts.training.transformer import Batches, Writer
 from isl_emu.runs.clock import RunClock
+from isl_emu.runs.ports import STORE_PORTS
 from isl_emu.scenario.training import Training
 from isl_emu.timebase import Clock
-
-STORE_PORTS = 1000  # each ring meets at another port, since an earlier one may still be held
 
 
 class TorchRank:

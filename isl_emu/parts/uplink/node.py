@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import random
 import signal
 import sys
@@ -21,9 +20,11 @@ from isl_emu.parts.uplink.attempts import AttemptLog, sleep_until
 from isl_emu.parts.uplink.fetch import READ_BUFFER_BYTE, Fetcher
 from isl_emu.parts.uplink.pieces import Holding
 from isl_emu.parts.uplink.plan import Receiver, TransferPlan, read_transfer_plan
-from isl_emu.parts.uplink.server import TRANSFER_PORT, serve_file
+from isl_emu.parts.uplink.server import serve_file
 from isl_emu.runs.clock import run_clock
+from isl_emu.runs.endpoints import read_endpoints
 from isl_emu.runs.journal import Journal
+from isl_emu.runs.ports import TRANSFER_PORT
 
 
 async def take_part(name: str, plan: TransferPlan, journal: Path, t0_ns: int, until_ns: int) -> None:
@@ -79,8 +80,8 @@ async def _fetch(fetcher: Fetcher, receiver: Receiver, seed: str) -> None:
 
 
 def _addresses(journal: Path) -> dict[str, str]:
-    endpoints = json.loads((journal / "endpoints.json").read_text())
-    return {name: entry["address"] for name, entry in endpoints.items()}
+    endpoints = read_endpoints(journal)
+    return {name: entry.address for name, entry in endpoints.items()}
 
 
 def main() -> None:

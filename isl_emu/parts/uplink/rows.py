@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from isl_emu.parts.questions.rows import Row
-from isl_emu.results.provenance import read_json
-from isl_emu.runs.journal import read_journal
+from isl_emu.files import read_json
+from isl_emu.parts.finished_run import FinishedRun, Row
+from isl_emu.parts.uplink.plan import FILE
 from isl_emu.tables.planned_paths import PlannedPaths
 from isl_emu.units import NS_PER_S
 
@@ -51,12 +50,12 @@ def _first_link(attempt: Mapping[str, Any], paths: PlannedPaths, k: int) -> int 
     return path.links[0] if path else None
 
 
-def delivery_rows(journal: Path, transfers: Sequence[Mapping[str, Any]], paths: PlannedPaths) -> list[Row]:
+def delivery_rows(run: FinishedRun, transfers: Sequence[Mapping[str, Any]]) -> list[Row]:
     """One row for each satellite that was to get the file."""
-    plan = read_json(journal / "transfer_plan.json") or {}
-    held = {record["satellite"]: record["t_ns"] for record in read_journal(journal / "held.jsonl").records}
-    serving = {record["satellite"]: record["t_ns"] for record in read_journal(journal / "serving.jsonl").records}
-    failed = {record["satellite"]: record["error"] for record in read_journal(journal / "unserved.jsonl").records}
+    plan, paths = read_json(run.folder.journal / FILE) or {}, run.paths
+    held = {record["satellite"]: record["t_ns"] for record in run.journal("held").records}
+    serving = {record["satellite"]: record["t_ns"] for record in run.journal("serving").records}
+    failed = {record["satellite"]: record["error"] for record in run.journal("unserved").records}
     size_byte = plan["manifest"]["size_byte"]
     rows = []
     for name, receiver in plan["receivers"].items():

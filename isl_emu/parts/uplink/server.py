@@ -7,8 +7,8 @@ from pathlib import Path
 from aiohttp import web
 
 from isl_emu.parts.uplink.pieces import Holding
+from isl_emu.runs.ports import TRANSFER_PORT
 
-TRANSFER_PORT = 8090
 FILE_PATH = "/file"
 PIECES_PATH = "/pieces"  # which pieces are here: one character each, 0 or 1
 

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 from isl_emu.linkplan.plan import LinkKind, LinkPlan, Links, NodeKind, Nodes
+from isl_emu.parts.finished_run import FinishedRun
 from isl_emu.routing.forwarding import RoutePlan, plan_routes
+from isl_emu.runs.execution import Execution
 from isl_emu.runs.folder import RunFolder
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import parse_scenario
@@ -127,6 +129,11 @@ class MiniatureRun:
     @property
     def journal(self) -> Path:
         return self.folder.journal
+
+    def finished(self) -> FinishedRun:
+        """The run as its results are made of it."""
+        execution = Execution.read(self.folder.execution)
+        return FinishedRun(self.folder, self.scenario, self.plan, self.routes, execution)
 
     def write(self, name: str, records: Iterable[dict[str, Any]]) -> None:
         """Write a journal; execution.json is one record on its own."""

@@ -10,14 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from isl_emu.files import write_json
 from isl_emu.parts.power.allowed_pace import AllowedPace
+from isl_emu.parts.power.tables import ENERGY
 from isl_emu.parts.power.totals import energy_totals
 from isl_emu.results.conclusion import conclude
-from isl_emu.results.provenance import provenance, write_json
+from isl_emu.results.provenance import provenance
 from isl_emu.scenario.boards import BOARDS
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import parse_scenario
-from isl_emu.tables.records import ENERGY
 
 S = 1_000_000_000
 POWER = """
@@ -70,7 +71,7 @@ def powered(good_run: Any) -> Any:
 
 def test_totals_are_sums_over_time_and_satellites(powered):
     _, folder = powered()
-    (one,) = json.loads(folder.energy.read_text()).values()
+    (one,) = json.loads((folder.path / "energy.json").read_text()).values()
     assert (one["satellites"], one["computers"], one["duration_s"]) == (2, 2, 4.0)
     assert one["eclipse_ratio"] == one["limited_ratio"] == pytest.approx(2 / 8)
     assert (one["charge_min_ratio"], one["temperature_max_k"]) == (0.4, 290.0)
@@ -95,7 +96,7 @@ def test_the_summary_tells_them(powered):
 
 def test_a_run_without_power_has_neither(good_run):
     conclude(good_run.folder, good_run.scenario, good_run.plan, good_run.routes)
-    assert not good_run.folder.energy.exists()
+    assert not (good_run.folder.path / "energy.json").exists()
     assert not good_run.folder.table("energy").exists()
     assert "ENERGY" not in good_run.folder.summary.read_text()
 

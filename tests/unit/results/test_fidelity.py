@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from isl_emu.results.fidelity import Fidelity, assess
-from isl_emu.results.provenance import read_json
 from isl_emu.results.writer import write_tables
 
 MS = 1_000_000
@@ -17,8 +16,9 @@ S = 1_000_000_000
 
 
 def judged(run: Any) -> Fidelity:
-    write_tables(run.folder, run.scenario, run.plan, run.routes)
-    return assess(run.folder, run.scenario, read_json(run.journal / "execution.json"))
+    finished = run.finished()
+    write_tables(finished)
+    return assess(finished)
 
 
 def test_good_run_is_valid(good_run: Any) -> None:
@@ -135,8 +135,12 @@ def test_straddling_probes_and_probes_without_a_path_say_nothing(good_run: Any) 
     good_run.write("probes.jsonl", [good_run.probe(), good_run.far_probe(), straddling])
     fidelity = judged(good_run)
     assert fidelity.valid
-    assert (fidelity.probes.sent, fidelity.probes.arrived, fidelity.probes.straddling) == (3, 3, 1)
-    assert fidelity.probes.error_ns.max < 3 * MS
+    assert (fidelity.parts["probes"].sent, fidelity.parts["probes"].arrived, fidelity.parts["probes"].straddling) == (
+        3,
+        3,
+        1,
+    )
+    assert fidelity.parts["probes"].error_ns.max < 3 * MS
 
 
 def test_lost_probes_are_counted_but_are_no_error(good_run: Any) -> None:
@@ -144,12 +148,12 @@ def test_lost_probes_are_counted_but_are_no_error(good_run: Any) -> None:
     good_run.write("probes.jsonl", [good_run.probe(), lost, lost, good_run.far_probe()])
     fidelity = judged(good_run)
     assert fidelity.valid
-    assert (fidelity.probes.lost, fidelity.probes.error_ns.count) == (2, 2)
+    assert (fidelity.parts["probes"].lost, fidelity.parts["probes"].error_ns.count) == (2, 2)
 
 
 def test_error_per_hop_is_over_the_links_of_the_path(good_run: Any) -> None:
     good_run.write("probes.jsonl", [good_run.far_probe()])
-    probes = judged(good_run).probes
+    probes = judged(good_run).parts["probes"]
     a_millionth = 1e-6
     assert probes.error_per_hop_ns.p50 == pytest.approx(probes.error_ns.p50 / 3, rel=a_millionth)
 

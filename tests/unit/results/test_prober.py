@@ -13,10 +13,11 @@ import pytest
 from scapy.layers.inet import IP, UDP
 
 from isl_emu.errors import MachineError
-from isl_emu.parts.probes.packets import PORT, Arrival, probe_packet, receive, send, with_number
+from isl_emu.parts.probes.packets import Arrival, probe_packet, receive, send, with_number
 from isl_emu.parts.probes.prober import LOST_AFTER_NS, Probe, Prober, due_ns, phase_ns
+from isl_emu.parts.probes.tables import FRAME_BYTE
 from isl_emu.runs.journal import Journal, read_journal
-from isl_emu.tables.records import PROBE_FRAME_BYTE
+from isl_emu.runs.ports import PROBE_PORT as PORT
 
 SO_TIMESTAMPNS, SO_TIMESTAMPING, IP_TTL = 35, 37, 2
 S = 1_000_000_000
@@ -33,7 +34,7 @@ def test_a_packet_says_which_probe_it_is(number: int) -> None:
 
 
 def test_frame_is_as_long_as_the_plan_is_told() -> None:
-    assert len(probe_packet("10.0.0.1", "10.0.0.2", 7)) + ETHERNET_BYTE == PROBE_FRAME_BYTE
+    assert len(probe_packet("10.0.0.1", "10.0.0.2", 7)) + ETHERNET_BYTE == FRAME_BYTE
 
 
 def stamp(kind: int, utc_ns: int) -> tuple[int, int, bytes]:

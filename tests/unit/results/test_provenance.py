@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from isl_emu.files import read_json, write_json
 from isl_emu.results.provenance import (
     completed,
     cpu_model,
@@ -13,9 +14,8 @@ from isl_emu.results.provenance import (
     kernel_facts,
     memory_byte,
     provenance,
-    read_json,
-    write_json,
 )
+from isl_emu.runs.execution import Execution
 
 UML_CPUINFO = "processor\t: 0\nvendor_id\t: User Mode Linux\nmodel name\t: UML\nmode\t\t: skas\n"
 MEMINFO = "MemTotal:        4096368 kB\nMemFree:         3859160 kB\n"
@@ -50,9 +50,9 @@ def test_record_is_complete_and_survives_its_file(tmp_path: Path) -> None:
     )
     assert record["versions"]["numpy"] and record["machine"]["kernel"] == kernel_facts()["kernel"]
     assert record["finished_utc"] is None and record["models"] == []
-    write_json(tmp_path / "p.json", completed(record, {"bias_ns": 1}))
+    write_json(tmp_path / "p.json", completed(record, Execution(bias_ns=1.0)))
     after = read_json(tmp_path / "p.json")
-    assert after is not None and after["execution"] == {"bias_ns": 1} and after["finished_utc"]
+    assert after is not None and after["execution"]["bias_ns"] == 1.0 and after["finished_utc"]
     assert [path.name for path in tmp_path.iterdir()] == ["p.json"]
 
 

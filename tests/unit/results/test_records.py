@@ -8,10 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from isl_emu.tables.records import DERIVED, JOURNALLED, TABLES
+from isl_emu.parts.registry import PARTS
+from isl_emu.results.tables import TABLES as OWN
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "results.md"
-FIELDS = [(table, field) for table, schema in {**TABLES, **DERIVED, **JOURNALLED}.items() for field in schema]
+TABLES = {**OWN, **{name: schema for part in PARTS for name, schema in {**part.lines, **part.tables}.items()}}
+FIELDS = [(table, field) for table, schema in TABLES.items() for field in schema]
 RATES = {"bit_s": "bit/s", "tokens_s": "tokens/s"}
 UNIT_OF_SUFFIX = {**RATES, "ns": "ns", "ratio": "ratio", "packets": "packets", "tokens": "tokens"}
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from isl_emu.files import write_json
 from isl_emu.parts.questions.report import path_text
 from isl_emu.results.conclusion import conclude
-from isl_emu.results.provenance import provenance, write_json
+from isl_emu.results.provenance import provenance
 from isl_emu.results.render import styled
 from isl_emu.tables.text import WIDTH, time_text
 
@@ -153,7 +154,7 @@ def test_times_have_three_digits_in_a_fitting_unit(value_ns: float | None, text:
 def test_a_run_without_journals_says_why_it_ended(bare_run: Any) -> None:
     conclude(bare_run.folder, bare_run.scenario, bare_run.plan, bare_run.routes, failure="guest kernel: it died")
     assert "only a complete run counts: guest kernel: it died" in " ".join(bare_run.folder.summary.read_text().split())
-    assert json.loads(bare_run.folder.provenance.read_text())["execution"] == {"error": "guest kernel: it died"}
+    assert json.loads(bare_run.folder.provenance.read_text())["execution"]["error"] == "guest kernel: it died"
     assert bare_run.journal.is_dir()
 
 

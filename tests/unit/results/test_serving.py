@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from isl_emu.files import write_json
 from isl_emu.results.conclusion import conclude
-from isl_emu.results.provenance import write_json
 from isl_emu.scenario.parse import with_changes
 
 MS = 1_000_000
@@ -32,7 +32,7 @@ def _figures(run: Any, *requests: dict[str, Any], attempts: Any = (), **question
     run.write("attempts.jsonl", attempts)
     write_json(run.folder.provenance, {})
     conclude(run.folder, run.scenario, run.plan, run.routes)
-    return json.loads(run.folder.serving.read_text())
+    return json.loads((run.folder.path / "serving.json").read_text())
 
 
 def test_rates_count_from_the_first_question_to_the_last_answer(good_run: Any) -> None:

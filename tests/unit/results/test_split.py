@@ -28,7 +28,7 @@ def split_run(bare_run: Any, engine: str, more: str = "") -> Any:
 
 
 def written(run: Any) -> list[dict[str, Any]]:
-    write_tables(run.folder, run.scenario, run.plan, run.routes)
+    write_tables(run.finished())
     return pq.read_table(run.folder.table("split")).to_pylist()
 
 

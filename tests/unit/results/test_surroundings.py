@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from isl_emu.results.fidelity import assess
-from isl_emu.results.provenance import read_json
 from isl_emu.results.surroundings import live_spans
 from isl_emu.results.writer import write_tables
+from isl_emu.runs.execution import Execution
 
 S = 1_000_000_000
 T0_UTC, T0_NS = "2026-03-20T04:00:00+00:00", 1_773_979_200 * S
@@ -29,8 +29,9 @@ def judged(good_run: Any) -> Any:
         good_run.write("outside.jsonl", outside)
         good_run.write("pauses.jsonl", pauses)
         good_run.write("execution.json", [{"error": None, "mismatches": [], "t0_utc": T0_UTC, "ended_ns": 4 * S}])
-        write_tables(good_run.folder, good_run.scenario, good_run.plan, good_run.routes)
-        return assess(good_run.folder, good_run.scenario, read_json(good_run.journal / "execution.json"))
+        finished = good_run.finished()
+        write_tables(finished)
+        return assess(finished)
 
     return judge
 
@@ -64,7 +65,7 @@ def test_a_machine_that_does_not_count_is_a_gap(judged: Any) -> None:
 
 
 def test_slow_motion_is_longer_on_the_machine() -> None:
-    execution = {"t0_utc": T0_UTC, "ended_ns": 4 * S}
+    execution = Execution(t0_utc=T0_UTC, ended_ns=4 * S)
     spans = live_spans(execution, [{"t_ns": S, "lasted_ns": 7 * S}], 3.0)
     assert spans == [(T0_NS, T0_NS + 3 * S), (T0_NS + 10 * S, T0_NS + 19 * S)]
-    assert live_spans({}, [], 1.0) == []
+    assert live_spans(Execution(), [], 1.0) == []

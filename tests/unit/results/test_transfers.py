@@ -44,7 +44,7 @@ def tables(bare_run: MiniatureRun):
         bare_run.write("held.jsonl", [{"satellite": name, "t_ns": t_ns} for name, t_ns in held])
         bare_run.write("serving.jsonl", [{"satellite": name, "t_ns": t_ns} for name, t_ns in serving])
         bare_run.write("unserved.jsonl", [{"satellite": name, "error": error} for name, error in unserved])
-        write_tables(bare_run.folder, bare_run.scenario, bare_run.plan, bare_run.routes)
+        write_tables(bare_run.finished())
         return [pq.read_table(bare_run.folder.table(name)).to_pylist() for name in ("transfers", "deliveries")]
 
     return write

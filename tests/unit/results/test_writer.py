@@ -10,23 +10,28 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from isl_emu.parts.probes.tables import FRAME_BYTE
+from isl_emu.parts.registry import PARTS
+from isl_emu.results.tables import CHANGES, INSTANTS, LOAD
 from isl_emu.results.writer import write_tables
 from isl_emu.routing.forwarding import plan_routes
 from isl_emu.routing.paths import PathFinder
 from isl_emu.tables.planned_paths import PlannedPaths
-from isl_emu.tables.records import LOST_LINES, TABLES
+from isl_emu.tables.schema import LOST_LINES
 
 MS = 1_000_000
 S = 1_000_000_000
 
 
 def written(run: Any, table: str) -> list[dict[str, Any]]:
-    write_tables(run.folder, run.scenario, run.plan, run.routes)
+    write_tables(run.finished())
     return pq.read_table(run.folder.table(table)).to_pylist()
 
 
 def test_empty_journals_give_empty_tables_with_all_columns(bare_run: Any) -> None:
-    for table, schema in TABLES.items():
+    by_parts = {name: schema for part in PARTS for name, schema in part.tables.items()}
+    every_run = {name: by_parts[name] for name in ("requests", "attempts", "probes")}
+    for table, schema in {"instants": INSTANTS, "changes": CHANGES, "load": LOAD, **every_run}.items():
         assert written(bare_run, table) == []
         assert pq.read_schema(bare_run.folder.table(table)).names == schema.names
 
@@ -119,7 +124,10 @@ def test_a_link_has_its_own_rate_in_each_direction(bare_run: Any) -> None:
     finder = PathFinder(bare_run.plan, bare_run.routes)
     paths = PlannedPaths(bare_run.plan, finder, {})
     up, down = paths.at("gs-a", "p00s00", 0), paths.at("p00s00", "gs-a", 0)
-    assert (paths.serialisation_ns(up, 0), paths.serialisation_ns(down, 0)) == (928_000, 464_000)
+    assert (paths.serialisation_ns(up, 0, FRAME_BYTE), paths.serialisation_ns(down, 0, FRAME_BYTE)) == (
+        928_000,
+        464_000,
+    )
 
 
 def test_each_direction_is_compared_with_its_own_plan(bare_run: Any) -> None:

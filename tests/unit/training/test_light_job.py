@@ -12,6 +12,7 @@ from isl_emu.parts.training.light_job import LightRanks, compute_ns, lead, reall
 from isl_emu.parts.training.light_rank import Task
 from isl_emu.parts.training.meeting import Reception, call_roll, largest_group, open_listener
 from isl_emu.parts.training.sky import PlannedSky
+from isl_emu.runs.endpoints import Endpoint
 from isl_emu.runs.journal import Journal, read_journal
 from isl_emu.scenario.training import Modelled, Training
 from isl_emu.timebase import MonotonicClock
@@ -23,7 +24,7 @@ PATIENCE_NS = 60 * NS_PER_S
 COUNT = 4
 NAMES = tuple(f"p00s{slot:02d}" for slot in range(COUNT))
 ADDRESSES = {name: f"127.77.0.{number}" for number, name in enumerate(NAMES, 1)}
-ENDPOINTS = {name: {"netns": None} for name in NAMES}
+ENDPOINTS = {name: Endpoint(None, ADDRESSES[name], None) for name in NAMES}
 
 
 def job(**changes) -> Training:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from isl_emu.parts.training.learning import Learning
+from isl_emu.parts.cpu_use import Spells
+from isl_emu.parts.training.cpu_use import learning_spells
 from isl_emu.parts.training.report import training_section
+from isl_emu.parts.training.tables import TRAINING
 from isl_emu.scenario.parse import parse_scenario
-from isl_emu.tables.records import TRAINING
 from isl_emu.units import NS_PER_S
 from tests.unit.training.test_scenario import HEAD, training
 
@@ -50,8 +51,8 @@ def test_a_training_that_never_ended_a_step_has_a_section_too() -> None:
 
 def test_real_training_accounts_for_its_cpus() -> None:
     scenario = parse_scenario(HEAD + training('name = "one-model"', kind="[training.real]\ncpus = 0.5"), "here")
-    learning = Learning([row(0), row(1)], scenario)
-    assert learning.cpus(0, NS_PER_S) == pytest.approx(0.5 * (0.4 + 0.3))
-    assert learning.cpus(0, 2 * NS_PER_S) == pytest.approx(0.5 * (0.4 + 0.3))
-    assert learning.cpus(5 * NS_PER_S, 6 * NS_PER_S) == 0.0
-    assert Learning([], scenario).cpus(0, NS_PER_S) == 0.0
+    learning = Spells(learning_spells([row(0), row(1)], scenario))
+    assert learning.mean_cpus(0, NS_PER_S) == pytest.approx(0.5 * (0.4 + 0.3))
+    assert learning.mean_cpus(0, 2 * NS_PER_S) == pytest.approx(0.5 * (0.4 + 0.3))
+    assert learning.mean_cpus(5 * NS_PER_S, 6 * NS_PER_S) == 0.0
+    assert Spells([]).mean_cpus(0, NS_PER_S) == 0.0

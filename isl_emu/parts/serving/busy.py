@@ -68,3 +68,21 @@ def _merged(spans: list[tuple[int, int]]) -> np.ndarray:
         else:
             merged.append([begin_ns, end_ns])
     return np.array(merged, dtype=np.int64)
+
+
+class AnsweringCpus:
+    """The machine's CPUs that satellites used while they answered.
+
+    Args:
+        requests: rows of the table.
+        share: the CPUs that a satellite uses while it answers.
+    """
+
+    def __init__(self, requests: Iterable[Mapping[str, Any]], share: Share):
+        rows = list(requests)
+        self._answering, self._share = Answering(rows), share
+        self.spans = [span for row in rows if (span := service_span(row))]
+
+    def mean_cpus(self, from_ns: int, to_ns: int) -> float:
+        """The mean number of CPUs between two times."""
+        return self._answering.mean_count(from_ns, to_ns, self._share)

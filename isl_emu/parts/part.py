@@ -1,0 +1,155 @@
+"""What a run can carry is a part: questions, model servers, training, a user's programs, probes, ...
+
+Each lives in a folder of its own beside this file and says in a subclass of `Part` what it does at each stage of a run.
+The rest of the house loops over `registry.PARTS` and names none of them; docs/architecture.md tells how to add one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import pyarrow as pa
+
+from isl_emu.linkplan.plan import LinkPlan
+from isl_emu.parts.activity import Activity
+from isl_emu.parts.finished_run import FinishedRun
+from isl_emu.parts.live_run import LiveRun
+from isl_emu.parts.needs import Need
+from isl_emu.parts.source import Source
+from isl_emu.progress import Steps
+from isl_emu.runs.folder import RunFolder
+from isl_emu.scenario.model import Scenario
+
+EVERY_NODE_UP_TO = 300  # nodes with routes to all; 90,000 next hops, which a machine computes in some ms an instant
+
+Pace = Callable[[str, int, int], float]
+"""Which share of its full pace a satellite's computer was allowed between two times: (satellite, from_ns, to_ns)."""
+
+
+def _nothing(folder: RunFolder, steps: Steps) -> None:
+    """Leave nothing."""
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What a part has found out before a run, and leaves in the run folder for its live processes.
+
+    Args:
+        models: the files of weights that its programs read; `inputs` what else was read.
+        leave: writes what its processes need, once there is a run folder.
+    """
+
+    models: tuple[Path, ...] = ()
+    inputs: tuple[Path, ...] = ()
+    leave: Callable[[RunFolder, Steps], None] = _nothing
+
+
+class CpuUse(Protocol):
+    """When satellites computed in a run, and with how many of the machine's CPUs: that is no distortion."""
+
+    @property
+    def spans(self) -> Sequence[tuple[int, int]]:
+        """From when to when single pieces of work went on, which last too long if there are too few CPUs."""
+
+    def mean_cpus(self, from_ns: int, to_ns: int) -> float:
+        """The mean number of CPUs that it may have taken between two times."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a part knows of how true a run was.
+
+    Args:
+        figures: records of figures, each by its name in fidelity.json.
+        reasons: why the run is invalid.
+        machine: lines of the summary's section on the machine, each as its subject and what is said of it.
+    """
+
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    reasons: tuple[str, ...] = ()
+    machine: tuple[tuple[str, str], ...] = ()
+
+
+class Part:
+    """One kind of thing that a run can carry; the defaults do nothing.
+
+    Attributes:
+        key: its name, that of its folder.
+        lines: tables whose rows are the lines of the journal of the same name, where a run has such a journal.
+        tables: tables that `conclude` makes.
+    """
+
+    key: ClassVar[str]
+    lines: ClassVar[Mapping[str, pa.Schema]] = {}
+    tables: ClassVar[Mapping[str, pa.Schema]] = {}
+
+    # planning
+
+    def endpoints(self, scenario: Scenario, plan: LinkPlan) -> Iterable[str]:
+        """Names of the nodes that its packets go to: in a large network only these have routes towards them."""
+        return ()
+
+    def needs(self, scenario: Scenario) -> Iterable[Need]:
+        """What its programs in satellites' containers need.
+
+        Raises:
+            WorkloadError: a file that one of them needs cannot be used.
+        """
+        return ()
+
+    def own_byte(self, scenario: Scenario) -> int:
+        """The memory that its processes beside the containers take."""
+        return 0
+
+    def prepare(self, source: Source, place: str) -> Preparation:
+        """Find out before anything is built whether it can be done, and what its processes need to know.
+
+        Args:
+            place: where the network is built, "host" or "guest".
+
+        Raises:
+            IslEmuError: it cannot be done here.
+        """
+        return Preparation()
+
+    # the live run
+
+    def start(self, live: LiveRun) -> Iterable[Activity]:
+        """Start what must be ready before instant 0, and what goes on from then on."""
+        return ()
+
+    def progress(self, journal: Path) -> str | None:
+        """How far it is, in a few words, while the run is live; asked twice a second."""
+        return None
+
+    def status(self, journal: Path) -> Iterable[str]:
+        """Its lines in `isl-emu status`."""
+        return ()
+
+    # the results
+
+    def conclude(self, run: FinishedRun) -> None:
+        """Write its tables, and what else it leaves in the run folder."""
+
+    def pace(self, run: FinishedRun) -> Pace | None:
+        """What it left of the pace of satellites' computers; None if it did not limit any."""
+        return None
+
+    def cpu_use(self, run: FinishedRun, pace: Pace) -> Iterable[CpuUse]:
+        """When its programs computed, by its tables."""
+        return ()
+
+    def judge(self, run: FinishedRun, pace: Pace) -> Judgement:
+        """What it knows of how true the run was, by its tables."""
+        return Judgement()
+
+    def sections(self, run: FinishedRun, figures: Mapping[str, Any]) -> Iterator[Iterable[str]]:
+        """Its sections of the summary, each as lines that begin with a title.
+
+        Args:
+            figures: of all parts' judgements.
+        """
+        yield from ()

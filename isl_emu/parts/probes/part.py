@@ -1,0 +1,49 @@
+"""Probes: packets that measure the one-way delay between pairs of nodes along the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from isl_emu.linkplan.plan import LinkPlan
+from isl_emu.parts.activity import Activity, RunProcess
+from isl_emu.parts.finished_run import FinishedRun
+from isl_emu.parts.live_run import LiveRun
+from isl_emu.parts.part import Judgement, Pace, Part
+from isl_emu.parts.probes.report import delays_section
+from isl_emu.parts.probes.rows import probe_row
+from isl_emu.parts.probes.tables import PROBES
+from isl_emu.parts.probes.verdict import probe_fidelity, probe_reasons
+from isl_emu.scenario.model import Scenario
+from isl_emu.tables.text import time_text
+
+
+class ProbesPart(Part):
+    key = "probes"
+    tables = {"probes": PROBES}
+
+    def endpoints(self, scenario: Scenario, plan: LinkPlan) -> Iterable[str]:
+        return (name for pair in scenario.probes.pairs for name in pair)
+
+    def start(self, live: LiveRun) -> Iterable[Activity]:
+        probes = live.scenario.probes
+        if probes.pairs:
+            pairs = ",".join(f"{a}:{b}" for a, b in probes.pairs)
+            rhythm = ["--interval-ns", str(probes.interval_ns), "--step-ns", str(live.plan.grid.step_ns)]
+            words = ["isl_emu.parts.probes.prober", "--pairs", pairs, *rhythm]
+            yield RunProcess("prober", words, live.folder.journal)
+
+    def conclude(self, run: FinishedRun) -> None:
+        probes = run.journal("probes")
+        run.write("probes", PROBES, [probe_row(record, run.paths) for record in probes.records], probes.lost_lines)
+
+    def judge(self, run: FinishedRun, pace: Pace) -> Judgement:
+        found = probe_fidelity(run.rows("probes"))
+        error, machine = found.error_per_hop_ns, ()
+        if found.sent:
+            machine = (("probes", f"off by {time_text(error.p50)} a hop (p50), {time_text(error.p95)} (p95)"),)
+        return Judgement({"probes": found}, tuple(probe_reasons(found, run.scenario)), machine)
+
+    def sections(self, run: FinishedRun, figures: Mapping[str, Any]) -> Iterator[Iterable[str]]:
+        if probes := run.rows("probes"):
+            yield delays_section(probes)

@@ -1,0 +1,71 @@
+"""Split models: one model's layers spread over several satellites, the first of which answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from isl_emu.linkplan.plan import LinkPlan
+from isl_emu.parts.activity import Activity
+from isl_emu.parts.finished_run import FinishedRun
+from isl_emu.parts.live_run import LiveRun
+from isl_emu.parts.needs import Need
+from isl_emu.parts.part import CpuUse, Pace, Part, Preparation
+from isl_emu.parts.serving.busy import AnsweringCpus
+from isl_emu.parts.serving.model_file import resolve_model
+from isl_emu.parts.source import Source
+from isl_emu.parts.split.extras import check_engine
+from isl_emu.parts.split.report import split_section
+from isl_emu.parts.split.rows import split_rows
+from isl_emu.parts.split.shares import check_split, layer_count, share_byte, shares
+from isl_emu.parts.split.start import start_splits
+from isl_emu.parts.split.tables import SPLIT
+from isl_emu.scenario.model import Scenario
+
+
+class SplitPart(Part):
+    key = "split"
+    tables = {"split": SPLIT}
+
+    def endpoints(self, scenario: Scenario, plan: LinkPlan) -> Iterable[str]:
+        return (name for split in scenario.split for name in split.members(scenario.satellite_names))
+
+    def needs(self, scenario: Scenario) -> Iterable[Need]:
+        for split in scenario.split:
+            model, members = resolve_model(split.model), split.members(scenario.satellite_names)
+            parts = shares(layer_count(model), len(members), split.layers)
+            for name, part in zip(members, parts, strict=True):
+                expected_byte = min(split.memory_byte, share_byte(split, model, part, head=name == members[0]))
+                yield Need(name, split.cpus, split.memory_byte, expected_byte, (model,))
+
+    def prepare(self, source: Source, place: str) -> Preparation:
+        models = []
+        for split in source.scenario.split:
+            check_engine(split.engine)
+            models.append(resolve_model(split.model))
+            check_split(split, len(split.members(source.scenario.satellite_names)), models[-1])
+        return Preparation(models=tuple(models))
+
+    def start(self, live: LiveRun) -> Iterable[Activity]:
+        start_splits(live)
+        return ()
+
+    def conclude(self, run: FinishedRun) -> None:
+        if run.scenario.split:
+            run.write("split", SPLIT, split_rows(run))
+
+    def cpu_use(self, run: FinishedRun, pace: Pace) -> Iterable[CpuUse]:
+        """While a split model answers, one of its satellites computes at a time, with one thread."""
+        scenario = run.scenario
+        cpus = {split.head(scenario.satellite_names): split.cpus for split in scenario.split}
+
+        def share(satellite: str, from_ns: int, to_ns: int) -> float:
+            own = cpus.get(satellite, 0.0) * pace(satellite, from_ns, to_ns)
+            return min(own / scenario.time.slowdown, 1.0)
+
+        if cpus:
+            yield AnsweringCpus([row for row in run.rows("requests") if row["satellite"] in cpus], share)
+
+    def sections(self, run: FinishedRun, figures: Mapping[str, Any]) -> Iterator[Iterable[str]]:
+        if rows := run.rows("split"):
+            yield split_section(rows)

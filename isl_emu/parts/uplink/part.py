@@ -1,0 +1,89 @@
+"""Uplink: the weights of a model on their way from ground stations into orbit, and on between satellites."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from isl_emu.files import write_json
+from isl_emu.linkplan.plan import LinkPlan
+from isl_emu.parts.activity import Activity
+from isl_emu.parts.finished_run import FinishedRun
+from isl_emu.parts.live_run import LiveRun
+from isl_emu.parts.needs import Need
+from isl_emu.parts.part import Part, Preparation
+from isl_emu.parts.serving.model_file import MIB, resolve_model
+from isl_emu.parts.source import Source
+from isl_emu.parts.uplink.plan import FILE
+from isl_emu.parts.uplink.planning import plan_transfer
+from isl_emu.parts.uplink.report import uplink_section
+from isl_emu.parts.uplink.rows import delivery_rows, transfer_rows
+from isl_emu.parts.uplink.start import UplinkActivity, start_transfer_nodes
+from isl_emu.parts.uplink.tables import DELIVERIES, TRANSFERS
+from isl_emu.progress import Steps
+from isl_emu.routing.paths import PathFinder
+from isl_emu.runs.folder import RunFolder
+from isl_emu.runs.journal import count_lines
+from isl_emu.scenario.model import Scenario
+
+RECEIVER_BYTE = 128 * MIB  # the most; with the buffers of many connections
+RECEIVER_EXPECTED_BYTE = 48 * MIB  # measured: 40 MB, Python and aiohttp mostly
+
+
+class UplinkPart(Part):
+    key = "uplink"
+    tables = {"transfers": TRANSFERS, "deliveries": DELIVERIES}
+
+    def endpoints(self, scenario: Scenario, plan: LinkPlan) -> Iterable[str]:
+        return scenario.uplinked_satellites
+
+    def needs(self, scenario: Scenario) -> Iterable[Need]:
+        """Receiving takes no CPU time beside what the satellite has for serving, which comes later."""
+        for name in scenario.uplinked_satellites:
+            yield Need(name, 0.0, RECEIVER_BYTE, RECEIVER_EXPECTED_BYTE, (_model(scenario, name),))
+
+    def prepare(self, source: Source, place: str) -> Preparation:
+        return Preparation(leave=partial(_leave, source)) if source.scenario.uplink else Preparation()
+
+    def start(self, live: LiveRun) -> Iterable[Activity]:
+        if live.scenario.uplink:
+            yield UplinkActivity(live, start_transfer_nodes(live))
+
+    def status(self, journal: Path) -> Iterable[str]:
+        if (journal / FILE).exists():
+            held, serving = (count_lines(journal / name) for name in ("held.jsonl", "serving.jsonl"))
+            yield f"satellites that got their model: {held}; that serve: {serving}"
+
+    def conclude(self, run: FinishedRun) -> None:
+        if (run.folder.journal / FILE).exists():
+            attempts = run.journal("transfers")
+            transfers = transfer_rows(attempts.records, run.paths)
+            run.write("transfers", TRANSFERS, transfers, attempts.lost_lines)
+            run.write("deliveries", DELIVERIES, delivery_rows(run, transfers))
+
+    def sections(self, run: FinishedRun, figures: Mapping[str, Any]) -> Iterator[Iterable[str]]:
+        if deliveries := run.rows("deliveries"):
+            yield uplink_section(deliveries, run.rows("transfers"))
+
+
+def _model(scenario: Scenario, satellite: str) -> Path:
+    """The file that a satellite gets: what its group serves."""
+    group = scenario.compute_of(satellite)
+    assert group is not None, "the scenario was checked: who gets a model serves one"
+    return resolve_model(group.model)
+
+
+def _leave(source: Source, folder: RunFolder, steps: Steps) -> None:
+    """Plan how the weights come up and who passes them on, and write it where the nodes find it."""
+    scenario = source.scenario
+    file = _model(scenario, scenario.uplinked_satellites[0])
+    with steps.step(f"planning the uplink of {file.name}"):
+        transfer = plan_transfer(scenario, source.plan, PathFinder(source.plan, source.routes), file)
+    write_json(folder.journal / FILE, transfer.to_json())
+    if transfer.planned_end_ns is None:
+        steps.note(
+            f"Warning: uplink: {file.name} has {transfer.manifest.size_byte:,} bytes, but at the planned rates not all "
+            "of them come up in this run; lengthen time.duration, or raise the stations' uplink"
+        )
