@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from isl_emu.errors import ScenarioError
-from isl_emu.parts.questions.traces import BLOCK_TOKENS
 
 CHARACTERS_PER_TOKEN = 4.6  # of the shipped prompts: 4.49 to 4.69 with the tokeniser of SmolLM2, measured
 MOST_CHARACTERS_PER_TOKEN = 8  # no text in words has more over its length: what is longer surely does not fit
 BUNDLED = "bundled"
+BLOCK_TOKENS = 512  # of a prompt, for each of Mooncake's hash_ids; the traces' README
 LINE = '{"prompt": "Why is the sky blue?"}'
 
 

@@ -27,8 +27,6 @@ from isl_emu.errors import ScenarioError
 from isl_emu.scenario.questions import Trace
 from isl_emu.units import NS_PER_MS, NS_PER_S
 
-BLOCK_TOKENS = 512  # of a prompt, for each of Mooncake's hash_ids; the traces' README
-
 
 @dataclass(frozen=True)
 class TracedRequest:
