@@ -31,7 +31,7 @@ from isl_emu.parts.part import Preparation
 from isl_emu.parts.registry import PARTS
 from isl_emu.parts.source import Source
 from isl_emu.progress import Steps
-from isl_emu.results.conclusion import INTERRUPTED_BY_USER, conclude
+from isl_emu.results.conclude import INTERRUPTED_BY_USER, conclude
 from isl_emu.results.fidelity import Fidelity
 from isl_emu.results.provenance import provenance
 from isl_emu.results.render import styled
@@ -181,9 +181,17 @@ def prepare(source: Source, place: Place, preparations: Sequence[Preparation], o
     write_routes(source.routes, folder.routes)
     models = dict.fromkeys(path for preparation in preparations for path in preparation.models)
     inputs = dict.fromkeys(path for preparation in preparations for path in preparation.inputs)
-    origin = {"place": place.kind, "reason": place.reason, "models": list(models), "inputs": list(inputs)}
-    sky = {"seed": scenario.seed, "rate_scale": scenario.rate_scale, "plan_digest": plan.digest()}
-    write_json(folder.provenance, provenance(scenario_name=scenario.name, **sky, **origin))
+    record = provenance(
+        scenario_name=scenario.name,
+        seed=scenario.seed,
+        rate_scale=scenario.rate_scale,
+        plan_digest=plan.digest(),
+        place=place.kind,
+        reason=place.reason,
+        models=list(models),
+        inputs=list(inputs),
+    )
+    write_json(folder.provenance, record)
     return folder
 
 

@@ -141,7 +141,7 @@ def _shaping(interface: Any) -> bytes:
     Asked in the node itself, since its container may stand still.
     """
     enter_network(interface.node.netns_path)
-    here = dict(map(reversed, socket.if_nameindex()))
+    here = {name: index for index, name in socket.if_nameindex()}
     names = [interface.name, queue_name(here[interface.name])]
     show = [["tc", "-s", "qdisc", "show", "dev", name] for name in names if name in here]
     return b"".join(subprocess.run(words, stdout=subprocess.PIPE, check=False).stdout for words in show)

@@ -97,7 +97,7 @@ class Course:
             MachineError: it is to end already, or the time is none of the run's still to come.
         """
         with self._lock:
-            if self.paused and at_ns is not None:
+            if self._pause_ns is not None and self.paused and at_ns is not None:
                 raise MachineError(
                     f"stop: the run stands at {seconds(self._pause_ns)}, but --at is a time that it must get to; use "
                     "`isl-emu resume` first, or leave out --at"

@@ -24,24 +24,26 @@ from isl_emu.errors import INTERRUPTED, IslEmuError, MachineError, ScenarioError
 from isl_emu.linkplan.plan import LinkPlan, QueueKind
 from isl_emu.linkplan.plan_file import read_plan
 from isl_emu.live.answers import LiveAnswers
-from isl_emu.live.containers import start_containers
 from isl_emu.live.control import ControlDesk, announce
 from isl_emu.live.course import Course, open_course
+from isl_emu.live.room import all_needs
 from isl_emu.machine.load import LoadSampler
 from isl_emu.network.calibration import measure_bias
 from isl_emu.network.net import IslNet, build_net
 from isl_emu.network.net_cli import NetCLI
 from isl_emu.network.probing import missing_features, missing_queues
 from isl_emu.network.replay import Replay
+from isl_emu.nodes.containers import Container
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.live_run import LiveRun, Phases
+from isl_emu.parts.needs import Need
 from isl_emu.parts.registry import PARTS
 from isl_emu.progress import Steps
-from isl_emu.results.conclusion import INTERRUPTED_BY_USER
+from isl_emu.results.conclude import INTERRUPTED_BY_USER
 from isl_emu.results.provenance import kernel_facts
 from isl_emu.routing.route_file import read_routes
 from isl_emu.runs.clock import RunClock
-from isl_emu.runs.directory import create_run_directory
+from isl_emu.runs.directory import RunDirectory, create_run_directory
 from isl_emu.runs.endpoints import Endpoint, write_endpoints
 from isl_emu.runs.execution import Execution
 from isl_emu.runs.folder import RunFolder
@@ -109,6 +111,27 @@ def _build(folder: RunFolder, phase: Phases, undo: ExitStack) -> tuple[LiveRun, 
     containers = start_containers(scenario, net, run, undo)
     write_endpoints(_endpoints(scenario, net), folder.journal)
     return LiveRun(folder, scenario, plan, clock, net, containers, phase, undo), replay
+
+
+def start_containers(scenario: Scenario, net: IslNet, run: RunDirectory, undo: ExitStack) -> dict[str, Container]:
+    """A running container in each satellite that runs programs, by its name; `undo` stops them.
+
+    A container may use what the satellite's programs need together.
+    """
+    needs_by_satellite: dict[str, list[Need]] = {}
+    for need in all_needs(scenario):
+        needs_by_satellite.setdefault(need.satellite, []).append(need)
+    hosts, containers = net.addresses, {}
+    for name, needs in needs_by_satellite.items():
+        node = net.get(name)
+        cpus = sum(need.cpus for need in needs) / scenario.time.slowdown  # so that programs too are slower by that
+        memory_byte = sum(need.memory_byte for need in needs)
+        visible = tuple(dict.fromkeys(path for need in needs for path in need.visible))
+        container = Container(name, node.netns_path, run, cpus, memory_byte, hosts, visible)
+        undo.callback(container.stop)
+        container.start()
+        node.container = containers[name] = container
+    return containers
 
 
 def _check_queues(plan: LinkPlan) -> None:

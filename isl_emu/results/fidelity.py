@@ -107,7 +107,7 @@ class Fidelity:
 def assess(run: FinishedRun) -> Fidelity:
     """Judge a run by its tables."""
     scenario, execution, grid = run.scenario, run.execution or Execution(), run.scenario.time.grid
-    paces = [pace for part in PARTS if (pace := part.pace(run)) is not None]
+    paces = [found for part in PARTS if (found := part.pace(run)) is not None]
 
     def pace(satellite: str, from_ns: int, to_ns: int) -> float:
         return math.prod(one(satellite, from_ns, to_ns) for one in paces)

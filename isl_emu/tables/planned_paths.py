@@ -66,7 +66,9 @@ class PlannedPaths:
     def lasers(self, source: str, destination: str, k: int) -> int | None:
         """How many of the path's links are between satellites; None where there is no path."""
         path = self.at(source, destination, k)
-        return path and int(np.count_nonzero(self._plan.links.kind[list(path.links)] != LinkKind.GROUND))
+        if path is None:
+            return None
+        return int(np.count_nonzero(self._plan.links.kind[list(path.links)] != LinkKind.GROUND))
 
     def vanishes_between(self, a: str, b: str, from_ns: int, to_ns: int) -> bool:
         """Whether at some instant of that time the plan had no path there or none back."""

@@ -60,8 +60,9 @@ def size_text(size_byte: float) -> str:
 
 def wrapped(prefix: str, text: str) -> list[str]:
     """Lines of at most `WIDTH`, the first after `prefix`, the others below its end."""
-    indents = {"initial_indent": prefix, "subsequent_indent": " " * len(prefix)}
-    lines = textwrap.wrap(text, WIDTH, break_on_hyphens=False, **indents)
+    lines = textwrap.wrap(
+        text, WIDTH, break_on_hyphens=False, initial_indent=prefix, subsequent_indent=" " * len(prefix)
+    )
     return [line.replace(_UNBROKEN, " ") for line in lines]
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 pytest.importorskip("torch", reason="real training needs PyTorch, the extra train")
 
 from isl_emu.errors import WorkloadError
-from isl_emu.live.containers import start_containers
+from isl_emu.live.execute import start_containers
 from isl_emu.network.net import IslNet
 from isl_emu.parts.live_run import LiveRun, Phases
 from isl_emu.parts.training.ranks import CoordinatedJob, start_ranks

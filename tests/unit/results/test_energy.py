@@ -14,7 +14,7 @@ from isl_emu.files import write_json
 from isl_emu.parts.power.allowed_pace import AllowedPace
 from isl_emu.parts.power.tables import ENERGY
 from isl_emu.parts.power.totals import energy_totals
-from isl_emu.results.conclusion import conclude
+from isl_emu.results.conclude import conclude
 from isl_emu.results.provenance import provenance
 from isl_emu.scenario.boards import BOARDS
 from isl_emu.scenario.model import Scenario

@@ -9,7 +9,7 @@ import pytest
 
 from isl_emu.files import write_json
 from isl_emu.parts.questions.report import path_text
-from isl_emu.results.conclusion import conclude
+from isl_emu.results.conclude import conclude
 from isl_emu.results.provenance import provenance
 from isl_emu.results.render import styled
 from isl_emu.tables.text import WIDTH, time_text

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from isl_emu.files import write_json
-from isl_emu.results.conclusion import conclude
+from isl_emu.results.conclude import conclude
 from isl_emu.scenario.parse import with_changes
 
 MS = 1_000_000
