@@ -6,15 +6,18 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from isl_emu.linkplan.plan import LinkPlan
-from isl_emu.network.net import IslNet
 from isl_emu.nodes.containers import Container
 from isl_emu.progress import Report, Steps
 from isl_emu.runs.clock import RunClock
 from isl_emu.runs.execution import Execution
 from isl_emu.runs.folder import RunFolder
 from isl_emu.scenario.model import Scenario
+
+if TYPE_CHECKING:  # Mininet is slow to import, and where a run is only planned it is not needed
+    from isl_emu.network.net import IslNet
 
 
 @dataclass(frozen=True)
