@@ -31,7 +31,7 @@ from isl_emu.parts.part import Preparation
 from isl_emu.parts.registry import PARTS
 from isl_emu.parts.source import Source
 from isl_emu.progress import Steps
-from isl_emu.results.conclude import INTERRUPTED_BY_USER, conclude
+from isl_emu.results.conclude import conclude
 from isl_emu.results.fidelity import Fidelity
 from isl_emu.results.provenance import provenance
 from isl_emu.results.render import styled
@@ -39,6 +39,7 @@ from isl_emu.results.run_results import RunResults
 from isl_emu.routing.forwarding import plan_routes
 from isl_emu.routing.route_file import write_routes
 from isl_emu.runs.directory import create_run_directory
+from isl_emu.runs.execution import INTERRUPTED_BY_USER
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import Journal
 from isl_emu.runs.wishes import Wishes

@@ -32,11 +32,11 @@ ALLOWED = {
     "export": {"scenario", "geometry", "linkplan"},
     "show": {"scenario", "geometry", "linkplan", "routing", "energy", "api", "balance"},
     "parts": {
-        *("scenario", "routing", "energy", "runs", "nodes", "tables", "network.net", "network.namespaces"),
+        *("scenario", "routing", "energy", "runs", "nodes", "tables", "network.net"),
         "linkplan.plan_file",
     },
     "results": {"scenario", "parts", "runs", "tables"},
-    "live": {"scenario", "linkplan", "routing", "network", "nodes", "parts", "runs", "machine", "results"},
+    "live": {"scenario", "linkplan", "routing", "network", "nodes", "parts", "runs", "machine"},
 }
 FACES = {"__init__", "__main__", "api", "balance", "cli"}  # what users call; no other module imports them
 PARTS = sorted(path.parent.name for path in PACKAGE.glob("parts/*/part.py"))

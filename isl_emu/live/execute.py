@@ -39,13 +39,11 @@ from isl_emu.parts.live_run import LiveRun, Phases
 from isl_emu.parts.needs import Need
 from isl_emu.parts.registry import PARTS
 from isl_emu.progress import Steps
-from isl_emu.results.conclude import INTERRUPTED_BY_USER
-from isl_emu.results.provenance import kernel_facts
 from isl_emu.routing.route_file import read_routes
 from isl_emu.runs.clock import RunClock
 from isl_emu.runs.directory import RunDirectory, create_run_directory
 from isl_emu.runs.endpoints import Endpoint, write_endpoints
-from isl_emu.runs.execution import Execution
+from isl_emu.runs.execution import INTERRUPTED_BY_USER, Execution, kernel_facts
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import Journal
 from isl_emu.runs.ports import MODEL_PORT

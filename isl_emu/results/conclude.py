@@ -17,8 +17,6 @@ from isl_emu.runs.execution import Execution
 from isl_emu.runs.folder import RunFolder
 from isl_emu.scenario.model import Scenario
 
-INTERRUPTED_BY_USER = "it was interrupted by the user"
-
 
 def conclude(
     folder: RunFolder, scenario: Scenario, plan: LinkPlan, routes: RoutePlan, failure: str | None = None

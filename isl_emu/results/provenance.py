@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import os
 import platform
-import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,7 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from isl_emu.runs.execution import Execution
+from isl_emu.runs.execution import Execution, kernel_facts
 
 PACKAGES = ("isl-emu", "numpy", "scipy", "skyfield", "sgp4", "mininet", "scapy", "xllamacpp", "pyarrow", "pydantic")
 PROVENANCE_FORMAT = 1
@@ -74,32 +72,6 @@ def versions() -> dict[str, str | None]:
     return found
 
 
-def kernel_facts() -> dict[str, Any]:
-    """The kernel and the machine under it, as this process sees them: call it where the network is built."""
-    return {
-        "kernel": platform.release(),
-        "architecture": platform.machine(),
-        "cpu_model": cpu_model(_text(Path("/proc/cpuinfo"))),
-        "cpus": os.cpu_count(),
-        "cpus_usable": len(os.sched_getaffinity(0)),
-        "memory_byte": memory_byte(_text(Path("/proc/meminfo"))),
-        "congestion_control": _word(Path("/proc/sys/net/ipv4/tcp_congestion_control")),
-        "clock_source": _word(Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")),
-    }
-
-
-def cpu_model(cpuinfo: str) -> str | None:
-    """The processor's name in the text of /proc/cpuinfo."""
-    match = re.search(r"^model name\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
-    return match.group(1).strip() if match else None
-
-
-def memory_byte(meminfo: str) -> int | None:
-    """The memory in the text of /proc/meminfo, whose kB are 1,024 bytes."""
-    match = re.search(r"^MemTotal:\s*(\d+) kB$", meminfo, re.MULTILINE)
-    return int(match.group(1)) * 1024 if match else None
-
-
 def file_facts(path: Path) -> dict[str, Any]:
     """Name, size and SHA-256 of a file."""
     hasher = hashlib.sha256()
@@ -123,17 +95,6 @@ def _git(folder: Path, *words: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None if done.returncode == 0 else None
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""
-
-
-def _word(path: Path) -> str | None:
-    return _text(path).strip() or None
 
 
 def _now() -> str:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from isl_emu.files import read_json, write_json
+
+INTERRUPTED_BY_USER = "it was interrupted by the user"  # as an error
 
 
 @dataclass
@@ -53,3 +58,40 @@ class Execution:
         found = read_json(path)
         known = {item.name for item in fields(cls)}
         return None if found is None else cls(**{key: value for key, value in found.items() if key in known})
+
+
+def kernel_facts() -> dict[str, Any]:
+    """The kernel and the machine under it, as this process sees them: call it where the network is built."""
+    return {
+        "kernel": platform.release(),
+        "architecture": platform.machine(),
+        "cpu_model": cpu_model(_text(Path("/proc/cpuinfo"))),
+        "cpus": os.cpu_count(),
+        "cpus_usable": len(os.sched_getaffinity(0)),
+        "memory_byte": memory_byte(_text(Path("/proc/meminfo"))),
+        "congestion_control": _word(Path("/proc/sys/net/ipv4/tcp_congestion_control")),
+        "clock_source": _word(Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")),
+    }
+
+
+def cpu_model(cpuinfo: str) -> str | None:
+    """The processor's name in the text of /proc/cpuinfo."""
+    match = re.search(r"^model name\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
+    return match.group(1).strip() if match else None
+
+
+def memory_byte(meminfo: str) -> int | None:
+    """The memory in the text of /proc/meminfo, whose kB are 1,024 bytes."""
+    match = re.search(r"^MemTotal:\s*(\d+) kB$", meminfo, re.MULTILINE)
+    return int(match.group(1)) * 1024 if match else None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def _word(path: Path) -> str | None:
+    return _text(path).strip() or None

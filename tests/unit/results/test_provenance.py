@@ -8,14 +8,11 @@ from pathlib import Path
 from isl_emu.files import read_json, write_json
 from isl_emu.results.provenance import (
     completed,
-    cpu_model,
     file_facts,
     git_commit,
-    kernel_facts,
-    memory_byte,
     provenance,
 )
-from isl_emu.runs.execution import Execution
+from isl_emu.runs.execution import Execution, cpu_model, kernel_facts, memory_byte
 
 UML_CPUINFO = "processor\t: 0\nvendor_id\t: User Mode Linux\nmodel name\t: UML\nmode\t\t: skas\n"
 MEMINFO = "MemTotal:        4096368 kB\nMemFree:         3859160 kB\n"
