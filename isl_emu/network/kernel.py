@@ -14,7 +14,7 @@ from isl_emu.linkplan.plan import LinkPlan, QueueKind
 from isl_emu.network import messages, queues
 from isl_emu.network.backend import ROUTE, UNKNOWN_LINK
 from isl_emu.network.desired import FRAME_BYTE, gso_byte, initial_ends
-from isl_emu.network.dispatch import Batch, Dispatch
+from isl_emu.nodes.netlink import Batch, Dispatch
 from isl_emu.network.naming import (
     FIRST_INTERFACE_INDEX,
     alias_names,
@@ -24,7 +24,7 @@ from isl_emu.network.naming import (
     mac_bytes,
     wire,
 )
-from isl_emu.network.nodespaces import NodeSpace, ipv6_available, make_spaces, remove_spaces
+from isl_emu.nodes.nodespaces import NodeSpace, ipv6_available, make_spaces, remove_spaces
 from isl_emu.network.qdiscs import RTM_GETQDISC, count_drops, decode_netems, netem_messages, qdiscs_question
 from isl_emu.network.routes import (
     RTM_GETROUTE,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 import struct
 
-from isl_emu.network.netlink import NLM_F_CREATE, NLM_F_EXCL, attribute, message, split_attributes, u32
+from isl_emu.nodes.netlink import NLM_F_CREATE, NLM_F_EXCL, attribute, message, split_attributes, u32
 
 RTM_NEWLINK, RTM_GETLINK, RTM_NEWADDR, RTM_NEWNEIGH = 16, 18, 20, 28  # linux/rtnetlink.h
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_LINKINFO, IFLA_NET_NS_FD, IFLA_EXT_MASK = 1, 3, 18, 28, 29  # linux/if_link.h

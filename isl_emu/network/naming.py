@@ -1,4 +1,4 @@
-"""What every kernel object of a run is called: namespaces, interfaces, addresses; a pure function of the plan.
+"""What the interfaces and addresses of a run are; a pure function of the plan.
 
 Node i of the plan has the loopback addresses 10.0.0.0 + (i + 1) and fd00:: + (i + 1), and so has alias i, which is
 numbered on from the nodes: one more address of a node, for a path of its own. Links are unnumbered. The two
@@ -17,23 +17,12 @@ import numpy as np
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.routing.aliases import NO_ALIASES, Aliases
 
-NAMESPACE_FOLDER = "/run/netns"
 INTERFACE_NAME_LENGTH = 15  # IFNAMSIZ is 16 with the closing zero, linux/if.h
 FIRST_INTERFACE_INDEX = 1000  # far above what a new namespace may hold by itself (lo, sit0, gre0, ...)
 IPV4_BASE = int(ipaddress.IPv4Address("10.0.0.0"))
 IPV6_BASE = int(ipaddress.IPv6Address("fd00::"))
 IPV6_GATEWAY_BASE = int(ipaddress.IPv6Address("fe80::"))
 MAC_BASE = 0x02_00_00_00_00_00  # the bit that says: locally administered (IEEE 802, section 8.4)
-
-
-def namespace_name(run_id: str, node: str) -> str:
-    """The network namespace of a node, as `ip netns` lists it."""
-    return f"isl-{run_id}-{node}"
-
-
-def namespace_path(run_id: str, node: str) -> str:
-    """The file that holds a node's network namespace."""
-    return f"{NAMESPACE_FOLDER}/{namespace_name(run_id, node)}"
 
 
 def ipv4_address(node: int) -> str:

@@ -13,9 +13,10 @@ from isl_emu.errors import NetworkError
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.network.hosts import LaserInterface, LaserLink, SatelliteNode, SpaceNode, StationNode
 from isl_emu.network.kernel import KernelBackend
-from isl_emu.network.naming import alias_names, hosts_file, ipv4_address, namespace_path
+from isl_emu.network.naming import alias_names, hosts_file, ipv4_address
 from isl_emu.network.throughput import run_iperf
 from isl_emu.network.topo import IslTopo
+from isl_emu.nodes.nodespaces import namespace_path
 from isl_emu.nodes.processes import kill_processes_in, namespace_ids
 from isl_emu.routing.aliases import NO_ALIASES, Aliases
 from isl_emu.runs.directory import RunDirectory

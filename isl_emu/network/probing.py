@@ -12,7 +12,7 @@ from isl_emu.linkplan.plan import AQM, QueueKind
 from isl_emu.network.desired import END, FRAME_BYTE
 from isl_emu.network.messages import new_ifb, new_veth, veth_end
 from isl_emu.network.naming import mac_bytes
-from isl_emu.network.netlink import Netlink, Refusal
+from isl_emu.nodes.netlink import Netlink, Refusal
 from isl_emu.network.qdiscs import RTM_GETQDISC, decode_netems, netem_messages, qdiscs_question
 from isl_emu.network.queues import bucket_messages, detour_messages, inside_message, queue_index, queue_name
 from isl_emu.nodes.namespaces import CLONE_NEWNET, in_own_thread, unshare

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from isl_emu.network.desired import FOUND, serialiser_bit_s
-from isl_emu.network.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, split_attributes
+from isl_emu.nodes.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, split_attributes
 
 RTM_NEWQDISC, RTM_GETQDISC = 36, 38  # linux/rtnetlink.h
 TCA_KIND, TCA_OPTIONS, TCA_STATS2 = 1, 2, 7

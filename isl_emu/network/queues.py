@@ -17,7 +17,7 @@ import numpy as np
 
 from isl_emu.linkplan.plan import QueueKind
 from isl_emu.network.desired import FRAME_BYTE
-from isl_emu.network.netlink import NLM_F_CREATE, NLM_F_EXCL, attribute, message, split_attributes, u32
+from isl_emu.nodes.netlink import NLM_F_CREATE, NLM_F_EXCL, attribute, message, split_attributes, u32
 from isl_emu.network.qdiscs import (
     HEAD,
     ROOT_HANDLE,

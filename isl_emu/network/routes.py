@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from isl_emu.network.naming import IPV4_BASE, IPV6_BASE, IPV6_GATEWAY_BASE
-from isl_emu.network.netlink import NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, split_attributes
+from isl_emu.nodes.netlink import NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, split_attributes
 
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26  # linux/rtnetlink.h, as are the following
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC, RTA_MULTIPATH = 1, 4, 5, 7, 9

@@ -19,7 +19,7 @@ from mininet import log
 
 from isl_emu.errors import NetworkError
 from isl_emu.network.calibration import measure_bias
-from isl_emu.network.clean import clean_runs
+from isl_emu.nodes.clean import clean_runs
 from isl_emu.network.net import IslNet
 from isl_emu.network.net_cli import NetCLI
 from isl_emu.nodes.containers import Container

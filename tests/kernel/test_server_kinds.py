@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from isl_emu.errors import WorkloadError
-from isl_emu.network.nodespaces import NodeSpace, make_spaces, remove_spaces
+from isl_emu.nodes.nodespaces import NodeSpace, make_spaces, remove_spaces
 from isl_emu.nodes.cgroups import remove_run_cgroups
 from isl_emu.nodes.containers import Container
 from isl_emu.nodes.namespaces import enter_network, in_own_thread

@@ -10,7 +10,7 @@ import numpy as np
 
 from isl_emu.network.desired import END
 from isl_emu.network.messages import decode_link, link_up, new_veth, permanent_neighbour, veth_end
-from isl_emu.network.netlink import HEADER, _refusal, attribute, message, split_attributes, split_messages
+from isl_emu.nodes.netlink import HEADER, _refusal, attribute, message, split_attributes, split_messages
 from isl_emu.network.qdiscs import count_drops, decode_netems, netem_messages
 from isl_emu.network.routes import decode_routes, multipath_messages, route_messages, withdrawal_messages
 
