@@ -19,8 +19,7 @@ import numpy as np
 
 from isl_emu.errors import NetworkError
 from isl_emu.linkplan.plan import LinkPlan, Links, Nodes
-from isl_emu.network.backend import ROUTE
-from isl_emu.network.desired import changed_ends, ends_at, initial_ends
+from isl_emu.network.desired import ROUTE, changed_ends, ends_at, initial_ends
 from isl_emu.network.kernel import KernelBackend
 from isl_emu.network.naming import ipv4_address
 from isl_emu.nodes.namespaces import enter_network, in_own_thread
@@ -36,6 +35,7 @@ SPACING_NS = 10_000_000  # between requests, to the paths in turn
 PATIENCE_NS = 500_000_000
 ECHO = struct.Struct("!BBHHH")  # type, code, checksum, identifier, sequence (RFC 792)
 ECHO_REQUEST, ECHO_REPLY = 8, 0
+PAYLOAD_BYTE = 56
 SO_TIMESTAMPNS = 35  # asm-generic/socket.h
 TIMESPEC = struct.Struct("=qq")
 
@@ -65,11 +65,13 @@ def measure_bias(run: RunDirectory) -> Calibration:
     Raises:
         NetworkError: the kernel refuses, or more than half of the requests got no reply.
     """
-    plan = _chain_plan()
+    plan = _chain()
+    onward = [(node, destination, node) for destination in HOPS for node in range(destination)]
+    back = [(node, 0, node - 1) for node in range(1, max(HOPS) + 1)]
     backend = KernelBackend(plan, run.run_id)
     try:
         ends = _set_delays(backend, initial_ends(plan, 0), 0)
-        backend.change_routes(_chain_routes())
+        backend.change_routes(np.array(onward + back, ROUTE))
         before = in_own_thread(_round_trips, backend.spaces[0].path)
         bias_ns, endpoint_ns = _per_netem(before)
         bias_ns = max(bias_ns, 0)
@@ -80,7 +82,7 @@ def measure_bias(run: RunDirectory) -> Calibration:
     return Calibration(bias_ns, endpoint_ns, residue_ns, before)
 
 
-def _chain_plan() -> LinkPlan:
+def _chain() -> LinkPlan:
     """Nodes 0 - 1 - 2 - 3 in a row, always linked."""
     count = max(HOPS)
     link, rate = np.arange(count, dtype=np.int32), np.full(count, RATE_BIT_S)
@@ -97,13 +99,6 @@ def _chain_plan() -> LinkPlan:
         1.0,
         "",
     )
-
-
-def _chain_routes() -> np.ndarray:
-    last = max(HOPS)
-    onward = [(node, destination, node) for destination in HOPS for node in range(destination)]
-    back = [(node, 0, node - 1) for node in range(1, last + 1)]
-    return np.array(onward + back, ROUTE)
 
 
 def _set_delays(backend: KernelBackend, before: np.ndarray, bias_ns: int) -> np.ndarray:
@@ -131,7 +126,7 @@ def _round_trips(netns_path: str) -> dict[int, tuple[int, ...]]:
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as echo:
         echo.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         sent, received = _exchange(echo, SAMPLES * len(HOPS))
-    times = {hops: [] for hops in HOPS}
+    times: dict[int, list[int]] = {hops: [] for hops in HOPS}
     for sequence in sorted(received):
         times[HOPS[sequence % len(HOPS)]].append(received[sequence] - sent[sequence])
     if min(map(len, times.values())) < SAMPLES // 2:
@@ -168,9 +163,8 @@ def _receive_until(echo: socket.socket, deadline_ns: int, received: dict[int, in
 
 
 def _echo_request(sequence: int) -> bytes:
-    words = (ECHO_REQUEST << 8, os.getpid() & 0xFFFF, sequence)
-    total = sum(words)
+    """An ICMP echo request with as many bytes as ping's, all of them 0 so that they do not count in its checksum."""
+    identifier = os.getpid() & 0xFFFF
+    total = (ECHO_REQUEST << 8) + identifier + sequence
     checksum = ~(total + (total >> 16)) & 0xFFFF
-    return ECHO.pack(ECHO_REQUEST, 0, checksum, words[1], sequence) + bytes(
-        56
-    )  # 56 zero bytes, as ping sends in length
+    return ECHO.pack(ECHO_REQUEST, 0, checksum, identifier, sequence) + bytes(PAYLOAD_BYTE)

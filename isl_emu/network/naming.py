@@ -80,7 +80,8 @@ class Wiring:
 
     def end(self, node: np.ndarray, link: np.ndarray) -> np.ndarray:
         """The end of `link` that is at `node`, for arrays of both."""
-        return 2 * link + (self.node[2 * link] != node)
+        end: np.ndarray = 2 * link + (self.node[2 * link] != node)
+        return end
 
     def ends_by_node(self, nodes: int) -> list[np.ndarray]:
         """The ends at each of `nodes` nodes, in the order of their interface indices."""
@@ -94,19 +95,12 @@ def wire(plan: LinkPlan) -> Wiring:
     node = np.stack([links.a, links.b], axis=1).ravel().astype(np.int32)
     peer = np.stack([links.b, links.a], axis=1).ravel().astype(np.int32)
     interface = tuple(interface_name(names[other], end // 2) for end, other in enumerate(peer))
+    order = np.argsort(node, kind="stable")
+    rank = np.empty(len(node), np.int32)  # how many ends before it are at the same node
+    rank[order] = np.arange(len(node)) - np.searchsorted(node[order], node[order], side="left")
     # Both ends of a pair with the same index look to the kernel like no pair, and it takes a second to see the carrier.
-    index = FIRST_INTERFACE_INDEX + 2 * _rank_within(node) + np.arange(len(node), dtype=np.int32) % 2
+    index = FIRST_INTERFACE_INDEX + 2 * rank + np.arange(len(node), dtype=np.int32) % 2
     return Wiring(node, peer, index, interface)
-
-
-def _rank_within(group: np.ndarray) -> np.ndarray:
-    """For each element, how many before it belong to the same group."""
-    order = np.argsort(group, kind="stable")
-    ordered = group[order]
-    first = np.searchsorted(ordered, ordered, side="left")
-    rank = np.empty(len(group), np.int32)
-    rank[order] = np.arange(len(group)) - first
-    return rank
 
 
 def alias_names(names: Sequence[str], aliases: Aliases) -> list[str]:

@@ -305,4 +305,3 @@ def _whole_pages(size_byte: int) -> int:
 def _keyed(file: Path) -> dict[str, int]:
     """A file of `name number` lines."""
     return {name: int(value) for name, value in (line.split() for line in file.read_text().splitlines())}
-

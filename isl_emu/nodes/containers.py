@@ -271,4 +271,3 @@ class Container:
 def hosts_text(hosts: Mapping[str, str]) -> str:
     """The text of /etc/hosts that names all nodes."""
     return "".join(f"{address}\t{name}\n" for name, address in {"localhost": "127.0.0.1", **hosts}.items())
-

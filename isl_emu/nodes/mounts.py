@@ -102,4 +102,3 @@ def _fill_devices(dev: Path) -> None:
     for name, kind, options in (("shm", "tmpfs", "mode=1777"), ("pts", "devpts", "newinstance,ptmxmode=666,mode=620")):
         (dev / name).mkdir()
         mount(kind, dev / name, kind, MS_NOSUID | MS_NOEXEC, options)
-

@@ -61,7 +61,7 @@ class Netlink:
 
     def send_rows(self, rows: np.ndarray) -> None:
         """Send an array of equally long messages; read `refusals` afterwards."""
-        data = memoryview(rows.tobytes())  # a view of no rows cannot be cast
+        data = np.ascontiguousarray(rows).data.cast("B")
         step = max(SEND_BYTE // rows.itemsize, 1) * rows.itemsize
         for start in range(0, len(data), step):
             self._socket.send(data[start : start + step])

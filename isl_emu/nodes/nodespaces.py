@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from isl_emu.errors import NetworkError
-from isl_emu.nodes.netlink import Netlink
 from isl_emu.nodes.mounts import MS_BIND, mount, unmount
 from isl_emu.nodes.namespaces import CLONE_NEWNET, in_own_thread, unshare
+from isl_emu.nodes.netlink import Netlink
 
 NAMESPACE_FOLDER = "/run/netns"
 SYSCTL_FOLDER = "/proc/sys/net"
