@@ -78,7 +78,7 @@ def ends_at(plan: LinkPlan, k: int, before: np.ndarray, bias_ns: int, slowdown: 
         slowdown: how many times more slowly than the machine's time the emulated time passes: delays are multiplied
             and rates divided by it, so the same packets are in flight and wait.
     """
-    ends = before.copy()
+    ends: np.ndarray = before.copy()
     ends["up"] = False
     _write(ends, plan, plan.snapshot(k), bias_ns, slowdown)
     kept = before["up"] & ends["up"] & (np.abs(ends["delay_ns"] - before["delay_ns"]) <= DELAY_GRAIN_NS)

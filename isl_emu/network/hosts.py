@@ -14,7 +14,7 @@ import select
 import shlex
 import subprocess
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
 from mininet.link import Intf, Link
 from mininet.node import Node
@@ -88,9 +88,15 @@ class SpaceNode(Node):
         printed: str = super().cmd(*args, **kwargs)
         return printed
 
-    def popen(self, *args: Any, **kwargs: Any) -> subprocess.Popen[bytes]:
+    @overload
+    def popen(self, *args: Any, text: Literal[True], **kwargs: Any) -> subprocess.Popen[str]: ...
+
+    @overload
+    def popen(self, *args: Any, text: Literal[False] = False, **kwargs: Any) -> subprocess.Popen[bytes]: ...
+
+    def popen(self, *args: Any, **kwargs: Any) -> subprocess.Popen[Any]:
         """Start a program in this node; arguments as for `subprocess.Popen`, or a string that is split at blanks."""
-        process: subprocess.Popen[bytes] = super().popen(*args, **{"mncmd": [], **kwargs})
+        process: subprocess.Popen[Any] = super().popen(*args, **{"mncmd": [], **kwargs})
         return process
 
     def config(self, **_params: Any) -> dict[str, Any]:
@@ -104,12 +110,12 @@ class SpaceNode(Node):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}: {self.address} {','.join(self.intfNames())} pid={self.pid}> "
 
-    def _popen(self, cmd: Sequence[str], **params: Any) -> subprocess.Popen[bytes]:
+    def _popen(self, cmd: Sequence[str], **params: Any) -> subprocess.Popen[Any]:
         """What Mininet starts every program with."""
         if self._container is not None:
             return self._container.popen(cmd, **params)
 
-        def start() -> subprocess.Popen[bytes]:
+        def start() -> subprocess.Popen[Any]:
             enter_network(self.netns_path)
             unshare(CLONE_NEWNS)
             mount("none", "/", None, MS_REC | MS_PRIVATE)

@@ -218,7 +218,7 @@ def run_iperf(client: SpaceNode, server: SpaceNode, words: Sequence[str], load: 
     Raises:
         NetworkError: there is no iperf, or the client reached no server.
     """
-    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     try:
         serving = server.popen(["iperf", "-s", *words], **streams)
     except FileNotFoundError:

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 from isl_emu.errors import MachineError
 from isl_emu.nodes.cgroups import Cgroup, create_cgroup
@@ -84,7 +84,7 @@ class Container:
         self._visible = (*ours, *visible)
         self._group: Cgroup | None = None
         self._init: subprocess.Popen[bytes] | None = None
-        self._started: list[subprocess.Popen[bytes]] = []
+        self._started: list[subprocess.Popen[Any]] = []
         self._suspension: Suspension | None = None
 
     @property
@@ -135,7 +135,15 @@ class Container:
             self.stop()
             raise
 
-    def popen(self, argv: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+    @overload
+    def popen(self, argv: Sequence[str], *, text: Literal[True], **options: Any) -> subprocess.Popen[str]: ...
+
+    @overload
+    def popen(
+        self, argv: Sequence[str], *, text: Literal[False] = False, **options: Any
+    ) -> subprocess.Popen[bytes]: ...
+
+    def popen(self, argv: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
         """Start a program inside: it is in the cgroup and in all namespaces before its first instruction.
 
         Args:
@@ -225,14 +233,14 @@ class Container:
     def _folder(self) -> Path:
         return self._run.path / "containers" / self.name
 
-    def _start_inside(self, enter: Callable[[], None], argv: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+    def _start_inside(self, enter: Callable[[], None], argv: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
         """Start a program from a thread that calls `enter` first; `argv` begins with a shell that joins the group."""
         joins = self.group.open_joins()
         environment = dict(os.environ if options.get("env") is None else options["env"])
         environment["ISL_JOIN"] = " ".join(map(str, joins))
         options.update(env=environment, pass_fds=(*joins, *options.get("pass_fds", ())), start_new_session=True)
 
-        def start() -> subprocess.Popen[bytes]:
+        def start() -> subprocess.Popen[Any]:
             enter()
             return subprocess.Popen(argv, **options)
 
