@@ -152,7 +152,7 @@ class Replay:
             journal.write(self._first, range(1), 0)
             while k < grid.count:
                 step = self._step_to(k)
-                if not self._sleep_until(t0_ns + k * grid.step_ns, stop):
+                if self.clock.wait_until_ns(t0_ns + k * grid.step_ns, stop):
                     return
                 newest = grid.instant_at(self.clock.now_ns() - t0_ns)
                 step = step if newest <= k else self._step_to(newest)
@@ -162,7 +162,7 @@ class Replay:
                 self.mismatches += wrong[: MOST_MISMATCHES_KEPT - len(self.mismatches)]
                 journal.write(applied, range(k, step.k + 1), len(wrong))
                 k = step.k + 1
-            self._sleep_until(t0_ns + grid.duration_ns, stop)
+            self.clock.wait_until_ns(t0_ns + grid.duration_ns, stop)
 
     def verify_all(self) -> list[str]:
         """Read every link end and route back; one sentence for each that is not what was applied last."""
@@ -184,6 +184,7 @@ class Replay:
         return Step(k, ends, table, which[up], which[~up], _with_groups_spread(routes, self.routes))
 
     def _apply(self, step: Step) -> Applied:
+        """Make before break."""
         begun_ns = self.clock.now_ns()
         self.backend.change_ends(step.made, step.ends[step.made])
         made_ns = self.clock.now_ns()
@@ -191,10 +192,6 @@ class Replay:
         self.backend.change_ends(step.broken, step.ends[step.broken])
         self._ends, self._table, self._k_applied = step.ends, step.table, step.k
         return Applied(step, begun_ns, made_ns, self.clock.now_ns())
-
-    def _sleep_until(self, deadline_ns: int, stop: threading.Event) -> bool:
-        """Whether the deadline came before the stop."""
-        return not self.clock.wait_until_ns(deadline_ns, stop)
 
     def _differences(self, step: Step) -> list[str]:
         """Read back what a step has changed, or a sample of it, and compare."""
@@ -211,6 +208,7 @@ class Replay:
         return sorted(chosen.tolist())
 
     def _mismatches(self, end_nodes: Sequence[int], route_nodes: Sequence[int]) -> list[str]:
+        """Read the ends of some nodes and the routes of others, and compare them with what was applied last."""
         wiring = self.backend.wiring
         wrong: list[str] = []
         if end_nodes:

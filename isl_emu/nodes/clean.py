@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Iterable
 from contextlib import suppress
@@ -13,9 +12,7 @@ from isl_emu.nodes.cgroups import remove_run_cgroups
 from isl_emu.nodes.mounts import mount_points, unmount
 from isl_emu.nodes.nodespaces import namespace_path, remove_space_file
 from isl_emu.nodes.processes import kill_processes_in, namespace_ids
-from isl_emu.runs.directory import RunDirectory
-
-RUN_ID = re.compile(r"[0-9a-f]{6}")
+from isl_emu.runs.directory import RUN_ID, RunDirectory
 
 
 def clean_runs(runs: Iterable[RunDirectory]) -> list[str]:

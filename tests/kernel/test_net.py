@@ -18,7 +18,7 @@ import pytest
 from mininet import log
 
 from isl_emu.errors import NetworkError
-from isl_emu.network.calibration import Calibration, measure_bias
+from isl_emu.network.calibration import NetemBias, measure_bias
 from isl_emu.network.net import IslNet, NetCLI
 from isl_emu.nodes.clean import clean_runs
 from isl_emu.nodes.containers import Container
@@ -236,5 +236,5 @@ def test_calibration_takes_the_bias_away() -> None:
     assert taken_away
 
 
-def _little_is_left(found: Calibration) -> bool:
+def _little_is_left(found: NetemBias) -> bool:
     return 0 < found.bias_ns < 2 * MS and abs(found.residue_ns) < max(found.bias_ns, 200_000)
