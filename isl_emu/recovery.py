@@ -8,7 +8,7 @@ from isl_emu.errors import ScenarioError
 from isl_emu.linkplan.plan_file import read_plan
 from isl_emu.live.control import POINTER
 from isl_emu.machine.guest import clean_guest
-from isl_emu.network.clean import clean_runs
+from isl_emu.nodes.clean import clean_runs
 from isl_emu.results.conclude import conclude
 from isl_emu.routing.route_file import read_routes
 from isl_emu.runs.directory import RunDirectory, registered_runs

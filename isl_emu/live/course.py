@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from isl_emu.errors import MachineError
-from isl_emu.network.freezing import NodeFreezer
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.runs.clock import RunClock
 from isl_emu.runs.journal import Journal
@@ -205,7 +204,7 @@ class Course:
 def open_course(live: LiveRun, times: RunTimes, ended: threading.Event, wishes: Wishes) -> Iterator[Course]:
     """The course of a run that is about to begin, with what is wished of it from the start."""
     with Journal(live.folder.journal / "pauses.jsonl") as pauses:
-        course = Course(live.clock, NodeFreezer(live.net), times.t0_ns, times.duration_ns, ended, pauses)
+        course = Course(live.clock, live.net.freezer(), times.t0_ns, times.duration_ns, ended, pauses)
         for act, at_ns in ((course.pause, wishes.pause_at_ns), (course.end, wishes.until_ns)):
             if at_ns is not None:
                 threading.Thread(target=act, args=(at_ns, ended.is_set), daemon=True).start()

@@ -29,8 +29,7 @@ from isl_emu.live.course import Course, open_course
 from isl_emu.live.room import all_needs
 from isl_emu.machine.load import LoadSampler
 from isl_emu.network.calibration import measure_bias
-from isl_emu.network.net import IslNet, build_net
-from isl_emu.network.net_cli import NetCLI
+from isl_emu.network.net import IslNet, NetCLI, build_net
 from isl_emu.network.probing import missing_features, missing_queues
 from isl_emu.network.replay import Replay
 from isl_emu.nodes.containers import Container

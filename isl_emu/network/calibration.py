@@ -19,8 +19,7 @@ import numpy as np
 
 from isl_emu.errors import NetworkError
 from isl_emu.linkplan.plan import LinkPlan, Links, Nodes
-from isl_emu.network.backend import ROUTE
-from isl_emu.network.desired import changed_ends, ends_at, initial_ends
+from isl_emu.network.desired import ROUTE, changed_ends, ends_at, initial_ends
 from isl_emu.network.kernel import KernelBackend
 from isl_emu.network.naming import ipv4_address
 from isl_emu.nodes.namespaces import enter_network, in_own_thread
@@ -36,12 +35,13 @@ SPACING_NS = 10_000_000  # between requests, to the paths in turn
 PATIENCE_NS = 500_000_000
 ECHO = struct.Struct("!BBHHH")  # type, code, checksum, identifier, sequence (RFC 792)
 ECHO_REQUEST, ECHO_REPLY = 8, 0
+PAYLOAD_BYTE = 56
 SO_TIMESTAMPNS = 35  # asm-generic/socket.h
 TIMESPEC = struct.Struct("=qq")
 
 
 @dataclass(frozen=True)
-class Calibration:
+class NetemBias:
     """What was measured, ns.
 
     Args:
@@ -57,7 +57,7 @@ class Calibration:
     samples_ns: dict[int, tuple[int, ...]]
 
 
-def measure_bias(run: RunDirectory) -> Calibration:
+def measure_bias(run: RunDirectory) -> NetemBias:
     """Measure on a chain of four throw-away nodes, then once more with the bias taken off; about 2 s.
 
     A round trip is from before the request is sent until the kernel's receive time stamp of the reply.
@@ -65,11 +65,13 @@ def measure_bias(run: RunDirectory) -> Calibration:
     Raises:
         NetworkError: the kernel refuses, or more than half of the requests got no reply.
     """
-    plan = _chain_plan()
+    plan = _chain()
+    there = [(node, destination, node) for destination in HOPS for node in range(destination)]
+    back = [(node, 0, node - 1) for node in range(1, max(HOPS) + 1)]
     backend = KernelBackend(plan, run.run_id)
     try:
         ends = _set_delays(backend, initial_ends(plan, 0), 0)
-        backend.change_routes(_chain_routes())
+        backend.change_routes(np.array(there + back, ROUTE))
         before = in_own_thread(_round_trips, backend.spaces[0].path)
         bias_ns, endpoint_ns = _per_netem(before)
         bias_ns = max(bias_ns, 0)
@@ -77,36 +79,30 @@ def measure_bias(run: RunDirectory) -> Calibration:
         residue_ns, _ = _per_netem(in_own_thread(_round_trips, backend.spaces[0].path))
     finally:
         backend.close()
-    return Calibration(bias_ns, endpoint_ns, residue_ns, before)
+    return NetemBias(bias_ns, endpoint_ns, residue_ns, before)
 
 
-def _chain_plan() -> LinkPlan:
-    """Nodes 0 - 1 - 2 - 3 in a row, always linked."""
-    count = max(HOPS)
-    link, rate = np.arange(count, dtype=np.int32), np.full(count, RATE_BIT_S)
-    names = tuple(f"bias-{node}" for node in range(count + 1))
+def _chain() -> LinkPlan:
+    """Nodes 0 - 1 - 2 - 3 in a row, link i from node i to the next, for one instant."""
+    links = max(HOPS)
+    near = np.arange(links, dtype=np.int32)
+    delay_ns, rate_bit_s = np.full(links, DELAY_NS), np.full(links, RATE_BIT_S)
     return LinkPlan(
-        TimeGrid(datetime(2000, 1, 1, tzinfo=timezone.utc), NS_PER_S, 1),
-        Nodes(names, np.zeros(count + 1, np.uint8)),
-        Links(link, link + 1, np.zeros(count, np.uint8), np.full(count, DELAY_NS)),
-        np.array([0, count]),
-        link.copy(),
-        np.full(count, DELAY_NS),
-        rate,
-        rate.copy(),
-        1.0,
-        "",
+        grid=TimeGrid(datetime(2000, 1, 1, tzinfo=timezone.utc), NS_PER_S, 1),
+        nodes=Nodes(tuple(f"bias-{node}" for node in range(links + 1)), np.zeros(links + 1, np.uint8)),
+        links=Links(near, near + 1, np.zeros(links, np.uint8), delay_ns.copy()),
+        row_start=np.array([0, links]),
+        row_link=near.copy(),
+        row_delay_ns=delay_ns,
+        row_rate_ab_bit_s=rate_bit_s,
+        row_rate_ba_bit_s=rate_bit_s.copy(),
+        rate_scale=1.0,
+        scenario_toml="",
     )
 
 
-def _chain_routes() -> np.ndarray:
-    last = max(HOPS)
-    onward = [(node, destination, node) for destination in HOPS for node in range(destination)]
-    back = [(node, 0, node - 1) for node in range(1, last + 1)]
-    return np.array(onward + back, ROUTE)
-
-
 def _set_delays(backend: KernelBackend, before: np.ndarray, bias_ns: int) -> np.ndarray:
+    """Give all ends the plan's delays with the bias taken off; their state afterwards."""
     ends = ends_at(backend.plan, 0, before, bias_ns)
     which = changed_ends(before, ends)
     backend.change_ends(which, ends[which])
@@ -130,8 +126,8 @@ def _round_trips(netns_path: str) -> dict[int, tuple[int, ...]]:
     enter_network(netns_path)
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as echo:
         echo.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
-        sent, received = _exchange(echo, SAMPLES * len(HOPS))
-    times = {hops: [] for hops in HOPS}
+        sent, received = _ping_in_turn(echo, SAMPLES * len(HOPS))
+    times: dict[int, list[int]] = {hops: [] for hops in HOPS}
     for sequence in sorted(received):
         times[HOPS[sequence % len(HOPS)]].append(received[sequence] - sent[sequence])
     if min(map(len, times.values())) < SAMPLES // 2:
@@ -141,14 +137,14 @@ def _round_trips(netns_path: str) -> dict[int, tuple[int, ...]]:
     return {hops: tuple(found) for hops, found in times.items()}
 
 
-def _exchange(echo: socket.socket, count: int) -> tuple[dict[int, int], dict[int, int]]:
+def _ping_in_turn(echo: socket.socket, count: int) -> tuple[dict[int, int], dict[int, int]]:
     """Send `count` requests in time; sequence number -> when it was sent, and when its reply came, both in UTC ns."""
     sent: dict[int, int] = {}
     received: dict[int, int] = {}
     start_ns = time.monotonic_ns()
     for sequence in range(count):
         _receive_until(echo, start_ns + sequence * SPACING_NS, received, count)
-        target = ipv4_address(HOPS[sequence % len(HOPS)])
+        target = ipv4_address(HOPS[sequence % len(HOPS)])  # node n is n hops away
         request = _echo_request(sequence)
         sent[sequence] = time.time_ns()
         echo.sendto(request, (target, 0))
@@ -157,20 +153,20 @@ def _exchange(echo: socket.socket, count: int) -> tuple[dict[int, int], dict[int
 
 
 def _receive_until(echo: socket.socket, deadline_ns: int, received: dict[int, int], count: int) -> None:
+    """Add the replies that come before a deadline on CLOCK_MONOTONIC, until there are `count` in all."""
     while len(received) < count and (left_ns := deadline_ns - time.monotonic_ns()) > 0:
         if not select.select([echo], [], [], left_ns / NS_PER_S)[0]:
             return
         packet, ancillary, _, _ = echo.recvmsg(256, 64)
-        kind, _, _, identifier, sequence = ECHO.unpack_from(packet, 4 * (packet[0] & 0xF))
+        kind, _, _, identifier, sequence = ECHO.unpack_from(packet, 4 * (packet[0] & 0xF))  # behind the IPv4 header
         if kind == ECHO_REPLY and identifier == os.getpid() & 0xFFFF:
             seconds, ns = TIMESPEC.unpack(ancillary[0][2])
             received[sequence] = seconds * NS_PER_S + ns
 
 
 def _echo_request(sequence: int) -> bytes:
-    words = (ECHO_REQUEST << 8, os.getpid() & 0xFFFF, sequence)
-    total = sum(words)
+    """An ICMP echo request with as many bytes as ping's, all of them 0 so that they do not count in its checksum."""
+    identifier = os.getpid() & 0xFFFF
+    total = (ECHO_REQUEST << 8) + identifier + sequence
     checksum = ~(total + (total >> 16)) & 0xFFFF
-    return ECHO.pack(ECHO_REQUEST, 0, checksum, words[1], sequence) + bytes(
-        56
-    )  # 56 zero bytes, as ping sends in length
+    return ECHO.pack(ECHO_REQUEST, 0, checksum, identifier, sequence) + bytes(PAYLOAD_BYTE)

@@ -1,4 +1,4 @@
-"""The shaping that every link end should have at an instant: pure numpy, one row per end.
+"""What a network should hold at an instant, and how it says what it holds: pure numpy, a row per link end or route.
 
 An end is shaped by one netem: packets are serialised at the rate, then delayed, in order. An end that is down keeps
 its delay and rate and loses whatever is sent from then on; what already left its laser still arrives.
@@ -39,10 +39,13 @@ FOUND = np.dtype(
         ("queue_byte", "i8"),
     ]
 )  # what a back end reports of one end's netem, and of the managed queue before it
+ROUTE = np.dtype([("node", "i4"), ("destination", "i4"), ("link", "i4")])
+"""A route of a node to a node or alias over a link, or NO_ROUTE. One over several links is as many rows, together."""
+
+UNKNOWN_LINK = -2  # a route of ours that leads somewhere the plan knows no link
 SHAPED_FIELDS = ("up", "delay_ns", "rate_bit_s", "limit_packets", "loss_ratio", "queue_byte")
 
-MTU_BYTE = 1500  # Ethernet's, IEEE 802.3
-FRAME_BYTE = 1514  # MTU and Ethernet header: what netem counts for a full packet
+FRAME_BYTE = 1514  # an MTU of 1500 and the Ethernet header (IEEE 802.3): what netem counts for a full packet
 RATE_GRAIN_BIT_S = 8  # netem counts whole bytes a second, linux/pkt_sched.h tc_netem_rate
 IN_FLIGHT_MARGIN = 1.5  # acknowledgements of a bulk flow the other way add one small packet to two full ones (RFC 5681)
 LEAST_LIMIT_PACKETS = 8  # below, any burst would be cut to pieces
@@ -75,7 +78,7 @@ def ends_at(plan: LinkPlan, k: int, before: np.ndarray, bias_ns: int, slowdown: 
         slowdown: how many times more slowly than the machine's time the emulated time passes: delays are multiplied
             and rates divided by it, so the same packets are in flight and wait.
     """
-    ends = before.copy()
+    ends: np.ndarray = before.copy()
     ends["up"] = False
     _write(ends, plan, plan.snapshot(k), bias_ns, slowdown)
     kept = before["up"] & ends["up"] & (np.abs(ends["delay_ns"] - before["delay_ns"]) <= DELAY_GRAIN_NS)
@@ -85,13 +88,29 @@ def ends_at(plan: LinkPlan, k: int, before: np.ndarray, bias_ns: int, slowdown: 
 
 def changed_ends(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """The ends whose shaping differs, ascending."""
-    return np.flatnonzero(np.logical_or.reduce([before[field] != after[field] for field in SHAPED_FIELDS]))
+    differs: np.ndarray = np.logical_or.reduce([before[field] != after[field] for field in SHAPED_FIELDS])
+    return np.flatnonzero(differs)
+
+
+def expected(which: np.ndarray, states: np.ndarray) -> np.ndarray:
+    """What should be found at the ends `which` (C,) if they are shaped as `states` (END, (C,)) says; FOUND, (C,)."""
+    found = np.zeros(len(which), FOUND)
+    found["end"], found["plain"] = which, True
+    found["rate_bit_s"] = serialiser_bit_s(states)
+    found["loss_ratio"] = np.where(states["up"], states["loss_ratio"], 1.0)
+    for field in ("delay_ns", "limit_packets", "aqm"):
+        found[field] = states[field]
+    managed = states["aqm"] != QueueKind.NONE
+    found["queue_rate_bit_s"] = np.where(managed, states["rate_bit_s"], 0)
+    found["queue_byte"] = np.where(managed, states["queue_byte"], 0)
+    return found
 
 
 def shaped_rate_bit_s(physical_bit_s: np.ndarray, rate_scale: float) -> np.ndarray:
     """Physical rates x `rate_scale`, rounded to whole bytes a second and at least one."""
     bytes_s = np.rint(physical_bit_s * (rate_scale / RATE_GRAIN_BIT_S)).astype(np.int64)
-    return np.maximum(bytes_s, 1) * RATE_GRAIN_BIT_S
+    whole_bit_s: np.ndarray = np.maximum(bytes_s, 1) * RATE_GRAIN_BIT_S
+    return whole_bit_s
 
 
 def limit_packets(rate_bit_s: np.ndarray, delay_ns: np.ndarray, queue_ns: np.ndarray) -> np.ndarray:
@@ -103,13 +122,15 @@ def limit_packets(rate_bit_s: np.ndarray, delay_ns: np.ndarray, queue_ns: np.nda
     full_frames_s = rate_bit_s / (8 * FRAME_BYTE)
     in_flight = np.ceil(full_frames_s * delay_ns / NS_PER_S * IN_FLIGHT_MARGIN)
     waiting = np.ceil(full_frames_s * queue_ns / NS_PER_S)
-    return np.clip(in_flight + waiting, LEAST_LIMIT_PACKETS, np.iinfo(np.int32).max).astype(np.int32)
+    packets: np.ndarray = np.clip(in_flight + waiting, LEAST_LIMIT_PACKETS, np.iinfo(np.int32).max)
+    return packets.astype(np.int32)
 
 
 def queue_byte(rate_bit_s: np.ndarray, queue_ns: np.ndarray) -> np.ndarray:
     """How many bytes may wait, so that the last waits `queue_ns`; never less than a few frames."""
     waiting = np.ceil(rate_bit_s / 8 * queue_ns / NS_PER_S)
-    return np.clip(waiting, LEAST_LIMIT_PACKETS * FRAME_BYTE, np.iinfo(np.int32).max).astype(np.int64)
+    most: np.ndarray = np.clip(waiting, LEAST_LIMIT_PACKETS * FRAME_BYTE, np.iinfo(np.int32).max)
+    return most.astype(np.int64)
 
 
 def serialiser_bit_s(ends: np.ndarray) -> np.ndarray:

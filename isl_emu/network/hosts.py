@@ -2,6 +2,8 @@
 
 A shell or program is started from a thread that has entered the node's namespaces, so it costs one exec, and no helper
 program (Mininet's `mnexec` closes every possible descriptor) is needed.
+
+Mininet has no types, so these classes declare what they use of it, with its types.
 """
 
 from __future__ import annotations
@@ -12,12 +14,13 @@ import select
 import shlex
 import subprocess
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, overload
 
 from mininet.link import Intf, Link
 from mininet.node import Node
 from mininet.util import isShellBuiltin
 
+from isl_emu.nodes.containers import Container
 from isl_emu.nodes.mounts import MS_BIND, MS_PRIVATE, MS_REC, mount
 from isl_emu.nodes.namespaces import CLONE_NEWNS, enter_network, in_own_thread, unshare
 
@@ -25,15 +28,6 @@ PROMPT = chr(127)  # what Mininet waits for
 # A session leader that opens a terminal gets it as its own: then Ctrl-C in it reaches what the shell runs.
 SHELL = ["/bin/sh", "-c", 'exec bash --norc --noediting -is "$0" 0<>/proc/self/fd/0 1>&0 2>&1']
 ANNOUNCE_PID = r"printf '\001%d\012' $$; exec "  # what Mininet reads a program's process id from
-
-
-class Container(Protocol):
-    """What a node needs of the container that runs in its network namespace."""
-
-    @property
-    def pid(self) -> int: ...
-
-    def popen(self, argv: Sequence[str], **options: Any) -> subprocess.Popen: ...
 
 
 class SpaceNode(Node):
@@ -46,6 +40,10 @@ class SpaceNode(Node):
         params: Mininet's; `ip` is the loopback address.
     """
 
+    name: str
+    params: dict[str, Any]
+    shell: subprocess.Popen[bytes] | None
+
     def __init__(self, name: str, netns_path: str, hosts_path: str, **params: Any):
         self.netns_path = netns_path
         self._hosts_path = hosts_path
@@ -55,7 +53,8 @@ class SpaceNode(Node):
     @property
     def address(self) -> str:
         """The loopback IPv4 address."""
-        return self.params["ip"].split("/")[0]
+        ip: str = self.params["ip"]
+        return ip.split("/", maxsplit=1)[0]
 
     @property
     def container(self) -> Container | None:
@@ -86,11 +85,19 @@ class SpaceNode(Node):
     def cmd(self, *args: Any, **kwargs: Any) -> str:
         """Send a command to the shell and return what it prints."""
         self._need_shell()
-        return super().cmd(*args, **kwargs)
+        printed: str = super().cmd(*args, **kwargs)
+        return printed
 
-    def popen(self, *args: Any, **kwargs: Any) -> subprocess.Popen:
+    @overload
+    def popen(self, *args: Any, text: Literal[True], **kwargs: Any) -> subprocess.Popen[str]: ...
+
+    @overload
+    def popen(self, *args: Any, text: Literal[False] = False, **kwargs: Any) -> subprocess.Popen[bytes]: ...
+
+    def popen(self, *args: Any, **kwargs: Any) -> subprocess.Popen[Any]:
         """Start a program in this node; arguments as for `subprocess.Popen`, or a string that is split at blanks."""
-        return super().popen(*args, **{"mncmd": [], **kwargs})
+        process: subprocess.Popen[Any] = super().popen(*args, **{"mncmd": [], **kwargs})
+        return process
 
     def config(self, **_params: Any) -> dict[str, Any]:
         """Nothing: the namespace is configured when the net is made."""
@@ -103,18 +110,19 @@ class SpaceNode(Node):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}: {self.address} {','.join(self.intfNames())} pid={self.pid}> "
 
-    def _popen(self, cmd: Sequence[str], **params: Any) -> subprocess.Popen:
+    def _popen(self, cmd: Sequence[str], **params: Any) -> subprocess.Popen[Any]:
+        """What Mininet starts every program with."""
         if self._container is not None:
             return self._container.popen(cmd, **params)
-        return in_own_thread(self._start, cmd, {"start_new_session": True, **params})
 
-    def _start(self, cmd: Sequence[str], params: dict[str, Any]) -> subprocess.Popen:
-        """Start a program; the calling thread moves into this node."""
-        enter_network(self.netns_path)
-        unshare(CLONE_NEWNS)
-        mount("none", "/", None, MS_REC | MS_PRIVATE)
-        mount(self._hosts_path, "/etc/hosts", None, MS_BIND)
-        return subprocess.Popen(cmd, **params)
+        def start() -> subprocess.Popen[Any]:
+            enter_network(self.netns_path)
+            unshare(CLONE_NEWNS)
+            mount("none", "/", None, MS_REC | MS_PRIVATE)
+            mount(self._hosts_path, "/etc/hosts", None, MS_BIND)
+            return subprocess.Popen(cmd, **{"start_new_session": True, **params})
+
+        return in_own_thread(start)
 
     def _need_shell(self) -> None:
         if self.shell:
@@ -147,6 +155,10 @@ class StationNode(SpaceNode):
 class LaserInterface(Intf):
     """One end of a link; it exists, is up and is shaped without any command of Mininet's."""
 
+    name: str
+    node: SpaceNode
+    mac: str
+
     def config(self, **_params: Any) -> dict[str, Any]:
         """Nothing: the interface is configured when the net is made."""
         return {}
@@ -169,7 +181,7 @@ class LaserInterface(Intf):
 
     def ifconfig(self, *args: str) -> str:
         """Set the interface up or down, or show it: Mininet's `link a b down` comes here."""
-        return self.cmd("ip", "link", *(("set", self.name, *args) if args else ("show", self.name)))
+        return self.node.cmd("ip", "link", *(("set", self.name, *args) if args else ("show", self.name)))
 
     def isUp(self, setUp: bool = False) -> bool:
         """Whether the interface is up, after setting it up if asked."""
@@ -179,11 +191,14 @@ class LaserInterface(Intf):
 
     def status(self) -> str:
         """OK or MISSING."""
-        return "OK" if f": {self.name}@" in self.cmd("ip", "link", "show") else "MISSING"
+        return "OK" if f": {self.name}@" in self.node.cmd("ip", "link", "show") else "MISSING"
 
 
 class LaserLink(Link):
     """A laser or ground link between two nodes whose interfaces exist already."""
+
+    intf1: LaserInterface
+    intf2: LaserInterface
 
     @classmethod
     def makeIntfPair(cls, *_args: Any, **_kwargs: Any) -> None:

@@ -12,9 +12,7 @@ import numpy as np
 from isl_emu.errors import NetworkError
 from isl_emu.linkplan.plan import LinkPlan, QueueKind
 from isl_emu.network import messages, queues
-from isl_emu.network.backend import ROUTE, UNKNOWN_LINK
-from isl_emu.network.desired import FRAME_BYTE, gso_byte, initial_ends
-from isl_emu.network.dispatch import Batch, Dispatch
+from isl_emu.network.desired import FRAME_BYTE, ROUTE, UNKNOWN_LINK, gso_byte, initial_ends
 from isl_emu.network.naming import (
     FIRST_INTERFACE_INDEX,
     alias_names,
@@ -24,7 +22,6 @@ from isl_emu.network.naming import (
     mac_bytes,
     wire,
 )
-from isl_emu.network.nodespaces import NodeSpace, ipv6_available, make_spaces, remove_spaces
 from isl_emu.network.qdiscs import RTM_GETQDISC, count_drops, decode_netems, netem_messages, qdiscs_question
 from isl_emu.network.routes import (
     RTM_GETROUTE,
@@ -34,11 +31,13 @@ from isl_emu.network.routes import (
     routes_question,
     withdrawal_messages,
 )
+from isl_emu.nodes.netlink import Batch, Dispatch
+from isl_emu.nodes.nodespaces import NodeSpace, ipv6_available, make_spaces, remove_spaces
 from isl_emu.routing.aliases import NO_ALIASES, Aliases
 from isl_emu.routing.forwarding import NO_ROUTE
 
 BUCKET_FIELDS = ("rate_bit_s", "queue_byte")  # of desired.END: what a token bucket is given
-FAMILY_NAMES = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
+FAMILY_NAMES: dict[int, str] = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
 CARRIER_PATIENCE_S = 60.0  # a kernel reports the carrier of thousands of new interfaces within seconds
 CARRIER_PAUSE_S = 0.01
 
@@ -78,7 +77,16 @@ class KernelBackend:
         shaping = Batch(
             self.wiring.node[which], rows, lambda index: f"the shaping of {self.wiring.interface[which[index]]}"
         )
-        self._dispatch.send(shaping, self._changed_buckets(which, states))
+        # the buckets of managed ends get their rates and lengths where these are others than before
+        wanted = np.stack([states[field] for field in BUCKET_FIELDS], axis=1)
+        changed = self._managed[which] & (wanted != self._buckets[which]).any(axis=1)
+        ends = which[changed]
+        self._buckets[ends] = wanted[changed]
+        rows = self._bucket_messages(ends, states[changed], create=False)
+        buckets = Batch(
+            self.wiring.node[ends], rows, lambda index: f"the queue of {self.wiring.interface[ends[index]]}"
+        )
+        self._dispatch.send(shaping, buckets)
 
     def change_routes(self, routes: np.ndarray) -> None:
         gone = routes["link"] == NO_ROUTE
@@ -96,18 +104,15 @@ class KernelBackend:
         """Make or replace routes over one link each, (C,), or over as many links each, (C, H)."""
         node = routes["node"] if links.ndim == 1 else routes["node"][:, np.newaxis]
         end = self.wiring.end(node, links)
-        messages_of = route_messages if links.ndim == 1 else multipath_messages
-        through = self.wiring.peer[end], self.wiring.interface_index[end]
-        rows = messages_of(family, self._source(routes), routes["destination"], *through)
-        return Batch(routes["node"], rows, self._route_name(family, routes))
-
-    def _source(self, routes: np.ndarray) -> np.ndarray:
-        """The node or alias whose address packets get that leave a node by its own choice."""
+        # packets that leave a node by its own choice get its address, or on a disjoint path that of the way back
         source, alias = routes["node"].copy(), routes["destination"] - len(self.plan.nodes.names)
         of_alias = np.flatnonzero(alias >= 0)
         own = of_alias[self._aliases.user[alias[of_alias]] == source[of_alias]]
         source[own] = len(self.plan.nodes.names) + self._aliases.back(alias[own])
-        return source
+        messages_of = route_messages if links.ndim == 1 else multipath_messages
+        through = self.wiring.peer[end], self.wiring.interface_index[end]
+        rows = messages_of(family, source, routes["destination"], *through)
+        return Batch(routes["node"], rows, self._route_name(family, routes))
 
     def _route_name(self, family: int, routes: np.ndarray) -> Callable[[int], str]:
         def name(index: int) -> str:
@@ -133,10 +138,11 @@ class KernelBackend:
 
     def dropped_packets(self) -> int:
         """Packets that link ends have dropped: the link was down or lost them as planned, or a queue was full."""
-        return sum(
-            count_drops(space.netlink.dump(RTM_GETQDISC, qdiscs_question()), self._ends_by_root(node))
-            for node, space in enumerate(self.spaces)
-        )
+        dropped = 0
+        for node, space in enumerate(self.spaces):
+            roots = self._ends_by_index(node) | self._ends_by_queue(node)
+            dropped += count_drops(space.netlink.dump(RTM_GETQDISC, qdiscs_question()), roots)
+        return dropped
 
     def marked_packets(self) -> int:
         """Packets that managed queues have marked as having met congestion (ECN), instead of dropping them."""
@@ -148,15 +154,6 @@ class KernelBackend:
             if self._managed[self._ends[node]].any()
         )
 
-    def _changed_buckets(self, which: np.ndarray, states: np.ndarray) -> Batch:
-        """Give the buckets of managed ends their rates and lengths, where these are others than before."""
-        wanted = np.stack([states[field] for field in BUCKET_FIELDS], axis=1)
-        changed = self._managed[which] & (wanted != self._buckets[which]).any(axis=1)
-        ends = which[changed]
-        self._buckets[ends] = wanted[changed]
-        rows = self._bucket_messages(ends, states[changed], create=False)
-        return Batch(self.wiring.node[ends], rows, lambda index: f"the queue of {self.wiring.interface[ends[index]]}")
-
     def _bucket_messages(self, ends: np.ndarray, states: np.ndarray, *, create: bool) -> np.ndarray:
         interface_index = self.wiring.interface_index[ends]
         return queues.bucket_messages(states, interface_index, self._gso_byte[ends], create=create)
@@ -167,8 +164,10 @@ class KernelBackend:
         for destination, hops in found.items():
             for interface_index, gateway in hops:
                 end = ends.get(interface_index)
-                known = end is not None and self.wiring.peer[end] == gateway
-                yield node, destination, end // 2 if known else UNKNOWN_LINK
+                if end is not None and self.wiring.peer[end] == gateway:
+                    yield node, destination, end // 2
+                else:
+                    yield node, destination, UNKNOWN_LINK
 
     def _ends_by_index(self, node: int) -> dict[int, int]:
         ends = self._ends[node]
@@ -176,69 +175,58 @@ class KernelBackend:
 
     def _ends_by_queue(self, node: int) -> dict[int, int]:
         ends = self._ends[node][self._managed[self._ends[node]]]
-        return dict(zip(queues.queue_index(self.wiring.interface_index[ends]).tolist(), ends.tolist(), strict=True))
-
-    def _ends_by_root(self, node: int) -> dict[int, int]:
-        return self._ends_by_index(node) | self._ends_by_queue(node)
+        queue_index = map(queues.queue_index, self.wiring.interface_index[ends].tolist())
+        return dict(zip(queue_index, ends.tolist(), strict=True))
 
     def _build(self, run_id: str) -> None:
         make_spaces(run_id, self.plan.nodes.names, self.spaces)
-        self._dispatch.watch(self.spaces)
+        self._dispatch.watch(self.plan.nodes.names, [space.netlink for space in self.spaces])
         self._make_links()
         states = initial_ends(self.plan, 0)
         for node, space in enumerate(self.spaces):
             ends = self._ends[node]
             space.netlink.send_rows(netem_messages(states[ends], self.wiring.interface_index[ends], create=True))
             space.netlink.demand(self._node_messages(node), f"node {space.node}")
-            self._make_queues(space, ends[self._managed[ends]], states)
+            if self._managed[ends].any():
+                self._make_queues(space, ends[self._managed[ends]], states)
         self._await_carriers()
 
     def _make_queues(self, space: NodeSpace, ends: np.ndarray, states: np.ndarray) -> None:
         """The interface, bucket and queue discipline of each of a node's managed ends, and the way through them."""
-        if not len(ends):
-            return
-        where = f"queues of {space.node}"
-        space.netlink.demand(self._queue_interfaces(ends), where)
-        space.netlink.send_rows(self._bucket_messages(ends, states[ends], create=True))
-        space.netlink.demand(self._queue_insides(ends, states), where)
-
-    def _queue_interfaces(self, ends: np.ndarray) -> Iterator[bytes]:
-        for end in ends.tolist():
-            index = int(self.wiring.interface_index[end])
-            name, number = queues.queue_name(index), int(queues.queue_index(index))
-            yield messages.new_ifb(name, number, int(self._gso_byte[end]), FRAME_BYTE)
-            yield messages.link_up(number)
-
-    def _queue_insides(self, ends: np.ndarray, states: np.ndarray) -> Iterator[bytes]:
+        interfaces, insides = [], []
         for end in ends.tolist():
             aqm, index = self.plan.links.aqm[end // 2], int(self.wiring.interface_index[end])
+            name, number = queues.queue_name(index), queues.queue_index(index)
+            interfaces += [
+                messages.new_ifb(name, number, int(self._gso_byte[end]), FRAME_BYTE),
+                messages.link_up(number),
+            ]
             if aqm["kind"] != QueueKind.BFIFO:  # that one comes with the bucket, and follows its length
-                yield queues.inside_message(aqm, index, int(states["queue_byte"][end]), self._slowdown)
-            yield from queues.detour_messages(index)
+                insides.append(queues.inside_message(aqm, index, int(states["queue_byte"][end]), self._slowdown))
+            insides += queues.detour_messages(index)
+        where = f"queues of {space.node}"
+        space.netlink.demand(interfaces, where)
+        space.netlink.send_rows(self._bucket_messages(ends, states[ends], create=True))
+        space.netlink.demand(insides, where)
 
     def _make_links(self) -> None:
-        gso = self._gso_byte
+        """All veth pairs, each end in its node's namespace from the first."""
         namespaces = [os.open(space.path, os.O_RDONLY | os.O_CLOEXEC) for space in self.spaces]
         try:
             for node, space in enumerate(self.spaces):
                 first_ends = [end for end in self._ends[node].tolist() if end % 2 == 0]
-                space.netlink.demand(
-                    (
-                        messages.new_veth(
-                            self._veth_end(end, gso), self._veth_end(end + 1, gso), namespaces[self.wiring.peer[end]]
-                        )
-                        for end in first_ends
-                    ),
-                    f"links of {space.node}",
+                pairs = (
+                    messages.new_veth(self._veth_end(end), self._veth_end(end + 1), namespaces[self.wiring.peer[end]])
+                    for end in first_ends
                 )
+                space.netlink.demand(pairs, f"links of {space.node}")
         finally:
             for descriptor in namespaces:
                 os.close(descriptor)
 
-    def _veth_end(self, end: int, gso: np.ndarray) -> bytes:
-        return messages.veth_end(
-            self.wiring.interface[end], int(self.wiring.interface_index[end]), mac_bytes(end), int(gso[end]), FRAME_BYTE
-        )
+    def _veth_end(self, end: int) -> bytes:
+        index, gso_byte = int(self.wiring.interface_index[end]), int(self._gso_byte[end])
+        return messages.veth_end(self.wiring.interface[end], index, mac_bytes(end), gso_byte, FRAME_BYTE)
 
     def _node_messages(self, node: int) -> Iterator[bytes]:
         """Bring the loopback and all interfaces up, and say who the neighbours are."""
@@ -279,6 +267,5 @@ def _by_hops(routes: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def _all_running(space: NodeSpace) -> bool:
-    bodies = space.netlink.dump(messages.RTM_GETLINK, messages.links_question())
-    links = [messages.decode_link(body) for body in bodies]
+    links = map(messages.decode_link, space.netlink.dump(messages.RTM_GETLINK, messages.links_question()))
     return all(flags & messages.IFF_RUNNING for index, _, flags in links if index >= FIRST_INTERFACE_INDEX)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 import struct
 
-from isl_emu.network.netlink import NLM_F_CREATE, NLM_F_EXCL, attribute, message, split_attributes, u32
+from isl_emu.nodes.netlink import NLM_F_CREATE, NLM_F_EXCL, attribute, message, split_attributes, u32
 
 RTM_NEWLINK, RTM_GETLINK, RTM_NEWADDR, RTM_NEWNEIGH = 16, 18, 20, 28  # linux/rtnetlink.h
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_LINKINFO, IFLA_NET_NS_FD, IFLA_EXT_MASK = 1, 3, 18, 28, 29  # linux/if_link.h
@@ -49,12 +49,12 @@ def veth_end(name: str, index: int, mac: bytes, gso_byte: int, frame_byte: int) 
     )
 
 
-def new_veth(end: bytes, peer: bytes, peer_namespace_fd: int | None, sequence: int = 0) -> bytes:
+def new_veth(end: bytes, peer: bytes, peer_namespace_fd: int | None) -> bytes:
     """Make a veth pair: `end` where the socket is, `peer` right in its own namespace (never moved), or there too."""
     place = b"" if peer_namespace_fd is None else u32(IFLA_NET_NS_FD, peer_namespace_fd)
     far = attribute(VETH_INFO_PEER, peer + place)
     info = attribute(IFLA_INFO_KIND, b"veth") + attribute(IFLA_INFO_DATA, far)
-    return message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, end + attribute(IFLA_LINKINFO, info), sequence)
+    return message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, end + attribute(IFLA_LINKINFO, info))
 
 
 def new_ifb(name: str, index: int, gso_byte: int, frame_byte: int) -> bytes:
@@ -65,24 +65,24 @@ def new_ifb(name: str, index: int, gso_byte: int, frame_byte: int) -> bytes:
     return message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body + kind)
 
 
-def link_up(index: int, sequence: int = 0) -> bytes:
+def link_up(index: int) -> bytes:
     """Set an interface up."""
-    return message(RTM_NEWLINK, 0, IFINFOMSG.pack(socket.AF_UNSPEC, 0, index, IFF_UP, IFF_UP), sequence)
+    return message(RTM_NEWLINK, 0, IFINFOMSG.pack(socket.AF_UNSPEC, 0, index, IFF_UP, IFF_UP))
 
 
-def loopback_address(address: str, sequence: int = 0) -> bytes:
+def loopback_address(address: str) -> bytes:
     """Give the loopback interface an address with a full-length prefix."""
     family, packed = _packed(address)
     body = IFADDRMSG.pack(family, 8 * len(packed), IFA_F_NODAD if family == socket.AF_INET6 else 0, 0, LOOPBACK_INDEX)
     body += attribute(IFA_LOCAL, packed) + attribute(IFA_ADDRESS, packed)
-    return message(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, body, sequence)
+    return message(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, body)
 
 
-def permanent_neighbour(address: str, mac: bytes, index: int, sequence: int = 0) -> bytes:
+def permanent_neighbour(address: str, mac: bytes, index: int) -> bytes:
     """Say for ever which hardware address `address` has, so that nobody asks."""
     family, packed = _packed(address)
     body = NDMSG.pack(family, index, NUD_PERMANENT, 0, 0) + attribute(NDA_DST, packed) + attribute(NDA_LLADDR, mac)
-    return message(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_EXCL, body, sequence)
+    return message(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_EXCL, body)
 
 
 def links_question() -> bytes:

@@ -1,4 +1,4 @@
-"""What every kernel object of a run is called: namespaces, interfaces, addresses; a pure function of the plan.
+"""What the interfaces and addresses of a run are; a pure function of the plan.
 
 Node i of the plan has the loopback addresses 10.0.0.0 + (i + 1) and fd00:: + (i + 1), and so has alias i, which is
 numbered on from the nodes: one more address of a node, for a path of its own. Links are unnumbered. The two
@@ -17,23 +17,12 @@ import numpy as np
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.routing.aliases import NO_ALIASES, Aliases
 
-NAMESPACE_FOLDER = "/run/netns"
 INTERFACE_NAME_LENGTH = 15  # IFNAMSIZ is 16 with the closing zero, linux/if.h
 FIRST_INTERFACE_INDEX = 1000  # far above what a new namespace may hold by itself (lo, sit0, gre0, ...)
 IPV4_BASE = int(ipaddress.IPv4Address("10.0.0.0"))
 IPV6_BASE = int(ipaddress.IPv6Address("fd00::"))
 IPV6_GATEWAY_BASE = int(ipaddress.IPv6Address("fe80::"))
 MAC_BASE = 0x02_00_00_00_00_00  # the bit that says: locally administered (IEEE 802, section 8.4)
-
-
-def namespace_name(run_id: str, node: str) -> str:
-    """The network namespace of a node, as `ip netns` lists it."""
-    return f"isl-{run_id}-{node}"
-
-
-def namespace_path(run_id: str, node: str) -> str:
-    """The file that holds a node's network namespace."""
-    return f"{NAMESPACE_FOLDER}/{namespace_name(run_id, node)}"
 
 
 def ipv4_address(node: int) -> str:
@@ -91,7 +80,8 @@ class Wiring:
 
     def end(self, node: np.ndarray, link: np.ndarray) -> np.ndarray:
         """The end of `link` that is at `node`, for arrays of both."""
-        return 2 * link + (self.node[2 * link] != node)
+        end: np.ndarray = 2 * link + (self.node[2 * link] != node)
+        return end
 
     def ends_by_node(self, nodes: int) -> list[np.ndarray]:
         """The ends at each of `nodes` nodes, in the order of their interface indices."""
@@ -105,19 +95,12 @@ def wire(plan: LinkPlan) -> Wiring:
     node = np.stack([links.a, links.b], axis=1).ravel().astype(np.int32)
     peer = np.stack([links.b, links.a], axis=1).ravel().astype(np.int32)
     interface = tuple(interface_name(names[other], end // 2) for end, other in enumerate(peer))
+    order = np.argsort(node, kind="stable")
+    rank = np.empty(len(node), np.int32)  # how many ends before it are at the same node
+    rank[order] = np.arange(len(node)) - np.searchsorted(node[order], node[order], side="left")
     # Both ends of a pair with the same index look to the kernel like no pair, and it takes a second to see the carrier.
-    index = FIRST_INTERFACE_INDEX + 2 * _rank_within(node) + np.arange(len(node), dtype=np.int32) % 2
+    index = FIRST_INTERFACE_INDEX + 2 * rank + np.arange(len(node), dtype=np.int32) % 2
     return Wiring(node, peer, index, interface)
-
-
-def _rank_within(group: np.ndarray) -> np.ndarray:
-    """For each element, how many before it belong to the same group."""
-    order = np.argsort(group, kind="stable")
-    ordered = group[order]
-    first = np.searchsorted(ordered, ordered, side="left")
-    rank = np.empty(len(group), np.int32)
-    rank[order] = np.arange(len(group)) - first
-    return rank
 
 
 def alias_names(names: Sequence[str], aliases: Aliases) -> list[str]:

@@ -1,26 +1,35 @@
-"""The emulated network as a Mininet net: Mininet's Python API and command line, without its processes."""
+"""The emulated network as a Mininet net: Mininet's topology, Python API and command line, without its processes.
+
+Mininet has no types, so these classes declare what they use of it, with its types.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
-from mininet.log import output
+from mininet.cli import CLI
+from mininet.log import error, output
 from mininet.net import Mininet
+from mininet.topo import Topo
 
-from isl_emu.errors import NetworkError
-from isl_emu.linkplan.plan import LinkPlan
+from isl_emu.errors import IslEmuError, NetworkError
+from isl_emu.linkplan.plan import LinkKind, LinkPlan, NodeKind
 from isl_emu.network.hosts import LaserInterface, LaserLink, SatelliteNode, SpaceNode, StationNode
 from isl_emu.network.kernel import KernelBackend
-from isl_emu.network.naming import alias_names, hosts_file, ipv4_address, namespace_path
-from isl_emu.network.throughput import run_iperf
-from isl_emu.network.topo import IslTopo
-from isl_emu.nodes.processes import kill_processes_in, namespace_ids
+from isl_emu.network.naming import alias_names, hosts_file, ipv4_address, ipv6_address, mac_address, wire
+from isl_emu.nodes.nodespaces import namespace_path
+from isl_emu.nodes.processes import NodeFreezer, kill_processes_in, namespace_ids
 from isl_emu.routing.aliases import NO_ALIASES, Aliases
 from isl_emu.runs.directory import RunDirectory
 
 NODE_CLASSES = {"satellite": SatelliteNode, "station": StationNode}
+IPERF_PATIENCE_S = 60.0  # for the last packets, and for two programs to start
+IPERF_TRIES = 50  # until the server listens
+IPERF_PAUSE_S = 0.2
 
 
 def build_net(plan: LinkPlan, run: RunDirectory, slowdown: float = 1.0, aliases: Aliases = NO_ALIASES) -> IslNet:
@@ -30,6 +39,34 @@ def build_net(plan: LinkPlan, run: RunDirectory, slowdown: float = 1.0, aliases:
         NetworkError: not root, or the kernel lacks something.
     """
     return IslNet(plan, run, slowdown, aliases)
+
+
+class IslTopo(Topo):
+    """Satellites and ground stations as hosts, lasers and ground links as links, all with their options from the plan.
+
+    Host options: `kind` ("satellite" or "station"), `number` (index in the plan), `ip`, `ip6`. Link options: `kind`
+    ("intra_plane", "inter_plane", "ground"), `number`, and for each end the interface's name and hardware address.
+    """
+
+    def build(self, plan: LinkPlan) -> None:
+        """Fill the graph; called by Mininet with the constructor's arguments."""
+        names, links, wiring = plan.nodes.names, plan.links, wire(plan)
+        for number, name in enumerate(names):
+            kind = NodeKind(int(plan.nodes.kind[number])).name.lower()
+            self.addHost(
+                name, kind=kind, number=number, ip=f"{ipv4_address(number)}/32", ip6=f"{ipv6_address(number)}/128"
+            )
+        for number, (a, b) in enumerate(zip(links.a.tolist(), links.b.tolist(), strict=True)):
+            self.addLink(
+                names[a],
+                names[b],
+                kind=LinkKind(int(links.kind[number])).name.lower(),
+                number=number,
+                intfName1=wiring.interface[2 * number],
+                intfName2=wiring.interface[2 * number + 1],
+                addr1=mac_address(2 * number),
+                addr2=mac_address(2 * number + 1),
+            )
 
 
 class IslNet(Mininet):
@@ -42,11 +79,18 @@ class IslNet(Mininet):
         aliases: further addresses of nodes, for disjoint paths.
     """
 
+    topo: IslTopo
+    hosts: list[SpaceNode]
+    links: list[LaserLink]
+    nameToNode: dict[str, SpaceNode]
+    terms: list[Any]
+    built: bool
+
     def __init__(self, plan: LinkPlan, run: RunDirectory, slowdown: float = 1.0, aliases: Aliases = NO_ALIASES):
         self.plan, self.slowdown, self.aliases = plan, slowdown, aliases
         self.run_directory = run
         self.hosts_path = str(run.path / "hosts")
-        self.backend: KernelBackend | None = None
+        self._backend: KernelBackend | None = None
         raised, Mininet.inited = Mininet.inited, True  # else Mininet raises limits of the whole machine
         try:
             super().__init__(IslTopo(plan), controller=None, link=LaserLink, intf=LaserInterface, build=True)
@@ -54,7 +98,18 @@ class IslNet(Mininet):
             Mininet.inited = raised
 
     @property
-    def addresses(self) -> dict[str, str]:
+    def backend(self) -> KernelBackend:
+        """The net's side in the kernel.
+
+        Raises:
+            NetworkError: the net has been stopped.
+        """
+        if self._backend is None:
+            raise NetworkError("net: has been stopped, but its nodes and links were asked for; build it anew")
+        return self._backend
+
+    @property
+    def addresses(self) -> Mapping[str, str]:
         """The IPv4 address of every node, and of every alias that a disjoint path leads to, by name."""
         names = self.plan.nodes.names
         return {name: ipv4_address(number) for number, name in enumerate([*names, *alias_names(names, self.aliases)])}
@@ -62,13 +117,24 @@ class IslNet(Mininet):
     def build(self) -> None:
         """Make everything in the kernel, then Mininet's objects for it."""
         Path(self.hosts_path).write_text(hosts_file(self.plan.nodes.names, self.aliases))
-        self.backend = KernelBackend(self.plan, self.run_directory.run_id, self.slowdown, self.aliases)
+        self._backend = KernelBackend(self.plan, self.run_directory.run_id, self.slowdown, self.aliases)
         try:
             self.buildFromTopo(self.topo)
         except BaseException:
             self.stop()
             raise
         self.built = True
+
+    @overload
+    def get(self, name: str, /) -> SpaceNode: ...
+
+    @overload
+    def get(self, first: str, second: str, /, *more: str) -> list[SpaceNode]: ...
+
+    def get(self, *names: str) -> SpaceNode | list[SpaceNode]:
+        """The node of a name, or the nodes of several."""
+        found = [self.nameToNode[name] for name in names]
+        return found[0] if len(found) == 1 else found
 
     def addHost(self, name: str, cls: type[SpaceNode] | None = None, **params: Any) -> SpaceNode:
         """Add the Mininet object of a node of the plan.
@@ -82,7 +148,8 @@ class IslNet(Mininet):
             )
         path = namespace_path(self.run_directory.run_id, name)
         cls = cls or NODE_CLASSES[params["kind"]]
-        return super().addHost(name, cls=cls, netns_path=path, hosts_path=self.hosts_path, **params)
+        host: SpaceNode = super().addHost(name, cls=cls, netns_path=path, hosts_path=self.hosts_path, **params)
+        return host
 
     def addLink(self, node1: Any, node2: Any, port1: int | None = None, port2: int | None = None,
                 cls: type[LaserLink] | None = None, **params: Any) -> LaserLink:  # fmt: skip
@@ -95,7 +162,8 @@ class IslNet(Mininet):
             raise NetworkError(
                 f"net: a link {node1} {node2} is new, but only the plan's links can be in it; change the scenario"
             )
-        return super().addLink(node1, node2, port1, port2, cls, **params)
+        link: LaserLink = super().addLink(node1, node2, port1, port2, cls, **params)
+        return link
 
     def start(self) -> None:
         """Nothing is left to start: there are no switches and no controllers."""
@@ -105,10 +173,15 @@ class IslNet(Mininet):
         self.stopXterms()
         for host in self.hosts:
             host.terminate()
-        if self.backend is not None:
-            kill_processes_in(namespace_ids(space.path for space in self.backend.spaces))
-            self.backend.close()
-            self.backend = None
+        if self._backend is not None:
+            kill_processes_in(namespace_ids(space.path for space in self._backend.spaces))
+            self._backend.close()
+            self._backend = None
+
+    def freezer(self) -> NodeFreezer:
+        """What brings to a stand whatever runs in the nodes, and in the containers that are in them now."""
+        containers = [node.container for node in self.hosts if node.container is not None]
+        return NodeFreezer([node.netns_path for node in self.hosts], [container.group for container in containers])
 
     def iperf(self, hosts: Sequence[SpaceNode] | None = None, l4Type: str = "TCP", udpBw: str = "10M",
               fmt: str | None = None, seconds: int = 5, port: int = 5001) -> list[str]:  # fmt: skip
@@ -131,3 +204,50 @@ class IslNet(Mininet):
         """End the terminals that `xterm` opened, and no others."""
         if self.terms:
             super().stopXterms()
+
+
+def run_iperf(client: SpaceNode, server: SpaceNode, words: Sequence[str], load: Sequence[str]) -> tuple[str, str]:
+    """Run an iperf server in one node and a client in the other; return what both print, the server's first.
+
+    Mininet's own way kills every iperf of the machine, and waits for ever for an answer that iperf 2.1 does not give.
+
+    Args:
+        words: options for both, such as a port.
+        load: options of the client: how much to send.
+
+    Raises:
+        NetworkError: there is no iperf, or the client reached no server.
+    """
+    streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    try:
+        serving = server.popen(["iperf", "-s", *words], **streams)
+    except FileNotFoundError:
+        raise NetworkError("iperf: the program is not installed, but it measures; apt-get install iperf") from None
+    try:
+        for _ in range(IPERF_TRIES):
+            sent, _ = client.popen(["iperf", "-c", server.IP(), *words, *load], **streams).communicate()
+            if b"refused" not in sent:
+                break
+            time.sleep(IPERF_PAUSE_S)
+    finally:
+        serving.terminate()
+        received, _ = serving.communicate(timeout=IPERF_PATIENCE_S)
+    if b"/sec" not in sent:
+        told = " ".join(sent.decode().split())
+        raise NetworkError(f"iperf: {client.name} got nothing through to {server.name}: {told}")
+    return received.decode(), sent.decode()
+
+
+class NetCLI(CLI):
+    """Mininet's command line: ``gs-chengdu ping p00s00`` is a command for one node, not for `gs`."""
+
+    identchars = CLI.identchars + "-"
+
+    def onecmd(self, line: str) -> bool | None:
+        """Carry out one line; a command that fails says why, and the session goes on."""
+        try:
+            ends: bool | None = super().onecmd(line)
+        except IslEmuError as reason:
+            error(f"*** {reason}\n")
+            return None
+        return ends

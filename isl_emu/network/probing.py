@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -12,10 +12,10 @@ from isl_emu.linkplan.plan import AQM, QueueKind
 from isl_emu.network.desired import END, FRAME_BYTE
 from isl_emu.network.messages import new_ifb, new_veth, veth_end
 from isl_emu.network.naming import mac_bytes
-from isl_emu.network.netlink import Netlink, Refusal
 from isl_emu.network.qdiscs import RTM_GETQDISC, decode_netems, netem_messages, qdiscs_question
 from isl_emu.network.queues import bucket_messages, detour_messages, inside_message, queue_index, queue_name
 from isl_emu.nodes.namespaces import CLONE_NEWNET, in_own_thread, unshare
+from isl_emu.nodes.netlink import Netlink
 from isl_emu.units import NS_PER_MS
 
 PROBE_INDEX, PEER_INDEX = 1000, 1001
@@ -27,7 +27,7 @@ def missing_features() -> list[str]:
 
     Modules that the kernel can load by itself are loaded by this. Nothing is left behind.
     """
-    return in_own_thread(_missing_here)
+    return in_own_thread(_asked_in_a_new_namespace, _lacking_for_links)
 
 
 def missing_queues(kinds: Iterable[QueueKind]) -> list[str]:
@@ -36,27 +36,54 @@ def missing_queues(kinds: Iterable[QueueKind]) -> list[str]:
     To be asked only where `missing_features` finds nothing.
     """
     managed = sorted(set(kinds) - {QueueKind.NONE})
-    return in_own_thread(_missing_queues_here, managed) if managed else []
+    if not managed:
+        return []
+
+    def lacking(netlink: Netlink) -> Iterator[str]:
+        needs = [(_veth(), "veth pairs (veth)")]
+        needs += [need for number, kind in enumerate(managed) for need in _needs_of(kind, PROBE_INDEX + 2 * number)]
+        redirection = "redirection (sch_ingress, cls_matchall, act_mirred)"
+        needs += [(part, redirection) for part in detour_messages(PROBE_INDEX)]
+        for need, what in needs:
+            yield from _refused(netlink, need, what)
+
+    return in_own_thread(_asked_in_a_new_namespace, lacking)
 
 
-def _missing_queues_here(kinds: Sequence[QueueKind]) -> list[str]:
+def _asked_in_a_new_namespace(lacking: Callable[[Netlink], Iterable[str]]) -> list[str]:
+    """What is lacking, in a network namespace that ends with the calling thread, or why there is none."""
     try:
         unshare(CLONE_NEWNET)
     except OSError as error:
-        return [_no_namespace(error)]
+        if error.errno != errno.EPERM:
+            return [f"the kernel makes no network namespaces ({error.strerror})"]
+        if os.geteuid() == 0:
+            return ["root may not make network namespaces here (the container or sandbox withholds CAP_SYS_ADMIN)"]
+        return ["root is needed to make network namespaces"]
     netlink = Netlink()
-    needs = [(_veth(), "veth pairs (veth)")]
-    needs += [need for number, kind in enumerate(kinds) for need in _needs_of(kind, PROBE_INDEX + 2 * number)]
-    needs += [(part, "redirection (sch_ingress, cls_matchall, act_mirred)") for part in detour_messages(PROBE_INDEX)]
     try:
-        return [sentence for need, what in needs if (sentence := _refused(netlink, [need], what))]
+        return list(lacking(netlink))
     finally:
         netlink.close()
 
 
+def _lacking_for_links(netlink: Netlink) -> list[str]:
+    """The first thing that is lacking: without it the next cannot be tried."""
+    row = netem_messages(PROBE_STATE, np.array([PROBE_INDEX]), create=True)
+    for need, what in ((_veth(), "veth pairs (veth)"), (row.tobytes(), "netem (sch_netem)")):
+        if lacking := _refused(netlink, need, what):
+            return lacking
+    found = decode_netems(netlink.dump(RTM_GETQDISC, qdiscs_question()), {PROBE_INDEX: 0})
+    if len(found) != 1 or found["rate_bit_s"][0] != PROBE_STATE["rate_bit_s"][0]:  # an old netem ignores it silently
+        return ["the kernel's netem has no 64-bit rate (Linux 3.14 and later have it)"]
+    if found["delay_ns"][0] != PROBE_STATE["delay_ns"][0]:
+        return ["the kernel's netem has no delay in ns (Linux 4.16 and later have it)"]
+    return []
+
+
 def _needs_of(kind: QueueKind, index: int) -> Iterator[tuple[bytes, str]]:
     """The messages that make a queue, each with what it shows to be there."""
-    number, gso_byte = int(queue_index(index)), np.array([FRAME_BYTE])
+    number, gso_byte = queue_index(index), np.array([FRAME_BYTE])
     yield new_ifb(queue_name(index), number, FRAME_BYTE, FRAME_BYTE), "interfaces for queues (ifb)"
     bucket = bucket_messages(PROBE_STATE, np.array([index]), gso_byte, create=True)
     yield bucket.tobytes(), "token buckets (sch_tbf)"
@@ -65,51 +92,16 @@ def _needs_of(kind: QueueKind, index: int) -> Iterator[tuple[bytes, str]]:
         yield inside_message(aqm, index, FRAME_BYTE, 1.0), f"{kind.name.lower()} (sch_{kind.name.lower()})"
 
 
-def _missing_here() -> list[str]:
-    try:
-        unshare(CLONE_NEWNET)
-    except OSError as error:
-        return [_no_namespace(error)]
-    netlink = Netlink()
-    try:
-        if sentence := _refused(netlink, [_veth()], "veth pairs (veth)"):
-            return [sentence]
-        row = netem_messages(PROBE_STATE, np.array([PROBE_INDEX]), create=True)
-        if sentence := _refused(netlink, [row.tobytes()], "netem (sch_netem)"):
-            return [sentence]
-        return _half_netem(netlink)
-    finally:
-        netlink.close()
-
-
-def _no_namespace(error: OSError) -> str:
-    if error.errno == errno.EPERM and os.geteuid() == 0:
-        return "root may not make network namespaces here (the container or sandbox withholds CAP_SYS_ADMIN)"
-    if error.errno == errno.EPERM:
-        return "root is needed to make network namespaces"
-    return f"the kernel makes no network namespaces ({os.strerror(error.errno)})"
-
-
 def _veth() -> bytes:
     near = veth_end("probe-a", PROBE_INDEX, mac_bytes(0), FRAME_BYTE, FRAME_BYTE)
     return new_veth(near, veth_end("probe-b", PEER_INDEX, mac_bytes(1), FRAME_BYTE, FRAME_BYTE), None)
 
 
-def _refused(netlink: Netlink, messages: Iterable[bytes], what: str) -> str | None:
-    netlink.send(messages)
-    refused: list[Refusal] = netlink.refusals()
+def _refused(netlink: Netlink, message: bytes, what: str) -> list[str]:
+    """A sentence if the kernel refuses a message."""
+    netlink.send([message])
+    refused = netlink.refusals()
     if not refused:
-        return None
-    if refused[0].errno in (errno.ENOENT, errno.EOPNOTSUPP):
-        return f"the kernel has no {what}"
-    return f"the kernel refuses {what}: {refused[0]}"
-
-
-def _half_netem(netlink: Netlink) -> list[str]:
-    """What an old netem ignores without a word."""
-    found = decode_netems(netlink.dump(RTM_GETQDISC, qdiscs_question()), {PROBE_INDEX: 0})
-    if len(found) != 1 or found["rate_bit_s"][0] != PROBE_STATE["rate_bit_s"][0]:
-        return ["the kernel's netem has no 64-bit rate (Linux 3.14 and later have it)"]
-    if found["delay_ns"][0] != PROBE_STATE["delay_ns"][0]:
-        return ["the kernel's netem has no delay in ns (Linux 4.16 and later have it)"]
-    return []
+        return []
+    missing = refused[0].errno in (errno.ENOENT, errno.EOPNOTSUPP)
+    return [f"the kernel has no {what}" if missing else f"the kernel refuses {what}: {refused[0]}"]

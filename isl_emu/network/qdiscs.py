@@ -6,12 +6,12 @@ Delay, rate, loss and limit always go out together, because netem takes back to 
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from isl_emu.network.desired import FOUND, serialiser_bit_s
-from isl_emu.network.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, split_attributes
+from isl_emu.nodes.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, split_attributes
 
 RTM_NEWQDISC, RTM_GETQDISC = 36, 38  # linux/rtnetlink.h
 TCA_KIND, TCA_OPTIONS, TCA_STATS2 = 1, 2, 7
@@ -77,6 +77,7 @@ def root_qdiscs(layout: np.dtype, kind: bytes, interface_index: np.ndarray, *, c
     rows["sequence"] = np.arange(len(interface_index))
     rows["index"], rows["handle"], rows["parent"] = interface_index, ROOT_HANDLE, TC_H_ROOT
     rows["kind_length"], rows["kind_type"], rows["kind"] = 4 + len(kind) + 1, TCA_KIND, kind
+    assert layout.fields is not None
     rows["options_length"], rows["options_type"] = layout.itemsize - layout.fields["options_length"][1], TCA_OPTIONS
     return rows
 
@@ -88,38 +89,35 @@ def qdiscs_question() -> bytes:
 
 def decode_netems(bodies: list[bytes], end_of_index: Mapping[int, int]) -> np.ndarray:
     """The netems at the roots of link ends among dumped qdiscs; desired.FOUND."""
-    found = [row for body in bodies if (row := _decode_netem(body, end_of_index))]
+    found = []
+    for end, attributes in _roots(bodies, end_of_index):
+        if attributes.get(TCA_KIND) != b"netem\0":
+            continue
+        latency_tick, limit, loss, gap, duplicate, jitter = QOPT.unpack_from(attributes[TCA_OPTIONS])
+        options = split_attributes(attributes[TCA_OPTIONS][QOPT.size :])
+        delay_ns = number("=q", options.get(TCA_NETEM_LATENCY64), latency_tick * TICK_NS)
+        rate_byte_s = number("=Q", options.get(TCA_NETEM_RATE64), number("=I", options.get(TCA_NETEM_RATE), 0))
+        plain = not (gap or duplicate or jitter or any(any(options.get(kind, b"")) for kind in _FOREIGN))
+        found.append((end, delay_ns, 8 * rate_byte_s, limit, loss / ALL_LOST, plain, 0, 0, 0))
     return np.array(found, FOUND)
-
-
-def _decode_netem(body: bytes, end_of_index: Mapping[int, int]) -> tuple | None:
-    _, index, _, parent, _ = TCMSG.unpack_from(body)
-    attributes = split_attributes(body[TCMSG.size :])
-    if index not in end_of_index or parent != TC_H_ROOT or attributes.get(TCA_KIND) != b"netem\0":
-        return None
-    latency_tick, limit, loss, gap, duplicate, jitter = QOPT.unpack_from(attributes[TCA_OPTIONS])
-    options = split_attributes(attributes[TCA_OPTIONS][QOPT.size :])
-    delay_ns = number("=q", options.get(TCA_NETEM_LATENCY64), latency_tick * TICK_NS)
-    rate_byte_s = number("=Q", options.get(TCA_NETEM_RATE64), number("=I", options.get(TCA_NETEM_RATE), 0))
-    plain = not (gap or duplicate or jitter or any(any(options.get(kind, b"")) for kind in _FOREIGN))
-    return end_of_index[index], delay_ns, 8 * rate_byte_s, limit, loss / ALL_LOST, plain, 0, 0, 0
 
 
 def count_drops(bodies: list[bytes], end_of_index: Mapping[int, int]) -> int:
     """How many packets the roots of link ends among dumped qdiscs have dropped since they were made."""
-    return sum(_drops(body) for body in bodies if _is_root(body, end_of_index))
+    return sum(
+        QUEUE_STATS.unpack_from(split_attributes(attributes[TCA_STATS2])[TCA_STATS_QUEUE])[2]
+        for _, attributes in _roots(bodies, end_of_index)
+    )
 
 
-def _is_root(body: bytes, end_of_index: Mapping[int, int]) -> bool:
-    _, index, _, parent, _ = TCMSG.unpack_from(body)
-    return index in end_of_index and parent == TC_H_ROOT
-
-
-def _drops(body: bytes) -> int:
-    statistics = split_attributes(split_attributes(body[TCMSG.size :])[TCA_STATS2])
-    return QUEUE_STATS.unpack_from(statistics[TCA_STATS_QUEUE])[2]
+def _roots(bodies: list[bytes], end_of_index: Mapping[int, int]) -> Iterator[tuple[int, dict[int, bytes]]]:
+    """The roots of link ends among dumped qdiscs: the end and the attributes of each."""
+    for body in bodies:
+        _, index, _, parent, _ = TCMSG.unpack_from(body)
+        if index in end_of_index and parent == TC_H_ROOT:
+            yield end_of_index[index], split_attributes(body[TCMSG.size :])
 
 
 def number(layout: str, payload: bytes | None, otherwise: int) -> int:
     """The number in an attribute, or another if the kernel left it out."""
-    return otherwise if payload is None else struct.unpack_from(layout, payload)[0]
+    return otherwise if payload is None else int(struct.unpack_from(layout, payload)[0])

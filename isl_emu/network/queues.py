@@ -17,7 +17,6 @@ import numpy as np
 
 from isl_emu.linkplan.plan import QueueKind
 from isl_emu.network.desired import FRAME_BYTE
-from isl_emu.network.netlink import NLM_F_CREATE, NLM_F_EXCL, attribute, message, split_attributes, u32
 from isl_emu.network.qdiscs import (
     HEAD,
     ROOT_HANDLE,
@@ -31,6 +30,7 @@ from isl_emu.network.qdiscs import (
     number,
     root_qdiscs,
 )
+from isl_emu.nodes.netlink import NLM_F_CREATE, NLM_F_EXCL, attribute, message, split_attributes, u32
 from isl_emu.units import NS_PER_S, NS_PER_US
 
 QUEUE_INDEX_OFFSET = 1_000_000  # of a queue's interface, above that of its link end
@@ -72,7 +72,7 @@ def queue_name(interface_index: int) -> str:
     return f"queue-{interface_index}"
 
 
-def queue_index(interface_index: np.ndarray | int) -> np.ndarray | int:
+def queue_index(interface_index: int) -> int:
     """The number of that interface."""
     return interface_index + QUEUE_INDEX_OFFSET
 
@@ -82,7 +82,7 @@ def bucket_messages(ends: np.ndarray, interface_index: np.ndarray, gso_byte: np.
 
     A bucket whose rate changes is full again.
     """
-    rows = root_qdiscs(TBF, b"tbf", queue_index(interface_index), create=create)
+    rows = root_qdiscs(TBF, b"tbf", interface_index + QUEUE_INDEX_OFFSET, create=create)
     rate_byte_s = ends["rate_bit_s"] // 8
     rows["parms_length"], rows["parms_type"] = 4 + TBF_PARMS_BYTE, TCA_TBF_PARMS
     rows["linklayer"], rows["rate_byte_s"] = TC_LINKLAYER_ETHERNET, np.minimum(rate_byte_s, U32_MAX)
@@ -139,43 +139,39 @@ def add_queues(found: np.ndarray, bodies: list[bytes], end_of_queue: Mapping[int
     detoured = set()
     for body in bodies:
         _, index, _, parent, _ = TCMSG.unpack_from(body)
-        at = row.get(end_of_queue.get(index, -1))
-        if at is not None:
-            _add_queue(found[at : at + 1], parent, split_attributes(body[TCMSG.size :]))
-        elif parent == TC_H_CLSACT:
+        if parent == TC_H_CLSACT:
             detoured.add(end_of_queue.get(queue_index(index), -1))
+        if (at := row.get(end_of_queue.get(index, -1))) is None:
+            continue
+        attributes = split_attributes(body[TCMSG.size :])
+        kind = attributes[TCA_KIND].rstrip(b"\0").decode()
+        if parent == INSIDE:
+            found["aqm"][at] = QueueKind.__members__.get(kind.upper(), QueueKind.NONE)
+        elif parent == TC_H_ROOT and kind == "tbf":
+            options = split_attributes(attributes[TCA_OPTIONS])
+            _, _, _, _, _, rate_byte_s, limit_byte, _, _ = TBF_PARMS.unpack(options[TCA_TBF_PARMS])
+            found["queue_rate_bit_s"][at] = 8 * number("=Q", options.get(TCA_TBF_RATE64), rate_byte_s)
+            found["queue_byte"][at] = limit_byte
+            if found["aqm"][at] == QueueKind.NONE:
+                found["aqm"][at] = QueueKind.BFIFO  # a dump leaves it out
     found["aqm"][~np.isin(found["end"], list(detoured))] = QueueKind.NONE  # no packet comes to such a queue
-
-
-def _add_queue(found: np.ndarray, parent: int, attributes: Mapping[int, bytes]) -> None:
-    kind = attributes[TCA_KIND].rstrip(b"\0").decode()
-    if parent == INSIDE:
-        found["aqm"] = QueueKind.__members__.get(kind.upper(), QueueKind.NONE)
-    elif parent == TC_H_ROOT and kind == "tbf":
-        options = split_attributes(attributes[TCA_OPTIONS])
-        _, _, _, _, _, rate_byte_s, limit_byte, _, _ = TBF_PARMS.unpack(options[TCA_TBF_PARMS])
-        found["queue_rate_bit_s"] = 8 * number("=Q", options.get(TCA_TBF_RATE64), rate_byte_s)
-        found["queue_byte"] = limit_byte
-        found["aqm"] = np.where(found["aqm"] == QueueKind.NONE, QueueKind.BFIFO, found["aqm"])  # a dump leaves it out
 
 
 def count_marks(bodies: list[bytes]) -> int:
     """How many packets the disciplines among dumped qdiscs have marked (ECN) since they were made."""
-    return sum(_marks(split_attributes(body[TCMSG.size :])) for body in bodies)
-
-
-def _marks(attributes: Mapping[int, bytes]) -> int:
-    told = split_attributes(attributes.get(TCA_STATS2, b"")).get(TCA_STATS_APP, b"")
-    kind = attributes[TCA_KIND]
-    if kind == b"codel\0":
-        return struct.unpack_from("=7I", told)[6]  # tc_codel_xstats: ecn_mark is the seventh
-    if kind == b"fq_codel\0":
-        return struct.unpack_from("=4I", told)[3]  # tc_fq_codel_xstats of a qdisc: the fourth
-    if kind == b"cake\0":
-        tins = split_attributes(split_attributes(told)[TCA_CAKE_STATS_TIN_STATS]).values()
-        marked = (split_attributes(tin).get(TCA_CAKE_TIN_STATS_ECN_MARKED_PACKETS) for tin in tins)
-        return sum(number("=I", payload, 0) for payload in marked)
-    return 0
+    marks = 0
+    for body in bodies:
+        attributes = split_attributes(body[TCMSG.size :])
+        kind, told = attributes[TCA_KIND], split_attributes(attributes.get(TCA_STATS2, b"")).get(TCA_STATS_APP, b"")
+        if kind == b"codel\0":
+            marks += struct.unpack_from("=7I", told)[6]  # tc_codel_xstats: ecn_mark is the seventh
+        elif kind == b"fq_codel\0":
+            marks += struct.unpack_from("=4I", told)[3]  # tc_fq_codel_xstats of a qdisc: the fourth
+        elif kind == b"cake\0":
+            tins = split_attributes(split_attributes(told)[TCA_CAKE_STATS_TIN_STATS]).values()
+            marked = (split_attributes(tin).get(TCA_CAKE_TIN_STATS_ECN_MARKED_PACKETS) for tin in tins)
+            marks += sum(number("=I", payload, 0) for payload in marked)
+    return marks
 
 
 def _new_qdisc(interface_index: int, handle: int, parent: int, kind: str, options: bytes) -> bytes:

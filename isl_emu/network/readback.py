@@ -7,15 +7,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from isl_emu.linkplan.plan import LinkPlan, QueueKind
-from isl_emu.network.backend import UNKNOWN_LINK
-from isl_emu.network.desired import serialiser_bit_s
+from isl_emu.network.desired import UNKNOWN_LINK, expected
 from isl_emu.network.naming import Wiring, alias_names
 from isl_emu.routing.forwarding import GROUP_BASE, NO_ROUTE, RoutePlan
 from isl_emu.units import DURATION_NS, RATE_BIT_S, format_quantity
 
-DELAY_TOLERANCE_NS = 64  # one psched tick: what kernels without 64-bit latency keep
-RATE_TOLERANCE_BIT_S = 8  # netem counts whole bytes a second
-LOSS_TOLERANCE_RATIO = 1e-9  # netem keeps a loss as a 32-bit fraction
+TOLERANCES = {  # of fields of desired.FOUND, each in its unit
+    "delay_ns": 64,  # one psched tick: what kernels without 64-bit latency keep
+    "rate_bit_s": 8,  # netem counts whole bytes a second
+    "queue_rate_bit_s": 8,
+    "loss_ratio": 1e-9,  # netem keeps a loss as a 32-bit fraction
+}
+EXACT_FIELDS = ("plain", "limit_packets", "aqm", "queue_byte")
 ADVICE = "leave tc and ip alone during a run"
 
 
@@ -29,13 +32,17 @@ def end_mismatches(
         states: what they should be, desired.END, (C,).
         found: what was read, desired.FOUND; ends that are not in `which` are ignored.
     """
-    read = {int(row["end"]): row for row in found}
-    return [
-        f"{plan.nodes.names[wiring.node[end]]} {wiring.interface[end]}: the shaping is "
-        f"{_shown_found(read.get(end))}, but the plan says {_shown_planned(state)}; {ADVICE}"
-        for end, state in zip(which.tolist(), states, strict=True)
-        if not _same(state, read.get(end))
-    ]
+    planned, row = expected(which, states), np.full(len(wiring.node), -1)
+    row[found["end"]] = np.arange(len(found))
+    there = row[which] >= 0
+    same = np.zeros(len(which), bool)
+    same[there] = _same(planned[there], found[row[which[there]]])
+    wrong = []
+    for end, should, known in zip(which[~same].tolist(), planned[~same], there[~same].tolist(), strict=True):
+        where = f"{plan.nodes.names[wiring.node[end]]} {wiring.interface[end]}"
+        shown = _shown(found[row[end]]) if known else "no netem"
+        wrong.append(f"{where}: the shaping is {shown}, but the plan says {_shown(should)}; {ADVICE}")
+    return wrong
 
 
 def route_mismatches(
@@ -53,7 +60,7 @@ def route_mismatches(
         nodes: whose tables are compared.
         planned: the next hop to each destination, NO_ROUTE where there is none; (N, D).
         routes: whose destinations the columns of `planned` are, and whose groups its next hops.
-        found: what was read at `nodes`, backend.ROUTE.
+        found: what was read at `nodes`, desired.ROUTE.
     """
     column = {int(destination): index for index, destination in enumerate(routes.destinations)}
     table = np.full_like(planned, NO_ROUTE)
@@ -83,54 +90,26 @@ def _hops(found: np.ndarray, routes: RoutePlan) -> dict[tuple[int, int], int]:
     }
 
 
-def _same(state: np.void, found: np.void | None) -> bool:
-    return (
-        found is not None
-        and bool(found["plain"])
-        and abs(float(found["loss_ratio"]) - _planned_loss_ratio(state)) <= LOSS_TOLERANCE_RATIO
-        and abs(int(found["delay_ns"]) - int(state["delay_ns"])) <= DELAY_TOLERANCE_NS
-        and abs(int(found["rate_bit_s"]) - int(serialiser_bit_s(state))) <= RATE_TOLERANCE_BIT_S
-        and found["limit_packets"] == state["limit_packets"]
-        and _same_queue(state, found)
+def _same(planned: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Where two arrays of desired.FOUND agree, as closely as a kernel keeps each setting."""
+    within = (np.abs(found[field] - planned[field]) <= tolerance for field, tolerance in TOLERANCES.items())
+    same: np.ndarray = np.logical_and.reduce([*within, *(found[field] == planned[field] for field in EXACT_FIELDS)])
+    return same
+
+
+def _shown(row: np.void) -> str:
+    """A row of desired.FOUND in words."""
+    delay, rate = (
+        format_quantity(int(row["delay_ns"]), DURATION_NS),
+        format_quantity(int(row["rate_bit_s"]), RATE_BIT_S),
     )
-
-
-def _same_queue(state: np.void, found: np.void) -> bool:
-    if state["aqm"] == QueueKind.NONE:
-        return found["queue_rate_bit_s"] == 0
-    return (
-        found["aqm"] == state["aqm"]
-        and abs(int(found["queue_rate_bit_s"]) - int(state["rate_bit_s"])) <= RATE_TOLERANCE_BIT_S
-        and found["queue_byte"] == state["queue_byte"]
-    )
-
-
-def _planned_loss_ratio(state: np.void) -> float:
-    return float(state["loss_ratio"]) if state["up"] else 1.0
-
-
-def _shown_planned(state: np.void) -> str:
-    queue_bit_s = 0 if state["aqm"] == QueueKind.NONE else int(state["rate_bit_s"])
-    return _shown(state, int(serialiser_bit_s(state)), _planned_loss_ratio(state), queue_bit_s)
-
-
-def _shown_found(found: np.void | None) -> str:
-    if found is None:
-        return "no netem"
-    more = "" if found["plain"] else " and more (jitter, reordering, ...)"
-    return _shown(found, int(found["rate_bit_s"]), float(found["loss_ratio"]), int(found["queue_rate_bit_s"])) + more
-
-
-def _shown(row: np.void, rate_bit_s: int, loss_ratio: float, queue_bit_s: int) -> str:
-    delay = format_quantity(int(row["delay_ns"]), DURATION_NS)
-    rate = format_quantity(rate_bit_s, RATE_BIT_S)
-    netem = f"delay {delay}, rate {rate}, limit {int(row['limit_packets'])} packets, loss {loss_ratio:.4g}"
-    return netem + (_shown_queue(row, queue_bit_s) if queue_bit_s else "")
-
-
-def _shown_queue(row: np.void, rate_bit_s: int) -> str:
-    kind, rate = QueueKind(int(row["aqm"])).name.lower(), format_quantity(rate_bit_s, RATE_BIT_S)
-    return f", behind {kind} at {rate} of {int(row['queue_byte'])} bytes"
+    limit, loss_ratio = int(row["limit_packets"]), float(row["loss_ratio"])
+    shown = f"delay {delay}, rate {rate}, limit {limit} packets, loss {loss_ratio:.4g}"
+    if row["queue_rate_bit_s"]:
+        kind = QueueKind(int(row["aqm"])).name.lower()
+        queue_rate = format_quantity(int(row["queue_rate_bit_s"]), RATE_BIT_S)
+        shown += f", behind {kind} at {queue_rate} of {int(row['queue_byte'])} bytes"
+    return shown if row["plain"] else f"{shown} and more (jitter, reordering, ...)"
 
 
 def _route_sentence(

@@ -14,14 +14,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from isl_emu.errors import NetworkError
 from isl_emu.linkplan.plan import LinkPlan
-from isl_emu.network.backend import ROUTE, Backend
-from isl_emu.network.desired import changed_ends, ends_at, initial_ends
+from isl_emu.network.desired import ROUTE, changed_ends, ends_at, initial_ends
+from isl_emu.network.naming import Wiring
 from isl_emu.network.readback import end_mismatches, route_mismatches
 from isl_emu.routing.forwarding import GROUP_BASE, NO_ROUTE, RoutePlan
 from isl_emu.timebase import Clock
@@ -39,6 +40,30 @@ CHANGES = pa.schema(
 )  # fmt: skip
 
 
+class Backend(Protocol):
+    """A network whose link ends and routes are set to what they should be, and read back.
+
+    Every method raises NetworkError if the network refuses.
+    """
+
+    wiring: Wiring
+
+    def change_ends(self, which: np.ndarray, states: np.ndarray) -> None:
+        """Shape the ends `which` (C,) exactly as `states` (desired.END, (C,)) says; what is queued stays queued."""
+
+    def change_routes(self, routes: np.ndarray) -> None:
+        """Make, replace or (NO_ROUTE) withdraw routes; ROUTE, (C,). Withdrawals come last.
+
+        Rows with the same node and destination are one route over several links, among which flows are spread.
+        """
+
+    def read_ends(self, nodes: Sequence[int]) -> np.ndarray:
+        """The shaping found at the ends of some nodes; desired.FOUND. An end without its netem is not in it."""
+
+    def read_routes(self, nodes: Sequence[int]) -> dict[str, np.ndarray]:
+        """The routes found at some nodes, for each address family; ROUTE."""
+
+
 @dataclass(frozen=True)
 class Step:
     """What is to do to get from the applied state to that of instant `k`."""
@@ -48,7 +73,7 @@ class Step:
     table: np.ndarray  # int32 (N, D), the routes afterwards, as in RoutePlan
     made: np.ndarray  # ends that are up afterwards and change
     broken: np.ndarray  # ends that go down
-    routes: np.ndarray  # backend.ROUTE
+    routes: np.ndarray  # desired.ROUTE
 
 
 @dataclass(frozen=True)
@@ -121,22 +146,23 @@ class Replay:
         Raises:
             NetworkError: the network refuses a change.
         """
+        assert self._first is not None, "apply_initial comes before run"
         grid, k = self.plan.grid, 1
         with _Journal(self._journal_dir, t0_ns, grid.step_ns) as journal:
             journal.write(self._first, range(1), 0)
             while k < grid.count:
                 step = self._step_to(k)
-                if not self._sleep_until(t0_ns + k * grid.step_ns, stop):
+                if self.clock.wait_until_ns(t0_ns + k * grid.step_ns, stop):
                     return
                 newest = grid.instant_at(self.clock.now_ns() - t0_ns)
                 step = step if newest <= k else self._step_to(newest)
                 with _collector_at_rest():
                     applied = self._apply(step)
-                wrong = self._read_back(step)
+                wrong = self._differences(step)
                 self.mismatches += wrong[: MOST_MISMATCHES_KEPT - len(self.mismatches)]
                 journal.write(applied, range(k, step.k + 1), len(wrong))
                 k = step.k + 1
-            self._sleep_until(t0_ns + grid.duration_ns, stop)
+            self.clock.wait_until_ns(t0_ns + grid.duration_ns, stop)
 
     def verify_all(self) -> list[str]:
         """Read every link end and route back; one sentence for each that is not what was applied last."""
@@ -151,16 +177,14 @@ class Replay:
             table[changes.node, self._column[changes.destination]] = changes.link
         which = np.arange(len(ends)) if everything else changed_ends(self._ends, ends)
         up = ends["up"][which]
-        return Step(k, ends, table, which[up], which[~up], self._route_difference(table))
-
-    def _route_difference(self, table: np.ndarray) -> np.ndarray:
         node, column = np.nonzero(table != self._table)
         routes = np.empty(len(node), ROUTE)
         routes["node"], routes["destination"] = node, self.routes.destinations[column]
         routes["link"] = table[node, column]
-        return _with_groups_spread(routes, self.routes)
+        return Step(k, ends, table, which[up], which[~up], _with_groups_spread(routes, self.routes))
 
     def _apply(self, step: Step) -> Applied:
+        """Make before break."""
         begun_ns = self.clock.now_ns()
         self.backend.change_ends(step.made, step.ends[step.made])
         made_ns = self.clock.now_ns()
@@ -169,12 +193,8 @@ class Replay:
         self._ends, self._table, self._k_applied = step.ends, step.table, step.k
         return Applied(step, begun_ns, made_ns, self.clock.now_ns())
 
-    def _sleep_until(self, deadline_ns: int, stop: threading.Event) -> bool:
-        """Whether the deadline came before the stop."""
-        return not self.clock.wait_until_ns(deadline_ns, stop)
-
-    def _read_back(self, step: Step) -> list[str]:
-        """Compare what changed, or a sample of it, with what the network holds."""
+    def _differences(self, step: Step) -> list[str]:
+        """Read back what a step has changed, or a sample of it, and compare."""
         wiring, routed = self.backend.wiring, np.unique(step.routes["node"])
         changed = np.union1d(wiring.node[step.made], wiring.node[step.broken])
         most = READ_BACK_ROUTES * self._read_back_share
@@ -188,7 +208,9 @@ class Replay:
         return sorted(chosen.tolist())
 
     def _mismatches(self, end_nodes: Sequence[int], route_nodes: Sequence[int]) -> list[str]:
-        wiring, wrong = self.backend.wiring, []
+        """Read the ends of some nodes and the routes of others, and compare them with what was applied last."""
+        wiring = self.backend.wiring
+        wrong: list[str] = []
         if end_nodes:
             which = np.flatnonzero(np.isin(wiring.node, end_nodes))
             wrong += end_mismatches(self.plan, wiring, which, self._ends[which], self.backend.read_ends(end_nodes))
@@ -230,6 +252,7 @@ class _Journal:
     def write(self, applied: Applied, instants: range, mismatches: int) -> None:
         """Record the instants that one step fulfilled; of those that were overtaken only the time is known."""
         step = applied.step
+        another_link = (np.diff(step.routes["node"]) == 0) & (np.diff(step.routes["destination"]) == 0)
         for k in instants:
             own = k == step.k
             record = {
@@ -238,7 +261,7 @@ class _Journal:
                 "begun_ns": applied.begun_ns - self._t0_ns,
                 "done_ns": applied.done_ns - self._t0_ns,
                 "links": (len(step.made) + len(step.broken)) if own else 0,
-                "routes": _route_count(step.routes) if own else 0,
+                "routes": len(step.routes) - int(another_link.sum()) if own else 0,
                 "mismatches": mismatches if own else 0,
             }
             self._instants.write(json.dumps(record) + "\n")
@@ -264,12 +287,6 @@ class _Journal:
         }
         arrays = [pa.array(np.ascontiguousarray(columns[field.name])).cast(field.type) for field in CHANGES]
         return pa.record_batch(arrays, schema=CHANGES)
-
-
-def _route_count(routes: np.ndarray) -> int:
-    """How many routes there are, however many links each has; rows of one route are together."""
-    same = (np.diff(routes["node"]) == 0) & (np.diff(routes["destination"]) == 0)
-    return len(routes) - int(same.sum())
 
 
 @contextmanager

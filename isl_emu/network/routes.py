@@ -11,59 +11,30 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from isl_emu.network.naming import IPV4_BASE, IPV6_BASE, IPV6_GATEWAY_BASE
-from isl_emu.network.netlink import NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, split_attributes
+from isl_emu.nodes.netlink import NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, split_attributes
 
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26  # linux/rtnetlink.h, as are the following
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC, RTA_MULTIPATH = 1, 4, 5, 7, 9
 RT_TABLE_MAIN, RTN_UNICAST, RTNH_F_ONLINK = 254, 1, 4
 RTPROT_ISL_EMU = 151  # marks our routes; the kernel leaves 5..255 to users (rtnetlink.h), and no known daemon has it
-FAMILIES = (socket.AF_INET, socket.AF_INET6)
 
 RTMSG = struct.Struct("=BBBBBBBBI")  # family, dst len, src len, tos, table, protocol, scope, type, flags
-
-
 NEXT_HOP = struct.Struct("=HBBi")  # rtnexthop: length, flags, weight less 1, interface
 
 
-def _target(address: str) -> list[tuple[str, str]]:
-    return [
-        ("length", "u4"), ("type", "u2"), ("flags", "u2"), ("sequence", "u4"), ("port", "u4"),
-        ("family", "u1"), ("dst_len", "u1"), ("src_len", "u1"), ("tos", "u1"),
-        ("table", "u1"), ("protocol", "u1"), ("scope", "u1"), ("kind", "u1"), ("route_flags", "u4"),
-        ("dst_length", "u2"), ("dst_type", "u2"), ("dst", address),
-    ]  # fmt: skip
-
-
-def _head(address: str) -> list[tuple[str, str]]:
-    return [*_target(address), ("source_length", "u2"), ("source_type", "u2"), ("source", address)]
-
-
-def _layout(address: str) -> np.dtype:
-    return np.dtype(
-        [
-            *_head(address),
-            ("oif_length", "u2"), ("oif_type", "u2"), ("oif", "u4"),
-            ("gateway_length", "u2"), ("gateway_type", "u2"), ("gateway", address),
-        ]
-    )  # fmt: skip
-
-
-def _multipath_layout(address: str, hops: int) -> np.dtype:
-    hop = [
-        ("length", "u2"), ("flags", "u1"), ("weight", "u1"), ("index", "i4"),
-        ("gateway_length", "u2"), ("gateway_type", "u2"), ("gateway", address),
-    ]  # fmt: skip
-    return np.dtype([*_head(address), ("hops_length", "u2"), ("hops_type", "u2"), ("hops", hop, (hops,))])
-
-
-_ADDRESS = {socket.AF_INET: "V4", socket.AF_INET6: "V16"}
-_LAYOUT = {family: _layout(address) for family, address in _ADDRESS.items()}
-_BASE = {socket.AF_INET: IPV4_BASE, socket.AF_INET6: IPV6_BASE}
-_GATEWAY_BASE = {socket.AF_INET: IPV4_BASE, socket.AF_INET6: IPV6_GATEWAY_BASE}
+_REQUEST: list[Any] = [
+    ("length", "u4"), ("type", "u2"), ("flags", "u2"), ("sequence", "u4"), ("port", "u4"),
+    ("family", "u1"), ("dst_len", "u1"), ("src_len", "u1"), ("tos", "u1"),
+    ("table", "u1"), ("protocol", "u1"), ("scope", "u1"), ("kind", "u1"), ("route_flags", "u4"),
+]  # fmt: skip
+_ADDRESS: dict[int, str] = {socket.AF_INET: "V4", socket.AF_INET6: "V16"}
+_BASE: dict[int, int] = {socket.AF_INET: IPV4_BASE, socket.AF_INET6: IPV6_BASE}
+_GATEWAY_BASE: dict[int, int] = {socket.AF_INET: IPV4_BASE, socket.AF_INET6: IPV6_GATEWAY_BASE}
 
 
 def route_messages(
@@ -77,7 +48,8 @@ def route_messages(
         peer: the neighbour that it is reached through.
         interface_index: of the interface to that neighbour.
     """
-    rows = _new_routes(_LAYOUT[family], family, source, destination)
+    through = [*_attribute("oif", "u4"), *_attribute("gateway", _ADDRESS[family])]
+    rows = _new_routes(family, source, destination, through)
     rows["route_flags"] = RTNH_F_ONLINK if family == socket.AF_INET else 0
     _put(rows, "oif", RTA_OIF, interface_index)
     _put(rows, "gateway", RTA_GATEWAY, _packed(_GATEWAY_BASE[family], peer, rows["gateway"].dtype))
@@ -93,20 +65,21 @@ def multipath_messages(
         peer: the neighbours, as many for each route; shape (C, H).
         interface_index: of the interfaces to them; shape (C, H).
     """
-    layout = _multipath_layout(_ADDRESS[family], peer.shape[1])
-    rows = _new_routes(layout, family, source, destination)
-    hop = layout["hops"].subdtype[0]
-    rows["hops_length"], rows["hops_type"] = 4 + layout["hops"].itemsize, RTA_MULTIPATH
-    rows["hops"]["length"], rows["hops"]["index"] = hop.itemsize, interface_index
-    rows["hops"]["flags"] = RTNH_F_ONLINK if family == socket.AF_INET else 0
-    gateway = _packed(_GATEWAY_BASE[family], peer.ravel(), hop["gateway"])
-    rows["hops"]["gateway_length"], rows["hops"]["gateway_type"] = 4 + hop["gateway"].itemsize, RTA_GATEWAY
-    rows["hops"]["gateway"] = gateway.reshape(peer.shape)
+    next_hop = np.dtype(
+        [("length", "u2"), ("flags", "u1"), ("weight", "u1"), ("index", "i4"), *_attribute("gateway", _ADDRESS[family])]
+    )
+    rows = _new_routes(family, source, destination, _attribute("hops", next_hop, peer.shape[1:]))
+    rows["hops_length"], rows["hops_type"] = 4 + rows.dtype["hops"].itemsize, RTA_MULTIPATH
+    hops = rows["hops"]
+    hops["length"], hops["index"] = next_hop.itemsize, interface_index
+    hops["flags"] = RTNH_F_ONLINK if family == socket.AF_INET else 0
+    gateway = _packed(_GATEWAY_BASE[family], peer.ravel(), next_hop["gateway"])
+    _put(hops, "gateway", RTA_GATEWAY, gateway.reshape(peer.shape))
     return rows
 
 
-def _new_routes(layout: np.dtype, family: int, source: np.ndarray, destination: np.ndarray) -> np.ndarray:
-    rows = _route_rows(layout, family, destination)
+def _new_routes(family: int, source: np.ndarray, destination: np.ndarray, through: list[Any]) -> np.ndarray:
+    rows = _route_rows(family, destination, [*_attribute("source", _ADDRESS[family]), *through])
     rows["type"], rows["flags"] = RTM_NEWROUTE, NLM_F_REQUEST | NLM_F_REPLACE | NLM_F_CREATE
     _put(rows, "source", RTA_PREFSRC, _packed(_BASE[family], source, rows["source"].dtype))
     return rows
@@ -114,7 +87,7 @@ def _new_routes(layout: np.dtype, family: int, source: np.ndarray, destination: 
 
 def withdrawal_messages(family: int, destination: np.ndarray) -> np.ndarray:
     """One message per route that removes it, whatever it leads through."""
-    rows = _route_rows(np.dtype(_target(_ADDRESS[family])), family, destination)
+    rows = _route_rows(family, destination, [])
     rows["type"], rows["flags"] = RTM_DELROUTE, NLM_F_REQUEST
     return rows
 
@@ -149,17 +122,24 @@ def _next_hops(family: int, attributes: dict[int, bytes]) -> Iterator[tuple[int,
         offset += length + -length % 4
 
 
-def _route_rows(layout: np.dtype, family: int, destination: np.ndarray) -> np.ndarray:
-    rows = np.zeros(len(destination), layout)
+def _attribute(name: str, *form: object) -> list[Any]:
+    """The fields of an attribute: its length, its type and what it holds, which `_put` fills."""
+    return [(f"{name}_length", "u2"), (f"{name}_type", "u2"), (name, *form)]
+
+
+def _put(rows: np.ndarray, name: str, kind: int, values: np.ndarray) -> None:
+    rows[f"{name}_length"], rows[f"{name}_type"], rows[name] = 4 + rows.dtype[name].itemsize, kind, values
+
+
+def _route_rows(family: int, destination: np.ndarray, more: list[Any]) -> np.ndarray:
+    """Messages about routes to destinations, still without what to do and without what is in `more`."""
+    rows = np.zeros(len(destination), [*_REQUEST, *_attribute("dst", _ADDRESS[family]), *more])
+    layout = rows.dtype
     rows["length"], rows["sequence"] = layout.itemsize, np.arange(len(destination))
     rows["family"], rows["dst_len"], rows["table"] = family, 8 * layout["dst"].itemsize, RT_TABLE_MAIN
     rows["protocol"], rows["kind"] = RTPROT_ISL_EMU, RTN_UNICAST
     _put(rows, "dst", RTA_DST, _packed(_BASE[family], destination, layout["dst"]))
     return rows
-
-
-def _put(rows: np.ndarray, name: str, kind: int, values: np.ndarray) -> None:
-    rows[f"{name}_length"], rows[f"{name}_type"], rows[name] = 4 + rows.dtype[name].itemsize, kind, values
 
 
 def _packed(base: int, node: np.ndarray, layout: np.dtype) -> np.ndarray:

@@ -34,18 +34,6 @@ REQUIRED_CONTROLLERS = ("cpu", "memory")
 
 
 @dataclass(frozen=True)
-class Usage:
-    """What a group has used so far; None where this kernel does not say."""
-
-    cpu_ns: int | None
-    throttled_ns: int
-    throttled_periods: int
-    periods: int
-    memory_peak_byte: int | None
-    oom_kills: int
-
-
-@dataclass(frozen=True)
 class Hierarchy:
     """The mounted cgroup file systems: controller -> mount point (all the same one in version 2)."""
 
@@ -109,25 +97,18 @@ class Cgroup:
         """
         if self._hierarchy.version == 2:
             return _keyed(self._file("cpu", "cpu.stat"))["usage_usec"] * 1000
-        if (used_ns := _number(self._file("cpuacct", "cpuacct.usage"))) is None:
+        try:
+            return int(self._file("cpuacct", "cpuacct.usage").read_text())
+        except FileNotFoundError:
             raise MachineError(
                 "cgroups: there is no controller cpuacct, but what a satellite's computer does is measured by it; "
                 "mount it, or use --machine guest"
-            )
-        return used_ns
+            ) from None
 
-    def usage(self) -> Usage:
-        """What the group has used since it was made."""
-        cpu = _keyed(self._file("cpu", "cpu.stat"))
-        if self._hierarchy.version == 2:
-            events = _keyed(self._file("memory", "memory.events"))
-            peak = _number(self._file("memory", "memory.peak"))
-            cpu_ns, throttled_ns = cpu["usage_usec"] * 1000, cpu["throttled_usec"] * 1000
-        else:
-            events = _keyed(self._file("memory", "memory.oom_control"))
-            peak = _number(self._file("memory", "memory.max_usage_in_bytes"))
-            cpu_ns, throttled_ns = _number(self._file("cpuacct", "cpuacct.usage")), cpu["throttled_time"]
-        return Usage(cpu_ns, throttled_ns, cpu["nr_throttled"], cpu["nr_periods"], peak, events.get("oom_kill", 0))
+    def oom_kills(self) -> int:
+        """How many of its processes the kernel has killed for want of memory since the group was made."""
+        events = "memory.events" if self._hierarchy.version == 2 else "memory.oom_control"
+        return _keyed(self._file("memory", events)).get("oom_kill", 0)
 
     def open_joins(self) -> list[int]:
         """Open descriptors of all `cgroup.procs`: a process that writes 0 into each joins the group."""
@@ -135,7 +116,7 @@ class Cgroup:
 
     def pids(self) -> set[int]:
         """The processes in the group, as seen from here."""
-        return set().union(*(_pids(folder) for folder in self.folders))
+        return {pid for folder in self.folders for pid in _pids(folder)}
 
     def freeze(self, pause: Callable[[float], None] = time.sleep) -> bool:
         """Bring all processes in the group to a stand; False where the kernel has no freezer.
@@ -224,7 +205,7 @@ def find_hierarchy(
         MachineError: neither version has them.
     """
     rows = [line.split() for line in (mounts_text or Path("/proc/self/mounts").read_text()).splitlines()]
-    available = controllers_of or _available_v2
+    available = controllers_of or (lambda mount: (mount / "cgroup.controllers").read_text().split())
     for _, point, kind, *_ in rows:
         if kind == "cgroup2" and set(REQUIRED_CONTROLLERS) <= set(available(Path(point))):
             return Hierarchy(2, dict.fromkeys(REQUIRED_CONTROLLERS, Path(point)))
@@ -253,7 +234,11 @@ def create_cgroup(run_id: str, name: str, cpus: float, memory_byte: int, hierarc
     group = Cgroup(hierarchy, run_id, name)
     try:
         for folder in group.folders:
-            _make(folder, hierarchy.version)
+            folder.parent.mkdir(exist_ok=True)
+            for parent in (folder.parents[1], folder.parent) if hierarchy.version == 2 else ():
+                # each level passes the controllers on to the next
+                (parent / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in REQUIRED_CONTROLLERS))
+            folder.mkdir(exist_ok=True)
         group.limit(cpus, memory_byte)
     except OSError as error:
         group.remove()
@@ -271,35 +256,18 @@ def remove_run_cgroups(run_id: str, pause: Callable[[float], None] = time.sleep)
     """Kill everything in a run's groups and remove them.
 
     Returns:
-        The folders that were removed.
+        The folders that were removed; none on a machine without the controllers.
     """
-    removed = []
-    for root in _roots():
+    try:
+        roots = find_hierarchy().roots
+    except MachineError:
+        return []
+    removed: list[Path] = []
+    for root in roots:
         top = root / run_group(run_id)
         children = [path for path in top.iterdir() if path.is_dir()] if top.is_dir() else []
         removed += [folder for folder in (*children, top) if _kill_and_remove(folder, pause)]
     return removed
-
-
-def _roots() -> tuple[Path, ...]:
-    """Where groups may be; nowhere on a machine without the controllers."""
-    try:
-        return find_hierarchy().roots
-    except MachineError:
-        return ()
-
-
-def _make(folder: Path, version: int) -> None:
-    """The group's folder and its parent; in version 2 each level passes the controllers on to the next."""
-    folder.parent.mkdir(exist_ok=True)
-    if version == 2:
-        for parent in (folder.parents[1], folder.parent):
-            (parent / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in REQUIRED_CONTROLLERS))
-    folder.mkdir(exist_ok=True)
-
-
-def _available_v2(mount: Path) -> list[str]:
-    return (mount / "cgroup.controllers").read_text().split()
 
 
 def _kill_and_remove(folder: Path, pause: Callable[[float], None]) -> bool:
@@ -308,7 +276,8 @@ def _kill_and_remove(folder: Path, pause: Callable[[float], None]) -> bool:
         if (frozen := folder / "freezer.state").exists():  # in version 1 who is frozen cannot be killed
             frozen.write_text("THAWED")
         for pid in _pids(folder):
-            _kill(pid)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         try:
             folder.rmdir()
             return True
@@ -328,11 +297,6 @@ def _pids(folder: Path) -> set[int]:
         return set()
 
 
-def _kill(pid: int) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-
-
 def _whole_pages(size_byte: int) -> int:
     page = os.sysconf("SC_PAGE_SIZE")
     return size_byte // page * page
@@ -341,10 +305,3 @@ def _whole_pages(size_byte: int) -> int:
 def _keyed(file: Path) -> dict[str, int]:
     """A file of `name number` lines."""
     return {name: int(value) for name, value in (line.split() for line in file.read_text().splitlines())}
-
-
-def _number(file: Path) -> int | None:
-    try:
-        return int(file.read_text())
-    except FileNotFoundError:
-        return None

@@ -18,10 +18,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 from isl_emu.errors import MachineError
-from isl_emu.nodes.cgroups import Cgroup, Usage, create_cgroup
+from isl_emu.nodes.cgroups import Cgroup, create_cgroup
 from isl_emu.nodes.mounts import build_root
 from isl_emu.nodes.namespaces import (
     CLONE_FS,
@@ -36,7 +36,7 @@ from isl_emu.nodes.namespaces import (
     set_namespace,
     unshare,
 )
-from isl_emu.nodes.suspension import Suspension
+from isl_emu.nodes.processes import Suspension
 from isl_emu.runs.directory import RunDirectory
 
 _ALL_NAMESPACES = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET
@@ -80,10 +80,11 @@ class Container:
         self._run = run
         self.cpus = cpus
         self.memory_byte = memory_byte
-        self._visible = (*_python_folders(), *visible)
-        self._cgroup: Cgroup | None = None
+        ours = Path(sys.prefix), Path(sys.base_prefix), Path(__file__).resolve().parents[1]
+        self._visible = (*ours, *visible)
+        self._group: Cgroup | None = None
         self._init: subprocess.Popen[bytes] | None = None
-        self._started: list[subprocess.Popen] = []
+        self._started: list[subprocess.Popen[Any]] = []
         self._suspension: Suspension | None = None
 
     @property
@@ -102,15 +103,27 @@ class Container:
             raise MachineError(f"container {self.name}: is not running, but its process was asked for; start it first")
         return self._init.pid
 
+    @property
+    def group(self) -> Cgroup:
+        """The group that limits and counts what its programs use.
+
+        Raises:
+            MachineError: it has not been started.
+        """
+        if self._group is None:
+            raise MachineError(f"container {self.name}: has no cgroup yet, but it was asked for; start it first")
+        return self._group
+
     def start(self) -> None:
         """Make the cgroup, the namespaces and the root, and start PID 1.
 
         Raises:
             MachineError: a limit or a namespace that this kernel does not give.
         """
-        self._cgroup = create_cgroup(self._run.run_id, self.name, self.cpus, self.memory_byte)
+        self._group = create_cgroup(self._run.run_id, self.name, self.cpus, self.memory_byte)
         try:
             self._init = self._start_inside(self._leave_machine, _INIT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            assert self._init.stdout is not None
             if self._init.stdout.readline() != b"ready\n":
                 raise MachineError(f"container {self.name}: its first process did not start; see the message above")
         except OSError as error:
@@ -122,7 +135,15 @@ class Container:
             self.stop()
             raise
 
-    def popen(self, argv: Sequence[str], **options: Any) -> subprocess.Popen:
+    @overload
+    def popen(self, argv: Sequence[str], *, text: Literal[True], **options: Any) -> subprocess.Popen[str]: ...
+
+    @overload
+    def popen(
+        self, argv: Sequence[str], *, text: Literal[False] = False, **options: Any
+    ) -> subprocess.Popen[bytes]: ...
+
+    def popen(self, argv: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
         """Start a program inside: it is in the cgroup and in all namespaces before its first instruction.
 
         Args:
@@ -138,7 +159,7 @@ class Container:
         Raises:
             MachineError: a limit that this kernel does not take.
         """
-        self._cgroup.limit_cpus(cpus)
+        self.group.limit_cpus(cpus)
 
     def cpu_ns(self) -> int:
         """The CPU time that its programs have used since the start.
@@ -146,7 +167,7 @@ class Container:
         Raises:
             MachineError: this kernel does not count it.
         """
-        return self._cgroup.cpu_ns()
+        return self.group.cpu_ns()
 
     @property
     def suspended(self) -> bool:
@@ -163,7 +184,7 @@ class Container:
         """
         if self._suspension is None:
             self._suspension = Suspension()
-        self._suspension.hold(self._cgroup.pids() - {self.pid})  # its PID 1 watches whether we live
+        self._suspension.hold(self.group.pids() - {self.pid})  # its PID 1 watches whether we live
 
     def resume(self) -> None:
         """Switch its computer on again; what was in memory still is."""
@@ -171,21 +192,9 @@ class Container:
             self._suspension.resume()
             self._suspension = None
 
-    def usage(self) -> Usage:
-        """CPU time, throttling, memory and OOM kills since the start."""
-        return self._cgroup.usage()
-
-    def freeze(self) -> bool:
-        """Bring everything inside to a stand; False where the kernel has no freezer."""
-        return self._cgroup.freeze()
-
-    def thaw(self) -> None:
-        """Let everything inside go on."""
-        self._cgroup.thaw()
-
-    def pids(self) -> set[int]:
-        """The processes inside, as seen from outside."""
-        return self._cgroup.pids()
+    def oom_kills(self) -> int:
+        """How many of its processes the kernel has killed for want of memory since the start."""
+        return self.group.oom_kills()
 
     def stop(self) -> None:
         """Kill everything inside and remove what was made; may be called again.
@@ -195,24 +204,25 @@ class Container:
         """
         try:
             if self._init is not None:
-                self._kill()
+                self._kill(self._init)
         finally:
-            if self._cgroup is not None:
-                self._cgroup.remove()
+            if self._group is not None:
+                self._group.remove()
             with suppress(OSError):
                 self._folder.rmdir()
                 self._folder.parent.rmdir()
 
-    def _kill(self) -> None:
+    def _kill(self, init: subprocess.Popen[bytes]) -> None:
         """End PID 1, and with it all others. It cannot go before the others, and they not before we wait for them."""
-        self._cgroup.thaw()
-        self._init.kill()
-        self._init.stdin.close()
-        self._init.stdout.close()
+        self.group.thaw()
+        init.kill()
+        for pipe in (init.stdin, init.stdout):
+            assert pipe is not None
+            pipe.close()
         for process in self._started:
             process.wait()
         try:
-            self._init.wait(STOP_TIMEOUT_S)
+            init.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             raise MachineError(
                 f"container {self.name}: a process inside waits for its parent outside, but must be gone; "
@@ -223,14 +233,14 @@ class Container:
     def _folder(self) -> Path:
         return self._run.path / "containers" / self.name
 
-    def _start_inside(self, enter: Callable[[], None], argv: Sequence[str], **options: Any) -> subprocess.Popen:
+    def _start_inside(self, enter: Callable[[], None], argv: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
         """Start a program from a thread that calls `enter` first; `argv` begins with a shell that joins the group."""
-        joins = self._cgroup.open_joins()
+        joins = self.group.open_joins()
         environment = dict(os.environ if options.get("env") is None else options["env"])
         environment["ISL_JOIN"] = " ".join(map(str, joins))
         options.update(env=environment, pass_fds=(*joins, *options.get("pass_fds", ())), start_new_session=True)
 
-        def start() -> subprocess.Popen:
+        def start() -> subprocess.Popen[Any]:
             enter()
             return subprocess.Popen(argv, **options)
 
@@ -269,8 +279,3 @@ class Container:
 def hosts_text(hosts: Mapping[str, str]) -> str:
     """The text of /etc/hosts that names all nodes."""
     return "".join(f"{address}\t{name}\n" for name, address in {"localhost": "127.0.0.1", **hosts}.items())
-
-
-def _python_folders() -> tuple[Path, ...]:
-    """The environment, the interpreter's own folder and this package."""
-    return Path(sys.prefix), Path(sys.base_prefix), Path(__file__).resolve().parents[1]

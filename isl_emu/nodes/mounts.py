@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from isl_emu.nodes.namespaces import checked
+from isl_emu.nodes.namespaces import checked, libc
 
 # Source: include/uapi/linux/mount.h
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 0x1, 0x2, 0x4, 0x8
@@ -24,7 +23,6 @@ _DEVICE_LINKS = {
     "stderr": "/proc/self/fd/2",
     "ptmx": "pts/ptmx",
 }
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def build_root(folder: Path, visible: Iterable[Path]) -> None:
@@ -50,13 +48,22 @@ def build_root(folder: Path, visible: Iterable[Path]) -> None:
     _fill_devices(root / "dev")
     for path in hidden_paths(visible, covers):
         _bind_read_only(path, root)
-    _pivot_root(root)
+    os.chdir(root)
+    # "." stands for the new root and for the old one, so no folder is needed for it
+    checked(libc.syscall(SYS_PIVOT_ROOT[os.uname().machine], b".", b"."), "pivot_root")
+    unmount(".")
+    os.chdir("/")
 
 
 def mount(source: str | Path, target: str | Path, kind: str | None, flags: int, options: str = "") -> None:
     """Mount by system call; the OSError names the target."""
     arguments = (str(source).encode(), str(target).encode(), kind and kind.encode(), flags, options.encode() or None)
-    checked(_libc.mount(*arguments), f"mount {kind or 'flags'} on {target}")
+    checked(libc.mount(*arguments), f"mount {kind or 'flags'} on {target}")
+
+
+def unmount(path: str | Path) -> None:
+    """Take a mount away, at once or as soon as nobody uses it."""
+    checked(libc.umount2(os.fsencode(path), MNT_DETACH), f"umount {path}")
 
 
 def mount_points(mountinfo: str) -> set[Path]:
@@ -95,11 +102,3 @@ def _fill_devices(dev: Path) -> None:
     for name, kind, options in (("shm", "tmpfs", "mode=1777"), ("pts", "devpts", "newinstance,ptmxmode=666,mode=620")):
         (dev / name).mkdir()
         mount(kind, dev / name, kind, MS_NOSUID | MS_NOEXEC, options)
-
-
-def _pivot_root(root: Path) -> None:
-    """Make `root` the root and let go of the old one: "." stands for both, so no folder is needed for it."""
-    os.chdir(root)
-    checked(_libc.syscall(SYS_PIVOT_ROOT[os.uname().machine], b".", b"."), "pivot_root")
-    checked(_libc.umount2(b".", MNT_DETACH), "umount of the old root")
-    os.chdir("/")

@@ -21,7 +21,7 @@ CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 
 Result = TypeVar("Result")
-_libc = ctypes.CDLL(None, use_errno=True)
+libc = ctypes.CDLL(None, use_errno=True)
 
 
 def checked(status: int, doing: str) -> int:
@@ -34,12 +34,12 @@ def checked(status: int, doing: str) -> int:
 
 def unshare(flags: int) -> None:
     """Give the calling thread namespaces of its own."""
-    checked(_libc.unshare(flags), "unshare")
+    checked(libc.unshare(flags), "unshare")
 
 
 def set_namespace(descriptor: int, flags: int) -> None:
     """Move the calling thread into the namespaces that a namespace file or a pidfd stands for."""
-    checked(_libc.setns(descriptor, flags), "setns")
+    checked(libc.setns(descriptor, flags), "setns")
 
 
 def enter_network(netns_path: str) -> None:
@@ -53,7 +53,7 @@ def enter_network(netns_path: str) -> None:
 
 def set_host_name(name: str) -> None:
     """Name the host, in the UTS namespace of the calling thread."""
-    checked(_libc.sethostname(name.encode(), len(name.encode())), "sethostname")
+    checked(libc.sethostname(name.encode(), len(name.encode())), "sethostname")
 
 
 def in_own_thread(function: Callable[..., Result], *args: object, **kwargs: object) -> Result:

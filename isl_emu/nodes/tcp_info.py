@@ -48,8 +48,9 @@ def tcp_counters(connection: socket.socket) -> TcpCounters:
     info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTE).ljust(_INFO_BYTE, b"\0")
     sent, again = _SENT_AGAIN.unpack_from(info, _SENT_AT)
     acked, received = _ACKED_RECEIVED.unpack_from(info, _ACKED_AT)
-    segments = _SEGMENTS.unpack_from(info, _SEGMENTS_AT)
-    return TcpCounters(sent, again, acked, received, *segments, bool(info[_OPTIONS_AT] & _HAS_TIMESTAMPS))
+    segments_out, segments_in = _SEGMENTS.unpack_from(info, _SEGMENTS_AT)
+    timestamps = bool(info[_OPTIONS_AT] & _HAS_TIMESTAMPS)
+    return TcpCounters(sent, again, acked, received, segments_out, segments_in, timestamps)
 
 
 def own_connections() -> Iterator[socket.socket]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from isl_emu.errors import MachineError
 from isl_emu.files import write_whole
 
 RUN_ID_BYTES = 3
+RUN_ID = re.compile(f"[0-9a-f]{{{2 * RUN_ID_BYTES}}}")
 ROOT = 0  # root's folders are safe for everybody
 
 

@@ -31,10 +31,10 @@ from isl_emu.network.kernel import KernelBackend
 from isl_emu.network.messages import new_veth, veth_end
 from isl_emu.network.naming import mac_bytes, wire
 from isl_emu.network.net import IslNet
-from isl_emu.network.netlink import Netlink
-from isl_emu.network.nodespaces import OWN_NETWORK
 from isl_emu.network.qdiscs import netem_messages
 from isl_emu.nodes.namespaces import CLONE_NEWNET, enter_network, in_own_thread, unshare
+from isl_emu.nodes.netlink import Netlink
+from isl_emu.nodes.nodespaces import OWN_NETWORK
 from isl_emu.runs.directory import create_run_directory
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))

@@ -10,12 +10,12 @@ import pytest
 
 from isl_emu.errors import NetworkError
 from isl_emu.linkplan.plan import LinkPlan, QueueKind
-from isl_emu.network.backend import ROUTE, Backend
-from isl_emu.network.desired import ends_at, initial_ends
-from isl_emu.network.fake import FakeBackend
+from isl_emu.network.desired import ROUTE, ends_at, initial_ends
 from isl_emu.network.kernel import KernelBackend
 from isl_emu.network.readback import end_mismatches
+from isl_emu.network.replay import Backend
 from isl_emu.routing.forwarding import NO_ROUTE
+from tests.fake_network import FakeBackend
 from tests.nets import need_kernel, run_directory
 from tests.plans import MS, make_plan, ring_edges
 

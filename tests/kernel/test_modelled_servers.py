@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from isl_emu.network.nodespaces import NodeSpace, make_spaces, remove_spaces
 from isl_emu.nodes.namespaces import enter_network, in_own_thread
+from isl_emu.nodes.nodespaces import NodeSpace, make_spaces, remove_spaces
 from isl_emu.parts.activity import Service
 from isl_emu.parts.questions.sse import EventParser
 from isl_emu.parts.serving.modelled_satellite import Specification, write_specifications

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from isl_emu.errors import WorkloadError
-from isl_emu.network.nodespaces import NodeSpace, make_spaces, remove_spaces
 from isl_emu.nodes.cgroups import remove_run_cgroups
 from isl_emu.nodes.containers import Container
 from isl_emu.nodes.namespaces import enter_network, in_own_thread
+from isl_emu.nodes.nodespaces import NodeSpace, make_spaces, remove_spaces
 from isl_emu.parts.serving.model_file import resolve_model
 from isl_emu.parts.serving.servers import ModelServer, answers, serve, serve_with, start_program
 from isl_emu.parts.serving.throttling import _decode, throttle

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from isl_emu.errors import MachineError
-from isl_emu.nodes.cgroups import Cgroup, Hierarchy, Usage, cpu_quota_us, find_hierarchy, remove_run_cgroups
+from isl_emu.nodes.cgroups import Cgroup, Hierarchy, cpu_quota_us, find_hierarchy, remove_run_cgroups
 
 HYBRID = """\
 tmpfs /sys/fs/cgroup tmpfs rw 0 0
@@ -47,24 +47,24 @@ def test_quota_and_period_give_the_share(cpus: float, quota_us: int, period_us: 
     assert cpu_quota_us(cpus) == (quota_us, period_us)
 
 
-def _version_1(root: Path, stat: str, cpuacct: bool) -> Hierarchy:
+def _version_1(root: Path, cpuacct: bool) -> Hierarchy:
     controllers = ["cpu", "memory", *(["cpuacct"] if cpuacct else [])]
     for controller in controllers:
         (root / controller / "isl-0a0b0c" / "p00s00").mkdir(parents=True)
-    (root / "cpu/isl-0a0b0c/p00s00/cpu.stat").write_text(stat)
     return Hierarchy(1, {controller: root / controller for controller in controllers})
 
 
-@pytest.mark.parametrize(("cpuacct", "cpu_ns"), [(True, 17_158_347), (False, None)])
-def test_usage_in_version_1(tmp_path: Path, cpuacct: bool, cpu_ns: int | None) -> None:
-    stat = "nr_periods 60\nnr_throttled 4\nthrottled_time 7314713\nwait_sum 1\n"
-    hierarchy = _version_1(tmp_path, stat, cpuacct)
-    memory = tmp_path / "memory/isl-0a0b0c/p00s00"
-    (memory / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n")
-    (memory / "memory.max_usage_in_bytes").write_text("193699840\n")
-    if cpuacct:
-        (tmp_path / "cpuacct/isl-0a0b0c/p00s00/cpuacct.usage").write_text("17158347\n")
-    assert Cgroup(hierarchy, "0a0b0c", "p00s00").usage() == Usage(cpu_ns, 7314713, 4, 60, 193699840, 2)
+def test_what_was_used_in_version_1(tmp_path: Path) -> None:
+    group = Cgroup(_version_1(tmp_path, cpuacct=True), "0a0b0c", "p00s00")
+    events = "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"
+    (tmp_path / "memory/isl-0a0b0c/p00s00/memory.oom_control").write_text(events)
+    (tmp_path / "cpuacct/isl-0a0b0c/p00s00/cpuacct.usage").write_text("17158347\n")
+    assert (group.cpu_ns(), group.oom_kills()) == (17_158_347, 2)
+
+
+def test_without_its_controller_cpu_time_is_not_told_as_none(tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match="no controller cpuacct"):
+        Cgroup(_version_1(tmp_path, cpuacct=False), "0a0b0c", "p00s00").cpu_ns()
 
 
 def test_limits_and_usage_in_version_2(tmp_path: Path) -> None:
@@ -78,18 +78,18 @@ def test_limits_and_usage_in_version_2(tmp_path: Path) -> None:
     assert (folder / "cpu.max").read_text() == "10000 20000"
     assert (folder / "memory.max").read_text() == str(64 << 20)
     assert (folder / "memory.swap.max").read_text() == "0"
-    assert group.usage() == Usage(15_000, 7_000, 3, 9, None, 1)
+    assert (group.cpu_ns(), group.oom_kills()) == (15_000, 1)
 
 
 def test_a_kernel_without_bandwidth_control_is_refused(tmp_path: Path) -> None:
-    hierarchy = _version_1(tmp_path, "", cpuacct=False)
+    hierarchy = _version_1(tmp_path, cpuacct=False)
     (tmp_path / "cpu/isl-0a0b0c/p00s00/cpu.cfs_period_us").mkdir()  # writing to it fails
     with pytest.raises(MachineError, match="CONFIG_CFS_BANDWIDTH"):
         Cgroup(hierarchy, "0a0b0c", "p00s00").limit(0.5, 64 << 20)
 
 
 def test_a_limit_that_the_kernel_changes_is_refused(tmp_path: Path) -> None:
-    hierarchy = _version_1(tmp_path, "", cpuacct=False)
+    hierarchy = _version_1(tmp_path, cpuacct=False)
     (tmp_path / "cpu/isl-0a0b0c/p00s00/cpu.cfs_period_us").symlink_to("/dev/null")
     with pytest.raises(MachineError, match="but 20000 was written"):
         Cgroup(hierarchy, "0a0b0c", "p00s00").limit(0.5, 64 << 20)

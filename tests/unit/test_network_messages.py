@@ -10,9 +10,9 @@ import numpy as np
 
 from isl_emu.network.desired import END
 from isl_emu.network.messages import decode_link, link_up, new_veth, permanent_neighbour, veth_end
-from isl_emu.network.netlink import HEADER, _refusal, attribute, message, split_attributes, split_messages
 from isl_emu.network.qdiscs import count_drops, decode_netems, netem_messages
 from isl_emu.network.routes import decode_routes, multipath_messages, route_messages, withdrawal_messages
+from isl_emu.nodes.netlink import HEADER, _refusal, attribute, message, split_attributes, split_messages
 
 UP = np.array([(True, 5_000_000, 4_900_000, 100_000_000, 500, 0.25, 0, 12_000)], END)
 DOWN = np.array([(False, 5_000_000, 4_900_000, 40_000_000_000, 500, 0.25, 0, 12_000)], END)

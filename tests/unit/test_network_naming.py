@@ -14,16 +14,16 @@ from isl_emu.network.naming import (
     ipv4_address,
     ipv6_address,
     mac_address,
-    namespace_name,
     wire,
 )
+from isl_emu.nodes.nodespaces import namespace_path
 from tests.plans import MS, make_plan, ring_edges
 
 NODE_NAME = st.from_regex(r"[a-z][a-z0-9-]{0,31}", fullmatch=True)
 
 
 def test_names_carry_run_and_node() -> None:
-    assert namespace_name("0a1b2c", "p00s03") == "isl-0a1b2c-p00s03"
+    assert namespace_path("0a1b2c", "p00s03") == "/run/netns/isl-0a1b2c-p00s03"
 
 
 def test_addresses_count_from_one() -> None:

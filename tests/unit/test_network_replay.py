@@ -13,9 +13,9 @@ import pytest
 from isl_emu.errors import NetworkError
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.network.desired import ends_at, initial_ends
-from isl_emu.network.fake import FakeBackend
 from isl_emu.network.replay import Replay
 from isl_emu.timebase import ManualClock, MonotonicClock
+from tests.fake_network import FakeBackend
 from tests.plans import MS, SECOND, make_plan, make_routes
 
 START_NS = 1_000_000 * SECOND

@@ -13,7 +13,6 @@ from isl_emu.linkplan.build import plan_links
 from isl_emu.linkplan.plan import AQM, LinkKind, QueueKind
 from isl_emu.linkplan.plan_file import read_plan, write_plan
 from isl_emu.network.desired import END, FOUND, ends_at, initial_ends, queue_byte, serialiser_bit_s
-from isl_emu.network.netlink import HEADER, attribute, split_attributes
 from isl_emu.network.queues import (
     add_queues,
     bucket_messages,
@@ -22,6 +21,7 @@ from isl_emu.network.queues import (
     inside_message,
     queue_index,
 )
+from isl_emu.nodes.netlink import HEADER, attribute, split_attributes
 from isl_emu.scenario.parse import parse_scenario
 from tests.plans import MS, make_plan
 from tests.unit.test_scenario import SMALL

@@ -14,18 +14,13 @@ from isl_emu.timebase import ManualClock
 
 
 @dataclass(frozen=True)
-class FakeUsage:
-    oom_kills: int = 0
-
-
-@dataclass(frozen=True)
 class FakeContainer:
     name: str
     cpus: float = 1.0
-    oom_kills: int = 0
+    killed: int = 0
 
-    def usage(self) -> FakeUsage:
-        return FakeUsage(self.oom_kills)
+    def oom_kills(self) -> int:
+        return self.killed
 
 
 @dataclass(frozen=True)
@@ -76,7 +71,7 @@ def test_a_server_that_ends_is_named_with_its_last_words(tmp_path: Path) -> None
 
 
 def test_a_server_killed_for_memory_says_so(tmp_path: Path) -> None:
-    starved = FakeContainer("p00s03", oom_kills=1)
+    starved = FakeContainer("p00s03", killed=1)
     with pytest.raises(WorkloadError, match="on p00s03: needs more memory than compute.memory allows"):
         load([starved], lambda c: ModelServer(c, FakeProcess(-9), tmp_path), bool, lambda *_: None, ManualClock())
 

@@ -182,7 +182,7 @@ def _check_loading(server: ModelServer, end_ns: int, now_ns: int) -> None:
                 "before the run begins; raise compute.cpus, or use a smaller model"
             )
         return
-    if server.container.usage().oom_kills:
+    if server.container.oom_kills():
         raise WorkloadError(
             f"model server on {server.name}: needs more memory than compute.memory allows, but it must hold its "
             "working set; raise compute.memory, or lower compute.context_tokens"

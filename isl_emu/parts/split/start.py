@@ -131,7 +131,7 @@ def _check(process: ModelServer) -> None:
     status = process.process.poll()
     if status is None:
         return
-    if process.container.usage().oom_kills:
+    if process.container.oom_kills():
         raise WorkloadError(
             f"split model on {process.name}: needs more memory than split.memory allows, but it must hold its layers; "
             "raise split.memory"

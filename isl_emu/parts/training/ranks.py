@@ -136,7 +136,7 @@ class RankProcesses:
         return self._live.folder.journal / f"training-{self.job.name}-{name}.log"
 
     def _unready(self, name: str, event: Mapping[str, Any]) -> str:
-        if self._containers[name].usage().oom_kills:
+        if self._containers[name].oom_kills():
             return (
                 f"training {self.job.name} on {name}: needs more memory than training.real.memory allows, but it must "
                 "hold PyTorch and the model; raise it"

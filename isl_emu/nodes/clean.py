@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
 from collections.abc import Iterable
 from contextlib import suppress
+from glob import glob
 from pathlib import Path
 
-from isl_emu.network.naming import NAMESPACE_FOLDER, namespace_path
-from isl_emu.network.nodespaces import remove_space_file, unmount
 from isl_emu.nodes.cgroups import remove_run_cgroups
-from isl_emu.nodes.mounts import mount_points
+from isl_emu.nodes.mounts import mount_points, unmount
+from isl_emu.nodes.nodespaces import namespace_path, remove_space_file
 from isl_emu.nodes.processes import kill_processes_in, namespace_ids
-from isl_emu.runs.directory import RunDirectory
-
-RUN_ID = re.compile(r"[0-9a-f]{6}")
+from isl_emu.runs.directory import RUN_ID, RunDirectory
 
 
 def clean_runs(runs: Iterable[RunDirectory]) -> list[str]:
@@ -29,30 +25,19 @@ def clean_runs(runs: Iterable[RunDirectory]) -> list[str]:
 
 
 def _clean_run(run: RunDirectory) -> str:
-    paths = _namespace_files(run.run_id)
+    paths = sorted(glob(namespace_path(run.run_id, "*")))
     groups = remove_run_cgroups(run.run_id)  # first: processes that a pause has frozen die in no other way
     killed = kill_processes_in(namespace_ids(paths))
     for path in paths:
         remove_space_file(path)
     removed = f"run {run.run_id}: removed {len(paths)} namespaces, {len(killed)} processes, {len(groups)} cgroups"
-    if mounted := _unmount_below(run.path):
+    for point in sorted(_mounts_below(run.path), reverse=True):  # innermost first
+        with suppress(OSError):
+            unmount(point)
+    if mounted := _mounts_below(run.path):
         return f"{removed}; its folder stays, because {mounted[0]} is still mounted; unmount it and try again"
     shutil.rmtree(run.path, ignore_errors=True)
     return f"{removed} and its folder {run.path}"
-
-
-def _namespace_files(run_id: str) -> list[str]:
-    prefix = os.path.basename(namespace_path(run_id, ""))
-    folder = Path(NAMESPACE_FOLDER)
-    return sorted(str(path) for path in folder.iterdir() if path.name.startswith(prefix)) if folder.is_dir() else []
-
-
-def _unmount_below(folder: Path) -> list[Path]:
-    """Unmount all below a folder, innermost first; what remains mounted."""
-    for point in sorted(_mounts_below(folder), reverse=True):
-        with suppress(OSError):
-            unmount(point)
-    return _mounts_below(folder)
 
 
 def _mounts_below(folder: Path) -> list[Path]:

@@ -5,7 +5,6 @@ Each is held by a bind mount at /run/netns, where `ip netns` finds it, and by th
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
 import socket
@@ -15,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from isl_emu.errors import NetworkError
-from isl_emu.network.naming import NAMESPACE_FOLDER, namespace_path
-from isl_emu.network.netlink import Netlink
-from isl_emu.nodes.mounts import MNT_DETACH, MS_BIND, mount
-from isl_emu.nodes.namespaces import CLONE_NEWNET, checked, in_own_thread, unshare
+from isl_emu.nodes.mounts import MS_BIND, mount, unmount
+from isl_emu.nodes.namespaces import CLONE_NEWNET, in_own_thread, unshare
+from isl_emu.nodes.netlink import Netlink
 
+NAMESPACE_FOLDER = "/run/netns"
 SYSCTL_FOLDER = "/proc/sys/net"
 OWN_NETWORK = "/proc/thread-self/ns/net"
 SYSCTLS = {
@@ -42,7 +41,6 @@ IF_THERE = {  # a kernel may be built without routes over several next hops
 }
 HASH_SEED = "ipv4/fib_multipath_hash_seed"  # Linux 6.11 and later, for both families; 0 is one seed for all
 SPARE_DESCRIPTORS = 256  # for everything else that this process opens
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True)
@@ -52,6 +50,11 @@ class NodeSpace:
     node: str
     path: str
     netlink: Netlink
+
+
+def namespace_path(run_id: str, node: str) -> str:
+    """The file that holds a node's network namespace; `ip netns` lists it by its last part."""
+    return f"{NAMESPACE_FOLDER}/isl-{run_id}-{node}"
 
 
 def ipv6_available() -> bool:
@@ -90,11 +93,6 @@ def remove_space_file(path: str) -> None:
         unmount(path)
     with suppress(FileNotFoundError):
         os.unlink(path)
-
-
-def unmount(path: str | Path) -> None:
-    """Take a mount away, at once or as soon as nobody uses it."""
-    checked(_libc.umount2(os.fsencode(path), MNT_DETACH), f"umount {path}")
 
 
 def _make_spaces(run_id: str, nodes: Sequence[str], spaces: list[NodeSpace]) -> None:

