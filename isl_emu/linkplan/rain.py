@@ -18,7 +18,7 @@ from scipy.special import ndtr, ndtri
 
 from isl_emu.errors import ScenarioError
 from isl_emu.linkplan.draws import uniform
-from isl_emu.scenario.weather import Rain
+from isl_emu.scenario.ground import Rain
 from isl_emu.units import NS_PER_S
 
 EFFECTIVE_EARTH_RADIUS_KM = 8_500.0  # with refraction, P.618-13, step 2

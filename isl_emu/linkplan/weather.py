@@ -15,8 +15,8 @@ from isl_emu.geometry.tracks import track_points
 from isl_emu.linkplan.draws import exponential, uniform
 from isl_emu.linkplan.rain import coded_rate_ratio, exceedance_ratio, rain_attenuation_db, site_climate
 from isl_emu.linkplan.sightings import View
+from isl_emu.scenario.ground import Clouds, Scintillation
 from isl_emu.scenario.model import GroundStation
-from isl_emu.scenario.weather import Clouds, Scintillation
 
 SPELLS_AT_ONCE = 64
 TURBULENCE_EXPONENT = 11 / 6  # Rytov variance of a slant path against the zenith's; Andrews and Phillips 2005, ch. 12

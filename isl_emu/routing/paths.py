@@ -20,7 +20,7 @@ from isl_emu.units import NS_PER_S
 
 
 @dataclass(frozen=True)
-class Path:
+class NodePath:
     """A way through the network: nodes from source to destination, the links between them, and their total delay."""
 
     nodes: tuple[int, ...]
@@ -73,7 +73,7 @@ class PathFinder:
         order = np.argsort(moment)
         self._moments, self._links = moment[order], routes.row_link[order]
 
-    def path(self, source: int, destination: int, k: int) -> Path | None:
+    def path(self, source: int, destination: int, k: int) -> NodePath | None:
         """The path from one node to another, or to an alias, at instant `k`; None when there is no route.
 
         Of several paths it is the one with the least delay, then the fewest hops.
@@ -94,9 +94,9 @@ class PathFinder:
             if len(nodes) > len(self._plan.nodes.names):
                 where = self._where(source, destination, k)
                 raise ScenarioError(f"{where} is a loop, but each hop must come nearer; check the routing policy")
-        return Path(tuple(nodes), tuple(links), delay_ns)
+        return NodePath(tuple(nodes), tuple(links), delay_ns)
 
-    def paths(self, source: int, destination: int, k: int, most: int) -> list[Path]:
+    def paths(self, source: int, destination: int, k: int, most: int) -> list[NodePath]:
         """All the paths that a packet may take from one node to another, or to an alias, or the first `most` of them.
 
         By rising delay; empty when there is no route.
@@ -104,7 +104,7 @@ class PathFinder:
         if self.path(source, destination, k) is None:
             return []
         found = islice(self._onward((source,), (), destination, k), most)
-        made = [Path(nodes, links, self._sum_ns(links, k, source, destination)) for nodes, links in found]
+        made = [NodePath(nodes, links, self._sum_ns(links, k, source, destination)) for nodes, links in found]
         return sorted(made, key=lambda path: (path.delay_ns, path.links))
 
     def extent(self, source: int, destination: int, k: int) -> Extent | None:
@@ -116,7 +116,7 @@ class PathFinder:
             return Extent(path.delay_ns, path.delay_ns, path.hops, path.hops)
         return self._extents(source, destination, k, {})
 
-    def disjoint_paths(self, source: int, destination: int, k: int) -> list[Path | None]:
+    def disjoint_paths(self, source: int, destination: int, k: int) -> list[NodePath | None]:
         """The disjoint paths that the pair has addresses for, None where there is none now; empty if it has none."""
         first = len(self._plan.nodes.names)
         return [self.path(source, first + alias, k) for alias in self._routes.aliases.between(source, destination)]

@@ -8,7 +8,7 @@ import numpy as np
 
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.routing.forwarding import plan_routes
-from isl_emu.routing.paths import Path, PathFinder
+from isl_emu.routing.paths import NodePath, PathFinder
 from isl_emu.scenario.routing import Routing
 from isl_emu.timebase import TimeGrid
 
@@ -20,20 +20,20 @@ def paths_to(plan: LinkPlan, routing: Routing, destination: int) -> PathFinder:
     return PathFinder(plan, plan_routes(plan, routing.model_copy(update={"disjoint": None}), [destination]))
 
 
-def path_at(plan: LinkPlan, routing: Routing, source: int, destination: int, k: int) -> Path | None:
+def path_at(plan: LinkPlan, routing: Routing, source: int, destination: int, k: int) -> NodePath | None:
     """The path from one node to another at instant `k`, searched for at this instant alone if the
     policy allows; None when there is no route."""
     finder, instant = _finder_at(plan, routing, destination, k)
     return finder.path(source, destination, instant)
 
 
-def paths_at(plan: LinkPlan, routing: Routing, source: int, destination: int, k: int, most: int) -> list[Path]:
+def paths_at(plan: LinkPlan, routing: Routing, source: int, destination: int, k: int, most: int) -> list[NodePath]:
     """All paths (the first `most`) that packets from one node to another may take at instant `k`, by rising delay."""
     finder, instant = _finder_at(plan, routing, destination, k)
     return finder.paths(source, destination, instant, most)
 
 
-def disjoint_paths_at(plan: LinkPlan, routing: Routing, source: int, destination: int, k: int) -> list[Path | None]:
+def disjoint_paths_at(plan: LinkPlan, routing: Routing, source: int, destination: int, k: int) -> list[NodePath | None]:
     """The disjoint paths of a pair at instant `k`, None where there is none; empty for pairs that have none planned."""
     if routing.disjoint is None:
         return []

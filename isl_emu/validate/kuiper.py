@@ -25,7 +25,7 @@ from isl_emu.linkplan.candidates import laser_candidates
 from isl_emu.linkplan.ground import View
 from isl_emu.linkplan.plan import LinkKind, LinkPlan
 from isl_emu.routing.forwarding import plan_routes
-from isl_emu.routing.paths import Path, PathFinder
+from isl_emu.routing.paths import NodePath, PathFinder
 from isl_emu.scenario.model import GroundStation, LaserLinks
 from isl_emu.timebase import TimeGrid
 from isl_emu.units import NS_PER_S
@@ -54,14 +54,14 @@ class Kuiper:
         self.space, self.stations = _space(), _stations()
         self._plans: dict[float, _Planned] = {}
 
-    def path(self, pair: str, t_s: float) -> Path | None:
+    def path(self, pair: str, t_s: float) -> NodePath | None:
         """The shortest path of a pair such as `manila-dalian` at `t_s` after the epoch."""
         start = GOLDEN["epoch"] + timedelta(milliseconds=round(t_s * 1000))
         if t_s not in self._plans:
             self._plans[t_s] = self._planned(TimeGrid(start, NS_PER_S, 1))
         return _path(self._plans[t_s], pair, 0)
 
-    def paths_by_second(self, pair: str) -> list[Path | None]:
+    def paths_by_second(self, pair: str) -> list[NodePath | None]:
         """The shortest path at each whole second of the series."""
         return [_path(self._by_second, pair, k) for k in range(WHOLE_SECONDS)]
 
@@ -114,7 +114,7 @@ def paths(kuiper: Kuiper, pair: str) -> Iterator[Check]:
         yield _path_check(pair, row["from_s"], previous, kuiper.satellites(pair, row["from_s"]))
 
 
-def satellites_of(path: Path | None) -> list[int]:
+def satellites_of(path: NodePath | None) -> list[int]:
     """The satellites of a path whose ends are two stations, from the one that was named first."""
     return [] if path is None else list(path.nodes[1:-1])
 
@@ -138,11 +138,11 @@ def _as_text(satellites: list[int]) -> str:
     return "-".join(map(str, satellites)) or "unreachable"
 
 
-def _round_trip_ms(path: Path | None) -> float | None:
+def _round_trip_ms(path: NodePath | None) -> float | None:
     return None if path is None else 2 * path.delay_ns / 1e6
 
 
-def _path(planned: _Planned, pair: str, k: int) -> Path | None:
+def _path(planned: _Planned, pair: str, k: int) -> NodePath | None:
     plan, finder = planned
     # a pair's name is its stations' names with a hyphen between, and a station's may hold one
     ends = [(a, b) for a in GOLDEN["stations"] for b in GOLDEN["stations"] if f"{a}-{b}" == pair]
