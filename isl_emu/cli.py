@@ -25,14 +25,18 @@ from isl_emu.runs.wishes import Wishes
 from isl_emu.units import DURATION_NS, NS_PER_MS, NS_PER_S, format_quantity, parse_quantity
 
 if TYPE_CHECKING:
-    from isl_emu.api import NamedPath
+    from isl_emu.planned import NamedPath
+
+    TextType = click.ParamType[str]
+else:
+    TextType = click.ParamType  # which older versions of click do not make generic
 
 DEBUG = "ISL_EMU_DEBUG"  # the environment variable that --debug sets; a guest gets it too
 SCENARIO = click.Path(path_type=Path, dir_okay=False)
 TABLE_WIDTH = 130  # of a table that goes to a file or a pipe
 
 
-class Duration(click.ParamType):
+class Duration(TextType):
     """A duration with its unit, such as 60s or "2 min"; kept as text, since scenarios hold text."""
 
     name = "duration"
@@ -224,9 +228,9 @@ def path(scenario: Path, a: str, b: str, at: str) -> int:
     found = plan.paths(a, b, k)
     for number, one in enumerate(found, start=1):
         _print_path(one, f"at {at}" + (f", equal path {number} of {len(found)}" if len(found) > 1 else ""))
-    for number, one in enumerate(plan.disjoint_paths(a, b, k), start=1):
-        if one:
-            _print_path(one, f"at {at}, disjoint path {number}: {b}.from-{a}.{number}")
+    for number, disjoint in enumerate(plan.disjoint_paths(a, b, k), start=1):
+        if disjoint:
+            _print_path(disjoint, f"at {at}, disjoint path {number}: {b}.from-{a}.{number}")
         else:
             click.echo(f"there is no disjoint path {number} from {a} to {b} at {at}")
     if not found:

@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 
+from isl_emu.arrays import Floats
 from isl_emu.energy.fleet import Fleet, scenario_fleet
 from isl_emu.energy.limits import Mode
 from isl_emu.energy.sky import Sunshine, find_sunshine
@@ -155,4 +156,5 @@ def _stored_w(fleet: Fleet, solar_w: np.ndarray, busy_ratio: np.ndarray) -> np.n
     """What a large battery would gain on average, shape (N,)."""
     surplus_w = solar_w - fleet.bus_w - fleet.idle_w - (fleet.busy_w - fleet.idle_w) * busy_ratio
     charge, discharge = fleet.batteries.charge_efficiency, fleet.batteries.discharge_efficiency
-    return np.where(surplus_w > 0.0, surplus_w * charge, surplus_w / discharge).mean(axis=0)
+    stored_w: Floats = np.where(surplus_w > 0.0, surplus_w * charge, surplus_w / discharge).mean(axis=0)
+    return stored_w

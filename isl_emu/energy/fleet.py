@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from isl_emu.arrays import Floats
 from isl_emu.energy.battery import Batteries
 from isl_emu.energy.limits import Limits, Mode
 from isl_emu.energy.panel import Panels
@@ -108,7 +109,8 @@ class Fleet:
 
     def charge_ratio(self, state: State) -> np.ndarray:
         """The state of charge, 0..1, shape (N,)."""
-        return state.energy_j / self.batteries.capacity_j
+        charge_ratio: Floats = state.energy_j / self.batteries.capacity_j
+        return charge_ratio
 
     def _decided(
         self, energy_j: np.ndarray, temperature_k: np.ndarray, solar_w: np.ndarray, mode: np.ndarray, step_s: float

@@ -51,7 +51,7 @@ def _nodes(plan: LinkPlan, scenario: Scenario) -> Iterator[dict[str, Any]]:
     r_m = np.round(places_itrs_km(scenario, plan.grid.start, offsets_ns) * 1000, 1)
     satellites = int((plan.nodes.kind == NodeKind.SATELLITE).sum())
     for node, name in enumerate(plan.nodes.names):
-        packet = {"id": name, "name": name, "availability": _span(plan, 0, plan.grid.duration_ns)}
+        packet: dict[str, Any] = {"id": name, "name": name, "availability": _span(plan, 0, plan.grid.duration_ns)}
         packet["position"] = _position(plan, offsets_ns, r_m[:, node])
         is_satellite = node < satellites
         color = {"rgba": SATELLITE_RGBA if is_satellite else STATION_RGBA}

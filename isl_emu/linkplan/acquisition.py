@@ -15,7 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isl_emu.geometry.pointing import local_axes, local_direction, unit
+from isl_emu.arrays import Bools
+from isl_emu.geometry.pointing import local_axes, local_direction
+from isl_emu.geometry.vectors import dot, unit
 from isl_emu.linkplan.assignment import Choice, assign
 from isl_emu.linkplan.candidates import LaserCandidates, joined_candidates, pair_keys
 from isl_emu.linkplan.constraints import Sky
@@ -43,9 +45,10 @@ class _Pool:
         return self.quality.lasers
 
     @property
-    def engaged(self) -> np.ndarray:
-        """Whether terminals are assigned, bool."""
-        return self.terminals[:, 0] != NONE
+    def engaged(self) -> Bools:
+        """Whether terminals are assigned."""
+        engaged: Bools = self.terminals[:, 0] != NONE
+        return engaged
 
     @property
     def keys(self) -> np.ndarray:
@@ -159,8 +162,8 @@ class Acquisition:
 
     def _covers(self, terminals: np.ndarray, directions: np.ndarray) -> np.ndarray:
         """Whether terminals of any shape (...) see in directions (..., 3)."""
-        cos = np.einsum("...i,...i", self._terminals.axis[terminals], directions)
-        return cos >= self._terminals.least_cos[terminals]
+        covered: Bools = dot(self._terminals.axis[terminals], directions) >= self._terminals.least_cos[terminals]
+        return covered
 
     def _advance(self, pool: _Pool, which: np.ndarray, now: _Moment) -> None:
         """Links whose slew or acquisition is over are acquiring or tracking."""

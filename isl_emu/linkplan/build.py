@@ -14,12 +14,12 @@ from isl_emu.geometry.sunlight import sun_direction
 from isl_emu.linkplan.acquisition import Acquisition
 from isl_emu.linkplan.candidates import LaserCandidates, joined_candidates, pair_keys
 from isl_emu.linkplan.constraints import Sky
-from isl_emu.linkplan.events import Events, events_of_rows, ordered_events
+from isl_emu.linkplan.events import Events, events_of_rows, no_events, ordered_events
 from isl_emu.linkplan.ground import GroundPolicy, GroundSegment
 from isl_emu.linkplan.lasers import LaserQuality, ideal_rows
 from isl_emu.linkplan.pairing import Pairing, ideal_candidates, pairings_of
 from isl_emu.linkplan.plan import AQM, LinkKind, LinkPlan, Links, NodeKind, Nodes, QueueKind
-from isl_emu.linkplan.rows import joined_rows
+from isl_emu.linkplan.rows import Rows, joined_rows
 from isl_emu.linkplan.terminals import Terminals, constellation_terminals
 from isl_emu.scenario.model import GroundStation, Orbits, Scenario
 from isl_emu.scenario.queueing import QueueTerms
@@ -80,13 +80,14 @@ def plan_segments(
     """
     lasers, pointed = LaserQuality(space.lasers, seed, grid.duration_ns), _acquisition(space, grid, seed)
     ground = GroundSegment(tuple(stations), len(space.elements.names), grid, policy, seed)
-    rows, views = [], []
+    parts: list[Rows] = []
+    views = []
     for first in range(0, grid.count, _chunk(space)):
         sky = _sky(space, grid, first)
-        rows += [ideal_rows(lasers, sky).later(first), *(pointed.rows(sky, first) if pointed else [])]
+        parts += [ideal_rows(lasers, sky).later(first), *(pointed.rows(sky, first) if pointed else [])]
         views.append(ground.views(sky.r_km, sky.t_ns, first))
     grounded = ground.links(views, _horizon(space, ground))
-    rows = joined_rows([*rows, *(links.rows for links in grounded)])
+    rows = joined_rows([*parts, *(links.rows for links in grounded)])
     nodes = _nodes(space, stations)
     pairs, link = np.unique(rows.a * len(nodes.names) + rows.b, return_inverse=True)
     a, b = np.divmod(pairs, len(nodes.names))
@@ -123,10 +124,13 @@ def _events(
     links: Links,
     row_start: np.ndarray,
     row_link: np.ndarray,
-) -> Events | None:
-    """The events of all links: as terminals and stations tell (instant, pair, state), else as the rows make them."""
+) -> Events:
+    """The events of all links: as terminals and stations tell (instant, pair, state), else as the rows make them.
+
+    None if nobody tells: then the plan makes them of its rows.
+    """
     if not told:
-        return None
+        return no_events()
     k, pair, state = (np.concatenate(parts) for parts in zip(*told, strict=True))
     keys = pair_keys(links.a, links.b)
     link = np.searchsorted(keys, pair).clip(max=max(len(keys) - 1, 0))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from isl_emu.arrays import Ints
 from isl_emu.geometry.sightline import one_way_delay_ns
 from isl_emu.linkplan.candidates import pair_keys
 from isl_emu.linkplan.events import LinkState
@@ -68,7 +69,8 @@ class GroundSegment:
         """The instants, from the run's last one on, at which passes are followed, in ns; none if nobody asks."""
         if self.policy is not None or not any(map(looks_ahead, self.stations)):
             return np.empty(0, dtype=np.int64)
-        return self.grid.offsets_ns[-1] + np.arange(0, HORIZON_NS + 1, HORIZON_STEP_NS, dtype=np.int64)
+        horizon_ns: Ints = self.grid.offsets_ns[-1] + np.arange(0, HORIZON_NS + 1, HORIZON_STEP_NS, dtype=np.int64)
+        return horizon_ns
 
     def views(self, r_teme_km: np.ndarray, t_ns: np.ndarray, first_k: int) -> tuple[View, ...]:
         """What each station may choose from at K instants, the first being `first_k`; see `station_view`.

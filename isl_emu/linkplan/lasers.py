@@ -52,19 +52,19 @@ class LaserQuality:
         """Rows of links that track: at instants `k`, by candidate, with their ranges and times; all of shape (R,)."""
         lasers = self.lasers
         a, b = lasers.a[candidate].astype(np.int64), lasers.b[candidate].astype(np.int64)
-        rates = [lasers.rate_bit_s[candidate], lasers.return_rate_bit_s[candidate]]
+        there_bit_s, back_bit_s = lasers.rate_bit_s[candidate], lasers.return_rate_bit_s[candidate]
         loss_ratio = np.zeros(len(k))
         for term, terms in enumerate(lasers.terms):
             if terms.budget is None and terms.jitter is None:
                 continue
             of_term = lasers.term[candidate] == term
             if terms.budget is not None:
-                for rate_bit_s in rates:
+                for rate_bit_s in (there_bit_s, back_bit_s):
                     closing = closing_rate_bit_s(terms.budget, distance_km[of_term], rate_bit_s[of_term])
                     rate_bit_s[of_term] = closing
             drawn = jitter_loss_ratio(self._seed, terms.jitter, a[of_term], b[of_term], t_ns[of_term])
             loss_ratio[of_term] = drawn
-        return Rows(k, a, b, one_way_delay_ns(distance_km), *rates, loss_ratio)
+        return Rows(k, a, b, one_way_delay_ns(distance_km), there_bit_s, back_bit_s, loss_ratio)
 
 
 def ideal_rows(quality: LaserQuality, sky: Sky) -> Rows:

@@ -135,8 +135,8 @@ def pairings_of(scenario: Scenario) -> list[Pairing]:
             found += _shell_pairings(shell, Pairing(shell.lasers, names, places, groups[shell.name], None))
         first += shell.count
     for table in scenario.inter_shell:
-        ends = [groups[name] for name in table.between]
-        pairing = Pairing(table, names, places, *ends, between_shells=True, most=table.links)
+        group, other = (groups[name] for name in table.between)
+        pairing = Pairing(table, names, places, group, other, between_shells=True, most=table.links)
         found.append(_by_topology(pairing, table.topology))
     return found
 
@@ -159,14 +159,15 @@ def ideal_candidates(scenario: Scenario, sky: Callable[[], Sky]) -> LaserCandida
 
 
 def _shell_pairings(shell: Shell, bare: Pairing) -> list[Pairing]:
-    lasers, star = shell.lasers, shell.walker is not None and shell.walker.pattern == "star"
+    lasers, walker = shell.lasers, shell.walker
+    star = walker is not None and walker.pattern == "star"
     if lasers.topology in ("ring", "+grid"):
         a, b, kind = shell_pairs(shell)
         first = bare.group[0]
         pairings = [replace(bare, fixed=laser_candidates(a + first, b + first, kind, lasers))]
-        if star and lasers.topology == "+grid" and lasers.cross_seam and shell.walker.planes > 1:
-            slots = shell.walker.slots
-            pairings.append(replace(bare, group=bare.group[-slots:], other=bare.group[:slots], most=1))
+        if walker and star and lasers.topology == "+grid" and lasers.cross_seam and walker.planes > 1:
+            first_plane, last_plane = bare.group[: walker.slots], bare.group[-walker.slots :]
+            pairings.append(replace(bare, group=last_plane, other=first_plane, most=1))
         return pairings
     if lasers.topology == "none":
         return []

@@ -119,7 +119,7 @@ def _seen(length_ns: np.ndarray, step_ns: int) -> Seen:
 def _rounded(step_ns: float) -> int:
     """The next shorter step of 1, 2 or 5 times a power of ten, ns."""
     power = 10 ** max(0, int(np.floor(np.log10(max(step_ns, 1.0)))))
-    return max(factor * power for factor in (1, 2, 5) if factor * power <= max(step_ns, 1.0))
+    return max(int(factor * power) for factor in (1, 2, 5) if factor * power <= max(step_ns, 1.0))
 
 
 def step_sentences(check: StepCheck, plan: LinkPlan) -> list[str]:

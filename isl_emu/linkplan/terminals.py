@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from isl_emu.arrays import Floats
 from isl_emu.scenario.lasers import Terminal
 from isl_emu.scenario.model import Shell
 
@@ -24,7 +25,7 @@ class Terminals:
     """T terminals, ordered by satellite; arrays have shape (T,) but where it says otherwise."""
 
     satellite: np.ndarray  # int64, node index
-    axis: np.ndarray  # float64 (T, 3), the mount's direction in the local orbital frame; zeros for a free one
+    axis: Floats  # float64 (T, 3), the mount's direction in the local orbital frame; zeros for a free one
     least_cos: np.ndarray  # float64, cosine of the field of regard's half-angle
     slew_rate_rad_s: np.ndarray  # float64; inf for one that turns in no time
     acquisition_ns: np.ndarray  # int64
@@ -35,8 +36,8 @@ class Terminals:
     @property
     def rest(self) -> np.ndarray:
         """Where each points before its first link, shape (T, 3)."""
-        free = ~self.axis.any(axis=1)
-        return np.where(free[:, np.newaxis], AT_REST, self.axis)
+        mounted = self.axis.any(axis=1, keepdims=True)
+        return np.where(mounted, self.axis, AT_REST)
 
 
 def constellation_terminals(shells: Sequence[Shell]) -> Terminals:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from isl_emu.arrays import Ints
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.routing.shortest import NO_ROUTE, Search
 
@@ -81,7 +82,8 @@ def _runs(place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return first, np.diff(first, append=len(place))
 
 
-def _rank(place: np.ndarray) -> np.ndarray:
+def _rank(place: Ints) -> Ints:
     """How many of the same place come before each, in an array ordered by place."""
     first, counts = _runs(place)
-    return np.arange(len(place)) - np.repeat(first, counts)
+    rank: Ints = np.arange(len(place)) - np.repeat(first, counts)
+    return rank

@@ -100,7 +100,7 @@ def plan_routes(plan: LinkPlan, routing: Routing | None = None, destinations: Se
     for k in range(plan.grid.count):
         before = table[:, : len(reached)].T
         found = _checked(policy(plan, k, reached, before), plan, reached)
-        if len(aliases.owner):
+        if routing.disjoint and len(aliases.owner):
             owners = found[np.searchsorted(reached, aliases.owner)]
             found = np.concatenate([found, alias_table(plan, k, aliases, routing.disjoint, owners)])
         previous, table = table, np.ascontiguousarray(found.T)

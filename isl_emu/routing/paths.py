@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import overload
 
 import numpy as np
 
+from isl_emu.arrays import Ints
 from isl_emu.errors import ScenarioError
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.routing.forwarding import GROUP_BASE, NO_ROUTE, RoutePlan
@@ -169,7 +171,13 @@ class PathFinder:
         at = int(np.searchsorted(self._moments, now, side="right")) - 1
         return int(self._links[at]) if at >= 0 and self._moments[at] >= first else NO_ROUTE
 
-    def _moment(self, node: int | np.ndarray, destination: int | np.ndarray, k: int | np.ndarray) -> int | np.ndarray:
+    @overload
+    def _moment(self, node: int, destination: int, k: int) -> int: ...
+
+    @overload
+    def _moment(self, node: Ints, destination: Ints, k: Ints) -> Ints: ...
+
+    def _moment(self, node: int | Ints, destination: int | Ints, k: int | Ints) -> int | Ints:
         """One integer that orders table entries, and instants within an entry."""
         return (node * self._stride + destination) * self._plan.grid.count + k
 

@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 
+from isl_emu.linkplan.events import no_events
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.routing.forwarding import plan_routes
 from isl_emu.routing.paths import NodePath, PathFinder
@@ -70,6 +71,6 @@ def _instant(plan: LinkPlan, k: int) -> LinkPlan:
         plan,
         grid=TimeGrid(plan.grid.utc(k * plan.grid.step_ns), plan.grid.step_ns, 1),
         row_start=np.array([0, rows.stop - rows.start], dtype=np.int64),
-        events=None,
+        events=no_events(),
         **{name: getattr(plan, name)[rows] for name in columns},
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_args
@@ -12,14 +11,10 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from isl_emu.errors import ScenarioError
+from isl_emu.files import tomllib
 from isl_emu.scenario.compute import LOADING
 from isl_emu.scenario.model import Scenario, contradictions
 from isl_emu.scenario.resolve import resolve_files
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 
 def load_scenario(path: Path) -> Scenario:

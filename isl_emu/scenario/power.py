@@ -188,10 +188,10 @@ def power_contradictions(
     group_of = power_groups(groups, names)
     for where, satellites in computing:
         without = (name for name in matching(satellites, names) if name in group_of and name not in boards)
-        if name := next(without, None):
+        if missing := next(without, None):
             yield (
-                f"{where}.board is missing, but power[{group_of[name]}] has {name!r}, whose computer's power follows "
-                f"from its board; name one there, or in the power group"
+                f"{where}.board is missing, but power[{group_of[missing]}] has {missing!r}, whose computer's power "
+                f"follows from its board; name one there, or in the power group"
             )
     for index, servers in enumerate(compute):  # nobody can slow a server elsewhere, or say what it does
         named = [name for name in matching(servers.satellites, names) if name in group_of]

@@ -30,7 +30,8 @@ def resolve_files(scenario: Scenario, folder: Path) -> Scenario:
     Raises:
         ScenarioError: a file cannot be read or is damaged; all such problems at once.
     """
-    shells, problems = [], []
+    shells: list[Shell] = []
+    problems: list[str] = []
     try:
         scenario = _with_absolute_paths(scenario, folder)
     except ScenarioError as error:

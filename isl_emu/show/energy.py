@@ -18,7 +18,7 @@ def draw_balance(balance: FleetBalance) -> Figure:
     stack = figure.subplots(4, 1, sharex=True)
     series, parts = balance.series, list(balance.parts.items())
     shown = parts[:-1] or parts  # all together only if there is nothing smaller
-    quantities = (
+    quantities: tuple[tuple[str, np.ndarray], ...] = (
         ("in sunlight", balance.sunshine.sunlit.astype(np.float32)),
         ("charge of the battery", series.charge_ratio),
         ("temperature (degC)", series.temperature_k - ZERO_CELSIUS_K),

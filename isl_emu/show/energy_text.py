@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from isl_emu.arrays import Floats
 from isl_emu.energy.balance import FleetBalance
 from isl_emu.scenario.quantities import ZERO_CELSIUS_K
 from isl_emu.show.text import columns
@@ -56,7 +57,8 @@ def _row(label: str, numbers: np.ndarray, balance: FleetBalance) -> tuple[str, .
 
 def _allowed_flop_s(balance: FleetBalance) -> np.ndarray:
     """What each may do on average, shape (N,)."""
-    return balance.series.pace_ratio.mean(axis=0, dtype=float) * balance.flop_s
+    allowed_flop_s: Floats = balance.series.pace_ratio.mean(axis=0, dtype=float) * balance.flop_s
+    return allowed_flop_s
 
 
 def _constellation(balance: FleetBalance) -> list[str]:

@@ -81,8 +81,8 @@ def _draw_stations(axes: Axes, plan: PlannedNetwork, contacts: Contacts, lanes: 
             axes.barh(row, end_s - start_s, left=start_s, height=0.8, color=color, edgecolor="white", linewidth=0.8)
             if (end_s - start_s) / duration_s > CHARACTER_SHARE * len(name):
                 ink = "black" if color in LIGHT else "white"
-                place = {"ha": "center", "va": "center", "fontsize": 7, "clip_on": True}
-                axes.text((start_s + end_s) / 2, row, name, color=ink, **place)
+                middle_s = (start_s + end_s) / 2
+                axes.text(middle_s, row, name, color=ink, ha="center", va="center", fontsize=7, clip_on=True)
     for row, (label, _) in enumerate(shown):
         if label and row:
             axes.axhline(row - 0.5, color=QUIET, linewidth=0.6)
@@ -95,7 +95,8 @@ def _changing_lasers(plan: PlannedNetwork, contacts: Contacts) -> list[int]:
     up_ns = np.bincount(contacts.link, weights=contacts.end_ns - contacts.start_ns, minlength=len(links.a))
     count = np.bincount(contacts.link, minlength=len(links.a))
     changing = np.flatnonzero((links.kind != LinkKind.GROUND) & (up_ns < duration_ns))
-    return changing[np.argsort(-count[changing], kind="stable")].tolist()
+    ordered: list[int] = changing[np.argsort(-count[changing], kind="stable")].tolist()
+    return ordered
 
 
 def _draw_lasers(axes: Axes, plan: PlannedNetwork, contacts: Contacts, lasers: list[int]) -> None:

@@ -60,7 +60,8 @@ def draw_map(plan: PlannedNetwork, k: int = 0) -> Figure:
     )
     legend = figure.legend(loc="outside lower center", ncols=6, frameon=False, fontsize=8)
     for handle in legend.legend_handles:  # as clear as can be, however faint the lines are
-        handle.set_alpha(1.0)
+        if handle is not None:
+            handle.set_alpha(1.0)
         if isinstance(handle, LineCollection):
             handle.set_linewidth(1.6)
     return figure
@@ -162,16 +163,14 @@ def shell_sizes(plan: PlannedNetwork, satellites: int) -> list[tuple[str, int]]:
 def _draw_stations(axes: Axes, plan: PlannedNetwork, lat_deg: np.ndarray, lon_deg: np.ndarray) -> None:
     if not len(lat_deg):
         return
-    style = {"marker": "^", "s": 55, "color": VERMILION, "edgecolors": "white", "linewidths": 0.8, "zorder": 6}
-    axes.scatter(lon_deg, lat_deg, label=f"stations ({len(lat_deg)})", **style)
+    label = f"stations ({len(lat_deg)})"
+    axes.scatter(
+        lon_deg, lat_deg, marker="^", s=55, color=VERMILION, edgecolors="white", linewidths=0.8, zorder=6, label=label
+    )
     if len(lat_deg) <= NAMES_UP_TO:
         for name, lat, lon in zip(plan.nodes[-len(lat_deg) :], lat_deg, lon_deg):
-            text = {
-                "textcoords": "offset points",
-                "fontsize": 7.5,
-                "fontweight": "bold",
-                "zorder": 7,
-                "path_effects": HALO,
-            }
             left = ((lon_deg > lon) & (lon_deg < lon + NAME_DEG) & (np.abs(lat_deg - lat) < 4)).any()
-            axes.annotate(name, (lon, lat), (-6 if left else 6, -9), ha="right" if left else "left", **text)
+            axes.annotate(
+                name, (lon, lat), (-6 if left else 6, -9), textcoords="offset points", ha="right" if left else "left",
+                fontsize=7.5, fontweight="bold", zorder=7, path_effects=HALO,
+            )  # fmt: skip

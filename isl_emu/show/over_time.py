@@ -59,9 +59,8 @@ def draw_path_delays(plan: PlannedNetwork, pairs: Sequence[tuple[str, str]]) -> 
         delay_ns, style = plan.path_delay_ns(a, b), line_style(number)
         reached = 100 * (1 - np.ma.getmaskarray(delay_ns).mean())
         label = f"{a} to {b}" + ("" if reached == 100 else f" (reachable {reached:.1f} % of the time)")
-        axes.step(
-            _edges_s(plan), _held(delay_ns.astype(float).filled(np.nan) / 1e6), where="post", label=label, **style
-        )
+        delay_ms = np.ma.filled(delay_ns.astype(float), np.nan) / 1e6
+        axes.step(_edges_s(plan), _held(delay_ms), where="post", label=label, **style)
     axes.set_ylabel("one-way delay (ms)")
     title(axes, f"Path delay in {plan.scenario.name}, policy {plan.scenario.routing.policy}")
     _finish(plan, axes)

@@ -10,7 +10,6 @@ by 165 m; Skyfield and we turn it by UT1. So round trips differ by up to 1.6 us.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import cached_property
@@ -19,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from isl_emu.arrays import Bools
+from isl_emu.files import tomllib
 from isl_emu.geometry.elements import Elements
 from isl_emu.linkplan.build import SpaceSegment, plan_segments
 from isl_emu.linkplan.candidates import laser_candidates
@@ -30,11 +31,6 @@ from isl_emu.scenario.model import GroundStation, LaserLinks
 from isl_emu.timebase import TimeGrid
 from isl_emu.units import NS_PER_S
 from isl_emu.validate.check import Check
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 GROUP = "Kuiper-630 (Hypatia, IMC 2020)"
 GOLDEN: dict[str, Any] = tomllib.loads((files("isl_emu.validate") / "kuiper_630.toml").read_text())
@@ -121,7 +117,8 @@ def satellites_of(path: NodePath | None) -> list[int]:
 
 def published_satellites(pair: str, t_s: float) -> list[int]:
     """The satellites of the published path in force at a time."""
-    return [row["satellites"] for row in GOLDEN["paths"][pair] if row["from_s"] <= t_s][-1]
+    found: list[int] = [row["satellites"] for row in GOLDEN["paths"][pair] if row["from_s"] <= t_s][-1]
+    return found
 
 
 def _by_second(kuiper: Kuiper, pair: str) -> Check:
@@ -188,7 +185,8 @@ def _stations() -> tuple[GroundStation, ...]:
     )
 
 
-def _within_reach(view: View, antennas: int) -> np.ndarray:
+def _within_reach(view: View, antennas: int) -> Bools:
     """Hypatia's rule for ground links: all satellites up to a range."""
     del antennas
-    return view.range_km <= GOLDEN["longest_ground_link_km"]
+    within: Bools = view.range_km <= GOLDEN["longest_ground_link_km"]
+    return within
