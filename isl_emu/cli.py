@@ -48,6 +48,22 @@ class Duration(TextType):
             return self.fail(f"{value!r} {error}", param, ctx)
 
 
+class ExportFormat(TextType):
+    """One of the formats of `isl_emu.export`, which are slow to import, and most commands need none."""
+
+    name = "format"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        from isl_emu.export.formats import FORMATS
+
+        return f"[{'|'.join(FORMATS)}]"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from isl_emu.export.formats import FORMATS
+
+        return value if value in FORMATS else self.fail(f"{value!r} is not one of {', '.join(FORMATS)}.", param, ctx)
+
+
 PAUSE_AT = click.option(
     "--pause-at", type=Duration(), help="Pause at this emulated time, until `isl-emu resume` in a second terminal."
 )
@@ -189,7 +205,7 @@ def energy(scenario: Path, out: Path | None, duration: str, step: str, demand: f
 
 @cli.command()
 @click.argument("plan", type=SCENARIO)
-@click.option("--format", "name", type=click.Choice(["csv", "ion", "ud3tn", "czml"]), required=True)
+@click.option("--format", "name", type=ExportFormat(), required=True)
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File to write. Default: standard output.")
 def export(plan: Path, name: str, out: Path | None) -> None:
     """Write the contacts of PLAN (a saved plan, or a scenario) as CSV, for ION or uD3TN, or as CZML for Cesium."""

@@ -21,8 +21,7 @@ from isl_emu.linkplan.build import plan_links
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.linkplan.step_check import StepCheck, check_step
 from isl_emu.linkplan.tables import contacts_table, events_table, links_table
-from isl_emu.routing.paths import NodePath, PathFinder
-from isl_emu.routing.series import delays_ns, disjoint_paths_at, path_at, paths_at, paths_to
+from isl_emu.routing.paths import NodePath, PathFinder, delays_ns, disjoint_paths_at, path_at, paths_at, paths_to
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import format_scenario, load_scenario, parse_scenario, with_changes
 from isl_emu.units import NS_PER_S

@@ -20,7 +20,7 @@ from isl_emu.geometry.pointing import local_axes, local_direction
 from isl_emu.geometry.vectors import dot, unit
 from isl_emu.linkplan.assignment import Choice, assign
 from isl_emu.linkplan.candidates import LaserCandidates, joined_candidates, pair_keys
-from isl_emu.linkplan.constraints import Sky
+from isl_emu.linkplan.constraints import Ephemeris
 from isl_emu.linkplan.events import LinkState
 from isl_emu.linkplan.lasers import LaserQuality
 from isl_emu.linkplan.pairing import Pairing
@@ -59,7 +59,7 @@ class _Pool:
 class _Moment:
     """One instant of the sky."""
 
-    sky: Sky  # of one instant
+    sky: Ephemeris  # of one instant
     k: int
     i: int  # its place in the chunk
     t_ns: int
@@ -96,7 +96,7 @@ class Acquisition:
         self._used: list[LaserCandidates] = [pool.lasers for pool in self._pools]
         self._events: list[tuple[int, np.ndarray, np.ndarray]] = []  # instant, pairs, states
 
-    def rows(self, sky: Sky, first: int) -> list[Rows]:
+    def rows(self, sky: Ephemeris, first: int) -> list[Rows]:
         """The links that track at the next instants, which begin with instant `first`."""
         axes = local_axes(sky.r_km, sky.v_km_s)
         for pairing, pool in zip(self._pairings, self._pools, strict=True):

@@ -13,7 +13,7 @@ from isl_emu.geometry.pointing import VELOCITY_STEP_NS, velocity_km_s
 from isl_emu.geometry.sunlight import sun_direction
 from isl_emu.linkplan.acquisition import Acquisition
 from isl_emu.linkplan.candidates import LaserCandidates, joined_candidates, pair_keys
-from isl_emu.linkplan.constraints import Sky
+from isl_emu.linkplan.constraints import Ephemeris
 from isl_emu.linkplan.events import Events, events_of_rows, no_events, ordered_events
 from isl_emu.linkplan.ground import GroundPolicy, GroundSegment
 from isl_emu.linkplan.lasers import LaserQuality, ideal_rows
@@ -150,7 +150,7 @@ def _chunk(space: SpaceSegment) -> int:
     return max(1, POSITIONS_AT_ONCE // len(space.elements.names))
 
 
-def _sky(space: SpaceSegment, grid: TimeGrid, first: int) -> Sky:
+def _sky(space: SpaceSegment, grid: TimeGrid, first: int) -> Ephemeris:
     """The satellites at one chunk of instants, from `first` on."""
     t_ns = grid.offsets_ns[first : first + _chunk(space)]
     r_km = propagate(space.elements, grid.start, t_ns, space.orbits)
@@ -158,7 +158,7 @@ def _sky(space: SpaceSegment, grid: TimeGrid, first: int) -> Sky:
     def velocities() -> np.ndarray:
         return velocity_km_s(r_km, propagate(space.elements, grid.start, t_ns + VELOCITY_STEP_NS, space.orbits))
 
-    return Sky(t_ns, r_km, velocities, lambda: sun_direction(grid.start, t_ns))
+    return Ephemeris(t_ns, r_km, velocities, lambda: sun_direction(grid.start, t_ns))
 
 
 def _horizon(space: SpaceSegment, ground: GroundSegment) -> np.ndarray | None:

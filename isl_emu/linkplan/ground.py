@@ -18,6 +18,7 @@ from isl_emu.linkplan.handover import (
     highest_elevation,
     least_change,
     longest_contact,
+    looks_ahead,
     station_policy,
     steps,
 )
@@ -102,7 +103,7 @@ class GroundSegment:
         view = station_view(station, r_teme_km, self.grid.start, t_ns, first_k)
         if self.policy is not None or looks_ahead(station):
             return view
-        return view.only(highest_elevation(view, station.antennas))
+        return view.only(station_policy(station, self.grid.step_ns)(view, station.antennas))
 
     def _links_of(self, node: int, station: GroundStation, view: View) -> GroundLinks:
         """The links that the chosen sightings make."""
@@ -157,8 +158,3 @@ def _changes(view: View, state: np.ndarray, count: int) -> tuple[np.ndarray, np.
         np.concatenate([satellite[new], satellite[passes.first[:-1]][ends]]),
         np.concatenate([state[new], after]),
     )
-
-
-def looks_ahead(station: GroundStation) -> bool:
-    """Whether the station's choice at an instant depends on others, and on when satellites set."""
-    return station.handover != "highest-elevation" or station.make_before_break_ns > 0

@@ -23,7 +23,7 @@ from isl_emu.linkplan.candidates import (
     pair_keys,
     shell_pairs,
 )
-from isl_emu.linkplan.constraints import Sky
+from isl_emu.linkplan.constraints import Ephemeris
 from isl_emu.linkplan.plan import LinkKind
 from isl_emu.scenario.lasers import LaserTerms
 from isl_emu.scenario.model import Scenario, Shell
@@ -88,7 +88,7 @@ class Pairing:
         none = np.empty(0, dtype=np.int64)
         return self._candidates(none, none)
 
-    def asked(self, sky: Sky) -> LaserCandidates:
+    def asked(self, sky: Ephemeris) -> LaserCandidates:
         """The candidates that the user's function gives at an instant.
 
         Raises:
@@ -100,7 +100,7 @@ class Pairing:
         pairs = _function_pairs(self.function, names, sky.r_km[0, members], sky.v_km_s[0, members])
         return self._candidates(members[pairs[:, 0]], members[pairs[:, 1]])
 
-    def around(self, sky: Sky, seekers: np.ndarray) -> LaserCandidates:
+    def around(self, sky: Ephemeris, seekers: np.ndarray) -> LaserCandidates:
         """The nearest neighbours of given satellites at an instant, as candidates; shape (N,) bool says who seeks."""
         if self.other is None:
             a, b = _near(sky.r_km[0], self.group[seekers[self.group]], self.group, self._reach_km)
@@ -141,7 +141,7 @@ def pairings_of(scenario: Scenario) -> list[Pairing]:
     return found
 
 
-def ideal_candidates(scenario: Scenario, sky: Callable[[], Sky]) -> LaserCandidates:
+def ideal_candidates(scenario: Scenario, sky: Callable[[], Ephemeris]) -> LaserCandidates:
     """The candidates of all shells without terminals: by pattern, by list, or by a user's function, asked once.
 
     Args:

@@ -11,15 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from isl_emu.arrays import Ints
 from isl_emu.errors import ScenarioError
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.routing.aliases import NO_ALIASES, Aliases, alias_table, aliases_of
-from isl_emu.routing.equal_cost import GROUP_BASE, EqualCost
-from isl_emu.routing.shortest import NO_ROUTE, Policy, fewest_hops, shortest_delay, stable
+from isl_emu.routing.equal_cost import GROUP_BASE
+from isl_emu.routing.policies import policy_of
+from isl_emu.routing.shortest import NO_ROUTE
 from isl_emu.scenario.routing import Routing
-from isl_emu.scenario.user_functions import user_function
 
-__all__ = ["GROUP_BASE", "NO_ROUTE", "Aliases", "RouteChanges", "RoutePlan", "plan_routes", "policy_of"]
+__all__ = ["GROUP_BASE", "NO_ROUTE", "Aliases", "RouteChanges", "RoutePlan", "plan_routes"]
 
 
 @dataclass(frozen=True)
@@ -62,22 +63,9 @@ class RoutePlan:
         return () if hop == NO_ROUTE else (hop,)
 
 
-def policy_of(routing: Routing) -> Policy:
-    """The policy that a scenario names: one of ours, or a user's function as ``package.module:function``.
-
-    Raises:
-        ScenarioError: the function cannot be imported.
-    """
-    if ":" in routing.policy:
-        return user_function(routing.policy, "routing.policy")
-    if routing.policy == "ecmp":
-        by_hops = routing.equal_by == "hops"
-        return EqualCost(by_hops=by_hops, tolerance_ns=routing.tolerance_ns, most=routing.next_hops)
-    ours = {"shortest-delay": shortest_delay, "fewest-hops": fewest_hops, "stable": stable(routing.hysteresis_ns)}
-    return ours[routing.policy]
-
-
-def plan_routes(plan: LinkPlan, routing: Routing | None = None, destinations: Sequence[int] | None = None) -> RoutePlan:
+def plan_routes(
+    plan: LinkPlan, routing: Routing | None = None, destinations: Sequence[int] | Ints | None = None
+) -> RoutePlan:
     """The next hops of every node at every instant.
 
     Holds one table of D x N entries at a time; what it returns follows the number of changes.

@@ -1,4 +1,7 @@
-"""All pictures of a plan, as PNG files in a folder."""
+"""All pictures of a plan, as PNG files in a folder.
+
+To add one: a function that draws it, in a module of this package, and a line in `draw`.
+"""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from isl_emu.errors import ScenarioError
 from isl_emu.linkplan.plan import LinkKind, LinkPlan, Links, NodeKind, Nodes
 from isl_emu.routing.forwarding import NO_ROUTE, plan_routes
 from isl_emu.routing.paths import NodePath, PathFinder
-from isl_emu.routing.shortest import shortest_delay
+from isl_emu.routing.policies import shortest_delay
 from isl_emu.scenario.model import Routing
 from isl_emu.timebase import TimeGrid
 
