@@ -50,10 +50,6 @@ class Radiators:
         """What is sent into space, shape (N,)."""
         return self.emissivity * STEFAN_BOLTZMANN_W_M2_K4 * self.area_m2 * temperature_k**4
 
-    def equilibrium_k(self, heat_w: Floats) -> Floats:
-        """The temperature at which as much leaves as comes in, shape (N,)."""
-        return (heat_w / (self.emissivity * STEFAN_BOLTZMANN_W_M2_K4 * self.area_m2)) ** 0.25
-
     def time_constant_s(self, temperature_k: Floats) -> Floats:
         """How fast small differences from a temperature vanish, to 1/e, shape (N,)."""
         return self.heat_capacity_j_k * temperature_k / (4.0 * self.radiated_w(temperature_k))

@@ -47,12 +47,6 @@ def track_points(station: GroundStation, offsets_ns: Ints) -> tuple[Floats, Floa
     return _between(up[leg], up[until], done_ratio), heights_km
 
 
-def latitude_longitude_rad(zenith: Floats) -> tuple[Floats, Floats]:
-    """Geodetic latitude and longitude (-pi..pi) of places from the unit vectors that point up there, shape (..., 3)."""
-    latitude_rad = np.arctan2(zenith[..., 2], np.hypot(zenith[..., 0], zenith[..., 1]))
-    return latitude_rad, np.arctan2(zenith[..., 1], zenith[..., 0])
-
-
 def _between(a: Floats, b: Floats, ratio: Floats) -> Floats:
     """The unit vectors at `ratio` of the way along the great circle from `a` to `b`; shapes (K, 3), (K, 3), (K,)."""
     cross = np.linalg.norm(np.cross(a, b), axis=-1)

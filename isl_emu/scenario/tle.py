@@ -8,10 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
 
 LINE_LENGTH = 69
-CENTURY_TURN = 57  # two-digit years from here on are of the 1900s: the first satellite flew in 1957
 EPOCH = re.compile(r"[ \d]\d[ \d]{2}\d\.[\d ]{8}")
 ELEMENT_COLUMNS = {  # of the second line, from 0
     "inclination": slice(8, 16),
@@ -67,14 +65,6 @@ def check_tle(lines: Sequence[str]) -> None:
         if len(line) != LINE_LENGTH:
             raise ValueError(f"has a TLE line {number} of {len(line)} characters, but it has 69; copy it whole")
     _checked(first, second)
-
-
-def tle_epoch(lines: Sequence[str]) -> datetime:
-    """The epoch of a TLE, UTC, rounded to the microsecond."""
-    field = lines[0][18:32].replace(" ", "0")
-    year, days = int(field[:2]), float(field[2:])
-    start = datetime(year + (1900 if year >= CENTURY_TURN else 2000), 1, 1, tzinfo=timezone.utc)
-    return start + timedelta(days=days - 1)
 
 
 def catalogue_number(lines: Sequence[str]) -> str:

@@ -36,7 +36,6 @@ GROUP = "Kuiper-630 (Hypatia, IMC 2020)"
 GOLDEN: dict[str, Any] = tomllib.loads((files("isl_emu.validate") / "kuiper_630.toml").read_text())
 PLANES, SLOTS = GOLDEN["planes"], GOLDEN["slots"]
 FIVE_US_MS = 0.005
-HALF_US_MS = 0.0005
 ONE_TICK_S = 0.1  # the step of the published series
 WHOLE_SECONDS = 200
 
