@@ -37,7 +37,9 @@ def kepler_j2_km(elements: Elements, since_day: np.ndarray) -> tuple[np.ndarray,
     raan_rad = elements.raan_rad + rates.raan_rad_min * since_min
     arg_perigee_rad = elements.arg_perigee_rad + rates.arg_perigee_rad_min * since_min
     mean_anomaly_rad = elements.mean_anomaly_rad + rates.mean_anomaly_rad_min * since_min
-    x_km, y_km = _in_plane_km(semi_major_axis_km, eccentricity, eccentric_anomaly_rad(mean_anomaly_rad, eccentricity))
+    anomaly_rad = eccentric_anomaly_rad(mean_anomaly_rad, eccentricity)
+    x_km = semi_major_axis_km * (np.cos(anomaly_rad) - eccentricity)  # towards the perigee
+    y_km = semi_major_axis_km * np.sqrt(1.0 - eccentricity**2) * np.sin(anomaly_rad)
     across_km, along_km = _turned(x_km, y_km, arg_perigee_rad)
     r_km = np.empty((*since_min.shape, 3))
     r_km[..., 0], r_km[..., 1] = _turned(across_km, along_km * np.cos(elements.inclination_rad), raan_rad)
@@ -92,14 +94,6 @@ def eccentric_anomaly_rad(mean_anomaly_rad: np.ndarray, eccentricity: np.ndarray
         if not np.any(np.abs(step_rad) > SETTLED_RAD):
             break
     return found_rad
-
-
-def _in_plane_km(
-    semi_major_axis_km: np.ndarray, eccentricity: np.ndarray, anomaly_rad: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates in the plane of the orbit, with the first axis toward the perigee."""
-    x_km = semi_major_axis_km * (np.cos(anomaly_rad) - eccentricity)
-    return x_km, semi_major_axis_km * np.sqrt(1.0 - eccentricity**2) * np.sin(anomaly_rad)
 
 
 def _turned(x: np.ndarray, y: np.ndarray, angle_rad: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

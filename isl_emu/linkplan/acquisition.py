@@ -92,7 +92,7 @@ class Acquisition:
         self._seed, self._duration_ns, self._step_ns = seed, duration_ns, step_ns
         self._busy = np.zeros(len(terminals.satellite), dtype=bool)
         self._pointing = terminals.rest.copy()
-        self._pools = [self._pool(_first_candidates(pairing)) for pairing in self._pairings]
+        self._pools = [self._pool(pairing.fixed or pairing.no_candidates) for pairing in self._pairings]
         self._used: list[LaserCandidates] = [pool.lasers for pool in self._pools]
         self._events: list[tuple[int, np.ndarray, np.ndarray]] = []  # instant, pairs, states
 
@@ -219,12 +219,14 @@ class Acquisition:
         if not len(order):
             return
         lasers = pool.lasers.only(order)
-        directions = now.directions(lasers)
+        directions, taken = now.directions(lasers), self._busy.copy()
+        if not keep:
+            taken[pool.terminals[pool.engaged]] = False
         choice = Choice(
             ends=np.stack([lasers.a, lasers.b], axis=1).astype(np.int64),
             held=pool.terminals[order],
             preference=self._preference(pairing, lasers, directions),
-            taken=self._busy & ~self._held_by(pool, not keep),
+            taken=taken,
             counts=self._counts(pairing, pool, keep),
             most=pairing.most,
         )
@@ -233,13 +235,6 @@ class Acquisition:
         self._free(pool, gone)
         self._set(pool, gone, np.full(len(gone), LinkState.IDLE), now.k)
         self._point(number, order[winners], terminals, directions[winners], now)
-
-    def _held_by(self, pool: _Pool, these: bool) -> np.ndarray:
-        """The terminals that a pool's links hold, bool (T,); none unless `these`."""
-        held = np.zeros(len(self._busy), dtype=bool)
-        if these:
-            held[pool.terminals[pool.engaged].ravel()] = True
-        return held
 
     def _counts(self, pairing: Pairing, pool: _Pool, keep: bool) -> np.ndarray:
         """How many links of the pairing each satellite has that do not compete, int64 (N,)."""
@@ -322,8 +317,3 @@ class Acquisition:
             np.zeros(count, dtype=np.int64),
             np.zeros(count, dtype=np.int64),
         )
-
-
-def _first_candidates(pairing: Pairing) -> LaserCandidates:
-    """The fixed candidates, or none yet."""
-    return pairing.fixed if pairing.fixed is not None else pairing.no_candidates

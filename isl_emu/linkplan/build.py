@@ -78,7 +78,9 @@ def plan_segments(
 
     A `policy` stands in for the handover policies of all stations.
     """
-    lasers, pointed = LaserQuality(space.lasers, seed, grid.duration_ns), _acquisition(space, grid, seed)
+    lasers, pointed = LaserQuality(space.lasers, seed, grid.duration_ns), None
+    if space.terminals is not None:
+        pointed = Acquisition(space.terminals, space.pairings, seed, grid.duration_ns, grid.step_ns)
     ground = GroundSegment(tuple(stations), len(space.elements.names), grid, policy, seed)
     parts: list[Rows] = []
     views = []
@@ -86,7 +88,9 @@ def plan_segments(
         sky = _sky(space, grid, first)
         parts += [ideal_rows(lasers, sky).later(first), *(pointed.rows(sky, first) if pointed else [])]
         views.append(ground.views(sky.r_km, sky.t_ns, first))
-    grounded = ground.links(views, _horizon(space, ground))
+    later_ns = ground.horizon_ns
+    beyond_km = propagate(space.elements, grid.start, later_ns, space.orbits) if len(later_ns) else None
+    grounded = ground.links(views, beyond_km)
     rows = joined_rows([*parts, *(links.rows for links in grounded)])
     nodes = _nodes(space, stations)
     pairs, link = np.unique(rows.a * len(nodes.names) + rows.b, return_inverse=True)
@@ -111,12 +115,6 @@ def plan_segments(
         row_loss_ratio=rows.loss_ratio[order],
         events=_events(told, links, row_start, link),
     )
-
-
-def _acquisition(space: SpaceSegment, grid: TimeGrid, seed: int) -> Acquisition | None:
-    if space.terminals is None:
-        return None
-    return Acquisition(space.terminals, space.pairings, seed, grid.duration_ns, grid.step_ns)
 
 
 def _events(
@@ -159,12 +157,6 @@ def _sky(space: SpaceSegment, grid: TimeGrid, first: int) -> Ephemeris:
         return velocity_km_s(r_km, propagate(space.elements, grid.start, t_ns + VELOCITY_STEP_NS, space.orbits))
 
     return Ephemeris(t_ns, r_km, velocities, lambda: sun_direction(grid.start, t_ns))
-
-
-def _horizon(space: SpaceSegment, ground: GroundSegment) -> np.ndarray | None:
-    """The satellites after the end of the run, for stations that ask when they set; shape (H, N, 3)."""
-    t_ns = ground.horizon_ns
-    return propagate(space.elements, ground.grid.start, t_ns, space.orbits) if len(t_ns) else None
 
 
 def _nodes(space: SpaceSegment, stations: Sequence[GroundStation]) -> Nodes:

@@ -78,7 +78,13 @@ class GroundSegment:
 
         A choice that depends on no other instant is made at once, so that what is not chosen need not be kept.
         """
-        return tuple(self._view(station, r_teme_km, t_ns, first_k) for station in self.stations)
+        views = []
+        for station in self.stations:
+            view = station_view(station, r_teme_km, self.grid.start, t_ns, first_k)
+            if self.policy is None and not looks_ahead(station):
+                view = view.only(station_policy(station, self.grid.step_ns)(view, station.antennas))
+            views.append(view)
+        return tuple(views)
 
     def links(self, chunks: Sequence[Sequence[View]], horizon_km: np.ndarray | None) -> list[GroundLinks]:
         """The ground links of each station.
@@ -98,12 +104,6 @@ class GroundSegment:
             view = view.only(choose(view, station.antennas))
             links.append(self._links_of(self.first_node + index, station, view))
         return links
-
-    def _view(self, station: GroundStation, r_teme_km: np.ndarray, t_ns: np.ndarray, first_k: int) -> View:
-        view = station_view(station, r_teme_km, self.grid.start, t_ns, first_k)
-        if self.policy is not None or looks_ahead(station):
-            return view
-        return view.only(station_policy(station, self.grid.step_ns)(view, station.antennas))
 
     def _links_of(self, node: int, station: GroundStation, view: View) -> GroundLinks:
         """The links that the chosen sightings make."""

@@ -103,7 +103,12 @@ def _named(index: np.ndarray, names: list[str] | tuple[str, ...]) -> pa.Dictiona
 
 
 def _description(plan: LinkPlan) -> dict[str, Any]:
-    """All of a plan but its rows."""
+    """All of a plan but its rows; what the step does to it is for its readers, and nothing reads that back."""
+    check = check_step(plan)
+    seen = {
+        name: {"count": part.count, "shortest_ns": part.shortest_ns, "once": part.once, "expected_missed": part.missed}
+        for name, part in (("contacts", check.contacts), ("gaps", check.gaps))
+    }
     return {
         "format": FORMAT,
         "digest": plan.digest(),
@@ -118,18 +123,8 @@ def _description(plan: LinkPlan) -> dict[str, Any]:
         },
         "rate_scale": plan.rate_scale,
         "scenario": plan.scenario_toml,
-        "time_step": _time_step(plan),
+        "time_step": {"delay_change_max_ns": check.delay_change_max_ns, **seen, "warnings": list(check.warnings)},
     }
-
-
-def _time_step(plan: LinkPlan) -> dict[str, Any]:
-    """What the step does to the plan, for its readers; made from the rest, so nothing reads it back."""
-    check = check_step(plan)
-    seen = {
-        name: {"count": part.count, "shortest_ns": part.shortest_ns, "once": part.once, "expected_missed": part.missed}
-        for name, part in (("contacts", check.contacts), ("gaps", check.gaps))
-    }
-    return {"delay_change_max_ns": check.delay_change_max_ns, **seen, "warnings": list(check.warnings)}
 
 
 def _events(plan: LinkPlan) -> dict[str, Any]:

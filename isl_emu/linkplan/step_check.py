@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isl_emu.linkplan.contacts import Contacts, find_contacts, rows_by_link
+from isl_emu.linkplan.contacts import find_contacts, rows_by_link
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.units import DURATION_NS, NS_PER_S, format_quantity
 
@@ -86,8 +86,11 @@ def _counted(number: int, what: str) -> str:
 def check_step(plan: LinkPlan) -> StepCheck:
     """What the time step of `plan` does to it."""
     contacts = find_contacts(plan)
-    change_ns, link, k = _largest_delay_change(plan)
-    return StepCheck(plan.grid.step_ns, change_ns, link, k, _complete_contacts(plan, contacts), _gaps(plan, contacts))
+    complete = (contacts.start_ns > 0) & (contacts.end_ns < plan.grid.duration_ns)
+    same_link = contacts.link[1:] == contacts.link[:-1]
+    seen = _seen((contacts.end_ns - contacts.start_ns)[complete], plan.grid.step_ns)
+    gaps = _seen((contacts.start_ns[1:] - contacts.end_ns[:-1])[same_link], plan.grid.step_ns)
+    return StepCheck(plan.grid.step_ns, *_largest_delay_change(plan), seen, gaps)
 
 
 def _largest_delay_change(plan: LinkPlan) -> tuple[int, int | None, int | None]:
@@ -99,16 +102,6 @@ def _largest_delay_change(plan: LinkPlan) -> tuple[int, int | None, int | None]:
     change_ns = np.where(goes_on, np.abs(np.diff(plan.row_delay_ns[order])), -1)
     at = int(np.argmax(change_ns))
     return int(change_ns[at]), int(link[at]), int(instant[at])
-
-
-def _complete_contacts(plan: LinkPlan, contacts: Contacts) -> Seen:
-    complete = (contacts.start_ns > 0) & (contacts.end_ns < plan.grid.duration_ns)
-    return _seen((contacts.end_ns - contacts.start_ns)[complete], plan.grid.step_ns)
-
-
-def _gaps(plan: LinkPlan, contacts: Contacts) -> Seen:
-    same = contacts.link[1:] == contacts.link[:-1]
-    return _seen((contacts.start_ns[1:] - contacts.end_ns[:-1])[same], plan.grid.step_ns)
 
 
 def _seen(length_ns: np.ndarray, step_ns: int) -> Seen:

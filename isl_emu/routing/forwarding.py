@@ -92,7 +92,8 @@ def plan_routes(
             owners = found[np.searchsorted(reached, aliases.owner)]
             found = np.concatenate([found, alias_table(plan, k, aliases, routing.disjoint, owners)])
         previous, table = table, np.ascontiguousarray(found.T)
-        parts.append(_difference(previous, table, columns))
+        node, column = np.nonzero(table != previous)
+        parts.append(RouteChanges(node.astype(np.int32), columns[column].astype(np.int32), table[node, column]))
     sizes = [len(part.node) for part in parts]
     return RoutePlan(
         destinations=columns.astype(np.int32),
@@ -103,12 +104,6 @@ def plan_routes(
         groups=getattr(policy, "groups", ()),
         aliases=aliases,
     )
-
-
-def _difference(previous: np.ndarray, table: np.ndarray, destinations: np.ndarray) -> RouteChanges:
-    """What turns one table of shape (N, D) into the next, ordered by (node, destination)."""
-    node, column = np.nonzero(table != previous)
-    return RouteChanges(node.astype(np.int32), destinations[column].astype(np.int32), table[node, column])
 
 
 def _checked(table: np.ndarray, plan: LinkPlan, destinations: np.ndarray) -> np.ndarray:

@@ -110,7 +110,10 @@ class PathFinder:
         if self.path(source, destination, k) is None:
             return []
         found = islice(self._onward((source,), (), destination, k), most)
-        made = [NodePath(nodes, links, self._sum_ns(links, k, source, destination)) for nodes, links in found]
+        made = [
+            NodePath(nodes, links, sum(self._delay_ns(link, k, source, destination) for link in links))
+            for nodes, links in found
+        ]
         return sorted(made, key=lambda path: (path.delay_ns, path.links))
 
     def extent(self, source: int, destination: int, k: int) -> Extent | None:
@@ -184,9 +187,6 @@ class PathFinder:
     def _moment(self, node: int | Ints, destination: int | Ints, k: int | Ints) -> int | Ints:
         """One integer that orders table entries, and instants within an entry."""
         return (node * self._stride + destination) * self._plan.grid.count + k
-
-    def _sum_ns(self, links: Sequence[int], k: int, source: int, destination: int) -> int:
-        return sum(self._delay_ns(link, k, source, destination) for link in links)
 
     def _delay_ns(self, link: int, k: int, source: int, destination: int) -> int:
         snapshot = self._plan.snapshot(k)

@@ -45,7 +45,7 @@ def read_tles(text: str) -> list[NamedTle]:
                 name, first = "", ""
             elif line.startswith("1 "):
                 first = _standard(line)
-            elif line.startswith("2 ") and _is_element_line(line):
+            elif line.startswith("2 ") and len(line) >= LINE_LENGTH - 1 and line[7:8] == " ":
                 raise ValueError("is a second line of a TLE, but no first line comes before it; add or remove one")
             else:
                 name = line.removeprefix("0 ").strip()
@@ -77,10 +77,6 @@ def _content(text: str) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip() and not line.startswith("#"):
             yield number, line.rstrip()
-
-
-def _is_element_line(line: str) -> bool:
-    return len(line) >= LINE_LENGTH - 1 and line[7:8] == " "
 
 
 def _standard(line: str) -> str:

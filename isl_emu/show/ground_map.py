@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from functools import lru_cache
+from importlib.resources import files
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
@@ -12,7 +16,6 @@ from isl_emu.geometry.places import geodetic, places_itrs_km
 from isl_emu.linkplan.plan import LinkKind, NodeKind
 from isl_emu.linkplan.plan_file import KIND_NAMES
 from isl_emu.planned import PlannedNetwork
-from isl_emu.show.land import land_outlines_deg
 from isl_emu.show.style import (
     BLACK,
     BLUE,
@@ -65,6 +68,18 @@ def draw_map(plan: PlannedNetwork, k: int = 0) -> Figure:
         if isinstance(handle, LineCollection):
             handle.set_linewidth(1.6)
     return figure
+
+
+@lru_cache(maxsize=1)
+def land_outlines_deg() -> tuple[np.ndarray, ...]:
+    """Rings of (longitude, latitude) in degrees, each of shape (V, 2); those across 180 degrees come twice.
+
+    Source: Natural Earth 110m land, public domain; simplified to 0.3 degrees (see ``source`` in land.json).
+    """
+    text = (files("isl_emu.show") / "land.json").read_text(encoding="utf-8")
+    rings = [np.array(ring) for ring in json.loads(text)["rings"]]
+    turned = [ring + [turn, 0] for ring in rings for turn in (-360, 0, 360)]
+    return tuple(ring for ring in turned if ring[:, 0].max() > -180 and ring[:, 0].min() < 180)
 
 
 def _degrees(r_itrs_km: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -20,7 +20,9 @@ BIT_PER_GBIT = 1e9
 
 def summary(plan: PlannedNetwork) -> str:
     """Nodes, links, ground contacts and what the time step does, as plain text that ends with a newline."""
-    parts = [_head(plan), _kinds(plan), _ground_contacts(plan), _degree(plan), _step(plan)]
+    degree, step = degrees(plan.link_plan), step_sentences(plan.step_check, plan.link_plan)
+    links = f"links of a satellite: {degree.mean.mean():.2f} on average, {degree.least.min()} to {degree.most.max()}"
+    parts = [_head(plan), _kinds(plan), _ground_contacts(plan), [links], step]
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 
 
@@ -85,15 +87,6 @@ def _ground_contacts(plan: PlannedNetwork) -> list[str]:
     lines = columns(("station", "satellite", "from (s)", "to (s)", "delay (ms)"), rows)
     rest = len(order) - len(rows)
     return [*lines, f"... and {rest} more; `isl-emu export --format csv` lists all"] if rest else lines
-
-
-def _degree(plan: PlannedNetwork) -> list[str]:
-    degree = degrees(plan.link_plan)
-    return [f"links of a satellite: {degree.mean.mean():.2f} on average, {degree.least.min()} to {degree.most.max()}"]
-
-
-def _step(plan: PlannedNetwork) -> list[str]:
-    return step_sentences(plan.step_check, plan.link_plan)
 
 
 def _span(low: float, high: float, form: str) -> str:
