@@ -15,7 +15,8 @@ from isl_emu.linkplan.acquisition import Acquisition
 from isl_emu.linkplan.candidates import LaserCandidates, joined_candidates, pair_keys
 from isl_emu.linkplan.constraints import Ephemeris
 from isl_emu.linkplan.events import Events, events_of_rows, no_events, ordered_events
-from isl_emu.linkplan.ground import GroundPolicy, GroundSegment
+from isl_emu.linkplan.ground import GroundSegment
+from isl_emu.linkplan.handover import GroundPolicy
 from isl_emu.linkplan.lasers import LaserQuality, ideal_rows
 from isl_emu.linkplan.pairing import Pairing, ideal_candidates, pairings_of
 from isl_emu.linkplan.plan import AQM, LinkKind, LinkPlan, Links, NodeKind, Nodes, QueueKind

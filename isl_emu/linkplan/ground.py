@@ -11,35 +11,13 @@ from isl_emu.arrays import Ints
 from isl_emu.geometry.sightline import one_way_delay_ns
 from isl_emu.linkplan.candidates import pair_keys
 from isl_emu.linkplan.events import LinkState
-from isl_emu.linkplan.handover import (
-    GroundPolicy,
-    carrying,
-    every_visible,
-    highest_elevation,
-    least_change,
-    longest_contact,
-    looks_ahead,
-    station_policy,
-    steps,
-)
+from isl_emu.linkplan.handover import GroundPolicy, carrying, looks_ahead, station_policy, steps
 from isl_emu.linkplan.rows import Rows
 from isl_emu.linkplan.sightings import View, find_passes, joined_views, station_view, with_set_times
 from isl_emu.linkplan.weather import clear_sky, rain_rate_ratios, scintillation_loss_ratio, weather_place
 from isl_emu.scenario.model import GroundStation
 from isl_emu.timebase import TimeGrid
 from isl_emu.units import NS_PER_S
-
-__all__ = [
-    "GroundLinks",
-    "GroundPolicy",
-    "GroundSegment",
-    "View",
-    "every_visible",
-    "highest_elevation",
-    "least_change",
-    "longest_contact",
-    "station_view",
-]
 
 HORIZON_NS = 1800 * NS_PER_S  # how far beyond the end of a run passes are followed; a pass at 2,000 km lasts 22 min
 HORIZON_STEP_NS = 10 * NS_PER_S

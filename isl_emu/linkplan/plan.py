@@ -1,4 +1,4 @@
-"""The link plan: which links exist, when, and how good they are; the result that every later stage reads.
+"""The link plan: which links exist, when, and how good they are; the result that all later packages read.
 
 A plan is sparse: it has one row for each link that is up at each instant, so its size follows what the sky does and
 not instants x pairs.
@@ -15,7 +15,19 @@ import numpy as np
 from isl_emu.linkplan.events import Events, LinkState, events_of_rows, no_events
 from isl_emu.timebase import TimeGrid
 
-__all__ = ["AQM", "Events", "LinkKind", "LinkPlan", "LinkState", "Links", "NodeKind", "Nodes", "QueueKind", "Snapshot"]
+__all__ = [
+    "AQM",
+    "AQM_NAMES",
+    "Events",
+    "LinkKind",
+    "LinkPlan",
+    "LinkState",
+    "Links",
+    "NodeKind",
+    "Nodes",
+    "QueueKind",
+    "Snapshot",
+]
 
 
 class NodeKind(IntEnum):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 from string import Formatter
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -149,12 +149,10 @@ class Compute(Record):
         return self.server in LOADING or "{model}" in (self.command or "")
 
 
-def _groups(value: Any) -> Any:
-    """A single table is a list of one."""
-    return (value,) if isinstance(value, (dict, Compute)) else value
-
-
-Groups = Annotated[tuple[Compute, ...], BeforeValidator(_groups)]
+Groups = Annotated[  # a single table is a list of one
+    tuple[Compute, ...],
+    BeforeValidator(lambda value: (value,) if isinstance(value, (dict, Compute)) else value),
+]
 
 
 def compute_contradictions(groups: Sequence[Compute], names: Sequence[str]) -> Iterator[str]:

@@ -23,8 +23,8 @@ from isl_emu.files import tomllib
 from isl_emu.geometry.elements import Elements
 from isl_emu.linkplan.build import SpaceSegment, plan_segments
 from isl_emu.linkplan.candidates import laser_candidates
-from isl_emu.linkplan.ground import View
 from isl_emu.linkplan.plan import LinkKind, LinkPlan
+from isl_emu.linkplan.sightings import View
 from isl_emu.routing.forwarding import plan_routes
 from isl_emu.routing.paths import NodePath, PathFinder
 from isl_emu.scenario.model import GroundStation, LaserLinks
@@ -91,7 +91,8 @@ def round_trips(kuiper: Kuiper, pair: str) -> Iterator[Check]:
     """The published round trips of a pair."""
     for row in GOLDEN["rtt_ms"][pair]:
         early = row.get("limit_within_tick", False)
-        found_ms = _round_trip_ms(kuiper.path(pair, row["t_s"] - ONE_TICK_S * early))
+        path = kuiper.path(pair, row["t_s"] - ONE_TICK_S * early)
+        found_ms = None if path is None else 2 * path.delay_ns / 1e6
         expected_ms = row.get("rtt_ms")
         note = "ours is of 0.1 s earlier: the ground link passes its limit in between" if early else ""
         name = f"{pair} RTT at {row['t_s']:.1f} s"
@@ -132,10 +133,6 @@ def _path_check(pair: str, t_s: float, expected: list[int], found: list[int]) ->
 
 def _as_text(satellites: list[int]) -> str:
     return "-".join(map(str, satellites)) or "unreachable"
-
-
-def _round_trip_ms(path: NodePath | None) -> float | None:
-    return None if path is None else 2 * path.delay_ns / 1e6
 
 
 def _path(planned: _Planned, pair: str, k: int) -> NodePath | None:

@@ -8,7 +8,7 @@ import pytest
 
 from isl_emu.geometry.frames import ellipsoid_itrs_km, site_itrs_km, zenith_itrs
 from isl_emu.geometry.tracks import terminal_itrs, track_points
-from isl_emu.linkplan.ground import station_view
+from isl_emu.linkplan.sightings import station_view
 from isl_emu.scenario.model import GroundStation
 from isl_emu.units import NS_PER_S
 from tests.skyfield_reference import latitude_longitude_rad
