@@ -1,11 +1,12 @@
 """isl-emu: an emulator of laser inter-satellite link networks that carries real LLM inference traffic.
 
-Data flows one way through the stages, and each stage is a package:
+Data flows one way through the packages:
 
-    scenario -> geometry -> linkplan -> routing -> network -> workload -> results
+    scenario -> geometry -> linkplan -> routing -> network -> parts -> results
 
-The first four are pure (numpy in, numpy out, no root). `network` drives the kernel, `machine` decides where it runs,
-`experiment.py` is the only module that knows every stage, and `cli.py` is the command line.
+The first four are pure (numpy in, numpy out, no root). `network` drives the kernel, `parts` is what a run carries,
+`machine` decides where it runs, and `experiment.py` puts all of them together. `planned.py` says what a plan can tell;
+`api.py`, `balance.py` and `cli.py` are the faces of the whole, which no other module imports.
 
 From Python, `isl_emu.load`, `isl_emu.plan` and `isl_emu.read_plan` lead to everything that a plan can tell; see
 `isl_emu.api` and docs/plan.md. `isl_emu.run` runs a scenario, and `isl_emu.RunResults` reads what it left; see

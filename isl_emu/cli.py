@@ -25,14 +25,18 @@ from isl_emu.runs.wishes import Wishes
 from isl_emu.units import DURATION_NS, NS_PER_MS, NS_PER_S, format_quantity, parse_quantity
 
 if TYPE_CHECKING:
-    from isl_emu.api import NamedPath
+    from isl_emu.planned import NamedPath
+
+    TextType = click.ParamType[str]
+else:
+    TextType = click.ParamType  # which older versions of click do not make generic
 
 DEBUG = "ISL_EMU_DEBUG"  # the environment variable that --debug sets; a guest gets it too
 SCENARIO = click.Path(path_type=Path, dir_okay=False)
 TABLE_WIDTH = 130  # of a table that goes to a file or a pipe
 
 
-class Duration(click.ParamType):
+class Duration(TextType):
     """A duration with its unit, such as 60s or "2 min"; kept as text, since scenarios hold text."""
 
     name = "duration"
@@ -42,6 +46,22 @@ class Duration(click.ParamType):
             return format_quantity(parse_quantity(value, DURATION_NS), DURATION_NS)
         except ValueError as error:
             return self.fail(f"{value!r} {error}", param, ctx)
+
+
+class ExportFormat(TextType):
+    """One of the formats of `isl_emu.export`, which are slow to import, and most commands need none."""
+
+    name = "format"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        from isl_emu.export.formats import FORMATS
+
+        return f"[{'|'.join(FORMATS)}]"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from isl_emu.export.formats import FORMATS
+
+        return value if value in FORMATS else self.fail(f"{value!r} is not one of {', '.join(FORMATS)}.", param, ctx)
 
 
 PAUSE_AT = click.option(
@@ -185,7 +205,7 @@ def energy(scenario: Path, out: Path | None, duration: str, step: str, demand: f
 
 @cli.command()
 @click.argument("plan", type=SCENARIO)
-@click.option("--format", "name", type=click.Choice(["csv", "ion", "ud3tn", "czml"]), required=True)
+@click.option("--format", "name", type=ExportFormat(), required=True)
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File to write. Default: standard output.")
 def export(plan: Path, name: str, out: Path | None) -> None:
     """Write the contacts of PLAN (a saved plan, or a scenario) as CSV, for ION or uD3TN, or as CZML for Cesium."""
@@ -224,9 +244,9 @@ def path(scenario: Path, a: str, b: str, at: str) -> int:
     found = plan.paths(a, b, k)
     for number, one in enumerate(found, start=1):
         _print_path(one, f"at {at}" + (f", equal path {number} of {len(found)}" if len(found) > 1 else ""))
-    for number, one in enumerate(plan.disjoint_paths(a, b, k), start=1):
-        if one:
-            _print_path(one, f"at {at}, disjoint path {number}: {b}.from-{a}.{number}")
+    for number, disjoint in enumerate(plan.disjoint_paths(a, b, k), start=1):
+        if disjoint:
+            _print_path(disjoint, f"at {at}, disjoint path {number}: {b}.from-{a}.{number}")
         else:
             click.echo(f"there is no disjoint path {number} from {a} to {b} at {at}")
     if not found:

@@ -17,7 +17,6 @@ from typing import Any
 
 from rich.console import Console
 
-from isl_emu.api import Plan, changed_plan, open_plan
 from isl_emu.errors import INTERRUPTED, INVALID, MachineError, ScenarioError
 from isl_emu.files import write_json
 from isl_emu.linkplan.plan_file import write_plan
@@ -30,6 +29,7 @@ from isl_emu.parts.endpoints import active_endpoints
 from isl_emu.parts.part import Preparation
 from isl_emu.parts.registry import PARTS
 from isl_emu.parts.source import Source
+from isl_emu.planned import PlannedNetwork, open_planned, plan_network
 from isl_emu.progress import Steps
 from isl_emu.results.conclude import conclude
 from isl_emu.results.fidelity import Fidelity
@@ -53,10 +53,10 @@ def load_source(path: Path, changes: dict[str, Any]) -> Source:
     Args:
         changes: top-level scenario fields to replace, as in TOML; a saved plan refuses those that would alter the sky.
     """
-    return _source_of(open_plan(path, changes))
+    return _source_of(open_planned(path, changes))
 
 
-def _source_of(plan: Plan) -> Source:
+def _source_of(plan: PlannedNetwork) -> Source:
     scenario, links = plan.scenario, plan.link_plan
     routes = plan_routes(links, scenario.routing, active_endpoints(scenario, links))
     return Source(scenario, links, routes, plan.warnings)
@@ -76,7 +76,7 @@ class Outcome:
 
 
 def run(
-    scenario: Scenario | Plan | str | os.PathLike[str],
+    scenario: Scenario | PlannedNetwork | str | os.PathLike[str],
     *,
     out: str | os.PathLike[str] | None = None,
     machine: str = "auto",
@@ -109,13 +109,13 @@ def run(
     return RunResults(outcome.folder.path)
 
 
-def _source(scenario: Scenario | Plan | str | os.PathLike[str], changes: dict[str, Any]) -> Source:
-    if isinstance(scenario, Plan):
+def _source(scenario: Scenario | PlannedNetwork | str | os.PathLike[str], changes: dict[str, Any]) -> Source:
+    if isinstance(scenario, PlannedNetwork):
         if "time" in changes:
             raise ScenarioError("time: is to be changed, but the sky of a plan is fixed; give the scenario instead")
-        return _source_of(Plan(scenario.link_plan, with_changes(scenario.scenario, **changes)))
+        return _source_of(PlannedNetwork(scenario.link_plan, with_changes(scenario.scenario, **changes)))
     if isinstance(scenario, Scenario):
-        return _source_of(changed_plan(scenario, changes))
+        return _source_of(plan_network(scenario, changes))
     return load_source(Path(scenario), changes)
 
 

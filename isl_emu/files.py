@@ -1,15 +1,23 @@
-"""Writing a file so that whoever reads it meanwhile, or after a crash, finds the old one or the new one, never half."""
+"""Files: written in one step, JSON both ways, and TOML read by whichever library Python has for it."""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["read_json", "tomllib", "write_json", "write_whole"]
+
 
 def write_whole(path: Path, text: str) -> None:
-    """Write `text` to `path` in one step."""
+    """Write `text` so that whoever reads it meanwhile, or after a crash, finds the old file or the new one."""
     draft = path.with_name(path.name + ".new")
     draft.write_text(text)
     draft.replace(path)

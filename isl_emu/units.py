@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from types import MappingProxyType
+from typing import Any, Generic, TypeVar
 
 SPEED_OF_LIGHT_KM_S = 299_792.458  # exact, BIPM SI brochure, 9th edition
 NS_PER_S = 1_000_000_000
@@ -20,39 +21,42 @@ NS_PER_MS = 1_000_000
 NS_PER_US = 1_000
 
 
+Number = TypeVar("Number", int, float)
+
+
 @dataclass(frozen=True)
-class Dimension:
+class Dimension(Generic[Number]):
     """A kind of quantity: the units that may be written, each with its size in the inner unit.
 
     Args:
+        kind: of the inner value; text that is not a whole number of it is refused where that is `int`.
         name: what an error message calls it, with its article.
-        factors: unit as written -> its size in the inner unit.
-        whole: the inner value is an integer, and text that is not a whole number of it is refused.
         example: shown in error messages.
+        factors: unit as written -> its size in the inner unit.
     """
 
+    kind: type[Number]
     name: str
-    factors: Mapping[str, Decimal]
-    whole: bool
     example: str
+    factors: Mapping[str, Decimal]
 
 
-def _dimension(name: str, example: str, whole: bool, **factors: str) -> Dimension:
+def _dimension(kind: type[Number], name: str, example: str, **factors: str) -> Dimension[Number]:
     units = {unit.replace("_per_", "/"): Decimal(size) for unit, size in factors.items()}
-    return Dimension(name, MappingProxyType(units), whole, example)
+    return Dimension(kind, name, example, MappingProxyType(units))
 
 
 _DEGREE_RAD = Decimal(repr(math.pi / 180.0))
 
-LENGTH_KM = _dimension("a length", "525 km", False, km="1", m="0.001")
+LENGTH_KM = _dimension(float, "a length", "525 km", km="1", m="0.001")
 DURATION_NS = _dimension(
-    "a duration", "120 s", True, ns="1", us="1000", ms="1000000", s="1000000000", min="60000000000", h="3600000000000"
+    int, "a duration", "120 s", ns="1", us="1000", ms="1000000", s="1000000000", min="60000000000", h="3600000000000"
 )
-ANGLE_RAD = _dimension("an angle", "97.5 deg", False, deg=str(_DEGREE_RAD), rad="1")
+ANGLE_RAD = _dimension(float, "an angle", "97.5 deg", deg=str(_DEGREE_RAD), rad="1")
 RATE_BIT_S = _dimension(
+    int,
     "a data rate",
     "100 Gbit/s",
-    True,
     bit_per_s="1",
     kbit_per_s="1e3",
     Mbit_per_s="1e6",
@@ -60,36 +64,29 @@ RATE_BIT_S = _dimension(
     Tbit_per_s="1e12",
 )
 SIZE_BYTE = _dimension(
-    "a size", "256 MiB", True, B="1", kB="1e3", MB="1e6", GB="1e9", KiB="1024", MiB="1048576", GiB="1073741824"
+    int, "a size", "256 MiB", B="1", kB="1e3", MB="1e6", GB="1e9", KiB="1024", MiB="1048576", GiB="1073741824"
 )
-POWER_W = _dimension("a power", "1 W", False, W="1", mW="0.001", kW="1000")
-LEVEL_DB = _dimension("a level", "3 dB", False, dB="1")
-LEVEL_DBM = _dimension("a power level", "-35 dBm", False, dBm="1")
-OPTICS_M = _dimension("an aperture or wavelength", "80 mm", False, m="1", cm="0.01", mm="0.001", um="1e-6", nm="1e-9")
+POWER_W = _dimension(float, "a power", "1 W", W="1", mW="0.001", kW="1000")
+LEVEL_DB = _dimension(float, "a level", "3 dB", dB="1")
+LEVEL_DBM = _dimension(float, "a power level", "-35 dBm", dBm="1")
+OPTICS_M = _dimension(float, "an aperture or wavelength", "80 mm", m="1", cm="0.01", mm="0.001", um="1e-6", nm="1e-9")
 ANGULAR_RATE_RAD_S = _dimension(
-    "an angular rate", "1 deg/s", False, deg_per_s=str(_DEGREE_RAD), mrad_per_s="0.001", rad_per_s="1"
+    float, "an angular rate", "1 deg/s", deg_per_s=str(_DEGREE_RAD), mrad_per_s="0.001", rad_per_s="1"
 )
-FREQUENCY_GHZ = _dimension("a frequency", "20 GHz", False, GHz="1", MHz="0.001")
-RAIN_RATE_MM_H = _dimension("a rain rate", "50 mm/h", False, mm_per_h="1")
-LASER_DIMENSIONS = (POWER_W, LEVEL_DB, LEVEL_DBM, OPTICS_M, ANGULAR_RATE_RAD_S)
-MEAN_MOTION_REV_DAY = _dimension("a mean motion", "15.05 rev/day", False, rev_per_day="1")
-ENERGY_J = _dimension("an energy", "500 Wh", False, Wh="3600", kWh="3.6e6", J="1", kJ="1e3", MJ="1e6")
-AREA_M2 = _dimension("an area", "2 m2", False, m2="1", cm2="1e-4")
-HEAT_CAPACITY_J_K = _dimension("a heat capacity", "20 kJ/K", False, kJ_per_K="1e3", J_per_K="1")
-TEMPERATURE_K = _dimension("a temperature", "293 K", False, K="1")
-CELSIUS_DEG = _dimension("a temperature", "20 degC", False, degC="1")
-POWER_DIMENSIONS = (ENERGY_J, AREA_M2, HEAT_CAPACITY_J_K, TEMPERATURE_K)
-WEATHER_DIMENSIONS = (FREQUENCY_GHZ, RAIN_RATE_MM_H)
-DIMENSIONS = (LENGTH_KM, DURATION_NS, ANGLE_RAD, RATE_BIT_S, SIZE_BYTE, MEAN_MOTION_REV_DAY)
+FREQUENCY_GHZ = _dimension(float, "a frequency", "20 GHz", GHz="1", MHz="0.001")
+RAIN_RATE_MM_H = _dimension(float, "a rain rate", "50 mm/h", mm_per_h="1")
+MEAN_MOTION_REV_DAY = _dimension(float, "a mean motion", "15.05 rev/day", rev_per_day="1")
+ENERGY_J = _dimension(float, "an energy", "500 Wh", Wh="3600", kWh="3.6e6", J="1", kJ="1e3", MJ="1e6")
+AREA_M2 = _dimension(float, "an area", "2 m2", m2="1", cm2="1e-4")
+HEAT_CAPACITY_J_K = _dimension(float, "a heat capacity", "20 kJ/K", kJ_per_K="1e3", J_per_K="1")
+TEMPERATURE_K = _dimension(float, "a temperature", "293 K", K="1")
+CELSIUS_DEG = _dimension(float, "a temperature", "20 degC", degC="1")
 
 _QUANTITY = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(\S*)\s*")
 
 
-def parse_quantity(text: str, dimension: Dimension) -> int | float:
+def parse_quantity(text: object, dimension: Dimension[Number]) -> Number:
     """The number of inner units that `text`, such as "525 km", stands for.
-
-    Returns:
-        An int where the dimension is whole, else a float.
 
     Raises:
         ValueError: no number, no unit, an unknown unit, or more precision than the inner unit has.
@@ -109,18 +106,18 @@ def parse_quantity(text: str, dimension: Dimension) -> int | float:
         value = Decimal(number) * dimension.factors[unit]
     except InvalidOperation:
         raise ValueError(f"is {text!r}, but {rule}") from None
-    if not dimension.whole:
-        return float(Decimal(number)) * float(dimension.factors[unit])
+    if dimension.kind is float:
+        return dimension.kind(float(Decimal(number)) * float(dimension.factors[unit]))
     if value != value.to_integral_value():
         raise ValueError(
             f"is {text!r}, but {dimension.name} is a whole number of {_smallest_unit(dimension)}; round it"
         )
-    return int(value)
+    return dimension.kind(value)
 
 
-def format_quantity(value: int | float, dimension: Dimension) -> str:
+def format_quantity(value: float, dimension: Dimension[Any]) -> str:
     """The shortest text that `parse_quantity` turns back into exactly `value`."""
-    if not dimension.whole:
+    if dimension.kind is float:
         return _format_real(float(value), dimension)
     units = sorted(dimension.factors.items(), key=lambda item: item[1], reverse=True)
     for unit, size in units:
@@ -129,7 +126,7 @@ def format_quantity(value: int | float, dimension: Dimension) -> str:
     return f"{value} {_smallest_unit(dimension)}"
 
 
-def _format_real(value: float, dimension: Dimension) -> str:
+def _format_real(value: float, dimension: Dimension[Any]) -> str:
     for unit, size in dimension.factors.items():
         for digits in (12, 15, 17):
             text = f"{value / float(size):.{digits}g} {unit}"
@@ -139,7 +136,7 @@ def _format_real(value: float, dimension: Dimension) -> str:
     return f"{value!r} {inner}"
 
 
-def _smallest_unit(dimension: Dimension) -> str:
+def _smallest_unit(dimension: Dimension[Any]) -> str:
     return min(dimension.factors, key=lambda unit: dimension.factors[unit])
 
 

@@ -119,3 +119,9 @@ def least_delays_s(links: dict[tuple[int, int], float], source: int, ends: set[i
                 least[other] = delay_s + more_s
                 heapq.heappush(queue, (least[other], other))
     return least
+
+
+def latitude_longitude_rad(zenith: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Geodetic latitude and longitude (-pi..pi) of places from the unit vectors that point up there, shape (..., 3)."""
+    latitude_rad = np.arctan2(zenith[..., 2], np.hypot(zenith[..., 0], zenith[..., 1]))
+    return latitude_rad, np.arctan2(zenith[..., 1], zenith[..., 0])

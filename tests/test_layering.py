@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "isl_emu"
-BASE = {"errors", "files", "units", "timebase", "progress"}
+BASE = {"arrays", "errors", "files", "units", "timebase", "progress"}
 RECORDS = {"linkplan.plan", "routing.forwarding", "routing.outlook", "routing.paths"}  # result types that all may read
 
 # package or module -> the packages of ours that it may import, besides BASE and itself
@@ -30,7 +30,7 @@ ALLOWED = {
     "tables": set(),
     "machine": {"network.probing", "runs.directory"},
     "export": {"scenario", "geometry", "linkplan"},
-    "show": {"scenario", "geometry", "linkplan", "routing", "energy", "api", "balance"},
+    "show": {"scenario", "geometry", "linkplan", "routing", "energy", "planned"},
     "parts": {
         *("scenario", "routing", "energy", "runs", "nodes", "tables", "network.net"),
         "linkplan.plan_file",

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+import pyarrow as pa
 
-from isl_emu.energy.fleet import Fleet
-from isl_emu.energy.sky import Sunshine
+from isl_emu.arrays import Floats
+from isl_emu.energy.fleet import Fleet, scenario_fleet
+from isl_emu.energy.limits import Mode
+from isl_emu.energy.sky import Sunshine, find_sunshine
+from isl_emu.errors import ScenarioError
+from isl_emu.scenario.model import Scenario
+from isl_emu.timebase import TimeGrid
+from isl_emu.units import NS_PER_S
+
+MOST_VALUES = 20_000_000  # satellites x steps: a gigabyte
 
 BISECTIONS = 20  # to a millionth
 
@@ -26,6 +36,86 @@ class Balance:
     solar_w: np.ndarray
     board_w: np.ndarray
     unmet_w: np.ndarray
+
+
+@dataclass(frozen=True)
+class FleetBalance:
+    """What a constant demand for computing leads to on N satellites with power, over K steps.
+
+    Args:
+        demand_ratio: the share of its full work that every computer is wanted for.
+        grid: the steps.
+        series: charges, temperatures, paces and powers, each of shape (K, N).
+    """
+
+    scenario: Scenario
+    demand_ratio: float
+    grid: TimeGrid
+    fleet: Fleet
+    sunshine: Sunshine
+    series: Balance
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The N satellites."""
+        return self.fleet.names
+
+    @property
+    def parts(self) -> dict[str, np.ndarray]:
+        """The numbers of the satellites in each part of the same orbits and power, and last of all together."""
+        numbers = {name: n for n, name in enumerate(self.names)}
+        return {
+            label: np.array(sorted(numbers[name] for name in members))
+            for label, members in self.scenario.power_parts.items()
+        }
+
+    @property
+    def flop_s(self) -> np.ndarray:
+        """What each computer can do, 16 bits, 0 where there is none, float64, shape (N,)."""
+        boards = self.scenario.boards
+        return np.array([boards[name].fp16_flop_s if name in boards else 0.0 for name in self.names])
+
+    @cached_property
+    def satellites(self) -> pa.Table:
+        """A row for each satellite: shares of the time, extremes of charge and temperature, and mean powers."""
+        series, computes = self.series, self.fleet.busy_w > 0.0
+
+        def of_computers(values: np.ndarray) -> pa.Array:
+            return pa.array(values, mask=~computes)
+
+        columns = {
+            "satellite": pa.array(self.names),
+            "eclipse_ratio": 1.0 - self.sunshine.sunlit.mean(axis=0),
+            "charge_min_ratio": series.charge_ratio.min(axis=0).astype(float),
+            "charge_end_ratio": series.charge_ratio[-1].astype(float),
+            "temperature_min_k": series.temperature_k.min(axis=0).astype(float),
+            "temperature_max_k": series.temperature_k.max(axis=0).astype(float),
+            "limited_ratio": of_computers((series.mode != Mode.NOMINAL).mean(axis=0)),
+            "off_ratio": of_computers((series.mode == Mode.OFF).mean(axis=0)),
+            "pace_ratio": of_computers(series.pace_ratio.mean(axis=0, dtype=float)),
+            "sustainable_ratio": of_computers(sustainable_ratio(self.fleet, self.sunshine)),
+            "solar_w": series.solar_w.mean(axis=0, dtype=float),
+            "board_w": series.board_w.mean(axis=0, dtype=float),
+            "unmet_w": series.unmet_w.mean(axis=0, dtype=float),
+        }
+        return pa.table(columns)
+
+
+def scenario_balance(scenario: Scenario, grid: TimeGrid, demand_ratio: float) -> FleetBalance:
+    """The power balance of all satellites of a scenario that have power.
+
+    Raises:
+        ScenarioError: there are more values than are followed.
+    """
+    fleet = scenario_fleet(scenario)
+    if grid.count * len(fleet.names) > MOST_VALUES:
+        raise ScenarioError(
+            f"power balance: it has {grid.count:,} steps of {len(fleet.names):,} satellites, but at most "
+            f"{MOST_VALUES:,} values are followed; lengthen the step, or shorten the duration"
+        )
+    sunshine = find_sunshine(scenario, grid.start, grid.offsets_ns, fleet.chosen, fleet.pointing)
+    series = simulate(fleet, sunshine, demand_ratio, grid.step_ns / NS_PER_S)
+    return FleetBalance(scenario, demand_ratio, grid, fleet, sunshine, series)
 
 
 def simulate(fleet: Fleet, sunshine: Sunshine, demand_ratio: float, step_s: float) -> Balance:
@@ -66,4 +156,5 @@ def _stored_w(fleet: Fleet, solar_w: np.ndarray, busy_ratio: np.ndarray) -> np.n
     """What a large battery would gain on average, shape (N,)."""
     surplus_w = solar_w - fleet.bus_w - fleet.idle_w - (fleet.busy_w - fleet.idle_w) * busy_ratio
     charge, discharge = fleet.batteries.charge_efficiency, fleet.batteries.discharge_efficiency
-    return np.where(surplus_w > 0.0, surplus_w * charge, surplus_w / discharge).mean(axis=0)
+    stored_w: Floats = np.where(surplus_w > 0.0, surplus_w * charge, surplus_w / discharge).mean(axis=0)
+    return stored_w

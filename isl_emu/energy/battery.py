@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from isl_emu.arrays import Floats
+
 
 @dataclass(frozen=True)
 class Exchange:
@@ -14,12 +16,12 @@ class Exchange:
     What comes in goes somewhere: surplus = charge - discharge + spilled - unmet.
     """
 
-    energy_j: np.ndarray
-    charge_w: np.ndarray  # into the battery, at its terminals
-    discharge_w: np.ndarray  # out of it
-    loss_w: np.ndarray  # becomes heat in it
-    spilled_w: np.ndarray  # what the panel could have given, but nobody took
-    unmet_w: np.ndarray  # what the loads wanted, but nobody gave
+    energy_j: Floats
+    charge_w: Floats  # into the battery, at its terminals
+    discharge_w: Floats  # out of it
+    loss_w: Floats  # becomes heat in it
+    spilled_w: Floats  # what the panel could have given, but nobody took
+    unmet_w: Floats  # what the loads wanted, but nobody gave
 
 
 @dataclass(frozen=True)
@@ -36,13 +38,13 @@ class Batteries:
         max_discharge_w: the same.
     """
 
-    capacity_j: np.ndarray
-    charge_efficiency: np.ndarray
-    discharge_efficiency: np.ndarray
-    max_charge_w: np.ndarray
-    max_discharge_w: np.ndarray
+    capacity_j: Floats
+    charge_efficiency: Floats
+    discharge_efficiency: Floats
+    max_charge_w: Floats
+    max_discharge_w: Floats
 
-    def exchange(self, energy_j: np.ndarray, surplus_w: np.ndarray, step_s: float) -> Exchange:
+    def exchange(self, energy_j: Floats, surplus_w: Floats, step_s: float) -> Exchange:
         """One step with constant powers; exact, since only a full or empty battery changes anything within it.
 
         Args:
@@ -63,6 +65,6 @@ class Batteries:
             unmet_w=np.maximum(-surplus_w, 0.0) - discharge_w,
         )
 
-    def available_w(self, energy_j: np.ndarray, step_s: float) -> np.ndarray:
+    def available_w(self, energy_j: Floats, step_s: float) -> Floats:
         """The most that each can give evenly for so long, shape (N,)."""
         return np.minimum(energy_j * self.discharge_efficiency / step_s, self.max_discharge_w)

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from isl_emu.arrays import Floats
 from isl_emu.energy.battery import Batteries
 from isl_emu.energy.limits import Limits, Mode
 from isl_emu.energy.panel import Panels
 from isl_emu.energy.radiator import Radiators
+from isl_emu.scenario.model import Scenario
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,8 @@ class Fleet:
 
     def charge_ratio(self, state: State) -> np.ndarray:
         """The state of charge, 0..1, shape (N,)."""
-        return state.energy_j / self.batteries.capacity_j
+        charge_ratio: Floats = state.energy_j / self.batteries.capacity_j
+        return charge_ratio
 
     def _decided(
         self, energy_j: np.ndarray, temperature_k: np.ndarray, solar_w: np.ndarray, mode: np.ndarray, step_s: float
@@ -121,3 +124,49 @@ class Fleet:
         computes = self.busy_w > 0.0
         pace_ratio = np.where(computes, decision.pace_ratio, 1.0)
         return State(energy_j, temperature_k, pace_ratio, np.where(computes, decision.mode, Mode.NOMINAL))
+
+
+def scenario_fleet(scenario: Scenario) -> Fleet:
+    """The satellites of all `[[power]]` groups, in node order; those that do not compute have a computer of 0 W."""
+    group_of, boards, every = scenario.power_by_satellite, scenario.boards, scenario.satellite_names
+    chosen = [number for number, name in enumerate(every) if name in group_of]
+    names = tuple(every[number] for number in chosen)
+    groups, computers = [group_of[name] for name in names], [boards.get(name) for name in names]
+    batteries, radiators = [group.battery for group in groups], [group.radiator for group in groups]
+    return Fleet(
+        names=names,
+        chosen=np.array(chosen, dtype=np.int64),
+        pointing=tuple(group.panel.pointing for group in groups),
+        bus_w=np.array([group.bus_w for group in groups]),
+        idle_w=np.array([board.idle_w if board else 0.0 for board in computers]),
+        busy_w=np.array([board.busy_w if board else 0.0 for board in computers]),
+        panels=Panels(
+            area_m2=np.array([group.panel.area_m2 for group in groups]),
+            efficiency=np.array([group.panel.efficiency for group in groups]),
+        ),
+        batteries=Batteries(
+            capacity_j=np.array([battery.capacity_j for battery in batteries]),
+            charge_efficiency=np.array([battery.charge_efficiency for battery in batteries]),
+            discharge_efficiency=np.array([battery.discharge_efficiency for battery in batteries]),
+            max_charge_w=np.array([battery.max_charge_w or np.inf for battery in batteries]),
+            max_discharge_w=np.array([battery.max_discharge_w or np.inf for battery in batteries]),
+        ),
+        radiators=Radiators(
+            area_m2=np.array([radiator.area_m2 for radiator in radiators]),
+            heat_capacity_j_k=np.array([radiator.heat_capacity_j_k for radiator in radiators]),
+            emissivity=np.array([radiator.emissivity for radiator in radiators]),
+            absorptivity=np.array([radiator.absorptivity for radiator in radiators]),
+            earth_view=np.array([radiator.earth_view for radiator in radiators]),
+        ),
+        limits=Limits(
+            reserve_charge=np.array([battery.reserve_ratio for battery in batteries]),
+            throttle_charge=np.array([battery.throttle_ratio for battery in batteries]),
+            resume_charge=np.array([battery.resume_ratio for battery in batteries]),
+            throttle_k=np.array([radiator.throttle_above_k for radiator in radiators]),
+            off_k=np.array([radiator.off_above_k for radiator in radiators]),
+            resume_k=np.array([radiator.resume_k for radiator in radiators]),
+            least_pace=np.array([group.least_pace for group in groups]),
+        ),
+        start_energy_j=np.array([battery.capacity_j * battery.start_charge for battery in batteries]),
+        start_k=np.array([radiator.start_temperature_k for radiator in radiators]),
+    )

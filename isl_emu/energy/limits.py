@@ -7,6 +7,8 @@ from enum import IntEnum
 
 import numpy as np
 
+from isl_emu.arrays import Bools, Floats, Ints
+
 
 class Mode(IntEnum):
     """Why a computer runs at its pace; the names in lower case and with hyphens are those of the tables."""
@@ -26,8 +28,8 @@ class Mode(IntEnum):
 class Decision:
     """At what pace the computers of N satellites may run, 0 where they are off, and why; shape (N,)."""
 
-    pace_ratio: np.ndarray
-    mode: np.ndarray  # of Mode, uint8
+    pace_ratio: Floats
+    mode: Ints  # of Mode, uint8
 
 
 @dataclass(frozen=True)
@@ -40,17 +42,15 @@ class Limits:
     less than `least_pace` needs, it is off.
     """
 
-    reserve_charge: np.ndarray
-    throttle_charge: np.ndarray
-    resume_charge: np.ndarray
-    throttle_k: np.ndarray
-    off_k: np.ndarray
-    resume_k: np.ndarray
-    least_pace: np.ndarray
+    reserve_charge: Floats
+    throttle_charge: Floats
+    resume_charge: Floats
+    throttle_k: Floats
+    off_k: Floats
+    resume_k: Floats
+    least_pace: Floats
 
-    def decide(
-        self, charge: np.ndarray, temperature_k: np.ndarray, affordable: np.ndarray, was_off: np.ndarray
-    ) -> Decision:
+    def decide(self, charge: Floats, temperature_k: Floats, affordable: Floats, was_off: Bools) -> Decision:
         """The pace for the next step.
 
         Args:
@@ -69,6 +69,6 @@ class Limits:
         mode = np.where(pace >= 1.0, Mode.NOMINAL, np.where(by_heat < by_power, Mode.HEAT_LIMITED, Mode.POWER_LIMITED))
         return Decision(pace, np.where(off, Mode.OFF, mode).astype(np.uint8))
 
-    def _ramp(self, above: np.ndarray, span: np.ndarray) -> np.ndarray:
+    def _ramp(self, above: Floats, span: Floats) -> Floats:
         """`least_pace` where nothing is left above the bound, 1 from `span` above it on."""
         return self.least_pace + (1.0 - self.least_pace) * np.clip(above / span, 0.0, 1.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
+from isl_emu.arrays import Floats
 
 SOLAR_CONSTANT_W_M2 = 1361.0  # IAU 2015 Resolution B3; G. Kopp and J. Lean, Geophys. Res. Lett. 38 (2011), L01706
 
@@ -18,10 +18,10 @@ class Panels:
         efficiency: electric over incident power, of the whole area.
     """
 
-    area_m2: np.ndarray
-    efficiency: np.ndarray
+    area_m2: Floats
+    efficiency: Floats
 
-    def power_w(self, incidence: np.ndarray) -> np.ndarray:
+    def power_w(self, incidence: Floats) -> Floats:
         """The electric power, shape (..., N).
 
         At the Sun's mean distance, which neglects 3.4 % over the year. Efficiency does not depend on temperature or

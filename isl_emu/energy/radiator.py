@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from isl_emu.arrays import Floats
 from isl_emu.energy.panel import SOLAR_CONSTANT_W_M2
 
 STEFAN_BOLTZMANN_W_M2_K4 = 5.670_374_419e-8  # CODATA 2018, exact in the SI
@@ -29,13 +30,13 @@ class Radiators:
         earth_view: view factor to the Earth.
     """
 
-    area_m2: np.ndarray
-    heat_capacity_j_k: np.ndarray
-    emissivity: np.ndarray
-    absorptivity: np.ndarray
-    earth_view: np.ndarray
+    area_m2: Floats
+    heat_capacity_j_k: Floats
+    emissivity: Floats
+    absorptivity: Floats
+    earth_view: Floats
 
-    def environment_w(self, albedo_cosine: np.ndarray) -> np.ndarray:
+    def environment_w(self, albedo_cosine: Floats) -> Floats:
         """Heat from the Earth: its own infrared, and the sunlight that it reflects, shape (N,).
 
         Args:
@@ -45,19 +46,15 @@ class Radiators:
         reflected_w_m2 = self.absorptivity * EARTH_ALBEDO * SOLAR_CONSTANT_W_M2 * albedo_cosine
         return self.area_m2 * self.earth_view * (infrared_w_m2 + reflected_w_m2)
 
-    def radiated_w(self, temperature_k: np.ndarray) -> np.ndarray:
+    def radiated_w(self, temperature_k: Floats) -> Floats:
         """What is sent into space, shape (N,)."""
         return self.emissivity * STEFAN_BOLTZMANN_W_M2_K4 * self.area_m2 * temperature_k**4
 
-    def equilibrium_k(self, heat_w: np.ndarray) -> np.ndarray:
-        """The temperature at which as much leaves as comes in, shape (N,)."""
-        return (heat_w / (self.emissivity * STEFAN_BOLTZMANN_W_M2_K4 * self.area_m2)) ** 0.25
-
-    def time_constant_s(self, temperature_k: np.ndarray) -> np.ndarray:
+    def time_constant_s(self, temperature_k: Floats) -> Floats:
         """How fast small differences from a temperature vanish, to 1/e, shape (N,)."""
         return self.heat_capacity_j_k * temperature_k / (4.0 * self.radiated_w(temperature_k))
 
-    def temperature_after_k(self, temperature_k: np.ndarray, heat_w: np.ndarray, step_s: float) -> np.ndarray:
+    def temperature_after_k(self, temperature_k: Floats, heat_w: Floats, step_s: float) -> Floats:
         """The temperature after a step with constant heat, shape (N,).
 
         One exponential step along the tangent of the law of the fourth power: right to second order, exact in the
@@ -69,7 +66,8 @@ class Radiators:
         """
         time_constant_s = self.time_constant_s(temperature_k)
         rate_k_s = (heat_w - self.radiated_w(temperature_k)) / self.heat_capacity_j_k
-        return temperature_k - rate_k_s * time_constant_s * np.expm1(-step_s / time_constant_s)
+        after_k: Floats = temperature_k - rate_k_s * time_constant_s * np.expm1(-step_s / time_constant_s)
+        return after_k
 
 
 def earth_view(altitude_km: float, earth_radius_km: float) -> float:

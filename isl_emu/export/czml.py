@@ -36,22 +36,21 @@ LINK_RGBA = {
 
 def czml_text(plan: LinkPlan, scenario: Scenario) -> str:
     """The CZML document of a plan and the scenario that it was made from."""
-    packets = [_document(plan, scenario), *_nodes(plan, scenario), *_links(plan)]
+    whole, start = _span(plan, 0, plan.grid.duration_ns), _iso(plan.grid.start)
+    clock = {"interval": whole, "currentTime": start, "multiplier": 10, "range": "LOOP_STOP"}
+    document = {"id": "document", "name": scenario.name, "version": "1.0", "clock": clock}
+    packets = [document, *_nodes(plan, scenario), *_links(plan)]
     return "[\n" + ",\n".join(json.dumps(packet, separators=(",", ":")) for packet in packets) + "\n]\n"
 
 
-def _document(plan: LinkPlan, scenario: Scenario) -> dict[str, Any]:
-    start = _iso(plan.grid.start)
-    clock = {"interval": _span(plan, 0, plan.grid.duration_ns), "currentTime": start, "multiplier": 10}
-    return {"id": "document", "name": scenario.name, "version": "1.0", "clock": {**clock, "range": "LOOP_STOP"}}
-
-
 def _nodes(plan: LinkPlan, scenario: Scenario) -> Iterator[dict[str, Any]]:
-    offsets_ns = _sample_times_ns(plan.grid.duration_ns)
+    # evenly from the start to the end, at most a minute apart and enough for the polynomial
+    count = max(DEGREE + 2, -(-plan.grid.duration_ns // SAMPLES_APART_NS) + 1)
+    offsets_ns = np.round(np.linspace(0, plan.grid.duration_ns, count)).astype(np.int64)
     r_m = np.round(places_itrs_km(scenario, plan.grid.start, offsets_ns) * 1000, 1)
     satellites = int((plan.nodes.kind == NodeKind.SATELLITE).sum())
     for node, name in enumerate(plan.nodes.names):
-        packet = {"id": name, "name": name, "availability": _span(plan, 0, plan.grid.duration_ns)}
+        packet: dict[str, Any] = {"id": name, "name": name, "availability": _span(plan, 0, plan.grid.duration_ns)}
         packet["position"] = _position(plan, offsets_ns, r_m[:, node])
         is_satellite = node < satellites
         color = {"rgba": SATELLITE_RGBA if is_satellite else STATION_RGBA}
@@ -92,12 +91,6 @@ def _links(plan: LinkPlan) -> Iterator[dict[str, Any]]:
                 "material": {"solidColor": {"color": color}},
             },
         }
-
-
-def _sample_times_ns(duration_ns: int) -> np.ndarray:
-    """Evenly from the start to the end, at most a minute apart and enough for the polynomial."""
-    count = max(DEGREE + 2, -(-duration_ns // SAMPLES_APART_NS) + 1)
-    return np.round(np.linspace(0, duration_ns, count)).astype(np.int64)
 
 
 def _span(plan: LinkPlan, start_ns: int, end_ns: int) -> str:

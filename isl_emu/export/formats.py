@@ -1,4 +1,7 @@
-"""The formats that a plan can be exported to; each is text."""
+"""The formats that a plan can be exported to; each is text.
+
+To add one: a module in this package, and a line in `FORMATS`.
+"""
 
 from __future__ import annotations
 

@@ -11,25 +11,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta, timezone
+from typing import overload
 
 import numpy as np
 from sgp4.api import WGS72, Satrec
 from sgp4.earth_gravity import wgs72
 
+from isl_emu.arrays import Floats
 from isl_emu.errors import ScenarioError
 from isl_emu.geometry.sun import raan_of_local_time_rad
 from isl_emu.geometry.walker import walker_angles
-from isl_emu.scenario.model import Satellite, Scenario, Shell
+from isl_emu.scenario.model import Satellite, Scenario, Shell, Walker
 
 TURN_RAD = 2 * math.pi
 DAY = timedelta(days=1)
 REV_DAY_RAD_MIN = TURN_RAD / 1440
 SGP4_EPOCH = datetime(1949, 12, 31, tzinfo=timezone.utc)  # day 0 of sgp4init
 SGP4_EPOCH_JD = 2_433_281.5
+# as SGP4 has them, from the package sgp4: the radius that goes with its constants, rad per minute at it, and J2
+EARTH_RADIUS_WGS72_KM: float = wgs72.radiusearthkm
+XKE: float = wgs72.xke
+J2: float = wgs72.j2
 EARTH_RADIUS_KM = 6_378.137  # equatorial, WGS84, NIMA TR8350.2
 SUN_SYNCHRONOUS_SCALE_KM = 12_352.0  # cos i = -(a / this)^(7/2) makes J2 turn a circular orbit once a year
+
+
+def _none_given() -> Floats:
+    return np.empty(0)
 
 
 @dataclass(frozen=True)
@@ -49,43 +59,15 @@ class Elements:
     raan_rad: np.ndarray
     arg_perigee_rad: np.ndarray
     mean_anomaly_rad: np.ndarray
-    bstar: np.ndarray = None  # type: ignore[assignment]
-    epoch_day: np.ndarray = None  # type: ignore[assignment]
+    bstar: np.ndarray = field(default_factory=_none_given)
+    epoch_day: np.ndarray = field(default_factory=_none_given)
 
     def __post_init__(self) -> None:
         for name in ("bstar", "epoch_day"):
-            if getattr(self, name) is None:
+            if not len(getattr(self, name)):
                 object.__setattr__(self, name, np.zeros(len(self.names)))
-        for field in fields(self)[2:]:
-            getattr(self, field.name).setflags(write=False)
-
-
-def circular_elements(
-    names: Sequence[str],
-    epoch: datetime,
-    semi_major_axis_km: float,
-    inclination_rad: float,
-    raan_rad: np.ndarray,
-    arg_lat_rad: np.ndarray,
-) -> Elements:
-    """Elements of N circular orbits of one size and inclination.
-
-    Args:
-        semi_major_axis_km: Brouwer semi-major axis.
-        raan_rad: shape (N,).
-        arg_lat_rad: argument of latitude, shape (N,); with the perigee at the node it is the mean anomaly.
-    """
-    same = np.ones(len(names))
-    return Elements(
-        names=tuple(names),
-        epoch=epoch,
-        mean_motion_rad_min=same * kozai_mean_motion_rad_min(semi_major_axis_km, inclination_rad),
-        eccentricity=0.0 * same,
-        inclination_rad=same * inclination_rad,
-        raan_rad=np.asarray(raan_rad) % TURN_RAD,
-        arg_perigee_rad=0.0 * same,
-        mean_anomaly_rad=np.asarray(arg_lat_rad) % TURN_RAD,
-    )
+        for column in fields(self)[2:]:
+            getattr(self, column.name).setflags(write=False)
 
 
 def constellation_elements(scenario: Scenario) -> Elements:
@@ -117,19 +99,27 @@ def shell_elements(shell: Shell, names: Sequence[str], epoch: datetime) -> Eleme
             f"shell {shell.name}: its satellites are in the file {shell.tle or shell.omm}, but it has not been read; "
             f"load the scenario from its file"
         )
-    return _pattern_elements(shell, names, epoch) if shell.walker else _listed_elements(shell.satellite, names, epoch)
+    if shell.walker:
+        return _pattern_elements(shell, shell.walker, names, epoch)
+    rows = [_tle_row(one.tle, epoch) if one.tle else _element_row(one, epoch) for one in shell.satellite]
+    return Elements(tuple(names), epoch, *np.array(rows, dtype=float).T.copy())
 
 
-def _pattern_elements(shell: Shell, names: Sequence[str], epoch: datetime) -> Elements:
+def _pattern_elements(shell: Shell, walker: Walker, names: Sequence[str], epoch: datetime) -> Elements:
     """Elements of a Walker pattern; on an ellipse its slots are equally spaced in mean anomaly."""
-    raan_rad, arg_lat_rad = walker_angles(shell.walker)
+    raan_rad, arg_lat_rad = walker_angles(walker)
     first_raan_rad = shell.raan_rad if shell.ltan is None else raan_of_local_time_rad(shell.ltan, epoch)
     mean_arg_lat_rad = arg_lat_rad.ravel() + shell.arg_lat_rad
     same, inclination_rad = np.ones(len(names)), shell_inclination_rad(shell)
+    if shell.mean_motion_rev_day is not None:
+        mean_motion_rad_min = shell.mean_motion_rev_day * REV_DAY_RAD_MIN
+    else:
+        semi_major_axis_km = _shell_semi_major_axis_km(shell)
+        mean_motion_rad_min = kozai_mean_motion_rad_min(semi_major_axis_km, inclination_rad, shell.eccentricity)
     return Elements(
         names=tuple(names),
         epoch=epoch,
-        mean_motion_rad_min=same * _shell_mean_motion_rad_min(shell, inclination_rad),
+        mean_motion_rad_min=same * mean_motion_rad_min,
         eccentricity=same * shell.eccentricity,
         inclination_rad=same * inclination_rad,
         raan_rad=(raan_rad.ravel() + first_raan_rad) % TURN_RAD,
@@ -138,26 +128,13 @@ def _pattern_elements(shell: Shell, names: Sequence[str], epoch: datetime) -> El
     )
 
 
-def _shell_mean_motion_rad_min(shell: Shell, inclination_rad: float) -> float:
-    """The Kozai mean motion of all satellites of a pattern, as given or from the altitude."""
-    if shell.mean_motion_rev_day is not None:
-        return shell.mean_motion_rev_day * REV_DAY_RAD_MIN
-    return float(kozai_mean_motion_rad_min(EARTH_RADIUS_KM + shell.altitude_km, inclination_rad, shell.eccentricity))
-
-
-def _listed_elements(satellites: Sequence[Satellite], names: Sequence[str], epoch: datetime) -> Elements:
-    """Elements of satellites that are given one by one."""
-    rows = [_tle_row(one.tle, epoch) if one.tle else _element_row(one, epoch) for one in satellites]
-    return Elements(tuple(names), epoch, *np.array(rows, dtype=float).T.copy())
-
-
 def _element_row(satellite: Satellite, epoch: datetime) -> tuple[float, ...]:
     """The numbers of one satellite, in the order of the arrays of `Elements`."""
-    inclination_rad = float(satellite.inclination_rad or 0.0)
+    inclination_rad = satellite.inclination_rad or 0.0
     if satellite.mean_motion_rev_day is not None:
         mean_motion_rad_min = satellite.mean_motion_rev_day * REV_DAY_RAD_MIN
     else:
-        semi_major_axis_km = satellite.semi_major_axis_km or EARTH_RADIUS_KM + satellite.altitude_km
+        semi_major_axis_km = satellite.semi_major_axis_km or EARTH_RADIUS_KM + (satellite.altitude_km or 0.0)
         mean_motion_rad_min = kozai_mean_motion_rad_min(semi_major_axis_km, inclination_rad, satellite.eccentricity)
     return (
         mean_motion_rad_min,
@@ -191,8 +168,8 @@ def shell_inclination_rad(shell: Shell) -> float:
     Raises:
         ScenarioError: no orbit of the shell's size is sun-synchronous.
     """
-    if shell.inclination_rad != "sun-synchronous":
-        return float(shell.inclination_rad)
+    if isinstance(shell.inclination_rad, float):
+        return shell.inclination_rad
     semi_major_axis_km = _shell_semi_major_axis_km(shell)
     semi_latus_ratio = 1.0 - shell.eccentricity**2
     highest_km = SUN_SYNCHRONOUS_SCALE_KM * semi_latus_ratio ** (-4 / 7)
@@ -207,9 +184,9 @@ def shell_inclination_rad(shell: Shell) -> float:
 
 def _shell_semi_major_axis_km(shell: Shell) -> float:
     """From the altitude, or from the mean motion by Kepler's third law: within a thousandth, and so is its use."""
-    if shell.altitude_km is not None:
-        return EARTH_RADIUS_KM + shell.altitude_km
-    return wgs72.radiusearthkm * (wgs72.xke / (shell.mean_motion_rev_day * REV_DAY_RAD_MIN)) ** (2 / 3)
+    if shell.mean_motion_rev_day is None:
+        return EARTH_RADIUS_KM + (shell.altitude_km or 0.0)
+    return EARTH_RADIUS_WGS72_KM * math.pow(XKE / (shell.mean_motion_rev_day * REV_DAY_RAD_MIN), 2 / 3)
 
 
 def kozai_mean_motion_rad_min(semi_major_axis_km: float, inclination_rad: float, eccentricity: float = 0.0) -> float:
@@ -225,17 +202,25 @@ def kozai_mean_motion_rad_min(semi_major_axis_km: float, inclination_rad: float,
     """
     if eccentricity >= 1.0:
         return math.nan
-    brouwer_rad_min = wgs72.xke * (semi_major_axis_km / wgs72.radiusearthkm) ** -1.5
-    d1 = 0.75 * wgs72.j2 * (3.0 * math.cos(inclination_rad) ** 2 - 1.0) / (1.0 - eccentricity**2) ** 1.5
+    brouwer_rad_min = XKE * math.pow(semi_major_axis_km / EARTH_RADIUS_WGS72_KM, -1.5)
+    d1 = 0.75 * J2 * (3.0 * math.cos(inclination_rad) ** 2 - 1.0) / (1.0 - eccentricity**2) ** 1.5
     kozai_rad_min = brouwer_rad_min
     for _ in range(20):
         kozai_rad_min = brouwer_rad_min * (1.0 + kozai_correction(kozai_rad_min, d1))
     return kozai_rad_min
 
 
-def kozai_correction(kozai_rad_min: float, d1: float) -> float:
+@overload
+def kozai_correction(kozai_rad_min: float, d1: float) -> float: ...
+
+
+@overload
+def kozai_correction(kozai_rad_min: Floats, d1: Floats) -> Floats: ...
+
+
+def kozai_correction(kozai_rad_min: float | Floats, d1: float | Floats) -> float | Floats:
     """SGP4's relative difference between the Kozai and the Brouwer mean motion."""
-    ak = (wgs72.xke / kozai_rad_min) ** (2.0 / 3.0)
+    ak = (XKE / kozai_rad_min) ** (2.0 / 3.0)
     delta = d1 / ak**2
     adel = ak * (1.0 - delta**2 - delta * (1.0 / 3.0 + 134.0 * delta**2 / 81.0))
     return d1 / adel**2
@@ -244,6 +229,6 @@ def kozai_correction(kozai_rad_min: float, d1: float) -> float:
 def _joined(parts: Sequence[Elements]) -> Elements:
     """One record of several of the same epoch."""
     names = tuple(name for part in parts for name in part.names)
-    arrays = [field.name for field in fields(Elements)[2:]]
+    arrays = [column.name for column in fields(Elements)[2:]]
     joined = [np.concatenate([getattr(part, array) for part in parts]) for array in arrays]
     return Elements(names, parts[0].epoch, *joined)

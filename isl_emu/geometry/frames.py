@@ -16,6 +16,7 @@ from skyfield.api import load, wgs84
 from skyfield.sgp4lib import theta_GMST1982
 from skyfield.timelib import Timescale
 
+from isl_emu.arrays import Floats, Ints
 from isl_emu.units import NS_PER_S
 
 WGS84_RADIUS_KM = 6_378.137  # NIMA TR8350.2
@@ -28,7 +29,7 @@ def timescale() -> Timescale:
     return load.timescale(builtin=True)
 
 
-def sidereal_angle_rad(start: datetime, offsets_ns: np.ndarray) -> np.ndarray:
+def sidereal_angle_rad(start: datetime, offsets_ns: Ints) -> Floats:
     """The angle from TEME's x axis to the Greenwich meridian at K instants, rad, shape (K,).
 
     Args:
@@ -37,16 +38,17 @@ def sidereal_angle_rad(start: datetime, offsets_ns: np.ndarray) -> np.ndarray:
     """
     seconds = start.second + start.microsecond / 1e6 + np.asarray(offsets_ns) / NS_PER_S
     t = timescale().utc(start.year, start.month, start.day, start.hour, start.minute, seconds)
-    return theta_GMST1982(t.whole, t.ut1_fraction)[0]
+    angle_rad: Floats = theta_GMST1982(t.whole, t.ut1_fraction)[0]
+    return angle_rad
 
 
-def site_itrs_km(latitude_rad: float, longitude_rad: float, height_km: float) -> np.ndarray:
+def site_itrs_km(latitude_rad: float, longitude_rad: float, height_km: float) -> Floats:
     """The place of a site given by geodetic coordinates on WGS84, km in ITRS, shape (3,)."""
     site = wgs84.latlon(math.degrees(latitude_rad), math.degrees(longitude_rad), height_km * 1000.0)
     return np.asarray(site.itrs_xyz.km)
 
 
-def ellipsoid_itrs_km(zenith: np.ndarray, height_km: np.ndarray) -> np.ndarray:
+def ellipsoid_itrs_km(zenith: Floats, height_km: Floats) -> Floats:
     """The places at given heights above WGS84 from the unit vectors that point up there, km in ITRS.
 
     Args:
@@ -58,16 +60,17 @@ def ellipsoid_itrs_km(zenith: np.ndarray, height_km: np.ndarray) -> np.ndarray:
     """
     squared = np.array([1.0, 1.0, (1.0 - WGS84_FLATTENING) ** 2])
     normal_km = WGS84_RADIUS_KM / np.sqrt(np.einsum("...i,...i,i", zenith, zenith, squared))
-    return zenith * (normal_km[..., np.newaxis] * squared + np.asarray(height_km)[..., np.newaxis])
+    places_km: Floats = zenith * (normal_km[..., np.newaxis] * squared + np.asarray(height_km)[..., np.newaxis])
+    return places_km
 
 
-def zenith_itrs(latitude_rad: float, longitude_rad: float) -> np.ndarray:
+def zenith_itrs(latitude_rad: float, longitude_rad: float) -> Floats:
     """The unit vector that points up from the WGS84 ellipsoid at a site, in ITRS, shape (3,)."""
     level = math.cos(latitude_rad)
     return np.array([level * math.cos(longitude_rad), level * math.sin(longitude_rad), math.sin(latitude_rad)])
 
 
-def itrs_to_teme(xyz_itrs: np.ndarray, sidereal_rad: np.ndarray) -> np.ndarray:
+def itrs_to_teme(xyz_itrs: Floats, sidereal_rad: Floats) -> Floats:
     """An Earth-fixed vector at K instants, in TEME.
 
     Args:

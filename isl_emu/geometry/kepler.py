@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from sgp4.earth_gravity import wgs72
 
-from isl_emu.geometry.elements import Elements, kozai_correction
+from isl_emu.geometry.elements import EARTH_RADIUS_WGS72_KM, J2, XKE, Elements, kozai_correction
 
 MIN_PER_DAY = 1440.0
 SETTLED_RAD = 1e-13  # a change of the eccentric anomaly by which Newton's method has converged
@@ -38,12 +37,14 @@ def kepler_j2_km(elements: Elements, since_day: np.ndarray) -> tuple[np.ndarray,
     raan_rad = elements.raan_rad + rates.raan_rad_min * since_min
     arg_perigee_rad = elements.arg_perigee_rad + rates.arg_perigee_rad_min * since_min
     mean_anomaly_rad = elements.mean_anomaly_rad + rates.mean_anomaly_rad_min * since_min
-    x_km, y_km = _in_plane_km(semi_major_axis_km, eccentricity, eccentric_anomaly_rad(mean_anomaly_rad, eccentricity))
+    anomaly_rad = eccentric_anomaly_rad(mean_anomaly_rad, eccentricity)
+    x_km = semi_major_axis_km * (np.cos(anomaly_rad) - eccentricity)  # towards the perigee
+    y_km = semi_major_axis_km * np.sqrt(1.0 - eccentricity**2) * np.sin(anomaly_rad)
     across_km, along_km = _turned(x_km, y_km, arg_perigee_rad)
     r_km = np.empty((*since_min.shape, 3))
     r_km[..., 0], r_km[..., 1] = _turned(across_km, along_km * np.cos(elements.inclination_rad), raan_rad)
     r_km[..., 2] = along_km * np.sin(elements.inclination_rad)
-    below_ground = np.hypot(x_km, y_km) < wgs72.radiusearthkm
+    below_ground = np.hypot(x_km, y_km) < EARTH_RADIUS_WGS72_KM
     return r_km, np.where(usable, np.where(below_ground, DECAYED, 0), NO_ELLIPSE)
 
 
@@ -60,11 +61,11 @@ def secular_rates(elements: Elements) -> tuple[np.ndarray, SecularRates]:
     """The Brouwer semi-major axes in km, shape (N,), and the first-order secular rates by J2."""
     eccentricity = np.where(elements.eccentricity < 1.0, elements.eccentricity, 0.0)
     cos_i, axis_ratio2 = np.cos(elements.inclination_rad), 1.0 - eccentricity**2
-    d1 = 0.75 * wgs72.j2 * (3.0 * cos_i**2 - 1.0) / axis_ratio2**1.5
+    d1 = 0.75 * J2 * (3.0 * cos_i**2 - 1.0) / axis_ratio2**1.5
     mean_motion = elements.mean_motion_rad_min / (1.0 + kozai_correction(elements.mean_motion_rad_min, d1))
-    semi_major_axis = (wgs72.xke / mean_motion) ** (2.0 / 3.0)  # Earth radii
-    j2_rate = 1.5 * wgs72.j2 * mean_motion / (semi_major_axis * axis_ratio2) ** 2
-    return semi_major_axis * wgs72.radiusearthkm, SecularRates(
+    semi_major_axis = (XKE / mean_motion) ** (2.0 / 3.0)  # Earth radii
+    j2_rate = 1.5 * J2 * mean_motion / (semi_major_axis * axis_ratio2) ** 2
+    return semi_major_axis * EARTH_RADIUS_WGS72_KM, SecularRates(
         raan_rad_min=-j2_rate * cos_i,
         arg_perigee_rad_min=0.5 * j2_rate * (5.0 * cos_i**2 - 1.0),
         mean_anomaly_rad_min=mean_motion + 0.5 * j2_rate * np.sqrt(axis_ratio2) * (3.0 * cos_i**2 - 1.0),
@@ -93,14 +94,6 @@ def eccentric_anomaly_rad(mean_anomaly_rad: np.ndarray, eccentricity: np.ndarray
         if not np.any(np.abs(step_rad) > SETTLED_RAD):
             break
     return found_rad
-
-
-def _in_plane_km(
-    semi_major_axis_km: np.ndarray, eccentricity: np.ndarray, anomaly_rad: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates in the plane of the orbit, with the first axis toward the perigee."""
-    x_km = semi_major_axis_km * (np.cos(anomaly_rad) - eccentricity)
-    return x_km, semi_major_axis_km * np.sqrt(1.0 - eccentricity**2) * np.sin(anomaly_rad)
 
 
 def _turned(x: np.ndarray, y: np.ndarray, angle_rad: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -7,13 +7,10 @@ from datetime import datetime
 import numpy as np
 
 from isl_emu.geometry.elements import constellation_elements
-from isl_emu.geometry.frames import sidereal_angle_rad
+from isl_emu.geometry.frames import WGS84_FLATTENING, WGS84_RADIUS_KM, sidereal_angle_rad
 from isl_emu.geometry.orbits import propagate
 from isl_emu.geometry.tracks import terminal_itrs
 from isl_emu.scenario.model import Scenario
-
-WGS84_RADIUS_KM = 6_378.137  # semi-major axis, NGA.STND.0036, 2014
-WGS84_FLATTENING = 1 / 298.257_223_563  # same source
 
 
 def places_itrs_km(scenario: Scenario, start: datetime, offsets_ns: np.ndarray) -> np.ndarray:

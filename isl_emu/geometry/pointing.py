@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from isl_emu.arrays import Floats
+from isl_emu.geometry.vectors import dot, length, unit
 from isl_emu.units import NS_PER_S
 
 EARTH_MU_KM3_S2 = 398_600.8  # WGS72, as in SGP4
 VELOCITY_STEP_NS = 1_000_000_000  # of the difference that velocities are made from
 
 
-def local_axes(r_km: np.ndarray, v_km_s: np.ndarray) -> np.ndarray:
+def local_axes(r_km: Floats, v_km_s: Floats) -> Floats:
     """The axes fore, starboard and zenith as rows of a rotation matrix, shape (..., 3, 3).
 
     Args:
@@ -23,17 +25,18 @@ def local_axes(r_km: np.ndarray, v_km_s: np.ndarray) -> np.ndarray:
         v_km_s: velocities, shape (..., 3).
     """
     zenith = unit(r_km)
-    level_km_s = v_km_s - np.einsum("...i,...i", v_km_s, zenith)[..., np.newaxis] * zenith
+    level_km_s = v_km_s - dot(v_km_s, zenith)[..., np.newaxis] * zenith
     fore = unit(level_km_s)
     return np.stack([fore, np.cross(fore, zenith), zenith], axis=-2)
 
 
-def local_direction(axes: np.ndarray, sight: np.ndarray) -> np.ndarray:
+def local_direction(axes: Floats, sight: Floats) -> Floats:
     """A direction of shape (..., 3) by its components fore, starboard and zenith."""
-    return np.einsum("...ij,...j", axes, sight)
+    components: Floats = np.einsum("...ij,...j", axes, sight)
+    return components
 
 
-def sight_rate_rad_s(r_km: np.ndarray, v_km_s: np.ndarray, sight_km: np.ndarray, drift_km_s: np.ndarray) -> np.ndarray:
+def sight_rate_rad_s(r_km: Floats, v_km_s: Floats, sight_km: Floats, drift_km_s: Floats) -> Floats:
     """How fast the direction to another satellite turns in the local orbital frame, rad/s, shape (...).
 
     Args:
@@ -42,15 +45,15 @@ def sight_rate_rad_s(r_km: np.ndarray, v_km_s: np.ndarray, sight_km: np.ndarray,
         sight_km: from it to the other.
         drift_km_s: the other's velocity less its own.
     """
-    distance_km = np.sqrt(np.einsum("...i,...i", sight_km, sight_km))[..., np.newaxis]
+    distance_km = length(sight_km)[..., np.newaxis]
     sight = sight_km / distance_km
-    turn = (drift_km_s - np.einsum("...i,...i", drift_km_s, sight)[..., np.newaxis] * sight) / distance_km
-    frame_rad_s = np.cross(r_km, v_km_s) / np.einsum("...i,...i", r_km, r_km)[..., np.newaxis]
+    turn = (drift_km_s - dot(drift_km_s, sight)[..., np.newaxis] * sight) / distance_km
+    frame_rad_s = np.cross(r_km, v_km_s) / dot(r_km, r_km)[..., np.newaxis]
     turn = turn - np.cross(frame_rad_s, sight)
-    return np.sqrt(np.einsum("...i,...i", turn, turn))
+    return length(turn)
 
 
-def velocity_km_s(r_km: np.ndarray, r_next_km: np.ndarray) -> np.ndarray:
+def velocity_km_s(r_km: Floats, r_next_km: Floats) -> Floats:
     """Velocities from positions now and `VELOCITY_STEP_NS` later, shape (..., 3).
 
     The mean velocity of the step, taken back by the Earth's pull over half of it; wrong by less than 2 cm/s.
@@ -60,11 +63,5 @@ def velocity_km_s(r_km: np.ndarray, r_next_km: np.ndarray) -> np.ndarray:
         r_next_km: shape (..., 3).
     """
     step_s = VELOCITY_STEP_NS / NS_PER_S
-    pull_km_s2 = -EARTH_MU_KM3_S2 * r_km / np.einsum("...i,...i", r_km, r_km)[..., np.newaxis] ** 1.5
+    pull_km_s2 = -EARTH_MU_KM3_S2 * r_km / dot(r_km, r_km)[..., np.newaxis] ** 1.5
     return (r_next_km - r_km) / step_s - pull_km_s2 * (step_s / 2)
-
-
-def unit(xyz: np.ndarray) -> np.ndarray:
-    """Vectors of shape (..., 3) scaled to length 1; nan for one without length or direction."""
-    with np.errstate(invalid="ignore"):
-        return xyz / np.sqrt(np.einsum("...i,...i", xyz, xyz))[..., np.newaxis]

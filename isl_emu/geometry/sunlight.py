@@ -6,14 +6,16 @@ from datetime import datetime
 
 import numpy as np
 
+from isl_emu.arrays import Bools, Floats, Ints
 from isl_emu.geometry.elements import EARTH_RADIUS_KM
 from isl_emu.geometry.sun import J2000
+from isl_emu.geometry.vectors import dot
 from isl_emu.units import NS_PER_S
 
 SECONDS_PER_DAY = 86_400.0
 
 
-def sun_direction(start: datetime, offsets_ns: np.ndarray) -> np.ndarray:
+def sun_direction(start: datetime, offsets_ns: Ints) -> Floats:
     """The unit vector from the Earth to the Sun at K instants, in the frame of the satellites (TEME); shape (K, 3).
 
     Good to 0.01 deg between 1950 and 2050. Neglected besides: nutation in longitude (0.005 deg, TEME's equinox is the
@@ -33,7 +35,7 @@ def sun_direction(start: datetime, offsets_ns: np.ndarray) -> np.ndarray:
     return np.stack([np.cos(longitude_rad), east * np.cos(obliquity_rad), east * np.sin(obliquity_rad)], axis=-1)
 
 
-def in_shadow(r_km: np.ndarray, sun: np.ndarray) -> np.ndarray:
+def in_shadow(r_km: Floats, sun: Floats) -> Bools:
     """Whether the Earth hides the Sun from positions of shape (..., 3), bool, shape (...).
 
     The shadow is a cylinder: at 1,000 km half the penumbra's width, 0.27 deg of the orbit, is neglected.
@@ -41,6 +43,6 @@ def in_shadow(r_km: np.ndarray, sun: np.ndarray) -> np.ndarray:
     Args:
         sun: unit vectors towards the Sun, shape (..., 3).
     """
-    along_km = np.einsum("...i,...i", r_km, sun)
-    aside_km2 = np.einsum("...i,...i", r_km, r_km) - along_km**2
+    along_km = dot(r_km, sun)
+    aside_km2 = dot(r_km, r_km) - along_km**2
     return (along_km < 0) & (aside_km2 < EARTH_RADIUS_KM**2)

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from isl_emu.arrays import Floats, Ints
 from isl_emu.geometry.frames import ellipsoid_itrs_km, site_itrs_km, zenith_itrs
 from isl_emu.scenario.model import GroundStation
 
 
-def terminal_itrs(station: GroundStation, offsets_ns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def terminal_itrs(station: GroundStation, offsets_ns: Ints) -> tuple[Floats, Floats]:
     """The place and the upward direction of a ground terminal.
 
     Args:
@@ -32,7 +33,7 @@ def terminal_itrs(station: GroundStation, offsets_ns: np.ndarray) -> tuple[np.nd
     return ellipsoid_itrs_km(zenith, height_km), zenith
 
 
-def track_points(station: GroundStation, offsets_ns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def track_points(station: GroundStation, offsets_ns: Ints) -> tuple[Floats, Floats]:
     """A moving terminal at K instants: the unit vector up in ITRS, shape (K, 3), and its height in km, shape (K,)."""
     track = station.track
     after_ns = np.array([point.after_ns for point in track], dtype=np.float64)
@@ -46,13 +47,7 @@ def track_points(station: GroundStation, offsets_ns: np.ndarray) -> tuple[np.nda
     return _between(up[leg], up[until], done_ratio), heights_km
 
 
-def latitude_longitude_rad(zenith: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Geodetic latitude and longitude (-pi..pi) of places from the unit vectors that point up there, shape (..., 3)."""
-    latitude_rad = np.arctan2(zenith[..., 2], np.hypot(zenith[..., 0], zenith[..., 1]))
-    return latitude_rad, np.arctan2(zenith[..., 1], zenith[..., 0])
-
-
-def _between(a: np.ndarray, b: np.ndarray, ratio: np.ndarray) -> np.ndarray:
+def _between(a: Floats, b: Floats, ratio: Floats) -> Floats:
     """The unit vectors at `ratio` of the way along the great circle from `a` to `b`; shapes (K, 3), (K, 3), (K,)."""
     cross = np.linalg.norm(np.cross(a, b), axis=-1)
     angle_rad = np.arctan2(cross, np.einsum("kj,kj->k", a, b))
@@ -61,4 +56,5 @@ def _between(a: np.ndarray, b: np.ndarray, ratio: np.ndarray) -> np.ndarray:
     of_a = np.where(small, 1.0 - ratio, np.sin((1.0 - ratio) * angle_rad) / sin)
     of_b = np.where(small, ratio, np.sin(ratio * angle_rad) / sin)
     point = of_a[:, np.newaxis] * a + of_b[:, np.newaxis] * b
-    return point / np.linalg.norm(point, axis=-1, keepdims=True)
+    places: Floats = point / np.linalg.norm(point, axis=-1, keepdims=True)
+    return places

@@ -15,10 +15,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isl_emu.geometry.pointing import local_axes, local_direction, unit
+from isl_emu.arrays import Bools
+from isl_emu.geometry.pointing import local_axes, local_direction
+from isl_emu.geometry.vectors import dot, unit
 from isl_emu.linkplan.assignment import Choice, assign
 from isl_emu.linkplan.candidates import LaserCandidates, joined_candidates, pair_keys
-from isl_emu.linkplan.constraints import Sky
+from isl_emu.linkplan.constraints import Ephemeris
 from isl_emu.linkplan.events import LinkState
 from isl_emu.linkplan.lasers import LaserQuality
 from isl_emu.linkplan.pairing import Pairing
@@ -43,9 +45,10 @@ class _Pool:
         return self.quality.lasers
 
     @property
-    def engaged(self) -> np.ndarray:
-        """Whether terminals are assigned, bool."""
-        return self.terminals[:, 0] != NONE
+    def engaged(self) -> Bools:
+        """Whether terminals are assigned."""
+        engaged: Bools = self.terminals[:, 0] != NONE
+        return engaged
 
     @property
     def keys(self) -> np.ndarray:
@@ -56,7 +59,7 @@ class _Pool:
 class _Moment:
     """One instant of the sky."""
 
-    sky: Sky  # of one instant
+    sky: Ephemeris  # of one instant
     k: int
     i: int  # its place in the chunk
     t_ns: int
@@ -89,11 +92,11 @@ class Acquisition:
         self._seed, self._duration_ns, self._step_ns = seed, duration_ns, step_ns
         self._busy = np.zeros(len(terminals.satellite), dtype=bool)
         self._pointing = terminals.rest.copy()
-        self._pools = [self._pool(_first_candidates(pairing)) for pairing in self._pairings]
+        self._pools = [self._pool(pairing.fixed or pairing.no_candidates) for pairing in self._pairings]
         self._used: list[LaserCandidates] = [pool.lasers for pool in self._pools]
         self._events: list[tuple[int, np.ndarray, np.ndarray]] = []  # instant, pairs, states
 
-    def rows(self, sky: Sky, first: int) -> list[Rows]:
+    def rows(self, sky: Ephemeris, first: int) -> list[Rows]:
         """The links that track at the next instants, which begin with instant `first`."""
         axes = local_axes(sky.r_km, sky.v_km_s)
         for pairing, pool in zip(self._pairings, self._pools, strict=True):
@@ -159,8 +162,8 @@ class Acquisition:
 
     def _covers(self, terminals: np.ndarray, directions: np.ndarray) -> np.ndarray:
         """Whether terminals of any shape (...) see in directions (..., 3)."""
-        cos = np.einsum("...i,...i", self._terminals.axis[terminals], directions)
-        return cos >= self._terminals.least_cos[terminals]
+        covered: Bools = dot(self._terminals.axis[terminals], directions) >= self._terminals.least_cos[terminals]
+        return covered
 
     def _advance(self, pool: _Pool, which: np.ndarray, now: _Moment) -> None:
         """Links whose slew or acquisition is over are acquiring or tracking."""
@@ -216,12 +219,14 @@ class Acquisition:
         if not len(order):
             return
         lasers = pool.lasers.only(order)
-        directions = now.directions(lasers)
+        directions, taken = now.directions(lasers), self._busy.copy()
+        if not keep:
+            taken[pool.terminals[pool.engaged]] = False
         choice = Choice(
             ends=np.stack([lasers.a, lasers.b], axis=1).astype(np.int64),
             held=pool.terminals[order],
             preference=self._preference(pairing, lasers, directions),
-            taken=self._busy & ~self._held_by(pool, not keep),
+            taken=taken,
             counts=self._counts(pairing, pool, keep),
             most=pairing.most,
         )
@@ -230,13 +235,6 @@ class Acquisition:
         self._free(pool, gone)
         self._set(pool, gone, np.full(len(gone), LinkState.IDLE), now.k)
         self._point(number, order[winners], terminals, directions[winners], now)
-
-    def _held_by(self, pool: _Pool, these: bool) -> np.ndarray:
-        """The terminals that a pool's links hold, bool (T,); none unless `these`."""
-        held = np.zeros(len(self._busy), dtype=bool)
-        if these:
-            held[pool.terminals[pool.engaged].ravel()] = True
-        return held
 
     def _counts(self, pairing: Pairing, pool: _Pool, keep: bool) -> np.ndarray:
         """How many links of the pairing each satellite has that do not compete, int64 (N,)."""
@@ -319,8 +317,3 @@ class Acquisition:
             np.zeros(count, dtype=np.int64),
             np.zeros(count, dtype=np.int64),
         )
-
-
-def _first_candidates(pairing: Pairing) -> LaserCandidates:
-    """The fixed candidates, or none yet."""
-    return pairing.fixed if pairing.fixed is not None else pairing.no_candidates

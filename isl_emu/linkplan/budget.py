@@ -18,6 +18,7 @@ import math
 
 import numpy as np
 
+from isl_emu.arrays import Floats, Ints
 from isl_emu.scenario.lasers import Budget
 from isl_emu.units import SPEED_OF_LIGHT_KM_S
 
@@ -26,7 +27,7 @@ METRES_PER_KM = 1e3
 LEAST_RATE_BIT_S = 1_000  # what a scenario can state as a rate
 
 
-def received_power_w(budget: Budget, range_km: np.ndarray) -> np.ndarray:
+def received_power_w(budget: Budget, range_km: Floats) -> Floats:
     """The optical power at the detector over given ranges, W, same shape."""
     transmit_gain = (math.pi * budget.transmit_aperture_m / budget.wavelength_m) ** 2
     receive_gain = (math.pi * budget.receiver_aperture_m / budget.wavelength_m) ** 2
@@ -44,7 +45,7 @@ def energy_per_bit_j(budget: Budget) -> float:
     return 10 ** (budget.sensitivity_dbm / 10) * 1e-3 / budget.sensitivity_rate_bit_s
 
 
-def closing_rate_bit_s(budget: Budget, range_km: np.ndarray, most_bit_s: np.ndarray | int) -> np.ndarray:
+def closing_rate_bit_s(budget: Budget, range_km: Floats, most_bit_s: Ints | int) -> Ints:
     """The rate at which a link closes with its margin, int64, same shape as `range_km`; 0 where none does.
 
     Args:
@@ -57,4 +58,5 @@ def closing_rate_bit_s(budget: Budget, range_km: np.ndarray, most_bit_s: np.ndar
     if not budget.rates_bit_s:
         return np.where(capacity_bit_s >= LEAST_RATE_BIT_S, capacity_bit_s, 0)
     steps = np.array([0, *sorted(budget.rates_bit_s)], dtype=np.int64)
-    return steps[np.searchsorted(steps, capacity_bit_s, side="right") - 1]
+    closing_bit_s: Ints = steps[np.searchsorted(steps, capacity_bit_s, side="right") - 1]
+    return closing_bit_s

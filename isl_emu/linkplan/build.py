@@ -13,13 +13,14 @@ from isl_emu.geometry.pointing import VELOCITY_STEP_NS, velocity_km_s
 from isl_emu.geometry.sunlight import sun_direction
 from isl_emu.linkplan.acquisition import Acquisition
 from isl_emu.linkplan.candidates import LaserCandidates, joined_candidates, pair_keys
-from isl_emu.linkplan.constraints import Sky
-from isl_emu.linkplan.events import Events, events_of_rows, ordered_events
-from isl_emu.linkplan.ground import GroundPolicy, GroundSegment
+from isl_emu.linkplan.constraints import Ephemeris
+from isl_emu.linkplan.events import Events, events_of_rows, no_events, ordered_events
+from isl_emu.linkplan.ground import GroundSegment
+from isl_emu.linkplan.handover import GroundPolicy
 from isl_emu.linkplan.lasers import LaserQuality, ideal_rows
 from isl_emu.linkplan.pairing import Pairing, ideal_candidates, pairings_of
 from isl_emu.linkplan.plan import AQM, LinkKind, LinkPlan, Links, NodeKind, Nodes, QueueKind
-from isl_emu.linkplan.rows import joined_rows
+from isl_emu.linkplan.rows import Rows, joined_rows
 from isl_emu.linkplan.terminals import Terminals, constellation_terminals
 from isl_emu.scenario.model import GroundStation, Orbits, Scenario
 from isl_emu.scenario.queueing import QueueTerms
@@ -78,15 +79,20 @@ def plan_segments(
 
     A `policy` stands in for the handover policies of all stations.
     """
-    lasers, pointed = LaserQuality(space.lasers, seed, grid.duration_ns), _acquisition(space, grid, seed)
+    lasers, pointed = LaserQuality(space.lasers, seed, grid.duration_ns), None
+    if space.terminals is not None:
+        pointed = Acquisition(space.terminals, space.pairings, seed, grid.duration_ns, grid.step_ns)
     ground = GroundSegment(tuple(stations), len(space.elements.names), grid, policy, seed)
-    rows, views = [], []
+    parts: list[Rows] = []
+    views = []
     for first in range(0, grid.count, _chunk(space)):
         sky = _sky(space, grid, first)
-        rows += [ideal_rows(lasers, sky).later(first), *(pointed.rows(sky, first) if pointed else [])]
+        parts += [ideal_rows(lasers, sky).later(first), *(pointed.rows(sky, first) if pointed else [])]
         views.append(ground.views(sky.r_km, sky.t_ns, first))
-    grounded = ground.links(views, _horizon(space, ground))
-    rows = joined_rows([*rows, *(links.rows for links in grounded)])
+    later_ns = ground.horizon_ns
+    beyond_km = propagate(space.elements, grid.start, later_ns, space.orbits) if len(later_ns) else None
+    grounded = ground.links(views, beyond_km)
+    rows = joined_rows([*parts, *(links.rows for links in grounded)])
     nodes = _nodes(space, stations)
     pairs, link = np.unique(rows.a * len(nodes.names) + rows.b, return_inverse=True)
     a, b = np.divmod(pairs, len(nodes.names))
@@ -112,21 +118,18 @@ def plan_segments(
     )
 
 
-def _acquisition(space: SpaceSegment, grid: TimeGrid, seed: int) -> Acquisition | None:
-    if space.terminals is None:
-        return None
-    return Acquisition(space.terminals, space.pairings, seed, grid.duration_ns, grid.step_ns)
-
-
 def _events(
     told: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
     links: Links,
     row_start: np.ndarray,
     row_link: np.ndarray,
-) -> Events | None:
-    """The events of all links: as terminals and stations tell (instant, pair, state), else as the rows make them."""
+) -> Events:
+    """The events of all links: as terminals and stations tell (instant, pair, state), else as the rows make them.
+
+    None if nobody tells: then the plan makes them of its rows.
+    """
     if not told:
-        return None
+        return no_events()
     k, pair, state = (np.concatenate(parts) for parts in zip(*told, strict=True))
     keys = pair_keys(links.a, links.b)
     link = np.searchsorted(keys, pair).clip(max=max(len(keys) - 1, 0))
@@ -146,7 +149,7 @@ def _chunk(space: SpaceSegment) -> int:
     return max(1, POSITIONS_AT_ONCE // len(space.elements.names))
 
 
-def _sky(space: SpaceSegment, grid: TimeGrid, first: int) -> Sky:
+def _sky(space: SpaceSegment, grid: TimeGrid, first: int) -> Ephemeris:
     """The satellites at one chunk of instants, from `first` on."""
     t_ns = grid.offsets_ns[first : first + _chunk(space)]
     r_km = propagate(space.elements, grid.start, t_ns, space.orbits)
@@ -154,13 +157,7 @@ def _sky(space: SpaceSegment, grid: TimeGrid, first: int) -> Sky:
     def velocities() -> np.ndarray:
         return velocity_km_s(r_km, propagate(space.elements, grid.start, t_ns + VELOCITY_STEP_NS, space.orbits))
 
-    return Sky(t_ns, r_km, velocities, lambda: sun_direction(grid.start, t_ns))
-
-
-def _horizon(space: SpaceSegment, ground: GroundSegment) -> np.ndarray | None:
-    """The satellites after the end of the run, for stations that ask when they set; shape (H, N, 3)."""
-    t_ns = ground.horizon_ns
-    return propagate(space.elements, ground.grid.start, t_ns, space.orbits) if len(t_ns) else None
+    return Ephemeris(t_ns, r_km, velocities, lambda: sun_direction(grid.start, t_ns))
 
 
 def _nodes(space: SpaceSegment, stations: Sequence[GroundStation]) -> Nodes:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from isl_emu.arrays import Ints
 from isl_emu.geometry.elements import shell_inclination_rad
 from isl_emu.geometry.walker import phase_spacing_rad, plane_spacing_rad, slot_spacing_rad
 from isl_emu.linkplan.plan import LinkKind
@@ -46,35 +47,32 @@ class LaserCandidates:
     def limit(self, name: str, absent: float) -> np.ndarray:
         """One number of each candidate's terms, or `absent` where they do not have it; float64, shape (C,)."""
         values = [getattr(terms, name) for terms in self.terms]
-        return np.array([absent if value is None else value for value in values], dtype=np.float64)[self.term]
+        limits = np.array([absent if value is None else value for value in values], dtype=np.float64)
+        return np.asarray(limits[self.term])
 
     def only(self, chosen: np.ndarray) -> LaserCandidates:
         """Those that an index or bool array selects."""
-        return LaserCandidates(*(getattr(self, name)[chosen] for name in ARRAYS), self.terms)
+        return replace(self, **{name: getattr(self, name)[chosen] for name in ARRAYS})
 
 
 def joined_candidates(parts: Sequence[LaserCandidates]) -> LaserCandidates:
     """One record of several; of a pair that occurs twice the first is kept."""
     if not parts:
-        none = np.empty(0)
-        return LaserCandidates(*(none.astype(kind) for kind in ARRAYS.values()), ())
+        return LaserCandidates(**{name: np.empty(0, dtype=kind) for name, kind in ARRAYS.items()}, terms=())
     place: dict[int, int] = {}  # the same terms are listed once, however often candidates are joined
     for part in parts:
-        for terms in part.terms:
-            place.setdefault(id(terms), len(place))
-    parts = [replace(part, term=_renumbered(part, place)) for part in parts]
-    terms = tuple({id(terms): terms for part in parts for terms in part.terms}.values())
-    joined = LaserCandidates(*(np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS), terms)
+        for one in part.terms:
+            place.setdefault(id(one), len(place))
+    numbers = [np.array([place[id(one)] for one in part.terms], dtype=np.int32)[part.term] for part in parts]
+    parts = [replace(part, term=number) for part, number in zip(parts, numbers)]
+    terms = tuple({id(one): one for part in parts for one in part.terms}.values())
+    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS}
+    joined = LaserCandidates(**arrays, terms=terms)
     _, kept = np.unique(pair_keys(joined.a, joined.b), return_index=True)
     return joined.only(kept)
 
 
-def _renumbered(part: LaserCandidates, place: dict[int, int]) -> np.ndarray:
-    """Each candidate's terms by their place in the joined record."""
-    return np.array([place[id(terms)] for terms in part.terms], dtype=np.int32)[part.term]
-
-
-def pair_keys(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def pair_keys(a: Ints, b: Ints) -> Ints:
     """Pairs of nodes as one number each, int64, that orders them by (a, b)."""
     return a.astype(np.int64) << PAIR_SHIFT | b
 
@@ -114,16 +112,16 @@ def shell_pairs(shell: Shell) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         a, b (int64) and LinkKind (uint8), each of shape (C,), ordered by (a, b) with a < b.
     """
     none = np.empty((0, 2), dtype=np.int64)
-    intra = ring_pairs(shell.walker) if shell.lasers.topology in ("ring", "+grid") else none
-    inter = _grid_pairs(shell) if shell.lasers.topology == "+grid" else none
+    walker, lasers = shell.walker, shell.lasers
+    intra, inter = none, none
+    if walker and lasers.topology in ("ring", "+grid"):
+        intra = ring_pairs(walker)
+    if walker and lasers.topology == "+grid":
+        inter = inter_plane_pairs(walker, shell_inclination_rad(shell), lasers.shift)
     pairs = np.sort(np.concatenate([intra, inter]), axis=1)
     kind = np.repeat(np.array([LinkKind.INTRA_PLANE, LinkKind.INTER_PLANE], dtype=np.uint8), [len(intra), len(inter)])
     order = np.lexsort((pairs[:, 1], pairs[:, 0]))
     return pairs[order, 0], pairs[order, 1], kind[order]
-
-
-def _grid_pairs(shell: Shell) -> np.ndarray:
-    return inter_plane_pairs(shell.walker, shell_inclination_rad(shell), shell.lasers.shift)
 
 
 def ring_pairs(walker: Walker) -> np.ndarray:
@@ -132,7 +130,8 @@ def ring_pairs(walker: Walker) -> np.ndarray:
     after = {1: 0, 2: 1}.get(slots, slots)
     slot = np.arange(after)
     pairs = np.stack([slot, (slot + 1) % slots], axis=1)
-    return _in_each_plane(pairs, np.arange(walker.planes) * slots)
+    first = np.arange(walker.planes) * slots
+    return np.asarray(first[:, np.newaxis, np.newaxis] + pairs).reshape(-1, 2)
 
 
 def inter_plane_pairs(walker: Walker, inclination_rad: float, shift: int | None = None) -> np.ndarray:
@@ -181,8 +180,3 @@ def _between(walker: Walker, plane: int, next_plane: int, shift: int) -> np.ndar
     """Each slot of a plane with the one `shift` further in another, shape (S, 2)."""
     slot = np.arange(walker.slots)
     return np.stack([plane * walker.slots + slot, next_plane * walker.slots + (slot + shift) % walker.slots], axis=1)
-
-
-def _in_each_plane(pairs: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """Pairs of slots repeated for planes that begin at the indices `first`."""
-    return (first[:, np.newaxis, np.newaxis] + pairs).reshape(-1, 2)

@@ -1,4 +1,8 @@
-"""What geometry allows: which candidate links could be up, instant by instant, before anybody points at them."""
+"""What geometry allows: which candidate links could be up, instant by instant, before anybody points at them.
+
+To add a constraint: a function here, its name in `CONSTRAINTS`, and the key that it reads (`LaserCandidates.limit`) in
+`LaserTerms` of `scenario/lasers.py`.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +12,17 @@ from functools import cached_property
 
 import numpy as np
 
-from isl_emu.geometry.pointing import sight_rate_rad_s, unit
+from isl_emu.arrays import Bools
+from isl_emu.geometry.pointing import sight_rate_rad_s
 from isl_emu.geometry.sightline import grazing_altitude_km, range_km
 from isl_emu.geometry.sunlight import in_shadow
+from isl_emu.geometry.vectors import unit
 from isl_emu.linkplan.candidates import LaserCandidates
 from isl_emu.linkplan.plan import LinkKind
 
 
 @dataclass(frozen=True)
-class Sky:
+class Ephemeris:
     """N satellites at K instants; what only some constraints need is computed when they ask for it."""
 
     t_ns: np.ndarray  # int64 (K,), since the start of the run
@@ -24,10 +30,10 @@ class Sky:
     velocities: Callable[[], np.ndarray]
     suns: Callable[[], np.ndarray]
 
-    def at(self, i: int) -> Sky:
+    def at(self, i: int) -> Ephemeris:
         """The i-th instant alone."""
         one = slice(i, i + 1)
-        return Sky(self.t_ns[one], self.r_km[one], lambda: self.v_km_s[one], lambda: self.sun[one])
+        return Ephemeris(self.t_ns[one], self.r_km[one], lambda: self.v_km_s[one], lambda: self.sun[one])
 
     @cached_property
     def v_km_s(self) -> np.ndarray:
@@ -40,21 +46,7 @@ class Sky:
         return self.suns()
 
 
-def feasible(lasers: LaserCandidates, sky: Sky) -> tuple[np.ndarray, np.ndarray]:
-    """Which candidates are within all limits of their terms, and how long they are.
-
-    Returns:
-        bool and km, each of shape (K, C).
-    """
-    a_km, b_km = sky.r_km[:, lasers.a], sky.r_km[:, lasers.b]
-    distance_km = range_km(a_km, b_km)
-    up = (distance_km <= lasers.max_range_km) & (grazing_altitude_km(a_km, b_km) >= lasers.grazing_altitude_km)
-    for rule in (_below_polar_cutoff, _clear_of_the_sun, _slow_enough):
-        up = rule(lasers, sky, up)
-    return up, distance_km
-
-
-def _below_polar_cutoff(lasers: LaserCandidates, sky: Sky, up: np.ndarray) -> np.ndarray:
+def below_polar_cutoff(lasers: LaserCandidates, sky: Ephemeris, up: Bools) -> Bools:
     """Links between planes need both ends below a geocentric latitude; those within a plane do not care."""
     limit_rad = lasers.limit("polar_cutoff_rad", np.pi)
     which = np.flatnonzero((limit_rad < np.pi / 2) & (lasers.kind != LinkKind.INTRA_PLANE))
@@ -65,7 +57,7 @@ def _below_polar_cutoff(lasers: LaserCandidates, sky: Sky, up: np.ndarray) -> np
     return up
 
 
-def _clear_of_the_sun(lasers: LaserCandidates, sky: Sky, up: np.ndarray) -> np.ndarray:
+def clear_of_the_sun(lasers: LaserCandidates, sky: Ephemeris, up: Bools) -> Bools:
     """No receiver may look closer to the Sun than allowed, unless the Earth hides the Sun from it."""
     limit_rad = lasers.limit("sun_exclusion_rad", 0.0)
     which = np.flatnonzero(limit_rad > 0)
@@ -79,7 +71,7 @@ def _clear_of_the_sun(lasers: LaserCandidates, sky: Sky, up: np.ndarray) -> np.n
     return up
 
 
-def _slow_enough(lasers: LaserCandidates, sky: Sky, up: np.ndarray) -> np.ndarray:
+def slow_enough(lasers: LaserCandidates, sky: Ephemeris, up: Bools) -> Bools:
     """Neither end may have to turn its terminal faster than it can."""
     limit_rad_s = lasers.limit("max_angular_rate_rad_s", np.inf)
     which = np.flatnonzero(np.isfinite(limit_rad_s))
@@ -90,3 +82,22 @@ def _slow_enough(lasers: LaserCandidates, sky: Sky, up: np.ndarray) -> np.ndarra
         of_b = sight_rate_rad_s(sky.r_km[:, b], sky.v_km_s[:, b], -sight_km, -drift_km_s)
         up[:, which] &= np.maximum(of_a, of_b) <= limit_rad_s[which]
     return up
+
+
+Constraint = Callable[[LaserCandidates, Ephemeris, Bools], Bools]
+"""Which candidates are left of those that are up, of shape (K, C); it may change that array."""
+CONSTRAINTS: tuple[Constraint, ...] = (below_polar_cutoff, clear_of_the_sun, slow_enough)
+
+
+def feasible(lasers: LaserCandidates, sky: Ephemeris) -> tuple[np.ndarray, np.ndarray]:
+    """Which candidates are within all limits of their terms, and how long they are.
+
+    Returns:
+        bool and km, each of shape (K, C).
+    """
+    a_km, b_km = sky.r_km[:, lasers.a], sky.r_km[:, lasers.b]
+    distance_km = range_km(a_km, b_km)
+    up = (distance_km <= lasers.max_range_km) & (grazing_altitude_km(a_km, b_km) >= lasers.grazing_altitude_km)
+    for constraint in CONSTRAINTS:
+        up = constraint(lasers, sky, up)
+    return up, distance_km

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from isl_emu.arrays import Ints
 from isl_emu.linkplan.plan import LinkPlan
 
 
@@ -79,10 +80,11 @@ def terms_of(plan: LinkPlan, order: np.ndarray, first: np.ndarray) -> Terms:
     size = np.diff(first, append=len(order))
     delay_ns = plan.row_delay_ns[order]
 
-    def mean_bit_s(rate_bit_s: np.ndarray) -> np.ndarray:
+    def mean_bit_s(rate_bit_s: Ints) -> Ints:
         rate_bit_s = rate_bit_s[order]
-        lowest = np.minimum.reduceat(rate_bit_s, first)  # sums of the rates themselves could overflow 64 bits
-        return lowest + np.add.reduceat(rate_bit_s - np.repeat(lowest, size), first) // size
+        lowest: Ints = np.minimum.reduceat(rate_bit_s, first)  # sums of the rates themselves could overflow 64 bits
+        mean: Ints = lowest + np.add.reduceat(rate_bit_s - np.repeat(lowest, size), first) // size
+        return mean
 
     return Terms(
         np.minimum.reduceat(delay_ns, first),

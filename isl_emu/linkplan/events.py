@@ -42,6 +42,12 @@ class Events:
         return states
 
 
+def no_events() -> Events:
+    """None at all."""
+    none = np.empty(0, dtype=np.int64)
+    return ordered_events(none, none, none)
+
+
 def events_of_rows(row_start: np.ndarray, row_link: np.ndarray, is_ground: np.ndarray) -> Events:
     """The events of links that track from the first instant of each contact: nothing slews, nothing is acquired.
 

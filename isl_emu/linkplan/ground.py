@@ -7,37 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from isl_emu.arrays import Ints
 from isl_emu.geometry.sightline import one_way_delay_ns
 from isl_emu.linkplan.candidates import pair_keys
 from isl_emu.linkplan.events import LinkState
-from isl_emu.linkplan.handover import (
-    GroundPolicy,
-    carrying,
-    every_visible,
-    highest_elevation,
-    least_change,
-    longest_contact,
-    station_policy,
-    steps,
-)
+from isl_emu.linkplan.handover import GroundPolicy, carrying, looks_ahead, station_policy, steps
 from isl_emu.linkplan.rows import Rows
 from isl_emu.linkplan.sightings import View, find_passes, joined_views, station_view, with_set_times
 from isl_emu.linkplan.weather import clear_sky, rain_rate_ratios, scintillation_loss_ratio, weather_place
 from isl_emu.scenario.model import GroundStation
 from isl_emu.timebase import TimeGrid
 from isl_emu.units import NS_PER_S
-
-__all__ = [
-    "GroundLinks",
-    "GroundPolicy",
-    "GroundSegment",
-    "View",
-    "every_visible",
-    "highest_elevation",
-    "least_change",
-    "longest_contact",
-    "station_view",
-]
 
 HORIZON_NS = 1800 * NS_PER_S  # how far beyond the end of a run passes are followed; a pass at 2,000 km lasts 22 min
 HORIZON_STEP_NS = 10 * NS_PER_S
@@ -68,14 +48,21 @@ class GroundSegment:
         """The instants, from the run's last one on, at which passes are followed, in ns; none if nobody asks."""
         if self.policy is not None or not any(map(looks_ahead, self.stations)):
             return np.empty(0, dtype=np.int64)
-        return self.grid.offsets_ns[-1] + np.arange(0, HORIZON_NS + 1, HORIZON_STEP_NS, dtype=np.int64)
+        horizon_ns: Ints = self.grid.offsets_ns[-1] + np.arange(0, HORIZON_NS + 1, HORIZON_STEP_NS, dtype=np.int64)
+        return horizon_ns
 
     def views(self, r_teme_km: np.ndarray, t_ns: np.ndarray, first_k: int) -> tuple[View, ...]:
         """What each station may choose from at K instants, the first being `first_k`; see `station_view`.
 
         A choice that depends on no other instant is made at once, so that what is not chosen need not be kept.
         """
-        return tuple(self._view(station, r_teme_km, t_ns, first_k) for station in self.stations)
+        views = []
+        for station in self.stations:
+            view = station_view(station, r_teme_km, self.grid.start, t_ns, first_k)
+            if self.policy is None and not looks_ahead(station):
+                view = view.only(station_policy(station, self.grid.step_ns)(view, station.antennas))
+            views.append(view)
+        return tuple(views)
 
     def links(self, chunks: Sequence[Sequence[View]], horizon_km: np.ndarray | None) -> list[GroundLinks]:
         """The ground links of each station.
@@ -95,12 +82,6 @@ class GroundSegment:
             view = view.only(choose(view, station.antennas))
             links.append(self._links_of(self.first_node + index, station, view))
         return links
-
-    def _view(self, station: GroundStation, r_teme_km: np.ndarray, t_ns: np.ndarray, first_k: int) -> View:
-        view = station_view(station, r_teme_km, self.grid.start, t_ns, first_k)
-        if self.policy is not None or looks_ahead(station):
-            return view
-        return view.only(highest_elevation(view, station.antennas))
 
     def _links_of(self, node: int, station: GroundStation, view: View) -> GroundLinks:
         """The links that the chosen sightings make."""
@@ -155,8 +136,3 @@ def _changes(view: View, state: np.ndarray, count: int) -> tuple[np.ndarray, np.
         np.concatenate([satellite[new], satellite[passes.first[:-1]][ends]]),
         np.concatenate([state[new], after]),
     )
-
-
-def looks_ahead(station: GroundStation) -> bool:
-    """Whether the station's choice at an instant depends on others, and on when satellites set."""
-    return station.handover != "highest-elevation" or station.make_before_break_ns > 0

@@ -1,6 +1,9 @@
 """Handover policies: which of the satellites in view a station is linked to.
 
 A policy is a function of what a station sees and how many antennas it has; it returns which sightings become links.
+To add one: a function here, a line in `POLICIES` (and in `AT_ONCE` if it is one of these), and its name among the
+values of `handover` in `scenario/ground.py`.
+
 `overlap` is for how many instants a new link and the one that it replaces are both up (make before break). With an
 overlap one antenna is kept for handovers, so `antennas` - 1 links are up steadily; without, `antennas` are.
 """
@@ -59,6 +62,12 @@ def every_visible(view: View, antennas: int) -> np.ndarray:
 
 
 POLICIES = {"highest-elevation": highest_elevation, "longest-contact": longest_contact, "least-change": least_change}
+AT_ONCE = {"highest-elevation"}  # policies whose choice at an instant depends on nothing but that instant
+
+
+def looks_ahead(station: GroundStation) -> bool:
+    """Whether the station's choice at an instant depends on others, and on when satellites set."""
+    return station.handover not in AT_ONCE or station.make_before_break_ns > 0
 
 
 def station_policy(station: GroundStation, step_ns: int) -> GroundPolicy:

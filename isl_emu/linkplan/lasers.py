@@ -7,7 +7,7 @@ import numpy as np
 from isl_emu.geometry.sightline import one_way_delay_ns
 from isl_emu.linkplan.budget import closing_rate_bit_s
 from isl_emu.linkplan.candidates import LaserCandidates
-from isl_emu.linkplan.constraints import Sky, feasible
+from isl_emu.linkplan.constraints import Ephemeris, feasible
 from isl_emu.linkplan.outages import OutageTimes, jitter_loss_ratio
 from isl_emu.linkplan.rows import Rows
 
@@ -29,7 +29,7 @@ class LaserQuality:
             if terms.outages and len(which := np.flatnonzero(lasers.term == term))
         ]
 
-    def possible(self, sky: Sky) -> tuple[np.ndarray, np.ndarray]:
+    def possible(self, sky: Ephemeris) -> tuple[np.ndarray, np.ndarray]:
         """Which candidates geometry, budget and outages leave, and how long they are: bool and km, shape (K, C)."""
         up, distance_km = feasible(self.lasers, sky)
         for which, times in self._outages:
@@ -41,7 +41,7 @@ class LaserQuality:
                 up[:, which] &= closing_rate_bit_s(terms.budget, distance_km[:, which], terms.backward_rate_bit_s) > 0
         return up, distance_km
 
-    def broken(self, sky: Sky, step_ns: int) -> np.ndarray:
+    def broken(self, sky: Ephemeris, step_ns: int) -> np.ndarray:
         """Which candidates had an outage since the instant before, bool, shape (K, C)."""
         broken = np.zeros((len(sky.t_ns), len(self.lasers.a)), dtype=bool)
         for which, times in self._outages:
@@ -52,22 +52,22 @@ class LaserQuality:
         """Rows of links that track: at instants `k`, by candidate, with their ranges and times; all of shape (R,)."""
         lasers = self.lasers
         a, b = lasers.a[candidate].astype(np.int64), lasers.b[candidate].astype(np.int64)
-        rates = [lasers.rate_bit_s[candidate], lasers.return_rate_bit_s[candidate]]
+        there_bit_s, back_bit_s = lasers.rate_bit_s[candidate], lasers.return_rate_bit_s[candidate]
         loss_ratio = np.zeros(len(k))
         for term, terms in enumerate(lasers.terms):
             if terms.budget is None and terms.jitter is None:
                 continue
             of_term = lasers.term[candidate] == term
             if terms.budget is not None:
-                for rate_bit_s in rates:
+                for rate_bit_s in (there_bit_s, back_bit_s):
                     closing = closing_rate_bit_s(terms.budget, distance_km[of_term], rate_bit_s[of_term])
                     rate_bit_s[of_term] = closing
             drawn = jitter_loss_ratio(self._seed, terms.jitter, a[of_term], b[of_term], t_ns[of_term])
             loss_ratio[of_term] = drawn
-        return Rows(k, a, b, one_way_delay_ns(distance_km), *rates, loss_ratio)
+        return Rows(k, a, b, one_way_delay_ns(distance_km), there_bit_s, back_bit_s, loss_ratio)
 
 
-def ideal_rows(quality: LaserQuality, sky: Sky) -> Rows:
+def ideal_rows(quality: LaserQuality, sky: Ephemeris) -> Rows:
     """Links whose terminals point and acquire in no time: up whenever they could be."""
     up, distance_km = quality.possible(sky)
     k, candidate = np.nonzero(up)

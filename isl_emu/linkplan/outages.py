@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from isl_emu.arrays import Bools, Floats, Ints
 from isl_emu.linkplan.draws import exponential, uniform
 from isl_emu.scenario.lasers import Jitter, Outages
 
@@ -24,16 +25,16 @@ class OutageTimes:
         duration_ns: how far to draw.
     """
 
-    def __init__(self, seed: int, outages: Outages | None, a: np.ndarray, b: np.ndarray, duration_ns: int):
+    def __init__(self, seed: int, outages: Outages | None, a: Ints, b: Ints, duration_ns: int):
         self._span_ns = duration_ns + 1
-        self._first_up = np.ones(len(a), dtype=bool)
-        self._switches = np.empty(0, dtype=np.int64)
+        self._first_up: Bools = np.ones(len(a), dtype=bool)
+        self._switches: Ints = np.empty(0, dtype=np.int64)
         if outages is not None and len(a):
             down_ratio = outages.repair_ns / (outages.failure_ns + outages.repair_ns)
             self._first_up = uniform(seed, "outage at start", a, b) >= down_ratio
             self._switches = self._drawn(seed, outages, a, b)
 
-    def _drawn(self, seed: int, outages: Outages, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    def _drawn(self, seed: int, outages: Outages, a: Ints, b: Ints) -> Ints:
         """All switching times, as link x span + time, ascending."""
         link, up, at_ns = np.arange(len(a)), self._first_up, np.zeros(len(a))
         found, count = [], 0
@@ -46,22 +47,23 @@ class OutageTimes:
             count += 1
         return np.sort(np.concatenate(found))
 
-    def up(self, t_ns: np.ndarray) -> np.ndarray:
+    def up(self, t_ns: Ints) -> Bools:
         """Which links are in order at K times since the start, bool, shape (K, C)."""
-        return self._first_up ^ (self._switched(t_ns) % 2 == 1)
+        up: Bools = self._first_up ^ (self._switched(t_ns) % 2 == 1)
+        return up
 
-    def broken(self, t_ns: np.ndarray, step_ns: int) -> np.ndarray:
+    def broken(self, t_ns: Ints, step_ns: int) -> Bools:
         """Which links failed within the step that ends at K times, even if they are in order again; bool (K, C)."""
         return self._switched(t_ns) > self._switched(np.maximum(t_ns - step_ns, 0))
 
-    def _switched(self, t_ns: np.ndarray) -> np.ndarray:
+    def _switched(self, t_ns: Ints) -> Ints:
         """How often each link failed or was repaired by given times, int64, shape (K, C)."""
         base = np.arange(len(self._first_up)) * self._span_ns
         by_then = np.searchsorted(self._switches, base + np.asarray(t_ns)[:, np.newaxis], side="right")
         return by_then - np.searchsorted(self._switches, base)
 
 
-def jitter_loss_ratio(seed: int, jitter: Jitter | None, a: np.ndarray, b: np.ndarray, t_ns: np.ndarray) -> np.ndarray:
+def jitter_loss_ratio(seed: int, jitter: Jitter | None, a: Ints, b: Ints, t_ns: Ints) -> Floats:
     """The share of packets lost to pointing jitter at given times, float64, shape (R,).
 
     In each interval, each link's ratio is drawn anew from an exponential distribution and cut off at 1: mostly small,

@@ -23,7 +23,7 @@ from isl_emu.linkplan.candidates import (
     pair_keys,
     shell_pairs,
 )
-from isl_emu.linkplan.constraints import Sky
+from isl_emu.linkplan.constraints import Ephemeris
 from isl_emu.linkplan.plan import LinkKind
 from isl_emu.scenario.lasers import LaserTerms
 from isl_emu.scenario.model import Scenario, Shell
@@ -88,7 +88,7 @@ class Pairing:
         none = np.empty(0, dtype=np.int64)
         return self._candidates(none, none)
 
-    def asked(self, sky: Sky) -> LaserCandidates:
+    def asked(self, sky: Ephemeris) -> LaserCandidates:
         """The candidates that the user's function gives at an instant.
 
         Raises:
@@ -100,7 +100,7 @@ class Pairing:
         pairs = _function_pairs(self.function, names, sky.r_km[0, members], sky.v_km_s[0, members])
         return self._candidates(members[pairs[:, 0]], members[pairs[:, 1]])
 
-    def around(self, sky: Sky, seekers: np.ndarray) -> LaserCandidates:
+    def around(self, sky: Ephemeris, seekers: np.ndarray) -> LaserCandidates:
         """The nearest neighbours of given satellites at an instant, as candidates; shape (N,) bool says who seeks."""
         if self.other is None:
             a, b = _near(sky.r_km[0], self.group[seekers[self.group]], self.group, self._reach_km)
@@ -135,13 +135,13 @@ def pairings_of(scenario: Scenario) -> list[Pairing]:
             found += _shell_pairings(shell, Pairing(shell.lasers, names, places, groups[shell.name], None))
         first += shell.count
     for table in scenario.inter_shell:
-        ends = [groups[name] for name in table.between]
-        pairing = Pairing(table, names, places, *ends, between_shells=True, most=table.links)
+        group, other = (groups[name] for name in table.between)
+        pairing = Pairing(table, names, places, group, other, between_shells=True, most=table.links)
         found.append(_by_topology(pairing, table.topology))
     return found
 
 
-def ideal_candidates(scenario: Scenario, sky: Callable[[], Sky]) -> LaserCandidates:
+def ideal_candidates(scenario: Scenario, sky: Callable[[], Ephemeris]) -> LaserCandidates:
     """The candidates of all shells without terminals: by pattern, by list, or by a user's function, asked once.
 
     Args:
@@ -159,14 +159,15 @@ def ideal_candidates(scenario: Scenario, sky: Callable[[], Sky]) -> LaserCandida
 
 
 def _shell_pairings(shell: Shell, bare: Pairing) -> list[Pairing]:
-    lasers, star = shell.lasers, shell.walker is not None and shell.walker.pattern == "star"
+    lasers, walker = shell.lasers, shell.walker
+    star = walker is not None and walker.pattern == "star"
     if lasers.topology in ("ring", "+grid"):
         a, b, kind = shell_pairs(shell)
         first = bare.group[0]
         pairings = [replace(bare, fixed=laser_candidates(a + first, b + first, kind, lasers))]
-        if star and lasers.topology == "+grid" and lasers.cross_seam and shell.walker.planes > 1:
-            slots = shell.walker.slots
-            pairings.append(replace(bare, group=bare.group[-slots:], other=bare.group[:slots], most=1))
+        if walker and star and lasers.topology == "+grid" and lasers.cross_seam and walker.planes > 1:
+            first_plane, last_plane = bare.group[: walker.slots], bare.group[-walker.slots :]
+            pairings.append(replace(bare, group=last_plane, other=first_plane, most=1))
         return pairings
     if lasers.topology == "none":
         return []

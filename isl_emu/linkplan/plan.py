@@ -1,4 +1,4 @@
-"""The link plan: which links exist, when, and how good they are; the result that every later stage reads.
+"""The link plan: which links exist, when, and how good they are; the result that all later packages read.
 
 A plan is sparse: it has one row for each link that is up at each instant, so its size follows what the sky does and
 not instants x pairs.
@@ -7,15 +7,27 @@ not instants x pairs.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 import numpy as np
 
-from isl_emu.linkplan.events import Events, LinkState, events_of_rows
+from isl_emu.linkplan.events import Events, LinkState, events_of_rows, no_events
 from isl_emu.timebase import TimeGrid
 
-__all__ = ["AQM", "Events", "LinkKind", "LinkPlan", "LinkState", "Links", "NodeKind", "Nodes", "QueueKind", "Snapshot"]
+__all__ = [
+    "AQM",
+    "AQM_NAMES",
+    "Events",
+    "LinkKind",
+    "LinkPlan",
+    "LinkState",
+    "Links",
+    "NodeKind",
+    "Nodes",
+    "QueueKind",
+    "Snapshot",
+]
 
 
 class NodeKind(IntEnum):
@@ -46,6 +58,7 @@ class QueueKind(IntEnum):
 
 AQM = np.dtype([("kind", "u1"), ("ecn", "?"), ("target_ns", "i8"), ("interval_ns", "i8")])
 """How the queues of a link are managed: QueueKind, and for the active ones what they aim at."""
+AQM_NAMES = ("kind", "ecn", "target_ns", "interval_ns")
 
 
 @dataclass(frozen=True)
@@ -71,10 +84,10 @@ class Links:
     b: np.ndarray  # int32 (L,), node index of the second end; for a ground link the station
     kind: np.ndarray  # uint8 (L,), LinkKind
     queue_ns: np.ndarray  # int64 (L,), longest time that a packet waits at each end
-    aqm: np.ndarray = None  # type: ignore[assignment]  # AQM (L,); none given: QueueKind.NONE everywhere
+    aqm: np.ndarray = field(default_factory=lambda: np.empty(0, AQM))  # AQM (L,); empty: QueueKind.NONE everywhere
 
     def __post_init__(self) -> None:
-        if self.aqm is None:
+        if not len(self.aqm):
             object.__setattr__(self, "aqm", np.zeros(len(self.a), AQM))
 
 
@@ -108,13 +121,13 @@ class LinkPlan:
     row_rate_ba_bit_s: np.ndarray  # int64 (R,)
     rate_scale: float
     scenario_toml: str  # the resolved scenario that it was made from
-    row_loss_ratio: np.ndarray = None  # type: ignore[assignment]  # float64 (R,), either direction; none given: zeros
-    events: Events = None  # type: ignore[assignment]  # of all links; none given: those that the rows make
+    row_loss_ratio: np.ndarray = field(default_factory=lambda: np.empty(0))  # float64 (R,), either direction
+    events: Events = field(default_factory=no_events)  # of all links; without any, those that the rows make
 
     def __post_init__(self) -> None:
-        if self.row_loss_ratio is None:
+        if not len(self.row_loss_ratio):
             object.__setattr__(self, "row_loss_ratio", np.zeros(len(self.row_link)))
-        if self.events is None:
+        if not len(self.events.k):
             events = events_of_rows(self.row_start, self.row_link, self.links.kind == LinkKind.GROUND)
             object.__setattr__(self, "events", events)
         for array in self._arrays():
@@ -138,7 +151,7 @@ class LinkPlan:
     def _arrays(self) -> tuple[np.ndarray, ...]:
         links = self.links
         return (
-            self.nodes.kind, links.a, links.b, links.kind, links.queue_ns, *(links.aqm[name] for name in AQM.names),
+            self.nodes.kind, links.a, links.b, links.kind, links.queue_ns, *(links.aqm[name] for name in AQM_NAMES),
             self.row_start, self.row_link, self.row_delay_ns, self.row_rate_ab_bit_s, self.row_rate_ba_bit_s,
             self.row_loss_ratio, self.events.k, self.events.link, self.events.state,
         )  # fmt: skip

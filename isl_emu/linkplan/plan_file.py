@@ -33,7 +33,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from isl_emu.errors import ScenarioError
-from isl_emu.linkplan.plan import AQM, Events, LinkKind, LinkPlan, Links, LinkState, Nodes
+from isl_emu.linkplan.plan import AQM, AQM_NAMES, Events, LinkKind, LinkPlan, Links, LinkState, Nodes
 from isl_emu.linkplan.step_check import check_step
 from isl_emu.timebase import TimeGrid
 
@@ -103,7 +103,12 @@ def _named(index: np.ndarray, names: list[str] | tuple[str, ...]) -> pa.Dictiona
 
 
 def _description(plan: LinkPlan) -> dict[str, Any]:
-    """All of a plan but its rows."""
+    """All of a plan but its rows; what the step does to it is for its readers, and nothing reads that back."""
+    check = check_step(plan)
+    seen = {
+        name: {"count": part.count, "shortest_ns": part.shortest_ns, "once": part.once, "expected_missed": part.missed}
+        for name, part in (("contacts", check.contacts), ("gaps", check.gaps))
+    }
     return {
         "format": FORMAT,
         "digest": plan.digest(),
@@ -114,22 +119,12 @@ def _description(plan: LinkPlan) -> dict[str, Any]:
             "b": plan.links.b.tolist(),
             "kind": plan.links.kind.tolist(),
             "queue_ns": plan.links.queue_ns.tolist(),
-            "aqm": {name: plan.links.aqm[name].tolist() for name in AQM.names},
+            "aqm": {name: plan.links.aqm[name].tolist() for name in AQM_NAMES},
         },
         "rate_scale": plan.rate_scale,
         "scenario": plan.scenario_toml,
-        "time_step": _time_step(plan),
+        "time_step": {"delay_change_max_ns": check.delay_change_max_ns, **seen, "warnings": list(check.warnings)},
     }
-
-
-def _time_step(plan: LinkPlan) -> dict[str, Any]:
-    """What the step does to the plan, for its readers; made from the rest, so nothing reads it back."""
-    check = check_step(plan)
-    seen = {
-        name: {"count": part.count, "shortest_ns": part.shortest_ns, "once": part.once, "expected_missed": part.missed}
-        for name, part in (("contacts", check.contacts), ("gaps", check.gaps))
-    }
-    return {"delay_change_max_ns": check.delay_change_max_ns, **seen, "warnings": list(check.warnings)}
 
 
 def _events(plan: LinkPlan) -> dict[str, Any]:
@@ -159,7 +154,7 @@ def _described(table: pa.Table, path: Path) -> dict[str, Any]:
     if text is None:
         raise _unusable(path, f"it has no {METADATA_KEY.decode()} in its metadata", "a link plan has")
     try:
-        description = json.loads(text)
+        description: dict[str, Any] = json.loads(text)
         found = description["format"]
     except (ValueError, KeyError, TypeError) as error:
         raise _unusable(path, f"its description is not readable ({error!r})", "it is JSON") from error
@@ -204,6 +199,6 @@ def _plan(table: pa.Table, description: dict[str, Any], events: dict[str, Any]) 
 
 def _aqm(columns: dict[str, Any], links: int) -> np.ndarray:
     aqm = np.empty(links, AQM)
-    for name in AQM.names:
+    for name in AQM_NAMES:
         aqm[name] = columns[name]
     return aqm

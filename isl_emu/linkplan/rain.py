@@ -16,13 +16,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr, ndtri
 
+from isl_emu.arrays import Floats, Ints
 from isl_emu.errors import ScenarioError
 from isl_emu.linkplan.draws import uniform
-from isl_emu.scenario.weather import Rain
+from isl_emu.scenario.ground import Rain
 from isl_emu.units import NS_PER_S
 
 EFFECTIVE_EARTH_RADIUS_KM = 8_500.0  # with refraction, P.618-13, step 2
-LEAST_RATIO, MOST_RATIO = 1e-5, 0.05  # of time, for which P.618-13 holds; beyond, the nearest of them or extrapolation
+LEAST_RATIO = 1e-5  # of time, from which P.618-13 holds, up to 0.05; below, what it says there; above, extrapolation
 CIRCULAR_TILT_RAD = math.pi / 4  # P.838-3: tilt angle that stands for circular polarisation
 FADE_RATE_PER_S = 2e-4  # beta, P.1853-2, annex 1, section 2.2
 COURSE_STEP_NS = 10 * NS_PER_S  # in which the process moves by a sixteenth of its spread; interpolated in between
@@ -60,9 +61,9 @@ def site_climate(station: str, rain: Rain, latitude_rad: float, longitude_rad: f
     Raises:
         ScenarioError: the maps are needed, but the package `itur` is not installed.
     """
-    given = rain.rain_rate_mm_h, rain.rain_height_km, rain.rain_probability
-    if None not in given:
-        return Climate(*given)
+    rate_mm_h, height_km, ratio = rain.rain_rate_mm_h, rain.rain_height_km, rain.rain_probability
+    if rate_mm_h is not None and height_km is not None and ratio is not None:
+        return Climate(rate_mm_h, height_km, ratio)
     try:
         from itur.models import itu837, itu839  # noqa: PLC0415  (170 MB and 4 s; only where the maps are needed)
     except ImportError:
@@ -72,19 +73,22 @@ def site_climate(station: str, rain: Rain, latitude_rad: float, longitude_rad: f
             f"give all three"
         ) from None
     place = math.degrees(latitude_rad), math.degrees(longitude_rad)
-    found = itu837.rainfall_rate(*place, 0.01), itu839.rain_height(*place), itu837.rainfall_probability(*place) / 100
-    return Climate(*(float(value.value) if own is None else own for own, value in zip(given, found)))
+    return Climate(
+        float(itu837.rainfall_rate(*place, 0.01).value) if rate_mm_h is None else rate_mm_h,
+        float(itu839.rain_height(*place).value) if height_km is None else height_km,
+        float(itu837.rainfall_probability(*place).value) / 100 if ratio is None else ratio,
+    )
 
 
 def rain_attenuation_db(
-    ratio: np.ndarray,
-    elevation_rad: np.ndarray,
+    ratio: Floats,
+    elevation_rad: Floats,
     frequency_ghz: float,
     climate: Climate,
     latitude_rad: float,
-    height_km: np.ndarray | float,
+    height_km: Floats | float,
     tilt_rad: float = CIRCULAR_TILT_RAD,
-) -> np.ndarray:
+) -> Floats:
     """The attenuation by rain that is exceeded in a share of an average year, in dB, of the arguments' common shape.
 
     Args:
@@ -107,8 +111,8 @@ def rain_attenuation_db(
 
 
 def specific_attenuation_db_km(
-    rain_rate_mm_h: float, frequency_ghz: float, elevation_rad: np.ndarray, tilt_rad: float
-) -> np.ndarray:
+    rain_rate_mm_h: float, frequency_ghz: float, elevation_rad: Floats, tilt_rad: float
+) -> Floats:
     """The attenuation of a km of rain, of the shape of `elevation_rad`.
 
     Source: Recommendation ITU-R P.838-3.
@@ -122,7 +126,7 @@ def specific_attenuation_db_km(
     return k * rain_rate_mm_h**alpha
 
 
-def exceedance_ratio(seed: int, place: tuple[int, int], t_ns: np.ndarray, at_start: float | None = None) -> np.ndarray:
+def exceedance_ratio(seed: int, place: tuple[int, int], t_ns: Ints, at_start: float | None = None) -> Floats:
     """In which share of the time it rains harder than at each of K times: small in a downpour; shape (K,).
 
     The same for all links and frequencies of a place, and whatever the time step of the plan. `at_start` sets the
@@ -135,10 +139,11 @@ def exceedance_ratio(seed: int, place: tuple[int, int], t_ns: np.ndarray, at_sta
     kept = math.exp(-FADE_RATE_PER_S * COURSE_STEP_NS / NS_PER_S)
     fresh = math.sqrt(1 - kept**2)
     course = list(itertools.accumulate(shocks.tolist(), lambda level, shock: kept * level + fresh * shock))
-    return ndtr(-np.interp(t_ns, np.arange(count) * COURSE_STEP_NS, course))
+    ratio: Floats = ndtr(-np.interp(t_ns, np.arange(count) * COURSE_STEP_NS, course))
+    return ratio
 
 
-def coded_rate_ratio(attenuation_db: np.ndarray, margin_db: float) -> np.ndarray:
+def coded_rate_ratio(attenuation_db: Floats, margin_db: float) -> Floats:
     """The share of the full rate that is left, 0 where not even the most robust coding gets through.
 
     The full rate is that of DVB-S2's 16APSK 8/9, which bears an attenuation of `margin_db`; beyond, the best coding
@@ -146,7 +151,8 @@ def coded_rate_ratio(attenuation_db: np.ndarray, margin_db: float) -> np.ndarray
     """
     available_db = CODINGS[-1, 0] - np.maximum(np.asarray(attenuation_db) - margin_db, 0.0)
     choice = np.searchsorted(CODINGS[:, 0], available_db, side="right")
-    return np.concatenate([[0.0], CODINGS[:, 1]])[choice] / CODINGS[-1, 1]
+    ratio: Floats = np.concatenate([[0.0], CODINGS[:, 1]])[choice] / CODINGS[-1, 1]
+    return ratio
 
 
 def _fitted(log_f: float, terms: tuple[tuple[float, float, float], ...], line: tuple[float, float]) -> float:
@@ -154,13 +160,13 @@ def _fitted(log_f: float, terms: tuple[tuple[float, float, float], ...], line: t
 
 
 def _exceeded_a_hundredth_percent_db(
-    elevation_rad: np.ndarray,
-    depth_km: np.ndarray,
+    elevation_rad: Floats,
+    depth_km: Floats,
     frequency_ghz: float,
     rain_rate_mm_h: float,
     latitude_rad: float,
     tilt_rad: float,
-) -> np.ndarray:
+) -> Floats:
     """Steps 2 to 9 of P.618-13: the attenuation exceeded 0.01 % of the time."""
     sin, cos = np.sin(elevation_rad), np.cos(elevation_rad)
     curved_km = 2 * depth_km / (np.sqrt(sin**2 + 2 * depth_km / EFFECTIVE_EARTH_RADIUS_KM) + sin)
@@ -176,9 +182,7 @@ def _exceeded_a_hundredth_percent_db(
     return gamma_db_km * rainy_km * vertical
 
 
-def _at_percent_db(
-    of_a_hundredth_db: np.ndarray, percent: np.ndarray, elevation_rad: np.ndarray, latitude_rad: float
-) -> np.ndarray:
+def _at_percent_db(of_a_hundredth_db: Floats, percent: Floats, elevation_rad: Floats, latitude_rad: float) -> Floats:
     """Step 10 of P.618-13: from 0.01 % to other percentages."""
     low_latitude = min(math.degrees(latitude_rad) - 36.0, 0.0)
     sin = np.sin(elevation_rad)

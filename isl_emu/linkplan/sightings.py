@@ -29,8 +29,8 @@ class View:
 
     def only(self, chosen: np.ndarray) -> View:
         """The sightings that the bool array `chosen`, shape (V,), is true for."""
-        arrays = self.k, self.satellite, self.elevation_rad, self.range_km
-        return View(*(array[chosen] for array in arrays), None if self.set_k is None else self.set_k[chosen])
+        set_k = None if self.set_k is None else self.set_k[chosen]
+        return View(self.k[chosen], self.satellite[chosen], self.elevation_rad[chosen], self.range_km[chosen], set_k)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isl_emu.linkplan.contacts import Contacts, find_contacts, rows_by_link
+from isl_emu.linkplan.contacts import find_contacts, rows_by_link
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.units import DURATION_NS, NS_PER_S, format_quantity
 
@@ -86,8 +86,11 @@ def _counted(number: int, what: str) -> str:
 def check_step(plan: LinkPlan) -> StepCheck:
     """What the time step of `plan` does to it."""
     contacts = find_contacts(plan)
-    change_ns, link, k = _largest_delay_change(plan)
-    return StepCheck(plan.grid.step_ns, change_ns, link, k, _complete_contacts(plan, contacts), _gaps(plan, contacts))
+    complete = (contacts.start_ns > 0) & (contacts.end_ns < plan.grid.duration_ns)
+    same_link = contacts.link[1:] == contacts.link[:-1]
+    seen = _seen((contacts.end_ns - contacts.start_ns)[complete], plan.grid.step_ns)
+    gaps = _seen((contacts.start_ns[1:] - contacts.end_ns[:-1])[same_link], plan.grid.step_ns)
+    return StepCheck(plan.grid.step_ns, *_largest_delay_change(plan), seen, gaps)
 
 
 def _largest_delay_change(plan: LinkPlan) -> tuple[int, int | None, int | None]:
@@ -101,16 +104,6 @@ def _largest_delay_change(plan: LinkPlan) -> tuple[int, int | None, int | None]:
     return int(change_ns[at]), int(link[at]), int(instant[at])
 
 
-def _complete_contacts(plan: LinkPlan, contacts: Contacts) -> Seen:
-    complete = (contacts.start_ns > 0) & (contacts.end_ns < plan.grid.duration_ns)
-    return _seen((contacts.end_ns - contacts.start_ns)[complete], plan.grid.step_ns)
-
-
-def _gaps(plan: LinkPlan, contacts: Contacts) -> Seen:
-    same = contacts.link[1:] == contacts.link[:-1]
-    return _seen((contacts.start_ns[1:] - contacts.end_ns[:-1])[same], plan.grid.step_ns)
-
-
 def _seen(length_ns: np.ndarray, step_ns: int) -> Seen:
     shortest_ns = int(length_ns.min()) if len(length_ns) else None
     return Seen(len(length_ns), shortest_ns, int((length_ns <= step_ns).sum()))
@@ -119,7 +112,7 @@ def _seen(length_ns: np.ndarray, step_ns: int) -> Seen:
 def _rounded(step_ns: float) -> int:
     """The next shorter step of 1, 2 or 5 times a power of ten, ns."""
     power = 10 ** max(0, int(np.floor(np.log10(max(step_ns, 1.0)))))
-    return max(factor * power for factor in (1, 2, 5) if factor * power <= max(step_ns, 1.0))
+    return max(int(factor * power) for factor in (1, 2, 5) if factor * power <= max(step_ns, 1.0))
 
 
 def step_sentences(check: StepCheck, plan: LinkPlan) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isl_emu.scenario.lasers import Terminal
+from isl_emu.arrays import Floats
 from isl_emu.scenario.model import Shell
 
 AXES = {  # fore, starboard, zenith
@@ -24,7 +24,7 @@ class Terminals:
     """T terminals, ordered by satellite; arrays have shape (T,) but where it says otherwise."""
 
     satellite: np.ndarray  # int64, node index
-    axis: np.ndarray  # float64 (T, 3), the mount's direction in the local orbital frame; zeros for a free one
+    axis: Floats  # float64 (T, 3), the mount's direction in the local orbital frame; zeros for a free one
     least_cos: np.ndarray  # float64, cosine of the field of regard's half-angle
     slew_rate_rad_s: np.ndarray  # float64; inf for one that turns in no time
     acquisition_ns: np.ndarray  # int64
@@ -35,8 +35,8 @@ class Terminals:
     @property
     def rest(self) -> np.ndarray:
         """Where each points before its first link, shape (T, 3)."""
-        free = ~self.axis.any(axis=1)
-        return np.where(free[:, np.newaxis], AT_REST, self.axis)
+        mounted = self.axis.any(axis=1, keepdims=True)
+        return np.where(mounted, self.axis, AT_REST)
 
 
 def constellation_terminals(shells: Sequence[Shell]) -> Terminals:
@@ -49,26 +49,18 @@ def constellation_terminals(shells: Sequence[Shell]) -> Terminals:
         mounts += [AXES[mount] for _, mount in ours] * shell.count
         first += shell.count
     satellite = np.concatenate(satellites).astype(np.int64)
+    starts = np.searchsorted(satellite, np.arange(first))
+    place = np.arange(len(satellite)) - starts[satellite]
+    of_satellite = np.full((first, int(place.max(initial=-1)) + 1), NONE, dtype=np.int64)
+    of_satellite[satellite, place] = np.arange(len(satellite))
+    rates_rad_s = [terminal.slew_rate_rad_s for terminal in types]
     return Terminals(
         satellite=satellite,
         axis=np.array(mounts, dtype=np.float64).reshape(-1, 3),
         least_cos=np.array([math.cos(terminal.field_of_regard_rad) for terminal in types]),
-        slew_rate_rad_s=np.array([_rate(terminal) for terminal in types]),
+        slew_rate_rad_s=np.array([math.inf if rate is None else rate for rate in rates_rad_s]),
         acquisition_ns=np.array([terminal.acquisition_ns for terminal in types], dtype=np.int64),
         in_shell=np.array([terminal.serves != "inter-shell" for terminal in types], dtype=bool),
         between_shells=np.array([terminal.serves != "shell" for terminal in types], dtype=bool),
-        of_satellite=_by_satellite(satellite, first),
+        of_satellite=of_satellite,
     )
-
-
-def _rate(terminal: Terminal) -> float:
-    return math.inf if terminal.slew_rate_rad_s is None else terminal.slew_rate_rad_s
-
-
-def _by_satellite(satellite: np.ndarray, count: int) -> np.ndarray:
-    """Each satellite's terminals in a row, shape (N, M)."""
-    starts = np.searchsorted(satellite, np.arange(count))
-    place = np.arange(len(satellite)) - starts[satellite]
-    table = np.full((count, int(place.max(initial=-1)) + 1), NONE, dtype=np.int64)
-    table[satellite, place] = np.arange(len(satellite))
-    return table

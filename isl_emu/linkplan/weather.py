@@ -11,12 +11,13 @@ import math
 
 import numpy as np
 
+from isl_emu.arrays import Bools
 from isl_emu.geometry.tracks import track_points
 from isl_emu.linkplan.draws import exponential, uniform
 from isl_emu.linkplan.rain import coded_rate_ratio, exceedance_ratio, rain_attenuation_db, site_climate
 from isl_emu.linkplan.sightings import View
+from isl_emu.scenario.ground import Clouds, Scintillation
 from isl_emu.scenario.model import GroundStation
-from isl_emu.scenario.weather import Clouds, Scintillation
 
 SPELLS_AT_ONCE = 64
 TURBULENCE_EXPONENT = 11 / 6  # Rytov variance of a slant path against the zenith's; Andrews and Phillips 2005, ch. 12
@@ -45,7 +46,8 @@ def clear_sky(seed: int, clouds: Clouds | None, place: tuple[int, int], t_ns: np
         lengths_ns = exponential(np.tile(pair_ns, SPELLS_AT_ONCE // 2), uniform(seed, "clouds", *place, spells))
         switches_ns = np.append(switches_ns, switches_ns[-1] + np.cumsum(lengths_ns))
     switches_ns = switches_ns[1:]
-    return (np.searchsorted(switches_ns, t_ns, side="right") % 2 == 0) == clear_first
+    is_clear: Bools = (np.searchsorted(switches_ns, t_ns, side="right") % 2 == 0) == clear_first
+    return is_clear
 
 
 def scintillation_loss_ratio(
@@ -60,7 +62,8 @@ def scintillation_loss_ratio(
         return np.zeros(len(view.k))
     interval = view.k * step_ns // scintillation.interval_ns
     mean = scintillation.mean_loss_ratio * np.sin(np.maximum(view.elevation_rad, 1e-3)) ** -TURBULENCE_EXPONENT
-    return np.minimum(exponential(mean, uniform(seed, f"scintillation {station}", view.satellite, interval)), 1.0)
+    drawn = exponential(mean, uniform(seed, f"scintillation {station}", view.satellite, interval))
+    return np.minimum(drawn, 1.0)
 
 
 def rain_rate_ratios(seed: int, station: GroundStation, view: View, t_ns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -34,7 +34,8 @@ class Aliases:
 
     def between(self, source: int, destination: int) -> list[int]:
         """The aliases by which `source` reaches `destination`, in the order of the paths."""
-        return np.flatnonzero((self.user == source) & (self.owner == destination)).tolist()
+        found: list[int] = np.flatnonzero((self.user == source) & (self.owner == destination)).tolist()
+        return found
 
 
 NO_ALIASES = Aliases(*(np.empty(0, dtype=np.int32) for _ in range(3)))

@@ -52,15 +52,11 @@ class DisjointSearch:
         usable = ~(barred[self._a] | barred[self._b])
         a, b, link, delay_ns = (array[usable] for array in (self._a, self._b, self._link, self._delay_ns))
         if self._separate_nodes:
-            return _separate_arcs(a, b, link, delay_ns, len(barred), (source, destination))
+            # each node but the two ends is an arc too, from where it is entered to where it is left
+            inner = np.setdiff1d(np.arange(len(barred)), (source, destination))
+            return _Arcs(a, b, link, delay_ns, len(barred), len(barred), inner)
         none = np.empty(0, dtype=np.int64)
         return _Arcs(a, b, link, delay_ns, len(barred), 0, none)
-
-
-def _separate_arcs(a: np.ndarray, b: np.ndarray, link: np.ndarray, delay_ns: np.ndarray, nodes: int,
-                   ends: tuple[int, int]) -> _Arcs:  # fmt: skip
-    """Each node but the two ends is an arc too, from where it is entered to where it is left."""
-    return _Arcs(a, b, link, delay_ns, nodes, nodes, np.setdiff1d(np.arange(nodes), ends))
 
 
 class _Arcs:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from isl_emu.arrays import Ints
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.routing.shortest import NO_ROUTE, Search
 
@@ -68,11 +69,9 @@ class EqualCost:
         for column in links.T:  # much faster than comparing whole rows
             _, which = np.unique(which * (links.max(initial=0) + 2) + column + 1, return_inverse=True)
         _, example = np.unique(which, return_index=True)
-        numbers = [self._number_of(tuple(row[row >= 0].tolist())) for row in links[example]]
+        groups = [tuple(row[row >= 0].tolist()) for row in links[example]]
+        numbers = [GROUP_BASE + self._number.setdefault(group, len(self._number)) for group in groups]
         flat[place[first]] = np.array(numbers, dtype=np.int32)[which]
-
-    def _number_of(self, links: tuple[int, ...]) -> int:
-        return GROUP_BASE + self._number.setdefault(links, len(self._number))
 
 
 def _runs(place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -81,7 +80,8 @@ def _runs(place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return first, np.diff(first, append=len(place))
 
 
-def _rank(place: np.ndarray) -> np.ndarray:
+def _rank(place: Ints) -> Ints:
     """How many of the same place come before each, in an array ordered by place."""
     first, counts = _runs(place)
-    return np.arange(len(place)) - np.repeat(first, counts)
+    rank: Ints = np.arange(len(place)) - np.repeat(first, counts)
+    return rank

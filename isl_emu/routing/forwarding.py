@@ -11,15 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from isl_emu.arrays import Ints
 from isl_emu.errors import ScenarioError
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.routing.aliases import NO_ALIASES, Aliases, alias_table, aliases_of
-from isl_emu.routing.equal_cost import GROUP_BASE, EqualCost
-from isl_emu.routing.shortest import NO_ROUTE, Policy, fewest_hops, shortest_delay, stable
+from isl_emu.routing.equal_cost import GROUP_BASE
+from isl_emu.routing.policies import policy_of
+from isl_emu.routing.shortest import NO_ROUTE
 from isl_emu.scenario.routing import Routing
-from isl_emu.scenario.user_functions import user_function
 
-__all__ = ["GROUP_BASE", "NO_ROUTE", "Aliases", "RouteChanges", "RoutePlan", "plan_routes", "policy_of"]
+__all__ = ["GROUP_BASE", "NO_ROUTE", "Aliases", "RouteChanges", "RoutePlan", "plan_routes"]
 
 
 @dataclass(frozen=True)
@@ -62,22 +63,9 @@ class RoutePlan:
         return () if hop == NO_ROUTE else (hop,)
 
 
-def policy_of(routing: Routing) -> Policy:
-    """The policy that a scenario names: one of ours, or a user's function as ``package.module:function``.
-
-    Raises:
-        ScenarioError: the function cannot be imported.
-    """
-    if ":" in routing.policy:
-        return user_function(routing.policy, "routing.policy")
-    if routing.policy == "ecmp":
-        by_hops = routing.equal_by == "hops"
-        return EqualCost(by_hops=by_hops, tolerance_ns=routing.tolerance_ns, most=routing.next_hops)
-    ours = {"shortest-delay": shortest_delay, "fewest-hops": fewest_hops, "stable": stable(routing.hysteresis_ns)}
-    return ours[routing.policy]
-
-
-def plan_routes(plan: LinkPlan, routing: Routing | None = None, destinations: Sequence[int] | None = None) -> RoutePlan:
+def plan_routes(
+    plan: LinkPlan, routing: Routing | None = None, destinations: Sequence[int] | Ints | None = None
+) -> RoutePlan:
     """The next hops of every node at every instant.
 
     Holds one table of D x N entries at a time; what it returns follows the number of changes.
@@ -100,11 +88,12 @@ def plan_routes(plan: LinkPlan, routing: Routing | None = None, destinations: Se
     for k in range(plan.grid.count):
         before = table[:, : len(reached)].T
         found = _checked(policy(plan, k, reached, before), plan, reached)
-        if len(aliases.owner):
+        if routing.disjoint and len(aliases.owner):
             owners = found[np.searchsorted(reached, aliases.owner)]
             found = np.concatenate([found, alias_table(plan, k, aliases, routing.disjoint, owners)])
         previous, table = table, np.ascontiguousarray(found.T)
-        parts.append(_difference(previous, table, columns))
+        node, column = np.nonzero(table != previous)
+        parts.append(RouteChanges(node.astype(np.int32), columns[column].astype(np.int32), table[node, column]))
     sizes = [len(part.node) for part in parts]
     return RoutePlan(
         destinations=columns.astype(np.int32),
@@ -115,12 +104,6 @@ def plan_routes(plan: LinkPlan, routing: Routing | None = None, destinations: Se
         groups=getattr(policy, "groups", ()),
         aliases=aliases,
     )
-
-
-def _difference(previous: np.ndarray, table: np.ndarray, destinations: np.ndarray) -> RouteChanges:
-    """What turns one table of shape (N, D) into the next, ordered by (node, destination)."""
-    node, column = np.nonzero(table != previous)
-    return RouteChanges(node.astype(np.int32), destinations[column].astype(np.int32), table[node, column])
 
 
 def _checked(table: np.ndarray, plan: LinkPlan, destinations: np.ndarray) -> np.ndarray:

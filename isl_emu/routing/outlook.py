@@ -131,9 +131,7 @@ def _overhead(plan: LinkPlan, start: np.ndarray, goal: np.ndarray) -> Iterator[n
         yield overhead_ns
 
 
-def _nearest(
-    delay_ns: np.ndarray, hops: np.ndarray, overhead_ns: np.ndarray, most: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _nearest(delay_ns: np.ndarray, hops: np.ndarray, overhead_ns: np.ndarray, most: int) -> tuple[np.ndarray, ...]:
     """The `most` goals of each start, overhead first, then by delay."""
     rank = np.lexsort((delay_ns, overhead_ns == NOBODY), axis=1)[:, :most]
     chosen = [np.take_along_axis(values, rank, axis=1) for values in (delay_ns, hops, overhead_ns)]

@@ -1,4 +1,4 @@
-"""The paths between two nodes at an instant, by following next hops as the emulated network does.
+"""The paths between two nodes, by following next hops as the emulated network does, at an instant or over time.
 
 Where next hops are groups, the kernel's hash decides for each flow which of several paths it takes; nobody knows
 beforehand which. The path that is planned is then the one with the least delay, and its `Extent` says how much more the
@@ -8,19 +8,25 @@ others may take.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from itertools import islice
+from typing import overload
 
 import numpy as np
 
+from isl_emu.arrays import Ints
 from isl_emu.errors import ScenarioError
+from isl_emu.linkplan.events import no_events
 from isl_emu.linkplan.plan import LinkPlan
-from isl_emu.routing.forwarding import GROUP_BASE, NO_ROUTE, RoutePlan
+from isl_emu.routing.forwarding import GROUP_BASE, NO_ROUTE, RoutePlan, plan_routes
+from isl_emu.routing.policies import remembers
+from isl_emu.scenario.routing import Routing
+from isl_emu.timebase import TimeGrid
 from isl_emu.units import NS_PER_S
 
 
 @dataclass(frozen=True)
-class Path:
+class NodePath:
     """A way through the network: nodes from source to destination, the links between them, and their total delay."""
 
     nodes: tuple[int, ...]
@@ -73,7 +79,7 @@ class PathFinder:
         order = np.argsort(moment)
         self._moments, self._links = moment[order], routes.row_link[order]
 
-    def path(self, source: int, destination: int, k: int) -> Path | None:
+    def path(self, source: int, destination: int, k: int) -> NodePath | None:
         """The path from one node to another, or to an alias, at instant `k`; None when there is no route.
 
         Of several paths it is the one with the least delay, then the fewest hops.
@@ -94,9 +100,9 @@ class PathFinder:
             if len(nodes) > len(self._plan.nodes.names):
                 where = self._where(source, destination, k)
                 raise ScenarioError(f"{where} is a loop, but each hop must come nearer; check the routing policy")
-        return Path(tuple(nodes), tuple(links), delay_ns)
+        return NodePath(tuple(nodes), tuple(links), delay_ns)
 
-    def paths(self, source: int, destination: int, k: int, most: int) -> list[Path]:
+    def paths(self, source: int, destination: int, k: int, most: int) -> list[NodePath]:
         """All the paths that a packet may take from one node to another, or to an alias, or the first `most` of them.
 
         By rising delay; empty when there is no route.
@@ -104,7 +110,10 @@ class PathFinder:
         if self.path(source, destination, k) is None:
             return []
         found = islice(self._onward((source,), (), destination, k), most)
-        made = [Path(nodes, links, self._sum_ns(links, k, source, destination)) for nodes, links in found]
+        made = [
+            NodePath(nodes, links, sum(self._delay_ns(link, k, source, destination) for link in links))
+            for nodes, links in found
+        ]
         return sorted(made, key=lambda path: (path.delay_ns, path.links))
 
     def extent(self, source: int, destination: int, k: int) -> Extent | None:
@@ -116,7 +125,7 @@ class PathFinder:
             return Extent(path.delay_ns, path.delay_ns, path.hops, path.hops)
         return self._extents(source, destination, k, {})
 
-    def disjoint_paths(self, source: int, destination: int, k: int) -> list[Path | None]:
+    def disjoint_paths(self, source: int, destination: int, k: int) -> list[NodePath | None]:
         """The disjoint paths that the pair has addresses for, None where there is none now; empty if it has none."""
         first = len(self._plan.nodes.names)
         return [self.path(source, first + alias, k) for alias in self._routes.aliases.between(source, destination)]
@@ -169,12 +178,15 @@ class PathFinder:
         at = int(np.searchsorted(self._moments, now, side="right")) - 1
         return int(self._links[at]) if at >= 0 and self._moments[at] >= first else NO_ROUTE
 
-    def _moment(self, node: int | np.ndarray, destination: int | np.ndarray, k: int | np.ndarray) -> int | np.ndarray:
+    @overload
+    def _moment(self, node: int, destination: int, k: int) -> int: ...
+
+    @overload
+    def _moment(self, node: Ints, destination: Ints, k: Ints) -> Ints: ...
+
+    def _moment(self, node: int | Ints, destination: int | Ints, k: int | Ints) -> int | Ints:
         """One integer that orders table entries, and instants within an entry."""
         return (node * self._stride + destination) * self._plan.grid.count + k
-
-    def _sum_ns(self, links: Sequence[int], k: int, source: int, destination: int) -> int:
-        return sum(self._delay_ns(link, k, source, destination) for link in links)
 
     def _delay_ns(self, link: int, k: int, source: int, destination: int) -> int:
         snapshot = self._plan.snapshot(k)
@@ -191,3 +203,63 @@ class PathFinder:
     def _where(self, source: int, destination: int, k: int) -> str:
         names, t_s = self._plan.nodes.names, k * self._plan.grid.step_ns / NS_PER_S
         return f"routes: the path from {names[source]} to {names[self._end(destination)]} at {t_s:g} s"
+
+
+def paths_to(plan: LinkPlan, routing: Routing, destination: int) -> PathFinder:
+    """Paths to one node from any other, at any instant: one search an instant, whatever the number of nodes."""
+    return PathFinder(plan, plan_routes(plan, routing.model_copy(update={"disjoint": None}), [destination]))
+
+
+def path_at(plan: LinkPlan, routing: Routing, source: int, destination: int, k: int) -> NodePath | None:
+    """The path from one node to another at instant `k`, searched for at this instant alone if the
+    policy allows; None when there is no route."""
+    finder, instant = _finder_at(plan, routing, destination, k)
+    return finder.path(source, destination, instant)
+
+
+def paths_at(plan: LinkPlan, routing: Routing, source: int, destination: int, k: int, most: int) -> list[NodePath]:
+    """All paths (the first `most`) that packets from one node to another may take at instant `k`, by rising delay."""
+    finder, instant = _finder_at(plan, routing, destination, k)
+    return finder.paths(source, destination, instant, most)
+
+
+def disjoint_paths_at(plan: LinkPlan, routing: Routing, source: int, destination: int, k: int) -> list[NodePath | None]:
+    """The disjoint paths of a pair at instant `k`, None where there is none; empty for pairs that have none planned."""
+    if routing.disjoint is None:
+        return []
+    now = _instant(plan, k)
+    names = {plan.nodes.names[source], plan.nodes.names[destination]}
+    pairs = tuple(pair for pair in routing.disjoint.pairs if set(pair) == names)
+    this_pair = routing.model_copy(
+        update={"policy": "shortest-delay", "disjoint": routing.disjoint.model_copy(update={"pairs": pairs})}
+    )
+    if not pairs:
+        return []
+    return PathFinder(now, plan_routes(now, this_pair, [destination])).disjoint_paths(source, destination, 0)
+
+
+def _finder_at(plan: LinkPlan, routing: Routing, destination: int, k: int) -> tuple[PathFinder, int]:
+    """What finds the paths to a node at instant `k`, and the number that this instant has there."""
+    if remembers(routing):
+        return paths_to(plan, routing, destination), k
+    return paths_to(_instant(plan, k), routing, destination), 0
+
+
+def delays_ns(finder: PathFinder, source: int, destination: int, instants: int) -> np.ma.MaskedArray:
+    """The one-way delay from one node to another at K instants, int64, masked where there is no route, shape (K,)."""
+    paths = (finder.path(source, destination, k) for k in range(instants))
+    found = np.array([-1 if path is None else path.delay_ns for path in paths], dtype=np.int64)
+    return np.ma.masked_less(found, 0)
+
+
+def _instant(plan: LinkPlan, k: int) -> LinkPlan:
+    """The plan of one of its instants."""
+    rows = slice(plan.row_start[k], plan.row_start[k + 1])
+    columns = [field.name for field in fields(plan) if field.name.startswith("row_") and field.name != "row_start"]
+    return replace(
+        plan,
+        grid=TimeGrid(plan.grid.utc(k * plan.grid.step_ns), plan.grid.step_ns, 1),
+        row_start=np.array([0, rows.stop - rows.start], dtype=np.int64),
+        events=no_events(),
+        **{name: getattr(plan, name)[rows] for name in columns},
+    )

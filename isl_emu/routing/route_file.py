@@ -26,7 +26,8 @@ def read_routes(path: Path) -> RoutePlan:
     """
     try:
         with path.open("rb") as file:
-            return pickle.load(file)
+            routes: RoutePlan = pickle.load(file)
+            return routes
     except OSError as error:
         raise ScenarioError(
             f"{path}: cannot be read ({error.strerror}), but it holds the routes of the run; run the scenario again"

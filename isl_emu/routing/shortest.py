@@ -1,4 +1,4 @@
-"""Next hops of one snapshot, by routing policy.
+"""The cheapest next hops of one snapshot.
 
 Ground stations are ends only: no path leads through one, as no operator lends its antennas to strangers' traffic.
 Costs are whole numbers, so sums are exact and equal paths are really equal; of equal next hops the link with the lower
@@ -6,8 +6,6 @@ index wins, whatever order the search found them in.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -18,37 +16,6 @@ from isl_emu.linkplan.plan import LinkKind, LinkPlan
 NO_ROUTE = -1
 HOP = 1 << 36  # in ns 69 s: one link more outweighs any difference in delay; 65,000 hops stay below FAR
 FAR = 1 << 52  # costs beyond are not reached; below 2^53, so floats are exact
-
-Policy = Callable[[LinkPlan, int, np.ndarray, np.ndarray], np.ndarray]
-"""Next hops of one instant: (plan, k, destinations (D,), next hops of the instant before (D, N)) -> (D, N), int32.
-
-Each entry is the index of an up link at the node, or NO_ROUTE. Following them must come nearer to the destination.
-"""
-
-
-def shortest_delay(plan: LinkPlan, k: int, destinations: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """The least sum of delays; whatever was before."""
-    del before
-    return Search(plan, k, destinations, hop_cost=0).next_links()
-
-
-def fewest_hops(plan: LinkPlan, k: int, destinations: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """The fewest links, and among those paths the least delay."""
-    del before
-    return Search(plan, k, destinations, hop_cost=HOP).next_links()
-
-
-def stable(hysteresis_ns: int) -> Policy:
-    """The least sum of delays, but a next hop is kept while no other is better by more than `hysteresis_ns`.
-
-    A kept next hop must still be nearer to the destination by shortest delay, as a new one is by construction, so the
-    next hops never form a loop. A path may then be longer than the shortest by up to `hysteresis_ns` at each hop.
-    """
-
-    def policy(plan: LinkPlan, k: int, destinations: np.ndarray, before: np.ndarray) -> np.ndarray:
-        return Search(plan, k, destinations, hop_cost=0).next_links_near(before, hysteresis_ns)
-
-    return policy
 
 
 class Search:

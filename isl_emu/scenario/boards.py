@@ -6,18 +6,13 @@
 from __future__ import annotations
 
 import difflib
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from types import MappingProxyType
 from typing import Any
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
+from isl_emu.files import tomllib
 
 BITS = (4, 8, 16)  # of a weight, for which boards are known
 
@@ -76,7 +71,8 @@ def board_named(name: str) -> Board:
 
 def read_data(name: str) -> dict[str, Any]:
     """The tables of a TOML file that ships with isl-emu."""
-    return tomllib.loads(files("isl_emu.data").joinpath(name).read_text(encoding="utf-8"))
+    tables: dict[str, Any] = tomllib.loads(files("isl_emu.data").joinpath(name).read_text(encoding="utf-8"))
+    return tables
 
 
 def _board(name: str, table: Mapping[str, Any]) -> Board:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from string import Formatter
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from isl_emu.scenario.boards import board_named
-from isl_emu.scenario.matching import Satellites
+from isl_emu.scenario.matching import Satellites, matching, unmatched
 from isl_emu.scenario.models import model_named
 from isl_emu.scenario.quantities import Record, Size
 from isl_emu.scenario.roofline import Roofline
@@ -149,9 +149,19 @@ class Compute(Record):
         return self.server in LOADING or "{model}" in (self.command or "")
 
 
-def _groups(value: Any) -> Any:
-    """A single table is a list of one."""
-    return (value,) if isinstance(value, (dict, Compute)) else value
+Groups = Annotated[  # a single table is a list of one
+    tuple[Compute, ...],
+    BeforeValidator(lambda value: (value,) if isinstance(value, (dict, Compute)) else value),
+]
 
 
-Groups = Annotated[tuple[Compute, ...], BeforeValidator(_groups)]
+def compute_contradictions(groups: Sequence[Compute], names: Sequence[str]) -> Iterator[str]:
+    """Problems of the groups that show beside the satellites, whose names are given, and beside each other."""
+    taken: dict[str, str] = {}
+    for index, group in enumerate(groups):
+        where = f"compute[{index}].satellites" if len(groups) > 1 else "compute.satellites"
+        yield from unmatched(where, group.satellites, names)
+        for name in matching(group.satellites, names):
+            if name in taken:
+                yield f"{where} has {name!r}, but {taken[name]} has it too; a satellite computes in one group"
+            taken.setdefault(name, where)

@@ -1,4 +1,4 @@
-"""The ground segment of a scenario: stations, ships and aircraft, and how they hand over."""
+"""The ground segment of a scenario: stations, ships and aircraft, how they hand over, and the weather over them."""
 
 from __future__ import annotations
 
@@ -12,21 +12,71 @@ from isl_emu.scenario.quantities import (
     Duration,
     Elevation,
     FlightHeight,
+    Frequency,
     Latitude,
     Longitude,
+    Loss,
     NodeName,
+    RainHeight,
+    RainRate,
     Range,
     Rate,
     Record,
 )
 from isl_emu.scenario.queueing import QueueTerms
 from isl_emu.scenario.sites import site_place
-from isl_emu.scenario.weather import Weather
 from isl_emu.units import NS_PER_S
 
 FASTEST_KM_H = {"fixed": 0.0, "ship": 150.0, "aircraft": 1_250.0}  # ferries reach 107, airliners in a jet 1,200
 ANTIPODAL_RAD = math.radians(179.0)
 EARTH_RADIUS_KM = 6_371.0088  # mean radius, IUGG; for speeds
+
+
+class Clouds(Record):
+    """Clear and cloudy spells of exponentially distributed length; no light passes a cloud.
+
+    `availability`: the long-run share of clear time. `mean_duration`: of a cloudy spell.
+    """
+
+    availability: float = Field(gt=0.0, lt=1.0)
+    mean_duration_ns: Duration = Field(alias="mean_duration")
+
+
+class Scintillation(Record):
+    """Losses by turbulence that vary at random: their mean towards the zenith, and how often they are drawn anew."""
+
+    mean_loss_ratio: float = Field(gt=0.0, le=0.5)
+    interval_ns: Duration = Field(alias="interval", default=1_000_000_000)
+
+
+class Rain(Record):
+    """Rain on radio links (Recommendation ITU-R P.618), and the coding that follows it.
+
+    `margin`: the attenuation that is borne at the full rate. What is not given of the climate comes from the maps of
+    the ITU: `rain_rate`, exceeded 0.01 % of the year; `rain_height` above mean sea level; `rain_probability`.
+    """
+
+    downlink_frequency_ghz: Frequency = Field(alias="downlink_frequency")
+    uplink_frequency_ghz: Frequency = Field(alias="uplink_frequency")
+    margin_db: Loss = Field(alias="margin", default=3.0)
+    rain_rate_mm_h: RainRate | None = Field(alias="rain_rate", default=None)
+    rain_height_km: RainHeight | None = Field(alias="rain_height", default=None)
+    rain_probability: float | None = Field(gt=0.0, lt=1.0, default=None)
+    exceeded_at_start: float | None = Field(ge=1e-5, lt=1.0, default=None)
+
+
+class Weather(Record):
+    """Clouds and turbulence for light, rain for radio: what is given is modelled; without it the sky is clear."""
+
+    clouds: Clouds | None = None
+    scintillation: Scintillation | None = None
+    rain: Rain | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> Weather:
+        if self.clouds is None and self.scintillation is None and self.rain is None:
+            raise ValueError("is empty, but it holds clouds, scintillation or rain; give one of them, or remove it")
+        return self
 
 
 class Waypoint(Record):

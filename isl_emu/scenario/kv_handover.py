@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+
 from pydantic import Field
 
+from isl_emu.scenario.compute import LOADING, Compute
 from isl_emu.scenario.quantities import Delay, Duration, NodeName, Record
 
 ROOM_TOKENS = 16  # of the context, for what the next satellite answers
@@ -21,3 +24,23 @@ class KvHandover(Record):
     tokens: tuple[int, ...] = Field(min_length=1)
     start_ns: Delay = Field(alias="start", default=0)
     interval_ns: Duration = Field(alias="interval", default=30_000_000_000)
+
+
+def kv_contradictions(handovers: Sequence[KvHandover], group_of: Callable[[str], Compute | None]) -> Iterator[str]:
+    """Problems of the handovers that show beside the groups that satellites compute in."""
+    for index, handover in enumerate(handovers):
+        where = f"kv_handover[{index}]"
+        if handover.source == handover.target:
+            yield f"{where}.target is {handover.target!r}, but that is the source; name another"
+        source, target = group_of(handover.source), group_of(handover.target)
+        for key, name, group in (("source", handover.source, source), ("target", handover.target, target)):
+            if group is None or group.server not in LOADING:
+                yield f"{where}.{key} is {name!r}, but it runs no real model server; add it to a [[compute]] group"
+        if source is None or target is None:
+            continue
+        if source.model != target.model:
+            yield f"{where} is between two models, but a KV cache is of one; give both satellites the same"
+        room = min(source.context_tokens, target.context_tokens) - ROOM_TOKENS
+        for number, tokens in enumerate(handover.tokens):
+            if not 1 <= tokens <= room:
+                yield f"{where}.tokens[{number}] is {tokens}, but between 1 and {room} fit the context; correct it"

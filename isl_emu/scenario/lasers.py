@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -162,3 +164,54 @@ def _check_pairs(topology: str, pairs: tuple[tuple[str, str], ...]) -> None:
     if (topology == "pairs") != bool(pairs):
         found = "pairs but another topology" if pairs else 'topology "pairs" but no pairs'
         raise ValueError(f"has {found}, but the two belong together; give both or neither")
+
+
+def laser_contradictions(
+    shells: Sequence[tuple[str, LaserLinks]], tables: Sequence[InterShell], shell_of: Mapping[str, str]
+) -> Iterator[str]:
+    """One sentence for each laser pair or inter-shell table that does not fit the shells.
+
+    Args:
+        shells: the name and the lasers of each shell.
+        tables: of links between shells.
+        shell_of: the shell of each satellite.
+    """
+    for index, (name, lasers) in enumerate(shells):
+        where = f"shell[{index}].lasers"
+        yield from _pair_problems(where, lasers.pairs, shell_of, {name})
+        if lasers.cross_seam and lasers.topology not in ("+grid", "nearest"):
+            yield f'{where}.cross_seam is true, but only "+grid" and "nearest" know a seam; remove it'
+    for index, table in enumerate(tables):
+        where, lasers_of = f"inter_shell[{index}].between", dict(shells)
+        if table.between[0] == table.between[1]:
+            yield f"{where} names {table.between[0]!r} twice, but it joins two shells; name another"
+        for name in dict.fromkeys(table.between):
+            if name not in lasers_of:
+                yield f"{where} names {name!r}, but there is no such shell; choose one of {', '.join(lasers_of)}"
+            elif not lasers_of[name].terminal:
+                yield f"{where} names {name!r}, but that shell has no terminals to point; add a terminal table"
+        yield from _pair_problems(f"inter_shell[{index}]", table.pairs, shell_of, set(table.between))
+    joined = Counter(frozenset(table.between) for table in tables)
+    for between, count in joined.items():
+        if count > 1:
+            names = " and ".join(sorted(between))
+            yield f"inter_shell joins {names} {count} times, but one table describes their links; merge them"
+
+
+def _pair_problems(
+    where: str, pairs: Sequence[tuple[str, str]], shell_of: Mapping[str, str], joined: set[str]
+) -> Iterator[str]:
+    seen: set[frozenset[str]] = set()
+    for index, pair in enumerate(pairs):
+        here = f"{where}.pairs[{index}]"
+        strangers = [name for name in pair if name not in shell_of]
+        yield from (
+            f"{here} names {name!r}, but there is no such satellite; choose an existing one" for name in strangers
+        )
+        if pair[0] == pair[1]:
+            yield f"{here} names {pair[0]!r} twice, but a link has two ends; name another"
+        elif not strangers and {shell_of[name] for name in pair} != joined:
+            yield f"{here} joins other shells than {' and '.join(sorted(joined))}; choose satellites of these"
+        elif frozenset(pair) in seen:
+            yield f"{here} repeats an earlier pair, but a pair has one link; remove it"
+        seen.add(frozenset(pair))

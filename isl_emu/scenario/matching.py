@@ -1,13 +1,15 @@
-"""Lists of satellites in a scenario: node names, and shell-style patterns of them such as ``sso-p0*``.
+"""Names in a scenario: lists of satellites, and what is wrong with names that nobody has or that two have.
 
-One that begins with ``!`` takes out again what it matches.
+A list holds node names and shell-style patterns of them such as ``sso-p0*``; one that begins with ``!`` takes out again
+what it matches.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated, Literal
 
@@ -52,6 +54,32 @@ def unmatched(where: str, patterns: Literal["all"] | Sequence[str], names: Colle
         if WILD.search(pattern) and not any(fnmatchcase(name, pattern) for name in names):
             yield f"{where} has {pattern!r}, but it matches no satellite; `isl-emu check` lists their names"
         elif not WILD.search(pattern) and pattern not in names:
-            close = difflib.get_close_matches(pattern, names, n=1)
-            hint = f"did you mean {close[0]}?" if close else "choose an existing one"
-            yield f"{where} names {pattern!r}, but there is no such satellite; {hint}"
+            yield f"{where} names {pattern!r}, but there is no such satellite; {near_name(pattern, names)}"
+
+
+def unknown(where: str, names: Iterable[str], known: Collection[str], kind: str) -> Iterator[str]:
+    """A sentence for each name that is none of the known ones, which are of that kind."""
+    for name in names:
+        if name not in known:
+            yield f"{where} names {name!r}, but there is no such {kind}; {near_name(name, known)}"
+
+
+def unpaired(where: str, what: str, pairs: Sequence[tuple[str, str]], nodes: Collection[str]) -> Iterator[str]:
+    """A sentence for each pair, of which there is one for each `what`, that is not of two different nodes."""
+    for index, pair in enumerate(pairs):
+        yield from unknown(f"{where}[{index}]", pair, nodes, "node")
+        if pair[0] == pair[1]:
+            yield f"{where}[{index}] names {pair[0]!r} twice, but {what} needs two nodes; name another"
+
+
+def repeated(what: str, names: Iterable[str]) -> Iterator[str]:
+    """A sentence for each name that occurs more than once."""
+    for name, count in Counter(names).items():
+        if count > 1:
+            yield f"{what} {name!r} occurs {count} times, but names are unique; rename all but one"
+
+
+def near_name(name: str, known: Collection[str]) -> str:
+    """What to do about a name that is none of the known ones: the one that is spelled nearly so, or any."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]}?" if close else "choose an existing one"

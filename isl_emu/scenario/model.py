@@ -7,31 +7,30 @@ Nothing here looks at the machine: a scenario that is valid on one computer is v
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from datetime import datetime
-from typing import Literal
+from collections.abc import Iterator
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from isl_emu.errors import ScenarioError
-from isl_emu.scenario.compute import Compute, Groups
+from isl_emu.scenario.boards import BOARDS, Board
+from isl_emu.scenario.compute import Compute, Groups, compute_contradictions
+from isl_emu.scenario.constellation import Constellation, Time, constellation_contradictions
 from isl_emu.scenario.ground import GroundStation
-from isl_emu.scenario.kv_handover import KvHandover
+from isl_emu.scenario.kv_handover import KvHandover, kv_contradictions
 from isl_emu.scenario.lasers import InterShell, LaserLinks
-from isl_emu.scenario.matching import matching, unmatched
-from isl_emu.scenario.power import Power
-from isl_emu.scenario.programs import Program, UserWorkload
-from isl_emu.scenario.quantities import Duration, NodeName, Record, UtcTime
-from isl_emu.scenario.questions import Questions
-from isl_emu.scenario.routing import DisjointPaths, Routing
+from isl_emu.scenario.matching import Satellites, matching, unpaired
+from isl_emu.scenario.power import Power, power_contradictions, power_groups, power_parts
+from isl_emu.scenario.programs import Program, UserWorkload, program_contradictions
+from isl_emu.scenario.quantities import Duration, NodeName, Record
+from isl_emu.scenario.questions import Questions, question_contradictions
+from isl_emu.scenario.routing import DisjointPaths, Routing, routing_contradictions
 from isl_emu.scenario.space import Orbits, Satellite, Shell, Walker
-from isl_emu.scenario.split import Split
-from isl_emu.scenario.training import Training
-from isl_emu.scenario.uplink import Uplink
-from isl_emu.timebase import TimeGrid
+from isl_emu.scenario.split import Split, split_contradictions
+from isl_emu.scenario.training import Training, training_contradictions
+from isl_emu.scenario.uplink import Uplink, uplink_contradictions
 
 __all__ = [
     "Compute",
+    "Constellation",
     "DisjointPaths",
     "FidelityLimits",
     "GroundStation",
@@ -53,30 +52,6 @@ __all__ = [
     "Walker",
 ]
 
-MOST_INSTANTS = 10_000_000  # at one link each, a plan of half a gigabyte
-
-
-class Time(Record):
-    """When the run takes place, how finely the sky is sampled, and how slowly the emulated time passes."""
-
-    start: UtcTime
-    duration_ns: Duration = Field(alias="duration")
-    step_ns: Duration = Field(alias="step", default=1_000_000_000)
-    slowdown: float = Field(ge=1.0, le=1000.0, default=1.0)
-
-    @model_validator(mode="after")
-    def _whole_steps(self) -> Time:
-        if self.duration_ns < self.step_ns:
-            raise ValueError("step is longer than duration; shorten it")
-        if self.duration_ns > self.step_ns * MOST_INSTANTS:
-            raise ValueError(f"has more than {MOST_INSTANTS:,} instants, and no machine holds so many; lengthen step")
-        return self
-
-    @property
-    def grid(self) -> TimeGrid:
-        """The instants of the run."""
-        return TimeGrid.covering(self.start, self.duration_ns, self.step_ns)
-
 
 class Probes(Record):
     """One-way probes, in both directions of each pair, that compare measured with planned delay along the run."""
@@ -97,18 +72,9 @@ class FidelityLimits(Record):
     throttled_error_ratio: float = Field(ge=0.0, le=1.0, default=0.2)
 
 
-class Scenario(Record):
-    """A complete experiment."""
+class Scenario(Constellation):
+    """A complete experiment: a constellation, how its traffic is routed, and all that the run carries."""
 
-    name: NodeName
-    description: str = ""
-    seed: int = Field(ge=0, default=1)
-    rate_scale: float = Field(gt=0.0, le=1.0, default=1.0)
-    time: Time
-    orbits: Orbits = Orbits()
-    shell: tuple[Shell, ...] = Field(min_length=1)
-    inter_shell: tuple[InterShell, ...] = ()
-    station: tuple[GroundStation, ...] = ()
     routing: Routing = Routing()
     compute: Groups = ()
     split: tuple[Split, ...] = ()
@@ -121,42 +87,6 @@ class Scenario(Record):
     training: tuple[Training, ...] = ()
     probes: Probes = Probes()
     fidelity: FidelityLimits = FidelityLimits()
-
-    @property
-    def satellite_names(self) -> tuple[str, ...]:
-        """Node names of all satellites, by shell and within it by plane and slot, or as they are given.
-
-        With several shells the name of a satellite of a pattern begins with its shell's.
-        """
-        several = len(self.shell) > 1
-        return tuple(
-            f"{shell.name}-{name}" if several and shell.walker else name
-            for shell in self.shell
-            for name in shell.local_names
-        )
-
-    @property
-    def epoch(self) -> datetime:
-        """When the elements of patterns hold, and of satellites that have no epoch of their own; UTC."""
-        return self.orbits.epoch or self.time.start
-
-    @property
-    def resolved(self) -> bool:
-        """Whether all satellites are known, and not only the files that hold them."""
-        return all(shell.resolved for shell in self.shell)
-
-    @property
-    def satellites_by_shell(self) -> Iterator[tuple[Shell, tuple[str, ...]]]:
-        """Each shell with the node names of its satellites."""
-        names, first = self.satellite_names, 0
-        for shell in self.shell:
-            yield shell, names[first : first + shell.count]
-            first += shell.count
-
-    @property
-    def station_names(self) -> tuple[str, ...]:
-        """Node names of all ground stations."""
-        return tuple(station.name for station in self.station)
 
     @property
     def computing_satellites(self) -> tuple[str, ...]:
@@ -176,27 +106,10 @@ class Scenario(Record):
         """The group that a satellite is in; None if it runs no model server."""
         return next((group for group in self.compute if matching(group.satellites, (satellite,))), None)
 
-    def matching_satellites(self, patterns: Literal["all"] | Sequence[str]) -> tuple[str, ...]:
-        """The satellites that a list of names and shell-style patterns means, in node order.
-
-        Raises:
-            ScenarioError: a pattern matches none.
-        """
-        if problems := list(unmatched("satellites", patterns, self.satellite_names)):
-            raise ScenarioError(*problems)
-        return matching(patterns, self.satellite_names)
-
     @property
     def uplinked_satellites(self) -> tuple[str, ...]:
         """Names of the satellites that get their model during the run, in node order."""
-        if self.uplink is None:
-            return ()
-        if self.uplink.satellites != "all":
-            return matching(self.uplink.satellites, self.satellite_names)
-        real = [group for group in self.compute if group.server == "real"]
-        names = self.satellite_names
-        found = {name for group in real for name in matching(group.satellites, names)}
-        return tuple(name for name in names if name in found)
+        return self.uplink.receivers(self.satellite_names, self.compute) if self.uplink else ()
 
     @property
     def uplink_stations(self) -> tuple[str, ...]:
@@ -208,9 +121,7 @@ class Scenario(Record):
     @property
     def asking_stations(self) -> tuple[str, ...]:
         """Names of the stations from which questions come."""
-        if self.questions is None:
-            return ()
-        return self.station_names if self.questions.stations == "all" else self.questions.stations
+        return self.questions.asking(self.station_names) if self.questions else ()
 
     @property
     def visited_nodes(self) -> tuple[str, ...]:
@@ -219,9 +130,14 @@ class Scenario(Record):
         return (*programs, *(node for workload in self.workload for node in workload.nodes))
 
     @property
+    def watched_pairs(self) -> tuple[tuple[str, str], ...]:
+        """The pairs of nodes between which the scenario itself wants to know the delay."""
+        return self.probes.pairs
+
+    @property
     def least_context_tokens(self) -> int:
         """The smallest context among the models that answer questions."""
-        return min(group.context_tokens for group in (*self.compute, *self.split))
+        return min([*(group.context_tokens for group in self.compute), *(split.context_tokens for split in self.split)])
 
     @property
     def users_by_station(self) -> dict[str, float]:
@@ -230,3 +146,56 @@ class Scenario(Record):
         if users == "population":
             return {station.name: station.population or 0 for station in self.station if station.name in asking}
         return {name: users[name] if isinstance(users, dict) else 1.0 for name in asking}
+
+    @property
+    def power_by_satellite(self) -> dict[str, Power]:
+        """Panel, battery and radiator of each satellite that has them."""
+        numbers = power_groups(self.power, self.satellite_names)
+        return {name: self.power[number] for name, number in numbers.items()}
+
+    @property
+    def power_parts(self) -> dict[str, set[str]]:
+        """The satellites with power in parts of the same orbits and power, by a name for the part; last, all of them.
+
+        A part is a shell, or one `[[power]]` group of it where it has several. If there is one part only, it is all.
+        """
+        return power_parts(self, self.power)
+
+    @property
+    def boards(self) -> dict[str, Board]:
+        """The board of each satellite that has one: of its `[compute]`, else its training, else its `[[power]]`."""
+        named: list[tuple[Satellites, str | None]] = [
+            *((group.satellites, group.board) for group in self.power),
+            *((job.satellites, job.modelled.board) for job in self.training if job.modelled),
+            *((group.satellites, group.board) for group in self.compute),
+        ]
+        names = self.satellite_names
+        return {name: BOARDS[board] for satellites, board in named if board for name in matching(satellites, names)}
+
+    @property
+    def computing(self) -> list[tuple[str, Satellites]]:
+        """Everything that computes on satellites: where it stands in the scenario, and its list of satellites."""
+        several = len(self.compute) > 1
+        return [
+            *((f"compute[{n}]" if several else "compute", group.satellites) for n, group in enumerate(self.compute)),
+            *((f"training[{n}]", job.satellites) for n, job in enumerate(self.training)),
+            *((f"split[{n}]", split.satellites) for n, split in enumerate(self.split)),
+        ]
+
+
+def contradictions(scenario: Scenario) -> Iterator[str]:
+    """Problems that only show when the parts of a scenario are seen together, one sentence each."""
+    satellites, nodes = scenario.satellite_names, set(scenario.node_names)
+    yield from constellation_contradictions(scenario)
+    yield from routing_contradictions(scenario.routing, nodes)
+    yield from compute_contradictions(scenario.compute, satellites)
+    yield from split_contradictions(scenario.split, satellites, scenario.computing_satellites)
+    yield from kv_contradictions(scenario.kv_handover, scenario.compute_of)
+    if scenario.uplink:
+        yield from uplink_contradictions(scenario.uplink, scenario, scenario.compute)
+    yield from power_contradictions(scenario.power, satellites, scenario.boards, scenario.computing, scenario.compute)
+    yield from unpaired("probes.pairs", "a probe", scenario.probes.pairs, nodes)
+    yield from program_contradictions(scenario.program, scenario.workload, nodes, scenario.time.duration_ns)
+    if scenario.questions:
+        yield from question_contradictions(scenario.questions, scenario.station, scenario.serving_satellites)
+    yield from training_contradictions(scenario, scenario.training)

@@ -37,7 +37,10 @@ def _entries(text: str) -> list[dict[str, str]]:
     """The key words of every message in the file."""
     try:
         if text.startswith("<"):
-            return _xml_entries(text)
+            messages = [node for node in ElementTree.fromstring(text).iter() if _plain(node.tag) == "omm"]
+            return [
+                {_plain(node.tag): node.text.strip() for node in message.iter() if node.text} for message in messages
+            ]
         if text.startswith(("[", "{")):
             found = json.loads(text)
             entries = found if isinstance(found, list) else [found]
@@ -47,12 +50,6 @@ def _entries(text: str) -> list[dict[str, str]]:
     if text.startswith(("CCSDS_OMM_VERS", "COMMENT")):
         return _kvn_entries(text)
     return [{key: value for key, value in row.items() if key and value} for row in csv.DictReader(io.StringIO(text))]
-
-
-def _xml_entries(text: str) -> list[dict[str, str]]:
-    root = ElementTree.fromstring(text)
-    messages = [node for node in root.iter() if _plain(node.tag) == "omm"]
-    return [{_plain(node.tag): node.text.strip() for node in message.iter() if node.text} for message in messages]
 
 
 def _plain(tag: Any) -> str:

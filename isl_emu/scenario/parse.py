@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_args
@@ -12,15 +11,10 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from isl_emu.errors import ScenarioError
+from isl_emu.files import tomllib
 from isl_emu.scenario.compute import LOADING
-from isl_emu.scenario.contradictions import contradictions
-from isl_emu.scenario.model import Scenario
+from isl_emu.scenario.model import Scenario, contradictions
 from isl_emu.scenario.resolve import resolve_files
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 
 def load_scenario(path: Path) -> Scenario:
@@ -61,7 +55,9 @@ def _valid(text: str, source: str) -> Scenario:
     try:
         return Scenario.model_validate(_tuples(table))
     except ValidationError as error:
-        problems = _joined(_sentence(item) for item in error.errors() if not _follows_from_another(item))
+        found = error.errors()
+        places = [_place(item["loc"]) for item in found]
+        problems = _joined(_sentence(item) for item in found if not _follows_from_another(item, places))
         raise ScenarioError(*(f"{source}: {problem}" for problem in problems)) from None
 
 
@@ -146,9 +142,11 @@ def _place(location: tuple[Any, ...]) -> str:
     return place
 
 
-def _follows_from_another(error: Any) -> bool:
-    """A list whose only items are wrong is not also too short."""
-    return error["type"] == "too_short" and len(error["input"]) >= error["ctx"]["min_length"]
+def _follows_from_another(error: Any, places: list[str]) -> bool:
+    """Whether other problems, at these places, say it all: a list with wrong items is not too short, or not a word."""
+    if error["type"] == "too_short":
+        return bool(len(error["input"]) >= error["ctx"]["min_length"])
+    return error["type"] == "literal_error" and any(place.startswith(f"{_place(error['loc'])}[") for place in places)
 
 
 def _allowed_keys(location: tuple[Any, ...]) -> str:

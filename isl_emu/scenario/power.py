@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 from pydantic import Field, model_validator
 
-from isl_emu.scenario.compute import BoardName
-from isl_emu.scenario.matching import Satellites
+from isl_emu.scenario.boards import Board
+from isl_emu.scenario.compute import BoardName, Compute
+from isl_emu.scenario.constellation import Constellation
+from isl_emu.scenario.matching import Satellites, matching, unmatched
 from isl_emu.scenario.quantities import (
     Area,
     ElectricPower,
@@ -17,6 +20,8 @@ from isl_emu.scenario.quantities import (
     Record,
     Temperature,
 )
+
+WHOLE = "all with power"  # the part that is all others together
 
 Pointing = Literal["sun", "zenith", "nadir", "fore", "aft", "port", "starboard"]
 
@@ -135,3 +140,63 @@ class Power(Record):
     radiator: Radiator
     board: BoardName | None = None
     least_pace: float = Field(gt=0.0, le=1.0, default=0.1)
+
+
+def power_groups(groups: Sequence[Power], names: Sequence[str]) -> dict[str, int]:
+    """The number of the group of each satellite that is in one."""
+    return {name: number for number, group in enumerate(groups) for name in matching(group.satellites, names)}
+
+
+def power_parts(constellation: Constellation, groups: Sequence[Power]) -> dict[str, set[str]]:
+    """The satellites with power in parts of the same orbits and power, by a name for the part, and all of them.
+
+    A part is a shell, or one `[[power]]` group of it where it has several. If there is one part only, it is all.
+    """
+    group_of = power_groups(groups, constellation.satellite_names)
+    parts: dict[str, set[str]] = {}
+    for shell, names in constellation.satellites_by_shell:
+        numbers = sorted({group_of[name] for name in names if name in group_of})
+        for number in numbers:
+            label = shell.name if len(numbers) == 1 else f"{shell.name}, power[{number}]"
+            parts[label] = {name for name in names if group_of.get(name) == number}
+    return {**(parts if len(parts) > 1 else {}), WHOLE: set(group_of)}
+
+
+def power_contradictions(
+    groups: Sequence[Power],
+    names: Sequence[str],
+    boards: Mapping[str, Board],
+    computing: Sequence[tuple[str, Satellites]],
+    compute: Sequence[Compute],
+) -> Iterator[str]:
+    """Problems of the groups that show beside the satellites and what computes on them.
+
+    Args:
+        names: of all satellites.
+        boards: of each satellite that is known to have one.
+        computing: whatever computes on satellites: where it stands in the scenario, and on which.
+        compute: the groups of model servers.
+    """
+    taken: dict[str, str] = {}
+    for index, group in enumerate(groups):
+        where = f"power[{index}].satellites"
+        yield from unmatched(where, group.satellites, names)
+        for name in matching(group.satellites, names):
+            if name in taken:
+                yield f"{where} has {name!r}, but {taken[name]} has it too; a satellite has one panel and battery"
+            taken.setdefault(name, where)
+    group_of = power_groups(groups, names)
+    for where, satellites in computing:
+        without = (name for name in matching(satellites, names) if name in group_of and name not in boards)
+        if missing := next(without, None):
+            yield (
+                f"{where}.board is missing, but power[{group_of[missing]}] has {missing!r}, whose computer's power "
+                f"follows from its board; name one there, or in the power group"
+            )
+    for index, servers in enumerate(compute):  # nobody can slow a server elsewhere, or say what it does
+        named = [name for name in matching(servers.satellites, names) if name in group_of]
+        if servers.url is not None and named:
+            yield (
+                f"compute[{index}].url is set, but power[{group_of[named[0]]}] has {named[0]!r}, and a server "
+                f"elsewhere cannot be slowed; leave the satellite out of one of them"
+            )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from pydantic import Field, model_validator
 
+from isl_emu.scenario.matching import repeated, unknown
 from isl_emu.scenario.quantities import Delay, Duration, NodeName, Record, UserFunction
+
+RESERVED = frozenset({"requests", "probes", "instants", "changes", "load", "plan", "serving"})  # tables of our own
 
 
 class Program(Record):
@@ -41,4 +45,14 @@ class UserWorkload(Record):
         return self
 
 
-RESERVED = frozenset({"requests", "probes", "instants", "changes", "load", "plan", "serving"})
+def program_contradictions(
+    programs: Sequence[Program], workloads: Sequence[UserWorkload], nodes: Collection[str], duration_ns: int
+) -> Iterator[str]:
+    """Problems of programs and workloads that show beside the nodes, the length of the run, and each other."""
+    yield from repeated("program or workload", [*(one.name for one in programs), *(one.name for one in workloads)])
+    for program in programs:
+        yield from unknown(f"program {program.name}: node", (program.node,), nodes, "node")
+        if program.at_ns >= duration_ns:
+            yield f"program {program.name}: at is after the end of the run, so it never starts; lengthen time.duration"
+    for workload in workloads:
+        yield from unknown(f"workload {workload.name}: nodes", workload.nodes, nodes, "node")

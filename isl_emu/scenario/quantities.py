@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    PlainSerializer,
+)
+from pydantic_core import CoreSchema, core_schema
 
 from isl_emu.units import (
     ANGLE_RAD,
@@ -41,64 +50,72 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_by_name=False, validate_by_alias=True)
 
 
-def _quantity(
-    dimension: Dimension, low: float | None = None, high: float | None = None, *, above: float | None = None
-) -> Any:
-    """An annotated type: text with a unit in TOML, a number of inner units in Python."""
+@dataclass(frozen=True, eq=False)  # each is itself: tables of units have no hash
+class Quantity:
+    """Marks a field whose value is text with a unit in TOML and a number of inner units in Python, within bounds."""
 
-    def check(value: float) -> float:
+    dimension: Dimension[Any]
+    low: float | None = None
+    high: float | None = None
+    above: float | None = None
+
+    def __get_pydantic_core_schema__(self, kind: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        number = core_schema.no_info_before_validator_function(self._number, handler(kind))
+        text = core_schema.plain_serializer_function_ser_schema(self._text, return_schema=core_schema.str_schema())
+        return core_schema.no_info_after_validator_function(self._within_bounds, number, serialization=text)
+
+    def _number(self, text: Any) -> float:
+        number: float = parse_quantity(text, self.dimension)
+        return number
+
+    def _text(self, value: float) -> str:
+        return format_quantity(value, self.dimension)
+
+    def _within_bounds(self, value: float) -> float:
         def shown(limit: float) -> str:
-            return format_quantity(type(value)(limit), dimension)
+            return self._text(type(value)(limit))
 
-        if low is not None and value < low:
-            raise ValueError(f"is {shown(value)}, but the least allowed is {shown(low)}")
-        if high is not None and value > high:
-            raise ValueError(f"is {shown(value)}, but the most allowed is {shown(high)}")
-        if above is not None and value <= above:
-            raise ValueError(f"is {shown(value)}, but it must be more than {shown(above)}")
+        if self.low is not None and value < self.low:
+            raise ValueError(f"is {shown(value)}, but the least allowed is {shown(self.low)}")
+        if self.high is not None and value > self.high:
+            raise ValueError(f"is {shown(value)}, but the most allowed is {shown(self.high)}")
+        if self.above is not None and value <= self.above:
+            raise ValueError(f"is {shown(value)}, but it must be more than {shown(self.above)}")
         return value
 
-    kind = int if dimension.whole else float
-    return Annotated[
-        kind,
-        BeforeValidator(lambda text: parse_quantity(text, dimension)),
-        AfterValidator(check),
-        PlainSerializer(lambda value: format_quantity(value, dimension), return_type=str),
-    ]
 
-
-Altitude = _quantity(LENGTH_KM, 160.0, 50_000.0)  # below 160 km no orbit lasts a day
-SemiMajorAxis = _quantity(LENGTH_KM, 6_378.137, 500_000.0)
-MeanMotion = _quantity(MEAN_MOTION_REV_DAY, 0.1, 18.0)  # from 200,000 km to below the ground
-Range = _quantity(LENGTH_KM, above=0.0)
-GrazingAltitude = _quantity(LENGTH_KM, 0.0, 1_000.0)
-FlightHeight = _quantity(LENGTH_KM, -0.5, 30.0)  # from the Dead Sea's shore to stratospheric aircraft
-Angle = _quantity(ANGLE_RAD)
-Inclination = _quantity(ANGLE_RAD, 0.0, math.pi)
-RaanSpread = _quantity(ANGLE_RAD, 0.0, 2 * math.pi)
-Latitude = _quantity(ANGLE_RAD, -math.pi / 2, math.pi / 2)
-Longitude = _quantity(ANGLE_RAD, -math.pi, 2 * math.pi)
-Elevation = _quantity(ANGLE_RAD, 0.0, math.pi / 2)
+Altitude = Annotated[float, Quantity(LENGTH_KM, 160.0, 50_000.0)]  # below 160 km no orbit lasts a day
+SemiMajorAxis = Annotated[float, Quantity(LENGTH_KM, 6_378.137, 500_000.0)]
+MeanMotion = Annotated[float, Quantity(MEAN_MOTION_REV_DAY, 0.1, 18.0)]  # from 200,000 km to below the ground
+Range = Annotated[float, Quantity(LENGTH_KM, above=0.0)]
+GrazingAltitude = Annotated[float, Quantity(LENGTH_KM, 0.0, 1_000.0)]
+FlightHeight = Annotated[float, Quantity(LENGTH_KM, -0.5, 30.0)]  # from the Dead Sea's shore to stratospheric aircraft
+Angle = Annotated[float, Quantity(ANGLE_RAD)]
+Inclination = Annotated[float, Quantity(ANGLE_RAD, 0.0, math.pi)]
+RaanSpread = Annotated[float, Quantity(ANGLE_RAD, 0.0, 2 * math.pi)]
+Latitude = Annotated[float, Quantity(ANGLE_RAD, -math.pi / 2, math.pi / 2)]
+Longitude = Annotated[float, Quantity(ANGLE_RAD, -math.pi, 2 * math.pi)]
+Elevation = Annotated[float, Quantity(ANGLE_RAD, 0.0, math.pi / 2)]
 LONGEST_NS = 366 * 86_400 * NS_PER_S
-Duration = _quantity(DURATION_NS, high=LONGEST_NS, above=0)
-Delay = _quantity(DURATION_NS, 0, LONGEST_NS)
-Rate = _quantity(RATE_BIT_S, 1_000, 10**15)  # far above any laser, and the sums of many fit into 64 bits
-Size = _quantity(SIZE_BYTE, high=2**50, above=0)
-OffAxis = _quantity(ANGLE_RAD, 0.0, math.pi)
-AngularRate = _quantity(ANGULAR_RATE_RAD_S, above=0.0)
-OpticalPower = _quantity(POWER_W, above=0.0)
-Loss = _quantity(LEVEL_DB, 0.0)
-PowerLevel = _quantity(LEVEL_DBM)
-Wavelength = _quantity(OPTICS_M, 1e-7, 1e-4)  # light, from ultraviolet to far infrared
-Aperture = _quantity(OPTICS_M, above=0.0)
-Frequency = _quantity(FREQUENCY_GHZ, 1.0, 55.0)  # what Recommendations ITU-R P.838 and P.618 cover
-RainRate = _quantity(RAIN_RATE_MM_H, 0.0, 300.0)
-RainHeight = _quantity(LENGTH_KM, 0.0, 10.0)
-ElectricPower = _quantity(POWER_W, 0.0)
-MostPower = _quantity(POWER_W, above=0.0)
-Energy = _quantity(ENERGY_J, above=0.0)
-Area = _quantity(AREA_M2, above=0.0)
-HeatCapacity = _quantity(HEAT_CAPACITY_J_K, above=0.0)
+Duration = Annotated[int, Quantity(DURATION_NS, high=LONGEST_NS, above=0)]
+Delay = Annotated[int, Quantity(DURATION_NS, 0, LONGEST_NS)]
+Rate = Annotated[int, Quantity(RATE_BIT_S, 1_000, 10**15)]  # far above any laser, and the sums of many fit into 64 bits
+Size = Annotated[int, Quantity(SIZE_BYTE, high=2**50, above=0)]
+OffAxis = Annotated[float, Quantity(ANGLE_RAD, 0.0, math.pi)]
+AngularRate = Annotated[float, Quantity(ANGULAR_RATE_RAD_S, above=0.0)]
+OpticalPower = Annotated[float, Quantity(POWER_W, above=0.0)]
+Loss = Annotated[float, Quantity(LEVEL_DB, 0.0)]
+PowerLevel = Annotated[float, Quantity(LEVEL_DBM)]
+Wavelength = Annotated[float, Quantity(OPTICS_M, 1e-7, 1e-4)]  # light, from ultraviolet to far infrared
+Aperture = Annotated[float, Quantity(OPTICS_M, above=0.0)]
+Frequency = Annotated[float, Quantity(FREQUENCY_GHZ, 1.0, 55.0)]  # what Recommendations ITU-R P.838 and P.618 cover
+RainRate = Annotated[float, Quantity(RAIN_RATE_MM_H, 0.0, 300.0)]
+RainHeight = Annotated[float, Quantity(LENGTH_KM, 0.0, 10.0)]
+ElectricPower = Annotated[float, Quantity(POWER_W, 0.0)]
+MostPower = Annotated[float, Quantity(POWER_W, above=0.0)]
+Energy = Annotated[float, Quantity(ENERGY_J, above=0.0)]
+Area = Annotated[float, Quantity(AREA_M2, above=0.0)]
+HeatCapacity = Annotated[float, Quantity(HEAT_CAPACITY_J_K, above=0.0)]
 ZERO_CELSIUS_K = 273.15  # BIPM SI brochure, 9th edition
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from isl_emu.scenario.ground import GroundStation
+from isl_emu.scenario.matching import near_name, unknown
 from isl_emu.scenario.quantities import Delay, Duration, NodeName, Record
 from isl_emu.units import DURATION_NS, NS_PER_S, format_quantity
 
@@ -124,3 +127,36 @@ class Questions(Record):
     def decides_live(self) -> bool:
         """Whether who is asked depends on where the satellites are when the question is sent."""
         return self.target in POLICIES[1:] or ":" in self.target
+
+    def asking(self, stations: Sequence[str]) -> tuple[str, ...]:
+        """The stations from which questions come, of all that there are."""
+        return tuple(stations) if self.stations == "all" else self.stations
+
+
+def question_contradictions(
+    questions: Questions, stations: Sequence[GroundStation], serving: Sequence[str]
+) -> Iterator[str]:
+    """Problems of the questions that show beside the stations, and the satellites that can be asked."""
+    names = [station.name for station in stations]
+    asking = questions.asking(names)
+    if not serving:
+        yield "questions is given, but no satellite runs a model; add a [compute] table"
+    if not stations:
+        yield "questions is given, but there is no ground station to ask them; add a [[station]]"
+    yield from unknown("questions.stations", asking, names, "ground station")
+    if isinstance(questions.users, dict):
+        yield from unknown("questions.users", questions.users, asking, "asking station")
+        for name in asking:
+            if name not in questions.users:
+                yield f"questions.users leaves out {name!r}, but every asking station has a weight; add it"
+    if questions.users == "population":
+        for station in stations:
+            if station.name in asking and station.population is None:
+                yield (
+                    f'questions.users is "population", but station {station.name} has none; give it a population, '
+                    f"or a city as its site"
+                )
+    if ":" not in questions.target and questions.target not in {*POLICIES, *serving}:
+        policies = ", ".join(f'"{policy}"' for policy in POLICIES)
+        rule = f"it is {policies}, package.module:function or a computing satellite"
+        yield f"questions.target is {questions.target!r}, but {rule}; {near_name(questions.target, POLICIES)}"

@@ -30,7 +30,8 @@ def resolve_files(scenario: Scenario, folder: Path) -> Scenario:
     Raises:
         ScenarioError: a file cannot be read or is damaged; all such problems at once.
     """
-    shells, problems = [], []
+    shells: list[Shell] = []
+    problems: list[str] = []
     try:
         scenario = _with_absolute_paths(scenario, folder)
     except ScenarioError as error:
@@ -107,7 +108,11 @@ def _resolved(shell: Shell, folder: Path) -> Shell:
     kind, name = ("tle", shell.tle) if shell.tle is not None else ("omm", str(shell.omm))
     where = f"shell {shell.name}: {kind} file {folder / name}"
     try:
-        found = READERS[kind]((folder / name).read_text(encoding="utf-8"))
+        text = (folder / name).read_text(encoding="utf-8")
+        if kind == "omm":
+            found = read_omm(text)
+        else:
+            found = [(tle.name, catalogue_number(tle.lines), {"tle": tle.lines}) for tle in read_tles(text)]
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise ScenarioError(f"{where} cannot be read ({reason}); give its path from the scenario's folder") from None
@@ -120,13 +125,6 @@ def _resolved(shell: Shell, folder: Path) -> Shell:
         return Shell.model_validate({**rest, "satellite": satellites})
     except ValidationError as error:
         raise ScenarioError(*(f"{where}: {_sentence(item, names)}" for item in error.errors())) from None
-
-
-def _read_tle(text: str) -> list[tuple[str, str, dict[str, Any]]]:
-    return [(tle.name, catalogue_number(tle.lines), {"tle": tle.lines}) for tle in read_tles(text)]
-
-
-READERS = {"tle": _read_tle, "omm": read_omm}
 
 
 def _sentence(error: Any, names: Sequence[str]) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from typing import Literal
 
 from pydantic import Field
 
+from isl_emu.scenario.matching import repeated, unpaired
 from isl_emu.scenario.quantities import Delay, NodeName, Record, UserFunction
 
 
@@ -32,3 +34,10 @@ class Routing(Record):
     tolerance_ns: Delay = Field(alias="tolerance", default=1_000_000)
     next_hops: int = Field(ge=2, le=16, default=4)
     disjoint: DisjointPaths | None = None
+
+
+def routing_contradictions(routing: Routing, nodes: Collection[str]) -> Iterator[str]:
+    """Problems of the disjoint pairs that show beside the nodes, and beside each other."""
+    if routing.disjoint:
+        yield from unpaired("routing.disjoint.pairs", "a path", routing.disjoint.pairs, nodes)
+        yield from repeated("routing.disjoint: pair", [" and ".join(sorted(pair)) for pair in routing.disjoint.pairs])

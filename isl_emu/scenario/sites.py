@@ -37,7 +37,9 @@ def site_catalogue() -> Mapping[str, Site]:
     sites = [
         Site(
             row["name"],
-            *(float(row[key]) for key in ("latitude_deg", "longitude_deg", "height_m")),
+            float(row["latitude_deg"]),
+            float(row["longitude_deg"]),
+            float(row["height_m"]),
             int(row["population"]) if row["population"] else None,
             row["source"],
         )

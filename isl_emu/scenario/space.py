@@ -34,6 +34,11 @@ PATTERN_KEYS = {  # only these place a Walker pattern: as an attribute -> as in 
     "arg_lat_rad": "argument_of_latitude",
 }
 LOCAL_TIMES = {"dawn-dusk": "06:00", "dusk-dawn": "18:00", "noon-midnight": "12:00"}
+LocalTime = Annotated[  # of an ascending node, or a word for one
+    str,
+    BeforeValidator(lambda ltan: LOCAL_TIMES.get(ltan, ltan) if isinstance(ltan, str) else ltan),
+    Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$"),
+]
 WALKER_CODE = re.compile(r"([DS]):([\d.]+):([\d.]+):(\d+)/(\d+)/(\d+)")
 
 
@@ -134,10 +139,6 @@ class Satellite(Record):
         return table if self.tle is None else {key: table[key] for key in ("name", "tle")}
 
 
-def _expanded_ltan(ltan: Any) -> Any:
-    return LOCAL_TIMES.get(ltan, ltan) if isinstance(ltan, str) else ltan
-
-
 class Shell(Record):
     """Satellites that share their laser terminals' description: a Walker pattern, or given one by one, or from a file.
 
@@ -156,7 +157,7 @@ class Shell(Record):
     eccentricity: float = Field(ge=0.0, lt=1.0, default=0.0)
     arg_perigee_rad: Angle = Field(alias="argument_of_perigee", default=0.0)
     raan_rad: Angle = Field(alias="raan", default=0.0)
-    ltan: Annotated[str, BeforeValidator(_expanded_ltan), Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] | None = None
+    ltan: LocalTime | None = None
     arg_lat_rad: Angle = Field(alias="argument_of_latitude", default=0.0)
     satellite: tuple[Satellite, ...] = ()
     tle: str | None = None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from pydantic import Field
 
-from isl_emu.scenario.matching import NodePattern, matching
+from isl_emu.scenario.matching import NodePattern, matching, unmatched
 from isl_emu.scenario.quantities import Record, Size
 
 LEAST_SATELLITES = 2
@@ -39,3 +39,31 @@ class Split(Record):
     def head(self, names: Sequence[str]) -> str:
         """The satellite that answers questions."""
         return self.members(names)[0]
+
+
+def split_contradictions(splits: Sequence[Split], names: Sequence[str], computing: Sequence[str]) -> Iterator[str]:
+    """Problems of the split models that show beside the satellites, and those of them that have a server already."""
+    heads = dict.fromkeys(computing, "compute")
+    for index, split in enumerate(splits):
+        where = f"split[{index}]"
+        problems = [*unmatched(f"{where}.satellites", split.satellites, names), *_share_problems(where, split, names)]
+        yield from problems
+        if problems:
+            continue
+        if (head := split.head(names)) in heads:
+            yield f"{where}.satellites begins with {head!r}, but it answers for {heads[head]} already; name another"
+        heads[head] = where
+
+
+def _share_problems(where: str, split: Split, names: Sequence[str]) -> Iterator[str]:
+    count = len(split.members(names))
+    if count < LEAST_SATELLITES:
+        yield f"{where}.satellites means {count} satellite, but a model is split over at least two; name another"
+    if split.layers and len(split.layers) != count:
+        yield (
+            f"{where}.layers has {len(split.layers)} numbers, but there are {count} satellites; "
+            "give one for each, or none for even shares"
+        )
+    for index, number in enumerate(split.layers):
+        if number < 1:
+            yield f"{where}.layers[{index}] is {number}, but each satellite needs a layer; leave it out instead"

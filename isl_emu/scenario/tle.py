@@ -8,10 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
 
 LINE_LENGTH = 69
-CENTURY_TURN = 57  # two-digit years from here on are of the 1900s: the first satellite flew in 1957
 EPOCH = re.compile(r"[ \d]\d[ \d]{2}\d\.[\d ]{8}")
 ELEMENT_COLUMNS = {  # of the second line, from 0
     "inclination": slice(8, 16),
@@ -47,7 +45,7 @@ def read_tles(text: str) -> list[NamedTle]:
                 name, first = "", ""
             elif line.startswith("1 "):
                 first = _standard(line)
-            elif line.startswith("2 ") and _is_element_line(line):
+            elif line.startswith("2 ") and len(line) >= LINE_LENGTH - 1 and line[7:8] == " ":
                 raise ValueError("is a second line of a TLE, but no first line comes before it; add or remove one")
             else:
                 name = line.removeprefix("0 ").strip()
@@ -69,14 +67,6 @@ def check_tle(lines: Sequence[str]) -> None:
     _checked(first, second)
 
 
-def tle_epoch(lines: Sequence[str]) -> datetime:
-    """The epoch of a TLE, UTC, rounded to the microsecond."""
-    field = lines[0][18:32].replace(" ", "0")
-    year, days = int(field[:2]), float(field[2:])
-    start = datetime(year + (1900 if year >= CENTURY_TURN else 2000), 1, 1, tzinfo=timezone.utc)
-    return start + timedelta(days=days - 1)
-
-
 def catalogue_number(lines: Sequence[str]) -> str:
     """The five characters of a TLE's satellite number (letters occur, for numbers above 99,999)."""
     return lines[0][2:7].strip()
@@ -87,10 +77,6 @@ def _content(text: str) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip() and not line.startswith("#"):
             yield number, line.rstrip()
-
-
-def _is_element_line(line: str) -> bool:
-    return len(line) >= LINE_LENGTH - 1 and line[7:8] == " "
 
 
 def _standard(line: str) -> str:

@@ -30,11 +30,12 @@ def user_function(name: str, where: str) -> Callable[..., Any]:
     if module == PLUGIN:
         return _plugin(function, where)
     try:
-        return getattr(importlib.import_module(module), function)
+        found: Callable[..., Any] = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise ScenarioError(
             f"{where}: is {name!r}, but that cannot be imported ({error}); write package.module:function"
         ) from error
+    return found
 
 
 def _plugin(name: str, where: str) -> Callable[..., Any]:
@@ -46,8 +47,9 @@ def _plugin(name: str, where: str) -> Callable[..., Any]:
             "install its package"
         )
     try:
-        return installed[name].load()
+        found: Callable[..., Any] = installed[name].load()
     except (ImportError, AttributeError) as error:
         raise ScenarioError(
             f"{where}: is {PLUGIN}:{name}, but {installed[name].value} cannot be imported ({error}); mend its package"
         ) from error
+    return found

@@ -1,31 +1,33 @@
-"""All pictures of a plan, as PNG files in a folder."""
+"""All pictures of a plan, as PNG files in a folder.
+
+To add one: a function that draws it, in a module of this package, and a line in `draw`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from isl_emu.errors import ScenarioError
+from isl_emu.planned import PlannedNetwork
 from isl_emu.show.gantt import draw_gantt
 from isl_emu.show.ground_map import draw_map
 from isl_emu.show.measures import telling_links
 from isl_emu.show.over_time import draw_degree, draw_links, draw_path_delays
 from isl_emu.show.style import save
 
-if TYPE_CHECKING:
-    from isl_emu.api import Plan
-
 PAIRS_AT_MOST = 4  # of those that are chosen for the user
 
 
-def draw(plan: Plan, folder: Path, pairs: Sequence[tuple[str, str]], links: Sequence[tuple[str, str]]) -> list[Path]:
+def draw(
+    plan: PlannedNetwork, folder: Path, pairs: Sequence[tuple[str, str]], links: Sequence[tuple[str, str]]
+) -> list[Path]:
     """Write the pictures; the folder is made if need be.
 
     Args:
         plan: to draw.
         folder: to write to.
-        pairs: of nodes, for the path delay; if empty, the scenario's probes, else stations, else satellites.
+        pairs: of nodes, for the path delay; if empty, those that the scenario probes, else stations, else satellites.
         links: by the names of their ends; if empty, those of each kind whose delay changes most.
 
     Returns:
@@ -50,10 +52,10 @@ def draw(plan: Plan, folder: Path, pairs: Sequence[tuple[str, str]], links: Sequ
         raise ScenarioError(f"{folder}: cannot be written ({error.strerror}); name another folder") from None
 
 
-def chosen_pairs(plan: Plan) -> list[tuple[str, str]]:
+def chosen_pairs(plan: PlannedNetwork) -> list[tuple[str, str]]:
     """The pairs whose delay is shown when nobody names any."""
-    if plan.scenario.probes.pairs:
-        return list(plan.scenario.probes.pairs)[:PAIRS_AT_MOST]
+    if watched := plan.scenario.watched_pairs:
+        return list(watched[:PAIRS_AT_MOST])
     stations = list(plan.scenario.station_names)
     if len(stations) > 1:
         return [(stations[0], other) for other in stations[1 : PAIRS_AT_MOST + 1]]
@@ -61,7 +63,7 @@ def chosen_pairs(plan: Plan) -> list[tuple[str, str]]:
     return [(ends[0], ends[-1])] if ends[0] != ends[-1] else []
 
 
-def _link_number(plan: Plan, a: str, b: str) -> int:
+def _link_number(plan: PlannedNetwork, a: str, b: str) -> int:
     """The index of the link between two nodes, in whichever order they are named."""
     links, ends = plan.link_plan.links, sorted((plan.index(a), plan.index(b)))
     found = ((links.a == ends[0]) & (links.b == ends[1])).nonzero()[0]

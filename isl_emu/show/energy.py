@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from isl_emu.scenario.power_groups import WHOLE
+from isl_emu.energy.balance import FleetBalance
 from isl_emu.scenario.quantities import ZERO_CELSIUS_K
 from isl_emu.show.style import calm, line_style, new_figure, time_axis, title
 from isl_emu.units import NS_PER_S
 
-if TYPE_CHECKING:
-    from isl_emu.balance import PowerBalance
 
-
-def draw_balance(balance: PowerBalance) -> Figure:
+def draw_balance(balance: FleetBalance) -> Figure:
     """Four curves for each shell: the mean of its satellites, and behind it the least to the most of any."""
     figure = new_figure(11, 9)
     stack = figure.subplots(4, 1, sharex=True)
-    series, parts = balance.series, balance.parts
-    shown = parts if len(parts) == 1 else {label: numbers for label, numbers in parts.items() if label != WHOLE}
-    quantities = (
+    series, parts = balance.series, list(balance.parts.items())
+    shown = parts[:-1] or parts  # all together only if there is nothing smaller
+    quantities: tuple[tuple[str, np.ndarray], ...] = (
         ("in sunlight", balance.sunshine.sunlit.astype(np.float32)),
         ("charge of the battery", series.charge_ratio),
         ("temperature (degC)", series.temperature_k - ZERO_CELSIUS_K),
         ("allowed pace", series.pace_ratio),
     )
     for axes, (label, values) in zip(stack, quantities):
-        for number, (part, numbers) in enumerate(shown.items()):
+        for number, (part, numbers) in enumerate(shown):
             _curve(axes, balance, values[:, numbers], part, number, band=axes is not stack[0])
         axes.set_ylabel(label)
         calm(axes)
@@ -44,7 +39,7 @@ def draw_balance(balance: PowerBalance) -> Figure:
     return figure
 
 
-def _curve(axes: Axes, balance: PowerBalance, values: np.ndarray, part: str, number: int, *, band: bool) -> None:
+def _curve(axes: Axes, balance: FleetBalance, values: np.ndarray, part: str, number: int, *, band: bool) -> None:
     """The mean over satellites of values of shape (K, n)."""
     t_s, style = balance.grid.offsets_ns / NS_PER_S, line_style(number)
     if band:

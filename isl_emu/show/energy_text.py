@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from isl_emu.scenario.power_groups import satellite_boards
+from isl_emu.arrays import Floats
+from isl_emu.energy.balance import FleetBalance
 from isl_emu.scenario.quantities import ZERO_CELSIUS_K
 from isl_emu.show.text import columns
 from isl_emu.units import DURATION_NS, NS_PER_S, format_quantity, format_rate
 
-if TYPE_CHECKING:
-    from isl_emu.balance import PowerBalance
 
-
-def balance_text(balance: PowerBalance) -> str:
+def balance_text(balance: FleetBalance) -> str:
     """Satellites by shell, and what the constellation can compute; ends with a newline."""
     heads = (
         "satellites", "", "in shadow", "charge", "hottest", "slowed", "off",
@@ -25,7 +21,7 @@ def balance_text(balance: PowerBalance) -> str:
     return "\n".join([*_head(balance), "", *columns(heads, rows), "", *_constellation(balance)]) + "\n"
 
 
-def _head(balance: PowerBalance) -> list[str]:
+def _head(balance: FleetBalance) -> list[str]:
     grid, scenario = balance.grid, balance.scenario
     duration, step = (format_quantity(value, DURATION_NS) for value in (grid.duration_ns, grid.step_ns))
     return [
@@ -35,7 +31,7 @@ def _head(balance: PowerBalance) -> list[str]:
     ]
 
 
-def _row(label: str, numbers: np.ndarray, balance: PowerBalance) -> tuple[str, ...]:
+def _row(label: str, numbers: np.ndarray, balance: FleetBalance) -> tuple[str, ...]:
     table = balance.satellites.take(numbers).to_pydict()
 
     def mean(name: str) -> str:
@@ -59,20 +55,15 @@ def _row(label: str, numbers: np.ndarray, balance: PowerBalance) -> tuple[str, .
     )
 
 
-def _full_flop_s(balance: PowerBalance) -> np.ndarray:
-    """What each computer can do, 16 bits, shape (N,)."""
-    boards = satellite_boards(balance.scenario)
-    return np.array([boards[name].fp16_flop_s if name in boards else 0.0 for name in balance.names])
-
-
-def _allowed_flop_s(balance: PowerBalance) -> np.ndarray:
+def _allowed_flop_s(balance: FleetBalance) -> np.ndarray:
     """What each may do on average, shape (N,)."""
-    return balance.series.pace_ratio.mean(axis=0, dtype=float) * _full_flop_s(balance)
+    allowed_flop_s: Floats = balance.series.pace_ratio.mean(axis=0, dtype=float) * balance.flop_s
+    return allowed_flop_s
 
 
-def _constellation(balance: PowerBalance) -> list[str]:
+def _constellation(balance: FleetBalance) -> list[str]:
     """What all computers together could do, may do, and do for a joule."""
-    flop_s, boards = _full_flop_s(balance), satellite_boards(balance.scenario)
+    flop_s, boards = balance.flop_s, balance.scenario.boards
     if not flop_s.any():
         return ["no satellite with power computes"]
     int8_ops_s = sum(boards[name].int8_ops_s for name in balance.names if name in boards)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from isl_emu.linkplan.contacts import Contacts, find_contacts
 from isl_emu.linkplan.plan import LinkKind, LinkState
+from isl_emu.planned import PlannedNetwork
 from isl_emu.show.style import (
     BLACK,
     CYCLE,
@@ -27,9 +26,6 @@ from isl_emu.show.style import (
 )
 from isl_emu.units import NS_PER_S
 
-if TYPE_CHECKING:
-    from isl_emu.api import Plan
-
 LASERS_SHOWN = 30
 LANES_SHOWN = 60
 LANE_IN = 0.26
@@ -39,7 +35,7 @@ GETTING_READY = (LinkState.SLEWING, LinkState.ACQUIRING)
 CHARACTER_SHARE = 0.0085  # of the picture's width, at the size of the names in the bars
 
 
-def draw_gantt(plan: Plan) -> Figure:
+def draw_gantt(plan: PlannedNetwork) -> Figure:
     """The contacts of all stations and of the lasers that come and go."""
     contacts = find_contacts(plan.link_plan)
     lanes = _station_lanes(plan, contacts)
@@ -54,7 +50,7 @@ def draw_gantt(plan: Plan) -> Figure:
     return figure
 
 
-def _station_lanes(plan: Plan, contacts: Contacts) -> list[tuple[str, list[int]]]:
+def _station_lanes(plan: PlannedNetwork, contacts: Contacts) -> list[tuple[str, list[int]]]:
     """Each station's contacts packed into as few lanes as do not overlap: (label, contacts) from top to bottom."""
     links = plan.link_plan.links
     found: list[tuple[str, list[int]]] = []
@@ -71,7 +67,7 @@ def _station_lanes(plan: Plan, contacts: Contacts) -> list[tuple[str, list[int]]
     return found
 
 
-def _draw_stations(axes: Axes, plan: Plan, contacts: Contacts, lanes: list[tuple[str, list[int]]]) -> None:
+def _draw_stations(axes: Axes, plan: PlannedNetwork, contacts: Contacts, lanes: list[tuple[str, list[int]]]) -> None:
     shown = lanes[:LANES_SHOWN]
     more = f"; {len(lanes) - len(shown)} lanes more are not shown" if len(lanes) > len(shown) else ""
     what = f"Ground contacts of {plan.scenario.name}, by station and antenna in use"
@@ -85,24 +81,25 @@ def _draw_stations(axes: Axes, plan: Plan, contacts: Contacts, lanes: list[tuple
             axes.barh(row, end_s - start_s, left=start_s, height=0.8, color=color, edgecolor="white", linewidth=0.8)
             if (end_s - start_s) / duration_s > CHARACTER_SHARE * len(name):
                 ink = "black" if color in LIGHT else "white"
-                place = {"ha": "center", "va": "center", "fontsize": 7, "clip_on": True}
-                axes.text((start_s + end_s) / 2, row, name, color=ink, **place)
+                middle_s = (start_s + end_s) / 2
+                axes.text(middle_s, row, name, color=ink, ha="center", va="center", fontsize=7, clip_on=True)
     for row, (label, _) in enumerate(shown):
         if label and row:
             axes.axhline(row - 0.5, color=QUIET, linewidth=0.6)
     _label_rows(axes, [label for label, _ in shown], "no station ever has a link")
 
 
-def _changing_lasers(plan: Plan, contacts: Contacts) -> list[int]:
+def _changing_lasers(plan: PlannedNetwork, contacts: Contacts) -> list[int]:
     """The laser links that are not up all the time, those with most contacts first."""
     links, duration_ns = plan.link_plan.links, plan.link_plan.grid.duration_ns
     up_ns = np.bincount(contacts.link, weights=contacts.end_ns - contacts.start_ns, minlength=len(links.a))
     count = np.bincount(contacts.link, minlength=len(links.a))
     changing = np.flatnonzero((links.kind != LinkKind.GROUND) & (up_ns < duration_ns))
-    return changing[np.argsort(-count[changing], kind="stable")].tolist()
+    ordered: list[int] = changing[np.argsort(-count[changing], kind="stable")].tolist()
+    return ordered
 
 
-def _draw_lasers(axes: Axes, plan: Plan, contacts: Contacts, lasers: list[int]) -> None:
+def _draw_lasers(axes: Axes, plan: PlannedNetwork, contacts: Contacts, lasers: list[int]) -> None:
     links, shown = plan.link_plan.links, lasers[:LASERS_SHOWN]
     total = int((links.kind != LinkKind.GROUND).sum())
     more = f"; {len(shown)} are shown" if len(lasers) > len(shown) else ""
@@ -118,7 +115,7 @@ def _draw_lasers(axes: Axes, plan: Plan, contacts: Contacts, lasers: list[int]) 
     _label_rows(axes, labels, f"all {total} laser links are up all the time" if total else "there are no laser links")
 
 
-def _ready_spans_s(plan: Plan, link: int) -> list[tuple[float, float]]:
+def _ready_spans_s(plan: PlannedNetwork, link: int) -> list[tuple[float, float]]:
     """When the terminals of a link slew or search for each other: (start, length) in s."""
     grid, events = plan.link_plan.grid, plan.link_plan.events
     mine = np.flatnonzero(events.link == link)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from functools import lru_cache
+from importlib.resources import files
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,7 +15,7 @@ from matplotlib.patheffects import withStroke
 from isl_emu.geometry.places import geodetic, places_itrs_km
 from isl_emu.linkplan.plan import LinkKind, NodeKind
 from isl_emu.linkplan.plan_file import KIND_NAMES
-from isl_emu.show.land import land_outlines_deg
+from isl_emu.planned import PlannedNetwork
 from isl_emu.show.style import (
     BLACK,
     BLUE,
@@ -29,9 +31,6 @@ from isl_emu.show.style import (
 )
 from isl_emu.units import NS_PER_S
 
-if TYPE_CHECKING:
-    from isl_emu.api import Plan
-
 TRACKS_UP_TO = 24  # satellites: more tracks than that cover the map
 NAMES_UP_TO = 40
 FEW_SATELLITES, FEW_LINKS = 100, 400  # up to these, with larger dots and broader lines
@@ -41,7 +40,7 @@ NAME_DEG = 24  # how far a station's name reaches to its right
 HALO = [withStroke(linewidth=2.2, foreground="white")]  # keeps names readable over lines
 
 
-def draw_map(plan: Plan, k: int = 0) -> Figure:
+def draw_map(plan: PlannedNetwork, k: int = 0) -> Figure:
     """Satellites, stations and links at instant `k`, and the ground tracks of few satellites over the whole plan."""
     link_plan, grid = plan.link_plan, plan.link_plan.grid
     satellites = int((link_plan.nodes.kind == NodeKind.SATELLITE).sum())
@@ -64,10 +63,23 @@ def draw_map(plan: Plan, k: int = 0) -> Figure:
     )
     legend = figure.legend(loc="outside lower center", ncols=6, frameon=False, fontsize=8)
     for handle in legend.legend_handles:  # as clear as can be, however faint the lines are
-        handle.set_alpha(1.0)
+        if handle is not None:
+            handle.set_alpha(1.0)
         if isinstance(handle, LineCollection):
             handle.set_linewidth(1.6)
     return figure
+
+
+@lru_cache(maxsize=1)
+def land_outlines_deg() -> tuple[np.ndarray, ...]:
+    """Rings of (longitude, latitude) in degrees, each of shape (V, 2); those across 180 degrees come twice.
+
+    Source: Natural Earth 110m land, public domain; simplified to 0.3 degrees (see ``source`` in land.json).
+    """
+    text = (files("isl_emu.show") / "land.json").read_text(encoding="utf-8")
+    rings = [np.array(ring) for ring in json.loads(text)["rings"]]
+    turned = [ring + [turn, 0] for ring in rings for turn in (-360, 0, 360)]
+    return tuple(ring for ring in turned if ring[:, 0].max() > -180 and ring[:, 0].min() < 180)
 
 
 def _degrees(r_itrs_km: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -86,7 +98,7 @@ def _draw_earth(axes: Axes) -> None:
     axes.set_aspect("equal")
 
 
-def _tracked(plan: Plan, satellites: int) -> list[int]:
+def _tracked(plan: PlannedNetwork, satellites: int) -> list[int]:
     """The satellites whose tracks are drawn: all if they are few, else the first of each shell."""
     if satellites <= TRACKS_UP_TO:
         return list(range(satellites))
@@ -94,7 +106,7 @@ def _tracked(plan: Plan, satellites: int) -> list[int]:
     return [sum(sizes[:index]) for index in range(len(sizes))][:TRACKS_UP_TO]
 
 
-def _draw_tracks(axes: Axes, plan: Plan, tracked: list[int]) -> None:
+def _draw_tracks(axes: Axes, plan: PlannedNetwork, tracked: list[int]) -> None:
     offsets_ns = np.linspace(0, plan.link_plan.grid.duration_ns, TRACK_POINTS).astype(np.int64)
     lat_deg, lon_deg = _degrees(places_itrs_km(plan.scenario, plan.link_plan.grid.start, offsets_ns))
     pieces = [np.column_stack([lon_deg[:, n], lat_deg[:, n]]) for n in tracked]
@@ -115,7 +127,7 @@ def _split_at_date_line(points: np.ndarray) -> list[np.ndarray]:
     return [*pieces, rest][::-1]
 
 
-def _draw_links(axes: Axes, plan: Plan, k: int, r_km: np.ndarray) -> None:
+def _draw_links(axes: Axes, plan: PlannedNetwork, k: int, r_km: np.ndarray) -> None:
     links, link = plan.link_plan.links, plan.link_plan.snapshot(k).link
     many = len(link) > FEW_LINKS
     for kind in np.unique(links.kind[link]).tolist():
@@ -136,7 +148,7 @@ def _lines_deg(a_km: np.ndarray, b_km: np.ndarray, points: int) -> list[np.ndarr
     return [piece for line in lines for piece in _split_at_date_line(line)]
 
 
-def _draw_satellites(axes: Axes, plan: Plan, lat_deg: np.ndarray, lon_deg: np.ndarray) -> None:
+def _draw_satellites(axes: Axes, plan: PlannedNetwork, lat_deg: np.ndarray, lon_deg: np.ndarray) -> None:
     """Dots, one colour for each shell."""
     small, first = len(lat_deg) <= FEW_SATELLITES, 0
     for index, (shell, count) in enumerate(shell_sizes(plan, len(lat_deg))):
@@ -154,7 +166,7 @@ def _draw_satellites(axes: Axes, plan: Plan, lat_deg: np.ndarray, lon_deg: np.nd
             )
 
 
-def shell_sizes(plan: Plan, satellites: int) -> list[tuple[str, int]]:
+def shell_sizes(plan: PlannedNetwork, satellites: int) -> list[tuple[str, int]]:
     """Each shell's name and how many satellites it has; they follow each other in the plan."""
     shells = plan.scenario.shell
     if len(shells) == 1:
@@ -163,19 +175,17 @@ def shell_sizes(plan: Plan, satellites: int) -> list[tuple[str, int]]:
     return list(zip([shell.name for shell in shells], counts))
 
 
-def _draw_stations(axes: Axes, plan: Plan, lat_deg: np.ndarray, lon_deg: np.ndarray) -> None:
+def _draw_stations(axes: Axes, plan: PlannedNetwork, lat_deg: np.ndarray, lon_deg: np.ndarray) -> None:
     if not len(lat_deg):
         return
-    style = {"marker": "^", "s": 55, "color": VERMILION, "edgecolors": "white", "linewidths": 0.8, "zorder": 6}
-    axes.scatter(lon_deg, lat_deg, label=f"stations ({len(lat_deg)})", **style)
+    label = f"stations ({len(lat_deg)})"
+    axes.scatter(
+        lon_deg, lat_deg, marker="^", s=55, color=VERMILION, edgecolors="white", linewidths=0.8, zorder=6, label=label
+    )
     if len(lat_deg) <= NAMES_UP_TO:
         for name, lat, lon in zip(plan.nodes[-len(lat_deg) :], lat_deg, lon_deg):
-            text = {
-                "textcoords": "offset points",
-                "fontsize": 7.5,
-                "fontweight": "bold",
-                "zorder": 7,
-                "path_effects": HALO,
-            }
             left = ((lon_deg > lon) & (lon_deg < lon + NAME_DEG) & (np.abs(lat_deg - lat) < 4)).any()
-            axes.annotate(name, (lon, lat), (-6 if left else 6, -9), ha="right" if left else "left", **text)
+            axes.annotate(
+                name, (lon, lat), (-6 if left else 6, -9), textcoords="offset points", ha="right" if left else "left",
+                fontsize=7.5, fontweight="bold", zorder=7, path_effects=HALO,
+            )  # fmt: skip

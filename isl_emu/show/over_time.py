@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from isl_emu.planned import PlannedNetwork
 from isl_emu.show.measures import degrees, link_series
 from isl_emu.show.style import BLUE, SKY, calm, line_style, new_figure, time_axis, title
 from isl_emu.units import NS_PER_S
 
-if TYPE_CHECKING:
-    from isl_emu.api import Plan
 
-
-def draw_links(plan: Plan, links: Sequence[int]) -> Figure:
+def draw_links(plan: PlannedNetwork, links: Sequence[int]) -> Figure:
     """Range and rate of the links with these numbers; a gap is a time when the link is down."""
     figure = new_figure(11, 6.5)
     ranges, rates = figure.subplots(2, 1, sharex=True)
@@ -40,7 +37,7 @@ def draw_links(plan: Plan, links: Sequence[int]) -> Figure:
     return figure
 
 
-def draw_degree(plan: Plan) -> Figure:
+def draw_degree(plan: PlannedNetwork) -> Figure:
     """How many links (lasers and ground links) the satellites have at each instant."""
     figure, degree, t_s = new_figure(11, 4), degrees(plan.link_plan), _edges_s(plan)
     axes = figure.subplots()
@@ -54,7 +51,7 @@ def draw_degree(plan: Plan) -> Figure:
     return figure
 
 
-def draw_path_delays(plan: Plan, pairs: Sequence[tuple[str, str]]) -> Figure:
+def draw_path_delays(plan: PlannedNetwork, pairs: Sequence[tuple[str, str]]) -> Figure:
     """One-way delay between pairs of nodes; a gap is a time without a route."""
     figure = new_figure(11, 5)
     axes = figure.subplots()
@@ -62,16 +59,15 @@ def draw_path_delays(plan: Plan, pairs: Sequence[tuple[str, str]]) -> Figure:
         delay_ns, style = plan.path_delay_ns(a, b), line_style(number)
         reached = 100 * (1 - np.ma.getmaskarray(delay_ns).mean())
         label = f"{a} to {b}" + ("" if reached == 100 else f" (reachable {reached:.1f} % of the time)")
-        axes.step(
-            _edges_s(plan), _held(delay_ns.astype(float).filled(np.nan) / 1e6), where="post", label=label, **style
-        )
+        delay_ms = np.ma.filled(delay_ns.astype(float), np.nan) / 1e6
+        axes.step(_edges_s(plan), _held(delay_ms), where="post", label=label, **style)
     axes.set_ylabel("one-way delay (ms)")
     title(axes, f"Path delay in {plan.scenario.name}, policy {plan.scenario.routing.policy}")
     _finish(plan, axes)
     return figure
 
 
-def _edges_s(plan: Plan) -> np.ndarray:
+def _edges_s(plan: PlannedNetwork) -> np.ndarray:
     """The instants and the end of the plan, s, shape (K+1,)."""
     grid = plan.link_plan.grid
     return np.arange(grid.count + 1) * (grid.step_ns / NS_PER_S)
@@ -89,7 +85,7 @@ def _spread(axes: Axes) -> float:
     return float(np.log10(values.max() / values.min())) if len(values) else 0.0
 
 
-def _finish(plan: Plan, *stack: Axes) -> None:
+def _finish(plan: PlannedNetwork, *stack: Axes) -> None:
     """What all axes of a stack share: a grid, a legend beside it, and one time axis at the bottom."""
     grid = plan.link_plan.grid
     for axes in stack:

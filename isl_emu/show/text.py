@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,23 +10,23 @@ from isl_emu.linkplan.contacts import contacts_with_terms
 from isl_emu.linkplan.plan import LinkKind, NodeKind
 from isl_emu.linkplan.plan_file import KIND_NAMES
 from isl_emu.linkplan.step_check import step_sentences
+from isl_emu.planned import PlannedNetwork
 from isl_emu.show.measures import degrees
 from isl_emu.units import DURATION_NS, NS_PER_MS, NS_PER_S, format_quantity
-
-if TYPE_CHECKING:
-    from isl_emu.api import Plan
 
 ROWS_SHOWN = 40
 BIT_PER_GBIT = 1e9
 
 
-def summary(plan: Plan) -> str:
+def summary(plan: PlannedNetwork) -> str:
     """Nodes, links, ground contacts and what the time step does, as plain text that ends with a newline."""
-    parts = [_head(plan), _kinds(plan), _ground_contacts(plan), _degree(plan), _step(plan)]
+    degree, step = degrees(plan.link_plan), step_sentences(plan.step_check, plan.link_plan)
+    links = f"links of a satellite: {degree.mean.mean():.2f} on average, {degree.least.min()} to {degree.most.max()}"
+    parts = [_head(plan), _kinds(plan), _ground_contacts(plan), [links], step]
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 
 
-def _head(plan: Plan) -> list[str]:
+def _head(plan: PlannedNetwork) -> list[str]:
     grid, kinds = plan.link_plan.grid, plan.link_plan.nodes.kind
     satellites = int((kinds == NodeKind.SATELLITE).sum())
     laser = int((plan.link_plan.links.kind != LinkKind.GROUND).sum())
@@ -41,7 +40,7 @@ def _head(plan: Plan) -> list[str]:
     ]
 
 
-def _kinds(plan: Plan) -> list[str]:
+def _kinds(plan: PlannedNetwork) -> list[str]:
     """One line for each kind of link."""
     links, grid = plan.link_plan.links, plan.link_plan.grid
     instant = np.repeat(np.arange(grid.count), np.diff(plan.link_plan.row_start))
@@ -67,7 +66,7 @@ def _kinds(plan: Plan) -> list[str]:
     return columns(heads, rows) if rows else ["no link is ever up"]
 
 
-def _ground_contacts(plan: Plan) -> list[str]:
+def _ground_contacts(plan: PlannedNetwork) -> list[str]:
     """The first contacts of the stations, by station and time."""
     links, names = plan.link_plan.links, plan.nodes
     contacts, terms = contacts_with_terms(plan.link_plan)
@@ -88,15 +87,6 @@ def _ground_contacts(plan: Plan) -> list[str]:
     lines = columns(("station", "satellite", "from (s)", "to (s)", "delay (ms)"), rows)
     rest = len(order) - len(rows)
     return [*lines, f"... and {rest} more; `isl-emu export --format csv` lists all"] if rest else lines
-
-
-def _degree(plan: Plan) -> list[str]:
-    degree = degrees(plan.link_plan)
-    return [f"links of a satellite: {degree.mean.mean():.2f} on average, {degree.least.min()} to {degree.most.max()}"]
-
-
-def _step(plan: Plan) -> list[str]:
-    return step_sentences(plan.step_check, plan.link_plan)
 
 
 def _span(low: float, high: float, form: str) -> str:

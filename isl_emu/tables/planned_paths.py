@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from isl_emu.linkplan.plan import LinkKind, LinkPlan
-from isl_emu.routing.paths import Extent, Path, PathFinder
+from isl_emu.routing.paths import Extent, NodePath, PathFinder
 from isl_emu.units import NS_PER_S
 
 PACKET_BYTE = 1500  # of a link's MTU
@@ -25,13 +25,13 @@ class PlannedPaths:
         self._finder = finder
         self._done_ns = done_ns
         self._index = {name: index for index, name in enumerate(plan.nodes.names)}
-        self._found: dict[tuple[str, str, int], Path | None] = {}
+        self._found: dict[tuple[str, str, int], NodePath | None] = {}
 
     def instant(self, t_ns: int) -> int:
         """The instant whose state is due at `t_ns`."""
         return self._plan.grid.instant_at(t_ns)
 
-    def at(self, source: str, destination: str, k: int) -> Path | None:
+    def at(self, source: str, destination: str, k: int) -> NodePath | None:
         """The path at instant `k`, or None where the plan has none."""
         key = (source, destination, k)
         if key not in self._found:
@@ -42,7 +42,7 @@ class PlannedPaths:
         """Between which bounds a packet's path lies at instant `k`, where it may take one of several; None without."""
         return self._finder.extent(self._index[source], self._index[destination], k)
 
-    def names(self, path: Path | None) -> list[str] | None:
+    def names(self, path: NodePath | None) -> list[str] | None:
         """The path's node names."""
         return None if path is None else [self._plan.nodes.names[node] for node in path.nodes]
 
@@ -84,12 +84,12 @@ class PlannedPaths:
             k -= 1
         return False
 
-    def serialisation_ns(self, path: Path, k: int, frame_byte: int) -> int:
+    def serialisation_ns(self, path: NodePath, k: int, frame_byte: int) -> int:
         """The time to put one frame on each link of the path, at the shaped rates."""
         total_s = sum(frame_byte * 8 / rate_bit_s for rate_bit_s in self._rates_bit_s(path, k))
         return round(total_s * NS_PER_S)
 
-    def sending_ns(self, path: Path, k: int, byte: int) -> int:
+    def sending_ns(self, path: NodePath, k: int, byte: int) -> int:
         """The time to put a message on the path's slowest link, and a packet of it on each other link."""
         slowest, *others = sorted(self._rates_bit_s(path, k))
         total_s = 8 * byte / slowest + sum(8 * min(byte, PACKET_BYTE) / rate_bit_s for rate_bit_s in others)
@@ -104,7 +104,7 @@ class PlannedPaths:
                 total_bit += min(self._rates_bit_s(path, k)) * max(0, span_ns) / NS_PER_S
         return int(total_bit / 8)
 
-    def _rates_bit_s(self, path: Path, k: int) -> list[float]:
+    def _rates_bit_s(self, path: NodePath, k: int) -> list[float]:
         """Of each link along the path, as shaped."""
         snapshot, ends, found = self._plan.snapshot(k), self._plan.links.a, []
         for node, link in zip(path.nodes, path.links, strict=False):

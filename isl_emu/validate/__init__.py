@@ -1,1 +1,1 @@
-"""Outside truths that isl-emu must reproduce, recomputed by its own stages; `isl-emu validate` runs them."""
+"""Outside truths that isl-emu must reproduce, recomputed by its own packages; `isl-emu validate` runs them."""

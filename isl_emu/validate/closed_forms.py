@@ -187,7 +187,9 @@ def _sun_synchronous_elements(altitude_km: float) -> Elements:
 def _node_rate_deg_day(elements: Elements) -> float:
     """How fast SGP4 turns the node of the first orbit."""
     satrec = Satrec()
-    orbit = (elements.eccentricity, elements.arg_perigee_rad, elements.inclination_rad, elements.mean_anomaly_rad)
-    orbit = (*orbit, elements.mean_motion_rad_min, elements.raan_rad)
+    orbit = (
+        *(elements.eccentricity, elements.arg_perigee_rad, elements.inclination_rad),
+        *(elements.mean_anomaly_rad, elements.mean_motion_rad_min, elements.raan_rad),
+    )
     satrec.sgp4init(WGS72, "i", 1, 0.0, 0.0, 0.0, 0.0, *(float(values[0]) for values in orbit))
     return math.degrees(satrec.nodedot) * 1440

@@ -10,7 +10,6 @@ by 165 m; Skyfield and we turn it by UT1. So round trips differ by up to 1.6 us.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import cached_property
@@ -19,28 +18,24 @@ from typing import Any
 
 import numpy as np
 
+from isl_emu.arrays import Bools
+from isl_emu.files import tomllib
 from isl_emu.geometry.elements import Elements
 from isl_emu.linkplan.build import SpaceSegment, plan_segments
 from isl_emu.linkplan.candidates import laser_candidates
-from isl_emu.linkplan.ground import View
 from isl_emu.linkplan.plan import LinkKind, LinkPlan
+from isl_emu.linkplan.sightings import View
 from isl_emu.routing.forwarding import plan_routes
-from isl_emu.routing.paths import Path, PathFinder
+from isl_emu.routing.paths import NodePath, PathFinder
 from isl_emu.scenario.model import GroundStation, LaserLinks
 from isl_emu.timebase import TimeGrid
 from isl_emu.units import NS_PER_S
 from isl_emu.validate.check import Check
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 GROUP = "Kuiper-630 (Hypatia, IMC 2020)"
 GOLDEN: dict[str, Any] = tomllib.loads((files("isl_emu.validate") / "kuiper_630.toml").read_text())
 PLANES, SLOTS = GOLDEN["planes"], GOLDEN["slots"]
 FIVE_US_MS = 0.005
-HALF_US_MS = 0.0005
 ONE_TICK_S = 0.1  # the step of the published series
 WHOLE_SECONDS = 200
 
@@ -54,14 +49,14 @@ class Kuiper:
         self.space, self.stations = _space(), _stations()
         self._plans: dict[float, _Planned] = {}
 
-    def path(self, pair: str, t_s: float) -> Path | None:
+    def path(self, pair: str, t_s: float) -> NodePath | None:
         """The shortest path of a pair such as `manila-dalian` at `t_s` after the epoch."""
         start = GOLDEN["epoch"] + timedelta(milliseconds=round(t_s * 1000))
         if t_s not in self._plans:
             self._plans[t_s] = self._planned(TimeGrid(start, NS_PER_S, 1))
         return _path(self._plans[t_s], pair, 0)
 
-    def paths_by_second(self, pair: str) -> list[Path | None]:
+    def paths_by_second(self, pair: str) -> list[NodePath | None]:
         """The shortest path at each whole second of the series."""
         return [_path(self._by_second, pair, k) for k in range(WHOLE_SECONDS)]
 
@@ -96,7 +91,8 @@ def round_trips(kuiper: Kuiper, pair: str) -> Iterator[Check]:
     """The published round trips of a pair."""
     for row in GOLDEN["rtt_ms"][pair]:
         early = row.get("limit_within_tick", False)
-        found_ms = _round_trip_ms(kuiper.path(pair, row["t_s"] - ONE_TICK_S * early))
+        path = kuiper.path(pair, row["t_s"] - ONE_TICK_S * early)
+        found_ms = None if path is None else 2 * path.delay_ns / 1e6
         expected_ms = row.get("rtt_ms")
         note = "ours is of 0.1 s earlier: the ground link passes its limit in between" if early else ""
         name = f"{pair} RTT at {row['t_s']:.1f} s"
@@ -114,14 +110,15 @@ def paths(kuiper: Kuiper, pair: str) -> Iterator[Check]:
         yield _path_check(pair, row["from_s"], previous, kuiper.satellites(pair, row["from_s"]))
 
 
-def satellites_of(path: Path | None) -> list[int]:
+def satellites_of(path: NodePath | None) -> list[int]:
     """The satellites of a path whose ends are two stations, from the one that was named first."""
     return [] if path is None else list(path.nodes[1:-1])
 
 
 def published_satellites(pair: str, t_s: float) -> list[int]:
     """The satellites of the published path in force at a time."""
-    return [row["satellites"] for row in GOLDEN["paths"][pair] if row["from_s"] <= t_s][-1]
+    found: list[int] = [row["satellites"] for row in GOLDEN["paths"][pair] if row["from_s"] <= t_s][-1]
+    return found
 
 
 def _by_second(kuiper: Kuiper, pair: str) -> Check:
@@ -138,11 +135,7 @@ def _as_text(satellites: list[int]) -> str:
     return "-".join(map(str, satellites)) or "unreachable"
 
 
-def _round_trip_ms(path: Path | None) -> float | None:
-    return None if path is None else 2 * path.delay_ns / 1e6
-
-
-def _path(planned: _Planned, pair: str, k: int) -> Path | None:
+def _path(planned: _Planned, pair: str, k: int) -> NodePath | None:
     plan, finder = planned
     # a pair's name is its stations' names with a hyphen between, and a station's may hold one
     ends = [(a, b) for a in GOLDEN["stations"] for b in GOLDEN["stations"] if f"{a}-{b}" == pair]
@@ -188,7 +181,8 @@ def _stations() -> tuple[GroundStation, ...]:
     )
 
 
-def _within_reach(view: View, antennas: int) -> np.ndarray:
+def _within_reach(view: View, antennas: int) -> Bools:
     """Hypatia's rule for ground links: all satellites up to a range."""
     del antennas
-    return view.range_km <= GOLDEN["longest_ground_link_km"]
+    within: Bools = view.range_km <= GOLDEN["longest_ground_link_km"]
+    return within

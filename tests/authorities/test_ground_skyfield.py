@@ -10,11 +10,10 @@ from skyfield.api import wgs84
 
 from isl_emu.geometry.elements import constellation_elements
 from isl_emu.geometry.orbits import propagate
-from isl_emu.geometry.tracks import latitude_longitude_rad, track_points
-from isl_emu.linkplan.ground import station_view
-from isl_emu.linkplan.sightings import find_passes
+from isl_emu.geometry.tracks import track_points
+from isl_emu.linkplan.sightings import find_passes, station_view
 from isl_emu.scenario.parse import parse_scenario
-from tests.skyfield_reference import TIMESCALE, shell_satellites
+from tests.skyfield_reference import TIMESCALE, latitude_longitude_rad, shell_satellites
 
 TWO_METRES_KM = 2e-3
 SKYFIELDS_SEARCH_S = 1.0  # find_events stops half a second from the moment

@@ -20,10 +20,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from isl_emu.api import changed_plan
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.network.desired import changed_ends, ends_at, initial_ends
 from isl_emu.network.kernel import KernelBackend
+from isl_emu.planned import plan_network
 from isl_emu.results.provenance import kernel_facts
 from isl_emu.scenario.parse import parse_scenario
 
@@ -58,7 +58,7 @@ lasers = {{ topology = "+grid", rate = "10 Gbit/s", grazing_altitude = "80 km" }
 
 def sky(size: int) -> LinkPlan:
     """Instants a second apart."""
-    return changed_plan(parse_scenario(SCENARIO.format(size=size, planes=PLANES[size]), "growth"), {}).link_plan
+    return plan_network(parse_scenario(SCENARIO.format(size=size, planes=PLANES[size]), "growth"), {}).link_plan
 
 
 def typical_update_s(made: KernelBackend, plan: LinkPlan) -> tuple[int, float]:

@@ -19,6 +19,7 @@ from isl_emu.errors import ScenarioError
 from isl_emu.export.formats import FORMATS, export_text
 from isl_emu.geometry.places import places_itrs_km
 from isl_emu.linkplan.contacts import find_contacts
+from isl_emu.linkplan.events import no_events
 from isl_emu.scenario.parse import parse_scenario
 from isl_emu.timebase import TimeGrid
 from tests.plans import MS, make_plan
@@ -56,7 +57,7 @@ def small_plan() -> Plan:
     rate_ab = np.where(plan.links.a[plan.row_link] == 1, 0, plan.row_rate_ab_bit_s)
     loss = np.where(plan.links.b[plan.row_link] == 3, 0.25, 0.0)
     grid = TimeGrid(scenario.time.start, 2_500_000_000, 4)
-    return Plan(replace(plan, grid=grid, row_rate_ab_bit_s=rate_ab, row_loss_ratio=loss, events=None), scenario)
+    return Plan(replace(plan, grid=grid, row_rate_ab_bit_s=rate_ab, row_loss_ratio=loss, events=no_events()), scenario)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isl_emu.geometry.elements import EARTH_RADIUS_KM, circular_elements, constellation_elements
+from isl_emu.geometry.elements import EARTH_RADIUS_KM, constellation_elements
 from isl_emu.geometry.frames import itrs_to_teme, sidereal_angle_rad, site_itrs_km, zenith_itrs
 from isl_emu.geometry.orbits import propagate
 from isl_emu.geometry.sightline import elevation_rad, grazing_altitude_km, one_way_delay_ns, range_km
@@ -23,6 +23,7 @@ from isl_emu.routing.paths import PathFinder
 from isl_emu.scenario.model import Routing
 from isl_emu.timebase import TimeGrid
 from isl_emu.units import NS_PER_S, SPEED_OF_LIGHT_KM_S
+from tests.orbits import circular_elements
 from tests.strategies import START, scenarios, walkers
 
 ONE_METRE_KM = 1e-3

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from isl_emu.linkplan.contacts import contacts_with_terms, find_contacts
+from isl_emu.linkplan.events import no_events
 from tests.plans import MS, SECOND, make_plan
 
 LASER, GROUND = (0, 1), (1, 2)
@@ -22,7 +23,10 @@ def test_the_terms_of_a_contact_are_those_of_its_own_rows():
     plan = make_plan(2, [], [{LASER: 5 * MS}, {LASER: 7 * MS}, {}, {LASER: 9 * MS}])
     huge = 4_000_000_000_000_000_000  # the sum of two overflows
     plan = replace(
-        plan, row_rate_ab_bit_s=np.array([huge, huge + 2, 7]), row_loss_ratio=np.array([0.0, 0.5, 0.125]), events=None
+        plan,
+        row_rate_ab_bit_s=np.array([huge, huge + 2, 7]),
+        row_loss_ratio=np.array([0.0, 0.5, 0.125]),
+        events=no_events(),
     )
     terms = contacts_with_terms(plan)[1]
     assert terms.delay_min_ns.tolist() == [5 * MS, 9 * MS]

@@ -7,17 +7,12 @@ import numpy as np
 import pytest
 
 from isl_emu.errors import ScenarioError
-from isl_emu.geometry.elements import (
-    EARTH_RADIUS_KM,
-    circular_elements,
-    kozai_mean_motion_rad_min,
-    shell_elements,
-    shell_inclination_rad,
-)
+from isl_emu.geometry.elements import EARTH_RADIUS_KM, kozai_mean_motion_rad_min, shell_elements, shell_inclination_rad
 from isl_emu.geometry.frames import sidereal_angle_rad
 from isl_emu.geometry.orbits import satrecs
 from isl_emu.geometry.sun import mean_sun_right_ascension_rad, raan_of_local_time_rad
 from isl_emu.scenario.model import Shell
+from tests.orbits import circular_elements
 
 EPOCH = datetime(2026, 3, 20, 14, tzinfo=timezone.utc)
 ONE_MILLIMETRE_KM = 1e-6

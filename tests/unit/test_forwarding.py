@@ -9,8 +9,8 @@ import pytest
 from isl_emu.errors import ScenarioError
 from isl_emu.linkplan.plan import LinkKind, LinkPlan, Links, NodeKind, Nodes
 from isl_emu.routing.forwarding import NO_ROUTE, plan_routes
-from isl_emu.routing.paths import Path, PathFinder
-from isl_emu.routing.shortest import shortest_delay
+from isl_emu.routing.paths import NodePath, PathFinder
+from isl_emu.routing.policies import shortest_delay
 from isl_emu.scenario.model import Routing
 from isl_emu.timebase import TimeGrid
 
@@ -41,7 +41,7 @@ def make_plan(satellites: int, stations: int, instants: list[list[Link]]) -> Lin
     )
 
 
-def find(plan: LinkPlan, source: int, destination: int, k: int = 0) -> Path | None:
+def find(plan: LinkPlan, source: int, destination: int, k: int = 0) -> NodePath | None:
     return PathFinder(plan, plan_routes(plan)).path(source, destination, k)
 
 
@@ -50,12 +50,12 @@ LINE = [(0, 1, 10), (1, 2, 10), (2, 3, 10)]
 
 def test_a_path_follows_the_line():
     path = find(make_plan(4, 0, [LINE]), 0, 3)
-    assert path == Path((0, 1, 2, 3), (0, 1, 2), 30)
+    assert path == NodePath((0, 1, 2, 3), (0, 1, 2), 30)
     assert path.hops == 3
 
 
 def test_a_path_to_itself_has_no_hops():
-    assert find(make_plan(4, 0, [LINE]), 2, 2) == Path((2,), (), 0)
+    assert find(make_plan(4, 0, [LINE]), 2, 2) == NodePath((2,), (), 0)
 
 
 def test_the_least_delay_wins_not_the_fewest_hops():
@@ -78,20 +78,20 @@ def test_no_path_leads_through_a_station():
 
 
 def test_two_stations_meet_over_one_satellite():
-    assert find(make_plan(1, 2, [[(0, 1, 5), (0, 2, 7)]]), 1, 2) == Path((1, 0, 2), (0, 1), 12)
+    assert find(make_plan(1, 2, [[(0, 1, 5), (0, 2, 7)]]), 1, 2) == NodePath((1, 0, 2), (0, 1), 12)
 
 
 def test_a_station_picks_the_satellite_that_is_nearest_to_the_destination():
     plan = make_plan(3, 1, [[(0, 1, 10), (1, 2, 10), (0, 3, 1), (1, 3, 5)]])
-    assert find(plan, 3, 2) == Path((3, 1, 2), (3, 2), 15)
-    assert find(plan, 3, 0) == Path((3, 0), (1,), 1)
+    assert find(plan, 3, 2) == NodePath((3, 1, 2), (3, 2), 15)
+    assert find(plan, 3, 0) == NodePath((3, 0), (1,), 1)
 
 
 def test_links_of_no_length_do_not_make_loops():
     plan = make_plan(3, 0, [[(0, 1, 0), (0, 2, 10), (1, 2, 10)]])
     assert find(plan, 0, 2).nodes == (0, 2)
     assert find(plan, 1, 2).nodes == (1, 2)
-    assert find(plan, 0, 1) == Path((0, 1), (0,), 0)
+    assert find(plan, 0, 1) == NodePath((0, 1), (0,), 0)
 
 
 def test_only_changes_are_kept():

@@ -8,11 +8,12 @@ import pytest
 from skyfield.api import EarthSatellite, load, wgs84
 from skyfield.sgp4lib import TEME
 
-from isl_emu.geometry.elements import EARTH_RADIUS_KM, circular_elements
+from isl_emu.geometry.elements import EARTH_RADIUS_KM
 from isl_emu.geometry.frames import itrs_to_teme, sidereal_angle_rad, site_itrs_km, timescale, zenith_itrs
 from isl_emu.geometry.orbits import propagate, satrecs
 from isl_emu.geometry.sightline import elevation_rad, range_km
 from isl_emu.units import NS_PER_S
+from tests.orbits import circular_elements
 
 START = datetime(2026, 3, 20, 14, 0, 30, 250_000, tzinfo=timezone.utc)
 OFFSETS_NS = np.arange(0, 86_400, 7_200) * NS_PER_S

@@ -6,11 +6,13 @@ from datetime import datetime, timezone
 import numpy as np
 import pytest
 
-from isl_emu.geometry.elements import EARTH_RADIUS_KM, circular_elements
+from isl_emu.geometry.elements import EARTH_RADIUS_KM
 from isl_emu.geometry.orbits import propagate
-from isl_emu.linkplan.ground import View, every_visible, highest_elevation, station_view
+from isl_emu.linkplan.handover import every_visible, highest_elevation
+from isl_emu.linkplan.sightings import View, station_view
 from isl_emu.scenario.model import GroundStation
 from isl_emu.units import NS_PER_S
+from tests.orbits import circular_elements
 
 EPOCH = datetime(2026, 3, 20, 14, tzinfo=timezone.utc)
 

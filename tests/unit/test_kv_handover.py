@@ -37,8 +37,14 @@ def test_a_handover_survives_the_round_trip() -> None:
     [
         ('"p00s01"\ntokens', '"p00s00"\ntokens', r"kv_handover\[0\].target is 'p00s00', but that is the source"),
         ('"p00s01"\ntokens', '"p00s07"\ntokens', r"target is 'p00s07', but it runs no real model server"),
-        ("[100, 500]", "[100, 1009]", r"tokens has 1009, but between 1 and 1008 fit the context"),
-        ("[100, 500]", "[0]", r"tokens has 0, but between 1 and 1008 fit"),
+        ("[100, 500]", "[100, 1009]", r"tokens\[1\] is 1009, but between 1 and 1008 fit the context"),
+        ("[100, 500]", "[0]", r"tokens\[0\] is 0, but between 1 and 1008 fit"),
+        ("[100, 500]", "[0, 100]", r"small: kv_handover\[0\].tokens\[0\] is 0, but between 1 and 1008 fit[^\n]*$"),
+        (
+            "[100, 500]",
+            '["100", 500]',
+            r"small: kv_handover\[0\].tokens\[0\] is '100', but it should be a valid integer",
+        ),
     ],
 )
 def test_a_handover_that_cannot_be_is_refused(old: str, new: str, sentence: str) -> None:

@@ -10,9 +10,10 @@ import pytest
 from sgp4.api import Satrec, accelerated
 
 from isl_emu.errors import ScenarioError
-from isl_emu.geometry.elements import EARTH_RADIUS_KM, Elements, circular_elements
+from isl_emu.geometry.elements import EARTH_RADIUS_KM, Elements
 from isl_emu.geometry.orbits import propagate
 from isl_emu.units import NS_PER_S
+from tests.orbits import circular_elements
 
 EPOCH = datetime(2026, 3, 20, 14, tzinfo=timezone.utc)
 ONE_MILLIMETRE_KM = 1e-6

@@ -8,7 +8,6 @@ from datetime import datetime, timezone
 import numpy as np
 import pytest
 
-from isl_emu.geometry.elements import circular_elements
 from isl_emu.geometry.orbits import propagate
 from isl_emu.geometry.pointing import (
     VELOCITY_STEP_NS,
@@ -17,6 +16,7 @@ from isl_emu.geometry.pointing import (
     sight_rate_rad_s,
     velocity_km_s,
 )
+from tests.orbits import circular_elements
 
 RADIUS_KM, SPEED_KM_S = 7_000.0, 7.546
 TWO_CM_S = 2e-5

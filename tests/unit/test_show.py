@@ -17,8 +17,7 @@ from isl_emu.linkplan.events import LinkState, ordered_events
 from isl_emu.linkplan.plan import LinkKind
 from isl_emu.show.draw import chosen_pairs
 from isl_emu.show.gantt import _ready_spans_s, _station_lanes
-from isl_emu.show.ground_map import _lines_deg, _split_at_date_line
-from isl_emu.show.land import land_outlines_deg
+from isl_emu.show.ground_map import _lines_deg, _split_at_date_line, land_outlines_deg
 from isl_emu.show.measures import degrees, link_series, telling_links
 from isl_emu.show.over_time import draw_degree
 from isl_emu.show.style import KIND_COLOR, save

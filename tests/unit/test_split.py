@@ -33,7 +33,10 @@ def test_the_head_is_the_first_one_named() -> None:
         ('satellites = ["p09s00", "p00s00"]', r"split\[0\].satellites names 'p09s00', but there is no such satellite"),
         ('satellites = ["p00s00"]', r"split\[0\].satellites means 1 satellite, but a model is split over at least two"),
         ('satellites = ["p00s0[01]"]\nlayers = [30]', r"split\[0\].layers has 1 numbers, but there are 2 satellites"),
-        ('satellites = ["p00s0[01]"]\nlayers = [30, 0]', r"split\[0\].layers has 0, but each satellite needs a layer"),
+        (
+            'satellites = ["p00s0[01]"]\nlayers = [30, 0]',
+            r"split\[0\].layers\[1\] is 0, but each satellite needs a layer",
+        ),
         ('satellites = ["p00s0[01]"]\nengine = "mpi"', r"split\[0\].engine is 'mpi', but it should be"),
         (
             'satellites = ["p00s0[01]"]\n[compute]\nsatellites = ["p00s00"]',

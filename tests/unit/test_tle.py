@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from importlib.resources import files
 
 import numpy as np
@@ -14,7 +14,7 @@ from isl_emu.geometry.elements import EARTH_RADIUS_KM, SGP4_EPOCH, shell_element
 from isl_emu.geometry.orbits import sgp4_km
 from isl_emu.scenario.model import Shell
 from isl_emu.scenario.resolve import safe_name, unique_names
-from isl_emu.scenario.tle import check_tle, read_tles, tle_epoch
+from isl_emu.scenario.tle import check_tle, read_tles
 
 ISS = (
     "1 25544U 98067A   19343.69339541  .00001764  00000-0  38792-4 0  9991",
@@ -71,7 +71,12 @@ def test_a_damaged_file_is_refused_with_its_line(text, complaint):
     ],
 )
 def test_the_epoch_counts_days_of_a_year(days, moment):
-    assert tle_epoch((ISS[0][:18] + days + ISS[0][32:], ISS[1])) == moment
+    tle = (with_checksum(ISS[0][:18] + days + ISS[0][32:]), ISS[1])
+    shell = Shell.model_validate(
+        {"name": "iss", "satellite": ({"name": "iss", "tle": tle},), "lasers": {"topology": "none"}}
+    )
+    since_day = shell_elements(shell, ["iss"], EPOCH).epoch_day[0]
+    assert EPOCH + timedelta(days=since_day) == moment
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from isl_emu.geometry.frames import ellipsoid_itrs_km, site_itrs_km, zenith_itrs
-from isl_emu.geometry.tracks import latitude_longitude_rad, terminal_itrs, track_points
-from isl_emu.linkplan.ground import station_view
+from isl_emu.geometry.tracks import terminal_itrs, track_points
+from isl_emu.linkplan.sightings import station_view
 from isl_emu.scenario.model import GroundStation
 from isl_emu.units import NS_PER_S
+from tests.skyfield_reference import latitude_longitude_rad
 
 ONE_MM_KM = 1e-6
 START = datetime(2026, 3, 20, 14, tzinfo=timezone.utc)

@@ -23,9 +23,9 @@ from isl_emu.linkplan.rain import (
 )
 from isl_emu.linkplan.sightings import View
 from isl_emu.linkplan.weather import clear_sky, scintillation_loss_ratio, weather_place
+from isl_emu.scenario.ground import Clouds, Rain, Scintillation
 from isl_emu.scenario.model import GroundStation
 from isl_emu.scenario.parse import parse_scenario
-from isl_emu.scenario.weather import Clouds, Rain, Scintillation
 from isl_emu.units import NS_PER_S
 
 P618 = list(csv.DictReader((Path(__file__).parents[1] / "authorities" / "p618_13_rain.csv").open()))

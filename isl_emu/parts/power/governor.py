@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from isl_emu.energy.fleet import Fleet, State
-from isl_emu.energy.groups import scenario_fleet
+from isl_emu.energy.fleet import Fleet, State, scenario_fleet
 from isl_emu.energy.ledger import Ledger
 from isl_emu.energy.sky import Sunshine, find_sunshine
 from isl_emu.errors import WorkloadError
@@ -22,7 +21,7 @@ from isl_emu.parts.serving.modelled_state import ModelledState
 from isl_emu.parts.training import allowance
 from isl_emu.runs.journal import Journal
 from isl_emu.runs.times import RunTimes
-from isl_emu.scenario.training_groups import modelled_trainers
+from isl_emu.scenario.training import modelled_trainers
 from isl_emu.timebase import Clock, TimeGrid
 from isl_emu.units import NS_PER_S
 
@@ -120,7 +119,9 @@ class Governing(Activity):
 
     def __init__(self, live: LiveRun):
         self._live, self._fleet = live, scenario_fleet(live.scenario)
-        ModelledState.create(live.folder.journal / allowance.FILE, modelled_trainers(live.scenario))
+        ModelledState.create(
+            live.folder.journal / allowance.FILE, modelled_trainers(live.scenario, live.scenario.training)
+        )
         self._governor: Governor | None = None
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()

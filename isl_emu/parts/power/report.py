@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from isl_emu.parts.power.totals import EnergyTotals
-from isl_emu.scenario.power_groups import WHOLE
+from isl_emu.scenario.power import WHOLE
 from isl_emu.scenario.quantities import ZERO_CELSIUS_K
 from isl_emu.tables.text import facts, share, table, wrapped
 from isl_emu.units import format_rate

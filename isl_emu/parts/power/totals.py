@@ -15,7 +15,6 @@ from isl_emu.scenario.boards import Board
 from isl_emu.scenario.matching import matching
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.models import MODELS
-from isl_emu.scenario.power_groups import power_parts, satellite_boards
 from isl_emu.units import NS_PER_S
 
 Rows = Sequence[Mapping[str, Any]]
@@ -69,8 +68,8 @@ def energy_totals(table: pa.Table, requests: Rows, scenario: Scenario) -> dict[s
         table: energy.parquet.
         requests: requests.parquet.
     """
-    columns, boards = _Columns.of(table), satellite_boards(scenario)
-    parts = power_parts(scenario)
+    columns, boards = _Columns.of(table), scenario.boards
+    parts = scenario.power_parts
     return {label: _totals(members, columns, requests, boards, scenario) for label, members in parts.items()}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from isl_emu.parts.questions.streams import gaps_at_handover_ns
-from isl_emu.routing.paths import Path
+from isl_emu.routing.paths import NodePath
 from isl_emu.scenario.questions import Questions
 from isl_emu.tables.planned_paths import PlannedPaths
 
@@ -78,7 +78,7 @@ def _path_columns(record: Mapping[str, Any], paths: PlannedPaths) -> Row:
     return row
 
 
-def _hops(path: Path | None) -> int | None:
+def _hops(path: NodePath | None) -> int | None:
     return None if path is None else len(path.links)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from isl_emu.parts.finished_run import FinishedRun, Row
-from isl_emu.routing.paths import Path
+from isl_emu.routing.paths import NodePath
 from isl_emu.scenario.split import Split
 from isl_emu.tables.planned_paths import PlannedPaths
 
@@ -141,7 +141,7 @@ def _predicted_ns(
     computed_ns: Sequence[int],
     delays_ns: Sequence[int | None],
     carried_byte: Sequence[int],
-    planned: Sequence[Path | None],
+    planned: Sequence[NodePath | None],
     paths: PlannedPaths,
     k: int,
 ) -> int | None:

@@ -28,8 +28,7 @@ from isl_emu.runs.times import run_parser
 from isl_emu.scenario.boards import board_named
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import load_scenario
-from isl_emu.scenario.training import FLOP_PER_PARAMETER_AND_TOKEN, Modelled, Training
-from isl_emu.scenario.training_groups import planes_of, training_satellites
+from isl_emu.scenario.training import FLOP_PER_PARAMETER_AND_TOKEN, Modelled, Training, planes_of, training_satellites
 from isl_emu.timebase import Clock
 from isl_emu.units import NS_PER_S
 

@@ -20,7 +20,7 @@ from isl_emu.parts.training.ranks import CoordinatedJob, start_ranks
 from isl_emu.parts.training.report import training_section
 from isl_emu.parts.training.tables import TRAINING
 from isl_emu.scenario.model import Scenario
-from isl_emu.scenario.training_groups import training_satellites
+from isl_emu.scenario.training import training_satellites
 
 TORCH_RANK_BYTE = 320_000_000  # PyTorch with a small model; measured 263 MB
 

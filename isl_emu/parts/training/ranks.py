@@ -27,8 +27,7 @@ from isl_emu.runs.journal import Journal
 from isl_emu.runs.ports import FIRST_STORE_PORT, STORE_PORTS
 from isl_emu.runs.process import kill
 from isl_emu.runs.times import RunTimes
-from isl_emu.scenario.training import Training
-from isl_emu.scenario.training_groups import training_satellites
+from isl_emu.scenario.training import Training, training_satellites
 
 READY_TIMEOUT_S = 900.0  # loading PyTorch takes 4 s of a core in a guest, and each satellite has a share of one
 

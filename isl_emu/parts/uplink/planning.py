@@ -13,8 +13,7 @@ from isl_emu.parts.uplink.passes import Contact, ContactOf, Pass, plan_passes, p
 from isl_emu.parts.uplink.pieces import describe
 from isl_emu.parts.uplink.plan import Receiver, TransferPlan
 from isl_emu.parts.uplink.spreading import spread
-from isl_emu.routing.paths import Path as NetworkPath
-from isl_emu.routing.paths import PathFinder
+from isl_emu.routing.paths import NodePath, PathFinder
 from isl_emu.scenario.model import Scenario
 
 
@@ -82,10 +81,10 @@ class _Paths:
         path = self._path(a, b, k)
         return None if path is None else [self._plan.nodes.names[node] for node in path.nodes]
 
-    def _path(self, a: str, b: str, k: int) -> NetworkPath | None:
+    def _path(self, a: str, b: str, k: int) -> NodePath | None:
         return self._finder.path(self._index[a], self._index[b], k)
 
-    def _rate_bit_s(self, path: NetworkPath, k: int) -> int:
+    def _rate_bit_s(self, path: NodePath, k: int) -> int:
         """Of the slowest link along the path, as shaped."""
         snapshot, rates = self._plan.snapshot(k), []
         for node, link in zip(path.nodes, path.links, strict=False):

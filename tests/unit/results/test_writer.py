@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from isl_emu.linkplan.events import no_events
 from isl_emu.parts.probes.tables import FRAME_BYTE
 from isl_emu.parts.registry import PARTS
 from isl_emu.results.tables import CHANGES, INSTANTS, LOAD
@@ -69,7 +70,7 @@ def test_answer_that_stopped_coming_lost_its_path_if_the_plan_had_none(bare_run:
     seen = plan.row_link != 3  # what gs-a sees after its handover
     columns = ("row_link", "row_delay_ns", "row_rate_ab_bit_s", "row_rate_ba_bit_s", "row_loss_ratio")
     rows = {name: getattr(plan, name)[seen] for name in columns}
-    blind = replace(plan, row_start=np.array([0, 3, 6, 8, 10]), events=None, **rows)
+    blind = replace(plan, row_start=np.array([0, 3, 6, 8, 10]), events=no_events(), **rows)
     while_seen = bare_run.request(0, outcome="timed_out", t_finish_ns=1900 * MS)
     too_long = bare_run.request(1, outcome="timed_out", t_finish_ns=2100 * MS)
     bare_run.write("requests.jsonl", [while_seen, too_long])

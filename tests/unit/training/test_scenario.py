@@ -8,7 +8,7 @@ import pytest
 
 from isl_emu.errors import ScenarioError
 from isl_emu.scenario.parse import format_scenario, load_scenario, parse_scenario
-from isl_emu.scenario.training_groups import planes_of, training_satellites
+from isl_emu.scenario.training import planes_of, training_satellites
 
 TOPOLOGY = Path(__file__).parents[3] / "topologies" / "training.toml"
 HEAD = TOPOLOGY.read_text().split("[[training]]", maxsplit=1)[0]

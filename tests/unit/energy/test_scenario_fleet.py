@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from isl_emu.energy.groups import scenario_fleet
+from isl_emu.energy.fleet import scenario_fleet
 from isl_emu.errors import ScenarioError
 from isl_emu.scenario.boards import BOARDS
 from isl_emu.scenario.parse import format_scenario, parse_scenario

@@ -1,0 +1,123 @@
+"""The base of a scenario, below all that it carries: its name, its time, its satellites and its ground stations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from isl_emu.errors import ScenarioError
+from isl_emu.scenario.ground import GroundStation
+from isl_emu.scenario.lasers import InterShell, laser_contradictions
+from isl_emu.scenario.matching import matching, repeated, unmatched
+from isl_emu.scenario.quantities import NAME_LENGTH, Duration, NodeName, Record, UtcTime
+from isl_emu.scenario.space import Orbits, Shell
+from isl_emu.timebase import TimeGrid
+
+MOST_INSTANTS = 10_000_000  # at one link each, a plan of half a gigabyte
+
+
+class Time(Record):
+    """When the run takes place, how finely the sky is sampled, and how slowly the emulated time passes."""
+
+    start: UtcTime
+    duration_ns: Duration = Field(alias="duration")
+    step_ns: Duration = Field(alias="step", default=1_000_000_000)
+    slowdown: float = Field(ge=1.0, le=1000.0, default=1.0)
+
+    @model_validator(mode="after")
+    def _whole_steps(self) -> Time:
+        if self.duration_ns < self.step_ns:
+            raise ValueError("step is longer than duration; shorten it")
+        if self.duration_ns > self.step_ns * MOST_INSTANTS:
+            raise ValueError(f"has more than {MOST_INSTANTS:,} instants, and no machine holds so many; lengthen step")
+        return self
+
+    @property
+    def grid(self) -> TimeGrid:
+        """The instants of the run."""
+        return TimeGrid.covering(self.start, self.duration_ns, self.step_ns)
+
+
+class Constellation(Record):
+    """Satellites and ground stations, for some time."""
+
+    name: NodeName
+    description: str = ""
+    seed: int = Field(ge=0, default=1)
+    rate_scale: float = Field(gt=0.0, le=1.0, default=1.0)
+    time: Time
+    orbits: Orbits = Orbits()
+    shell: tuple[Shell, ...] = Field(min_length=1)
+    inter_shell: tuple[InterShell, ...] = ()
+    station: tuple[GroundStation, ...] = ()
+
+    @property
+    def satellite_names(self) -> tuple[str, ...]:
+        """Node names of all satellites, by shell and within it by plane and slot, or as they are given.
+
+        With several shells the name of a satellite of a pattern begins with its shell's.
+        """
+        several = len(self.shell) > 1
+        return tuple(
+            f"{shell.name}-{name}" if several and shell.walker else name
+            for shell in self.shell
+            for name in shell.local_names
+        )
+
+    @property
+    def epoch(self) -> datetime:
+        """When the elements of patterns hold, and of satellites that have no epoch of their own; UTC."""
+        return self.orbits.epoch or self.time.start
+
+    @property
+    def resolved(self) -> bool:
+        """Whether all satellites are known, and not only the files that hold them."""
+        return all(shell.resolved for shell in self.shell)
+
+    @property
+    def satellites_by_shell(self) -> Iterator[tuple[Shell, tuple[str, ...]]]:
+        """Each shell with the node names of its satellites."""
+        names, first = self.satellite_names, 0
+        for shell in self.shell:
+            yield shell, names[first : first + shell.count]
+            first += shell.count
+
+    @property
+    def station_names(self) -> tuple[str, ...]:
+        """Node names of all ground stations."""
+        return tuple(station.name for station in self.station)
+
+    @property
+    def node_names(self) -> tuple[str, ...]:
+        """Names of all nodes, satellites first."""
+        return (*self.satellite_names, *self.station_names)
+
+    def matching_satellites(self, patterns: Literal["all"] | Sequence[str]) -> tuple[str, ...]:
+        """The satellites that a list of names and shell-style patterns means, in node order.
+
+        Raises:
+            ScenarioError: a pattern matches none.
+        """
+        if problems := list(unmatched("satellites", patterns, self.satellite_names)):
+            raise ScenarioError(*problems)
+        return matching(patterns, self.satellite_names)
+
+
+def constellation_contradictions(constellation: Constellation) -> Iterator[str]:
+    """Problems of shells, stations and lasers that show beside each other."""
+    shells = constellation.shell
+    yield from repeated("shell", [shell.name for shell in shells])
+    yield from repeated("node", constellation.node_names)
+    for shell in shells:
+        long = len(f"{shell.name}-{shell.local_names[-1]}") > NAME_LENGTH
+        if len(shells) > 1 and shell.walker and long:
+            yield (
+                f"shell {shell.name!r} makes names of satellites of more than {NAME_LENGTH} characters, but that is "
+                f"the most; shorten its name"
+            )
+    shell_of = {name: shell.name for shell, names in constellation.satellites_by_shell for name in names}
+    lasers = [(shell.name, shell.lasers) for shell in shells]
+    yield from laser_contradictions(lasers, constellation.inter_shell, shell_of)
