@@ -20,39 +20,25 @@ from isl_emu.runs.folder import RunFolder
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import parse_scenario
 from isl_emu.timebase import TimeGrid
+from tests.scenarios import head, shell, station, table
 
 MS = 1_000_000
 S = 1_000_000_000
 LASER_NS, NEAR_NS, FAR_NS = 5 * MS, 2 * MS, 3 * MS
-SCENARIO = """
-name = "miniature"
-description = "three satellites in a line"
-rate_scale = 0.5
-[time]
-start = 2026-03-20T04:00:00Z
-duration = "4 s"
-[[shell]]
-name = "line"
-walker = { pattern = "delta", total = 3, planes = 1 }
-altitude = "525 km"
-inclination = "53 deg"
-lasers = { topology = "ring" }
-[[station]]
-name = "gs-a"
-latitude = "0 deg"
-longitude = "0 deg"
-min_elevation = "5 deg"
-uplink = "1 Mbit/s"
-downlink = "2 Mbit/s"
-[compute]
-cpus = 1.0
-[questions]
-mean_interval = "1 s"
-deadline = "2 s"
-prompts = ["Why?"]
-[probes]
-pairs = [["gs-a", "p00s02"], ["p00s00", "p00s01"]]
-"""
+SCENARIO = (
+    head(
+        "miniature",
+        description="three satellites in a line",
+        rate_scale=0.5,
+        start="2026-03-20T04:00:00Z",
+        duration="4 s",
+    )
+    + shell(3, name="line", inclination="53 deg")
+    + station("gs-a", latitude="0 deg", longitude="0 deg", uplink="1 Mbit/s", downlink="2 Mbit/s")
+    + table("compute", cpus=1.0)
+    + table("questions", mean_interval="1 s", deadline="2 s", prompts=["Why?"])
+    + table("probes", pairs=[["gs-a", "p00s02"], ["p00s00", "p00s01"]])
+)
 
 
 def miniature_plan(scenario: Scenario) -> LinkPlan:
