@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,18 +11,16 @@ from pathlib import Path
 import pytest
 
 from isl_emu.errors import WorkloadError
-from isl_emu.nodes.cgroups import remove_run_cgroups
 from isl_emu.nodes.containers import Container
 from isl_emu.parts.questions.asking import Asking
 from isl_emu.parts.questions.requests import PlannedRequest
 from isl_emu.parts.serving.model_file import resolve_model
 from isl_emu.parts.serving.servers import serve
 from isl_emu.runs.clock import RunClock
-from isl_emu.runs.directory import RunDirectory, create_run_directory
+from isl_emu.runs.directory import RunDirectory
 from isl_emu.runs.journal import Journal, read_journal
 from isl_emu.runs.ports import MODEL_PORT
 from isl_emu.units import NS_PER_S
-from tests.nets import need_kernel
 
 SATELLITE, STATION = "p00s00", "gs-oslo"
 ADDRESSES = {SATELLITE: "10.78.0.1", STATION: "10.78.0.2"}
@@ -43,25 +40,13 @@ def _model() -> Path | None:
 
 pytestmark = [
     pytest.mark.kernel,
+    pytest.mark.usefixtures("netem"),
     pytest.mark.skipif(_model() is None, reason="no bundled model, or a processor without AVX2"),
 ]
 
 
-@pytest.fixture(autouse=True)
-def _kernel() -> None:
-    need_kernel()
-
-
 def _ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True)
-
-
-@pytest.fixture
-def run() -> Iterator[RunDirectory]:
-    run = create_run_directory()
-    yield run
-    remove_run_cgroups(run.run_id)
-    shutil.rmtree(run.path)
 
 
 @pytest.fixture

@@ -27,10 +27,10 @@ from isl_emu.runs.journal import read_journal
 from isl_emu.runs.times import RunTimes
 from isl_emu.scenario.parse import parse_scenario
 from tests.kernel.test_training import COUNT, LOST, NAMES, lost_for_a_while
-from tests.nets import live_net, need_kernel
+from tests.nets import live_net
 from tests.plans import MS, SECOND, make_plan, ring_edges
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("netem")]
 PATIENCE_S = 240
 KILLED = NAMES[1]
 SCENARIO = """
@@ -57,11 +57,6 @@ batch = 8
 learning_rate = 0.01
 {real}
 """
-
-
-@pytest.fixture(autouse=True)
-def _kernel() -> None:
-    need_kernel()
 
 
 def live_run(net: IslNet, plan, folder: Path, undo: ExitStack, job: str = "", real: str = "") -> LiveRun:

@@ -26,10 +26,10 @@ from isl_emu.runs.clock import RunClock
 from isl_emu.runs.journal import Journal, read_journal
 from isl_emu.runs.ports import MODEL_PORT
 from isl_emu.units import NS_PER_S
-from tests.nets import live_net, need_kernel
+from tests.nets import live_net
 from tests.plans import MS, make_plan, make_routes
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("netem")]
 
 NEAR, FAR, STATION = "p00s00", "p00s01", "gs-a"
 DELAY_MS = {NEAR: 10, FAR: 40}
@@ -120,7 +120,6 @@ def _ask(journal: Path, net: IslNet, plan: LinkPlan, t0_ns: int, t_due_ns: int, 
 
 
 def test_the_shorter_queue_is_heard_of_over_the_link(tmp_path: Path) -> None:
-    need_kernel()
     plan = make_plan(2, [STATION], [BOTH])
     with live_net(plan, tmp_path) as (net, _), _satellites(net, (NEAR, 5, _whole), (FAR, 1, _whole)) as (near, far):
         policy = {"target": "least-loaded", "poll_interval_ns": NS_PER_S}
@@ -137,7 +136,6 @@ def test_the_shorter_queue_is_heard_of_over_the_link(tmp_path: Path) -> None:
 
 
 def test_an_answer_that_stops_with_its_path_is_asked_for_elsewhere(tmp_path: Path) -> None:
-    need_kernel()
     plan = make_plan(2, [STATION], [BOTH, {FAR_LINK: BOTH[FAR_LINK]}], step_ns=LOST_NS)
     with (
         live_net(plan, tmp_path) as (net, replay),
