@@ -15,8 +15,8 @@ pytestmark = pytest.mark.emulation
 S = 1_000_000_000
 CHANGES = {
     "start = 2026-03-20T11:42:20Z": "start = 2026-03-20T11:44:20Z",  # the low ones are in the shadow now
-    'duration = "190 s"': 'duration = "24 s"',
-    'stop_after = "170 s"': 'stop_after = "20 s"',
+    'duration = "190 s"': 'duration = "18 s"',
+    'stop_after = "170 s"': 'stop_after = "15 s"',
     'mean_interval = "4 s"': 'mean_interval = "500 ms"',
     "max_answer_tokens = 24": "max_answer_tokens = 8",
     'capacity = "10 Wh", start_charge = 0.88': 'capacity = "1 Wh", start_charge = 0.95',
