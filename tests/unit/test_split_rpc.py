@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -68,10 +69,11 @@ def test_a_split_model_answers_as_a_whole_one_does(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = str(probe.getsockname()[1])
     common = ["--port", port, "--clock", str(tmp_path / "clock"), "--journal", str(tmp_path / "meter.jsonl")]
-    head, worker = ["--satellite", "a", "--address", "127.0.1.1"], ["--satellite", "b", "--address", "127.0.1.2"]
+    net = f"127.{os.getpid() % 250 + 1}.{os.getpid() // 250 % 250}"  # nobody else's: the head's port is a fixed one
+    head, worker = ["--satellite", "a", "--address", f"{net}.1"], ["--satellite", "b", "--address", f"{net}.2"]
     model = ["--model", str(bundled()), "--layers", "10", "20", "--context", "256", "--conversations", "1"]
-    with member(*common, *worker, "--peer=a=127.0.1.1"), member(*common, *head, *model, "--peer=b=127.0.1.2"):
-        answer = _asked("http://127.0.1.1:8080/v1/chat/completions", QUESTION)
+    with member(*common, *worker, f"--peer=a={net}.1"), member(*common, *head, *model, f"--peer=b={net}.2"):
+        answer = _asked(f"http://{net}.1:8080/v1/chat/completions", QUESTION)
         time.sleep(0.5)  # for the meter to see the last bytes
     assert answer.startswith(BLUE)
     lines = [json.loads(line) for line in (tmp_path / "meter.jsonl").read_text().splitlines()]
