@@ -10,11 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+import pytest
 
 ROOT = Path(__file__).parents[1]
 COMMAND = [sys.executable, "-m", "isl_emu"]
 PATIENCE_S = 300  # only for telling a hang from a slow machine
 INVALID = 3  # a crowded machine may distort a run; what most tests look at holds all the same
+PYTORCH_MAPS = 150_000  # in a guest nearly each page of a program may be a mapping of the machine's
+MAPS = int(Path("/proc/sys/vm/max_map_count").read_text())
+needs_maps = pytest.mark.skipif(
+    MAPS < PYTORCH_MAPS,
+    reason=f"vm.max_map_count is {MAPS} here, but PyTorch with a model in a guest may need {PYTORCH_MAPS}",
+)
 
 
 def isl_emu(*words: str | Path) -> subprocess.CompletedProcess[str]:

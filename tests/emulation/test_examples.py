@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runs import PATIENCE_S, ROOT, rows
+from tests.runs import PATIENCE_S, ROOT, needs_maps, rows
 
 pytestmark = pytest.mark.emulation
 
@@ -39,6 +39,7 @@ def test_every_example_is_described():
         assert f"examples/{script.name}" in pages
 
 
+@needs_maps
 def test_a_split_model_follows_the_prediction(tmp_path):
     pytest.importorskip("torch", reason="torch (extra pipeline) is not installed")
     (point,) = _quick("split_model", tmp_path / "out")

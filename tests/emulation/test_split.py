@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from isl_emu.parts.split.extras import PIPELINE_MODULES, rpc_backend
-from tests.runs import finished, rows
+from tests.runs import finished, needs_maps, rows
 from tests.scenarios import shipped
 
 pytestmark = pytest.mark.emulation
@@ -38,6 +38,7 @@ def test_a_conversation_moves_with_its_cache(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(bool(MISSING), reason=f"{', '.join(MISSING)} (extra pipeline) is not installed")
+@needs_maps
 def test_a_pipeline_answers_over_the_lasers(tmp_path: Path) -> None:
     finished(one_question("pipeline"), tmp_path / "out")
     passes = rows(tmp_path / "out", "split")
