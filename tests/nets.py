@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import re
 import shutil
 import socket
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,12 +18,14 @@ from isl_emu.network.net import IslNet, build_net
 from isl_emu.network.probing import missing_features
 from isl_emu.network.replay import Replay
 from isl_emu.nodes.namespaces import enter_network, in_own_thread
+from isl_emu.nodes.nodespaces import NodeSpace, make_spaces, remove_spaces
 from isl_emu.routing.forwarding import RoutePlan
 from isl_emu.runs.directory import RunDirectory, create_run_directory
 from isl_emu.timebase import MonotonicClock
 from tests.plans import make_routes
 
 SO_RCVBUFFORCE = 33  # asm-generic/socket.h
+SIOCSIFFLAGS, IFF_UP = 0x8914, 1  # linux/sockios.h, linux/if.h
 
 
 def need_kernel() -> None:
@@ -54,6 +58,25 @@ def live_net(
             yield net, replay
         finally:
             net.stop()
+
+
+@contextmanager
+def loopback_spaces(run: RunDirectory, nodes: Sequence[str]) -> Iterator[list[NodeSpace]]:
+    """Namespaces of nodes without any link, each with its own loopback."""
+    made: list[NodeSpace] = []
+    try:
+        make_spaces(run.run_id, nodes, made)
+        for space in made:
+            in_own_thread(_switch_loopback_on, space.path)
+        yield made
+    finally:
+        remove_spaces(made)
+
+
+def _switch_loopback_on(path: str) -> None:
+    enter_network(path)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh", b"lo", IFF_UP))
 
 
 def udp_socket(net: IslNet, name: str, port: int = 0) -> socket.socket:

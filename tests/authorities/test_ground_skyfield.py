@@ -13,44 +13,24 @@ from isl_emu.geometry.orbits import propagate
 from isl_emu.geometry.tracks import track_points
 from isl_emu.linkplan.sightings import find_passes, station_view
 from isl_emu.scenario.parse import parse_scenario
+from tests.scenarios import head, shell, station
 from tests.skyfield_reference import TIMESCALE, latitude_longitude_rad, shell_satellites
 
 TWO_METRES_KM = 2e-3
 SKYFIELDS_SEARCH_S = 1.0  # find_events stops half a second from the moment
 ONE_ARCSECOND_RAD = math.radians(1 / 3600)
-SCENARIO = """
-name = "movers"
-[time]
-start = 2031-08-15T22:10:00Z
-duration = "8 h"
-step = "20 s"
-[[shell]]
-name = "s"
-walker = { pattern = "delta", total = 24, planes = 4, phasing = 1 }
-altitude = "1100 km"
-inclination = "74 deg"
-lasers = { topology = "none" }
-[[station]]
-name = "over-the-pole"
-kind = "aircraft"
-track = [
-    { after = "0 s", latitude = "80 deg", longitude = "40 deg", height = "10 km" },
-    { after = "8 h", latitude = "85 deg", longitude = "-140 deg", height = "12 km" },
-]
-min_elevation = "10 deg"
-uplink = "1 Mbit/s"
-downlink = "1 Mbit/s"
-[[station]]
-name = "over-the-date-line"
-kind = "ship"
-track = [
-    { after = "10 min", latitude = "-20 deg", longitude = "179.9 deg" },
-    { after = "90 min", latitude = "-20.2 deg", longitude = "-179.9 deg" },
-]
-min_elevation = "15 deg"
-uplink = "1 Mbit/s"
-downlink = "1 Mbit/s"
-"""
+SCENARIO = (
+    head("movers", start="2031-08-15T22:10:00Z", duration="8 h", step="20 s")
+    + shell(24, 4, 1, name="s", altitude="1100 km", inclination="74 deg", lasers="none")
+    + station("over-the-pole", kind="aircraft", min_elevation="10 deg", track=[
+        {"after": "0 s", "latitude": "80 deg", "longitude": "40 deg", "height": "10 km"},
+        {"after": "8 h", "latitude": "85 deg", "longitude": "-140 deg", "height": "12 km"},
+    ])
+    + station("over-the-date-line", kind="ship", min_elevation="15 deg", track=[
+        {"after": "10 min", "latitude": "-20 deg", "longitude": "179.9 deg"},
+        {"after": "90 min", "latitude": "-20.2 deg", "longitude": "-179.9 deg"},
+    ])
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -36,29 +36,20 @@ from tests.benchmarks.bench_network import (  # noqa: E402
     our_update_s,
     seconds,
 )
+from tests.scenarios import head, shell  # noqa: E402
 
 PLANES = {66: 6, 1584: 72, 2800: 50, 4408: 58, 10000: 100}
 ROUNDS = 5  # of each update; the fastest counts
 SETTLE_S, LOOK_S, LOOKS = 600.0, 2.0, 3  # at the most; between looks at free memory, until so many find no more
 BIAS_NS = 50_000
-SCENARIO = """
-name = "growth"
-rate_scale = 0.01
-[time]
-start = 2026-03-20T12:00:00Z
-duration = "12 s"
-[[shell]]
-name = "shell"
-walker = {{ pattern = "delta", total = {size}, planes = {planes}, phasing = 1 }}
-altitude = "550 km"
-inclination = "53 deg"
-lasers = {{ topology = "+grid", rate = "10 Gbit/s", grazing_altitude = "80 km" }}
-"""
+LASERS = {"topology": "+grid", "rate": "10 Gbit/s", "grazing_altitude": "80 km"}
 
 
 def sky(size: int) -> LinkPlan:
     """Instants a second apart."""
-    return plan_network(parse_scenario(SCENARIO.format(size=size, planes=PLANES[size]), "growth"), {}).link_plan
+    text = head("growth", rate_scale=0.01, start="2026-03-20T12:00:00Z", duration="12 s")
+    text += shell(size, PLANES[size], 1, altitude="550 km", inclination="53 deg", lasers=LASERS)
+    return plan_network(parse_scenario(text, "growth"), {}).link_plan
 
 
 def typical_update_s(made: KernelBackend, plan: LinkPlan) -> tuple[int, float]:

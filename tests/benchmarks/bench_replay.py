@@ -32,35 +32,24 @@ from isl_emu.scenario.sites import site_catalogue
 from isl_emu.timebase import MonotonicClock
 from isl_emu.units import NS_PER_MS, NS_PER_S
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from tests.scenarios import head, shell, station  # noqa: E402
+
 SLOTS, STATIONS = 22, 50
 STEP_MS = 100
-SHELL = """
-name = "updates"
-rate_scale = 0.001
-[time]
-start = 2026-03-20T12:00:00Z
-duration = "{seconds} s"
-step = "{step_ms} ms"
-[[shell]]
-name = "starlink"
-code = "D:550:53.0:{satellites}/{planes}/{phasing}"
-lasers = {{ topology = "+grid", rate = "100 Gbit/s", max_range = "5400 km" }}
-"""
-STATION = """
-[[station]]
-name = "gs-{site}"
-site = "{site}"
-min_elevation = "25 deg"
-uplink = "1 Gbit/s"
-downlink = "1 Gbit/s"
-"""
+LASERS = {"topology": "+grid", "rate": "100 Gbit/s", "max_range": "5400 km"}
 
 
 def scenario_text(planes: int, seconds: int, stations: int = STATIONS, step_ms: int = STEP_MS) -> str:
     """Some planes of Starlink's first shell, and the first sites of the catalogue."""
-    code = {"satellites": planes * SLOTS, "planes": planes, "phasing": min(17, planes - 1)}
-    shell = SHELL.format(**code, seconds=seconds, step_ms=step_ms)
-    return shell + "".join(STATION.format(site=site) for site in sorted(site_catalogue())[:stations])
+    code = f"D:550:53.0:{planes * SLOTS}/{planes}/{min(17, planes - 1)}"
+    time = {"start": "2026-03-20T12:00:00Z", "duration": f"{seconds} s", "step": f"{step_ms} ms"}
+    sites = sorted(site_catalogue())[:stations]
+    return (
+        head("updates", rate_scale=0.001, **time)
+        + shell(name="starlink", code=code, lasers=LASERS)
+        + "".join(station(f"gs-{site}", site=site, min_elevation="25 deg") for site in sites)
+    )
 
 
 def planned(text: str) -> tuple[LinkPlan, RoutePlan, float]:

@@ -36,6 +36,7 @@ from isl_emu.parts.endpoints import active_endpoints  # noqa: E402
 from isl_emu.routing.forwarding import plan_routes  # noqa: E402
 from isl_emu.scenario.parse import format_scenario, load_scenario, parse_scenario, with_changes  # noqa: E402
 from isl_emu.units import NS_PER_S  # noqa: E402
+from tests.scenarios import head, shell, station  # noqa: E402
 
 INSTANTS = 180  # at 1 s
 OBJECTS = 40  # satellites that the slow ways are measured with, and
@@ -64,12 +65,12 @@ max_range = "3000 km"
 """
 # total, planes, pattern, altitude, inclination of each shell
 BUILT_IN = {
-    "66": [(66, 6, "star", "780 km", '"86.4 deg"')],
-    "1156": [(1156, 34, "delta", "630 km", '"51.9 deg"')],
+    "66": [(66, 6, "star", "780 km", "86.4 deg")],
+    "1156": [(1156, 34, "delta", "630 km", "51.9 deg")],
     "2800": [
-        (1000, 25, "delta", "550 km", '"sun-synchronous"'),
-        (1000, 40, "delta", "800 km", '"sun-synchronous"'),
-        (800, 20, "delta", "950 km", '"35 deg"'),
+        (1000, 25, "delta", "550 km", "sun-synchronous"),
+        (1000, 40, "delta", "800 km", "sun-synchronous"),
+        (800, 20, "delta", "950 km", "35 deg"),
     ],
 }
 
@@ -77,19 +78,18 @@ BUILT_IN = {
 def scenario_text(name: str) -> str:
     """A built-in scenario: shells with lasers that are constrained and acquire, eight stations, 10 minutes at 1 s."""
     shells = "".join(
-        f'[[shell]]\nname = "s{number}"\nwalker = {{ pattern = "{pattern}", total = {total}, planes = {planes}, '
-        f'phasing = 1 }}\naltitude = "{altitude}"\ninclination = {inclination}\n[shell.lasers]{LASERS}\n'
+        shell(
+            total, planes, 1, name=f"s{number}", pattern=pattern, altitude=altitude, inclination=inclination, lasers={}
+        )
+        + LASERS
         for number, (total, planes, pattern, altitude, inclination) in enumerate(BUILT_IN[name])
     )
+    places = [{"latitude": f"{60 - 15 * number} deg", "longitude": f"{number * 45 - 170} deg"} for number in range(8)]
     stations = "".join(
-        f'[[station]]\nname = "gs-{number}"\n'
-        f'latitude = "{60 - 15 * number} deg"\nlongitude = "{number * 45 - 170} deg"\n'
-        'min_elevation = "25 deg"\nantennas = 2\nuplink = "1 Gbit/s"\ndownlink = "1 Gbit/s"\n'
-        for number in range(8)
+        station(f"gs-{number}", min_elevation="25 deg", antennas=2, **place) for number, place in enumerate(places)
     )
     between = BETWEEN_SHELLS if len(BUILT_IN[name]) > 1 else ""
-    when = '[time]\nstart = 2026-03-20T14:00:00Z\nduration = "600 s"\n'
-    return f'name = "bench-{name}"\n{when}{shells}{between}{stations}'
+    return head(f"bench-{name}", duration="600 s") + shells + between + stations
 
 
 def seconds(action: Callable[[], object]) -> float:

@@ -3,70 +3,56 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
+
+from tests.runs import finished, rows
+from tests.scenarios import shipped, table
 
 pytestmark = pytest.mark.emulation
 
-ROOT = Path(__file__).parents[2]
-PATIENCE_S = 240  # only for telling a hang from a slow machine
-INVALID = 3
 S = 1_000_000_000
 CHANGES = {
     "start = 2026-03-20T11:42:20Z": "start = 2026-03-20T11:44:20Z",  # the low ones are in the shadow now
-    'duration = "190 s"': 'duration = "24 s"',
-    'stop_after = "170 s"': 'stop_after = "20 s"',
+    'duration = "190 s"': 'duration = "18 s"',
+    'stop_after = "170 s"': 'stop_after = "15 s"',
     'mean_interval = "4 s"': 'mean_interval = "500 ms"',
     "max_answer_tokens = 24": "max_answer_tokens = 8",
     'capacity = "10 Wh", start_charge = 0.88': 'capacity = "1 Wh", start_charge = 0.95',
     '[compute]\nsatellites = "all"': '[[compute]]\nsatellites = ["dawn-1", "low-1"]',
 }
-MODELLED = """
-[[compute]]
-satellites = ["dawn-2", "low-2"]
-server = "modelled"
-board = "jetson-agx-orin"
-model = "qwen3-0-6b"
-"""
+MODELLED = table(
+    "[compute]", satellites=["dawn-2", "low-2"], server="modelled", board="jetson-agx-orin", model="qwen3-0-6b"
+)
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("energy")
-    text = (ROOT / "topologies" / "dawn-dusk-energy.toml").read_text()
-    for old, new in CHANGES.items():
-        assert old in text, old
-        text = text.replace(old, new)
-    (folder / "night.toml").write_text(text + MODELLED)
-    command = [sys.executable, "-m", "isl_emu", "run", str(folder / "night.toml"), "--out", str(folder / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
-    assert done.returncode in (0, INVALID), done.stdout + done.stderr
-    return folder / "out"
+    out = tmp_path_factory.mktemp("energy") / "out"
+    finished(shipped("dawn-dusk-energy", CHANGES) + MODELLED, out)
+    return out
 
 
 def _switched_off_ns(results: Path, satellite: str) -> int:
-    rows = [row for row in pq.read_table(results / "energy.parquet").to_pylist() if row["satellite"] == satellite]
-    return next(row["t_ns"] for row in rows if row["mode"] == "off")
+    states = [row for row in rows(results, "energy") if row["satellite"] == satellite]
+    return next(row["t_ns"] for row in states if row["mode"] == "off")
 
 
 def test_batteries_empty_as_the_model_says(results):
     """15 % of 1 Wh at 95 % feed 60 W for the bus and 9 to 60 W for the computer for 4.3 to 7.4 s."""
     for satellite in ("low-1", "low-2"):
         assert 3 * S < _switched_off_ns(results, satellite) < 12 * S
-    rows = pq.read_table(results / "energy.parquet").to_pylist()
-    assert {row["mode"] for row in rows if row["satellite"].startswith("dawn")} == {"nominal"}
-    assert {row["board_w"] for row in rows if row["off_ratio"] == 1.0} == {0.0}
-    assert {row["satellite"] for row in rows} == {f"{shell}-{n}" for shell in ("dawn", "low") for n in (1, 2, 3)}
-    assert max(row["busy_ratio"] for row in rows if row["satellite"] == "dawn-1") > 0.2
-    assert max(row["busy_ratio"] for row in rows if row["satellite"] == "dawn-2") > 0.0
+    states = rows(results, "energy")
+    assert {row["mode"] for row in states if row["satellite"].startswith("dawn")} == {"nominal"}
+    assert {row["board_w"] for row in states if row["off_ratio"] == 1.0} == {0.0}
+    assert {row["satellite"] for row in states} == {f"{shell}-{n}" for shell in ("dawn", "low") for n in (1, 2, 3)}
+    assert max(row["busy_ratio"] for row in states if row["satellite"] == "dawn-1") > 0.2
+    assert max(row["busy_ratio"] for row in states if row["satellite"] == "dawn-2") > 0.0
 
 
 def test_a_computer_that_is_off_is_unavailable_and_by_day_all_are_answered(results):
-    requests = pq.read_table(results / "requests.parquet").to_pylist()
+    requests = rows(results, "requests")
     off_ns = {name: _switched_off_ns(results, name) for name in ("low-1", "low-2")}
     sent = [row for row in requests if row["satellite"] in off_ns and row["t_send_ns"] is not None]
     late = [row for row in sent if row["t_send_ns"] > off_ns[row["satellite"]] + S]

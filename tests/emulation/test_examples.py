@@ -6,13 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
-pytestmark = pytest.mark.emulation
+from tests.runs import PATIENCE_S, ROOT, needs_maps, rows
 
-ROOT = Path(__file__).parents[2]
-PATIENCE_S = 240  # only for telling a hang from a slow machine
+pytestmark = pytest.mark.emulation
 
 
 def _quick(name: str, out: Path) -> list[dict]:
@@ -20,7 +18,7 @@ def _quick(name: str, out: Path) -> list[dict]:
     script = ROOT / "docs" / "examples" / f"{name}.py"
     subprocess.run([sys.executable, script, "--out", out, "--quick"], cwd=ROOT, check=True, timeout=PATIENCE_S)
     assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    return pq.read_table(out / "points.parquet").to_pylist()
+    return rows(out, "points")
 
 
 def test_answers_come_in_time_where_there_is_a_path(tmp_path):
@@ -41,6 +39,7 @@ def test_every_example_is_described():
         assert f"examples/{script.name}" in pages
 
 
+@needs_maps
 def test_a_split_model_follows_the_prediction(tmp_path):
     pytest.importorskip("torch", reason="torch (extra pipeline) is not installed")
     (point,) = _quick("split_model", tmp_path / "out")

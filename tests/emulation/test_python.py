@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import re
-from pathlib import Path
 
 import pytest
 
 import isl_emu
 from isl_emu.runs.directory import registered_runs
 from isl_emu.scenario.parse import parse_scenario
+from tests.runs import ROOT
+from tests.scenarios import head, shell
 
 pytestmark = pytest.mark.emulation
 
 RATE_BIT_S = 10_000_000  # as shaped
-SCENARIO = """
-name = "own-traffic"
-rate_scale = 0.001
-[time]
-start = 2026-03-20T14:30:00Z
-duration = "10 s"
-[[shell]]
-name = "ring"
-walker = { pattern = "delta", total = 8, planes = 1, phasing = 0 }
-altitude = "1200 km"
-inclination = "60 deg"
-[shell.lasers]
-topology = "ring"
-rate = "10 Gbit/s"
+SCENARIO = (
+    head("own-traffic", rate_scale=0.001, start="2026-03-20T14:30:00Z", duration="10 s")
+    + shell(8, altitude="1200 km", inclination="60 deg", lasers={"topology": "ring", "rate": "10 Gbit/s"})
+    + """
 [[program]]
 name = "echo"
 node = "p00s00"
@@ -47,15 +39,11 @@ function = "docs.examples.bulk_transfer:transfer"
 nodes = ["p00s00", "p00s01"]
 options = { size_byte = 250000 }
 """
+)
 
 
-@pytest.fixture
-def abandoned_before() -> set[str]:
-    return {run.run_id for run in registered_runs() if run.owner_pid is None}
-
-
-def test_own_traffic_runs_over_the_planned_links_and_leaves_tables(tmp_path, monkeypatch, abandoned_before):
-    monkeypatch.chdir(Path(__file__).parents[2])  # where the workload's module is found
+def test_own_traffic_runs_over_the_planned_links_and_leaves_tables(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)  # where the workload's module is found
     results = isl_emu.run(parse_scenario(SCENARIO, "the test"), out=tmp_path / "out", seed=3)
     assert isinstance(results.valid, bool)
     assert bool(results.reasons) is not results.valid
@@ -74,11 +62,11 @@ def test_own_traffic_runs_over_the_planned_links_and_leaves_tables(tmp_path, mon
     assert {"bulk", "programs", "instants"} <= set(results.tables)
     with pytest.raises(isl_emu.ScenarioError, match="this run has only these"):
         results.table("bulks")
-    assert {run.run_id for run in registered_runs() if run.owner_pid is None} == abandoned_before
+    assert not [run for run in registered_runs() if run.owner_pid == os.getpid()]
 
 
 def test_a_broken_workload_fails_the_run_and_says_where_to_look(tmp_path, monkeypatch):
-    monkeypatch.chdir(Path(__file__).parents[2])
+    monkeypatch.chdir(ROOT)
     broken = SCENARIO.replace("docs.examples.bulk_transfer:transfer", "tests.user_workloads:broken")
     scenario = parse_scenario(broken, "the test")
     with pytest.raises(isl_emu.IslEmuError, match="bulk"):
@@ -88,10 +76,9 @@ def test_a_broken_workload_fails_the_run_and_says_where_to_look(tmp_path, monkey
 
 
 def test_the_python_page_works(tmp_path, monkeypatch):
-    root = Path(__file__).parents[2]
-    (tmp_path / "topologies").symlink_to(root / "topologies")
+    (tmp_path / "topologies").symlink_to(ROOT / "topologies")
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"^```python\n(.*?)^```", (root / "docs" / "python.md").read_text(), re.DOTALL | re.MULTILINE)
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "python.md").read_text(), re.DOTALL | re.MULTILINE)
     assert blocks
     for block in blocks:
         exec(compile(block, "docs/python.md", "exec"), {})

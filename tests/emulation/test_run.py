@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,41 +15,34 @@ import pyarrow.parquet as pq
 import pytest
 
 from isl_emu.runs.directory import registered_runs
+from tests.runs import COMMAND, INVALID, PATIENCE_S, ROOT, finished, isl_emu, rows, wait_for
+from tests.scenarios import quiet_ring, shipped, table
 
 pytestmark = pytest.mark.emulation
 
-ROOT = Path(__file__).parents[2]
-COMMAND = [sys.executable, "-m", "isl_emu"]
-THREE_BODY = str(ROOT / "topologies" / "three-body.toml")
-IRIDIUM = str(ROOT / "topologies" / "iridium-star.toml")
-MINUTE_S = 60
-PATIENCE_S = 4 * MINUTE_S  # only for telling a hang from a slow machine
-INVALID = 3
+SHORT = {
+    'duration = "120 s"': 'duration = "40 s"',
+    'mean_interval = "9 s"': 'mean_interval = "5 s"',
+    'stop_after = "95 s"': 'stop_after = "22 s"',
+    "max_answer_tokens = 48": "max_answer_tokens = 16",
+}
+THREE_BODY = ROOT / "topologies" / "three-body.toml"
+IRIDIUM = ROOT / "topologies" / "iridium-star.toml"
 PATH = ["p00s01", "p00s02", "p00s03"]
+MARK = "ISL_EMU_TEST"  # a variable that all processes of a test's runs inherit
 
 
-def isl_emu(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *words], capture_output=True, text=True, timeout=PATIENCE_S, check=False)
-
-
-def _guests() -> list[str]:
-    """Command lines of the guest kernels that run now."""
-    lines = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+def _guests(mark: str) -> list[int]:
+    """Processes of the guest kernels that a test has started."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
         try:
-            line = path.read_bytes()
+            program = (folder / "cmdline").read_bytes().split(b"\0")[0]
+            if b"linux.uml" in program and f"{MARK}={mark}".encode() in (folder / "environ").read_bytes().split(b"\0"):
+                found.append(int(folder.name))
         except OSError:
             continue
-        if b"linux.uml" in line.split(b"\0")[0]:
-            lines.append(line.decode(errors="replace"))
-    return lines
-
-
-def _wait_for(condition, what: str) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end, f"{what} did not happen"
-        time.sleep(0.1)
+    return found
 
 
 def _abandoned() -> set[str]:
@@ -57,13 +51,14 @@ def _abandoned() -> set[str]:
 
 
 @pytest.fixture
-def nothing_left():
-    """After the test, nothing of a run is left that was not there before."""
-    before = _abandoned(), len(_guests())
-    namespaces = set(Path("/run/netns").glob("isl-*"))
+def nothing_left(monkeypatch, request):
+    """After the test, nothing of its runs is left."""
+    mark = f"{os.getpid()} {request.node.name}"
+    monkeypatch.setenv(MARK, mark)
+    abandoned, namespaces = _abandoned(), set(Path("/run/netns").glob("isl-*"))
     yield
-    _wait_for(lambda: len(_guests()) <= before[1], "the end of the guest")
-    assert _abandoned() == before[0]
+    wait_for(lambda: not _guests(mark), "the end of the guest")
+    assert _abandoned() == abandoned
     assert set(Path("/run/netns").glob("isl-*")) == namespaces
     assert not [line for line in Path("/proc/mounts").read_text().splitlines() if "isl-" in line or "isl-emu" in line]
 
@@ -72,14 +67,13 @@ def nothing_left():
 def main_job(tmp_path_factory) -> Path:
     """The results of a short main job."""
     out = tmp_path_factory.mktemp("run") / "three body"  # a blank in the path must not matter
-    done = isl_emu("run", THREE_BODY, "--duration", "60s", "--seed", "1", "--out", str(out))
-    assert done.returncode in (0, INVALID), done.stdout + done.stderr
-    (out / "stdout.txt").write_text(done.stdout)
+    said = finished(shipped("three-body", SHORT), out, "--seed", "2")
+    (out / "stdout.txt").write_text(said)
     return out
 
 
 def test_every_question_has_an_outcome_and_most_an_answer(main_job):
-    requests = pq.read_table(main_job / "requests.parquet").to_pylist()
+    requests = rows(main_job, "requests")
     assert len(requests) >= 3
     assert {row["outcome"] for row in requests} <= {"completed", "unfinished"}
     completed = [row for row in requests if row["outcome"] == "completed"]
@@ -96,7 +90,7 @@ def test_every_question_has_an_outcome_and_most_an_answer(main_job):
 
 def test_measured_delay_is_what_was_planned(main_job):
     """Physics is the floor; above it at most 0.5 ms a hop, in the median, where the CPU is ours."""
-    probes = pq.read_table(main_job / "probes.parquet").to_pylist()
+    probes = rows(main_job, "probes")
     for pair in {(row["a"], row["b"]) for row in probes}:
         errors = sorted(
             row["error_ns"] / row["hops"]
@@ -112,41 +106,41 @@ def test_the_folder_explains_itself(main_job):
     assert fidelity["verdict"] in ("valid", "invalid")
     assert fidelity["readback_mismatches"] == 0
     provenance = json.loads((main_job / "provenance.json").read_text())
-    assert provenance["seed"] == 1
+    assert provenance["seed"] == 2
     assert provenance["execution"]["error"] is None
-    assert pq.read_table(main_job / "changes.parquet").num_rows > 2 * 60  # of a ground link both ends, each second
+    assert len(rows(main_job, "changes")) > 2 * 40  # of a ground link both ends, each second
     assert (main_job / "summary.txt").read_text().splitlines()[0] in (main_job / "stdout.txt").read_text()
     assert not (main_job / "journal").exists()
 
 
 def test_slow_motion_is_right_in_emulated_time(tmp_path, nothing_left):
-    out = tmp_path / "out"
-    begun = time.monotonic()
-    done = isl_emu("run", IRIDIUM, "--duration", "5s", "--slowdown", "3", "--out", str(out))
-    assert done.returncode in (0, INVALID), done.stdout + done.stderr
-    assert time.monotonic() - begun > 15
+    out, begun_s = tmp_path / "out", time.monotonic()
+    finished(IRIDIUM, out, "--duration", "3s", "--slowdown", "3")
+    assert time.monotonic() - begun_s > 9  # on any machine: nothing is faster than its clock
     assert "SLOW MOTION" in (out / "summary.txt").read_text()
-    probes = pq.read_table(out / "probes.parquet").to_pylist()
+    probes = rows(out, "probes")
     errors = sorted(abs(row["error_ns"]) / row["hops"] for row in probes if row["error_ns"] is not None)
     assert len(errors) >= 10
     assert errors[len(errors) // 2] < 500_000
-    assert all(0 <= row["t_send_ns"] < 5_000_000_000 for row in probes)
+    assert all(0 <= row["t_send_ns"] < 3_000_000_000 for row in probes)
 
 
 def test_a_saved_plan_replays_identically(tmp_path, nothing_left):
     saved = tmp_path / "iridium.parquet"
-    planned = isl_emu("plan", IRIDIUM, "--duration", "5s", "--out", str(saved))
+    planned = isl_emu("plan", IRIDIUM, "--duration", "5s", "--out", saved)
     assert planned.returncode == 0, planned.stderr
-    done = isl_emu("run", str(saved), "--out", str(tmp_path / "out"))
-    assert done.returncode in (0, INVALID), done.stdout + done.stderr
+    finished(saved, tmp_path / "out")
     assert (tmp_path / "out" / "plan.parquet").read_bytes() == saved.read_bytes()
     assert pq.read_table(tmp_path / "out" / "instants.parquet").num_rows == 5
 
 
 def test_the_command_line_of_mininet_reaches_nodes_by_name(tmp_path, nothing_left):
+    """p00s00 computes, so it is a container."""
+    scenario = tmp_path / "ring.toml"
+    scenario.write_text(quiet_ring() + table("compute", satellites=["p00s00"]))
     with pexpect.spawn(
         sys.executable,
-        ["-m", "isl_emu", "run", THREE_BODY, "--cli", "--out", str(tmp_path / "out")],
+        ["-m", "isl_emu", "run", str(scenario), "--cli", "--out", str(tmp_path / "out")],
         timeout=PATIENCE_S,
         encoding="utf-8",
         dimensions=(40, 120),
@@ -170,48 +164,46 @@ def test_the_command_line_of_mininet_reaches_nodes_by_name(tmp_path, nothing_lef
     assert not Path("/etc/mine").exists()
 
 
-def test_a_live_run_answers_a_second_terminal(tmp_path, nothing_left):
-    out = tmp_path / "out"
-    with subprocess.Popen([*COMMAND, "run", IRIDIUM, "--out", str(out)], stdout=subprocess.DEVNULL) as run:
-        _wait_for((out / "journal" / "instants.jsonl").exists, "the replay")
-        status = isl_emu("status", "--run", str(out))
-        assert f"results: {out}" in status.stdout
-        link = isl_emu("link", "p00s00", "p00s01", "--run", str(out))
-        assert link.stdout.startswith("plan: up, ")
-        assert link.stdout.count("qdisc netem") == 2
-        ping = isl_emu("exec", "--run", str(out), "p00s00", "--", "ping", "-c", "1", "p00s03")
-        assert "1 received" in ping.stdout, ping.stdout + ping.stderr
-        trace = isl_emu("exec", "--run", str(out), "p00s00", "--", "traceroute", "-q", "1", "p00s03")
-        planned = isl_emu("path", IRIDIUM, "p00s00", "p00s03")
-        assert [line.split()[1] for line in trace.stdout.splitlines()[1:]] == PATH
-        assert [line.split()[-1] for line in planned.stdout.splitlines()[:-1]] == PATH
-        assert isl_emu("exec", "--run", str(out), "p00s00", "--", "sh", "-c", "exit 9").returncode == 9
-        assert "no such node" in isl_emu("exec", "--run", str(out), "p99s99", "--", "true").stdout
-        run.send_signal(signal.SIGINT)
-    assert isl_emu("status").returncode == 1
+def _started(out: Path, **streams) -> subprocess.Popen:
+    """A run whose replay has begun."""
+    run = subprocess.Popen([*COMMAND, "run", str(IRIDIUM), "--out", str(out)], text=True, **streams)
+    wait_for((out / "journal" / "instants.jsonl").exists, "the replay")
+    return run
 
 
-def test_ctrl_c_ends_the_run_in_order(tmp_path, nothing_left):
+def test_a_live_run_answers_a_second_terminal_and_ctrl_c_ends_it_in_order(tmp_path, nothing_left):
     out = tmp_path / "out"
-    run = subprocess.Popen([*COMMAND, "run", IRIDIUM, "--out", str(out)], stdout=subprocess.PIPE, text=True)
-    _wait_for((out / "journal" / "instants.jsonl").exists, "the replay")
+    run = _started(out, stdout=subprocess.PIPE)
+    assert f"results: {out}" in isl_emu("status", "--run", out).stdout
+    link = isl_emu("link", "p00s00", "p00s01", "--run", out)
+    assert link.stdout.startswith("plan: up, ")
+    assert link.stdout.count("qdisc netem") == 2
+    ping = isl_emu("exec", "--run", out, "p00s00", "--", "ping", "-c", "1", "p00s03")
+    assert "1 received" in ping.stdout, ping.stdout + ping.stderr
+    trace = isl_emu("exec", "--run", out, "p00s00", "--", "traceroute", "-q", "1", "p00s03")
+    planned = isl_emu("path", IRIDIUM, "p00s00", "p00s03")
+    assert [line.split()[1] for line in trace.stdout.splitlines()[1:]] == PATH
+    assert [line.split()[-1] for line in planned.stdout.splitlines()[:-1]] == PATH
+    assert isl_emu("exec", "--run", out, "p00s00", "--", "sh", "-c", "exit 9").returncode == 9
+    assert "no such node" in isl_emu("exec", "--run", out, "p99s99", "--", "true").stdout
     run.send_signal(signal.SIGINT)
     output, _ = run.communicate(timeout=PATIENCE_S)
     assert run.returncode == 130
     assert "INVALID" in output
     assert "interrupted" in (out / "summary.txt").read_text()
+    over = isl_emu("status", "--run", out)
+    assert (over.returncode, "there is none" in over.stderr) == (1, True)
 
 
 def test_a_killed_run_leaves_nothing_after_clean(tmp_path, nothing_left):
     out = tmp_path / "out"
-    run = subprocess.Popen([*COMMAND, "run", IRIDIUM, "--out", str(out)], stdout=subprocess.DEVNULL)
-    _wait_for((out / "journal" / "instants.jsonl").exists, "the replay")
+    run = _started(out, stdout=subprocess.DEVNULL)
     run.kill()
     run.wait()
     cleaned = isl_emu("clean")
     assert cleaned.returncode == 0, cleaned.stderr
     assert f"isl-emu conclude {out}" in cleaned.stdout
-    concluded = isl_emu("conclude", str(out))
+    concluded = isl_emu("conclude", out)
     assert concluded.returncode == 0, concluded.stderr
     assert "it was killed" in (out / "summary.txt").read_text()
     assert pq.read_table(out / "instants.parquet").num_rows > 0
@@ -227,9 +219,7 @@ def test_a_killed_run_leaves_nothing_after_clean(tmp_path, nothing_left):
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_built(words, complaint):
-    done = subprocess.run(
-        [*COMMAND, "run", THREE_BODY, *words], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False
-    )
+    done = isl_emu("run", THREE_BODY, *words)
     assert done.returncode in (1, 2)
     assert complaint in done.stderr
     assert "Traceback" not in done.stderr

@@ -11,30 +11,15 @@ import isl_emu
 from isl_emu.errors import WorkloadError
 from isl_emu.parts.serving.model_file import resolve_model
 from isl_emu.scenario.parse import parse_scenario
+from tests.scenarios import head, ring_over_china, station
 
 pytestmark = pytest.mark.emulation
 
-SCENARIO = """
-name = "kinds"
-rate_scale = 0.01
-[time]
-start = 2026-03-20T14:30:00Z
-duration = "16 s"
-slowdown = 1.5
-[[shell]]
-name = "ring"
-walker = { pattern = "delta", total = 12, planes = 1, phasing = 0 }
-altitude = "525 km"
-inclination = "sun-synchronous"
-ltan = "22:30"
-argument_of_latitude = "16 deg"
-lasers = { topology = "ring", rate = "100 Gbit/s" }
-[[station]]
-name = "gs-chengdu"
-site = "chengdu"
-min_elevation = "5 deg"
-uplink = "10 Gbit/s"
-downlink = "10 Gbit/s"
+SCENARIO = (
+    head("kinds", rate_scale=0.01, start="2026-03-20T14:30:00Z", duration="13 s", slowdown=1.5)
+    + ring_over_china()
+    + station("gs-chengdu", site="chengdu", uplink="10 Gbit/s", downlink="10 Gbit/s")
+    + """
 [[compute]]
 satellites = ["p00s0*", "!p00s00", "!p00s01"]
 server = "modelled"
@@ -53,10 +38,11 @@ memory = "128 MiB"
 cpus = 0.2
 [questions]
 mean_interval = "500 ms"
-stop_after = "10 s"
+stop_after = "9 s"
 max_answer_tokens = 12
 prompts = ["Why is the sky blue?"]
 """
+)
 PROGRAM = """
 import json, sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer

@@ -3,49 +3,25 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
 import isl_emu
 from isl_emu.parts.prompts import CHARACTERS_PER_TOKEN
 from isl_emu.scenario.parse import load_scenario
+from tests.runs import ROOT
+from tests.scenarios import head, ring_over_china, station, table
 
 pytestmark = pytest.mark.emulation
 
-ROOT = Path(__file__).parents[2]
-SCENARIO = """
-name = "replayed"
-rate_scale = 0.001
-[time]
-start = 2026-03-20T14:30:00Z
-duration = "14 s"
-[[shell]]
-name = "ring"
-walker = { pattern = "delta", total = 12, planes = 1, phasing = 0 }
-altitude = "525 km"
-inclination = "sun-synchronous"
-ltan = "22:30"
-argument_of_latitude = "16 deg"
-lasers = { topology = "ring", rate = "100 Gbit/s" }
-[[station]]
-name = "gs-chengdu"
-site = "chengdu"
-min_elevation = "5 deg"
-uplink = "10 Gbit/s"
-downlink = "10 Gbit/s"
-[[station]]
-name = "gs-beijing"
-site = "beijing"
-min_elevation = "5 deg"
-uplink = "10 Gbit/s"
-downlink = "10 Gbit/s"
-[[compute]]
-satellites = "all"
-server = "modelled"
-board = "jetson-agx-thor"
-model = "qwen3-4b"
-slots = 1
+RATES = {"uplink": "10 Gbit/s", "downlink": "10 Gbit/s"}
+SCENARIO = (
+    head("replayed", rate_scale=0.001, start="2026-03-20T14:30:00Z", duration="14 s")
+    + ring_over_china()
+    + station("gs-chengdu", site="chengdu", **RATES)
+    + station("gs-beijing", site="beijing", **RATES)
+    + table("[compute]", satellites="all", server="modelled", board="jetson-agx-thor", model="qwen3-4b", slots=1)
+    + """
 [questions]
 users = "population"
 target = "docs.examples.idle_first:choose"
@@ -57,6 +33,7 @@ token_scale = 0.05
 [questions.slo]
 ttft = "5 s"
 """
+)
 REQUESTS = 9
 PROMPT_TOKENS, ANSWER_TOKENS, SCALE = 2000, 400, 0.05
 

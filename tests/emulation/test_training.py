@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
-pytestmark = pytest.mark.emulation
+from tests.runs import INVALID, ROOT, isl_emu, rows
 
-ROOT = Path(__file__).parents[2]
-PATIENCE_S = 240
-INVALID = 3
+pytestmark = pytest.mark.emulation
 
 
 def test_the_shipped_training_sums_over_its_lasers(tmp_path: Path) -> None:
     (block,) = re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs" / "training.md").read_text(), re.DOTALL | re.MULTILINE)
     _, *words = shlex.split(block)
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "isl_emu", *words, "--duration", "15s", "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False, cwd=ROOT)
+    done = isl_emu(*words, "--duration", "15s", "--out", out)
     assert done.returncode in (0, INVALID), done.stdout + done.stderr
-    rows = pq.read_table(out / "training.parquet").to_pylist()
-    completed = [row for row in rows if row["outcome"] == "completed"]
+    completed = [row for row in rows(out, "training") if row["outcome"] == "completed"]
     assert completed
     for row in completed:
         assert len(set(row["participants"])) == 24

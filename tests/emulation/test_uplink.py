@@ -2,61 +2,42 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
+
+from tests.runs import finished, rows
+from tests.scenarios import shipped
 
 pytestmark = pytest.mark.emulation
 
-ROOT = Path(__file__).parents[2]
-SCENARIO = ROOT / "topologies" / "qwen3-uplink.toml"
-PATIENCE_S = 300  # only for telling a hang from a slow machine
-INVALID = 3
 RECEIVERS = ["p00s02", "p00s03"]
-# Two satellites within one contact, five times faster
+# Two satellites within one contact, ten times faster up and twice as fast across
 CHANGES = {
     "start = 2026-03-20T15:03:20Z": "start = 2026-03-20T15:04:45Z",
-    'duration = "240 s"': 'duration = "45 s"',
-    '"400 Mbit/s"': '"2 Gbit/s"',
+    'duration = "240 s"': 'duration = "34 s"',
+    'rate = "2 Gbit/s"': 'rate = "4 Gbit/s"',
+    '"400 Mbit/s"': '"4 Gbit/s"',
     'satellites = ["p00s00", "p00s01", "p00s02", "p00s03", "p00s04", "p00s05"]': f"satellites = {RECEIVERS}",
     'begin = "5 s"': 'begin = "2 s"',
     "cpus = 0.3": "cpus = 1.0",
     'mean_interval = "5 s"': 'mean_interval = "2 s"',
-    'start_after = "140 s"': 'start_after = "24 s"',
-    'stop_after = "215 s"': 'stop_after = "42 s"',
+    'start_after = "140 s"': 'start_after = "14 s"',
+    'stop_after = "215 s"': 'stop_after = "31 s"',
     "max_answer_tokens = 48": "max_answer_tokens = 8",
 }
-
-
-def _short_scenario() -> str:
-    text = SCENARIO.read_text()
-    for long, short in CHANGES.items():
-        assert long in text
-        text = text.replace(long, short)
-    return text
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory) -> Path:
     """What a short run leaves."""
-    folder = tmp_path_factory.mktemp("uplink")
-    (folder / "short.toml").write_text(_short_scenario())
-    words = ["run", str(folder / "short.toml"), "--out", str(folder / "out")]
-    command = [sys.executable, "-m", "isl_emu", *words]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
-    assert done.returncode in (0, INVALID), done.stdout + done.stderr
-    return folder / "out"
-
-
-def _rows(results: Path, name: str) -> list[dict]:
-    return pq.read_table(results / f"{name}.parquet").to_pylist()
+    out = tmp_path_factory.mktemp("uplink") / "out"
+    finished(shipped("qwen3-uplink", CHANGES), out)
+    return out
 
 
 def test_each_byte_comes_once_and_is_verified(results):
-    deliveries, transfers = _rows(results, "deliveries"), _rows(results, "transfers")
+    deliveries, transfers = rows(results, "deliveries"), rows(results, "transfers")
     assert sorted(row["satellite"] for row in deliveries) == RECEIVERS
     for row in deliveries:
         own = [attempt for attempt in transfers if attempt["destination"] == row["satellite"]]
@@ -69,7 +50,7 @@ def test_each_byte_comes_once_and_is_verified(results):
 
 
 def test_a_satellite_serves_only_once_it_has_the_model(results):
-    deliveries, requests = _rows(results, "deliveries"), _rows(results, "requests")
+    deliveries, requests = rows(results, "deliveries"), rows(results, "requests")
     serves_ns = {row["satellite"]: row["t_serving_ns"] for row in deliveries if row["t_serving_ns"] is not None}
     assert all(row["t_serving_ns"] is None or row["t_serving_ns"] >= row["t_held_ns"] > 0 for row in deliveries)
     assert all((row["t_serving_ns"] is None) == (row["error"] is not None) for row in deliveries)

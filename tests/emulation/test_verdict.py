@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from isl_emu.machine.place import choose_place
-from tests.emulation.test_course import COMMAND, PATIENCE_S, SCENARIO, ask
+from tests.runs import COMMAND, INVALID, PATIENCE_S, isl_emu, wait_for
+from tests.scenarios import quiet_ring
 
 pytestmark = pytest.mark.emulation
 
@@ -24,34 +24,26 @@ def judged(out: Path) -> dict[str, Any]:
     return json.loads((out / "fidelity.json").read_text())
 
 
-def quiet_ring(folder: Path, **limits: str) -> Path:
-    """The quiet ring without its computer and without probes, with other limits."""
-    text = Path(SCENARIO).read_text()
-    text = text[: text.index("[compute]")] + text[text.index("[fidelity]") :]
-    for name, limit in limits.items():
-        lines = [f"{name} = {limit}" if line.startswith(f"{name} =") else line for line in text.splitlines()]
-        text = "\n".join(lines)
-    path = folder / "ring.toml"
-    path.write_text(text)
-    return path
-
-
+@pytest.mark.alone
 def test_a_busy_cpu_makes_a_run_invalid(tmp_path: Path) -> None:
     """Busy programs in the nodes, and outside of the guest, if there is one, on all CPUs."""
-    out, cpus = tmp_path / "out", os.cpu_count()
-    scenario = quiet_ring(tmp_path, cpu_saturated_ratio="0.1", cpu_waiting_ratio="0.1")
+    out, scenario, cpus = tmp_path / "out", tmp_path / "ring.toml", os.cpu_count()
+    scenario.write_text(quiet_ring(cpu_saturated_ratio=0.1, cpu_waiting_ratio=0.1))
     outside = [subprocess.Popen(["sh", "-c", BUSY]) for _ in range(cpus)]
     inside: list[subprocess.Popen] = []
     try:
         command = [*COMMAND, "run", str(scenario), "--until", "6s", "--out", str(out)]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as run:
-            deadline = time.monotonic() + PATIENCE_S
-            while ask(out, "status").returncode != 0:
-                assert time.monotonic() < deadline and run.poll() is None
+
+            def is_live() -> bool:
+                assert run.poll() is None
+                return isl_emu("status", "--run", out).returncode == 0
+
+            wait_for(is_live, "the run")
             busy = [*COMMAND, "exec", "--run", str(out), "p00s05", "--", "sh", "-c", BUSY]
             nowhere = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
             inside += [subprocess.Popen(busy, **nowhere) for _ in range(cpus)]
-            assert run.wait(PATIENCE_S) == 3
+            assert run.wait(PATIENCE_S) == INVALID
     finally:
         for process in (*outside, *inside):
             process.kill()
@@ -65,13 +57,10 @@ def test_a_busy_cpu_makes_a_run_invalid(tmp_path: Path) -> None:
 
 def test_more_instants_than_there_is_time_for_make_a_run_invalid(tmp_path: Path) -> None:
     """Twenty thousand instants a second: finding out what changes takes longer than that."""
-    out = tmp_path / "out"
-    ring = quiet_ring(tmp_path, lateness_p99='"50 us"').read_text()
-    ring = ring.replace('duration = "30 s"', 'duration = "50 ms"\nstep = "50 us"')
-    (tmp_path / "ring.toml").write_text(ring)
-    command = [*COMMAND, "run", str(tmp_path / "ring.toml"), "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
-    assert done.returncode == 3, done.stdout + done.stderr
+    out, scenario = tmp_path / "out", tmp_path / "ring.toml"
+    scenario.write_text(quiet_ring("50 ms", step="50 us", lateness_p99="50 us"))
+    done = isl_emu("run", scenario, "--out", out)
+    assert done.returncode == INVALID, done.stdout + done.stderr
     (reason,) = judged(out)["reasons"]
     assert "99th percentile of how late changes were" in reason and "at most 0.05 ms" in reason
     assert judged(out)["replay"]["lateness_ns"]["p50"] > 50_000

@@ -23,30 +23,15 @@ from isl_emu.linkplan.events import no_events
 from isl_emu.scenario.parse import parse_scenario
 from isl_emu.timebase import TimeGrid
 from tests.plans import MS, make_plan
+from tests.scenarios import head, shell, station
 
 GOLDEN = Path(__file__).parent / "exports"
 TWO_METRES_M = 2.0
-SCENARIO = """
-name = "three"
-[time]
-start = 2026-03-20T14:00:00.25Z
-duration = "10 s"
-step = "2500 ms"
-[[shell]]
-name = "ring"
-walker = { pattern = "delta", total = 3, planes = 1 }
-altitude = "525 km"
-inclination = "97.5 deg"
-[shell.lasers]
-topology = "none"
-[[station]]
-name = "gs-one"
-latitude = "10 deg"
-longitude = "-170 deg"
-min_elevation = "5 deg"
-uplink = "1 Gbit/s"
-downlink = "1 Gbit/s"
-"""
+SCENARIO = (
+    head("three", start="2026-03-20T14:00:00.25Z", duration="10 s", step="2500 ms")
+    + shell(3, lasers="none")
+    + station("gs-one", latitude="10 deg", longitude="-170 deg")
+)
 
 
 def small_plan() -> Plan:

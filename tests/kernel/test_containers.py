@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import pytest
 
 from isl_emu.nodes.cgroups import find_hierarchy, remove_run_cgroups
 from isl_emu.nodes.containers import Container
-from isl_emu.runs.directory import RunDirectory, create_run_directory
+from isl_emu.runs.directory import RunDirectory
 
 pytestmark = [
     pytest.mark.kernel,
@@ -27,14 +26,6 @@ NAME = "p00s00"
 PLENTY_BYTE = 256 << 20
 ANSWER_TIMEOUT_S = 60
 HOSTS = {NAME: "10.77.0.1", "gs-oslo": "10.77.0.2"}
-
-
-@pytest.fixture
-def run() -> Iterator[RunDirectory]:
-    run = create_run_directory()
-    yield run
-    remove_run_cgroups(run.run_id)
-    shutil.rmtree(run.path)
 
 
 @pytest.fixture

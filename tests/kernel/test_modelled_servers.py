@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -14,17 +13,18 @@ from pathlib import Path
 import pytest
 
 from isl_emu.nodes.namespaces import enter_network, in_own_thread
-from isl_emu.nodes.nodespaces import NodeSpace, make_spaces, remove_spaces
+from isl_emu.nodes.nodespaces import NodeSpace
 from isl_emu.parts.activity import Service
 from isl_emu.parts.questions.sse import EventParser
 from isl_emu.parts.serving.modelled_satellite import Specification, write_specifications
 from isl_emu.parts.serving.modelled_state import FILE, ModelledState
 from isl_emu.runs.clock import RunClock
+from isl_emu.runs.directory import RunDirectory
 from isl_emu.runs.journal import read_journal
 from isl_emu.units import NS_PER_MS
-from tests.nets import need_kernel, run_directory
+from tests.nets import loopback_spaces
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("netem")]
 
 SERVERS = 100
 MOST_BYTE = 300e6
@@ -35,22 +35,9 @@ a_few_per_cent = 0.03
 
 
 @pytest.fixture
-def spaces() -> Iterator[list[NodeSpace]]:
-    need_kernel()
-    made: list[NodeSpace] = []
-    with run_directory() as run:
-        try:
-            make_spaces(run.run_id, [f"p00s{number:02d}" for number in range(SERVERS)], made)
-            for space in (made[0], made[-1]):  # those that are asked
-                in_own_thread(_switch_loopback_on, space.path)
-            yield made
-        finally:
-            remove_spaces(made)
-
-
-def _switch_loopback_on(path: str) -> None:
-    enter_network(path)
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+def spaces(run: RunDirectory) -> Iterator[list[NodeSpace]]:
+    with loopback_spaces(run, [f"p00s{number:02d}" for number in range(SERVERS)]) as made:
+        yield made
 
 
 def _ask(spec: Specification) -> tuple[dict, float]:

@@ -23,20 +23,15 @@ from isl_emu.network.net import IslNet, NetCLI
 from isl_emu.nodes.clean import clean_runs
 from isl_emu.nodes.containers import Container
 from isl_emu.runs.directory import registered_runs
-from tests.nets import live_net, need_kernel, ping_lost, ping_times_ms, run_directory
+from tests.nets import live_net, ping_lost, ping_times_ms, run_directory
 from tests.plans import MS, make_plan, ring_edges
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("netem")]
 STATION_MS, RING_MS = 3, 5
 RING = {**ring_edges(12, RING_MS * MS), (0, 12): STATION_MS * MS, (6, 13): STATION_MS * MS}
 STATIONS = ["gs-chengdu", "gs-berlin-brandenburg"]
 HALF_A_MS_PER_HOP = 0.5
 NO_EARLIER_MS = 0.3  # the bias is a quartile of a few samples, and ping prints tenths
-
-
-@pytest.fixture(autouse=True)
-def _kernel() -> None:
-    need_kernel()
 
 
 def leftovers() -> list[str]:

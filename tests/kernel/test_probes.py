@@ -12,10 +12,10 @@ import pytest
 from isl_emu.parts.probes.prober import Prober, open_probes, open_receivers
 from isl_emu.runs.journal import Journal, read_journal
 from isl_emu.timebase import MonotonicClock
-from tests.nets import live_net, need_kernel
+from tests.nets import live_net
 from tests.plans import MS, make_plan
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("netem")]
 
 THERE_NS, BACK_NS = 20 * MS, 60 * MS
 PAIRS = [("p00s00", "p00s02")]
@@ -29,7 +29,6 @@ class LateClock(MonotonicClock):
 
 
 def test_each_direction_is_measured_by_itself(tmp_path: Path) -> None:
-    need_kernel()
     plan = make_plan(3, [], [{(0, 1): 5 * MS, (1, 2): 5 * MS}])
     with live_net(plan, tmp_path) as (net, replay):
         ends = replay._ends.copy()

@@ -16,21 +16,16 @@ from isl_emu.network.desired import FRAME_BYTE, ends_at, initial_ends
 from isl_emu.network.net import IslNet
 from isl_emu.network.probing import missing_queues
 from tests.kernel.transfers import Goodput, bulk_transfer, message_times_s
-from tests.nets import live_net, need_kernel, ping_times_ms, udp_socket
+from tests.nets import live_net, ping_times_ms, udp_socket
 from tests.plans import MS, make_plan
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("netem")]
 PORT = 9000
 GBIT = 1_000_000_000
 UDP_PAYLOAD_BYTE = FRAME_BYTE - 14 - 20 - 8  # Ethernet, IPv4 and UDP headers
 TCP_PAYLOAD_RATIO = 1448 / FRAME_BYTE  # headers of Ethernet, IPv4, TCP with time stamps
 SMALL_PING_MS = 10  # of the round trips without a queue, with room for a busy machine
 ACTIVE = [QueueKind.CODEL, QueueKind.FQ_CODEL, QueueKind.CAKE]
-
-
-@pytest.fixture(autouse=True)
-def _kernel() -> None:
-    need_kernel()
 
 
 def need_queue(kind: QueueKind) -> None:

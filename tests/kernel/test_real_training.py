@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -27,46 +28,21 @@ from isl_emu.runs.journal import read_journal
 from isl_emu.runs.times import RunTimes
 from isl_emu.scenario.parse import parse_scenario
 from tests.kernel.test_training import COUNT, LOST, NAMES, lost_for_a_while
-from tests.nets import live_net, need_kernel
+from tests.nets import live_net
 from tests.plans import MS, SECOND, make_plan, ring_edges
+from tests.scenarios import head, shell, table
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("netem")]
 PATIENCE_S = 240
 KILLED = NAMES[1]
-SCENARIO = """
-name = "real"
-[time]
-start = 2026-03-20T04:00:00Z
-duration = "300 s"
-[[shell]]
-name = "ring"
-walker = {{ pattern = "delta", total = 4, planes = 1 }}
-altitude = "700 km"
-inclination = "90 deg"
-[shell.lasers]
-topology = "none"
-[[training]]
-timeout = "3 s"
-{job}
-[training.real]
-cpus = 1.0
-layers = 1
-heads = 2
-context = 16
-batch = 8
-learning_rate = 0.01
-{real}
-"""
+REAL = {"cpus": 1.0, "layers": 1, "heads": 2, "context": 16, "batch": 8, "learning_rate": 0.01}
 
 
-@pytest.fixture(autouse=True)
-def _kernel() -> None:
-    need_kernel()
-
-
-def live_run(net: IslNet, plan, folder: Path, undo: ExitStack, job: str = "", real: str = "") -> LiveRun:
+def live_run(net: IslNet, plan, folder: Path, undo: ExitStack, real: dict[str, Any], **job: Any) -> LiveRun:
     (folder / "journal").mkdir(exist_ok=True)
-    scenario = parse_scenario(SCENARIO.format(job=job, real=real), "here")
+    text = head(start="2026-03-20T04:00:00Z", duration="300 s") + shell(4, lasers="none")
+    text += table("[training]", timeout="3 s", **job) + table("training.real", **REAL, **real)
+    scenario = parse_scenario(text, "here")
     clock = RunClock.create(folder / "journal", 1.0)
     phases = Phases(Steps(Console(quiet=True)), Execution())
     containers = start_containers(scenario, net, net.run_directory, undo)
@@ -96,7 +72,7 @@ def undo() -> Iterator[ExitStack]:
 def test_it_learns_without_lost_satellites_and_takes_back_one_that_returns(tmp_path: Path, undo: ExitStack) -> None:
     plan, stop = lost_for_a_while(), threading.Event()
     with live_net(plan, tmp_path) as (net, replay), ThreadPoolExecutor(1) as executor, undo:
-        live = live_run(net, plan, tmp_path, undo, real="width = 16")
+        live = live_run(net, plan, tmp_path, undo, {"width": 16})
         (learning,) = start_ranks(live)
         replaying = executor.submit(replay.run, time.monotonic_ns() + SECOND, stop)
 
@@ -127,8 +103,8 @@ def test_it_learns_without_lost_satellites_and_takes_back_one_that_returns(tmp_p
 def test_diloco_sends_as_theory_says_but_seldom(tmp_path: Path, undo: ExitStack) -> None:
     plan = make_plan(COUNT, [], [ring_edges(COUNT, 5 * MS)] * PATIENCE_S, rate_bit_s=50_000_000)
     with live_net(plan, tmp_path) as (net, _), undo:
-        job = 'method = "diloco"\ninner_steps = 20\nsteps = 4\nsatellites = ["p00s0[02]"]'
-        live = live_run(net, plan, tmp_path, undo, job, real="width = 32")
+        job = {"method": "diloco", "inner_steps": 20, "steps": 4, "satellites": ["p00s0[02]"]}
+        live = live_run(net, plan, tmp_path, undo, {"width": 32}, **job)
         (learning,) = start_ranks(live)
         rows = rows_until(live, learning, lambda rows: len(rows) == 4)
     assert [(row["step"], row["outcome"], row["local_steps"]) for row in rows] == [
@@ -145,6 +121,6 @@ def test_diloco_sends_as_theory_says_but_seldom(tmp_path: Path, undo: ExitStack)
 def test_too_little_memory_is_said_before_the_run(tmp_path: Path, undo: ExitStack) -> None:
     plan = make_plan(COUNT, [], [ring_edges(COUNT, 5 * MS)])
     with live_net(plan, tmp_path) as (net, _), undo:
-        live = live_run(net, plan, tmp_path, undo, 'satellites = ["p00s0[02]"]', 'memory = "60 MiB"')
+        live = live_run(net, plan, tmp_path, undo, {"memory": "60 MiB"}, satellites=["p00s0[02]"])
         with pytest.raises(WorkloadError, match="needs more memory than training.real.memory allows"):
             start_ranks(live)

@@ -20,20 +20,15 @@ from isl_emu.network.replay import Replay
 from isl_emu.routing.forwarding import plan_routes
 from isl_emu.timebase import MonotonicClock
 from tests.benchmarks.bench_replay import planned, scenario_text
-from tests.nets import live_net, need_kernel, ping_lost, ping_times_ms, run_directory, udp_socket
+from tests.nets import live_net, ping_lost, ping_times_ms, run_directory, udp_socket
 from tests.plans import MS, SECOND, make_plan
 from tests.unit.test_multipath import ecmp, routing
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("netem")]
 PORT = 9000
 PATIENCE_S = 10.0
 FLOWS = 32  # that all of them take the same of two ways happens once in 2^31 times
 SQUARE = {(0, 1): 5 * MS, (1, 3): 5 * MS, (0, 2): 8 * MS, (2, 3): 8 * MS}
-
-
-@pytest.fixture(autouse=True)
-def _kernel() -> None:
-    need_kernel()
 
 
 def sent_packets(net: IslNet, node: str, interfaces: Sequence[str]) -> list[int]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,17 +12,16 @@ from pathlib import Path
 import pytest
 
 from isl_emu.errors import WorkloadError
-from isl_emu.nodes.cgroups import remove_run_cgroups
 from isl_emu.nodes.containers import Container
-from isl_emu.nodes.namespaces import enter_network, in_own_thread
-from isl_emu.nodes.nodespaces import NodeSpace, make_spaces, remove_spaces
+from isl_emu.nodes.namespaces import in_own_thread
+from isl_emu.nodes.nodespaces import NodeSpace
 from isl_emu.parts.serving.model_file import resolve_model
 from isl_emu.parts.serving.servers import ModelServer, answers, serve, serve_with, start_program
 from isl_emu.parts.serving.throttling import _decode, throttle
-from isl_emu.runs.directory import RunDirectory, create_run_directory
+from isl_emu.runs.directory import RunDirectory
 from isl_emu.runs.ports import MODEL_PORT
 from isl_emu.units import NS_PER_S
-from tests.nets import need_kernel
+from tests.nets import loopback_spaces
 
 NODES = ("p00s00", "p00s01")
 CONTEXT_TOKENS = 1024
@@ -42,34 +39,14 @@ def _has_model() -> bool:
         return False
 
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("netem")]
 needs_model = pytest.mark.skipif(not _has_model(), reason="no bundled model, or a processor without AVX2")
 
 
 @pytest.fixture
-def run() -> Iterator[RunDirectory]:
-    need_kernel()
-    run = create_run_directory()
-    yield run
-    remove_run_cgroups(run.run_id)
-    shutil.rmtree(run.path)
-
-
-@pytest.fixture
 def spaces(run: RunDirectory) -> Iterator[list[NodeSpace]]:
-    made: list[NodeSpace] = []
-    try:
-        make_spaces(run.run_id, NODES, made)
-        for space in made:
-            in_own_thread(_switch_loopback_on, space.path)
+    with loopback_spaces(run, NODES) as made:
         yield made
-    finally:
-        remove_spaces(made)
-
-
-def _switch_loopback_on(path: str) -> None:
-    enter_network(path)
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 
 
 @pytest.fixture

@@ -26,16 +26,16 @@ from isl_emu.runs.clock import RunClock
 from isl_emu.runs.journal import Journal, read_journal
 from isl_emu.runs.ports import MODEL_PORT
 from isl_emu.units import NS_PER_S
-from tests.nets import live_net, need_kernel
+from tests.nets import live_net
 from tests.plans import MS, make_plan, make_routes
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("netem")]
 
 NEAR, FAR, STATION = "p00s00", "p00s01", "gs-a"
 DELAY_MS = {NEAR: 10, FAR: 40}
 NEAR_LINK, FAR_LINK = (0, 2), (1, 2)
 BOTH = {NEAR_LINK: DELAY_MS[NEAR] * MS, FAR_LINK: DELAY_MS[FAR] * MS}
-LOST_NS = 5 * NS_PER_S  # when the near satellite is out of reach, where it gets so
+LOST_NS = 2 * NS_PER_S  # when the near satellite is out of reach, where it gets so
 HEAD_START_NS = 4 * NS_PER_S  # for the client to be ready, also on a crowded machine
 RUN_NS = 60 * NS_PER_S  # the client ends as soon as all is answered
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
@@ -120,12 +120,11 @@ def _ask(journal: Path, net: IslNet, plan: LinkPlan, t0_ns: int, t_due_ns: int, 
 
 
 def test_the_shorter_queue_is_heard_of_over_the_link(tmp_path: Path) -> None:
-    need_kernel()
     plan = make_plan(2, [STATION], [BOTH])
     with live_net(plan, tmp_path) as (net, _), _satellites(net, (NEAR, 5, _whole), (FAR, 1, _whole)) as (near, far):
-        policy = {"target": "least-loaded", "poll_interval_ns": NS_PER_S}
+        policy = {"target": "least-loaded", "poll_interval_ns": NS_PER_S // 2}
         t0_ns = time.monotonic_ns() + HEAD_START_NS
-        record = _ask(tmp_path, net, plan, t0_ns, 5 * NS_PER_S, **policy)
+        record = _ask(tmp_path, net, plan, t0_ns, 2 * NS_PER_S, **policy)
     assert (record["outcome"], record["satellite"], near.asked, far.asked) == ("completed", FAR, 0, 1)
     assert record["ttft_ns"] >= 4 * DELAY_MS[FAR] * MS  # a round trip for the connection, one for the question
     polls = read_journal(tmp_path / "polls.jsonl").records
@@ -137,7 +136,6 @@ def test_the_shorter_queue_is_heard_of_over_the_link(tmp_path: Path) -> None:
 
 
 def test_an_answer_that_stops_with_its_path_is_asked_for_elsewhere(tmp_path: Path) -> None:
-    need_kernel()
     plan = make_plan(2, [STATION], [BOTH, {FAR_LINK: BOTH[FAR_LINK]}], step_ns=LOST_NS)
     with (
         live_net(plan, tmp_path) as (net, replay),
@@ -146,7 +144,7 @@ def test_an_answer_that_stops_with_its_path_is_asked_for_elsewhere(tmp_path: Pat
     ):
         t0_ns = time.monotonic_ns() + HEAD_START_NS
         replaying = background.submit(replay.run, t0_ns, threading.Event())
-        patience = {"retries": 1, "attempt_timeout_ns": 3 * NS_PER_S}
+        patience = {"retries": 1, "attempt_timeout_ns": 2 * NS_PER_S}
         record = _ask(tmp_path, net, plan, t0_ns, 0, target="nearest", **patience)
         replaying.result()
     assert (record["outcome"], record["satellite"], record["attempts"]) == ("completed", FAR, 2)
@@ -154,5 +152,5 @@ def test_an_answer_that_stops_with_its_path_is_asked_for_elsewhere(tmp_path: Pat
     first, _ = read_journal(tmp_path / "attempts.jsonl").records
     assert (first["satellite"], first["outcome"]) == (NEAR, "timed_out")
     assert first["answer_tokens"] > 0
-    assert first["t_finish_ns"] >= LOST_NS + 2 * NS_PER_S  # tokens came until the link was lost
+    assert first["t_finish_ns"] >= LOST_NS + NS_PER_S  # tokens came until the link was lost
     assert record["ttft_ns"] > first["t_finish_ns"] - first["t_send_ns"]

@@ -12,17 +12,12 @@ import pytest
 
 from isl_emu.network.net import IslNet
 from tests.kernel.transfers import bulk_transfer
-from tests.nets import live_net, need_kernel, ping_lost, udp_socket
+from tests.nets import live_net, ping_lost, udp_socket
 from tests.plans import MS, make_plan, ring_edges
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("netem")]
 PORT = 9000
 PAIR = {(0, 1): 50 * MS}
-
-
-@pytest.fixture(autouse=True)
-def _kernel() -> None:
-    need_kernel()
 
 
 def received_order(net: IslNet, change: str, packets: int = 300, spacing_s: float = 0.001) -> list[int]:

@@ -23,21 +23,16 @@ from isl_emu.runs.journal import Journal
 from isl_emu.scenario.training import Modelled, Training
 from isl_emu.timebase import MonotonicClock
 from isl_emu.units import NS_PER_S
-from tests.nets import live_net, need_kernel
+from tests.nets import live_net
 from tests.plans import MS, SECOND, make_plan, ring_edges
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("netem")]
 COUNT, PORT = 4, 29_500
 NAMES = tuple(f"p00s{slot:02d}" for slot in range(COUNT))
 LOST = "p00s02"
 FRAME_OVERHEAD_BYTE = 66  # Ethernet 14, IPv4 20, TCP 20 with time stamps 12
 PATIENCE_S = 240
 RATE_BIT_S = 50_000_000
-
-
-@pytest.fixture(autouse=True)
-def _kernel() -> None:
-    need_kernel()
 
 
 def task(net: IslNet, job: Training, elements: int, compute_ns: int) -> Task:

@@ -19,10 +19,10 @@ from isl_emu.parts.uplink.plan import FILE, Receiver, TransferPlan
 from isl_emu.runs.clock import RunClock
 from isl_emu.runs.journal import read_journal
 from isl_emu.units import NS_PER_S
-from tests.nets import live_net, need_kernel
+from tests.nets import live_net
 from tests.plans import MS, make_plan
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("netem")]
 STATION = "gs-oslo"
 SATELLITES = ["p00s00", "p00s01", "p00s02"]
 RATE_BIT_S = 8_000_000
@@ -36,11 +36,6 @@ HEADERS_BYTE = 66  # Ethernet 14, IPv4 20, TCP with time stamps 32
 SEGMENT_BYTE = 1_448  # what is left of an MTU of 1,500; every second segment is acknowledged
 ON_THE_WAY_BYTE = 70_000  # of an attempt that is given up because the machine stood still: queue and propagation
 WITHIN_RATIO = 0.05  # what else there is, beside segments sent again: questions whether the file is there
-
-
-@pytest.fixture(autouse=True)
-def _kernel() -> None:
-    need_kernel()
 
 
 def _prepare(journal: Path, net: IslNet, file: Path) -> None:

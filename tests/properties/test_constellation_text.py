@@ -10,16 +10,9 @@ from isl_emu.geometry.elements import constellation_elements
 from isl_emu.scenario.parse import format_scenario, parse_scenario
 from isl_emu.scenario.quantities import NODE_NAME
 from isl_emu.scenario.resolve import unique_names
+from tests.scenarios import head, table
 
-HEAD = """
-name = "sky"
-[time]
-start = 2026-03-20T00:00:00Z
-duration = "1 s"
-[[shell]]
-name = "one"
-lasers = { topology = "none" }
-"""
+HEAD = head(duration="1 s") + table("[shell]", name="one", lasers={"topology": "none"})
 angles_deg = st.floats(-720.0, 720.0)
 
 

@@ -16,14 +16,14 @@ from isl_emu.geometry.sightline import elevation_rad, grazing_altitude_km, one_w
 from isl_emu.geometry.walker import phase_spacing_rad, plane_spacing_rad, walker_angles
 from isl_emu.linkplan.build import plan_links
 from isl_emu.linkplan.candidates import inter_plane_pairs, ring_pairs, shell_pairs
-from isl_emu.linkplan.plan import LinkKind, LinkPlan, Links, LinkState, NodeKind, Nodes
+from isl_emu.linkplan.plan import LinkKind, LinkState, NodeKind
 from isl_emu.linkplan.plan_file import read_plan, write_plan
 from isl_emu.routing.forwarding import plan_routes
 from isl_emu.routing.paths import PathFinder
 from isl_emu.scenario.model import Routing
-from isl_emu.timebase import TimeGrid
 from isl_emu.units import NS_PER_S, SPEED_OF_LIGHT_KM_S
 from tests.orbits import circular_elements
+from tests.plans import make_plan
 from tests.strategies import START, scenarios, walkers
 
 ONE_METRE_KM = 1e-3
@@ -126,28 +126,7 @@ def graphs(draw):
     pairs = [(a, b) for a in range(satellites) for b in range(a + 1, satellites + stations)]
     links_up = st.dictionaries(st.sampled_from(pairs), st.integers(0, 4)) if pairs else st.just({})
     instants = draw(st.lists(links_up, min_size=1, max_size=4))
-    used = sorted({pair for links in instants for pair in links})
-    ends = np.array(used, dtype=np.int32).reshape(-1, 2)
-    rows = [(used.index(pair), delay_ns) for links in instants for pair, delay_ns in sorted(links.items())]
-    flat = np.array(rows, dtype=np.int64).reshape(-1, 2)
-    kinds = np.repeat([NodeKind.SATELLITE, NodeKind.STATION], [satellites, stations]).astype(np.uint8)
-    return LinkPlan(
-        grid=TimeGrid(START, NS_PER_S, len(instants)),
-        nodes=Nodes(tuple(f"n{node}" for node in range(satellites + stations)), kinds),
-        links=Links(
-            ends[:, 0].copy(),
-            ends[:, 1].copy(),
-            np.where(ends[:, 1] >= satellites, LinkKind.GROUND, LinkKind.INTRA_PLANE).astype(np.uint8),
-            np.ones(len(used), dtype=np.int64),
-        ),
-        row_start=np.cumsum([0, *map(len, instants)]),
-        row_link=flat[:, 0].astype(np.int32),
-        row_delay_ns=flat[:, 1].copy(),
-        row_rate_ab_bit_s=np.ones(len(flat), dtype=np.int64),
-        row_rate_ba_bit_s=np.ones(len(flat), dtype=np.int64),
-        rate_scale=1.0,
-        scenario_toml="",
-    )
+    return make_plan(satellites, [f"gs-{number}" for number in range(stations)], instants)
 
 
 def _least_delays(plan, k):

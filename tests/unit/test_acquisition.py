@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,61 +19,10 @@ from isl_emu.linkplan.build import plan_links
 from isl_emu.linkplan.plan import LinkKind, LinkState
 from isl_emu.linkplan.plan_file import read_plan, write_plan
 from isl_emu.scenario.parse import format_scenario, parse_scenario
+from tests.scenarios import head, shell, table
 
-HEAD = """
-name = "test"
-seed = {seed}
-[time]
-start = 2026-03-20T14:00:00Z
-duration = "{duration}"
-step = "{step}"
-"""
-RING = """
-[[shell]]
-name = "ring"
-walker = { pattern = "delta", total = 12, planes = 1 }
-altitude = "525 km"
-inclination = "97.5 deg"
-[shell.lasers]
-topology = "ring"
-"""
-GRID = """
-[[shell]]
-name = "grid"
-walker = { pattern = "star", total = 66, planes = 6, phasing = 2 }
-altitude = "780 km"
-inclination = "86.4 deg"
-[shell.lasers]
-topology = "+grid"
-"""
-LOW_AND_HIGH = """
-[[shell]]
-name = "low"
-walker = {{ pattern = "delta", total = 24, planes = 4, phasing = 1 }}
-altitude = "550 km"
-inclination = "53 deg"
-[shell.lasers]
-topology = "{low}"
-{keys}
-[[shell.lasers.terminal]]
-mounts = ["free", "free", "free"]
-acquisition = "15 s"
-slew_rate = "2 deg/s"
-[[shell]]
-name = "high"
-walker = {{ pattern = "delta", total = 12, planes = 3 }}
-altitude = "1000 km"
-inclination = "70 deg"
-[shell.lasers]
-topology = "none"
-[[shell.lasers.terminal]]
-mounts = ["free", "free"]
-acquisition = "20 s"
-[[inter_shell]]
-between = ["low", "high"]
-links = 2
-at_start = "idle"
-"""
+RING = shell(12)
+GRID = shell(66, 6, 2, name="grid", pattern="star", altitude="780 km", inclination="86.4 deg", lasers="+grid")
 TWO_MOUNTS = """
 [[shell.lasers.terminal]]
 mounts = ["fore", "aft"]
@@ -81,7 +31,7 @@ acquisition = "15 s"
 
 
 def plan_of(body: str, duration: str = "120 s", step: str = "1 s", seed: int = 1):
-    scenario = parse_scenario(HEAD.format(duration=duration, step=step, seed=seed) + body, "test")
+    scenario = parse_scenario(head(seed=seed, duration=duration, step=step) + body, "test")
     return plan_links(scenario, format_scenario(scenario))
 
 
@@ -173,9 +123,7 @@ def test_side_mounts_serve_planes_and_fore_and_aft_the_plane():
 
 
 def test_a_list_of_pairs_is_what_is_linked():
-    listed = RING.replace('"ring"\n"""', "").replace(
-        'topology = "ring"', 'topology = "pairs"\npairs = [["p00s03", "p00s02"], ["p00s00", "p00s11"]]'
-    )
+    listed = shell(12, lasers={"topology": "pairs", "pairs": [["p00s03", "p00s02"], ["p00s00", "p00s11"]]})
     for terminals in ("", TWO_MOUNTS):
         plan = plan_of(listed + terminals)
         assert list(zip(plan.links.a.tolist(), plan.links.b.tolist(), strict=True)) == [(0, 11), (2, 3)]
@@ -199,12 +147,7 @@ def our_module(monkeypatch):
 @pytest.mark.usefixtures("our_module")
 def test_a_function_of_the_users_pairs():
     for terminals in ("", TWO_MOUNTS):
-        plan = plan_of(
-            RING.replace('"ring"\n', '"our_pairs:every_second"\n', 2).replace(
-                'name = "our_pairs:every_second"', 'name = "ring"'
-            )
-            + terminals
-        )
+        plan = plan_of(shell(12, lasers="our_pairs:every_second") + terminals)
         assert {(a, b) for _, a, b in rows_up(plan)} == {(0, 1), (2, 3), (4, 5), (6, 7), (8, 9), (10, 11)}
 
 
@@ -219,11 +162,16 @@ def test_a_function_of_the_users_pairs():
 )
 def test_a_function_that_does_not_pair_is_named(function, complaint):
     with pytest.raises(ScenarioError, match=complaint):
-        plan_of(RING.replace('topology = "ring"', f'topology = "{function}"'))
+        plan_of(shell(12, lasers=function))
 
 
-def nearest(keys: str = "") -> str:
-    return LOW_AND_HIGH.format(low="nearest", keys=keys)
+def nearest(**keys: Any) -> str:
+    """A low and a high shell whose satellites look for the nearest."""
+    low = shell(24, 4, 1, name="low", altitude="550 km", inclination="53 deg", lasers={"topology": "nearest", **keys})
+    low += table("[shell.lasers.terminal]", mounts=["free"] * 3, acquisition="15 s", slew_rate="2 deg/s")
+    high = shell(12, 3, name="high", altitude="1000 km", inclination="70 deg", lasers="none")
+    high += table("[shell.lasers.terminal]", mounts=["free", "free"], acquisition="20 s")
+    return low + high + table("[inter_shell]", between=["low", "high"], links=2, at_start="idle")
 
 
 def test_a_terminal_serves_one_link_and_shells_are_joined():
@@ -248,19 +196,9 @@ def test_nothing_between_shells_carries_data_before_the_slower_acquisition():
 
 def test_no_two_satellites_would_rather_have_each_other():
     """At the first instant, of every possible pair that is not linked one end has only links that are not longer."""
-    crowd = """
-[[shell]]
-name = "crowd"
-walker = { pattern = "delta", total = 120, planes = 10, phasing = 3 }
-altitude = "550 km"
-inclination = "53 deg"
-[shell.lasers]
-topology = "nearest"
-max_range = "4000 km"
-[[shell.lasers.terminal]]
-mounts = ["free", "free", "free"]
-"""
-    scenario = parse_scenario(HEAD.format(duration="1 s", step="1 s", seed=1) + crowd, "test")
+    crowd = shell(120, 10, 3, altitude="550 km", inclination="53 deg", lasers="nearest")
+    crowd += 'max_range = "4000 km"\n' + table("[shell.lasers.terminal]", mounts=["free"] * 3)
+    scenario = parse_scenario(head(seed=1, duration="1 s") + crowd, "test")
     plan = plan_links(scenario, "")
     r_km = propagate(constellation_elements(scenario), scenario.time.start, np.array([0]))[0]
     range_km = np.linalg.norm(r_km[:, np.newaxis] - r_km, axis=2)
@@ -278,13 +216,13 @@ mounts = ["free", "free", "free"]
 def test_a_hysteresis_saves_handovers():
     changes = {}
     for hysteresis in (0.0, 0.5):
-        plan = plan_of(nearest(f"hysteresis = {hysteresis}"), "1800 s", "10 s")
+        plan = plan_of(nearest(hysteresis=hysteresis), "1800 s", "10 s")
         changes[hysteresis] = (plan.events.state == LinkState.IDLE).sum()
     assert changes[0.5] < changes[0.0]
 
 
 def test_links_given_up_for_nearer_ones_are_idle_and_their_interval_is_kept():
-    plan = plan_of(nearest('hysteresis = 0.0\ninterval = "40 s"'), "1800 s", "10 s")
+    plan = plan_of(nearest(hysteresis=0.0, interval="40 s"), "1800 s", "10 s")
     within = plan.links.kind[plan.events.link] != LinkKind.INTER_SHELL
     given_up = plan.events.k[within & (plan.events.state == LinkState.IDLE)]
     assert len(given_up)
@@ -320,20 +258,18 @@ def test_outages_cost_an_acquisition_each():
 def test_uptime_of_real_lasers():
     """SpaceX, Photonics West 2024: 30 acquisitions a day of 12 s leave 99.58 %, one minus 30 x 12 / 86,400."""
     random = 'outages = { mean_time_to_failure = "48 min", mean_time_to_repair = "1 ms" }\n'
-    body = RING.replace("total = 12", "total = 24") + random + TWO_MOUNTS.replace("15 s", "12 s")
+    body = shell(24) + random + TWO_MOUNTS.replace("15 s", "12 s")
     plan = plan_of(body, "43200 s", "6 s")
     expected = 1 - 30 * 12 / 86_400
     spread = 12 / (48 * 60) / math.sqrt(24 * 15)
     assert len(plan.row_link) / (24 * plan.grid.count) == pytest.approx(expected, abs=5 * spread)
 
 
-SEAM = (
-    GRID.replace('topology = "+grid"', 'topology = "%s"\nmax_range = "5000 km"\n%s')
-    + """
-[[shell.lasers.terminal]]
-mounts = ["free", "free", "free", "free", "free"]
-"""
-)
+def star(topology: str, **keys: Any) -> str:
+    """Planes with a seam, on which five lasers could go anywhere."""
+    lasers = {"topology": topology, "max_range": "5000 km", **keys}
+    planes = shell(66, 6, 2, name="grid", pattern="star", altitude="780 km", inclination="86.4 deg", lasers=lasers)
+    return planes + table("[shell.lasers.terminal]", mounts=["free"] * 5)
 
 
 def test_nothing_crosses_the_seam_unless_asked():
@@ -342,28 +278,22 @@ def test_nothing_crosses_the_seam_unless_asked():
         return int(((planes[0] == 0) & (planes[1] == 5)).sum())
 
     for topology in ("+grid", "nearest"):
-        assert crossing(plan_of(SEAM % (topology, "cross_seam = true"), "1200 s", "10 s")) > 0
-    assert crossing(plan_of(SEAM % ("+grid", ""), "1200 s", "10 s")) == 0
+        assert crossing(plan_of(star(topology, cross_seam=True), "1200 s", "10 s")) > 0
+    assert crossing(plan_of(star("+grid"), "1200 s", "10 s")) == 0
 
 
-BROKEN = LOW_AND_HIGH.format(low="nearest", keys="")
+BROKEN = nearest()
 
 
 @pytest.mark.parametrize(
     ("body", "complaint"),
     [
-        (
-            RING.replace('"ring"\n[', '"ring"\n[').replace('topology = "ring"', 'topology = "nearest"'),
-            "but no terminals",
-        ),
+        (shell(12, lasers="nearest"), "but no terminals"),
         (RING + 'at_start = "idle"', "but no terminals"),
         (RING + 'pairs = [["p00s00", "p00s01"]]', "pairs but another topology"),
-        (RING.replace('topology = "ring"', 'topology = "pairs"'), 'topology "pairs" but no pairs'),
-        (RING.replace('topology = "ring"', 'topology = "pairs"\npairs = [["p00s00", "p00s12"]]'), "no such satellite"),
-        (
-            RING.replace('topology = "ring"', 'topology = "pairs"\npairs = [["p00s00", "p00s00"]]'),
-            "a link has two ends",
-        ),
+        (shell(12, lasers="pairs"), 'topology "pairs" but no pairs'),
+        (shell(12, lasers={"topology": "pairs", "pairs": [["p00s00", "p00s12"]]}), "no such satellite"),
+        (shell(12, lasers={"topology": "pairs", "pairs": [["p00s00", "p00s00"]]}), "a link has two ends"),
         (BROKEN.replace('["low", "high"]', '["low", "hi"]'), "there is no such shell"),
         (BROKEN.replace('["low", "high"]', '["low", "low"]'), "it joins two shells"),
         (BROKEN + '\n[[inter_shell]]\nbetween = ["high", "low"]', "one table describes their links"),
@@ -374,12 +304,12 @@ BROKEN = LOW_AND_HIGH.format(low="nearest", keys="")
 )
 def test_mistakes_are_named(body, complaint):
     with pytest.raises(ScenarioError, match=complaint):
-        parse_scenario(HEAD.format(duration="60 s", step="1 s", seed=1) + body, "test")
+        parse_scenario(head(seed=1) + body, "test")
 
 
-@pytest.mark.parametrize("body", [nearest(), SEAM % ("+grid", "cross_seam = true"), RING + TWO_MOUNTS])
+@pytest.mark.parametrize("body", [nearest(), star("+grid", cross_seam=True), RING + TWO_MOUNTS])
 def test_terminals_survive_being_written_and_read(body):
-    scenario = parse_scenario(HEAD.format(duration="60 s", step="1 s", seed=1) + body, "test")
+    scenario = parse_scenario(head(seed=1) + body, "test")
     assert parse_scenario(format_scenario(scenario), "again") == scenario
 
 
@@ -408,7 +338,7 @@ mounts = ["free", "free"]
 
 
 def test_memory_follows_what_changes_and_not_how_often_terminals_choose():
-    scenario = parse_scenario(HEAD.format(duration="3000 s", step="10 s", seed=1) + nearest(), "test")
+    scenario = parse_scenario(head(seed=1, duration="3000 s", step="10 s") + nearest(), "test")
     space = build.space_segment(scenario)
     pointed = Acquisition(space.terminals, space.pairings, 1, scenario.time.grid.duration_ns, scenario.time.step_ns)
     pointed.rows(build._sky(space, scenario.time.grid, 0), 0)

@@ -9,7 +9,7 @@ import pytest
 from isl_emu.errors import ScenarioError
 from isl_emu.scenario.boards import BOARDS, Board, board_named
 from isl_emu.scenario.parse import parse_scenario
-from tests.unit.test_scenario import SMALL
+from tests.scenarios import SMALL
 
 FIGURES = {field.name for field in fields(Board)} - {"name", "description", "origins"}
 

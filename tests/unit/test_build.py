@@ -11,45 +11,19 @@ from isl_emu.linkplan.build import plan_links
 from isl_emu.linkplan.plan import LinkKind, NodeKind
 from isl_emu.scenario.parse import parse_scenario
 from isl_emu.units import SPEED_OF_LIGHT_KM_S
+from tests.scenarios import head, shell, station
 
 OSCULATING_KM = 11.0  # what J2 and J3 add to or take from the mean radius of low orbits
-RING = """
-name = "ring"
-rate_scale = 0.25
-[time]
-start = 2026-03-20T14:00:00Z
-duration = "5700 s"
-step = "30 s"
-[[shell]]
-name = "ring"
-walker = { pattern = "delta", total = 12, planes = 1 }
-altitude = "525 km"
-inclination = "sun-synchronous"
-ltan = "22:30"
-[shell.lasers]
-topology = "ring"
-rate = "100 Gbit/s"
-queue = "20 ms"
-"""
-STATIONS = """
-[[station]]
-name = "gs-chengdu"
-latitude = "30.66 deg"
-longitude = "104.06 deg"
-height = "500 m"
-min_elevation = "5 deg"
-antennas = 2
-uplink = "1 Gbit/s"
-downlink = "3 Gbit/s"
-queue = "40 ms"
-[[station]]
-name = "gs-troll"
-latitude = "-72.01 deg"
-longitude = "2.53 deg"
-min_elevation = "0 deg"
-uplink = "2 Gbit/s"
-downlink = "4 Gbit/s"
-"""
+RING = head("ring", rate_scale=0.25, duration="5700 s", step="30 s") + shell(
+    12, inclination="sun-synchronous", ltan="22:30", lasers={"topology": "ring", "rate": "100 Gbit/s", "queue": "20 ms"}
+)
+STATIONS = station(
+    "gs-chengdu", latitude="30.66 deg", longitude="104.06 deg", height="500 m", antennas=2, downlink="3 Gbit/s",
+    queue="40 ms",
+) + station(
+    "gs-troll", latitude="-72.01 deg", longitude="2.53 deg", min_elevation="0 deg", uplink="2 Gbit/s",
+    downlink="4 Gbit/s",
+)  # fmt: skip
 
 
 def plan_of(text: str):

@@ -7,7 +7,7 @@ import pytest
 from isl_emu.errors import ScenarioError
 from isl_emu.scenario.matching import matching
 from isl_emu.scenario.parse import format_scenario, parse_scenario, with_changes
-from tests.unit.test_scenario import SMALL
+from tests.scenarios import SMALL
 
 TWO = """
 [[compute]]

@@ -16,13 +16,9 @@ from isl_emu.geometry.orbits import propagate
 from isl_emu.linkplan.build import plan_links
 from isl_emu.scenario.model import Walker
 from isl_emu.scenario.parse import format_scenario, load_scenario, parse_scenario
+from tests.scenarios import head, station
 
-HEAD = """
-name = "sky"
-[time]
-start = 2019-12-10T00:00:00Z
-duration = "3 s"
-"""
+HEAD = head(start="2019-12-10T00:00:00Z", duration="3 s")
 ISS = """ISS (ZARYA)
 1 25544U 98067A   19343.69339541  .00001764  00000-0  38792-4 0  9991
 2 25544  51.6439 211.2001 0007417  17.6667  85.6398 15.50103472202482
@@ -255,14 +251,13 @@ def test_masked_satellites_have_no_links_and_are_warned_of():
     broken = 'satellite = [{ name = "ok", altitude = "550 km", inclination = "53 deg" }, ' \
              '{ name = "bad", altitude = "550 km", inclination = "53 deg", eccentricity = 0.3 }, ' \
              '{ name = "worse", altitude = "550 km", inclination = "53 deg", eccentricity = 1.3 }]'  # fmt: skip
-    station = '[[station]]\nname = "gs"\nlatitude = "0 deg"\nlongitude = "{} deg"\nmin_elevation = "0 deg"\n' \
-              'antennas = 9\nuplink = "1 Gbit/s"\ndownlink = "1 Gbit/s"\n'  # fmt: skip
+    above = station(latitude="0 deg", longitude="-78 deg", min_elevation="0 deg", antennas=9)
     strict = parse_scenario(shell(broken), "strict")
     with pytest.raises(ScenarioError, match="satellite bad: SGP4 reports"):
         plan_links(strict, "")
     assert orbit_warnings(strict) == ()
     orbits = '[orbits]\non_bad = "mask"\n'
-    scenario = parse_scenario(shell(broken, orbits=orbits) + station.format(-78), "masked")
+    scenario = parse_scenario(shell(broken, orbits=orbits) + above, "masked")
     plan = plan_links(scenario, "")
     assert {plan.nodes.names[node] for node in plan.links.a} == {"ok"}
     assert [warning.split(":")[0] for warning in orbit_warnings(scenario)] == ["satellite bad", "satellite worse"]

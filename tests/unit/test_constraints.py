@@ -16,21 +16,11 @@ from isl_emu.linkplan import build
 from isl_emu.linkplan.build import plan_links
 from isl_emu.linkplan.plan import LinkKind
 from isl_emu.scenario.parse import format_scenario, parse_scenario
+from tests.scenarios import head, shell
 
-GRID = """
-name = "grid"
-[time]
-start = 2026-03-20T14:00:00Z
-duration = "6000 s"
-step = "60 s"
-[[shell]]
-name = "grid"
-walker = { pattern = "star", total = 60, planes = 5, phasing = 2 }
-altitude = "780 km"
-inclination = "86.4 deg"
-[shell.lasers]
-topology = "+grid"
-"""
+GRID = head("grid", duration="6000 s", step="60 s") + shell(
+    60, 5, 2, name="grid", pattern="star", altitude="780 km", inclination="86.4 deg", lasers="+grid"
+)
 ROUNDING_RAD = 1e-9
 
 

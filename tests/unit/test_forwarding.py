@@ -1,44 +1,27 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timezone
 
 import numpy as np
 import pytest
 
 from isl_emu.errors import ScenarioError
-from isl_emu.linkplan.plan import LinkKind, LinkPlan, Links, NodeKind, Nodes
+from isl_emu.linkplan.plan import LinkPlan, Nodes
 from isl_emu.routing.forwarding import NO_ROUTE, plan_routes
 from isl_emu.routing.paths import NodePath, PathFinder
 from isl_emu.routing.policies import shortest_delay
 from isl_emu.scenario.model import Routing
-from isl_emu.timebase import TimeGrid
+from tests import plans
 
 Link = tuple[int, int, int]  # a, b, delay in ns
 
 
 def make_plan(satellites: int, stations: int, instants: list[list[Link]]) -> LinkPlan:
-    """A plan of given links; ends from `satellites` on are stations."""
-    pairs = sorted({(a, b) for links in instants for a, b, _ in links})
-    index = {pair: number for number, pair in enumerate(pairs)}
-    rows = [sorted((index[a, b], delay_ns) for a, b, delay_ns in links) for links in instants]
-    flat = np.array([row for links in rows for row in links], dtype=np.int64).reshape(-1, 2)
-    ends = np.array(pairs, dtype=np.int32).reshape(-1, 2)
-    kind = np.where(ends[:, 1] >= satellites, LinkKind.GROUND, LinkKind.INTRA_PLANE).astype(np.uint8)
+    """A plan of given links; nodes are called n0, n1, ..., and those from `satellites` on are stations."""
     names = tuple(f"n{node}" for node in range(satellites + stations))
-    rates = np.full(len(flat), 10**9)
-    return LinkPlan(
-        grid=TimeGrid(datetime(2026, 3, 20, tzinfo=timezone.utc), 1_000_000_000, len(instants)),
-        nodes=Nodes(names, np.repeat([NodeKind.SATELLITE, NodeKind.STATION], [satellites, stations]).astype(np.uint8)),
-        links=Links(ends[:, 0].copy(), ends[:, 1].copy(), kind, np.full(len(pairs), 10**7)),
-        row_start=np.cumsum([0, *map(len, rows)]),
-        row_link=flat[:, 0].astype(np.int32),
-        row_delay_ns=flat[:, 1].copy(),
-        row_rate_ab_bit_s=rates,
-        row_rate_ba_bit_s=rates.copy(),
-        rate_scale=1.0,
-        scenario_toml="",
-    )
+    delays = [{(a, b): delay_ns for a, b, delay_ns in links} for links in instants]
+    plan = plans.make_plan(satellites, names[satellites:], delays)
+    return replace(plan, nodes=Nodes(names, plan.nodes.kind))
 
 
 def find(plan: LinkPlan, source: int, destination: int, k: int = 0) -> NodePath | None:

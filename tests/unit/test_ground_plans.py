@@ -16,33 +16,14 @@ from isl_emu.linkplan.events import LinkState
 from isl_emu.linkplan.plan import LinkKind
 from isl_emu.scenario.parse import load_scenario, parse_scenario, with_changes
 from isl_emu.units import NS_PER_S
+from tests.scenarios import head, shell, station
 
 MOVING = Path(__file__).parents[2] / "topologies" / "moving-terminals.toml"
 SIDEREAL_DAY_S = 86_164.0905
 GM_KM3_S2 = 398_600.8  # WGS72, as SGP4 uses it
 
-EQUATOR = """
-name = "equator"
-[time]
-start = 2026-03-20T14:00:00Z
-duration = "3 h"
-step = "1 s"
-[[shell]]
-name = "ring"
-walker = { pattern = "delta", total = 1, planes = 1 }
-altitude = "1000 km"
-inclination = "0 deg"
-lasers = { topology = "none" }
-"""
-STATION = """
-[[station]]
-name = "gs"
-latitude = "0 deg"
-longitude = "50 deg"
-min_elevation = "10 deg"
-uplink = "1 Gbit/s"
-downlink = "1 Gbit/s"
-"""
+EQUATOR = head(duration="3 h", step="1 s") + shell(1, altitude="1000 km", inclination="0 deg", lasers="none")
+STATION = station(latitude="0 deg", longitude="50 deg", min_elevation="10 deg")
 
 
 def contacts_of(plan, name: str) -> list[tuple[int, int]]:
@@ -84,10 +65,10 @@ def moving():
 
 def test_no_terminal_exceeds_its_antennas(moving):
     scenario, plan = moving
-    for station in scenario.station:
-        of_station = plan.links.b[plan.row_link] == plan.nodes.index(station.name)
+    for terminal in scenario.station:
+        of_station = plan.links.b[plan.row_link] == plan.nodes.index(terminal.name)
         links_up = np.bincount(np.repeat(np.arange(plan.grid.count), np.diff(plan.row_start))[of_station])
-        assert links_up.max() == station.antennas
+        assert links_up.max() == terminal.antennas
 
 
 def test_the_ship_is_without_a_link_while_its_antenna_turns(moving):
@@ -167,8 +148,8 @@ def test_a_longer_run_begins_with_the_shorter_one(moving):
         k = np.repeat(np.arange(of.grid.count), np.diff(of.row_start))[:last]
         return k[mine].tolist(), of.links.a[of.row_link[:last]][mine].tolist(), of.row_delay_ns[:last][mine].tolist()
 
-    for station in scenario.station:
-        assert rows(plan, station.name) == rows(shorter, station.name)
+    for terminal in scenario.station:
+        assert rows(plan, terminal.name) == rows(shorter, terminal.name)
 
 
 def test_every_ground_link_is_between_a_satellite_and_a_terminal(moving):

@@ -9,20 +9,9 @@ import pytest
 from isl_emu.errors import ScenarioError
 from isl_emu.scenario.parse import format_scenario, parse_scenario
 from isl_emu.scenario.sites import site_catalogue
+from tests.scenarios import head, shell, station
 
-SKY = """
-name = "small"
-[time]
-start = 2026-01-01T00:00:00Z
-duration = "60 s"
-[[shell]]
-name = "ring"
-walker = { pattern = "delta", total = 12, planes = 1 }
-altitude = "525 km"
-inclination = "97.5 deg"
-lasers = { topology = "ring" }
-"""
-TERMS = '[[station]]\nname = "gs"\nmin_elevation = "10 deg"\nuplink = "1 Gbit/s"\ndownlink = "1 Gbit/s"\n'
+SKY = head() + shell(12)
 RAIN = '[station.weather.rain]\ndownlink_frequency = "19.7 GHz"\nuplink_frequency = "29500 MHz"\n'
 CLOUDS = '[station.weather]\nclouds = { availability = 0.6, mean_duration = "1 h" }\n'
 TRACK = """kind = "ship"
@@ -34,22 +23,22 @@ track = [
 
 
 def station_of(text: str):
-    scenario = parse_scenario(SKY + TERMS + text, "test")
+    scenario = parse_scenario(SKY + station() + text, "test")
     assert parse_scenario(format_scenario(scenario), "resolved") == scenario
     return scenario.station[0]
 
 
 def problem_of(text: str) -> str:
     with pytest.raises(ScenarioError) as caught:
-        parse_scenario(SKY + TERMS + text, "test")
+        parse_scenario(SKY + station() + text, "test")
     return str(caught.value)
 
 
 def test_a_site_gives_the_coordinates():
-    station, site = station_of('site = "chengdu"'), site_catalogue()["chengdu"]
-    assert math.degrees(station.latitude_rad) == pytest.approx(site.latitude_deg)
-    assert math.degrees(station.longitude_rad) == pytest.approx(site.longitude_deg)
-    assert station.height_km == pytest.approx(site.height_m / 1000)
+    gs, site = station_of('site = "chengdu"'), site_catalogue()["chengdu"]
+    assert math.degrees(gs.latitude_rad) == pytest.approx(site.latitude_deg)
+    assert math.degrees(gs.longitude_rad) == pytest.approx(site.longitude_deg)
+    assert gs.height_km == pytest.approx(site.height_m / 1000)
 
 
 def test_what_stands_beside_a_site_counts_more():
@@ -57,12 +46,12 @@ def test_what_stands_beside_a_site_counts_more():
 
 
 def test_everything_about_handover_survives_the_round_trip():
-    station = station_of(
+    gs = station_of(
         'site = "svalbard"\nantennas = 2\naccess = "optical"\nhandover = "longest-contact"\n'
         'make_before_break = "5 s"\nhandover_gap = "2 s"\nacquisition = "15 s"\n'
     )
-    assert (station.make_before_break_ns, station.handover_gap_ns, station.acquisition_ns) == (5e9, 2e9, 15e9)
-    assert (station.access, station.handover) == ("optical", "longest-contact")
+    assert (gs.make_before_break_ns, gs.handover_gap_ns, gs.acquisition_ns) == (5e9, 2e9, 15e9)
+    assert (gs.access, gs.handover) == ("optical", "longest-contact")
 
 
 def test_weather_survives_the_round_trip():
@@ -78,9 +67,9 @@ def test_weather_survives_the_round_trip():
 
 
 def test_a_track_gives_the_first_place():
-    station = station_of(TRACK)
-    assert math.degrees(station.longitude_rad) == pytest.approx(179.9)
-    assert [point.height_km for point in station.track] == [0.0, 0.01]
+    gs = station_of(TRACK)
+    assert math.degrees(gs.longitude_rad) == pytest.approx(179.9)
+    assert [point.height_km for point in gs.track] == [0.0, 0.01]
 
 
 @pytest.mark.parametrize(

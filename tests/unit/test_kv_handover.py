@@ -18,7 +18,7 @@ from isl_emu.runs.endpoints import Endpoint
 from isl_emu.runs.ports import FIRST_CACHE_PORT as CACHE_PORT
 from isl_emu.scenario.parse import format_scenario, parse_scenario
 from isl_emu.timebase import ManualClock
-from tests.unit.test_scenario import SMALL
+from tests.scenarios import SMALL
 
 S = 1_000_000_000
 MS = 1_000_000

@@ -21,8 +21,8 @@ from isl_emu.scenario.model import Routing
 from isl_emu.scenario.parse import parse_scenario
 from isl_emu.tables.planned_paths import PlannedPaths
 from tests.plans import MS
+from tests.scenarios import SMALL
 from tests.unit.test_forwarding import Link, make_plan
-from tests.unit.test_scenario import SMALL
 
 SQUARE = [(0, 1, 100), (0, 2, 101), (1, 3, 100), (2, 3, 100)]
 NAMES = [["n0", "n3"]]

@@ -8,31 +8,15 @@ import pytest
 
 from isl_emu.errors import ScenarioError
 from isl_emu.scenario.parse import format_scenario, load_scenario, parse_scenario
+from tests.scenarios import head, shell, station
 
-SKY = """
-name = "asked"
-time = { start = 2026-03-20T14:30:00Z, duration = "60 s" }
-[[shell]]
-name = "ring"
-walker = { pattern = "delta", total = 4, planes = 1 }
-altitude = "525 km"
-inclination = "53 deg"
-lasers = { topology = "ring" }
-[[station]]
-name = "gs-a"
-site = "chengdu"
-min_elevation = "5 deg"
-uplink = "1 Gbit/s"
-downlink = "1 Gbit/s"
-[[station]]
-name = "gs-b"
-site = "weilheim"
-min_elevation = "5 deg"
-uplink = "1 Gbit/s"
-downlink = "1 Gbit/s"
-[compute]
-[questions]
-"""
+SKY = (
+    head(start="2026-03-20T14:30:00Z")
+    + shell(4)
+    + station("gs-a", site="chengdu")
+    + station("gs-b", site="weilheim")
+    + "[compute]\n[questions]\n"
+)
 
 
 def _parse(text: str):

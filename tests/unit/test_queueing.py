@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,41 +25,40 @@ from isl_emu.network.queues import (
 from isl_emu.nodes.netlink import HEADER, attribute, split_attributes
 from isl_emu.scenario.parse import parse_scenario
 from tests.plans import MS, make_plan
-from tests.unit.test_scenario import SMALL
+from tests.scenarios import head, shell, station
 
 UP = np.array([(True, 5 * MS, 5 * MS, 40_000_000_000, 500, 0.0, QueueKind.CODEL, 250_000)], END)
 
 
-def scenario(lasers: str = "", station: str = "") -> str:
-    """The small scenario for a whole orbit, with a station that every plane passes."""
-    text = SMALL.replace('latitude = "52.5 deg"', 'latitude = "85 deg"').replace(
-        'lasers = { topology = "ring" }', f'lasers = {{ topology = "ring"{lasers} }}'
-    )
-    return text.replace('duration = "60 s"', 'duration = "100 min"\nstep = "60 s"') + station
+def scenario(lasers: dict[str, Any], **terms: Any) -> str:
+    """A ring for a whole orbit, with a station that every plane passes."""
+    place = {"latitude": "85 deg", "longitude": "13.4 deg", "min_elevation": "10 deg"}
+    lasers = {"topology": "ring", **lasers}
+    return head(duration="100 min", step="60 s") + shell(12, lasers=lasers) + station(**place, **terms)
 
 
 @pytest.mark.parametrize(
     ("keys", "complaint"),
     [
         (
-            ', aqm = "pie"',
+            {"aqm": "pie"},
             "shell[0].lasers.aqm is 'pie', but it should be 'none', 'bfifo', 'codel', 'fq_codel' or 'cake'",
         ),
-        (", ecn = false", 'has aqm = "none" with aqm_target, aqm_interval or ecn, but only codel, fq_codel, cake have'),
-        (', aqm = "bfifo", aqm_target = "1 ms"', 'has aqm = "bfifo" with aqm_target'),
-        (', aqm = "cake", ecn = false', "CAKE always marks"),
-        (', aqm = "codel", aqm_target = "200 ms"', "longer than aqm_interval"),
+        ({"ecn": False}, 'has aqm = "none" with aqm_target, aqm_interval or ecn, but only codel, fq_codel, cake have'),
+        ({"aqm": "bfifo", "aqm_target": "1 ms"}, 'has aqm = "bfifo" with aqm_target'),
+        ({"aqm": "cake", "ecn": False}, "CAKE always marks"),
+        ({"aqm": "codel", "aqm_target": "200 ms"}, "longer than aqm_interval"),
     ],
 )
-def test_what_does_not_fit_together_is_refused(keys: str, complaint: str) -> None:
+def test_what_does_not_fit_together_is_refused(keys: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ScenarioError) as caught:
         parse_scenario(scenario(keys), "some.toml")
     assert complaint in str(caught.value)
 
 
 def test_each_link_of_the_plan_has_its_own_management(tmp_path) -> None:
-    lasers = ', aqm = "codel", aqm_target = "2 ms", ecn = false'
-    plan = plan_links(parse_scenario(scenario(lasers, 'aqm = "cake"\n'), "x"), "")
+    lasers = {"aqm": "codel", "aqm_target": "2 ms", "ecn": False}
+    plan = plan_links(parse_scenario(scenario(lasers, aqm="cake"), "x"), "")
     ground = plan.links.kind == LinkKind.GROUND
     assert set(plan.links.aqm[~ground].tolist()) == {(QueueKind.CODEL, False, 2 * MS, 100 * MS)}
     assert set(plan.links.aqm[ground].tolist()) == {(QueueKind.CAKE, True, 5 * MS, 100 * MS)}

@@ -9,7 +9,7 @@ from isl_emu.scenario.boards import board_named
 from isl_emu.scenario.models import model_named
 from isl_emu.scenario.parse import parse_scenario
 from isl_emu.scenario.roofline import Roofline
-from tests.unit.test_scenario import SMALL
+from tests.scenarios import SMALL
 
 # Decoding, tokens/s of one answer: TensorRT-Edge-LLM, issue 60 (AGX Orin, Qwen3-4B-VL) and documentation (Thor, INT4);
 # smolhub (Orin Nano Super).

@@ -1,34 +1,13 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from isl_emu.errors import ScenarioError
 from isl_emu.scenario.parse import format_scenario, load_scenario, parse_scenario, with_changes
+from tests.scenarios import SMALL, TOPOLOGIES
 
-TOPOLOGIES = sorted((Path(__file__).parents[2] / "topologies").glob("*.toml"))
-THREE_BODY = Path(__file__).parents[2] / "topologies" / "three-body.toml"
-
-SMALL = """
-name = "small"
-[time]
-start = 2026-01-01T00:00:00Z
-duration = "60 s"
-[[shell]]
-name = "ring"
-walker = { pattern = "delta", total = 12, planes = 1 }
-altitude = "525 km"
-inclination = "97.5 deg"
-lasers = { topology = "ring" }
-[[station]]
-name = "gs-berlin"
-latitude = "52.5 deg"
-longitude = "13.4 deg"
-min_elevation = "10 deg"
-uplink = "1 Gbit/s"
-downlink = "1 Gbit/s"
-"""
+SHIPPED = sorted(TOPOLOGIES.glob("*.toml"))
+THREE_BODY = TOPOLOGIES / "three-body.toml"
 
 
 def _problems(text: str) -> str:
@@ -38,7 +17,7 @@ def _problems(text: str) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("path", TOPOLOGIES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_every_shipped_scenario_survives_the_round_trip(path):
     scenario = load_scenario(path)
     assert scenario.name == path.stem
@@ -97,7 +76,7 @@ def test_all_problems_are_reported_at_once():
 
 
 def test_raan_and_ltan_exclude_each_other():
-    both = SMALL.replace("lasers =", 'raan = "10 deg"\nltan = "06:00"\nlasers =')
+    both = SMALL.replace("[shell.lasers]", 'raan = "10 deg"\nltan = "06:00"\n[shell.lasers]')
     assert "raan and ltan are both given" in _problems(both)
 
 

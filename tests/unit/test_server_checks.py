@@ -16,8 +16,8 @@ from isl_emu.parts.serving.model_shape import file_roofline
 from isl_emu.scenario.boards import board_named
 from isl_emu.scenario.models import model_named
 from isl_emu.scenario.parse import parse_scenario
+from tests.scenarios import SMALL
 from tests.unit.test_model_file import SMOL, _gguf
-from tests.unit.test_scenario import SMALL
 
 SHAPE = {**SMOL, "feed_forward_length": 1536, "context_length": 8192}
 MODEL = model_named("smollm2-135m")

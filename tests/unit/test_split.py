@@ -13,7 +13,7 @@ from isl_emu.parts.serving.model_file import resolve_model
 from isl_emu.parts.split import extras
 from isl_emu.parts.split.shares import check_split, shares
 from isl_emu.scenario.parse import format_scenario, parse_scenario
-from tests.unit.test_scenario import SMALL
+from tests.scenarios import SMALL
 
 SPLIT = '[[split]]\nsatellites = ["p00s03", "p00s0[12]"]\n'
 

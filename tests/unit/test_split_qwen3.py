@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
 
 from isl_emu.parts.serving.model_file import resolve_model
 from isl_emu.parts.split.extras import PIPELINE_MODULES
+from tests.asking import asked
 
 for module in PIPELINE_MODULES:
     pytest.importorskip(module, reason=f"{module} (extra pipeline) is not installed")
@@ -30,7 +27,6 @@ from isl_emu.parts.split.weights import ModelFile  # noqa: E402
 
 LAYERS, EMBEDDING, HEADS, KV_HEADS, HEAD, FEED_FORWARD = 2, 64, 4, 2, 32, 128  # 4 x 32 is not 64, as in Qwen3
 PROMPT = [1, 500, 7, 12_345, 42, 42, 9_999]
-PATIENCE_S = 120.0
 A_HUNDREDTH = 0.01  # llama.cpp keeps keys and values in 16 bits
 
 
@@ -95,16 +91,6 @@ def served(model: Path) -> Iterator[str]:
     finally:
         process.kill()
         process.wait()
-
-
-def asked(url: str, body: dict) -> dict:
-    end = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            return json.load(urlopen(Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})))
-        except URLError:  # it is still loading
-            assert time.monotonic() < end
-            time.sleep(0.1)
 
 
 def test_qwen3_weighs_the_next_words_as_llama_cpp_does(small_qwen3: Path) -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import Request, urlopen
 
 import pytest
 
@@ -20,8 +17,9 @@ from isl_emu.parts.split.meter import traffic_byte
 from isl_emu.parts.split.rpc_build import source_version
 from isl_emu.parts.split.rpc_member import placement
 from isl_emu.runs.clock import RunClock
-
-PATIENCE_S = 120.0
+from isl_emu.runs.journal import read_journal
+from tests.asking import asked
+from tests.runs import wait_for
 
 
 def test_the_last_layers_are_the_workers_and_the_output_lies_behind_them() -> None:
@@ -68,24 +66,16 @@ def test_a_split_model_answers_as_a_whole_one_does(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = str(probe.getsockname()[1])
     common = ["--port", port, "--clock", str(tmp_path / "clock"), "--journal", str(tmp_path / "meter.jsonl")]
-    head, worker = ["--satellite", "a", "--address", "127.0.1.1"], ["--satellite", "b", "--address", "127.0.1.2"]
+    net = f"127.{os.getpid() % 250 + 1}.{os.getpid() // 250 % 250}"  # nobody else's: the head's port is a fixed one
+    head, worker = ["--satellite", "a", "--address", f"{net}.1"], ["--satellite", "b", "--address", f"{net}.2"]
     model = ["--model", str(bundled()), "--layers", "10", "20", "--context", "256", "--conversations", "1"]
-    with member(*common, *worker, "--peer=a=127.0.1.1"), member(*common, *head, *model, "--peer=b=127.0.1.2"):
-        answer = _asked("http://127.0.1.1:8080/v1/chat/completions", QUESTION)
-        time.sleep(0.5)  # for the meter to see the last bytes
-    assert answer.startswith(BLUE)
-    lines = [json.loads(line) for line in (tmp_path / "meter.jsonl").read_text().splitlines()]
-    sent, received = [line for line in lines if line["satellite"] == "a"][-1]["peers"]["b"]
-    assert sent > 40_000_000  # twenty layers
-    assert received > 16 * 4 * 49_152  # logits of sixteen tokens
+    with member(*common, *worker, f"--peer=a={net}.1"), member(*common, *head, *model, f"--peer=b={net}.2"):
+        answer = asked(f"http://{net}.1:8080/v1/chat/completions", QUESTION)
 
+        def all_is_counted() -> bool:
+            lines = read_journal(tmp_path / "meter.jsonl").records
+            sent, received = [line for line in lines if line["satellite"] == "a"][-1]["peers"]["b"]
+            return sent > 40_000_000 and received > 16 * 4 * 49_152  # twenty layers; logits of sixteen tokens
 
-def _asked(url: str, question: dict) -> str:
-    end = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            answer = urlopen(Request(url, json.dumps(question).encode(), {"Content-Type": "application/json"}))
-            return json.load(answer)["choices"][0]["message"]["content"]
-        except URLError:
-            assert time.monotonic() < end
-            time.sleep(0.1)
+        wait_for(all_is_counted, "the count of the last bytes")
+    assert answer["choices"][0]["message"]["content"].startswith(BLUE)

@@ -8,32 +8,16 @@ from isl_emu.linkplan.contacts import find_contacts
 from isl_emu.linkplan.step_check import check_step, step_sentences
 from isl_emu.scenario.parse import parse_scenario
 from tests.plans import MS, SECOND, make_plan
+from tests.scenarios import head, shell, station
 
 LASER = (0, 1)
-TWENTY_STATIONS_UNDER_A_STAR = """
-name = "star"
-[time]
-start = 2026-03-20T12:00:00Z
-duration = "24000 s"
-step = "4 s"
-[[shell]]
-name = "star"
-walker = { pattern = "star", total = 66, planes = 6, phasing = 2 }
-altitude = "780 km"
-inclination = "86.4 deg"
-[shell.lasers]
-topology = "none"
-""" + "".join(
-    f"""
-[[station]]
-name = "gs-{number}"
-latitude = "{-57 + 6 * number} deg"
-longitude = "{17 * number - 170} deg"
-min_elevation = "50 deg"
-uplink = "1 Gbit/s"
-downlink = "1 Gbit/s"
-"""
-    for number in range(20)
+TWENTY_STATIONS_UNDER_A_STAR = (
+    head(start="2026-03-20T12:00:00Z", duration="24000 s", step="4 s")
+    + shell(66, 6, 2, pattern="star", altitude="780 km", inclination="86.4 deg", lasers="none")
+    + "".join(
+        station(f"gs-{n}", latitude=f"{6 * n - 57} deg", longitude=f"{17 * n - 170} deg", min_elevation="50 deg")
+        for n in range(20)
+    )
 )
 
 

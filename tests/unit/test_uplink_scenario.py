@@ -18,30 +18,12 @@ from isl_emu.routing.forwarding import plan_routes
 from isl_emu.routing.paths import PathFinder
 from isl_emu.scenario.parse import format_scenario, load_scenario, parse_scenario
 from isl_emu.units import NS_PER_S
+from tests.scenarios import head, shell, station
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "topologies" / "qwen3-uplink.toml"
-RING = """
-name = "ring"
-[time]
-start = 2026-03-20T04:00:00Z
-duration = "4 s"
-[[shell]]
-name = "ring"
-walker = { pattern = "delta", total = 6, planes = 1 }
-altitude = "525 km"
-inclination = "53 deg"
-lasers = { topology = "ring" }
-"""
-STATION = """
-[[station]]
-name = "gs-a"
-latitude = "0 deg"
-longitude = "0 deg"
-min_elevation = "5 deg"
-uplink = "1 Mbit/s"
-downlink = "2 Mbit/s"
-"""
+RING = head(duration="4 s") + shell(6)
+STATION = station("gs-a", latitude="0 deg", longitude="0 deg")
 THROTTLED = '\n[[compute]]\nsatellites = ["p00s05"]\nserver = "throttled"\ndecode_tokens_s = 5.0\n'
 REAL = '\n[[compute]]\nsatellites = ["p00s0[0-2]"]\n'
 

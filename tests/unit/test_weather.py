@@ -27,6 +27,7 @@ from isl_emu.scenario.ground import Clouds, Rain, Scintillation
 from isl_emu.scenario.model import GroundStation
 from isl_emu.scenario.parse import parse_scenario
 from isl_emu.units import NS_PER_S
+from tests.scenarios import head, shell, station
 
 P618 = list(csv.DictReader((Path(__file__).parents[1] / "authorities" / "p618_13_rain.csv").open()))
 MIN_NS = 60 * NS_PER_S
@@ -174,26 +175,11 @@ def test_the_maps_of_the_itu_say_what_is_not_given():
     assert climate.rain_height_km == 3.0
 
 
-SKY = """
-name = "weather"
-seed = 4
-[time]
-start = 2026-03-20T12:00:00Z
-duration = "3 h"
-step = "20 s"
-[[shell]]
-name = "star"
-walker = { pattern = "star", total = 66, planes = 6, phasing = 2 }
-altitude = "780 km"
-inclination = "86.4 deg"
-lasers = { topology = "none" }
-[[station]]
-name = "gs"
-site = "singapore"
-min_elevation = "8.2 deg"
-uplink = "100 Mbit/s"
-downlink = "1 Gbit/s"
-"""
+SKY = (
+    head("weather", seed=4, start="2026-03-20T12:00:00Z", duration="3 h", step="20 s")
+    + shell(66, 6, 2, name="star", pattern="star", altitude="780 km", inclination="86.4 deg", lasers="none")
+    + station(site="singapore", min_elevation="8.2 deg", uplink="100 Mbit/s")
+)
 CLOUDS = """access = "optical"
 acquisition = "60 s"
 [station.weather]

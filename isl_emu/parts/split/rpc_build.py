@@ -61,8 +61,12 @@ def fetch(package: str, folder: Path) -> Path:
     _run("fetching the source", [sys.executable, "-m", "pip", "download", *words])
     (archive,) = folder.glob("*.tar.gz")
     with tarfile.open(archive) as source:
-        wanted = [member for member in source.getmembers() if "/llama.cpp/ggml/" in member.name and not member.issym()]
-        source.extractall(folder, members=wanted, filter="data")
+        for member in source:
+            path = (folder / member.name).resolve()
+            wanted = member.isfile() and "/llama.cpp/ggml/" in member.name and path.is_relative_to(folder.resolve())
+            if wanted and (content := source.extractfile(member)):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content.read())
     (ggml,) = folder.glob("*/llama.cpp/ggml")
     return ggml
 

@@ -9,18 +9,9 @@ from isl_emu.energy.fleet import scenario_fleet
 from isl_emu.errors import ScenarioError
 from isl_emu.scenario.boards import BOARDS
 from isl_emu.scenario.parse import format_scenario, parse_scenario
+from tests.scenarios import head, shell
 
-SKY = """
-name = "powered"
-time = { start = 2026-03-20T14:46:00Z, duration = "10 s" }
-[[shell]]
-name = "ring"
-walker = { pattern = "delta", total = 4, planes = 2 }
-altitude = "525 km"
-inclination = "53 deg"
-[shell.lasers]
-topology = "none"
-"""
+SKY = head(duration="10 s") + shell(4, 2, lasers="none")
 COMPUTE = """
 [compute]
 satellites = ["p00*"]

@@ -11,27 +11,15 @@ import pytest
 from isl_emu.energy.sky import eclipse_ratio, find_sunshine
 from isl_emu.geometry.sunlight import sun_direction
 from isl_emu.scenario.parse import parse_scenario
+from tests.scenarios import head, shell
 
 EQUINOX = datetime(2026, 3, 20, 14, 46, tzinfo=timezone.utc)
 A_MINUTE_OF_TEN_ORBITS = 0.002
 
 
-def orbit(inclination: str, raan: str = 'raan = "0 deg"', altitude_km: float = 525.0):
-    return parse_scenario(
-        f"""
-        name = "one"
-        time = {{ start = 2026-03-20T14:46:00Z, duration = "1 s" }}
-        [[shell]]
-        name = "one"
-        walker = {{ pattern = "delta", total = 1, planes = 1 }}
-        altitude = "{altitude_km} km"
-        inclination = {inclination}
-        {raan}
-        [shell.lasers]
-        topology = "none"
-        """,
-        "test",
-    )
+def orbit(altitude_km: float = 525.0, **keys: str):
+    text = head(start="2026-03-20T14:46:00Z") + shell(1, altitude=f"{altitude_km} km", lasers="none", **keys)
+    return parse_scenario(text, "test")
 
 
 def ten_orbits_ns(altitude_km: float, step_s: float = 10.0) -> np.ndarray:
@@ -44,7 +32,7 @@ def ten_orbits_ns(altitude_km: float, step_s: float = 10.0) -> np.ndarray:
 @pytest.mark.parametrize("raan_deg", [0, 40, 75, 90])
 def test_the_share_in_shadow_is_that_of_the_closed_form(altitude_km, raan_deg):
     """An orbit over the poles with its node `raan` from the Sun at the equinox: beta is the raan."""
-    scenario = orbit('"90 deg"', f'raan = "{raan_deg} deg"', altitude_km)
+    scenario = orbit(altitude_km, inclination="90 deg", raan=f"{raan_deg} deg")
     offsets_ns = ten_orbits_ns(altitude_km)
     sun = find_sunshine(scenario, EQUINOX, offsets_ns, np.array([0]), ["sun"])
     expected = eclipse_ratio(altitude_km, math.radians(raan_deg))
@@ -63,7 +51,7 @@ def test_known_shares():
 
 def test_a_dawn_dusk_orbit_at_the_equinox_has_no_night():
     sun = find_sunshine(
-        orbit('"sun-synchronous"', 'ltan = "dawn-dusk"'), EQUINOX, ten_orbits_ns(525.0), np.array([0]), ["sun"]
+        orbit(inclination="sun-synchronous", ltan="dawn-dusk"), EQUINOX, ten_orbits_ns(525.0), np.array([0]), ["sun"]
     )
     assert sun.sunlit.all()
 
@@ -80,13 +68,15 @@ def test_a_dawn_dusk_orbit_at_the_equinox_has_no_night():
     ],
 )
 def test_panels_that_stand_still_see_the_sun_at_an_angle(mount, mean):
-    sun = find_sunshine(orbit('"90 deg"'), EQUINOX, ten_orbits_ns(525.0), np.array([0]), [mount])
+    sun = find_sunshine(
+        orbit(inclination="90 deg", raan="0 deg"), EQUINOX, ten_orbits_ns(525.0), np.array([0]), [mount]
+    )
     assert sun.incidence.mean() == pytest.approx(mean, abs=0.004)
 
 
 def test_albedo_is_the_height_of_the_sun_over_the_ground():
     offsets_ns = ten_orbits_ns(525.0)
-    sun = find_sunshine(orbit('"90 deg"'), EQUINOX, offsets_ns, np.array([0]), ["sun"])
+    sun = find_sunshine(orbit(inclination="90 deg", raan="0 deg"), EQUINOX, offsets_ns, np.array([0]), ["sun"])
     assert sun.albedo.mean() == pytest.approx(1 / math.pi, abs=0.003)
     assert sun.albedo.max() == pytest.approx(1.0, abs=1e-3)
     assert np.all(sun.albedo[~sun.sunlit] == 0.0)
@@ -94,9 +84,9 @@ def test_albedo_is_the_height_of_the_sun_over_the_ground():
 
 def test_chunks_and_choices_do_not_change_anything(monkeypatch):
     offsets_ns, chosen = ten_orbits_ns(525.0, 300.0), np.array([0])
-    whole = find_sunshine(orbit('"30 deg"'), EQUINOX, offsets_ns, chosen, ["zenith"])
+    whole = find_sunshine(orbit(inclination="30 deg", raan="0 deg"), EQUINOX, offsets_ns, chosen, ["zenith"])
     monkeypatch.setattr("isl_emu.energy.sky.POSITIONS_AT_ONCE", 7)
-    parts = find_sunshine(orbit('"30 deg"'), EQUINOX, offsets_ns, chosen, ["zenith"])
+    parts = find_sunshine(orbit(inclination="30 deg", raan="0 deg"), EQUINOX, offsets_ns, chosen, ["zenith"])
     np.testing.assert_array_equal(whole.incidence, parts.incidence)
 
 

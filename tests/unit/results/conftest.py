@@ -4,78 +4,49 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import datetime, timezone
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from isl_emu.linkplan.plan import LinkKind, LinkPlan, Links, NodeKind, Nodes
+from isl_emu.linkplan.plan import LinkKind, LinkPlan
 from isl_emu.parts.finished_run import FinishedRun
 from isl_emu.routing.forwarding import RoutePlan, plan_routes
 from isl_emu.runs.execution import Execution
 from isl_emu.runs.folder import RunFolder
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import parse_scenario
-from isl_emu.timebase import TimeGrid
+from tests.plans import MS, SECOND, make_plan
+from tests.scenarios import head, shell, station, table
 
-MS = 1_000_000
-S = 1_000_000_000
+S = SECOND
 LASER_NS, NEAR_NS, FAR_NS = 5 * MS, 2 * MS, 3 * MS
-SCENARIO = """
-name = "miniature"
-description = "three satellites in a line"
-rate_scale = 0.5
-[time]
-start = 2026-03-20T04:00:00Z
-duration = "4 s"
-[[shell]]
-name = "line"
-walker = { pattern = "delta", total = 3, planes = 1 }
-altitude = "525 km"
-inclination = "53 deg"
-lasers = { topology = "ring" }
-[[station]]
-name = "gs-a"
-latitude = "0 deg"
-longitude = "0 deg"
-min_elevation = "5 deg"
-uplink = "1 Mbit/s"
-downlink = "2 Mbit/s"
-[compute]
-cpus = 1.0
-[questions]
-mean_interval = "1 s"
-deadline = "2 s"
-prompts = ["Why?"]
-[probes]
-pairs = [["gs-a", "p00s02"], ["p00s00", "p00s01"]]
-"""
+SCENARIO = (
+    head(
+        "miniature",
+        description="three satellites in a line",
+        rate_scale=0.5,
+        start="2026-03-20T04:00:00Z",
+        duration="4 s",
+    )
+    + shell(3, name="line", inclination="53 deg")
+    + station("gs-a", latitude="0 deg", longitude="0 deg", uplink="1 Mbit/s", downlink="2 Mbit/s")
+    + table("compute", cpus=1.0)
+    + table("questions", mean_interval="1 s", deadline="2 s", prompts=["Why?"])
+    + table("probes", pairs=[["gs-a", "p00s02"], ["p00s00", "p00s01"]])
+)
 
 
 def miniature_plan(scenario: Scenario) -> LinkPlan:
     """p00s00 - p00s01 - p00s02 by lasers; gs-a sees p00s00 for two seconds, then p00s01."""
-    names = (*scenario.satellite_names, "gs-a")
-    ground = LinkKind.GROUND
-    kinds = np.array([LinkKind.INTRA_PLANE, ground, LinkKind.INTRA_PLANE, ground], dtype=np.uint8)
-    rows = [(0, LASER_NS), (1, NEAR_NS), (2, LASER_NS)] * 2 + [(0, LASER_NS), (2, LASER_NS), (3, FAR_NS)] * 2
-    ground_row = np.isin([link for link, _ in rows], (1, 3))
-    return LinkPlan(
-        grid=TimeGrid(datetime(2026, 3, 20, 4, tzinfo=timezone.utc), S, 4),
-        nodes=Nodes(names, np.array([NodeKind.SATELLITE] * 3 + [NodeKind.STATION], dtype=np.uint8)),
-        links=Links(
-            np.array([0, 0, 1, 1], dtype=np.int32), np.array([1, 3, 2, 3], dtype=np.int32), kinds, np.full(4, 20 * MS)
-        ),
-        row_start=np.array([0, 3, 6, 9, 12], dtype=np.int64),
-        row_link=np.array([link for link, _ in rows], dtype=np.int32),
-        row_delay_ns=np.array([delay for _, delay in rows], dtype=np.int64),
-        row_rate_ab_bit_s=np.where(ground_row, 2_000_000, 100_000_000),  # down
-        row_rate_ba_bit_s=np.where(ground_row, 1_000_000, 100_000_000),  # up
-        rate_scale=scenario.rate_scale,
-        scenario_toml=SCENARIO,
-    )
+    lasers = {(0, 1): LASER_NS, (1, 2): LASER_NS}
+    instants = [{**lasers, (0, 3): NEAR_NS}] * 2 + [{**lasers, (1, 3): FAR_NS}] * 2
+    plan = make_plan(3, ["gs-a"], instants, queue_ns=20 * MS, rate_scale=scenario.rate_scale)
+    ground_row = plan.links.kind[plan.row_link] == LinkKind.GROUND
+    down, up = (np.where(ground_row, rate_bit_s, 100_000_000) for rate_bit_s in (2_000_000, 1_000_000))
+    return replace(plan, row_rate_ab_bit_s=down, row_rate_ba_bit_s=up, scenario_toml=SCENARIO)
 
 
 def request(number: int = 0, **changes: Any) -> dict[str, Any]:

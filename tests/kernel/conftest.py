@@ -1,0 +1,25 @@
+"""What tests on a real kernel need: the kernel, and a run whose traces are removed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from isl_emu.nodes.cgroups import remove_run_cgroups
+from isl_emu.runs.directory import RunDirectory
+from tests.nets import need_kernel, run_directory
+
+
+@pytest.fixture
+def netem() -> None:
+    """Skips the test where networks cannot be made, and says what is missing."""
+    need_kernel()
+
+
+@pytest.fixture
+def run() -> Iterator[RunDirectory]:
+    """A registered run; its cgroups go with it."""
+    with run_directory() as run:
+        yield run
+        remove_run_cgroups(run.run_id)
