@@ -86,7 +86,7 @@ class LiveAnswers:
                 process.wait()
                 return CANCELLED
             time.sleep(POLL_S)
-        return process.returncode
+        return int(process.returncode)
 
     def pause(self, request: Mapping[str, Any], output: BinaryIO, cancelled: Callable[[], bool]) -> int:
         """Pause; answered when the run stands."""

@@ -202,12 +202,22 @@ class Course:
 
 @contextmanager
 def open_course(live: LiveRun, times: RunTimes, ended: threading.Event, wishes: Wishes) -> Iterator[Course]:
-    """The course of a run that is about to begin, with what is wished of it from the start."""
+    """The course of a run that is about to begin, with what is wished of it from the start.
+
+    A wish that cannot be fulfilled, since its time has passed, is told to the user.
+    """
+
+    def wish(act: Callable[[int, Callable[[], bool]], object], at_ns: int) -> None:
+        try:
+            act(at_ns, ended.is_set)
+        except MachineError as error:
+            live.phase.steps.note(f"Warning: {error}")
+
     with Journal(live.folder.journal / "pauses.jsonl") as pauses:
         course = Course(live.clock, live.net.freezer(), times.t0_ns, times.duration_ns, ended, pauses)
         for act, at_ns in ((course.pause, wishes.pause_at_ns), (course.end, wishes.until_ns)):
             if at_ns is not None:
-                threading.Thread(target=act, args=(at_ns, ended.is_set), daemon=True).start()
+                threading.Thread(target=wish, args=(act, at_ns), daemon=True).start()
         try:
             yield course
         finally:

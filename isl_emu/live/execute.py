@@ -160,12 +160,13 @@ def _emulate(
     times = RunTimes(t0_ns, t0_ns + live.plan.grid.duration_ns)
     execution.t0_monotonic_ns, execution.t0_utc = real_t0_ns, _utc_of(real_t0_ns).isoformat()
     with ExitStack() as ending, _on_leaving(ignore_signals):
+        course = ending.enter_context(open_course(live, times, ended, wishes))  # first: a stop may be wanted early on
         for activity in activities:
             activity.begin(times, ending)
+        ending.callback(course.close)  # what stands could not be ended
         replaying = ending.enter_context(ThreadPoolExecutor(1)).submit(replay.run, t0_ns, ended)
         ending.callback(ended.set)
         _sample_load(live, real_t0_ns, ending)
-        course = ending.enter_context(open_course(live, times, ended, wishes))
         answers = LiveAnswers(live.plan, live.net, live.folder, course)
         ending.enter_context(ControlDesk(live.folder.journal, answers.handlers()))
         if wishes.interactive:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from isl_emu.runs.journal import count_lines
 from isl_emu.units import NS_PER_S as S
 from tests.runs import COMMAND, PATIENCE_S, isl_emu, rows, wait_for
 from tests.scenarios import quiet_ring, table
@@ -25,7 +27,7 @@ TRAFFIC = (
 def lines(out: Path) -> dict[str, int]:
     """How long each journal of traffic is."""
     names = ("instants", "probes", "requests", "load")
-    return {name: (out / "journal" / f"{name}.jsonl").read_text().count("\n") for name in names}
+    return {name: count_lines(out / "journal" / f"{name}.jsonl") for name in names}
 
 
 def test_a_run_pauses_goes_on_and_ends_where_its_user_wants(tmp_path: Path) -> None:
@@ -40,7 +42,9 @@ def test_a_run_pauses_goes_on_and_ends_where_its_user_wants(tmp_path: Path) -> N
 
     (tmp_path / "ring.toml").write_text(quiet_ring() + TRAFFIC)
     command = [*COMMAND, "run", str(tmp_path / "ring.toml"), "--pause-at", "2s", "--out", str(out)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
+    with ExitStack() as undo:
+        run = undo.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+        undo.callback(run.terminate)  # one that stands paused would not end
         wait_for(is_paused, "the pause")
         assert ask("status").stdout.startswith("paused at t = 2.0 s of 30 s")
         before = lines(out)
