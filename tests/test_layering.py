@@ -141,3 +141,22 @@ def test_only_the_command_line_imports_click() -> None:
 def test_network_never_sees_geometry() -> None:
     for path in (PACKAGE / "network").glob("*.py"):
         assert not any(name.startswith("geometry") for name in _ours(_imports(path))), path
+
+
+def test_no_module_comes_back_to_itself() -> None:
+    """Imports make no circle, wherever in a module they stand: not within a package, and not for types alone."""
+    modules = {_dotted(path): path for path in MODULES}
+    graph = {name: {one for one in _ours(_imports_of_names(path)) if one in modules} for name, path in modules.items()}
+    while removable := [name for name, above in graph.items() if not above & graph.keys()]:
+        for name in removable:
+            del graph[name]
+    assert not graph, f"these import each other, or what does: {sorted(graph)}"
+
+
+def _imports_of_names(path: Path) -> set[str]:
+    """All modules that a file imports, also where one is named as an attribute of its package."""
+    names = _imports(path)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
