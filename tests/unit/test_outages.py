@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from isl_emu.linkplan.draws import exponential, uniform
-from isl_emu.linkplan.outages import OutageTimes, jitter_loss_ratio
+from isl_emu.linkplan.lasers import OutageTimes, jitter_loss_ratio
 from isl_emu.scenario.lasers import Jitter, Outages
 
 S = 10**9
