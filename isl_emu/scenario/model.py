@@ -99,7 +99,8 @@ class Scenario(Constellation):
     def serving_satellites(self) -> tuple[str, ...]:
         """Names of the satellites that can be asked: those that run a model server, and the heads of split models."""
         names = self.satellite_names
-        found = {*self.computing_satellites, *(split.head(names) for split in self.split)}
+        heads = (name for split in self.split for name in split.members(names)[:1])
+        found = {*self.computing_satellites, *heads}
         return tuple(name for name in names if name in found)
 
     def compute_of(self, satellite: str) -> Compute | None:

@@ -31,6 +31,10 @@ def test_the_head_is_the_first_one_named() -> None:
     ("text", "sentence"),
     [
         ('satellites = ["p09s00", "p00s00"]', r"split\[0\].satellites names 'p09s00', but there is no such satellite"),
+        (
+            'satellites = ["p09*"]\n[questions]\nmean_interval = "1 s"',
+            r"split\[0\].satellites has 'p09\*', but it matches no satellite",
+        ),
         ('satellites = ["p00s00"]', r"split\[0\].satellites means 1 satellite, but a model is split over at least two"),
         ('satellites = ["p00s0[01]"]\nlayers = [30]', r"split\[0\].layers has 1 numbers, but there are 2 satellites"),
         (
