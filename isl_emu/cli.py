@@ -425,7 +425,7 @@ def _changes(
     if seed is not None:
         changes["seed"] = seed
     if model is not None:
-        changes["compute"] = {"model": str(Path(model).resolve())}
+        changes["model"] = str(Path(model).resolve())
     return changes
 
 

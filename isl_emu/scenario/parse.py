@@ -77,9 +77,21 @@ def with_changes(scenario: Scenario, **changes: Any) -> Scenario:
     """A copy with top-level fields replaced, checked again; values are given as in TOML (`time={"duration": "60 s"}`).
 
     Tables are merged into the existing ones, key by key; where there are several, as of `compute`, into each of them.
-    A model goes to the groups that load one.
+    A model goes to the groups that load one. `model`, which is no field, goes to all that loads a file of weights.
+
+    Raises:
+        ScenarioError: a table that the scenario has not, or a value that breaks a rule.
     """
     table = tomllib.loads(format_scenario(scenario))
+    if (model := changes.pop("model", None)) is not None:
+        loading = [*filter(_loads_file, table.get("compute", [])), *table.get("split", [])]
+        if not loading:
+            raise ScenarioError(
+                "option: model is set, but nothing in the scenario loads a file of weights; add a real [[compute]] "
+                "group, or a [[split]]"
+            )
+        for item in loading:
+            item["model"] = model
     for key, value in changes.items():
         if isinstance(value, dict) and not table.get(key):
             name = next(iter(value))
@@ -92,11 +104,16 @@ def _merged(key: str, old: Any, new: dict[str, Any]) -> Any:
     """A table, or each of several, with the keys of another in place of its own."""
     if isinstance(old, dict):
         return {**old, **new}
-    loads = key == "compute" and "model" in new
-    changed = [not loads or item["server"] in LOADING or "{model}" in item.get("command", "") for item in old]
+    is_model = key == "compute" and "model" in new
+    changed = [not is_model or _loads_file(item) for item in old]
     if not any(changed):
         raise ScenarioError("option: compute.model is set, but no [[compute]] group loads a model; add a real one")
     return [{**item, **new} if change else item for item, change in zip(old, changed, strict=True)]
+
+
+def _loads_file(group: dict[str, Any]) -> bool:
+    """Whether the servers of a `[[compute]]` group load a file of weights."""
+    return group["server"] in LOADING or "{model}" in group.get("command", "")
 
 
 def _tuples(value: Any) -> Any:

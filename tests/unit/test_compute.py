@@ -84,3 +84,14 @@ def test_a_model_that_nobody_loads_is_refused() -> None:
     modelled = parse_scenario(SMALL + '[compute]\nserver = "modelled"\nboard = "three-body"\n', "small")
     with pytest.raises(ScenarioError, match=r"no \[\[compute\]\] group loads a model"):
         with_changes(modelled, compute={"model": "/tmp/other.gguf"})
+
+
+def test_the_model_of_a_run_goes_to_all_that_loads_one() -> None:
+    split = '[[split]]\nsatellites = ["p00s0[45]"]\n'
+    changed = with_changes(parse_scenario(SMALL + TWO + split, "small"), model="/tmp/other.gguf")
+    assert [group.model for group in changed.compute] == ["/tmp/other.gguf", "bundled"]
+    assert changed.split[0].model == "/tmp/other.gguf"
+    alone = with_changes(parse_scenario(SMALL + split, "small"), model="/tmp/other.gguf")
+    assert alone.split[0].model == "/tmp/other.gguf"
+    with pytest.raises(ScenarioError, match="model is set, but nothing in the scenario loads a file of weights"):
+        with_changes(parse_scenario(SMALL, "small"), model="/tmp/other.gguf")
