@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
+
+Share = Callable[[str, int, int], float]
+"""A part of the whole that a satellite has between two times: (satellite, from_ns, to_ns) -> 0..1."""
 
 
 class Spells:
@@ -24,3 +27,19 @@ class Spells:
         """The mean number of CPUs between two times."""
         overlap_ns = np.minimum(self._end_ns, to_ns) - np.maximum(self._begin_ns, from_ns)
         return float((np.clip(overlap_ns, 0.0, None) * self._cpus).sum()) / (to_ns - from_ns)
+
+
+def shares_of_a_cpu(cpus: Mapping[str, float], pace: Share, slowdown: float) -> Share:
+    """The CPU that a satellite's only thread may take.
+
+    In slow motion it gets less, for longer, and so does one that is short of energy, or too hot.
+
+    Args:
+        cpus: what each satellite's thread has at the scenario's own pace; none for others.
+        pace: what it was allowed of that.
+    """
+
+    def share(satellite: str, from_ns: int, to_ns: int) -> float:
+        return min(cpus.get(satellite, 0.0) * pace(satellite, from_ns, to_ns) / slowdown, 1.0)
+
+    return share

@@ -41,6 +41,18 @@ def test_in_a_large_network_those_with_traffic_are():
     assert names == ["p00s01", "p00s02", "p05s03", "p19s19", "gs-a", "gs-b"]
 
 
+def test_both_ends_of_a_moving_conversation_have_traffic():
+    questions = {"mean_interval": "1 s", "reach": 4, "prompts": ("Why?",)}
+    compute = {"satellites": ("p0*", "p19*")}
+    alone = scenario(400, compute=compute, questions=questions)
+    plan = plan_links(alone, "")
+    source, target, *_ = sorted(set(alone.serving_satellites) - set(asked_satellites(alone, plan)))
+    move = ({"source": source, "target": target, "tokens": (100,)},)
+    moving = scenario(400, compute=compute, questions=questions, kv_handover=move)
+    before, after = ({plan.nodes.names[node] for node in active_endpoints(one, plan)} for one in (alone, moving))
+    assert after - before == {source, target}
+
+
 def test_paths_between_endpoints_are_those_of_the_full_tables():
     large = scenario(400, compute={"satellites": ("p19s19",)})
     plan = plan_links(large, "")

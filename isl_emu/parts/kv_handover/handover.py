@@ -2,30 +2,37 @@
 
 Run as ``python -m isl_emu.parts.kv_handover.handover``. llama.cpp's server writes what it has computed of a
 conversation to a file and reads it back (its slots' `save` and `restore`); the file goes from the source's network
-namespace to the target's by HTTP, from Python's own file server. Each handover leaves one line in kv_handovers.jsonl.
+namespace to the target's by HTTP. Each handover leaves one line in its journal.
+
+A handover is one step after the other, each in a satellite's network, so whatever asks is a blocking call in a thread
+that lives there; what is offered is served beside it.
 """
 
 from __future__ import annotations
 
 import json
 import signal
+import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from http.client import HTTPConnection, HTTPException
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from aiohttp import web
 
 from isl_emu.nodes.namespaces import enter_network
+from isl_emu.parts.http_server import answering
+from isl_emu.parts.kv_handover.tables import JOURNAL
 from isl_emu.parts.prompts import BUNDLED, read_prompts
 from isl_emu.runs.clock import run_clock
 from isl_emu.runs.endpoints import Endpoint, read_endpoints
 from isl_emu.runs.journal import Journal
-from isl_emu.runs.times import run_parser
+from isl_emu.runs.times import RunTimes, run_parser
 from isl_emu.timebase import Clock
 from isl_emu.units import NS_PER_MS
 
@@ -34,10 +41,13 @@ READ_BYTE = 1 << 16
 GO_ON_TOKENS = 8  # that the target answers, to see that both ways lead to the same
 FAILURES = (OSError, HTTPException, ValueError, KeyError)
 
+Result = TypeVar("Result")
+Answer = dict[str, Any]  # of a server
 
-@dataclass
-class Satellite:
-    """One end of a handover.
+
+@dataclass(frozen=True)
+class HandoverEnd:
+    """The satellite at one end of a handover.
 
     Args:
         folder: where its server keeps saved caches, as seen from here.
@@ -50,55 +60,118 @@ class Satellite:
     thread: ThreadPoolExecutor
 
     @classmethod
-    def at(cls, name: str, endpoint: Endpoint, folder: Path) -> Satellite:
+    def at(cls, name: str, endpoint: Endpoint, folder: Path) -> HandoverEnd:
         """The satellite, with a thread in its network."""
         return cls(name, endpoint, folder, ThreadPoolExecutor(1, name, enter_network, (endpoint.netns,)))
 
-    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+    def call(self, function: Callable[..., Result], *arguments: Any) -> Result:
         """What a function returns that is called in the satellite's network."""
         return self.thread.submit(function, *arguments).result()
 
-    def ask(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    def ask(self, path: str, body: Mapping[str, Any]) -> Answer:
         """What the satellite's own server answers to `body`."""
         return self.call(_ask, self.endpoint, path, body)
 
-    def complete(self, tokens: list[int], count: int, reuse: bool) -> dict[str, Any]:
+    def complete(self, tokens: list[int], count: int, reuse: bool) -> Answer:
         """The continuation of a conversation by `count` tokens; `reuse` what is in the cache, or compute it anew."""
         wish = {"prompt": tokens, "n_predict": count, "temperature": 0, "id_slot": 0, "cache_prompt": reuse}
         return self.ask("/completion", wish)
 
 
-def hand_over(source: Satellite, target: Satellite, port: int, count: int, clock: Clock) -> dict[str, Any]:
-    """Compute a conversation of `count` tokens at the source, move it, and go on at the target, both ways.
+@dataclass(frozen=True)
+class Due:
+    """A handover of a conversation of `tokens` that is due `t_ns` after instant 0."""
 
-    Returns:
-        The columns of the table `kv_handovers` that are measured.
+    t_ns: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Series:
+    """Handovers between two satellites, one after the other.
+
+    Args:
+        port: where the source offers its caches.
+        times: of the run, on `clock`.
     """
-    tokens, name = conversation(source, count), f"{source.name}-{count}.kv"
-    computed = source.complete(tokens, 1, reuse=False)
-    saved, save_ns = _timed(clock, source.ask, "/slots/0?action=save", {"filename": name})
-    (received_byte, transfer_ns) = _timed(clock, target.call, fetch, source.endpoint.address, port, name, target.folder)
-    _, restore_ns = _timed(clock, target.ask, "/slots/0?action=restore", {"filename": name})
-    moved, resume_ns = _timed(clock, target.complete, tokens, GO_ON_TOKENS, True)
-    anew = target.complete(tokens, GO_ON_TOKENS, reuse=False)
-    for satellite in (source, target):
-        (satellite.folder / name).unlink()
-    return {
-        "tokens": count,
-        "prefill_ns": _prompt_ns(computed, clock),
-        "kv_byte": saved["n_written"],
-        "received_byte": received_byte,
-        "save_ns": save_ns,
-        "transfer_ns": transfer_ns,
-        "restore_ns": restore_ns,
-        "resume_ns": _prompt_ns(moved, clock),
-        "cached_tokens": moved["timings"]["cache_n"],
-        "reprefill_ns": _prompt_ns(anew, clock),
-        "same_answer": moved["content"] == anew["content"],
-    }
+
+    source: HandoverEnd
+    target: HandoverEnd
+    port: int
+    clock: Clock
+    times: RunTimes
+
+    def run(self, series: Sequence[Due], record: Callable[[dict[str, Any]], None], stop: threading.Event) -> None:
+        """Each handover when it is due; those for which the run is too short are recorded too."""
+        for due in series:
+            row: dict[str, Any] = {"source": self.source.name, "target": self.target.name, "t_due_ns": due.t_ns}
+            row["tokens"] = due.tokens
+            until_ns = min(self.times.t0_ns + due.t_ns, self.times.until_ns)
+            if self.clock.wait_until_ns(until_ns, stop) or self.clock.now_ns() >= self.times.until_ns:
+                record({**row, "outcome": "unfinished", "error": "the run ended first"})
+                continue
+            row |= {"t_ns": self._t_ns(), "computing_ns": []}
+            try:
+                record({**row, "outcome": "completed", **self.hand_over(due.tokens, row["computing_ns"])})
+            except FAILURES as error:
+                reason = str(error) or type(error).__name__
+                record({**row, "outcome": "unfinished" if stop.is_set() else "failed", "error": reason})
+
+    def hand_over(self, count: int, computing_ns: list[int]) -> dict[str, Any]:
+        """Compute a conversation of `count` tokens at the source, move it, and go on at the target, both ways.
+
+        Args:
+            computing_ns: is told when each computing began and ended, also if nothing comes of it.
+
+        Returns:
+            The columns of the table `kv_handovers` that are measured.
+        """
+        source, target = self.source, self.target
+        tokens, file = conversation(source, count), {"filename": f"{source.name}-{count}.kv"}
+        name = file["filename"]
+        computed = self._complete(source, tokens, 1, False, computing_ns)
+        saved, save_ns = self._timed(source.ask, "/slots/0?action=save", file)
+        way = (source.endpoint.address, self.port, name, target.folder)
+        received_byte, transfer_ns = self._timed(target.call, fetch, *way)
+        _, restore_ns = self._timed(target.ask, "/slots/0?action=restore", file)
+        moved = self._complete(target, tokens, GO_ON_TOKENS, True, computing_ns)
+        anew = self._complete(target, tokens, GO_ON_TOKENS, False, computing_ns)
+        for end in (source, target):
+            (end.folder / name).unlink()
+        return {
+            "prefill_ns": self._prompt_ns(computed),
+            "kv_byte": saved["n_written"],
+            "received_byte": received_byte,
+            "save_ns": save_ns,
+            "transfer_ns": transfer_ns,
+            "restore_ns": restore_ns,
+            "resume_ns": self._prompt_ns(moved),
+            "cached_tokens": moved["timings"]["cache_n"],
+            "reprefill_ns": self._prompt_ns(anew),
+            "same_answer": moved["content"] == anew["content"],
+        }
+
+    def _t_ns(self) -> int:
+        return self.clock.now_ns() - self.times.t0_ns
+
+    def _complete(self, end: HandoverEnd, tokens: list[int], count: int, reuse: bool, told_ns: list[int]) -> Answer:
+        begun_ns = self._t_ns()
+        try:
+            return end.complete(tokens, count, reuse)
+        finally:
+            told_ns += [begun_ns, self._t_ns()]
+
+    def _timed(self, function: Callable[..., Result], *arguments: Any) -> tuple[Result, int]:
+        begun_ns = self.clock.now_ns()
+        result = function(*arguments)
+        return result, self.clock.now_ns() - begun_ns
+
+    def _prompt_ns(self, answer: Answer) -> int:
+        """What the server says that it took for the prompt; it measures in the machine's time."""
+        return self.clock.own_ns(round(answer["timings"]["prompt_ms"] * NS_PER_MS))
 
 
-def conversation(satellite: Satellite, count: int) -> list[int]:
+def conversation(satellite: HandoverEnd, count: int) -> list[int]:
     """Tokens of the shipped prompts, one after the other, as many as are wanted."""
     found = satellite.ask("/tokenize", {"content": "\n".join(read_prompts(BUNDLED))})["tokens"]
     return list(islice(cycle(found), count))
@@ -122,52 +195,21 @@ def fetch(address: str, port: int, name: str, folder: Path) -> int:
         connection.close()
 
 
-class FileServer(ThreadingHTTPServer):
-    """Offers a folder; made in a thread of the source's network, where its socket then stays."""
+@contextmanager
+def offer(source: HandoverEnd, port: int) -> Iterator[None]:
+    """Offer the source's caches in its network while the block lasts."""
 
-    daemon_threads = True
+    async def give(request: web.Request) -> web.StreamResponse:
+        file = source.folder / request.match_info["name"]  # not resolved: the way there is through /proc/PID/root
+        if not file.is_file():
+            raise web.HTTPNotFound
+        return web.FileResponse(file)
 
-
-class _Files(SimpleHTTPRequestHandler):
-    def log_message(self, *_: Any) -> None:
-        """Silent."""
-
-
-def offer(source: Satellite, port: int) -> FileServer:
-    """Offer the source's caches in its network from now on."""
-    handler = partial(_Files, directory=str(source.folder))
-    server = source.call(FileServer, (source.endpoint.address, port), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return server
-
-
-def run(
-    source: Satellite,
-    target: Satellite,
-    port: int,
-    due: list[tuple[int, int]],
-    clock: Clock,
-    t0_ns: int,
-    until_ns: int,
-    record: Callable[[dict[str, Any]], None],
-    stop: threading.Event,
-) -> None:
-    """Each handover when it is due, and one after the other; those for which the run is too short are recorded too.
-
-    Args:
-        due: time on the clock and number of tokens of each.
-    """
-    for due_ns, count in due:
-        row = {"source": source.name, "target": target.name, "t_due_ns": due_ns - t0_ns, "tokens": count}
-        if clock.wait_until_ns(min(due_ns, until_ns), stop) or clock.now_ns() >= until_ns:
-            record({**row, "outcome": "unfinished", "error": "the run ended first"})
-            continue
-        row["t_ns"] = clock.now_ns() - t0_ns
-        try:
-            record({**row, "outcome": "completed", **hand_over(source, target, port, count, clock)})
-        except FAILURES as error:
-            reason = str(error) or type(error).__name__
-            record({**row, "outcome": "unfinished" if stop.is_set() else "failed", "error": reason})
+    application = web.Application()
+    application.router.add_get("/{name}", give)
+    listening = source.call(socket.create_server, (source.endpoint.address, port))
+    with answering(application, listening):
+        yield
 
 
 def main() -> None:
@@ -177,39 +219,26 @@ def main() -> None:
     parser.add_argument("--end", action="append", nargs=2, metavar=("NAME", "FOLDER"), required=True)
     parser.add_argument("--due", action="append", nargs=2, type=int, metavar=("NS", "TOKENS"), required=True)
     options = parser.parse_args()
-    stop, clock = threading.Event(), run_clock(options.journal)
+    stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     endpoints = read_endpoints(options.journal)
-    source, target = (Satellite.at(name, endpoints[name], Path(folder)) for name, folder in options.end)
-    due = [(options.t0_ns + at_ns, count) for at_ns, count in options.due]
-    with Journal(options.journal / "kv_handovers.jsonl") as journal:
-        server = offer(source, options.port)
-        run(source, target, options.port, due, clock, options.t0_ns, options.until_ns, journal.append, stop)
-        server.shutdown()
+    source, target = (HandoverEnd.at(name, endpoints[name], Path(folder)) for name, folder in options.end)
+    series = Series(source, target, options.port, run_clock(options.journal), RunTimes.of(options))
+    with Journal(options.journal / f"{JOURNAL}.jsonl") as journal, offer(source, options.port):
+        series.run([Due(*due) for due in options.due], journal.append, stop)
 
 
-def _ask(endpoint: Endpoint, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+def _ask(endpoint: Endpoint, path: str, body: Mapping[str, Any]) -> Answer:
     connection = HTTPConnection(endpoint.address, endpoint.port, timeout=PATIENCE_S)
     try:
         connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
         response = connection.getresponse()
-        answer = json.loads(response.read())
+        answer: Answer = json.loads(response.read())
         if response.status != 200:
             raise HTTPException(f"{path} was answered with {response.status}: {answer}")
         return answer
     finally:
         connection.close()
-
-
-def _timed(clock: Clock, function: Callable[..., Any], *arguments: Any) -> tuple[Any, int]:
-    begun_ns = clock.now_ns()
-    result = function(*arguments)
-    return result, clock.now_ns() - begun_ns
-
-
-def _prompt_ns(answer: Mapping[str, Any], clock: Clock) -> int:
-    """What the server says that it took for the prompt; it measures in the machine's time."""
-    return clock.own_ns(round(answer["timings"]["prompt_ms"] * NS_PER_MS))
 
 
 if __name__ == "__main__":

@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+from isl_emu.files import read_json, write_json
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.activity import Activity, RunProcess
+from isl_emu.parts.cpu_use import Spells, shares_of_a_cpu
 from isl_emu.parts.finished_run import FinishedRun
 from isl_emu.parts.kv_handover.report import kv_section
-from isl_emu.parts.kv_handover.tables import KV_HANDOVERS
+from isl_emu.parts.kv_handover.tables import JOURNAL, KV_HANDOVERS
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.part import Part
+from isl_emu.parts.part import CpuUse, Pace, Part
 from isl_emu.parts.serving.model_server import SLOT_FOLDER
+from isl_emu.runs.journal import count_lines
 from isl_emu.runs.ports import FIRST_CACHE_PORT
 from isl_emu.scenario.model import Scenario
+
+PLANNED = "kv_planned.json"  # in a run's journal: how many handovers
 
 
 class KvHandoverPart(Part):
     key = "kv_handover"
-    lines = {"kv_handovers": KV_HANDOVERS}
+    lines = {JOURNAL: KV_HANDOVERS}
 
     def endpoints(self, scenario: Scenario, plan: LinkPlan) -> Iterable[str]:
         return (name for handover in scenario.kv_handover for name in (handover.source, handover.target))
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
+        if planned := sum(len(handover.tokens) for handover in live.scenario.kv_handover):
+            write_json(live.folder.journal / PLANNED, {"handovers": planned})
         for number, handover in enumerate(live.scenario.kv_handover):
             words = ["isl_emu.parts.kv_handover.handover", "--port", str(FIRST_CACHE_PORT + number)]
             for name in (handover.source, handover.target):  # a container's files, as its machine sees them
@@ -33,6 +41,35 @@ class KvHandoverPart(Part):
                 words += ["--due", str(handover.start_ns + due * handover.interval_ns), str(tokens)]
             yield RunProcess(f"kv-handover-{number}", words, live.folder.journal)
 
+    def status(self, journal: Path) -> Iterable[str]:
+        if planned := read_json(journal / PLANNED):
+            done = count_lines(journal / f"{JOURNAL}.jsonl")
+            yield f"handovers of conversations that are over: {done} of {planned['handovers']}"
+
+    def cpu_use(self, run: FinishedRun, pace: Pace) -> Iterable[CpuUse]:
+        """Its server has one thread, at the source while the prompt is computed, then at the target twice."""
+        if rows := run.rows(JOURNAL):
+            share = shares_of_a_cpu(_server_cpus(run), pace, run.scenario.time.slowdown)
+            yield Spells((*span, share(name, *span)) for row in rows for name, span in _computing(row))
+
     def sections(self, run: FinishedRun, figures: Mapping[str, Any]) -> Iterator[Iterable[str]]:
-        if rows := run.rows("kv_handovers"):
+        if rows := run.rows(JOURNAL):
             yield kv_section(rows)
+
+
+def _server_cpus(run: FinishedRun) -> dict[str, float]:
+    """The CPUs of the servers at both ends: a throttled one has what was found to give its pace, else its group's."""
+    scenario, found = run.scenario, {row["group"]: row["cpus"] for row in run.rows("servers")}
+    cpus: dict[str, float] = {}
+    for name in {name for handover in scenario.kv_handover for name in (handover.source, handover.target)}:
+        group = scenario.compute_of(name)
+        assert group is not None, "the scenario was checked: both ends of a handover serve"
+        cpus[name] = found.get(scenario.compute.index(group)) or group.cpus
+    return cpus
+
+
+def _computing(row: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Who computed in a handover, from when to when."""
+    times_ns = row["computing_ns"] or ()
+    for place, span in enumerate(zip(times_ns[0::2], times_ns[1::2], strict=True)):
+        yield row["target" if place else "source"], span

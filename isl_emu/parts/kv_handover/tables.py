@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from isl_emu.tables.schema import COUNT, FLAG, NS, TEXT, column, schema
+from isl_emu.tables.schema import COUNT, FLAG, NS, TEXT, TIMES, column, schema
+
+JOURNAL = "kv_handovers"  # also the table's name
 
 KV_HANDOVERS = schema(
     column("source", TEXT, "", "satellite that has computed the conversation"),
@@ -21,5 +23,6 @@ KV_HANDOVERS = schema(
     column("resume_ns", NS, "ns", "the target's time for what was not in the cache"),
     column("cached_tokens", COUNT, "tokens", "how much of the conversation the target found in its cache"),
     column("reprefill_ns", NS, "ns", "the target's time to compute the whole conversation anew"),
+    column("computing_ns", TIMES, "ns", "when the source, then the target twice, began and ended to compute"),
     column("same_answer", FLAG, "", "both ways led to the same next tokens"),
 )

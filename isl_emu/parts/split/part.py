@@ -7,6 +7,7 @@ from typing import Any
 
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.activity import Activity
+from isl_emu.parts.cpu_use import shares_of_a_cpu
 from isl_emu.parts.finished_run import FinishedRun
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.needs import Need
@@ -58,12 +59,8 @@ class SplitPart(Part):
         """While a split model answers, one of its satellites computes at a time, with one thread."""
         scenario = run.scenario
         cpus = {split.head(scenario.satellite_names): split.cpus for split in scenario.split}
-
-        def share(satellite: str, from_ns: int, to_ns: int) -> float:
-            own = cpus.get(satellite, 0.0) * pace(satellite, from_ns, to_ns)
-            return min(own / scenario.time.slowdown, 1.0)
-
         if cpus:
+            share = shares_of_a_cpu(cpus, pace, scenario.time.slowdown)
             yield AnsweringCpus([row for row in run.rows("requests") if row["satellite"] in cpus], share)
 
     def sections(self, run: FinishedRun, figures: Mapping[str, Any]) -> Iterator[Iterable[str]]:
