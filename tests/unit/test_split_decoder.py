@@ -9,7 +9,7 @@ import pytest
 
 from isl_emu.errors import WorkloadError
 from isl_emu.parts.serving.model_file import read_tensors, resolve_model
-from isl_emu.parts.split.extras import PIPELINE_MODULES
+from isl_emu.parts.split.shares import PIPELINE_MODULES
 
 for module in PIPELINE_MODULES:
     pytest.importorskip(module, reason=f"{module} (extra pipeline) is not installed")
@@ -18,7 +18,7 @@ import torch  # noqa: E402
 from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter  # noqa: E402
 
 from isl_emu.parts.split.decoder import rotated, rotations  # noqa: E402
-from isl_emu.parts.split.ring import FrameLayout, Pass  # noqa: E402
+from isl_emu.parts.split.ring import FrameLayout, RingPass  # noqa: E402
 from isl_emu.parts.split.shares import PIPELINE_ARCHITECTURES, PIPELINE_VOCABULARIES  # noqa: E402
 from isl_emu.parts.split.text import WORDS, ChatText  # noqa: E402
 from isl_emu.parts.split.weights import INTERLEAVED, ModelFile  # noqa: E402
@@ -116,7 +116,7 @@ def test_positions_turn_pairs_and_keep_lengths(model: ModelFile, interleaved: bo
 @pytest.mark.parametrize("tokens", [1, 4])
 def test_a_pass_survives_its_frame(tokens: int) -> None:
     layout = FrameLayout(size=3, embedding=8)
-    sent = Pass(2, 5, 77, torch.arange(8.0 * tokens).reshape(tokens, 8), [11, -12, 13])
+    sent = RingPass(2, 5, 77, torch.arange(8.0 * tokens).reshape(tokens, 8), [11, -12, 13])
     frame, rest = layout.pack(sent)
     assert len(frame) == len(layout.empty())
     received, room = layout.unpack(frame)

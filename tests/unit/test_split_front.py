@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPResponse
+from threading import Event
 
 import pytest
 
 from isl_emu.parts.questions.sse import EventParser
-from isl_emu.parts.split.conversation import Conversation
-from isl_emu.parts.split.front import FrontServer, RefusedError, chunks
+from isl_emu.parts.split.front import (
+    Conversation,
+    UnanswerableError,
+    Wish,
+    answering_questions,
+    arriving,
+    chunks,
+)
 
 QUESTION = {"messages": [{"role": "user", "content": "Why?"}], "max_tokens": 3}
 END = 0
@@ -28,13 +37,13 @@ class Parrot:
 
     def __init__(self, tokens: Sequence[int]):
         self._tokens = tokens
-        self.asked: list[tuple[int, float, int]] = []
+        self.asked: list[Wish] = []
 
-    def start(self, messages: Sequence[dict[str, str]], limit: int, temperature: float, seed: int) -> Conversation:
-        self.asked.append((limit, temperature, seed))
-        if len(messages[0]["content"]) > 100:
-            raise RefusedError("the prompt is too long")
-        conversation = Conversation([1, 2, 3], limit, temperature, seed)
+    def start(self, wish: Wish, tell: Callable[[int | None], None]) -> Conversation:
+        self.asked.append(wish)
+        if len(wish.messages[0]["content"]) > 100:
+            raise UnanswerableError("the prompt is too long")
+        conversation = Conversation([1, 2, 3], wish.limit, wish.temperature, wish.seed, tell)
         conversation.begin()
         for token in self._tokens:
             if conversation.finish is None:
@@ -48,18 +57,23 @@ class Parrot:
         return {"processing": 1, "deferred": 2, "predicted": 3}
 
 
+@dataclass(frozen=True)
+class FrontServer:
+    """Where a parrot answers."""
+
+    address: tuple[str, int]
+    answerer: Parrot
+
+
 @pytest.fixture
 def server() -> Iterator[FrontServer]:
-    with FrontServer(("127.0.0.1", 0), Parrot([*"Grü".encode(), END])) as running:
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield running
-        running.shutdown()
-        thread.join()
+    parrot = Parrot([*"Grü".encode(), END])
+    with answering_questions(parrot, "127.0.0.1", 0) as address:
+        yield FrontServer(address, parrot)
 
 
 def asked(server: FrontServer, method: str, path: str, body: object = None) -> HTTPResponse:
-    connection = HTTPConnection(*server.server_address, timeout=PATIENCE_S)
+    connection = HTTPConnection(*server.address, timeout=PATIENCE_S)
     connection.request(method, path, None if body is None else json.dumps(body))
     return connection.getresponse()
 
@@ -82,7 +96,7 @@ def test_a_stream_ends_with_the_totals_and_done(server: FrontServer) -> None:
     assert [event["choices"][0]["delta"].get("content") for event in events] == ["G", "r", None]
     assert events[-1]["choices"][0]["finish_reason"] == "length"  # the third token is half a character
     assert events[-1]["usage"]["completion_tokens"] == 3
-    assert server.answerer.asked == [(3, 0.5, 7)]
+    assert server.answerer.asked == [Wish(QUESTION["messages"], 3, 0.5, 7)]
 
 
 @pytest.mark.parametrize(
@@ -106,13 +120,46 @@ def test_health_and_metrics_are_those_of_llama_cpp(server: FrontServer) -> None:
     assert asked(server, "GET", "/elsewhere").status == 404
 
 
+def answered(tokens: bytes, limit: int) -> tuple[Conversation, asyncio.Queue[int | None]]:
+    """A conversation with a parrot, and what it told."""
+    news = asyncio.Queue[int | None]()
+    wish = Wish([{"content": ""}], limit, 0.0, 0)
+    return Parrot(tokens).start(wish, news.put_nowait), news
+
+
+async def told(conversation: Conversation, news: asyncio.Queue[int | None]) -> list[str | None]:
+    return [event["choices"][0]["delta"].get("content") async for event in chunks(conversation, news, spelt)]
+
+
 def test_a_character_is_told_once_it_is_whole() -> None:
-    conversation = Parrot("aßb".encode()).start([{"content": ""}], 9, 0.0, 0)
+    conversation, news = answered("aßb".encode(), 9)
     conversation.end("stop")
-    told = [event["choices"][0]["delta"].get("content") for event in chunks(conversation, spelt)]
-    assert told == ["a", "ß", "b", None]
+    assert asyncio.run(told(conversation, news)) == ["a", "ß", "b", None]
 
 
 def test_a_cut_answer_says_that_its_length_ended_it() -> None:
-    conversation = Parrot(b"abcdef").start([{"content": ""}], 2, 0.0, 0)
-    assert (list(conversation.arriving()), conversation.finish) == ([*b"ab"], "length")
+    async def tokens() -> list[int]:
+        return [token async for token in arriving(news)]
+
+    conversation, news = answered(b"abcdef", 2)
+    assert (asyncio.run(tokens()), conversation.finish) == ([*b"ab"], "length")
+
+
+def test_nothing_more_is_computed_for_who_has_gone(server: FrontServer) -> None:
+    """The parrot is silent, so the answer would never come."""
+    silent, conversations = Event(), []
+
+    def start(wish: Wish, tell: Callable[[int | None], None]) -> Conversation:
+        conversations.append(Conversation([1], wish.limit, 0.0, 0, tell))
+        silent.set()
+        return conversations[0]
+
+    server.answerer.start = start  # type: ignore[method-assign]  # this one does not answer
+    connection = HTTPConnection(*server.address, timeout=PATIENCE_S)
+    connection.request("POST", "/v1/chat/completions", json.dumps(QUESTION))
+    assert silent.wait(PATIENCE_S)
+    connection.close()
+    end_s = time.monotonic() + PATIENCE_S
+    while not conversations[0].cancelled:
+        assert time.monotonic() < end_s
+        time.sleep(0.01)

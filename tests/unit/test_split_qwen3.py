@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from isl_emu.parts.serving.model_file import resolve_model
-from isl_emu.parts.split.extras import PIPELINE_MODULES
+from isl_emu.parts.split.shares import PIPELINE_MODULES
 from tests.asking import asked
 
 for module in PIPELINE_MODULES:

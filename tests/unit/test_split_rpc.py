@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from isl_emu.parts.split.extras import rpc_backend
-from isl_emu.parts.split.meter import traffic_byte
+from isl_emu.parts.split.rpc_backend import backend_path
 from isl_emu.parts.split.rpc_build import source_version
-from isl_emu.parts.split.rpc_member import placement
+from isl_emu.parts.split.rpc_member import placement, traffic_byte
 from isl_emu.runs.clock import RunClock
 from isl_emu.runs.journal import read_journal
 from tests.asking import asked
@@ -58,7 +57,7 @@ def member(*words: str) -> Iterator[subprocess.Popen]:
         process.wait()
 
 
-@pytest.mark.skipif(not rpc_backend().exists(), reason="llama.cpp's RPC backend (rpc_build) is not made")
+@pytest.mark.skipif(not backend_path().exists(), reason="llama.cpp's RPC backend (rpc_build) is not made")
 def test_a_split_model_answers_as_a_whole_one_does(tmp_path: Path) -> None:
     from tests.unit.test_split_decoder import BLUE, QUESTION, bundled  # noqa: PLC0415
 

@@ -7,7 +7,6 @@ token is made here.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import SimpleQueue
@@ -15,11 +14,10 @@ from typing import Any
 
 import torch
 
-from isl_emu.parts.split.conversation import Conversation
 from isl_emu.parts.split.decoder import Ends, Layers
-from isl_emu.parts.split.front import FrontServer, RefusedError
+from isl_emu.parts.split.front import Conversation, UnanswerableError, Wish, answering_questions
 from isl_emu.parts.split.pipeline_stage import arguments
-from isl_emu.parts.split.ring import Pass, Ring
+from isl_emu.parts.split.ring import Ring, RingPass
 from isl_emu.parts.split.text import ChatText
 from isl_emu.parts.split.weights import ModelFile
 from isl_emu.runs.clock import RunClock
@@ -57,15 +55,15 @@ class Head:
         self._dice: dict[int, torch.Generator] = {}
         self._predicted = 0
 
-    def start(self, messages: Sequence[dict[str, str]], limit: int, temperature: float, seed: int) -> Conversation:
+    def start(self, wish: Wish, tell: Callable[[int | None], None]) -> Conversation:
         """Queue a question; see `Answerer`."""
-        prompt = self._text.prompt(messages)
+        prompt = self._text.prompt(wish.messages)
         room = self._context_tokens - len(prompt)
         if room < 1:
-            raise RefusedError(
+            raise UnanswerableError(
                 f"the prompt has {len(prompt)} tokens, but the context holds {self._context_tokens}; ask less"
             )
-        conversation = Conversation(prompt, min(limit, room), temperature, seed)
+        conversation = Conversation(prompt, min(wish.limit, room), wish.temperature, wish.seed, tell)
         self._waiting.put(conversation)
         return conversation
 
@@ -96,9 +94,9 @@ class Head:
     def _send(self, slot: int, number: int, position: int, tokens: list[int]) -> None:
         begun_ns = self._clock.now_ns()
         x = self._layers.forward(self._ends.embed(tokens), slot, position)
-        self._ring.send(Pass(slot, number, position, x, [begun_ns, self._clock.now_ns()]))
+        self._ring.send(RingPass(slot, number, position, x, [begun_ns, self._clock.now_ns()]))
 
-    def _advance(self, back: Pass) -> None:
+    def _advance(self, back: RingPass) -> None:
         """A pass is back: choose a token, and send it around unless the answer is finished."""
         came_ns = self._clock.now_ns()
         conversation, tokens = self._under_way[back.slot], len(back.x)
@@ -144,10 +142,9 @@ def main() -> None:
     ring = Ring(options.head, options.ring_port, options.rank, options.size, embedding, slots)
     journal, clock = Journal(options.journal), RunClock(options.clock)
     head = Head(options.satellite, ring, layers, ends, text, clock, slots, options.context, journal.append)
-    server = FrontServer((options.head, MODEL_PORT), head)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    print(f"answers at {options.head}:{MODEL_PORT}", flush=True)
-    head.run()
+    with answering_questions(head, options.head, MODEL_PORT):
+        print(f"answers at {options.head}:{MODEL_PORT}", flush=True)
+        head.run()
 
 
 if __name__ == "__main__":

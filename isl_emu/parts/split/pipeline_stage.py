@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from isl_emu.parts.split.decoder import Layers
-from isl_emu.parts.split.ring import Pass, Ring
+from isl_emu.parts.split.ring import Ring, RingPass
 from isl_emu.parts.split.weights import ModelFile
 from isl_emu.runs.clock import RunClock
 from isl_emu.timebase import Clock
@@ -39,7 +39,7 @@ def relay(ring: Ring, layers: Layers, clock: Clock) -> None:
         came_ns = clock.now_ns()
         x = layers.forward(travelling.x, travelling.slot, travelling.position)
         times_ns = [*travelling.times_ns, came_ns, clock.now_ns()]
-        ring.send(Pass(travelling.slot, travelling.number, travelling.position, x, times_ns))
+        ring.send(RingPass(travelling.slot, travelling.number, travelling.position, x, times_ns))
 
 
 def main() -> None:

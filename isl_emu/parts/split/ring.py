@@ -26,7 +26,7 @@ _FIXED = struct.Struct("=4q")  # slot, pass number, position of the first token,
 
 
 @dataclass
-class Pass:
+class RingPass:
     """Tokens of a conversation on their way around the ring.
 
     Args:
@@ -68,7 +68,7 @@ class Ring:
         for _ in range(passes):
             self._post()
 
-    def receive(self) -> Pass:
+    def receive(self) -> RingPass:
         """The next pass from the satellite before; waits for it."""
         work, frame = self._posted.popleft()
         work.wait()
@@ -78,7 +78,7 @@ class Ring:
             dist.recv(rest, self._before, tag=REST)
         return travelling
 
-    def send(self, travelling: Pass) -> None:
+    def send(self, travelling: RingPass) -> None:
         """Hand a pass to the satellite after, without waiting until it is there."""
         while self._sent and self._sent[0][0].is_completed():
             self._sent.popleft()
@@ -109,7 +109,7 @@ class FrameLayout:
         """A frame to receive into."""
         return torch.empty(self._header_byte + FLOAT_BYTE * self._embedding, dtype=torch.uint8)
 
-    def pack(self, travelling: Pass) -> tuple[Tensor, Tensor]:
+    def pack(self, travelling: RingPass) -> tuple[Tensor, Tensor]:
         """The frame of a pass, and the activations of its further tokens."""
         frame, times = self.empty(), travelling.times_ns
         fixed = _FIXED.pack(travelling.slot, travelling.number, travelling.position, len(travelling.x))
@@ -118,11 +118,11 @@ class FrameLayout:
         frame[self._header_byte :].view(torch.float32).copy_(travelling.x[0])
         return frame, travelling.x[1:].contiguous()
 
-    def unpack(self, frame: Tensor) -> tuple[Pass, Tensor]:
+    def unpack(self, frame: Tensor) -> tuple[RingPass, Tensor]:
         """The pass of a frame, and the part of its activations that is still to be filled."""
         header = frame[: self._header_byte].numpy().tobytes()
         slot, number, position, tokens = _FIXED.unpack_from(header)
         count, *times = self._times.unpack_from(header, _FIXED.size)
         x = torch.empty(tokens, self._embedding)
         x[0] = frame[self._header_byte :].view(torch.float32)
-        return Pass(slot, number, position, x, times[:count]), x[1:]
+        return RingPass(slot, number, position, x, times[:count]), x[1:]

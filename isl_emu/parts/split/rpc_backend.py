@@ -7,20 +7,26 @@ xllamacpp's library exports, so both must be made from the same version of ggml;
 from __future__ import annotations
 
 import ctypes
+import sys
 from ctypes import POINTER, c_char_p, c_size_t, c_void_p
-from importlib.util import find_spec
+from importlib import metadata
 from pathlib import Path
 
 from isl_emu.errors import WorkloadError
-from isl_emu.parts.split.extras import rpc_backend
 
 THREADS = 1  # of a worker: two that share a core wait for each other
 
 
+def backend_path() -> Path:
+    """Where the backend for the installed xllamacpp is, or is to be; both must be of one version."""
+    return Path(sys.prefix) / "lib" / "isl-emu" / f"libggml-rpc-{metadata.version('xllamacpp')}.so"
+
+
 def xllamacpp_library() -> ctypes.CDLL:
     """The library inside xllamacpp, with its functions offered to libraries that are loaded later."""
-    (folder,) = find_spec("xllamacpp").submodule_search_locations
-    return ctypes.CDLL(str(next(Path(folder).glob("xllamacpp*.so"))), mode=ctypes.RTLD_GLOBAL)
+    files = metadata.files("xllamacpp") or ()
+    library = next(file for file in files if file.match("xllamacpp*.so"))
+    return ctypes.CDLL(str(library.locate()), mode=ctypes.RTLD_GLOBAL)
 
 
 class RpcBackend:
@@ -32,7 +38,7 @@ class RpcBackend:
 
     def __init__(self, path: Path | None = None):
         self._ggml = xllamacpp_library()
-        path = path or rpc_backend()
+        path = path or backend_path()
         try:
             self._rpc = ctypes.CDLL(str(path))
         except OSError as error:

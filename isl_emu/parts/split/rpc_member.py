@@ -2,7 +2,8 @@
 
 Run as ``python -m isl_emu.parts.split.rpc_member`` in the satellite's container; it ends with the container. The
 head is llama.cpp's own server, as on a satellite that serves alone; it loads the workers' layers into them over the
-network.
+network. Beside either goes a meter of what the process has computed and sent so far; the bytes are those of TCP's
+payload, asked of the kernel (TCP_INFO) for the process's own connections, whichever library has opened them.
 """
 
 from __future__ import annotations
@@ -11,16 +12,22 @@ import argparse
 import os
 import signal
 import socket
+import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+from isl_emu.nodes.tcp_info import own_connections, tcp_counters
 from isl_emu.parts.serving.model_server import parameters
-from isl_emu.parts.split.meter import start_meter
 from isl_emu.parts.split.rpc_backend import RpcBackend
 from isl_emu.runs.clock import RunClock
 from isl_emu.runs.journal import Journal
 from isl_emu.runs.ports import MODEL_PORT
+from isl_emu.timebase import Clock
 
+METER_INTERVAL_S = 0.1
 CONNECT_TIMEOUT_S, CONNECT_AGAIN_S = 5.0, 0.2
 
 
@@ -39,7 +46,7 @@ def head(model: Path, address: str, workers: list[str], layers: list[int], conte
     """
     backend = RpcBackend()
     for endpoint in workers:
-        _await_listening(endpoint)
+        await_listening(endpoint)
         backend.add_worker(endpoint)
     from xllamacpp import Server  # noqa: PLC0415  after its library is loaded for the backend too
 
@@ -52,7 +59,7 @@ def head(model: Path, address: str, workers: list[str], layers: list[int], conte
     signal.pause()
 
 
-def _await_listening(endpoint: str) -> None:
+def await_listening(endpoint: str) -> None:
     """Wait until a worker takes connections; whoever started both ends this process if the worker never does."""
     address, _, port = endpoint.rpartition(":")
     while True:
@@ -61,6 +68,43 @@ def _await_listening(endpoint: str) -> None:
             return
         except OSError:
             time.sleep(CONNECT_AGAIN_S)
+
+
+def traffic_byte(peers: dict[str, str]) -> dict[str, list[int]]:
+    """Bytes acknowledged and received on this process's TCP connections with each peer.
+
+    Args:
+        peers: address -> name.
+    """
+    found = {name: [0, 0] for name in peers.values()}
+    for connection in own_connections():
+        with suppress(OSError):
+            name = peers.get(connection.getpeername()[0])
+            if name is not None:
+                counters = tcp_counters(connection)
+                found[name][0] += counters.acked_byte
+                found[name][1] += counters.received_byte
+    return found
+
+
+def start_meter(
+    satellite: str, peers: dict[str, str], clock: Clock, record: Callable[[dict[str, Any]], None]
+) -> threading.Thread:
+    """Write down, as often as it changes, what this process has computed and sent, until the process ends."""
+
+    def sample() -> None:
+        before: dict[str, list[int]] = {}
+        while True:
+            traffic = traffic_byte(peers)
+            if traffic != before:
+                line = {"satellite": satellite, "t_ns": clock.now_ns(), "cpu_ns": time.process_time_ns()}
+                record({**line, "peers": traffic})
+                before = traffic
+            time.sleep(METER_INTERVAL_S)
+
+    thread = threading.Thread(target=sample, daemon=True, name="meter")
+    thread.start()
+    return thread
 
 
 def placement(layers: list[int]) -> tuple[int, list[float]]:

@@ -1,4 +1,4 @@
-"""How the layers of a model are given out, and whether each satellite has the memory for its share.
+"""How the layers of a model are given out, and whether that can be done: the engine is there, and memory for a share.
 
 Known from the file's header alone, before anything is started.
 """
@@ -6,14 +6,17 @@ Known from the file's header alone, before anything is started.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from itertools import accumulate
 from pathlib import Path
 
 from isl_emu.errors import WorkloadError
 from isl_emu.parts.serving.model_file import ModelHeader, estimate_memory_byte, read_header
+from isl_emu.parts.split.rpc_backend import backend_path
 from isl_emu.scenario.split import Split
 from isl_emu.units import SIZE_BYTE, format_quantity
 
+PIPELINE_MODULES = ("torch", "gguf", "tokenizers", "jinja2")
 PIPELINE_ARCHITECTURES = ("llama", "qwen3")
 PIPELINE_VOCABULARIES = ("smollm", "gpt-2", "qwen2")  # ways to cut a text into words, by tokenizer.ggml.pre
 FLOAT_BYTE = 4
@@ -40,6 +43,26 @@ def shares(layers: int, members: int, given: Sequence[int] = ()) -> list[range]:
         raise WorkloadError(f"split.layers: come to {sum(counts)}, but the model has {layers} layers; share out all")
     ends = list(accumulate(counts))
     return [range(end - count, end) for count, end in zip(counts, ends, strict=True)]
+
+
+def check_engine(engine: str) -> None:
+    """Refuse an engine whose libraries, which isl-emu does not bring along, are not installed.
+
+    Raises:
+        WorkloadError: what is missing, and how to get it.
+    """
+    if engine == "pipeline":
+        missing = [name for name in PIPELINE_MODULES if find_spec(name) is None]
+        if missing:
+            raise WorkloadError(
+                f'split.engine: is "pipeline", but {", ".join(missing)} is not installed; '
+                "run `pip install torch gguf tokenizers` (half a minute, 0.9 GB; docs/split.md), or use llama-rpc"
+            )
+    elif not backend_path().exists():
+        raise WorkloadError(
+            f'split.engine: is "llama-rpc", but {backend_path()} does not exist; '
+            "run `python -m isl_emu.parts.split.rpc_build` (half a minute; it needs a C++ compiler)"
+        )
 
 
 def check_split(split: Split, members: int, path: Path) -> None:
@@ -104,8 +127,9 @@ def _told(path: Path, ask: Callable[[ModelHeader], int]) -> int:
 
 def _pipeline_byte(split: Split, header: ModelHeader, path: Path, part: range, head: bool) -> int:
     """PyTorch, the weights in 32 bits, and keys and values in 32 bits."""
-    embedding, kv = header.count("embedding_length"), _kv_numbers(header)
-    query = header.count("attention.head_count") * _head_numbers(header)
+    embedding, heads = header.count("embedding_length"), header.count("attention.head_count")
+    head_numbers = header.count("attention.key_length", embedding // heads)
+    query, kv = heads * head_numbers, header.count("attention.head_count_kv", heads) * head_numbers
     layer = embedding * (2 * query + 2 * kv + 3 * header.count("feed_forward_length"))
     cache = 2 * kv * split.context_tokens * split.conversations
     ends = 2 * embedding * header.fields["tokenizer.ggml.tokens"] if head else 0
@@ -119,12 +143,3 @@ def _rpc_byte(split: Split, header: ModelHeader, path: Path, part: range, head: 
         return whole_byte
     share = len(part) / header.count("block_count")
     return RPC_BYTE + round(share * (path.stat().st_size + whole_byte))
-
-
-def _head_numbers(header: ModelHeader) -> int:
-    heads = header.count("attention.head_count")
-    return header.count("attention.key_length", header.count("embedding_length") // heads)
-
-
-def _kv_numbers(header: ModelHeader) -> int:
-    return header.count("attention.head_count_kv", header.count("attention.head_count")) * _head_numbers(header)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from isl_emu.parts.split.extras import PIPELINE_MODULES, rpc_backend
+from isl_emu.parts.split.rpc_backend import backend_path
+from isl_emu.parts.split.shares import PIPELINE_MODULES
 from tests.runs import finished, needs_maps, rows
 from tests.scenarios import shipped
 
@@ -50,7 +51,7 @@ def test_a_pipeline_answers_over_the_lasers(tmp_path: Path) -> None:
     assert "SPLIT MODELS" in (tmp_path / "out" / "summary.txt").read_text()
 
 
-@pytest.mark.skipif(not rpc_backend().exists(), reason="llama.cpp's RPC backend (rpc_build) is not made")
+@pytest.mark.skipif(not backend_path().exists(), reason="llama.cpp's RPC backend (rpc_build) is not made")
 def test_llama_rpc_answers_over_the_lasers(tmp_path: Path) -> None:
     finished(one_question("llama-rpc"), tmp_path / "out")
     (row,) = rows(tmp_path / "out", "split")

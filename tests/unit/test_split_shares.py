@@ -10,8 +10,8 @@ import pytest
 from isl_emu.errors import ScenarioError, WorkloadError
 from isl_emu.live.room import all_needs
 from isl_emu.parts.serving.model_file import resolve_model
-from isl_emu.parts.split import extras
-from isl_emu.parts.split.shares import check_split, shares
+from isl_emu.parts.split import shares as split_shares
+from isl_emu.parts.split.shares import check_engine, check_split, shares
 from isl_emu.scenario.parse import format_scenario, parse_scenario
 from tests.scenarios import SMALL
 
@@ -116,9 +116,9 @@ def test_each_member_has_a_role() -> None:
 
 
 def test_a_missing_library_is_named_with_the_way_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "torch" else name)
+    monkeypatch.setattr(split_shares, "find_spec", lambda name: None if name == "torch" else name)
     with pytest.raises(WorkloadError, match="torch is not installed; run `pip install torch gguf tokenizers`"):
-        extras.check_engine("pipeline")
-    monkeypatch.setattr(extras, "rpc_backend", lambda: tmp_path / "libggml-rpc-1.so")
+        check_engine("pipeline")
+    monkeypatch.setattr(split_shares, "backend_path", lambda: tmp_path / "libggml-rpc-1.so")
     with pytest.raises(WorkloadError, match=r"libggml-rpc-1.so does not exist; run `python -m isl_emu"):
-        extras.check_engine("llama-rpc")
+        check_engine("llama-rpc")
