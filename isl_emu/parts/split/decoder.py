@@ -6,7 +6,7 @@ Architectures: `llama` (also SmolLM2 and Mistral) and `qwen3`; a file with a ten
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,7 +43,7 @@ class Layers:
         context_tokens: the most positions of a conversation.
     """
 
-    def __init__(self, shape: Shape, blocks: list[Weights], context_tokens: int):
+    def __init__(self, shape: Shape, blocks: Sequence[Weights], context_tokens: int):
         self._shape = shape
         self._blocks = blocks
         self._caches: dict[int, list[Cache]] = {}
@@ -58,16 +58,14 @@ class Layers:
             slot: which conversation they continue; position 0 begins a new one.
             position: of the first of them.
         """
-        caches = self._caches.setdefault(slot, [self._new_cache() for _ in self._blocks])
+        size = self._context_tokens, self._shape.kv_heads, self._shape.head
+        if slot not in self._caches:
+            self._caches[slot] = [(torch.empty(size), torch.empty(size)) for _ in self._blocks]
         with torch.inference_mode():
-            for block, cache in zip(self._blocks, caches, strict=True):
+            for block, cache in zip(self._blocks, self._caches[slot], strict=True):
                 x = x + self._attention(self._norm(x, block["attn_norm.weight"]), block, cache, position)
                 x = x + _feed_forward(self._norm(x, block["ffn_norm.weight"]), block)
         return x
-
-    def _new_cache(self) -> Cache:
-        size = self._context_tokens, self._shape.kv_heads, self._shape.head
-        return torch.empty(size), torch.empty(size)
 
     def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
         return F.rms_norm(x, weight.shape, weight, self._shape.epsilon)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from isl_emu.linkplan.plan import LinkPlan
@@ -18,8 +19,9 @@ from isl_emu.parts.source import Source
 from isl_emu.parts.split.report import split_section
 from isl_emu.parts.split.rows import split_rows
 from isl_emu.parts.split.shares import check_engine, check_split, layer_count, share_byte, shares
-from isl_emu.parts.split.start import start_splits
+from isl_emu.parts.split.start import PASSES, READY, start_splits
 from isl_emu.parts.split.tables import SPLIT
+from isl_emu.runs.journal import count_lines
 from isl_emu.scenario.model import Scenario
 
 
@@ -49,6 +51,12 @@ class SplitPart(Part):
     def start(self, live: LiveRun) -> Iterable[Activity]:
         start_splits(live)
         return ()
+
+    def status(self, journal: Path) -> Iterable[str]:
+        if ready := count_lines(journal / f"{READY}.jsonl"):
+            passes = journal / f"{PASSES}.jsonl"
+            around = f"; passes around pipelines: {count_lines(passes)}" if passes.exists() else ""
+            yield f"split models that answer: {ready}{around}"
 
     def conclude(self, run: FinishedRun) -> None:
         if run.scenario.split:

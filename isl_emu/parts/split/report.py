@@ -34,7 +34,8 @@ def _of_tokens(rows: Rows) -> Rows:
 def _line(rows: Rows) -> tuple[str, ...]:
     tokens = _of_tokens(rows)
     loop_ns, predicted_ns = _mean(tokens, "loop_ns"), _mean(tokens, "predicted_ns")
-    computed_ns, carried_byte = (_mean_sum(tokens, key) for key in ("compute_ns", "hop_byte"))
+    computed_ns, carried_byte = _mean(tokens, "compute_ns"), _mean(tokens, "hop_byte")
+    assert loop_ns is not None, "every row has it"
     return (
         tokens[0]["head"],
         tokens[0]["engine"],
@@ -49,13 +50,13 @@ def _line(rows: Rows) -> tuple[str, ...]:
 
 
 def _mean(rows: Rows, key: str) -> float | None:
-    """Of a column over all tokens; an answer's row stands for many."""
+    """Of a column over all tokens, or of the sums of a column of lists; an answer's row stands for many tokens."""
     known = [(row[key], row["tokens"]) for row in rows if row[key] is not None]
-    return sum(value * weight for value, weight in known) / sum(weight for _, weight in known) if known else None
-
-
-def _mean_sum(rows: Rows, key: str) -> float | None:
-    return _mean([{key: None if row[key] is None else sum(row[key]), "tokens": row["tokens"]} for row in rows], key)
+    if not known:
+        return None
+    total: float = sum((sum(value) if isinstance(value, list) else value) * weight for value, weight in known)
+    tokens: int = sum(weight for _, weight in known)
+    return total / tokens
 
 
 def _hops(rows: Rows) -> str:
@@ -65,13 +66,10 @@ def _hops(rows: Rows) -> str:
         ways = [f"{members[0]} and back to {worker}" for worker in members[1:]]
         return facts(*(f"{way} {_planned(tokens, hop)} planned" for hop, way in enumerate(ways)))
     ways = [f"{before} to {after}" for before, after in zip(members, [*members[1:], members[0]], strict=True)]
-    hops = [f"{way} {_measured(tokens, hop)}, {_planned(tokens, hop)} planned" for hop, way in enumerate(ways)]
+    taken = [time_text(median(row["hop_ns"][hop] for row in tokens)) if tokens else "-" for hop in range(len(ways))]
+    hops = [f"{way} {taken[hop]}, {_planned(tokens, hop)} planned" for hop, way in enumerate(ways)]
     prompts = [row["loop_ns"] for row in rows if row["kind"] == "prompt"]
     return facts(*hops, f"{counted(len(prompts), 'prompt')}, {time_text(median(prompts))} each" if prompts else None)
-
-
-def _measured(rows: Rows, hop: int) -> str:
-    return time_text(median(row["hop_ns"][hop] for row in rows)) if rows else "-"
 
 
 def _planned(rows: Rows, hop: int) -> str:

@@ -46,7 +46,8 @@ class RingPass:
     @property
     def activation_byte(self) -> int:
         """The size of what it carries over each hop."""
-        return FLOAT_BYTE * self.x.numel()
+        tokens, embedding = self.x.shape
+        return FLOAT_BYTE * int(tokens) * int(embedding)
 
 
 class Ring:

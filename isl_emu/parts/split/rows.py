@@ -8,12 +8,14 @@ slowest link of each way. It neglects headers, TCP's windows and waiting, so wha
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from isl_emu.parts.finished_run import FinishedRun, Row
+from isl_emu.parts.split.start import METER, PASSES
 from isl_emu.routing.paths import NodePath
 from isl_emu.scenario.split import Split
 from isl_emu.tables.planned_paths import PlannedPaths
@@ -25,14 +27,14 @@ JOURNEYS_OF_ONE, JOURNEYS_OF_MANY = 1, 3
 def split_rows(run: FinishedRun) -> list[Row]:
     """The rows of all split models, by the time of their beginning, from the journals of a run."""
     scenario, paths, t0_ns = run.scenario, run.paths, run.t0_ns
-    passes, requests = run.journal("split_passes").records, run.journal("requests").records
-    meter, rows = _meter(run.journal("split_meter").records, t0_ns), []
+    passes, requests = run.journal(PASSES).records, run.journal("requests").records
+    meters, rows = _meters(run.journal(METER).records, t0_ns), []
     for split in scenario.split:
         members = split.members(scenario.satellite_names)
         if split.engine == "pipeline":
             rows += [_pass_row(members, record, paths, t0_ns) for record in passes if record["head"] == members[0]]
         else:
-            rows += _answer_rows(split, members, requests, meter, paths)
+            rows += _answer_rows(split, members, requests, meters, paths)
     return sorted(rows, key=lambda row: row["t_ns"])
 
 
@@ -64,24 +66,51 @@ def _pass_row(members: Sequence[str], record: Mapping[str, Any], paths: PlannedP
     }
 
 
-Meter = Mapping[str, tuple[np.ndarray, list[Mapping[str, Any]]]]  # satellite -> times, and what it had done by then
+@dataclass(frozen=True)
+class Meter:
+    """What a satellite's process had computed and carried by certain times (ns since instant 0).
+
+    Args:
+        carried_byte: to and from each peer.
+    """
+
+    times_ns: np.ndarray
+    cpu_ns: np.ndarray
+    carried_byte: Mapping[str, np.ndarray]
+
+    def grown(self, counts: np.ndarray, from_ns: int, to_ns: int) -> float:
+        """By how much one of its counts grew in that time, in straight lines between the samples."""
+        before, after = np.interp([from_ns, to_ns], self.times_ns, counts)
+        return float(after - before)
 
 
-def _meter(records: Iterable[Mapping[str, Any]], t0_ns: int) -> Meter:
+def _meters(records: Iterable[Mapping[str, Any]], t0_ns: int) -> dict[str, Meter]:
+    """The meter of each satellite that wrote one down."""
     found: dict[str, list[Mapping[str, Any]]] = {}
     for record in records:
         found.setdefault(record["satellite"], []).append(record)
-    return {name: (np.array([item["t_ns"] - t0_ns for item in items]), items) for name, items in found.items()}
+    return {
+        name: Meter(
+            np.array([sample["t_ns"] - t0_ns for sample in samples]),
+            np.array([sample["cpu_ns"] for sample in samples]),
+            {peer: np.array([sum(sample["peers"][peer]) for sample in samples]) for peer in samples[0]["peers"]},
+        )
+        for name, samples in found.items()
+    }
 
 
 def _answer_rows(
-    split: Split, members: Sequence[str], requests: Iterable[Mapping[str, Any]], meter: Meter, paths: PlannedPaths
+    split: Split,
+    members: Sequence[str],
+    requests: Iterable[Mapping[str, Any]],
+    meters: Mapping[str, Meter],
+    paths: PlannedPaths,
 ) -> Iterator[Row]:
     """One row for each answer by llama-rpc: the means of its tokens after the first."""
     for request in requests:
         tokens, predict_ns = request.get("answer_tokens") or 0, request.get("server_predict_ns")
         if request["satellite"] == members[0] and request["outcome"] == "completed" and tokens > 1 and predict_ns:
-            yield _answer_row(split, members, request, tokens - 1, meter, paths)
+            yield _answer_row(split, members, request, tokens - 1, meters, paths)
 
 
 def _answer_row(
@@ -89,7 +118,7 @@ def _answer_row(
     members: Sequence[str],
     request: Mapping[str, Any],
     passes: int,
-    meter: Meter,
+    meters: Mapping[str, Meter],
     paths: PlannedPaths,
 ) -> Row:
     """The means of an answer's passes; with several conversations at once, work and bytes are not known of one."""
@@ -110,31 +139,17 @@ def _answer_row(
         "hop_ns": None,
         "planned_hop_ns": delays_ns,
     }
-    if split.conversations > 1:
+    if split.conversations > 1 or not all(name in meters for name in members):
         return {**row, "compute_ns": None, "hop_byte": None, "predicted_ns": None}
     share = min(split.cpus, 1.0) * passes  # a part of a core takes longer for the same work
-    computed_ns = [round(_grown(meter, name, from_ns, to_ns, _cpu_ns) / share) for name in members]
-    carried_byte = [round(_grown(meter, head, from_ns, to_ns, _carried_byte(name)) / passes) for name in workers]
+    computed_ns = [
+        round(meter.grown(meter.cpu_ns, from_ns, to_ns) / share) for meter in (meters[name] for name in members)
+    ]
+    own = meters[head]
+    carried_byte = [round(own.grown(own.carried_byte[name], from_ns, to_ns) / passes) for name in workers]
     backs = [back for _, back in ways]
     predicted_ns = _predicted_ns(computed_ns, delays_ns, carried_byte, backs, paths, k)
     return {**row, "compute_ns": computed_ns, "hop_byte": carried_byte, "predicted_ns": predicted_ns}
-
-
-def _cpu_ns(sample: Mapping[str, Any]) -> int:
-    return sample["cpu_ns"]
-
-
-def _carried_byte(peer: str) -> Any:
-    return lambda sample: sum(sample["peers"][peer])
-
-
-def _grown(meter: Meter, satellite: str, from_ns: int, to_ns: int, count: Any) -> float:
-    """By how much a count grew in that time, in straight lines between the samples."""
-    if satellite not in meter:
-        return 0.0
-    times_ns, samples = meter[satellite]
-    before, after = np.interp([from_ns, to_ns], times_ns, [count(sample) for sample in samples])
-    return float(after - before)
 
 
 def _predicted_ns(
@@ -146,7 +161,9 @@ def _predicted_ns(
     k: int,
 ) -> int | None:
     """None where the plan has no way."""
-    if None in planned or None in delays_ns:
-        return None
-    sending_ns = [paths.sending_ns(path, k, byte) for path, byte in zip(planned, carried_byte, strict=True)]
-    return sum(computed_ns) + sum(delays_ns) + sum(sending_ns)
+    total_ns = sum(computed_ns)
+    for path, delay_ns, byte in zip(planned, delays_ns, carried_byte, strict=True):
+        if path is None or delay_ns is None:
+            return None
+        total_ns += delay_ns + paths.sending_ns(path, k, byte)
+    return total_ns

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from subprocess import DEVNULL, STDOUT
 
 from isl_emu.errors import WorkloadError
@@ -17,10 +19,13 @@ from isl_emu.parts.serving.servers import ModelServer, is_healthy, read_ahead, s
 from isl_emu.parts.serving.start import write_serving
 from isl_emu.parts.split.shares import layer_count, shares
 from isl_emu.runs.clock import FILE as CLOCK_FILE
+from isl_emu.runs.journal import Journal
 from isl_emu.runs.ports import FIRST_SPLIT_PORT
 from isl_emu.runs.process import last_line
 from isl_emu.scenario.split import Split
 
+# journals of a run, one line each: a pass around a pipeline; what an RPC process has done; a model that is ready
+PASSES, METER, READY = "split_passes", "split_meter", "splits"
 READY_TIMEOUT_S = 3600.0  # llama-rpc sends the weights over the emulated links first, however slow they are
 POLL_INTERVAL_S = 0.2
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}  # threads that share a core wait for each other
@@ -33,77 +38,91 @@ def start_splits(live: LiveRun) -> None:
         WorkloadError: a process ended, with the last line of its log, or a model was not ready in an hour.
     """
     for number, split in enumerate(live.scenario.split):
-        members = [live.containers[name] for name in split.members(live.scenario.satellite_names)]
-        model = resolve_model(split.model)
+        containers = [live.containers[name] for name in split.members(live.scenario.satellite_names)]
+        model, count = resolve_model(split.model), len(containers)
+        parts = shares(layer_count(model), count, split.layers)
         read_ahead(model)
-        with live.phase("split", f"splitting {model.name} over {len(members)} satellites by {split.engine}") as report:
-            begin = _pipeline if split.engine == "pipeline" else _rpc
+        with live.phase("split", f"splitting {model.name} over {count} satellites by {split.engine}") as report:
+            members = _pipeline if split.engine == "pipeline" else _rpc
             processes: list[ModelServer] = []
             live.undo.callback(stop_servers, processes)
-            for container, words in begin(split, members, FIRST_SPLIT_PORT + number):
-                processes.append(_start(live, container, words))
-                report(len(processes) / (len(members) + 1), f"{len(processes)} of {len(members)} begun")
+            for member in members(split, containers, parts, FIRST_SPLIT_PORT + number):
+                processes.append(_start(live, member))
+                report(len(processes) / (count + 1), f"{len(processes)} of {count} begun")
             _await_ready(processes)
-        write_serving(live, (members[0].name,), t_ns=0)
+        with Journal(live.folder.journal / f"{READY}.jsonl") as journal:
+            journal.append({"head": containers[0].name, "engine": split.engine, "satellites": count})
+        write_serving(live, (containers[0].name,), t_ns=0)
 
 
-Member = tuple[Container, list[str]]  # where, and with what words, to start a process
+@dataclass(frozen=True)
+class Member:
+    """A process of a split model, to be started in a satellite's container.
+
+    Args:
+        module: of this package, with its options.
+        record: the run's journal that it writes.
+    """
+
+    container: Container
+    module: str
+    options: Sequence[str]
+    record: str | None = None
 
 
-def _pipeline(split: Split, members: Sequence[Container], port: int) -> Iterator[Member]:
+def _pipeline(split: Split, containers: Sequence[Container], parts: Sequence[range], port: int) -> Iterator[Member]:
     """The head last: it answers once all have joined the ring."""
-    parts = _shares(split, len(members))
-    common = ["--model", str(resolve_model(split.model)), "--head", members[0].address, "--ring-port", str(port)]
-    common += ["--size", str(len(members)), "--context", str(split.context_tokens)]
-    common += ["--conversations", str(split.conversations)]
-    for rank in reversed(range(len(members))):
-        name = "pipeline_stage" if rank else "pipeline_head"
-        part = ["--layers", str(parts[rank].start), str(parts[rank].stop)]
-        part += [] if rank else ["--satellite", members[0].name]
-        yield members[rank], [f"isl_emu.parts.split.{name}", *common, "--rank", str(rank), *part]
+    head = containers[0]
+    common = [*_model_options(split), "--head", head.address, "--ring-port", str(port), "--size", str(len(containers))]
+    for rank in reversed(range(len(containers))):
+        own = ["--rank", str(rank), "--layers", str(parts[rank].start), str(parts[rank].stop)]
+        if rank:
+            yield Member(containers[rank], "pipeline_stage", [*common, *own])
+        else:
+            yield Member(head, "pipeline_head", [*common, *own, "--satellite", head.name], PASSES)
 
 
-def _rpc(split: Split, members: Sequence[Container], port: int) -> Iterator[Member]:
+def _rpc(split: Split, containers: Sequence[Container], parts: Sequence[range], port: int) -> Iterator[Member]:
     """The head last, when all workers listen: it gives up if one does not answer."""
-    head, *workers = members
+
+    def options(container: Container, peers: Sequence[Container]) -> list[str]:
+        own = ["--satellite", container.name, "--address", container.address, "--port", str(port)]
+        return [*own, *(f"--peer={peer.name}={peer.address}" for peer in peers)]
+
+    head, *workers = containers
     for worker in workers:
-        yield worker, _rpc_words(worker, [head], port)
+        yield Member(worker, "rpc_member", options(worker, [head]), METER)
+    serving = [*_model_options(split), "--layers", *(str(len(part)) for part in parts)]
+    yield Member(head, "rpc_member", [*options(head, workers), *serving], METER)
+
+
+def _model_options(split: Split) -> list[str]:
     model = ["--model", str(resolve_model(split.model)), "--context", str(split.context_tokens)]
-    counts = [str(len(part)) for part in _shares(split, len(members))]
-    serving = [*model, "--conversations", str(split.conversations), "--layers", *counts]
-    yield head, [*_rpc_words(head, workers, port), *serving]
+    return [*model, "--conversations", str(split.conversations)]
 
 
-def _rpc_words(member: Container, peers: Sequence[Container], port: int) -> list[str]:
-    words = ["isl_emu.parts.split.rpc_member", "--satellite", member.name, "--address", member.address]
-    return [*words, "--port", str(port), *(f"--peer={peer.name}={peer.address}" for peer in peers)]
-
-
-def _shares(split: Split, members: int) -> list[range]:
-    return shares(layer_count(resolve_model(split.model)), members, split.layers)
-
-
-def _start(live: LiveRun, container: Container, words: list[str]) -> ModelServer:
-    """Start a process in a container, and hand it the run's clock and the journal, which it cannot see inside."""
-    journal, name = live.folder.journal, words[0].rpartition(".")[2]
-    log = journal / f"split-{container.name}.log"
-    kept = "split_meter.jsonl" if name == "rpc_member" else "split_passes.jsonl"
-    with log.open("wb") as output, _opened(journal / CLOCK_FILE, journal / kept) as descriptors:
-        clock, record = (f"/proc/self/fd/{descriptor}" for descriptor in descriptors)
-        handed = ["--clock", clock, *([] if name == "pipeline_stage" else ["--journal", record])]
-        process = container.popen(
-            [sys.executable, "-m", *words, *handed],
+def _start(live: LiveRun, member: Member) -> ModelServer:
+    """Start a process in its container, and hand it the run's clock and its journal, which it cannot see inside."""
+    journal, log = live.folder.journal, live.folder.journal / f"split-{member.container.name}.log"
+    handed = {"--clock": journal / CLOCK_FILE}
+    if member.record:
+        handed["--journal"] = journal / f"{member.record}.jsonl"
+    with log.open("wb") as output, _opened(handed.values()) as descriptors:
+        words = [word for option, number in zip(handed, descriptors, strict=True)
+                 for word in (option, f"/proc/self/fd/{number}")]  # fmt: skip
+        process = member.container.popen(
+            [sys.executable, "-m", f"isl_emu.parts.split.{member.module}", *member.options, *words],
             stdin=DEVNULL,
             stdout=output,
             stderr=STDOUT,
             pass_fds=descriptors,
             env={**os.environ, **ONE_THREAD},
         )
-    return ModelServer(container, process, log)
+    return ModelServer(member.container, process, log)
 
 
 @contextmanager
-def _opened(*paths: os.PathLike[str]) -> Iterator[tuple[int, ...]]:
+def _opened(paths: Iterable[Path]) -> Iterator[tuple[int, ...]]:
     """Descriptors of files, to read and write."""
     descriptors = tuple(os.open(path, os.O_RDWR | os.O_CREAT, 0o644) for path in paths)
     try:

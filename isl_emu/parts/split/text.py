@@ -59,7 +59,8 @@ class ChatText:
 
     def text(self, tokens: Sequence[int]) -> str:
         """What tokens of an answer mean; an unfinished character at the end is left out."""
-        return self._tokenizer.decode(list(tokens), skip_special_tokens=True).rstrip("\ufffd")
+        text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=True)
+        return text.rstrip("\ufffd")
 
 
 def _tokenizer(vocabulary: Mapping[str, Any], path: Path) -> Tokenizer:

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from isl_emu.errors import WorkloadError
 from isl_emu.parts.serving.model_file import read_header, read_tensors
-from isl_emu.parts.split.decoder import Ends, Layers, Shape
+from isl_emu.parts.split.decoder import Ends, Layers, Shape, Weights
 
 INTERLEAVED = {"llama": True, "qwen3": False}  # by architecture; no other can be computed here
+PLAIN = {GGMLQuantizationType.F32: np.float32, GGMLQuantizationType.F16: np.float16}
 _BLOCK_TENSORS = {
     *("attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "attn_q_norm", "attn_k_norm"),
     *("ffn_norm", "ffn_gate", "ffn_up", "ffn_down"),
@@ -71,7 +72,7 @@ class ModelFile:
 
     def layers(self, numbers: Iterable[int], context_tokens: int) -> Layers:
         """The layers with these numbers."""
-        blocks = []
+        blocks: list[Weights] = []
         for number in numbers:
             prefix = f"blk.{number}."
             names = [name for name in self._tensors if name.startswith(prefix)]
@@ -89,13 +90,9 @@ class ModelFile:
         kind = GGMLQuantizationType(stored.kind)
         shape = quant_shape_to_byte_shape(stored.shape, kind)
         data = self._bytes[stored.begin_byte : stored.begin_byte + int(np.prod(shape))].reshape(shape)
-        return torch.from_numpy(dequantize(_typed(data, kind), kind).astype(np.float32, copy=True))
-
-
-def _typed(data: np.ndarray, kind: GGMLQuantizationType) -> np.ndarray:
-    """Plain numbers are taken as they are, blocks as bytes."""
-    plain = {GGMLQuantizationType.F32: np.float32, GGMLQuantizationType.F16: np.float16}
-    return data.view(plain[kind]) if kind in plain else data
+        if kind in PLAIN:  # numbers as they are; blocks are taken as bytes
+            data = data.view(PLAIN[kind])
+        return torch.from_numpy(dequantize(data, kind).astype(np.float32, copy=True))
 
 
 def _known(name: str) -> bool:

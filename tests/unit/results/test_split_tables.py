@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from isl_emu.parts.split.part import SplitPart
 from isl_emu.parts.split.report import split_section
 from isl_emu.results.writer import write_tables
 from isl_emu.scenario.parse import parse_scenario
@@ -111,6 +112,14 @@ def test_the_section_puts_measured_next_to_predicted(bare_run: Any) -> None:
     hops = " ".join(" ".join(lines[3:]).split())
     assert hops.startswith("p00s00 to p00s01 6.00 ms, 5.00 ms planned · p00s01 to p00s02 7.00 ms, 5.00 ms planned")
     assert hops.endswith("1 prompt, 132 ms each")
+
+
+def test_status_says_how_many_answer_and_how_often(bare_run: Any) -> None:
+    assert list(SplitPart().status(bare_run.journal)) == []
+    bare_run.write("splits.jsonl", [{"head": "p00s00", "engine": "llama-rpc", "satellites": 3}])
+    assert list(SplitPart().status(bare_run.journal)) == ["split models that answer: 1"]
+    bare_run.write("split_passes.jsonl", [ring_pass(1, 1, 20)] * 2)
+    assert list(SplitPart().status(bare_run.journal)) == ["split models that answer: 1; passes around pipelines: 2"]
 
 
 def test_a_split_that_answered_nothing_has_an_empty_table(bare_run: Any) -> None:
