@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 
 from isl_emu.network.net import IslNet
-from isl_emu.parts.uplink.passes import Pass
 from isl_emu.parts.uplink.pieces import describe
-from isl_emu.parts.uplink.plan import FILE, Receiver, TransferPlan
+from isl_emu.parts.uplink.plan import FILE, Receiver, StationPass, TransferPlan
 from isl_emu.runs.clock import RunClock
 from isl_emu.runs.journal import read_journal
 from isl_emu.units import NS_PER_S
@@ -40,7 +39,7 @@ WITHIN_RATIO = 0.05  # what else there is, beside segments sent again: questions
 
 def _prepare(journal: Path, net: IslNet, file: Path) -> None:
     """Write what the nodes read."""
-    passes = (Pass(STATION, 0, 2 * NS_PER_S), Pass(STATION, 5 * NS_PER_S, FOR_EVER_NS))
+    passes = (StationPass(STATION, 0, 2 * NS_PER_S), StationPass(STATION, 5 * NS_PER_S, FOR_EVER_NS))
     receivers = {
         "p00s00": Receiver("uplink", (STATION,), passes),
         "p00s01": Receiver("tree", ("p00s00",)),
@@ -48,7 +47,7 @@ def _prepare(journal: Path, net: IslNet, file: Path) -> None:
     }
     manifest = describe(file, 100_000)
     times = {"begin_ns": 0, "stall_ns": 2 * NS_PER_S, "planned_end_ns": None}
-    plan = TransferPlan(file, manifest, (STATION,), receivers, seed=1, **times)
+    plan = TransferPlan(file, manifest, receivers, seed=1, **times)
     (journal / FILE).write_text(json.dumps(plan.to_json()))
     endpoints = {name: {"address": net.get(name).address} for name in (STATION, *SATELLITES)}
     (journal / "endpoints.json").write_text(json.dumps(endpoints))

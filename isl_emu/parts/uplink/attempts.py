@@ -32,7 +32,7 @@ class MovedOnError(Exception):
     """Another source takes over."""
 
 
-class RefusedError(Exception):
+class SourceRefusedError(Exception):
     """The source answered with an error."""
 
 
@@ -40,7 +40,7 @@ OUTCOMES: dict[type[BaseException], str] = {
     NotYetError: "not_yet",
     StalledError: "stalled",
     MovedOnError: "moved_on",
-    RefusedError: "refused",
+    SourceRefusedError: "refused",
     DigestError: "corrupt",
     ClientConnectorError: "unreachable",
     ClientError: "broken",
@@ -51,7 +51,7 @@ OUTCOMES: dict[type[BaseException], str] = {
 
 
 @dataclass
-class Attempt:
+class FetchAttempt:
     """A connection to a source, or several at the same time to the same one.
 
     Args:
@@ -107,7 +107,10 @@ class AttemptLog:
     _vain: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # by source
 
     async def make(
-        self, source: str, fetch: Callable[[Attempt], Awaitable[None]], moved_on: Callable[[], bool] = lambda: False
+        self,
+        source: str,
+        fetch: Callable[[FetchAttempt], Awaitable[None]],
+        moved_on: Callable[[], bool] = lambda: False,
     ) -> str:
         """Fetch from a source until it is done, fails, stalls or has been replaced by another.
 
@@ -115,7 +118,7 @@ class AttemptLog:
             The outcome; "completed" if `fetch` returned.
         """
         now_ns = self.clock.now_ns()
-        attempt = Attempt(source, now_ns, now_ns, self.holding.received_byte)
+        attempt = FetchAttempt(source, now_ns, now_ns, self.holding.received_byte)
         outcome, reason = "completed", None
         try:
             await self._watch(asyncio.ensure_future(fetch(attempt)), attempt, moved_on)
@@ -134,7 +137,7 @@ class AttemptLog:
             self.write(record)
         self._vain.clear()
 
-    async def _watch(self, task: asyncio.Future[None], attempt: Attempt, moved_on: Callable[[], bool]) -> None:
+    async def _watch(self, task: asyncio.Future[None], attempt: FetchAttempt, moved_on: Callable[[], bool]) -> None:
         """Wait for the end of a task, and end it when nothing comes any more or another source takes over."""
         try:
             while not (await asyncio.wait({task}, timeout=LOOK_S))[0]:
@@ -147,7 +150,7 @@ class AttemptLog:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    def _close(self, attempt: Attempt, outcome: str, reason: str | None) -> None:
+    def _close(self, attempt: FetchAttempt, outcome: str, reason: str | None) -> None:
         vain = self._vain.setdefault(attempt.source, [])
         record = {
             "source": attempt.source,

@@ -15,9 +15,9 @@ from functools import partial
 
 from aiohttp import ClientSession
 
-from isl_emu.parts.uplink.attempts import Attempt, AttemptLog, NotYetError, RefusedError, sleep_until
-from isl_emu.parts.uplink.passes import Pass
+from isl_emu.parts.uplink.attempts import AttemptLog, FetchAttempt, NotYetError, SourceRefusedError, sleep_until
 from isl_emu.parts.uplink.pieces import Holding
+from isl_emu.parts.uplink.plan import StationPass
 from isl_emu.parts.uplink.server import FILE_PATH, PIECES_PATH
 from isl_emu.timebase import Clock
 from isl_emu.units import NS_PER_S
@@ -48,12 +48,21 @@ class Fetcher:
     clock: Clock
     t0_ns: int
 
-    async def by_passes(self, passes: Sequence[Pass]) -> None:
+    async def by_passes(self, passes: Sequence[StationPass]) -> None:
         """Fetch from the station whose pass it is; between passes, wait. Ends with the file, or with the last pass."""
-        while not self.holding.complete and (each := self._pass_after(passes, self._t_ns())) is not None:
+
+        def now() -> StationPass | None:
+            """The pass of this time, else the next one."""
+            return next((each for each in passes if each.end_ns > self._t_ns()), None)
+
+        def other_than(station: str) -> bool:
+            """Whether it is another station's pass now."""
+            each = now()
+            return each is not None and each.start_ns <= self._t_ns() and each.station != station
+
+        while not self.holding.complete and (each := now()) is not None:
             await sleep_until(self.clock, self.t0_ns + each.start_ns)
-            station = each.station
-            await self.log.make(station, partial(self._rest, station), partial(self._other_pass, passes, station))
+            await self.log.make(each.station, partial(self._rest, each.station), partial(other_than, each.station))
             await self._pause(RETRY_NS)
 
     async def in_turn(self, sources: Sequence[str]) -> None:
@@ -73,32 +82,23 @@ class Fetcher:
     def _t_ns(self) -> int:
         return self.clock.now_ns() - self.t0_ns
 
-    def _pass_after(self, passes: Sequence[Pass], t_ns: int) -> Pass | None:
-        """The pass of that time, else the next one."""
-        return next((each for each in passes if each.end_ns > t_ns), None)
-
-    def _other_pass(self, passes: Sequence[Pass], station: str) -> bool:
-        """Whether it is another station's pass now."""
-        each, t_ns = self._pass_after(passes, self._t_ns()), self._t_ns()
-        return each is not None and each.start_ns <= t_ns and each.station != station
-
     async def _pause(self, duration_ns: int) -> None:
         if not self.holding.complete:
             await sleep_until(self.clock, self.clock.now_ns() + duration_ns)
 
-    async def _rest(self, name: str, attempt: Attempt) -> None:
+    async def _rest(self, name: str, attempt: FetchAttempt) -> None:
         """All that is missing, in order."""
         while not self.holding.complete:
             await self._get(name, attempt, *self.holding.gap())
 
-    async def _get(self, name: str, attempt: Attempt, start: int, end: int) -> None:
+    async def _get(self, name: str, attempt: FetchAttempt, start: int, end: int) -> None:
         """Bytes `start` to `end` (excluded) of the file; those that come are taken in, also if not all do."""
         headers = {"Range": f"bytes={start}-{end - 1}"}
         async with attempt.under_way(), self.http.get(self.urls[name] + FILE_PATH, headers=headers) as response:
             if response.status == 404:
                 raise NotYetError
             if response.status != 206:
-                raise RefusedError(f"HTTP status {response.status}: {response.reason}")
+                raise SourceRefusedError(f"HTTP status {response.status}: {response.reason}")
             async for data in response.content.iter_any():
                 attempt.count(len(data), self.clock.now_ns())
                 self.holding.take(start, data)
@@ -111,7 +111,7 @@ class Fetcher:
             outcome = await self.log.make(name, partial(self._streams, name, picker))
             await self._pause(POLL_NS if outcome == "not_yet" else RETRY_NS)
 
-    async def _streams(self, name: str, picker: Picker, attempt: Attempt) -> None:
+    async def _streams(self, name: str, picker: Picker, attempt: FetchAttempt) -> None:
         tasks = [asyncio.ensure_future(self._pieces(name, attempt, picker)) for _ in range(STREAMS)]
         try:
             await asyncio.gather(*tasks)
@@ -120,7 +120,7 @@ class Fetcher:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _pieces(self, name: str, attempt: Attempt, picker: Picker) -> None:
+    async def _pieces(self, name: str, attempt: FetchAttempt, picker: Picker) -> None:
         """One piece after the other, until nothing is missing anywhere."""
         while not self.holding.complete:
             with picker.picked(name) as piece:
@@ -129,7 +129,7 @@ class Fetcher:
                     continue
             await self._ask_pieces(name, attempt, picker)
 
-    async def _ask_pieces(self, name: str, attempt: Attempt, picker: Picker) -> None:
+    async def _ask_pieces(self, name: str, attempt: FetchAttempt, picker: Picker) -> None:
         """Ask what the source has, after a while."""
         await self._pause(POLL_NS)
         async with self.http.get(self.urls[name] + PIECES_PATH, raise_for_status=True) as response:
@@ -154,22 +154,17 @@ class Picker:
     @contextmanager
     def picked(self, name: str) -> Iterator[int | None]:
         """A piece to fetch from a source within the block; None if it has none that is needed."""
-        piece = self._pick(name)
+        free = [piece for piece in self.holding.missing() if piece not in self._asked]
+        wanted = [piece for piece in free if _has(self.known.get(name, b""), piece)]
+        have = Counter(piece for pieces in self.known.values() for piece in wanted if _has(pieces, piece))
+        rarest = min((have[piece] for piece in wanted), default=0)
+        piece = self.choice.choice([piece for piece in wanted if have[piece] == rarest]) if wanted else None
         picked = set() if piece is None else {piece}
         self._asked |= picked
         try:
             yield piece
         finally:
             self._asked -= picked
-
-    def _pick(self, name: str) -> int | None:
-        free = [piece for piece in self.holding.missing() if piece not in self._asked]
-        wanted = [piece for piece in free if _has(self.known.get(name, b""), piece)]
-        if not wanted:
-            return None
-        have = Counter(piece for pieces in self.known.values() for piece in wanted if _has(pieces, piece))
-        rarest = min(have[piece] for piece in wanted)
-        return self.choice.choice([piece for piece in wanted if have[piece] == rarest])
 
 
 def _has(pieces: bytes, piece: int) -> bool:

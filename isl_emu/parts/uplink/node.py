@@ -1,7 +1,7 @@
 """A node's part in spreading the weights: it serves what it has of the file, and fetches what it lacks.
 
 Run as ``python -m isl_emu.parts.uplink.node`` in a station's network or in a satellite's container. Each attempt
-leaves a line in transfers.jsonl, and the whole verified file one in held.jsonl.
+leaves a line in the run's journal of transfers, and the whole verified file one in that of who holds it.
 """
 
 from __future__ import annotations
@@ -19,30 +19,32 @@ from aiohttp import ClientSession, ClientTimeout, TCPConnector
 from isl_emu.parts.uplink.attempts import AttemptLog, sleep_until
 from isl_emu.parts.uplink.fetch import READ_BUFFER_BYTE, Fetcher
 from isl_emu.parts.uplink.pieces import Holding
-from isl_emu.parts.uplink.plan import Receiver, TransferPlan, read_transfer_plan
+from isl_emu.parts.uplink.plan import ATTEMPTS, HELD, Receiver, TransferPlan, read_transfer_plan
 from isl_emu.parts.uplink.server import serve_file
 from isl_emu.runs.clock import run_clock
 from isl_emu.runs.endpoints import read_endpoints
 from isl_emu.runs.journal import Journal
 from isl_emu.runs.ports import TRANSFER_PORT
+from isl_emu.runs.times import RunTimes
 
 
-async def take_part(name: str, plan: TransferPlan, journal: Path, t0_ns: int, until_ns: int) -> None:
+async def take_part(name: str, plan: TransferPlan, journal: Path, times: RunTimes) -> None:
     """Serve and fetch until the end of the run or SIGTERM.
 
     Args:
         journal: the folder of the run's journals.
-        t0_ns, until_ns: begin and end of the run on its clock.
+        times: of the run, on its clock.
     """
-    receiver, addresses, clock = plan.receivers.get(name), _addresses(journal), run_clock(journal)
+    receiver, clock = plan.receivers.get(name), run_clock(journal)
+    addresses = {node: endpoint.address for node, endpoint in read_endpoints(journal).items()}
     holding = Holding.nothing(plan.manifest) if receiver else Holding.everything(plan.manifest)
     runner = await serve_file(plan.file, holding, addresses[name])
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    tasks = [asyncio.ensure_future(sleep_until(clock, until_ns)), asyncio.ensure_future(ended.wait())]
+    tasks = [asyncio.ensure_future(sleep_until(clock, times.until_ns)), asyncio.ensure_future(ended.wait())]
     if receiver:
-        tasks.append(asyncio.ensure_future(_receive(name, plan, holding, addresses, journal, t0_ns)))
+        tasks.append(asyncio.ensure_future(_receive(name, plan, holding, addresses, journal, times.t0_ns)))
     await asyncio.wait(tasks[:2], return_when=asyncio.FIRST_COMPLETED)
     for task in tasks:
         task.cancel()
@@ -56,7 +58,7 @@ async def _receive(
     """Fetch the whole file, and write that down."""
     clock, urls = run_clock(journal), {node: f"http://{at}:{TRANSFER_PORT}" for node, at in addresses.items()}
     receiver, connector = plan.receivers[name], TCPConnector(local_addr=(addresses[name], 0), limit=0)
-    with Journal(journal / "transfers.jsonl") as transfers, Journal(journal / "held.jsonl") as held:
+    with Journal(journal / f"{ATTEMPTS}.jsonl") as transfers, Journal(journal / f"{HELD}.jsonl") as held:
         log = AttemptLog(name, receiver.kind, holding, clock, t0_ns, plan.stall_ns, transfers.append)
         try:
             async with ClientSession(
@@ -79,11 +81,6 @@ async def _fetch(fetcher: Fetcher, receiver: Receiver, seed: str) -> None:
         await fetcher.in_turn(receiver.sources)
 
 
-def _addresses(journal: Path) -> dict[str, str]:
-    endpoints = read_endpoints(journal)
-    return {name: entry.address for name, entry in endpoints.items()}
-
-
 def main() -> None:
     """Say that it is ready, read begin and end of the run on its clock, and take part."""
     parser = argparse.ArgumentParser(prog="isl_emu.parts.uplink.node", description=__doc__)
@@ -93,7 +90,7 @@ def main() -> None:
     plan = read_transfer_plan(options.journal)
     print("ready", flush=True)
     if times := sys.stdin.readline().split():
-        asyncio.run(take_part(options.name, plan, options.journal, *map(int, times)))
+        asyncio.run(take_part(options.name, plan, options.journal, RunTimes(*map(int, times))))
 
 
 if __name__ == "__main__":

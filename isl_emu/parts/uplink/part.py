@@ -16,11 +16,11 @@ from isl_emu.parts.needs import Need
 from isl_emu.parts.part import Part, Preparation
 from isl_emu.parts.serving.model_file import MIB, resolve_model
 from isl_emu.parts.source import Source
-from isl_emu.parts.uplink.plan import FILE
+from isl_emu.parts.uplink.plan import ATTEMPTS, FILE, HELD
 from isl_emu.parts.uplink.planning import plan_transfer
 from isl_emu.parts.uplink.report import uplink_section
 from isl_emu.parts.uplink.rows import delivery_rows, transfer_rows
-from isl_emu.parts.uplink.start import UplinkActivity, start_transfer_nodes
+from isl_emu.parts.uplink.start import UplinkActivity, group_of, start_transfer_nodes
 from isl_emu.parts.uplink.tables import DELIVERIES, TRANSFERS
 from isl_emu.progress import Steps
 from isl_emu.routing.paths import PathFinder
@@ -53,12 +53,12 @@ class UplinkPart(Part):
 
     def status(self, journal: Path) -> Iterable[str]:
         if (journal / FILE).exists():
-            held, serving = (count_lines(journal / name) for name in ("held.jsonl", "serving.jsonl"))
+            held, serving = (count_lines(journal / f"{name}.jsonl") for name in (HELD, "serving"))
             yield f"satellites that got their model: {held}; that serve: {serving}"
 
     def conclude(self, run: FinishedRun) -> None:
         if (run.folder.journal / FILE).exists():
-            attempts = run.journal("transfers")
+            attempts = run.journal(ATTEMPTS)
             transfers = transfer_rows(attempts.records, run.paths)
             run.write("transfers", TRANSFERS, transfers, attempts.lost_lines)
             run.write("deliveries", DELIVERIES, delivery_rows(run, transfers))
@@ -70,9 +70,7 @@ class UplinkPart(Part):
 
 def _model(scenario: Scenario, satellite: str) -> Path:
     """The file that a satellite gets: what its group serves."""
-    group = scenario.compute_of(satellite)
-    assert group is not None, "the scenario was checked: who gets a model serves one"
-    return resolve_model(group.model)
+    return resolve_model(group_of(scenario, satellite).model)
 
 
 def _leave(source: Source, folder: RunFolder, steps: Steps) -> None:

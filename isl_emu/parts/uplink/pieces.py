@@ -148,19 +148,16 @@ class Holding:
         """
         while data:
             piece = start // self.manifest.piece_byte
-            end = min(self.manifest.span(piece)[1], start + len(data))
-            part, data = data[: end - start], data[end - start :]
-            self._take_part(piece, start, part)
-            start = end
-
-    def _take_part(self, piece: int, start: int, part: bytes) -> None:
-        if self.held[piece] or start != self.next_byte(piece):
-            raise ValueError(f"piece {piece}: byte {start} came, but {self.next_byte(piece)} is next")
-        begun = self._begun.setdefault(piece, _Begun())
-        begun.hasher.update(part)
-        begun.count_byte += len(part)
-        if start + len(part) == self.manifest.span(piece)[1]:
-            del self._begun[piece]
-            if begun.hasher.hexdigest() != self.manifest.digests[piece]:
-                raise DigestError(f"piece {piece} has another SHA-256 than it must; it is asked for again")
-            self.held[piece] = 1
+            if self.held[piece] or start != self.next_byte(piece):
+                raise ValueError(f"piece {piece}: byte {start} came, but {self.next_byte(piece)} is next")
+            whole = self.manifest.span(piece)[1]
+            part, data = data[: whole - start], data[whole - start :]
+            start += len(part)
+            begun = self._begun.setdefault(piece, _Begun())
+            begun.hasher.update(part)
+            begun.count_byte += len(part)
+            if start == whole:
+                del self._begun[piece]
+                if begun.hasher.hexdigest() != self.manifest.digests[piece]:
+                    raise DigestError(f"piece {piece} has another SHA-256 than it must; it is asked for again")
+                self.held[piece] = 1

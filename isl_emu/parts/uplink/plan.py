@@ -8,10 +8,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from isl_emu.parts.uplink.passes import Pass
 from isl_emu.parts.uplink.pieces import Manifest
 
 FILE = "transfer_plan.json"  # in a run's journal
+# further journals, one line each: an attempt; a satellite that has all of the file; one that will not serve
+ATTEMPTS, HELD, UNSERVED = "transfers", "held", "unserved"
+
+
+@dataclass(frozen=True)
+class StationPass:
+    """A time during which a station can send to the satellite without a break, over whichever satellites."""
+
+    station: str
+    start_ns: int
+    end_ns: int
 
 
 @dataclass(frozen=True)
@@ -26,7 +36,7 @@ class Receiver:
 
     kind: str
     sources: tuple[str, ...]
-    passes: tuple[Pass, ...] = ()
+    passes: tuple[StationPass, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -34,8 +44,7 @@ class TransferPlan:
     """What is to be spread, and by whom; a JSON file for the nodes that take part.
 
     Args:
-        file: on this machine; what the holders give away from the start, and what all have in the end.
-        holders: the stations.
+        file: on this machine; what the stations give away from the start, and what all have in the end.
         receivers: by satellite.
         begin_ns: when it begins, since instant 0.
         stall_ns: how long a connection is kept on which nothing comes.
@@ -44,17 +53,11 @@ class TransferPlan:
 
     file: Path
     manifest: Manifest
-    holders: tuple[str, ...]
     receivers: Mapping[str, Receiver]
     begin_ns: int
     stall_ns: int
     seed: int
     planned_end_ns: int | None
-
-    @property
-    def first(self) -> str:
-        """The satellite that gets it from the ground."""
-        return next(name for name, receiver in self.receivers.items() if receiver.kind == "uplink")
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
@@ -66,11 +69,11 @@ class TransferPlan:
         receivers = {name: _receiver(**entry) for name, entry in record["receivers"].items()}
         manifest = Manifest.from_json(record["manifest"])
         known = {"file": Path(record["file"]), "manifest": manifest, "receivers": receivers}
-        return cls(**{**record, **known, "holders": tuple(record["holders"])})
+        return cls(**{**record, **known})
 
 
 def _receiver(kind: str, sources: Sequence[str], passes: Sequence[dict[str, Any]]) -> Receiver:
-    return Receiver(kind, tuple(sources), tuple(Pass(**each) for each in passes))
+    return Receiver(kind, tuple(sources), tuple(StationPass(**each) for each in passes))
 
 
 def read_transfer_plan(journal: Path) -> TransferPlan:

@@ -1,20 +1,81 @@
-"""The plan of an uplink: which satellite gets the file from which stations when, and who passes it on to whom."""
+"""The plan of an uplink: which satellite gets the file from which stations when, and who passes it on to whom.
+
+A file can be sent from the ground to a satellite in the passes of its stations, one of which is used at a time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 
 from isl_emu.linkplan.plan import LinkPlan
-from isl_emu.parts.uplink.passes import Contact, ContactOf, Pass, plan_passes, planned_end_ns
 from isl_emu.parts.uplink.pieces import describe
-from isl_emu.parts.uplink.plan import Receiver, TransferPlan
+from isl_emu.parts.uplink.plan import Receiver, StationPass, TransferPlan
 from isl_emu.parts.uplink.spreading import spread
 from isl_emu.routing.paths import NodePath, PathFinder
 from isl_emu.scenario.model import Scenario
+from isl_emu.timebase import TimeGrid
+from isl_emu.units import NS_PER_S
+
+
+@dataclass(frozen=True)
+class Contact:
+    """The planned path from a station to the satellite at an instant.
+
+    Args:
+        rate_bit_s: of its slowest link, as shaped.
+    """
+
+    delay_ns: int
+    rate_bit_s: int
+
+
+ContactOf = Callable[[str, int], "Contact | None"]  # (station, instant) -> its contact
+
+
+def plan_passes(stations: Sequence[str], grid: TimeGrid, begin_ns: int, contact: ContactOf) -> list[StationPass]:
+    """The passes to use, one at a time: a station is kept while it has a path; then the nearest by delay follows."""
+    passes: list[StationPass] = []
+    for k, station in enumerate(_chosen(stations, grid, begin_ns, contact)):
+        start_ns, end_ns = max(k * grid.step_ns, begin_ns), (k + 1) * grid.step_ns
+        if station is None or end_ns <= begin_ns:
+            continue
+        if passes and (passes[-1].station, passes[-1].end_ns) == (station, start_ns):
+            start_ns = passes.pop().start_ns
+        passes.append(StationPass(station, start_ns, end_ns))
+    return passes
+
+
+def planned_end_ns(passes: Iterable[StationPass], grid: TimeGrid, size_byte: int, contact: ContactOf) -> int | None:
+    """When `size_byte` would be up at the planned rates, without headers and losses; None if not in this run."""
+    left_bit = 8.0 * size_byte
+    for each in passes:
+        for k in range(each.start_ns // grid.step_ns, -(-each.end_ns // grid.step_ns)):
+            start_ns, end_ns = max(k * grid.step_ns, each.start_ns), (k + 1) * grid.step_ns
+            found = contact(each.station, k)
+            assert found is not None, "a pass lasts as long as its contact"
+            rate_bit_s = found.rate_bit_s
+            if rate_bit_s * (end_ns - start_ns) >= left_bit * NS_PER_S:
+                return start_ns + round(left_bit * NS_PER_S / rate_bit_s)
+            left_bit -= rate_bit_s * (end_ns - start_ns) / NS_PER_S
+    return None
+
+
+def _chosen(stations: Sequence[str], grid: TimeGrid, begin_ns: int, contact: ContactOf) -> Iterable[str | None]:
+    """The station to send from at each instant, or None."""
+    station = None
+    for k in range(grid.count):
+        if (k + 1) * grid.step_ns <= begin_ns:
+            yield None
+            continue
+        if station is None or contact(station, k) is None:
+            seen = [(found.delay_ns, name) for name in stations if (found := contact(name, k))]
+            station = min(seen)[1] if seen else None
+        yield station
 
 
 def plan_transfer(scenario: Scenario, plan: LinkPlan, finder: PathFinder, file: Path) -> TransferPlan:
@@ -24,6 +85,7 @@ def plan_transfer(scenario: Scenario, plan: LinkPlan, finder: PathFinder, file: 
         file: the weights.
     """
     uplink, receivers, stations = scenario.uplink, scenario.uplinked_satellites, scenario.uplink_stations
+    assert uplink is not None, "there is one to be planned"
     manifest = describe(file, uplink.piece_byte)
     paths = _Paths(plan, finder)
     candidates = receivers if uplink.first == "earliest" else (uplink.first,)
@@ -33,20 +95,28 @@ def plan_transfer(scenario: Scenario, plan: LinkPlan, finder: PathFinder, file: 
     sources = spread(uplink.spread, first, others, partial(paths.delay_ns, k), partial(paths.names, k))
     table = {first: Receiver("uplink", stations, tuple(passes))}
     table |= {name: Receiver(uplink.spread, sources[name]) for name in others}
-    times = {"begin_ns": uplink.begin_ns, "stall_ns": uplink.stall_ns, "planned_end_ns": end_ns}
-    return TransferPlan(file, manifest, stations, table, seed=scenario.seed, **times)
+    return TransferPlan(
+        file,
+        manifest,
+        table,
+        begin_ns=uplink.begin_ns,
+        stall_ns=uplink.stall_ns,
+        seed=scenario.seed,
+        planned_end_ns=end_ns,
+    )
 
 
 def _first(
     candidates: Sequence[str], stations: Sequence[str], paths: _Paths, begin_ns: int, size_byte: int
-) -> tuple[str, list[Pass], int | None]:
+) -> tuple[str, list[StationPass], int | None]:
     """The satellite that would have the file first; of equals, the one that the passes reach with the least delay."""
     found = []
     for place, name in enumerate(candidates):
         contact = paths.contacts(name)
         passes = plan_passes(stations, paths.grid, begin_ns, contact)
         end_ns = planned_end_ns(passes, paths.grid, size_byte, contact)
-        delays = [contact(each.station, paths.grid.instant_at(each.start_ns)).delay_ns for each in passes]
+        begun = [contact(each.station, paths.grid.instant_at(each.start_ns)) for each in passes]
+        delays = [found.delay_ns for found in begun if found]
         order = end_ns is None, end_ns, np.mean(delays) if delays else np.inf, place
         found.append((order, name, passes, end_ns))
     return min(found)[1:]

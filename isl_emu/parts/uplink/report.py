@@ -58,11 +58,9 @@ def _from_ground(row: Mapping[str, Any], attempts: Rows) -> str:
 
 
 def _lasers(attempts: Rows) -> str:
-    received, links = (
-        sum(item["received_byte"] * weight for item in attempts for weight in [get(item)])
-        for get in (lambda item: 1, lambda item: item["hops_at_start"] or 0)
-    )
-    return facts(f"between satellites: {_megabyte(received)} received", f"{_megabyte(links)} over all links")
+    received = sum(item["received_byte"] for item in attempts)
+    carried = sum(item["received_byte"] * (item["hops_at_start"] or 0) for item in attempts)
+    return facts(f"between satellites: {_megabyte(received)} received", f"{_megabyte(carried)} over all links")
 
 
 def _satellite(row: Mapping[str, Any], transfers: Rows) -> tuple[str, ...]:

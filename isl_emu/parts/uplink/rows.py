@@ -7,37 +7,37 @@ from typing import Any
 
 from isl_emu.files import read_json
 from isl_emu.parts.finished_run import FinishedRun, Row
-from isl_emu.parts.uplink.plan import FILE
+from isl_emu.parts.uplink.plan import FILE, HELD, UNSERVED
 from isl_emu.tables.planned_paths import PlannedPaths
 from isl_emu.units import NS_PER_S
 
 
 def transfer_rows(records: Iterable[Mapping[str, Any]], paths: PlannedPaths) -> list[Row]:
     """The attempts in the order of their beginnings, with what follows from them and from the plan."""
-    return [_transfer_row(record, paths) for record in sorted(records, key=lambda record: record["t_start_ns"])]
-
-
-def _transfer_row(record: Mapping[str, Any], paths: PlannedPaths) -> Row:
-    ends, times = (record["source"], record["destination"]), (record["t_start_ns"], record["t_end_ns"])
-    lasted_ns, received_bit = times[1] - times[0], 8 * record["received_byte"]
-    names = paths.names(paths.at(*ends, paths.instant(times[0])))
-    return {
-        **record,
-        "goodput_bit_s": round(received_bit * NS_PER_S / lasted_ns) if lasted_ns > 0 else 0,
-        "path_at_start": names,
-        "hops_at_start": None if names is None else len(names) - 1,
-        "handovers": paths.changes_between(*ends, *times),
-        "contacts": len(_contacts(record, paths)) if record["kind"] == "uplink" else None,
-        "capacity_byte": paths.capacity_byte(*ends, *times),
-    }
+    rows = []
+    for record in sorted(records, key=lambda record: record["t_start_ns"]):
+        ends, times = (record["source"], record["destination"]), (record["t_start_ns"], record["t_end_ns"])
+        lasted_ns, received_bit = times[1] - times[0], 8 * record["received_byte"]
+        names = paths.names(paths.at(*ends, paths.instant(times[0])))
+        found = {
+            "goodput_bit_s": round(received_bit * NS_PER_S / lasted_ns) if lasted_ns > 0 else 0,
+            "path_at_start": names,
+            "hops_at_start": None if names is None else len(names) - 1,
+            "handovers": paths.changes_between(*ends, *times),
+            "contacts": len(_contacts(record, paths)) if record["kind"] == "uplink" else None,
+            "capacity_byte": paths.capacity_byte(*ends, *times),
+        }
+        rows.append({**record, **found})
+    return rows
 
 
 def _contacts(attempt: Mapping[str, Any], paths: PlannedPaths) -> set[tuple[int, int]]:
     """The contacts of the station that an attempt used, each as its ground link and its first instant."""
     instants = range(paths.instant(attempt["t_start_ns"]), paths.instant(attempt["t_end_ns"]) + 1)
-    links = {k: _first_link(attempt, paths, k) for k in range(instants.stop)}
+    planned = [paths.at(attempt["source"], attempt["destination"], k) for k in range(instants.stop)]
+    links = [path.links[0] if path else None for path in planned]
     contacts, first = set(), 0
-    for k, link in links.items():
+    for k, link in enumerate(links):
         if k and link != links[k - 1]:
             first = k
         if link is not None and k in instants:
@@ -45,17 +45,12 @@ def _contacts(attempt: Mapping[str, Any], paths: PlannedPaths) -> set[tuple[int,
     return contacts
 
 
-def _first_link(attempt: Mapping[str, Any], paths: PlannedPaths, k: int) -> int | None:
-    path = paths.at(attempt["source"], attempt["destination"], k)
-    return path.links[0] if path else None
-
-
 def delivery_rows(run: FinishedRun, transfers: Sequence[Mapping[str, Any]]) -> list[Row]:
     """One row for each satellite that was to get the file."""
     plan, paths = read_json(run.folder.journal / FILE) or {}, run.paths
-    held = {record["satellite"]: record["t_ns"] for record in run.journal("held").records}
+    held = {record["satellite"]: record["t_ns"] for record in run.journal(HELD).records}
     serving = {record["satellite"]: record["t_ns"] for record in run.journal("serving").records}
-    failed = {record["satellite"]: record["error"] for record in run.journal("unserved").records}
+    failed = {record["satellite"]: record["error"] for record in run.journal(UNSERVED).records}
     size_byte = plan["manifest"]["size_byte"]
     rows = []
     for name, receiver in plan["receivers"].items():

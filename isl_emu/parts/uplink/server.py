@@ -22,7 +22,12 @@ async def serve_file(file: Path, holding: Holding, address: str, port: int = TRA
     """
 
     async def give(request: web.Request) -> web.StreamResponse:
-        if not holding.has(*_wanted(request, holding.manifest.size_byte)):
+        try:
+            wanted, size_byte = request.http_range, holding.manifest.size_byte
+        except ValueError:
+            raise web.HTTPRequestRangeNotSatisfiable from None
+        end = size_byte if wanted.stop is None else min(wanted.stop, size_byte)
+        if not holding.has(wanted.start or 0, end):
             raise web.HTTPNotFound(text="not all of these bytes are here")
         return web.FileResponse(file)
 
@@ -35,12 +40,3 @@ async def serve_file(file: Path, holding: Holding, address: str, port: int = TRA
     await runner.setup()
     await web.TCPSite(runner, address, port).start()
     return runner
-
-
-def _wanted(request: web.Request, size_byte: int) -> tuple[int, int]:
-    """The bytes that a request is for; all of them without a range."""
-    try:
-        wanted = request.http_range
-    except ValueError:
-        raise web.HTTPRequestRangeNotSatisfiable from None
-    return wanted.start or 0, size_byte if wanted.stop is None else min(wanted.stop, size_byte)

@@ -26,15 +26,17 @@ from isl_emu.parts.serving.servers import (
     stop_servers,
 )
 from isl_emu.parts.serving.start import write_serving
-from isl_emu.parts.uplink.plan import read_transfer_plan
+from isl_emu.parts.uplink.plan import HELD, UNSERVED, read_transfer_plan
 from isl_emu.runs.journal import Journal, read_journal
 from isl_emu.runs.process import end
 from isl_emu.runs.times import RunTimes
+from isl_emu.scenario.compute import Compute
 from isl_emu.scenario.model import Scenario
 from isl_emu.timebase import MonotonicClock
 
 LOOK_INTERVAL_S = 0.2  # between two looks at who has the file
 LAST_WORDS_S = 5.0
+PIPED = "its streams are pipes"
 
 
 class UplinkActivity(Activity):
@@ -53,6 +55,7 @@ class UplinkActivity(Activity):
         """Let all nodes begin, and start servers where the file has come."""
         told = f"{times.t0_ns} {times.until_ns}\n".encode()
         for process in self._processes.values():
+            assert process.stdin is not None, PIPED
             process.stdin.write(told)
             process.stdin.flush()
         self._starter = ending.enter_context(ServerStarter(self._live, times.t0_ns))
@@ -87,31 +90,25 @@ def start_transfer_nodes(live: LiveRun) -> dict[str, subprocess.Popen[bytes]]:
     The file is read once, so that stations send from memory, and no container is charged for it. A container does not
     see the run's folder, so each process gets it as an open descriptor.
     """
-    file, names = read_transfer_plan(live.folder.journal).file, _taking_part(live.scenario)
+    scenario, file = live.scenario, read_transfer_plan(live.folder.journal).file
     journal = os.open(live.folder.journal, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     live.undo.callback(os.close, journal)
     processes: dict[str, subprocess.Popen[bytes]] = {}
     live.undo.callback(_end, processes)
     with live.phase("uplink", f"reading {file.name}, and starting what sends it and receives it"):
         read_ahead(file)
-        for name in names:
-            processes[name] = _start_node(live, name, journal)
+        for name in (*scenario.uplink_stations, *scenario.uplinked_satellites):
+            words = ["--name", name, "--journal", f"/proc/self/fd/{journal}"]
+            command = [sys.executable, "-m", "isl_emu.parts.uplink.node", *words]
+            with (live.folder.journal / _log(name)).open("wb") as messages:
+                processes[name] = live.net.get(name).popen(
+                    command, pass_fds=(journal,), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=messages
+                )
         for name, process in processes.items():
+            assert process.stdout is not None, PIPED
             if not process.stdout.readline():
                 raise WorkloadError(f"uplink: the process of {name} did not start; see journal/{_log(name)}")
     return processes
-
-
-def _taking_part(scenario: Scenario) -> tuple[str, ...]:
-    return (*scenario.uplink_stations, *scenario.uplinked_satellites)
-
-
-def _start_node(live: LiveRun, name: str, journal: int) -> subprocess.Popen[bytes]:
-    words = ["--name", name, "--journal", f"/proc/self/fd/{journal}"]
-    command = [sys.executable, "-m", "isl_emu.parts.uplink.node", *words]
-    with (live.folder.journal / _log(name)).open("wb") as messages:
-        streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": messages}
-        return live.net.get(name).popen(command, pass_fds=(journal,), **streams)
 
 
 def _log(name: str) -> str:
@@ -121,13 +118,14 @@ def _log(name: str) -> str:
 def _end(processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
     end(processes.values(), LAST_WORDS_S)
     for process in processes.values():
+        assert process.stdin is not None and process.stdout is not None, PIPED
         process.stdin.close()
         process.stdout.close()
 
 
 def give_up(live: LiveRun, name: str, error: str) -> None:
     """Write down why a satellite will not serve."""
-    with Journal(live.folder.journal / "unserved.jsonl") as journal:
+    with Journal(live.folder.journal / f"{UNSERVED}.jsonl") as journal:
         journal.append({"satellite": name, "error": error})
 
 
@@ -145,7 +143,7 @@ class ServerStarter:
         self._started: dict[str, Future[None]] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="uplink", daemon=True)
-        cpus = max(live.scenario.compute_of(name).cpus for name in live.scenario.uplinked_satellites)
+        cpus = max(group_of(live.scenario, name).cpus for name in live.scenario.uplinked_satellites)
         self._starting = ThreadPoolExecutor(loads_at_once(cpus))
 
     def __enter__(self) -> ServerStarter:
@@ -165,15 +163,15 @@ class ServerStarter:
                 future.result()
 
     def _follow(self) -> None:
-        """Start a server for each new line of held.jsonl."""
-        held = self._live.folder.journal / "held.jsonl"
+        """Start a server for each satellite that has the file now."""
+        held = self._live.folder.journal / f"{HELD}.jsonl"
         while not self._stop.wait(LOOK_INTERVAL_S):
             for record in read_journal(held).records:
                 if (name := record["satellite"]) not in self._started:
                     self._started[name] = self._starting.submit(self._bring_up, name)
 
     def _bring_up(self, name: str) -> None:
-        group = self._live.scenario.compute_of(name)
+        group = group_of(self._live.scenario, name)
 
         def start(container: Container) -> ModelServer:
             server = start_server(container, self._model, group.context_tokens, self._live.folder.journal)
@@ -189,3 +187,10 @@ class ServerStarter:
                 give_up(self._live, name, str(error))
             return
         write_serving(self._live, (name,), self._live.clock.now_ns() - self._t0_ns)
+
+
+def group_of(scenario: Scenario, satellite: str) -> Compute:
+    """The group as one of which a satellite serves the model that it gets."""
+    group = scenario.compute_of(satellite)
+    assert group is not None, "the scenario was checked: who gets a model serves one"
+    return group

@@ -9,8 +9,9 @@ from datetime import datetime, timezone
 import pytest
 
 from isl_emu.parts.uplink.fetch import Picker
-from isl_emu.parts.uplink.passes import Contact, Pass, plan_passes, planned_end_ns
 from isl_emu.parts.uplink.pieces import DigestError, Holding, Manifest, default_piece_byte, describe
+from isl_emu.parts.uplink.plan import StationPass
+from isl_emu.parts.uplink.planning import Contact, plan_passes, planned_end_ns
 from isl_emu.parts.uplink.spreading import spread
 from isl_emu.timebase import TimeGrid
 from isl_emu.units import NS_PER_S
@@ -142,7 +143,7 @@ def test_a_station_is_kept_until_its_path_is_lost_then_the_nearest_follows():
 def test_nothing_is_planned_before_the_begin():
     table = {"x": {k: (1, 800) for k in range(10)}}
     begin_ns = 5 * NS_PER_S // 2
-    assert plan_passes("x", GRID, begin_ns, _contact_of(table)) == [Pass("x", begin_ns, 10 * NS_PER_S)]
+    assert plan_passes("x", GRID, begin_ns, _contact_of(table)) == [StationPass("x", begin_ns, 10 * NS_PER_S)]
 
 
 def test_the_planned_end_counts_what_each_pass_carries():

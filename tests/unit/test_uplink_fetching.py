@@ -12,8 +12,8 @@ from aiohttp import ClientSession, ClientTimeout, TCPConnector
 from isl_emu.parts.uplink import fetch as transfer_fetch
 from isl_emu.parts.uplink.attempts import AttemptLog
 from isl_emu.parts.uplink.fetch import READ_BUFFER_BYTE, Fetcher
-from isl_emu.parts.uplink.passes import Pass
 from isl_emu.parts.uplink.pieces import Holding, describe
+from isl_emu.parts.uplink.plan import StationPass
 from isl_emu.parts.uplink.server import serve_file
 from isl_emu.timebase import MonotonicClock
 from isl_emu.units import NS_PER_S
@@ -228,7 +228,7 @@ def test_pass_by_pass_from_one_station_to_the_next(tmp_path):
         await world.holder("west")
         fetcher = await world.receiver("s", "uplink")
         switch_ns = world.clock.now_ns() - world.t0_ns + STALL_NS // 4
-        await fetcher.by_passes([Pass("east", 0, switch_ns), Pass("west", switch_ns, ALWAYS_NS)])
+        await fetcher.by_passes([StationPass("east", 0, switch_ns), StationPass("west", switch_ns, ALWAYS_NS)])
         return world.rows
 
     east, west = play(story, tmp_path)
@@ -240,7 +240,7 @@ def test_after_the_last_pass_nothing_is_tried(tmp_path):
     async def story(world):
         await world.holder("a")
         fetcher = await world.receiver("s", "uplink")
-        await fetcher.by_passes([Pass("a", -2, -1)])
+        await fetcher.by_passes([StationPass("a", -2, -1)])
         return world.rows
 
     assert play(story, tmp_path) == []
