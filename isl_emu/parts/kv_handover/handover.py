@@ -127,13 +127,12 @@ class Series:
             The columns of the table `kv_handovers` that are measured.
         """
         source, target = self.source, self.target
-        tokens, file = conversation(source, count), {"filename": f"{source.name}-{count}.kv"}
-        name = file["filename"]
+        tokens, name = conversation(source, count), f"{source.name}-{count}.kv"
         computed = self._complete(source, tokens, 1, False, computing_ns)
-        saved, save_ns = self._timed(source.ask, "/slots/0?action=save", file)
+        saved, save_ns = self._timed(source.ask, "/slots/0?action=save", {"filename": name})
         way = (source.endpoint.address, self.port, name, target.folder)
         received_byte, transfer_ns = self._timed(target.call, fetch, *way)
-        _, restore_ns = self._timed(target.ask, "/slots/0?action=restore", file)
+        _, restore_ns = self._timed(target.ask, "/slots/0?action=restore", {"filename": name})
         moved = self._complete(target, tokens, GO_ON_TOKENS, True, computing_ns)
         anew = self._complete(target, tokens, GO_ON_TOKENS, False, computing_ns)
         for end in (source, target):

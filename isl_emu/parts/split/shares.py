@@ -21,6 +21,7 @@ PIPELINE_ARCHITECTURES = ("llama", "qwen3")
 PIPELINE_VOCABULARIES = ("smollm", "gpt-2", "qwen2")  # ways to cut a text into words, by tokenizer.ggml.pre
 FLOAT_BYTE = 4
 TORCH_BYTE = 260_000_000  # Python, PyTorch and gloo before any weights: resident memory, measured with torch 2.13
+FRONT_BYTE = 11_000_000  # aiohttp, which only the head loads; measured with aiohttp 3.14
 RPC_BYTE = 60_000_000  # Python and llama.cpp's RPC worker, with its buffers for computing; measured with SmolLM2
 
 
@@ -133,7 +134,7 @@ def _pipeline_byte(split: Split, header: ModelHeader, path: Path, part: range, h
     layer = embedding * (2 * query + 2 * kv + 3 * header.count("feed_forward_length"))
     cache = 2 * kv * split.context_tokens * split.conversations
     ends = 2 * embedding * header.fields["tokenizer.ggml.tokens"] if head else 0
-    return TORCH_BYTE + FLOAT_BYTE * (len(part) * (layer + cache) + ends)
+    return TORCH_BYTE + (FRONT_BYTE if head else 0) + FLOAT_BYTE * (len(part) * (layer + cache) + ends)
 
 
 def _rpc_byte(split: Split, header: ModelHeader, path: Path, part: range, head: bool) -> int:
