@@ -10,7 +10,7 @@ import pytest
 from isl_emu.parts.split.rpc_backend import backend_path
 from isl_emu.parts.split.shares import PIPELINE_MODULES
 from tests.runs import finished, needs_maps, rows
-from tests.scenarios import shipped
+from tests.scenarios import shipped, table
 
 pytestmark = pytest.mark.emulation
 
@@ -27,11 +27,19 @@ def one_question(engine: str) -> str:
     return shipped("split-model", changes)
 
 
-def test_a_conversation_moves_with_its_cache(tmp_path: Path) -> None:
-    changes = {'duration = "60 s"': 'duration = "25 s"', "[100, 250, 500, 1000]": "[60]"}
-    finished(shipped("kv-handover", changes), tmp_path / "out")
-    (row,) = rows(tmp_path / "out", "kv_handovers")
-    assert (row["outcome"], row["error"]) == ("completed", None)
+def test_conversations_move_with_their_caches(tmp_path: Path) -> None:
+    changes = {'duration = "60 s"': 'duration = "30 s"', "[100, 250, 500, 1000]": "[60]"}
+    again = table("[kv_handover]", source="p00s00", target="p00s01", tokens=[40], start="18 s")
+    finished(shipped("kv-handover", changes) + again, tmp_path / "out")
+    row, other = rows(tmp_path / "out", "kv_handovers")
+    assert [(one["outcome"], one["error"]) for one in (row, other)] == [("completed", None)] * 2
+    assert (row["tokens"], other["tokens"]) == (60, 40)  # two series from one source, each at a port of its own
+    for one in (row, other):
+        assert one["computing_ns"] == sorted(one["computing_ns"])
+        assert one["t_ns"] <= one["computing_ns"][0]
+        computed_ns = [end - begin for begin, end in zip(one["computing_ns"][::2], one["computing_ns"][1::2])]
+        measured_ns = [one["prefill_ns"], one["resume_ns"], one["reprefill_ns"]]
+        assert all(spell > prompt for spell, prompt in zip(computed_ns, measured_ns, strict=True))
     assert row["received_byte"] == row["kv_byte"] > 60 * 23_000  # 30 layers x 3 heads x 64 numbers, keys and values
     assert row["cached_tokens"] == 59  # the last one is computed to go on
     assert row["same_answer"]
