@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from isl_emu.parts.split.rpc_backend import backend_path
-from isl_emu.parts.split.rpc_build import source_version
+from isl_emu.parts.split.rpc_build import source_version, unpack
 from isl_emu.parts.split.rpc_member import placement, traffic_byte
 from isl_emu.runs.clock import RunClock
 from isl_emu.runs.journal import read_journal
@@ -29,6 +30,20 @@ def test_the_last_layers_are_the_workers_and_the_output_lies_behind_them() -> No
 def test_the_version_of_a_source_is_read_from_its_build_file() -> None:
     text = "project(ggml)\nset(GGML_VERSION_MAJOR 0)\nset(GGML_VERSION_MINOR 26)\nset(GGML_VERSION_PATCH 3)\n"
     assert source_version(text) == "0.26.3"
+
+
+def test_only_plain_files_of_the_source_are_unpacked_and_none_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("set(GGML_VERSION_MAJOR 0)")
+    (tmp_path / "out").mkdir()
+    with tarfile.open(tmp_path / "package.tar.gz", "w:gz") as archive:
+        for name in ("p/llama.cpp/ggml/CMakeLists.txt", "p/llama.cpp/other", "p/llama.cpp/ggml/../../../../escaped"):
+            archive.add(tmp_path / "file", name)
+        link = tarfile.TarInfo("p/llama.cpp/ggml/link")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc"
+        archive.addfile(link)
+    ggml = unpack(tmp_path / "package.tar.gz", tmp_path / "out")
+    assert [path for path in (tmp_path / "out").rglob("*") if not path.is_dir()] == [ggml / "CMakeLists.txt"]
+    assert not (tmp_path / "escaped").exists()
 
 
 def test_traffic_is_counted_by_peer() -> None:

@@ -60,6 +60,11 @@ def fetch(package: str, folder: Path) -> Path:
     words = ["--quiet", "--no-deps", "--no-binary", name, "--dest", str(folder), package]
     _run("fetching the source", [sys.executable, "-m", "pip", "download", *words])
     (archive,) = folder.glob("*.tar.gz")
+    return unpack(archive, folder)
+
+
+def unpack(archive: Path, folder: Path) -> Path:
+    """The folder of ggml's source, its plain files alone; none is written outside of `folder`."""
     with tarfile.open(archive) as source:
         for member in source:
             path = (folder / member.name).resolve()
