@@ -16,6 +16,7 @@ from isl_emu.network.net import IslNet
 from isl_emu.parts.uplink.pieces import describe
 from isl_emu.parts.uplink.plan import FILE, Receiver, StationPass, TransferPlan
 from isl_emu.runs.clock import RunClock
+from isl_emu.runs.endpoints import Endpoint, write_endpoints
 from isl_emu.runs.journal import read_journal
 from isl_emu.units import NS_PER_S
 from tests.nets import live_net
@@ -49,8 +50,8 @@ def _prepare(journal: Path, net: IslNet, file: Path) -> None:
     times = {"begin_ns": 0, "stall_ns": 2 * NS_PER_S, "planned_end_ns": None}
     plan = TransferPlan(file, manifest, receivers, seed=1, **times)
     (journal / FILE).write_text(json.dumps(plan.to_json()))
-    endpoints = {name: {"address": net.get(name).address} for name in (STATION, *SATELLITES)}
-    (journal / "endpoints.json").write_text(json.dumps(endpoints))
+    nodes = [net.get(name) for name in (STATION, *SATELLITES)]
+    write_endpoints({node.name: Endpoint(node.netns_path, node.address, None) for node in nodes}, journal)
 
 
 def _start(net: IslNet, name: str, journal: Path, t0_ns: int) -> subprocess.Popen:
