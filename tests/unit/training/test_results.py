@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from isl_emu.parts.cpu_use import Spells
-from isl_emu.parts.training.cpu_use import learning_spells
+from isl_emu.parts.training.part import learning_spells
 from isl_emu.parts.training.report import training_section
 from isl_emu.parts.training.tables import TRAINING
 from isl_emu.scenario.parse import parse_scenario
