@@ -114,16 +114,14 @@ class Coordinator:
             WorkloadError: a rank cannot do its work at all.
         """
         self._clock.wait_until_ns(self._times.t0_ns, self._stopped)
-        while not self._over() and not self._all_done() and len(self._present) >= FEWEST:
+        steps = self._job.steps
+        while not self._over() and len(self._present) >= FEWEST and (steps is None or self._next_step() < steps):
             attempt = self._begin()
             self._follow(attempt)
             self._settle(attempt)
 
     def _over(self) -> bool:
         return self._stopped.is_set() or self._clock.now_ns() >= self._times.until_ns
-
-    def _all_done(self) -> bool:
-        return self._job.steps is not None and self._next_step() >= self._job.steps
 
     def _next_step(self) -> int:
         return max((self._done[name] for name in self._present), default=0)

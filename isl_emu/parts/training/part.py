@@ -24,6 +24,7 @@ from isl_emu.parts.training.torch_job import CoordinatedJob, start_ranks
 from isl_emu.runs.journal import read_latest
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.training import training_satellites
+from isl_emu.tables.text import counted
 
 DONE = ("completed", "handed-over")  # outcomes of a step that need not be repeated
 TORCH_RANK_BYTE = 320_000_000  # PyTorch with a small model; measured 263 MB
@@ -63,7 +64,8 @@ class TrainingPart(Part):
         latest = {record["job"]: record for record in read_latest(journal / f"{JOURNAL}.jsonl")}
         for job, record in latest.items():
             done = record["step"] + (record["outcome"] in DONE)
-            yield f"training {job}: {done} steps done, {len(record['participants'])} satellites in the last"
+            last = counted(len(record["participants"]), "satellite")
+            yield f"training {job}: {counted(done, 'step')} done, {last} in the last"
 
     def cpu_use(self, run: FinishedRun, pace: Pace) -> Iterable[CpuUse]:
         yield Spells(learning_spells(run.rows(JOURNAL), run.scenario))

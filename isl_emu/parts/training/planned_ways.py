@@ -90,18 +90,9 @@ def least_longest(delay_ns: np.ndarray) -> Order:
     return best
 
 
-def total_ns(delay_ns: np.ndarray, order: Order) -> float:
-    """The sum of the delays around a ring."""
-    return float(_edges(delay_ns, order).sum())
-
-
 def longest_ns(delay_ns: np.ndarray, order: Order) -> float:
     """The longest delay of a ring."""
-    return float(_edges(delay_ns, order).max())
-
-
-def _edges(delay_ns: np.ndarray, order: Order) -> np.ndarray:
-    return delay_ns[order, np.roll(order, -1)]
+    return float(delay_ns[order, np.roll(order, -1)].max())
 
 
 def _finite(delay_ns: np.ndarray) -> np.ndarray:

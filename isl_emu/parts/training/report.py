@@ -30,11 +30,13 @@ def _job(job: str, rows: Rows) -> Iterator[str]:
     done = [row for row in rows if row["outcome"] == "completed"]
     if not done:
         return
+    tokens = sum(row["tokens"] for row in done)
+    span_ns = max(row["t_end_ns"] for row in done) - min(row["t_start_ns"] for row in done)
     losses = [row["loss"] for row in done if row["loss"] is not None]
     orders = len({tuple(row["participants"]) for row in done})
     handed_over_byte = sum(row["handed_over_byte"] for row in rows)
     yield from wrapped(INDENT, facts(
-        _throughput(done),
+        f"{tokens * NS_PER_S / span_ns:,.0f} tokens/s" if tokens and span_ns else None,
         f"loss {three_digits(losses[0])} at first, {three_digits(losses[-1])} at last" if losses else None,
         counted(orders, "ring") if orders > 1 else None,
         f"{handed_over_byte / 1e6:,.3g} MB of weights handed over" if handed_over_byte else None,
@@ -57,12 +59,6 @@ def _outcomes(rows: Rows) -> str:
     text = f"{counted(len(rows), 'step')}: " + ", ".join(f"{count} {outcome}" for outcome, count in counts)
     lost = dict.fromkeys(name for row in rows for name in row["lost"])
     return f"{text} · lost on the way: {', '.join(lost)}" if lost else text
-
-
-def _throughput(done: Rows) -> str | None:
-    tokens = sum(row["tokens"] for row in done)
-    span_ns = max(row["t_end_ns"] for row in done) - min(row["t_start_ns"] for row in done)
-    return f"{tokens * NS_PER_S / span_ns:,.0f} tokens/s" if tokens and span_ns else None
 
 
 def _bytes(done: Rows) -> str:

@@ -141,7 +141,7 @@ class TorchRank:
 
     def _step(self, step: int, order: Mapping[str, Any], taken_byte: int) -> None:
         begun_ns = self._clock.now_ns()
-        moved, loss = self._moved(step) if self._outer else self._gradient(step)
+        moved, loss = self._moved(step) if self._outer else self._gradient_at(self._weights, step)
         computed_ns = self._clock.now_ns()
         sent, received = own_bytes()
         distributed.all_reduce(moved)
@@ -156,10 +156,6 @@ class TorchRank:
             "loss": loss,
         })  # fmt: skip
 
-    def _gradient(self, number: int) -> tuple[torch.Tensor, float]:
-        """The gradient of a batch at the common weights, and its loss."""
-        return self._gradient_at(self._weights, number)
-
     def _moved(self, step: int) -> tuple[torch.Tensor, float]:
         """How far some steps alone lead back from where they end to the common weights, and the last one's loss."""
         weights, loss = self._weights.clone(), 0.0
@@ -169,6 +165,7 @@ class TorchRank:
         return self._weights - weights, loss
 
     def _gradient_at(self, weights: torch.Tensor, number: int) -> tuple[torch.Tensor, float]:
+        """The gradient of a batch, and its loss."""
         parameters = list(self._model.parameters())
         vector_to_parameters(weights, parameters)
         loss = self._model.loss(self._batches.batch(number))
