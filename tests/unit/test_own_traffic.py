@@ -235,6 +235,13 @@ def test_a_workload_is_ready_before_the_run_and_writes_rows_in_it(live):
     assert (live.folder.path / "programs" / "bulk.log").read_text() == "it was called\n"
 
 
+def test_a_workload_whose_run_never_begins_is_ended(live):
+    process = _workload(live, "tests.user_workloads:noting")
+    process.await_ready()
+    live.undo.close()
+    assert process._process.poll() is not None
+
+
 def test_a_workload_that_dies_at_the_start_leaves_its_output(live):
     process = _workload(live, "tests.no_such_module:f")
     with pytest.raises(

@@ -44,7 +44,7 @@ class WorkloadProcess(Activity):
         finally:
             os.close(machine)
         own.add(self._process.pid)
-        live.undo.callback(self._end)
+        live.undo.callback(kill, [self._process])  # unless it has ended with the run
         self._tell({
             node: {
                 "netns": os.path.realpath(live.containers[node].netns_path),
