@@ -1,8 +1,32 @@
-"""Workloads that go wrong, for the tests; one that does not is in docs/examples."""
+"""Workloads for the tests that go wrong, or that compute; an ordinary one is in docs/examples."""
 
 from __future__ import annotations
+
+import os
+import socket
+import sys
+
+SPIN = "while True: pass"
 
 
 def broken(context) -> None:
     """Fails."""
     raise RuntimeError("this workload is broken")
+
+
+def noting(context) -> None:
+    """Writes one row, and prints."""
+    print("it was called")
+    context.record(duration_ns=context.duration_ns)
+
+
+def computing(context) -> None:
+    """Computes until the end of the run, itself and by a program in its second node."""
+    first, second = context.nodes
+    context.record(host=socket.gethostname(), pid=os.getpid())
+    print("it computes", flush=True)
+    program = context.popen(second, [sys.executable, "-c", SPIN])
+    while context.wait_until_ns(context.now_ns() + 1):
+        pass
+    program.kill()
+    context.record(host="program", pid=program.wait())

@@ -5,10 +5,12 @@ from __future__ import annotations
 import socket
 import threading
 
+from isl_emu import WorkloadContext
+
 PORT = 5000
 
 
-def transfer(context) -> None:
+def transfer(context: WorkloadContext) -> None:
     """Send `size_byte` over TCP from the first node to the second, again and again, and record each goodput."""
     sender, receiver = context.nodes
     size_byte = context.options["size_byte"]

@@ -1,6 +1,6 @@
 """A policy in Python: which satellite answers a question; docs/serving.md explains it."""
 
-from isl_emu.parts.questions.policies import Situation
+from isl_emu import Situation
 
 
 def choose(situation: Situation) -> str:

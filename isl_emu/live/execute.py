@@ -54,6 +54,7 @@ from isl_emu.scenario.parse import load_scenario
 from isl_emu.units import NS_PER_S
 
 HEAD_START_NS = 3 * NS_PER_S  # before instant 0: for the client and the prober to be ready
+WHOLE_CORE = 1.0  # for programs none of which asks for a share
 LOOK_INTERVAL_S = 0.5  # between two looks at how far the run is
 
 
@@ -111,17 +112,19 @@ def _build(folder: RunFolder, phase: Phases, undo: ExitStack) -> tuple[LiveRun, 
 
 
 def start_containers(scenario: Scenario, net: IslNet, run: RunDirectory, undo: ExitStack) -> dict[str, Container]:
-    """A running container in each satellite that runs programs, by its name; `undo` stops them.
+    """A running container in each node that runs programs, by its name; `undo` stops them.
 
-    A container may use what the satellite's programs need together.
+    A container may use what the node's programs need together.
     """
-    needs_by_satellite: dict[str, list[Need]] = {}
+    needs_by_node: dict[str, list[Need]] = {}
     for need in all_needs(scenario):
-        needs_by_satellite.setdefault(need.satellite, []).append(need)
+        needs_by_node.setdefault(need.node, []).append(need)
     hosts, containers = net.addresses, {}
-    for name, needs in needs_by_satellite.items():
+    for name, needs in needs_by_node.items():
         node = net.get(name)
-        cpus = sum(need.cpus for need in needs) / scenario.time.slowdown  # so that programs too are slower by that
+        cpus = (
+            sum(need.cpus for need in needs) or WHOLE_CORE
+        ) / scenario.time.slowdown  # so that programs too are slower by that
         memory_byte = sum(need.memory_byte for need in needs)
         visible = tuple(dict.fromkeys(path for need in needs for path in need.visible))
         container = Container(name, node.netns_path, run, cpus, memory_byte, hosts, visible)

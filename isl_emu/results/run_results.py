@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,8 @@ class RunResults:
         ScenarioError: it holds no finished run.
     """
 
-    def __init__(self, path: Path):
-        self._folder = RunFolder(path)
+    def __init__(self, path: str | os.PathLike[str]):
+        self._folder = RunFolder(Path(path))
         if not self._folder.fidelity.is_file():
             raise ScenarioError(f"{path}: holds no results of a finished run; name the folder that `--out` named")
 

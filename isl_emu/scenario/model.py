@@ -194,7 +194,9 @@ def contradictions(scenario: Scenario) -> Iterator[str]:
     yield from kv_contradictions(scenario.kv_handover, scenario.compute_of)
     if scenario.uplink:
         yield from uplink_contradictions(scenario.uplink, scenario, scenario.compute)
-    yield from power_contradictions(scenario.power, satellites, scenario.boards, scenario.computing, scenario.compute)
+    yield from power_contradictions(
+        scenario.power, satellites, scenario.boards, scenario.computing, scenario.visited_nodes, scenario.compute
+    )
     yield from unpaired("probes.pairs", "a probe", scenario.probes.pairs, nodes)
     yield from program_contradictions(scenario.program, scenario.workload, nodes, scenario.time.duration_ns)
     if scenario.questions:

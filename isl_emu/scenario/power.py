@@ -167,6 +167,7 @@ def power_contradictions(
     names: Sequence[str],
     boards: Mapping[str, Board],
     computing: Sequence[tuple[str, Satellites]],
+    visited: Sequence[str],
     compute: Sequence[Compute],
 ) -> Iterator[str]:
     """Problems of the groups that show beside the satellites and what computes on them.
@@ -175,6 +176,7 @@ def power_contradictions(
         names: of all satellites.
         boards: of each satellite that is known to have one.
         computing: whatever computes on satellites: where it stands in the scenario, and on which.
+        visited: nodes that run a user's programs and workloads.
         compute: the groups of model servers.
     """
     taken: dict[str, str] = {}
@@ -193,6 +195,11 @@ def power_contradictions(
                 f"{where}.board is missing, but power[{group_of[missing]}] has {missing!r}, whose computer's power "
                 f"follows from its board; name one there, or in the power group"
             )
+    for name in dict.fromkeys(name for name in visited if name in group_of and name not in boards):
+        yield (
+            f"power[{group_of[name]}].board is missing, but it has {name!r}, which runs programs or workloads, and its "
+            f"computer's power follows from its board; name one"
+        )
     for index, servers in enumerate(compute):  # nobody can slow a server elsewhere, or say what it does
         named = [name for name in matching(servers.satellites, names) if name in group_of]
         if servers.url is not None and named:

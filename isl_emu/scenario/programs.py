@@ -8,16 +8,22 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from isl_emu.scenario.matching import repeated, unknown
-from isl_emu.scenario.quantities import Delay, Duration, NodeName, Record, UserFunction
+from isl_emu.scenario.quantities import Delay, Duration, NodeName, Record, Size, UserFunction
 
-RESERVED = frozenset({"requests", "probes", "instants", "changes", "load", "plan", "serving"})  # tables of our own
+MIB = 1024 * 1024
+RESERVED = frozenset({  # tables of our own
+    *("plan", "instants", "changes", "load", "outside", "pauses", "requests", "attempts", "polls", "serving"),
+    *("servers", "split", "kv_handovers", "transfers", "deliveries", "probes", "energy", "programs", "program_cpu"),
+    "training",
+})  # fmt: skip
 
 
 class Program(Record):
     """A program that is started in a node while the sky moves, as its user would: iperf3, curl, a server.
 
-    It is ended with the run, or after `duration_ns`; its exit status is recorded, and no failure of the run. In a
-    satellite that computes it runs inside the container.
+    It is ended with the run, or after `duration_ns`; its exit status is recorded, and no failure of the run. It runs in
+    its node's container. `cpus`: share of one core that the container has for it; without it, it shares what is there
+    for other things, and has a whole core where there is nothing else. `memory`: that the container has for it.
     """
 
     name: NodeName
@@ -25,18 +31,23 @@ class Program(Record):
     command: tuple[str, ...] = Field(min_length=1)
     at_ns: Delay = Field(alias="at", default=0)
     duration_ns: Duration | None = Field(alias="duration", default=None)
+    cpus: float | None = Field(gt=0.0, le=64.0, default=None)
+    memory_byte: Size = Field(alias="memory", default=256 * MIB)
 
 
 class UserWorkload(Record):
     """A workload in Python: a function that is called when the run begins, in a process of its own.
 
-    It gets a `isl_emu.parts.programs.user_workload.WorkloadContext`, with `options` as they stand in the scenario.
+    The process runs in the container of the first of its nodes. It gets an `isl_emu.WorkloadContext`, with `options` as
+    they stand in the scenario. `cpus`, `memory`: that each of its nodes has for it, as for a program.
     """
 
     name: NodeName
     function: UserFunction
     nodes: tuple[NodeName, ...] = Field(min_length=1)
     options: dict[str, Any] = Field(default_factory=dict)
+    cpus: float | None = Field(gt=0.0, le=64.0, default=None)
+    memory_byte: Size = Field(alias="memory", default=512 * MIB)
 
     @model_validator(mode="after")
     def _name_of_a_table(self) -> UserWorkload:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.runs import PATIENCE_S, ROOT, needs_maps, rows
+from tests.own_part import OwnHouse
+from tests.runs import INVALID, PATIENCE_S, ROOT, needs_maps, rows
 
 pytestmark = pytest.mark.emulation
 
@@ -46,3 +47,12 @@ def test_a_split_model_follows_the_prediction(tmp_path):
     assert point["passes"] > 10
     assert point["token_s"] > point["computing_s"]
     assert point["byte_per_token"] == 2 * 576 * 4  # two hops; SmolLM2-135M has 576 numbers in its hidden state
+
+
+def test_a_part_of_your_own_runs_and_leaves_its_table_and_section(tmp_path):
+    house = OwnHouse(tmp_path)
+    summary = house.call("-m", "isl_emu", "run", "topologies/gossip.toml", "--out", "out", status=(0, INVALID))
+    assert "GOSSIP" in summary
+    told = rows(tmp_path / "out", "gossip")
+    assert len({row["target"] for row in told}) == len(told)
+    assert {row["source"] for row in told} > {"p00s00"}  # others passed it on

@@ -72,7 +72,7 @@ def test_a_broken_workload_fails_the_run_and_says_where_to_look(tmp_path, monkey
     with pytest.raises(isl_emu.IslEmuError, match="bulk"):
         isl_emu.run(scenario, out=tmp_path / "out")
     assert not isl_emu.RunResults(tmp_path / "out").valid
-    assert "this workload is broken" in (tmp_path / "out" / "journal" / "bulk.log").read_text()
+    assert "this workload is broken" in (tmp_path / "out" / "programs" / "bulk.log").read_text()
 
 
 def test_the_python_page_works(tmp_path, monkeypatch):
@@ -83,3 +83,34 @@ def test_the_python_page_works(tmp_path, monkeypatch):
     for block in blocks:
         exec(compile(block, "docs/python.md", "exec"), {})
     assert isl_emu.RunResults(tmp_path / "results" / "first").scenario.time.duration_ns == 10_000_000_000
+
+
+def test_what_a_workload_computes_is_its_nodes_own_and_no_distortion(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    begin, _ = SCENARIO.split("[[program]]", 1)
+    power = """
+[[power]]
+satellites = ["p00s00"]
+bus = "10 W"
+board = "jetson-agx-orin"
+panel = { area = "1 m2" }
+battery = { capacity = "100 Wh" }
+radiator = { area = "1 m2", heat_capacity = "20 kJ/K" }
+[[workload]]
+name = "computing"
+function = "tests.user_workloads:computing"
+nodes = ["p00s00", "p00s01"]
+cpus = 0.5
+"""
+    scenario = parse_scenario(begin.replace('"10 s"', '"6 s"') + power, "the test")
+    results = isl_emu.run(scenario, out=tmp_path / "out")
+    assert not any("saturated" in reason for reason in results.reasons)
+    rows = results.table("computing").to_pylist()
+    assert rows[0]["host"] == "p00s00"  # the container's name and process tree
+    assert rows[0]["pid"] < 10
+    assert (tmp_path / "out" / "programs" / "computing.log").read_text() == "it computes\n"
+    spent = results.table("program_cpu").to_pylist()
+    for node in ("p00s00", "p00s01"):
+        own = [row["cpu_ns"] / row["interval_ns"] for row in spent if row["node"] == node]
+        assert 0.2 < max(own) < 0.7
+    assert max(row["busy_ratio"] for row in results.table("energy").to_pylist()) > 0.5

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from isl_emu.parts.probes.prober import Prober, open_probes, open_receivers
+from isl_emu.runs.endpoints import Endpoint
 from isl_emu.runs.journal import Journal, read_journal
+from isl_emu.runs.times import RunTimes
 from isl_emu.timebase import MonotonicClock
 from tests.nets import live_net
 from tests.plans import MS, make_plan
@@ -34,11 +36,12 @@ def test_each_direction_is_measured_by_itself(tmp_path: Path) -> None:
         ends = replay._ends.copy()
         ends["delay_ns"][net.backend.wiring.node == 1] = (BACK_NS - 5 * MS, THERE_NS - 5 * MS)  # towards 0, towards 2
         net.backend.change_ends(np.arange(len(ends)), ends)
-        endpoints = {node.name: {"netns": node.netns_path, "address": node.address} for node in net.hosts}
+        endpoints = {node.name: Endpoint(node.netns_path, node.address, None) for node in net.hosts}
         probes, receivers = open_probes(PAIRS, endpoints, 50 * MS), open_receivers(PAIRS, endpoints)
         with Journal(tmp_path / "probes.jsonl") as journal:
-            times = time.monotonic_ns(), 1000 * MS, 50 * MS, 50 * MS
-            Prober(journal, probes, receivers, *times, LateClock()).run()
+            now_ns = time.monotonic_ns()
+            times = RunTimes(now_ns, now_ns + 1000 * MS)
+            Prober(journal, probes, receivers, times, 50 * MS, 50 * MS, LateClock()).run()
     records = read_journal(tmp_path / "probes.jsonl").records
     found = {a: [record for record in records if record["a"] == a] for a in ("p00s00", "p00s02")}
     for a, planned_ns in (("p00s00", THERE_NS), ("p00s02", BACK_NS)):

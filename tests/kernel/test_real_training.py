@@ -19,7 +19,7 @@ from isl_emu.errors import WorkloadError
 from isl_emu.live.execute import start_containers
 from isl_emu.network.net import IslNet
 from isl_emu.parts.live_run import LiveRun, Phases
-from isl_emu.parts.training.ranks import CoordinatedJob, start_ranks
+from isl_emu.parts.training.torch_job import CoordinatedJob, start_ranks
 from isl_emu.progress import Steps
 from isl_emu.runs.clock import RunClock
 from isl_emu.runs.execution import Execution

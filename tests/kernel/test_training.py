@@ -16,8 +16,8 @@ from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.network.net import IslNet
 from isl_emu.parts.training.light_job import LightRanks, lead
 from isl_emu.parts.training.light_rank import Task
+from isl_emu.parts.training.planned_ways import PlannedWays
 from isl_emu.parts.training.records import ELEMENT_BYTE
-from isl_emu.parts.training.sky import PlannedSky
 from isl_emu.runs.endpoints import Endpoint
 from isl_emu.runs.journal import Journal
 from isl_emu.scenario.training import Modelled, Training
@@ -59,7 +59,7 @@ def train(net: IslNet, plan: LinkPlan, job: Training, shared: Task, path: Path, 
     endpoints = {name: Endpoint(net.get(name).netns_path, net.get(name).address, None) for name in NAMES}
     with Watched(path, look) as journal, LightRanks(shared, endpoints) as ranks:
         until_ns = shared.clock.now_ns() + PATIENCE_S * NS_PER_S
-        lead(job, shared, ranks, PlannedSky(plan, job.ring, NAMES), journal, until_ns)
+        lead(job, shared, ranks, PlannedWays(plan, job.ring, NAMES), journal, until_ns)
     return journal.rows
 
 

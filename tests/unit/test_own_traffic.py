@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import threading
+from contextlib import ExitStack
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import isl_emu
 from isl_emu.errors import ScenarioError, WorkloadError
-from isl_emu.parts.programs.user_workload import WorkloadContext
+from isl_emu.parts.cpu_use import Spells
+from isl_emu.parts.programs.cpu_meter import Meter, ProcessTimes
+from isl_emu.parts.programs.part import ProgramsPart
+from isl_emu.parts.programs.workloads import WorkloadProcess
+from isl_emu.parts.registry import PARTS
+from isl_emu.results.tables import TABLES
+from isl_emu.runs.clock import RunClock
+from isl_emu.runs.endpoints import Endpoint, write_endpoints
+from isl_emu.runs.folder import RunFolder
+from isl_emu.runs.journal import Journal, read_journal
+from isl_emu.runs.times import RunTimes
 from isl_emu.scenario import user_functions
 from isl_emu.scenario.parse import format_scenario, parse_scenario, with_changes
+from isl_emu.scenario.programs import RESERVED
 from isl_emu.scenario.user_functions import user_function
 from isl_emu.timebase import MonotonicClock
 from tests.emulation.test_python import SCENARIO
@@ -55,9 +71,9 @@ def test_a_function_of_an_installed_package_is_found_by_its_entry_point(monkeypa
         user_function("plugin:bad", "where")
 
 
-def _context(rows: list[dict]) -> WorkloadContext:
+def _context(rows: list[dict]) -> isl_emu.WorkloadContext:
     clock = MonotonicClock()
-    return WorkloadContext({}, {}, {}, np.random.default_rng(1), 10**15, rows.append, clock, clock.now_ns())
+    return isl_emu.WorkloadContext({}, {}, {}, np.random.default_rng(1), 10**15, rows.append, clock, clock.now_ns())
 
 
 def test_a_workload_records_rows_of_one_kind():
@@ -84,16 +100,17 @@ def test_a_workload_waits_for_a_time_or_the_end():
 
 def test_the_page_shows_all_that_a_workload_and_the_results_have():
     page = (Path(__file__).parents[2] / "docs" / "python.md").read_text()
-    own = {"write", "clock", "t0_ns", "kinds"}  # what the process itself needs
-    for kind, hidden in ((WorkloadContext, own), (isl_emu.RunResults, set())):
+    own = {"write", "clock", "t0_ns", "kinds", "groups", "machine"}  # what the process itself needs
+    for kind, hidden in ((isl_emu.WorkloadContext, own), (isl_emu.RunResults, set())):
         fields = getattr(kind, "__dataclass_fields__", {})
         for name in {*vars(kind), *fields} - hidden:
             assert name.startswith("_") or re.search(rf"`{name}\b|, `{name}|`{name}", page), name
 
 
 def test_results_need_a_finished_run(tmp_path):
-    with pytest.raises(ScenarioError, match="holds no results"):
-        isl_emu.RunResults(tmp_path)
+    for path in (tmp_path, str(tmp_path)):
+        with pytest.raises(ScenarioError, match="holds no results"):
+            isl_emu.RunResults(path)
 
 
 def test_a_plan_cannot_be_given_another_sky():
@@ -108,3 +125,144 @@ def test_a_workload_that_cannot_be_imported_is_refused_before_anything_is_built(
     with pytest.raises(ScenarioError, match="workload bulk: function"):
         isl_emu.run(parse_scenario(text, "the test"), out=Path(tmp_path) / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_no_workload_is_called_as_a_table_of_our_own():
+    ours = {name for part in PARTS for name in (*part.lines, *part.tables)}
+    assert {*TABLES, *ours} <= RESERVED
+
+
+def test_each_node_has_what_its_programs_need_and_a_workload_computes_in_its_first():
+    text = SCENARIO.replace(
+        'nodes = ["p00s00", "p00s01"]', 'nodes = ["p00s00", "p00s01"]\ncpus = 0.3\nmemory = "100 MiB"'
+    )
+    needs = list(ProgramsPart().needs(parse_scenario(text, "the test")))
+    assert [(need.node, need.cpus) for need in needs] == [
+        *(("p00s00", 0.0), ("p00s03", 0.0), ("p00s03", 0.0)),  # the programs: of what there is
+        *(("p00s00", 0.3), ("p00s01", 0.3)),
+    ]
+    assert [need.memory_byte >> 20 for need in needs] == [256, 256, 256, 100, 100]
+    assert needs[3].expected_byte > needs[4].expected_byte  # the process itself
+    assert all(Path.cwd() in need.visible for need in needs)
+
+
+def _stat(pid: int, parent: int, session: int, ticks: int) -> ProcessTimes:
+    words = ["S", str(parent), "0", str(session), *"0000000", str(ticks), "0", "0", "0"]
+    return ProcessTimes.of(pid, f"{pid} (a ) b) {' '.join(words)} 20 0 1")
+
+
+def test_what_others_have_started_in_a_container_is_taken_off(monkeypatch):
+    tick_ns = 10**9 // os.sysconf("SC_CLK_TCK")
+    processes = {
+        **{10: _stat(10, parent=1, session=10, ticks=0)},  # the container's first
+        **{20: _stat(20, parent=1, session=20, ticks=50), 21: _stat(21, parent=20, session=20, ticks=5)},  # a server
+        **{30: _stat(30, parent=1, session=30, ticks=30), 31: _stat(31, parent=10, session=31, ticks=9)},  # ours
+    }
+    monkeypatch.setattr("isl_emu.parts.programs.cpu_meter._read", processes.get)
+    group = SimpleNamespace(pids=lambda: {*processes, 99})  # 99 has ended meanwhile
+    container = SimpleNamespace(group=group, cpu_ns=lambda: 100 * tick_ns)
+    meter = Meter(container, {30}, starter=1)
+    assert meter.cpu_ns() == 45 * tick_ns
+    del processes[20], processes[21]  # the server is gone, and what it took is still no program's
+    assert meter.cpu_ns() == 45 * tick_ns
+
+
+def test_what_programs_computed_is_accounted_for():
+    row = {"node": "p00s00", "t_ns": 3 * 10**9, "interval_ns": 10**9, "cpu_ns": 8 * 10**8}
+    scenario = parse_scenario(SCENARIO.replace('duration = "10 s"', 'duration = "10 s"\nslowdown = 2'), "the test")
+    run = SimpleNamespace(scenario=scenario, rows=lambda name: [row] if name == "program_cpu" else [])
+    (use,) = ProgramsPart().cpu_use(run, lambda *_: 1.0)
+    assert isinstance(use, Spells)
+    assert use.mean_cpus(2 * 10**9, 3 * 10**9) == pytest.approx(0.4)  # a second of the run lasts two
+    assert use.mean_cpus(3 * 10**9, 4 * 10**9) == 0.0
+    assert not use.spans
+
+
+def test_the_status_tells_of_programs_and_workloads(tmp_path):
+    assert not list(ProgramsPart().status(tmp_path))
+    names = ("program_starts.jsonl", 3), ("programs.jsonl", 1), ("workload-bulk.jsonl", 2)
+    for name, lines in names:
+        with Journal(tmp_path / name) as journal:
+            for number in range(lines):
+                journal.append({"number": number})
+    assert list(ProgramsPart().status(tmp_path)) == [
+        "programs: 2 running, 1 ended",
+        "workload bulk: 2 rows recorded",
+    ]
+
+
+class _NativeContainer:
+    """Starts programs on this machine."""
+
+    name, netns_path, suspended = "p00s00", "/proc/self/ns/net", False
+    group = SimpleNamespace(folders=())
+
+    def popen(self, argv, **options) -> subprocess.Popen:
+        return subprocess.Popen(argv, **options)
+
+    def oom_kills(self) -> int:
+        return 0
+
+
+@pytest.fixture
+def live(tmp_path, monkeypatch):
+    """A run of the workload `bulk` on this machine."""
+    monkeypatch.chdir(Path(__file__).parents[2])
+    folder = RunFolder.create(tmp_path / "run", "any")
+    (folder.path / "programs").mkdir()
+    write_endpoints({name: Endpoint("/none", "127.0.0.1", None) for name in ("p00s00", "p00s01")}, folder.journal)
+    clock, containers = RunClock.create(folder.journal, 1.0), dict.fromkeys(("p00s00", "p00s01"), _NativeContainer())
+    with ExitStack() as undo:
+        yield SimpleNamespace(folder=folder, clock=clock, containers=containers, undo=undo)
+
+
+def _workload(live, function: str) -> WorkloadProcess:
+    scenario = parse_scenario(SCENARIO.replace("docs.examples.bulk_transfer:transfer", function), "the test")
+    live.folder.scenario.write_text(format_scenario(scenario))
+    return WorkloadProcess(live, scenario.workload[0], set())
+
+
+def test_a_workload_is_ready_before_the_run_and_writes_rows_in_it(live):
+    process = _workload(live, "tests.user_workloads:noting")
+    process.await_ready()
+    with ExitStack() as ending:
+        now_ns = live.clock.now_ns()
+        process.begin(RunTimes(now_ns, now_ns + 10**9), ending)
+        process.await_end(60.0)
+    (row,) = read_journal(live.folder.journal / "workload-bulk.jsonl").records
+    assert row["t_ns"] >= 0
+    assert row["duration_ns"] == 10**9
+    assert (live.folder.path / "programs" / "bulk.log").read_text() == "it was called\n"
+
+
+def test_a_workload_whose_run_never_begins_is_ended(live):
+    process = _workload(live, "tests.user_workloads:noting")
+    process.await_ready()
+    live.undo.close()
+    assert process._process.poll() is not None
+
+
+def test_a_workload_that_dies_at_the_start_leaves_its_output(live):
+    process = _workload(live, "tests.no_such_module:f")
+    with pytest.raises(
+        WorkloadError, match=r"workload bulk: it ended with status 1 \(.*no_such_module.* must be ready"
+    ):
+        process.await_ready()
+    assert "Traceback" in (live.folder.path / "programs" / "bulk.log").read_text()
+
+
+def test_a_program_in_another_node_joins_its_groups(tmp_path):
+    (tmp_path / "procs").touch()
+    clock = MonotonicClock()
+    nodes = {"p00s01": Endpoint("/proc/self/ns/net", "127.0.0.1", None)}
+    groups = {"p00s01": [str(tmp_path / "procs")]}
+    context = isl_emu.WorkloadContext(
+        nodes, {}, {}, np.random.default_rng(1), 10**15, print, clock, clock.now_ns(), groups=groups
+    )
+    with pytest.raises(FileNotFoundError, match="no-such-program is to be started in p00s01"):
+        context.popen("p00s01", ["no-such-program"])
+    if os.geteuid() == 0:  # only root enters a network
+        words = [sys.executable, "-c", "import os; print(os.environ.get('ISL_GROUPS'))"]
+        process = context.popen("p00s01", words, stdout=subprocess.PIPE, text=True)
+        assert process.communicate()[0] == "None\n"
+        assert (tmp_path / "procs").read_text() == "0\n"

@@ -110,7 +110,7 @@ def test_a_model_that_cannot_be_split_is_refused(tmp_path: Path, engine: str, fi
 def test_each_member_has_a_role() -> None:
     scenario = parse_scenario(SMALL + SPLIT + 'memory = "2 GB"\n', "small")
     needs = list(all_needs(scenario))
-    assert [need.satellite for need in needs] == ["p00s03", "p00s01", "p00s02"]
+    assert [need.node for need in needs] == ["p00s03", "p00s01", "p00s02"]
     assert needs[0].expected_byte > needs[1].expected_byte == needs[2].expected_byte  # the head has both ends too
     assert all(need.expected_byte < need.memory_byte for need in needs)
 

@@ -42,23 +42,21 @@ class ContainerComputers:
     def busy_ratio(self, span_ns: int) -> np.ndarray:
         used_ns = self._read()
         spent_ns, self._used_ns = used_ns - self._used_ns, used_ns
-        return np.clip(spent_ns / (self._full_cpus * span_ns), 0.0, 1.0)
+        busy_ratio: np.ndarray = np.clip(spent_ns / (self._full_cpus * span_ns), 0.0, 1.0)
+        return busy_ratio
 
     def set_pace(self, pace_ratio: np.ndarray) -> None:
         coarse = np.where(pace_ratio > 0.0, np.maximum(np.round(pace_ratio / FINEST_PACE), 1.0) * FINEST_PACE, 0.0)
-        for n in np.flatnonzero((coarse != self._pace) | (coarse == 0.0)):  # in one that is off something may start
-            self._set(self._containers[n], float(coarse[n]))
+        for container, before, now in zip(self._containers, self._pace.tolist(), coarse.tolist(), strict=True):
+            if now == 0.0:
+                container.suspend()  # again if it was off before: something may have been started since
+            elif now != before:
+                container.set_cpus(container.cpus * now)
+                container.resume()
         self._pace = coarse
 
     def _read(self) -> np.ndarray:
         return np.array([container.cpu_ns() for container in self._containers], dtype=np.int64)
-
-    def _set(self, container: Container, pace: float) -> None:
-        if pace == 0.0:
-            container.suspend()
-        else:
-            container.set_cpus(container.cpus * pace)
-            container.resume()
 
 
 class ModelledComputers:
@@ -78,7 +76,7 @@ class ModelledComputers:
 
     def busy_ratio(self, span_ns: int) -> np.ndarray:
         told_ns = self._state.busy_ns[self._rows] - self._counted_ns
-        counted_ns = np.minimum(told_ns, self._pace * span_ns)
+        counted_ns: np.ndarray = np.minimum(told_ns, self._pace * span_ns)
         self._counted_ns += counted_ns
         return counted_ns / span_ns
 

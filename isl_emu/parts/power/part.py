@@ -7,11 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.finished_run import FinishedRun
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.part import Pace, Part
-from isl_emu.parts.power.allowed_pace import AllowedPace
 from isl_emu.parts.power.governor import Governing
 from isl_emu.parts.power.report import energy_section
 from isl_emu.parts.power.tables import ENERGY
@@ -51,3 +53,32 @@ def _totals(run: FinishedRun) -> Mapping[str, EnergyTotals]:
     """What the energy came to; empty for a run without power, or that ended before it began."""
     energy = run.table("energy")
     return energy_totals(energy, run.rows("requests"), run.scenario) if energy is not None and energy.num_rows else {}
+
+
+class AllowedPace:
+    """At what pace energy and heat let each satellite's computer work: 1 where the energy table has no row of it.
+
+    Args:
+        table: energy.parquet, if there is one.
+    """
+
+    def __init__(self, table: pa.Table | None):
+        self._rows = {} if table is None else dict(_rows_by_satellite(table))
+
+    def mean_ratio(self, satellite: str, from_ns: int, to_ns: int) -> float:
+        """The mean pace of a satellite between two times."""
+        if satellite not in self._rows or to_ns <= from_ns:
+            return 1.0
+        begin_ns, end_ns, pace = self._rows[satellite]
+        overlap_ns = np.clip(np.minimum(end_ns, to_ns) - np.maximum(begin_ns, from_ns), 0, None)
+        return float(1.0 - overlap_ns @ (1.0 - pace) / (to_ns - from_ns))
+
+
+def _rows_by_satellite(table: pa.Table) -> Iterator[tuple[str, tuple[np.ndarray, np.ndarray, np.ndarray]]]:
+    """Of each satellite, when its intervals began and ended, and their paces."""
+    names = table.column("satellite").combine_chunks().cast(pa.string()).dictionary_encode()
+    codes, end_ns = names.indices.to_numpy(), table.column("t_ns").to_numpy()
+    columns = end_ns - table.column("interval_ns").to_numpy(), end_ns, table.column("pace_ratio").to_numpy()
+    order = np.argsort(codes, kind="stable")
+    for part in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
+        yield names.dictionary[int(codes[part[0]])].as_py(), tuple(column[part] for column in columns)

@@ -19,8 +19,8 @@ def energy_section(totals: Mapping[str, EnergyTotals]) -> Iterator[str]:
 
 
 def _row(label: str, one: EnergyTotals) -> tuple[str, ...]:
-    joule = one.joule_per_token
-    slowed = None if one.limited_ratio is None else one.limited_ratio - one.off_ratio
+    joule, limited, off = one.joule_per_token, one.limited_ratio, one.off_ratio
+    slowed = None if limited is None or off is None else limited - off
     return (
         label if len(label) <= 20 else f"{label[:17]}...",
         str(one.satellites),

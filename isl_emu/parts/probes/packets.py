@@ -12,7 +12,9 @@ import logging
 import socket
 import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import cast
 
 from isl_emu.errors import MachineError
 from isl_emu.nodes.namespaces import enter_network, in_own_thread
@@ -21,6 +23,7 @@ from isl_emu.units import NS_PER_S
 logging.getLogger("scapy").setLevel(logging.CRITICAL)  # its warnings are about the machine's own routes, not about ours
 
 from scapy.layers.inet import IP, UDP  # noqa: E402
+from scapy.packet import Packet  # noqa: E402
 
 from isl_emu.parts.probes.tables import PAYLOAD_BYTE  # noqa: E402
 from isl_emu.runs.ports import PROBE_PORT  # noqa: E402
@@ -39,7 +42,7 @@ Ancillary = Sequence[tuple[int, int, bytes]]
 
 
 @dataclass(frozen=True)
-class Arrival:
+class ProbeArrival:
     """A probe that has arrived: which one, when, and how many links it crossed."""
 
     identifier: int
@@ -50,8 +53,12 @@ class Arrival:
 
 def probe_packet(source: str, destination: str, identifier: int) -> bytes:
     """The IPv4 packet of a probe with number 0; without a checksum, so that the number can be changed."""
-    header = IP(src=source, dst=destination, ttl=INITIAL_TTL) / UDP(sport=PROBE_PORT, dport=PROBE_PORT, chksum=0)
-    return bytes(header / _PAYLOAD.pack(identifier, 0))
+    # scapy's classes do not say of what type they make packets
+    packet = cast(Packet, IP(src=source, dst=destination, ttl=INITIAL_TTL))
+    datagram = cast(Packet, UDP(sport=PROBE_PORT, dport=PROBE_PORT, chksum=0))
+    datagram.add_payload(_PAYLOAD.pack(identifier, 0))
+    packet.add_payload(datagram)
+    return bytes(packet)
 
 
 def with_number(packet: bytes, number: int) -> bytes:
@@ -62,12 +69,28 @@ def with_number(packet: bytes, number: int) -> bytes:
 
 def open_sender(netns_path: str) -> socket.socket:
     """A raw socket in a network namespace whose packets are stamped when the first link gets them."""
-    return in_own_thread(_open_sender, netns_path)
+
+    def opened() -> socket.socket:
+        enter_network(netns_path)
+        sender = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+        sender.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPING, _SOFTWARE | _TX_SCHED | _ONLY_STAMPS)
+        return sender
+
+    return in_own_thread(opened)
 
 
 def open_receiver(netns_path: str, address: str) -> socket.socket:
     """A socket in a network namespace that receives probes with their time and TTL, and never waits."""
-    return in_own_thread(_open_receiver, netns_path, address)
+
+    def opened() -> socket.socket:
+        enter_network(netns_path)
+        receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        receiver.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        receiver.setsockopt(socket.IPPROTO_IP, _IP_RECVTTL, 1)
+        receiver.bind((address, PROBE_PORT))
+        return receiver
+
+    return in_own_thread(opened)
 
 
 def send(sender: socket.socket, packet: bytes, destination: str) -> int:
@@ -78,14 +101,13 @@ def send(sender: socket.socket, packet: bytes, destination: str) -> int:
         MachineError: the kernel gave no stamp.
     """
     sender.sendto(packet, (destination, 0))
-    try:
+    ancillary: Ancillary = ()
+    with suppress(BlockingIOError):
         _, ancillary, _, _ = sender.recvmsg(0, _ANCILLARY_BYTE, _MSG_ERRQUEUE | socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        ancillary = ()
     return _stamp_ns(ancillary, _SO_TIMESTAMPING)
 
 
-def receive(receiver: socket.socket) -> Arrival | None:
+def receive(receiver: socket.socket) -> ProbeArrival | None:
     """The next probe that has arrived; None if there is none, or something else came.
 
     Raises:
@@ -98,28 +120,13 @@ def receive(receiver: socket.socket) -> Arrival | None:
     if len(payload) != _PAYLOAD.size:
         return None
     (ttl,) = struct.unpack("@i", _content(ancillary, socket.IPPROTO_IP, _IP_TTL))
-    return Arrival(*_PAYLOAD.unpack(payload), _stamp_ns(ancillary, _SO_TIMESTAMPNS), INITIAL_TTL - ttl + 1)
-
-
-def _open_sender(netns_path: str) -> socket.socket:
-    enter_network(netns_path)
-    sender = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
-    sender.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPING, _SOFTWARE | _TX_SCHED | _ONLY_STAMPS)
-    return sender
-
-
-def _open_receiver(netns_path: str, address: str) -> socket.socket:
-    enter_network(netns_path)
-    receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-    receiver.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-    receiver.setsockopt(socket.IPPROTO_IP, _IP_RECVTTL, 1)
-    receiver.bind((address, PROBE_PORT))
-    return receiver
+    identifier, number = _PAYLOAD.unpack(payload)
+    return ProbeArrival(identifier, number, _stamp_ns(ancillary, _SO_TIMESTAMPNS), INITIAL_TTL - ttl + 1)
 
 
 def _stamp_ns(ancillary: Ancillary, kind: int) -> int:
-    seconds, nanoseconds = _TIMESPEC.unpack_from(_content(ancillary, socket.SOL_SOCKET, kind))
-    return seconds * NS_PER_S + nanoseconds
+    stamp: tuple[int, int] = _TIMESPEC.unpack_from(_content(ancillary, socket.SOL_SOCKET, kind))
+    return stamp[0] * NS_PER_S + stamp[1]
 
 
 def _content(ancillary: Ancillary, level: int, kind: int) -> bytes:

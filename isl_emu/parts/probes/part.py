@@ -10,9 +10,9 @@ from isl_emu.parts.activity import Activity, RunProcess
 from isl_emu.parts.finished_run import FinishedRun
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.part import Judgement, Pace, Part
+from isl_emu.parts.probes.prober import JOURNAL
 from isl_emu.parts.probes.report import delays_section
-from isl_emu.parts.probes.rows import probe_row
-from isl_emu.parts.probes.tables import PROBES
+from isl_emu.parts.probes.tables import PROBES, probe_row
 from isl_emu.parts.probes.verdict import probe_fidelity, probe_reasons
 from isl_emu.scenario.model import Scenario
 from isl_emu.tables.text import time_text
@@ -34,15 +34,15 @@ class ProbesPart(Part):
             yield RunProcess("prober", words, live.folder.journal)
 
     def conclude(self, run: FinishedRun) -> None:
-        probes = run.journal("probes")
+        probes = run.journal(JOURNAL)
         run.write("probes", PROBES, [probe_row(record, run.paths) for record in probes.records], probes.lost_lines)
 
     def judge(self, run: FinishedRun, pace: Pace) -> Judgement:
         found = probe_fidelity(run.rows("probes"))
-        error, machine = found.error_per_hop_ns, ()
-        if found.sent:
-            machine = (("probes", f"off by {time_text(error.p50)} a hop (p50), {time_text(error.p95)} (p95)"),)
-        return Judgement({"probes": found}, tuple(probe_reasons(found, run.scenario)), machine)
+        error = found.error_per_hop_ns
+        line = "probes", f"off by {time_text(error.p50)} a hop (p50), {time_text(error.p95)} (p95)"
+        reasons = tuple(probe_reasons(found, run.scenario))
+        return Judgement({"probes": found}, reasons, (line,) if found.sent else ())
 
     def sections(self, run: FinishedRun, figures: Mapping[str, Any]) -> Iterator[Iterable[str]]:
         if probes := run.rows("probes"):

@@ -6,12 +6,10 @@ answers a probe: each direction is measured by itself, so delays and routes that
 
 from __future__ import annotations
 
-import argparse
 import heapq
 import selectors
 import signal
 import socket
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,10 +20,11 @@ from isl_emu.parts.probes.packets import open_receiver, open_sender, probe_packe
 from isl_emu.runs.clock import run_clock
 from isl_emu.runs.endpoints import Endpoint, read_endpoints
 from isl_emu.runs.journal import Journal
-from isl_emu.runs.times import run_parser
+from isl_emu.runs.times import RunTimes, run_parser
 from isl_emu.timebase import Clock, MonotonicClock
 from isl_emu.units import NS_PER_S
 
+JOURNAL = "probes"
 LOST_AFTER_NS = 3 * NS_PER_S
 FIRST_PHASE, LAST_PHASE = 0.2, 0.7  # of a step: changes come at its beginning, and a probe needs some of its rest
 
@@ -68,8 +67,7 @@ class Prober:
 
     Args:
         receivers: of all nodes to which probes go.
-        t0_ns: start of the run on the clock.
-        duration_ns: when to stop sending, counted from the start.
+        times: when to begin and when to stop sending.
         interval_ns: spacing of each pair's probes.
         step_ns: spacing of the plan's instants.
     """
@@ -79,8 +77,7 @@ class Prober:
         journal: Journal,
         probes: Sequence[Probe],
         receivers: Sequence[socket.socket],
-        t0_ns: int,
-        duration_ns: int,
+        times: RunTimes,
         interval_ns: int,
         step_ns: int,
         clock: Clock | None = None,
@@ -88,7 +85,7 @@ class Prober:
         self._journal, self._clock = journal, clock or MonotonicClock()
         self._receivers = receivers
         self._probes = {probe.identifier: probe for probe in probes}
-        self._t0_ns, self._duration_ns = t0_ns, duration_ns
+        self._times = times
         self._interval_ns, self._step_ns = interval_ns, step_ns
         self._due: list[tuple[int, int]] = []  # a heap of (time, identifier)
         for probe in probes:
@@ -100,13 +97,13 @@ class Prober:
             for receiver in self._receivers:
                 selector.register(receiver, selectors.EVENT_READ)
             while (wake_ns := self._next_event_ns()) is not None:
-                for key, _ in selector.select(self._clock.timeout_s(self._t0_ns + wake_ns)):
+                for key, _ in selector.select(self._clock.timeout_s(self._times.t0_ns + wake_ns)):
                     self._receive(key.fileobj)  # type: ignore[arg-type]
                 self._send_due()
                 self._give_up_lost()
 
     def _now_ns(self) -> int:
-        return self._clock.now_ns() - self._t0_ns
+        return self._clock.now_ns() - self._times.t0_ns
 
     def _next_event_ns(self) -> int | None:
         """When something is to be sent or given up; None when there is nothing left."""
@@ -119,7 +116,7 @@ class Prober:
         passed = (self._now_ns() - probe.phase_ns) // self._interval_ns
         probe.number = max(probe.number, passed) + 1
         due = due_ns(probe.number, probe.phase_ns, self._interval_ns, self._step_ns)
-        if due < self._duration_ns:
+        if due < self._times.duration_ns:
             heapq.heappush(self._due, (due, probe.identifier))
 
     def _send_due(self) -> None:
@@ -182,32 +179,26 @@ def _pairs(text: str) -> list[tuple[str, str]]:
     return [(a, b) for a, _, b in (pair.partition(":") for pair in text.split(","))]
 
 
-def _options(words: Sequence[str]) -> argparse.Namespace:
-    parser = run_parser("isl_emu.parts.probes.prober", __doc__)
-    parser.add_argument("--interval-ns", type=int, required=True, help="spacing of each pair's probes")
-    parser.add_argument("--step-ns", type=int, help="spacing of the plan's instants (default: the interval)")
-    parser.add_argument("--pairs", type=_pairs, required=True, help="a:b,c:d by node name")
-    return parser.parse_args(words)
-
-
 def _stop(signum: int, frame: FrameType | None) -> None:
     """End in order: every line is whole, and a probe still on its way has neither arrived nor is it lost."""
     raise SystemExit(0)
 
 
-def main(words: Sequence[str] | None = None) -> None:
+def main() -> None:
     """Run the probe process."""
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
-    options = _options(sys.argv[1:] if words is None else words)
-    endpoints = read_endpoints(options.journal)
-    step_ns = options.step_ns or options.interval_ns
-    with Journal(options.journal / "probes.jsonl") as journal:
+    parser = run_parser("isl_emu.parts.probes.prober", __doc__)
+    parser.add_argument("--interval-ns", type=int, required=True, help="spacing of each pair's probes")
+    parser.add_argument("--step-ns", type=int, required=True, help="spacing of the plan's instants")
+    parser.add_argument("--pairs", type=_pairs, required=True, help="a:b,c:d by node name")
+    options = parser.parse_args()
+    endpoints, step_ns = read_endpoints(options.journal), options.step_ns
+    with Journal(options.journal / f"{JOURNAL}.jsonl") as journal:
         probes = open_probes(options.pairs, endpoints, step_ns)
         receivers = open_receivers(options.pairs, endpoints)
-        clock, duration_ns = run_clock(options.journal), options.until_ns - options.t0_ns
-        times = options.t0_ns, duration_ns, options.interval_ns, step_ns
-        Prober(journal, probes, receivers, *times, clock).run()
+        clock, times = run_clock(options.journal), RunTimes.of(options)
+        Prober(journal, probes, receivers, times, options.interval_ns, step_ns, clock).run()
 
 
 if __name__ == "__main__":

@@ -2,32 +2,58 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from isl_emu.linkplan.plan import LinkPlan
-from isl_emu.parts.activity import Activity, RunProcess
+from isl_emu.parts.activity import Activity
+from isl_emu.parts.cpu_use import Spells
 from isl_emu.parts.finished_run import FinishedRun
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.part import Part, Preparation
+from isl_emu.parts.needs import Need
+from isl_emu.parts.part import CpuUse, Pace, Part, Preparation
+from isl_emu.parts.programs.cpu_meter import JOURNAL as CPU_JOURNAL
+from isl_emu.parts.programs.cpu_meter import CpuMeter
+from isl_emu.parts.programs.programs import JOURNAL, LOGS, STARTS_JOURNAL, Programs
 from isl_emu.parts.programs.report import programs_section
-from isl_emu.parts.programs.run_programs import Programs
-from isl_emu.parts.programs.tables import PROGRAMS
+from isl_emu.parts.programs.tables import PROGRAM_CPU, PROGRAMS
+from isl_emu.parts.programs.user_workload import JOURNAL_PREFIX, journal_of
+from isl_emu.parts.programs.workloads import WorkloadProcess
 from isl_emu.parts.source import Source
+from isl_emu.runs.journal import count_lines
 from isl_emu.scenario.model import Scenario
+from isl_emu.scenario.programs import MIB
 from isl_emu.scenario.user_functions import user_function
 from isl_emu.tables.schema import LOST_LINES
+
+PROGRAM_BYTE = 32 * MIB  # expected of a program of which nothing is known
+WORKLOAD_BYTE = 128 * MIB  # Python, numpy and the scenario: measured 48 MB; the rest is for what the function does
 
 
 class ProgramsPart(Part):
     key = "programs"
-    lines = {"programs": PROGRAMS}
+    lines = {JOURNAL: PROGRAMS, CPU_JOURNAL: PROGRAM_CPU}
 
     def endpoints(self, scenario: Scenario, plan: LinkPlan) -> Iterable[str]:
         return scenario.visited_nodes
+
+    def needs(self, scenario: Scenario) -> Iterable[Need]:
+        """Programs and workloads see the folder in which isl-emu was called, and where Python finds modules."""
+        for program in scenario.program:
+            expected_byte = min(program.memory_byte, PROGRAM_BYTE)
+            visible = (*_seen_here(), *_executable(program.command))
+            yield Need(program.node, program.cpus or 0.0, program.memory_byte, expected_byte, visible)
+        for workload in scenario.workload:
+            for place, node in enumerate(dict.fromkeys(workload.nodes)):  # the process itself is in the first one
+                expected_byte = min(workload.memory_byte, PROGRAM_BYTE if place else WORKLOAD_BYTE)
+                yield Need(node, workload.cpus or 0.0, workload.memory_byte, expected_byte, _seen_here())
 
     def prepare(self, source: Source, place: str) -> Preparation:
         for workload in source.scenario.workload:
@@ -35,23 +61,56 @@ class ProgramsPart(Part):
         return Preparation()
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
-        for workload in live.scenario.workload:
-            words = ["isl_emu.parts.programs.user_workload", "--folder", str(live.folder.path)]
-            yield RunProcess(workload.name, [*words, "--name", workload.name], live.folder.journal)
-        if live.scenario.program:
-            yield Programs(live)
+        scenario, own = live.scenario, set[int]()
+        if not scenario.visited_nodes:
+            return
+        (live.folder.path / LOGS).mkdir(exist_ok=True)
+        if scenario.workload:
+            with live.phase("workloads", f"starting {', '.join(workload.name for workload in scenario.workload)}"):
+                workloads = [WorkloadProcess(live, workload, own) for workload in scenario.workload]
+                for process in workloads:
+                    process.await_ready()
+            yield from workloads
+        if scenario.program:
+            yield Programs(live, own)
+        yield CpuMeter(live, {node: live.containers[node] for node in scenario.visited_nodes}, own)
+
+    def status(self, journal: Path) -> Iterable[str]:
+        if (journal / STARTS_JOURNAL).exists():
+            started, ended = count_lines(journal / STARTS_JOURNAL), count_lines(journal / f"{JOURNAL}.jsonl")
+            yield f"programs: {max(started - ended, 0)} running, {ended} ended"
+        for path in sorted(journal.glob(f"{JOURNAL_PREFIX}*.jsonl")):
+            yield f"workload {path.stem.removeprefix(JOURNAL_PREFIX)}: {count_lines(path)} rows recorded"
 
     def conclude(self, run: FinishedRun) -> None:
         """A table for each workload, with the columns that its rows have; none if it recorded nothing."""
         for workload in run.scenario.workload:
-            own = run.journal(workload.name)
+            own = run.journal(journal_of(workload.name))
             if own.records:
                 names = dict.fromkeys(column for record in own.records for column in record)
                 table = pa.table({name: pa.array([record.get(name) for record in own.records]) for name in names})
                 table = table.replace_schema_metadata({LOST_LINES: str(own.lost_lines)})
                 pq.write_table(table, run.folder.table(workload.name), compression="zstd")
 
+    def cpu_use(self, run: FinishedRun, pace: Pace) -> Iterable[CpuUse]:
+        """As it was measured, whatever it was that they did."""
+        slowdown = run.scenario.time.slowdown
+        yield Spells(
+            (row["t_ns"] - row["interval_ns"], row["t_ns"], row["cpu_ns"] / (row["interval_ns"] * slowdown))
+            for row in run.rows(CPU_JOURNAL)
+        )
+
     def sections(self, run: FinishedRun, figures: Mapping[str, Any]) -> Iterator[Iterable[str]]:
         if run.scenario.program or run.scenario.workload:
             rows = {workload.name: len(run.rows(workload.name)) for workload in run.scenario.workload}
             yield programs_section(run.rows("programs"), rows)
+
+
+def _seen_here() -> tuple[Path, ...]:
+    return (Path.cwd(), *(Path(entry) for entry in sys.path if entry and Path(entry).is_dir()))
+
+
+def _executable(command: tuple[str, ...]) -> tuple[Path, ...]:
+    """The file of a command; none if there is none, which is a result."""
+    found = shutil.which(command[0], path=os.environ.get("PATH"))
+    return () if found is None else (Path(found).resolve(),)

@@ -41,7 +41,7 @@ class Allowance:
         While the computer is off the work stands still; it is told to whoever governs energy as it is done.
         """
         begun_ns = clock.now_ns()
-        if satellite not in self.rows:
+        if self.state is None or satellite not in self.rows:
             return clock.wait_until_ns(begun_ns + work_ns, stopped)
         row, left_ns = self.rows[satellite], float(work_ns)
         while left_ns > 0.5:

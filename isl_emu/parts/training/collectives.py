@@ -6,7 +6,7 @@ count from 0 in the order of the ring; every rank ends with the sum of all vecto
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -40,6 +40,7 @@ class Round:
 
 
 Schedule = tuple[tuple[Round, ...], ...]  # for each rank its rounds
+Pair = tuple[int, int]  # who sends to whom
 
 
 def schedule(kind: Kind, elements: int, planes: Sequence[Sequence[int]]) -> Schedule:
@@ -90,6 +91,13 @@ def hand_on(elements: int, ranks: Sequence[int]) -> Schedule:
 def sent_elements(rounds: Sequence[Round]) -> int:
     """How many elements a rank sends in all its rounds."""
     return sum(sending.part.stop - sending.part.start for round_ in rounds for sending in round_.sendings)
+
+
+def pairs_of(schedule: Schedule) -> list[Pair]:
+    """Who sends to whom, each pair once."""
+    pairs = {(rank, sending.to): None for rank, rounds in enumerate(schedule) for round_ in rounds
+             for sending in round_.sendings}  # fmt: skip
+    return list(pairs)
 
 
 def split(part: Part, count: int) -> list[Part]:
@@ -159,7 +167,7 @@ def _hierarchical(planes: Sequence[Sequence[int]], part: Part) -> Rounds:
     return _joined(within, between, _merged(_all_gather(plane, parts) for plane in planes))
 
 
-def _merged(groups) -> Rounds:
+def _merged(groups: Iterable[Rounds]) -> Rounds:
     """The rounds of groups that share no rank."""
     return {rank: rounds for group in groups for rank, rounds in group.items()}
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from isl_emu.errors import WorkloadError
 from isl_emu.parts.training.meeting import largest_group
+from isl_emu.runs.times import RunTimes
 from isl_emu.scenario.training import Training
 from isl_emu.timebase import Clock
 from isl_emu.units import NS_PER_S
@@ -44,7 +45,7 @@ class Ranks(Protocol):
         """Those of some satellites who answer a call from another over the network."""
 
 
-class Sky(Protocol):
+class Ways(Protocol):
     """What the plan says about the ways between satellites."""
 
     def ring(self, names: Sequence[str], t_ns: int) -> list[str]:
@@ -52,7 +53,7 @@ class Sky(Protocol):
 
 
 @dataclass
-class Attempt:
+class RingAttempt:
     """What is known about the steps that a ring was ordered to do."""
 
     ring: int
@@ -78,7 +79,7 @@ class Coordinator:
     Args:
         names: its satellites.
         record: takes what became of each step: its number, what is known about it, outcome, lost members.
-        t0_ns: when to begin, on the clock; until_ns: when to end.
+        times: when to begin and when to end.
         stopped: set from outside to end early.
     """
 
@@ -87,21 +88,21 @@ class Coordinator:
         job: Training,
         names: Sequence[str],
         ranks: Ranks,
-        sky: Sky,
-        record: Callable[[int, Attempt, str, Sequence[str]], None],
+        ways: Ways,
+        record: Callable[[int, RingAttempt, str, Sequence[str]], None],
+        times: RunTimes,
         clock: Clock,
-        t0_ns: int,
-        until_ns: int,
         stopped: threading.Event,
     ):
-        self._job, self._names, self._ranks, self._sky = job, tuple(names), ranks, sky
+        self._job, self._names, self._ranks, self._ways = job, tuple(names), ranks, ways
         self._record, self._clock, self._stopped = record, clock, stopped
-        self._t0_ns, self._until_ns = t0_ns, until_ns
+        self._times = times
         self._present = list(names)  # those that train
         self._gone: set[str] = set()  # those that never will again
         self._busy: set[str] = set()  # those that were given an order and have not said how it ended
         self._done = dict.fromkeys(names, 0)  # the next step of each, whose weights it has
-        self._ring, self._order = 0, ()
+        self._ring = 0
+        self._order: tuple[str, ...] = ()  # of the ring
         self._seeker: threading.Thread | None = None
         self._failures = 0  # in a row, without a loss or a finished step
         self._found: set[str] = set()  # lost ones that can be reached again
@@ -112,31 +113,27 @@ class Coordinator:
         Raises:
             WorkloadError: a rank cannot do its work at all.
         """
-        self._clock.wait_until_ns(self._t0_ns, self._stopped)
-        while not self._over() and not self._all_done() and len(self._present) >= FEWEST:
+        self._clock.wait_until_ns(self._times.t0_ns, self._stopped)
+        steps = self._job.steps
+        while not self._over() and len(self._present) >= FEWEST and (steps is None or self._next_step() < steps):
             attempt = self._begin()
-            if attempt is None:
-                continue
             self._follow(attempt)
             self._settle(attempt)
 
     def _over(self) -> bool:
-        return self._stopped.is_set() or self._clock.now_ns() >= self._until_ns
-
-    def _all_done(self) -> bool:
-        return self._job.steps is not None and self._next_step() >= self._job.steps
+        return self._stopped.is_set() or self._clock.now_ns() >= self._times.until_ns
 
     def _next_step(self) -> int:
         return max((self._done[name] for name in self._present), default=0)
 
-    def _begin(self) -> Attempt:
+    def _begin(self) -> RingAttempt:
         """Order everybody who is there to train."""
         self._take_back()
         step, now_ns = self._next_step(), self._clock.now_ns()
         behind = [name for name in self._present if self._done[name] < step]
         source = next(name for name in self._present if self._done[name] == step) if behind else None
         self._form_ring(now_ns, renew=source is not None)
-        attempt = Attempt(
+        attempt = RingAttempt(
             self._ring, list(self._order), step, self._last(step), now_ns, source, dict.fromkeys(self._order, step)
         )
         order = {"ring": attempt.ring, "members": attempt.members, "first": step, "last": attempt.last}
@@ -148,7 +145,7 @@ class Coordinator:
         """The ring of those who are there; an earlier one is kept, with its lines, if it may and still works."""
         same = set(self._order) == set(self._present)
         if not same or self._job.reorder == "each-step":
-            order = tuple(self._sky.ring(self._present, now_ns - self._t0_ns))
+            order = tuple(self._ways.ring(self._present, now_ns - self._times.t0_ns))
         else:
             order = self._order
         if renew or order != self._order:
@@ -166,14 +163,14 @@ class Coordinator:
             return []
         return [name for name in self._names if name not in self._present and name not in self._gone]
 
-    def _follow(self, attempt: Attempt) -> None:
+    def _follow(self, attempt: RingAttempt) -> None:
         """Listen until everybody has finished or failed, or has had long enough after the first failure."""
         while not self._over() and not (attempt.finished | attempt.failed.keys()).issuperset(attempt.members):
             if attempt.grace_ends_ns is not None and self._clock.now_ns() >= attempt.grace_ends_ns:
                 return
             self._hear(attempt)
 
-    def _hear(self, attempt: Attempt | None) -> None:
+    def _hear(self, attempt: RingAttempt | None) -> None:
         """Take in one event, if one comes soon."""
         try:
             name, event = self._ranks.events.get(timeout=self._clock.real_s(LOOK_NS))
@@ -190,7 +187,7 @@ class Coordinator:
         elif event["event"] != "step":
             self._busy.discard(name)
 
-    def _note(self, attempt: Attempt, name: str, event: Event) -> None:
+    def _note(self, attempt: RingAttempt, name: str, event: Event) -> None:
         if event["event"] == "step":
             attempt.progress[name] = event["step"] + 1
             reports = attempt.reports.setdefault(event["step"], {})
@@ -206,7 +203,7 @@ class Coordinator:
         if attempt.grace_ends_ns is None:
             attempt.grace_ends_ns = self._clock.now_ns() + GRACE * self._job.timeout_ns
 
-    def _settle(self, attempt: Attempt) -> None:
+    def _settle(self, attempt: RingAttempt) -> None:
         """What becomes of a ring that did not finish."""
         if self._over():
             self._record_open(attempt, "unfinished", (), attempt.first)
@@ -228,14 +225,14 @@ class Coordinator:
         self._present = group
         self._await_company()
 
-    def _hopeless(self, attempt: Attempt) -> str:
+    def _hopeless(self, attempt: RingAttempt) -> str:
         name, event = next(iter(attempt.failed.items()))
         return (
             f"training {self._job.name}: step {attempt.first} failed {MOST_FAILURES} times in a row though all could "
             f"be reached ({name}: {event['why']}), but it must end some time; raise timeout, or send less"
         )
 
-    def _record_open(self, attempt: Attempt, outcome: str, lost: Sequence[str], known: int) -> None:
+    def _record_open(self, attempt: RingAttempt, outcome: str, lost: Sequence[str], known: int) -> None:
         """Record the steps that not all members have done, and else the one that all were in.
 
         Args:

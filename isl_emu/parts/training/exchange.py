@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isl_emu.parts.training.collectives import Receiving, Round
+from isl_emu.parts.training.collectives import Round
 from isl_emu.timebase import Clock
 
 READ_BYTE = 1 << 18
@@ -26,8 +26,7 @@ class _Flow:
 
     line: socket.socket
     rest: memoryview
-    receiving: Receiving | None = None
-    scratch: np.ndarray | None = None  # where a summand waits until it is whole
+    receives: bool = False
 
 
 class Lines:
@@ -65,22 +64,17 @@ class Lines:
             Stalled: nothing moved for too long, or a line broke.
         """
         for round_ in rounds:
-            flows = [*self._sendings(round_, vector), *self._receivings(round_, vector)]
+            flows = [_Flow(self._out[each.to], _bytes_of(vector[each.part])) for each in round_.sendings]
+            summands: list[tuple[slice, np.ndarray]] = []  # each with the part of the vector to which it is added
+            for receiving in round_.receivings:
+                into = vector[receiving.part]
+                if receiving.adds:
+                    into = self._summand(receiving.source, into)
+                    summands.append((receiving.part, into))
+                flows.append(_Flow(self._in[receiving.source], _bytes_of(into), receives=True))
             self._move([flow for flow in flows if len(flow.rest)])
-            for flow in flows:
-                if flow.scratch is not None:
-                    vector[flow.receiving.part] += flow.scratch
-
-    def _sendings(self, round_: Round, vector: np.ndarray):
-        for sending in round_.sendings:
-            yield _Flow(self._out[sending.to], _bytes_of(vector[sending.part]))
-
-    def _receivings(self, round_: Round, vector: np.ndarray):
-        for receiving in round_.receivings:
-            target = vector[receiving.part]
-            scratch = self._summand(receiving.source, target) if receiving.adds else None
-            rest = _bytes_of(target if scratch is None else scratch)
-            yield _Flow(self._in[receiving.source], rest, receiving, scratch)
+            for part, summand in summands:
+                vector[part] += summand
 
     def _summand(self, source: int, target: np.ndarray) -> np.ndarray:
         """Room for what comes from a rank and is to be added to `target`."""
@@ -105,7 +99,7 @@ class Lines:
     def _advance(self, flow: _Flow) -> int:
         """Move what can be moved at once; how many bytes."""
         try:
-            if flow.receiving is None:
+            if not flow.receives:
                 count = flow.line.send(flow.rest)
                 self.sent_byte += count
             else:
@@ -121,7 +115,7 @@ class Lines:
     def _await(self, flows: Sequence[_Flow], deadline_ns: int) -> None:
         poll = select.poll()
         for flow in flows:
-            poll.register(flow.line, select.POLLOUT if flow.receiving is None else select.POLLIN)
+            poll.register(flow.line, select.POLLIN if flow.receives else select.POLLOUT)
         while not poll.poll(1000 * self._clock.timeout_s(deadline_ns)):
             if self._clock.now_ns() >= deadline_ns:
                 raise Stalled("nothing moved any more")
@@ -129,4 +123,4 @@ class Lines:
 
 def _bytes_of(array: np.ndarray) -> memoryview:
     """An array's memory; an empty one's is empty."""
-    return memoryview(array).cast("B") if len(array) else memoryview(b"")
+    return array.data.cast("B") if len(array) else memoryview(b"")

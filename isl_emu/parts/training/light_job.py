@@ -19,12 +19,12 @@ from isl_emu.parts.training.collectives import Kind, Schedule
 from isl_emu.parts.training.coordinator import Coordinator
 from isl_emu.parts.training.light_rank import Formation, LightRank, Task, form
 from isl_emu.parts.training.meeting import Reception, call_roll, open_listener, port_of
-from isl_emu.parts.training.records import ELEMENT_BYTE, StepRecorder
-from isl_emu.parts.training.sky import PlannedSky
+from isl_emu.parts.training.planned_ways import PlannedWays
+from isl_emu.parts.training.records import ELEMENT_BYTE, JOURNAL, StepRecorder
 from isl_emu.runs.clock import run_clock
 from isl_emu.runs.endpoints import Endpoint, read_endpoints
 from isl_emu.runs.journal import Journal
-from isl_emu.runs.times import run_parser
+from isl_emu.runs.times import RunTimes, run_parser
 from isl_emu.scenario.boards import board_named
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import load_scenario
@@ -38,10 +38,13 @@ RANK_ELEMENT_BYTE = 10  # of memory for an element: the vector, a summand and a 
 
 def compute_ns(modelled: Modelled) -> int:
     """How long one satellite computes for one step."""
-    if modelled.compute_time_ns is not None:
-        return modelled.compute_time_ns
-    flop = FLOP_PER_PARAMETER_AND_TOKEN * modelled.parameters * modelled.tokens
-    return round(flop * NS_PER_S / (modelled.utilisation * board_named(modelled.board).fp16_flop_s))
+    stated_ns: int | None = modelled.compute_time_ns
+    if stated_ns is not None:
+        return stated_ns
+    parameters, tokens, board = modelled.parameters, modelled.tokens, modelled.board
+    assert parameters is not None and tokens is not None and board is not None, "the scenario was checked"
+    flop = FLOP_PER_PARAMETER_AND_TOKEN * parameters * tokens
+    return round(flop * NS_PER_S / (modelled.utilisation * board_named(board).fp16_flop_s))
 
 
 def really_sent_elements(modelled: Modelled, rate_scale: float) -> int:
@@ -126,6 +129,7 @@ def task_of(
 ) -> Task:
     """What the ranks of a scenario's training job `number` have in common."""
     job = scenario.training[number]
+    assert job.modelled is not None, "only modelled jobs have such ranks"
     names = training_satellites(scenario, job)
     return Task(
         names=names,
@@ -143,16 +147,16 @@ def task_of(
     )
 
 
-def lead(job: Training, task: Task, ranks: LightRanks, sky: PlannedSky, journal: Journal, until_ns: int) -> None:
+def lead(job: Training, task: Task, ranks: LightRanks, ways: PlannedWays, journal: Journal, until_ns: int) -> None:
     """Train until the job is done or the run ends."""
 
     def sums(members: Sequence[str]) -> tuple[Kind, Schedule]:
         formation = ranks.formation(members, None)
         return formation.kind, formation.rounds
 
-    recorder = StepRecorder(job, sums, sky, journal, task.clock, task.t0_ns)
-    times = task.clock, task.t0_ns, until_ns, task.stopped
-    Coordinator(job, task.names, ranks, sky, recorder, *times).run()
+    recorder = StepRecorder(job, sums, ways, journal, task.clock, task.t0_ns)
+    times = RunTimes(task.t0_ns, until_ns)
+    Coordinator(job, task.names, ranks, ways, recorder, times, task.clock, task.stopped).run()
 
 
 def main() -> None:
@@ -170,9 +174,9 @@ def main() -> None:
     job, clock = scenario.training[options.job], run_clock(options.journal)
     allowance = Allowance.of_run(options.journal)
     task = task_of(scenario, options.job, addresses, clock, options.t0_ns, stopped, allowance)
-    sky = PlannedSky(read_plan(options.folder / "plan.parquet"), job.ring, task.names)
-    with Journal(options.journal / "training.jsonl") as journal, LightRanks(task, endpoints) as ranks:
-        lead(job, task, ranks, sky, journal, options.until_ns)
+    ways = PlannedWays(read_plan(options.folder / "plan.parquet"), job.ring, task.names)
+    with Journal(options.journal / f"{JOURNAL}.jsonl") as journal, LightRanks(task, endpoints) as ranks:
+        lead(job, task, ranks, ways, journal, options.until_ns)
 
 
 if __name__ == "__main__":

@@ -17,10 +17,9 @@ import numpy as np
 
 from isl_emu.nodes.namespaces import enter_network
 from isl_emu.parts.training.allowance import UNLIMITED, Allowance
-from isl_emu.parts.training.collectives import Kind, Schedule, hand_on, schedule
+from isl_emu.parts.training.collectives import Kind, Round, Schedule, hand_on, pairs_of, schedule
 from isl_emu.parts.training.exchange import Lines, Stalled
 from isl_emu.parts.training.meeting import Reception, open_line
-from isl_emu.parts.training.prediction import pairs_of
 from isl_emu.timebase import Clock
 
 Emit = Callable[[str, dict[str, Any]], None]
@@ -102,20 +101,18 @@ def form(task: Task, members: Sequence[str], source: str | None) -> Formation:
     unequal = len({len(plane) for plane in planes.values()}) > 1
     kind = "ring" if task.kind == "hierarchical" and unequal else task.kind
     rounds = schedule(kind, task.elements, list(planes.values()))
-    handing = () if source is None else _handing(task.elements, members, source)
+    handing: Schedule = ()
+    if source is not None:  # the weights pass from it to all others, once around the ring
+        first = members.index(source)
+        handing = hand_on(task.elements, [(first + place) % len(members) for place in range(len(members))])
     pairs = sorted({*pairs_of(rounds), *pairs_of(handing)})
-    to, sources = ([[] for _ in members] for _ in range(2))
+    to: list[list[int]] = [[] for _ in members]
+    sources: list[list[int]] = [[] for _ in members]
     for sender, receiver in pairs:
         to[sender].append(receiver)
         sources[receiver].append(sender)
     factor = sum(map(task.factor, members))
     return Formation(kind, rounds, handing, tuple(map(tuple, to)), tuple(map(tuple, sources)), factor)
-
-
-def _handing(elements: int, members: Sequence[str], source: str) -> Schedule:
-    """The rounds in which the weights pass from the source to all others, once around the ring."""
-    first = members.index(source)
-    return hand_on(elements, [(first + place) % len(members) for place in range(len(members))])
 
 
 class LightRank:
@@ -132,7 +129,7 @@ class LightRank:
         self._reception, self._emit = reception, emit
         self._lines: Lines | None = None
         self._ring = -1
-        self._rounds: tuple = ()
+        self._rounds: tuple[Round, ...] = ()
         self._vector = np.zeros(task.elements, dtype=np.float32)
         self._thread = threading.Thread(target=self._live, name=f"rank {name}", daemon=True)
 
@@ -202,6 +199,7 @@ class LightRank:
 
     def _step(self, step: int, order: Mapping[str, Any], taken_byte: int) -> None:
         task, lines = self._task, self._lines
+        assert lines is not None, "it has joined a ring"
         begun_ns = task.clock.now_ns()
         sent_byte, received_byte = lines.sent_byte, lines.received_byte
         pattern = task.pattern(step)

@@ -11,7 +11,7 @@ import selectors
 import socket
 import struct
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from isl_emu.nodes.namespaces import enter_network, in_own_thread
@@ -51,7 +51,7 @@ class Reception:
         self._selector = selectors.DefaultSelector()
         for rank, listener in listeners.items():
             listener.setblocking(False)
-            self._selector.register(listener, selectors.EVENT_READ, rank)
+            self._selector.register(listener, selectors.EVENT_READ, (rank, True))
         self._lines: dict[tuple[int, int, int], socket.socket] = {}
         self._arrived = threading.Condition()
         self._ended = False
@@ -65,7 +65,7 @@ class Reception:
         self._ended = True
         self._thread.join()
         for key in list(self._selector.get_map().values()):
-            key.fileobj.close()
+            _socket_of(key).close()
         self._selector.close()
         for line in self._lines.values():
             line.close()
@@ -92,17 +92,17 @@ class Reception:
     def _receive(self) -> None:
         while not self._ended:
             for key, _ in self._selector.select(_LOOK_S):
-                rank, caller = key.data if isinstance(key.data, tuple) else (key.data, None)
-                if caller is None:
-                    self._admit(rank, key.fileobj)
+                rank, listens = key.data
+                if listens:
+                    self._admit(rank, _socket_of(key))
                 else:
-                    self._hear(rank, caller)
+                    self._hear(rank, _socket_of(key))
 
     def _admit(self, rank: int, listener: socket.socket) -> None:
         with suppress(OSError):  # who gave up meanwhile is not there any more
             caller, _ = listener.accept()
             caller.setblocking(False)
-            self._selector.register(caller, selectors.EVENT_READ, (rank, caller))
+            self._selector.register(caller, selectors.EVENT_READ, (rank, False))
 
     def _hear(self, rank: int, caller: socket.socket) -> None:
         """Read what a caller wants, once all of it is there."""
@@ -127,6 +127,11 @@ class Reception:
         if what == _ROLL:
             caller.send(_HERE)
         caller.close()
+
+
+def _socket_of(key: selectors.SelectorKey) -> socket.socket:
+    assert isinstance(key.fileobj, socket.socket), "nothing else is registered"
+    return key.fileobj
 
 
 def open_line(own: str, address: str, port: int, ring: int, source: int, timeout_s: float) -> socket.socket:
@@ -155,24 +160,22 @@ def call_roll(netns: str | None, own: str, addresses: Mapping[str, str], port: i
         addresses: of those who are called, by name.
     """
 
+    async def answers(address: str) -> bool:
+        try:
+            return await asyncio.wait_for(_exchange_words(own, address, port), timeout_s)
+        except (OSError, asyncio.TimeoutError, asyncio.IncompleteReadError):
+            return False
+
+    async def call_all() -> set[str]:
+        heard = await asyncio.gather(*map(answers, addresses.values()))
+        return {name for name, here in zip(addresses, heard, strict=True) if here}
+
     def call() -> set[str]:
         if netns is not None:
             enter_network(netns)
-        return asyncio.run(_call_all(own, addresses, port, timeout_s))
+        return asyncio.run(call_all())
 
     return in_own_thread(call)
-
-
-async def _call_all(own: str, addresses: Mapping[str, str], port: int, timeout_s: float) -> set[str]:
-    calls = [_answers(own, address, port, timeout_s) for address in addresses.values()]
-    return {name for name, here in zip(addresses, await asyncio.gather(*calls)) if here}
-
-
-async def _answers(own: str, address: str, port: int, timeout_s: float) -> bool:
-    try:
-        return await asyncio.wait_for(_exchange_words(own, address, port), timeout_s)
-    except (OSError, asyncio.TimeoutError, asyncio.IncompleteReadError):
-        return False
 
 
 async def _exchange_words(own: str, address: str, port: int) -> bool:
@@ -184,7 +187,7 @@ async def _exchange_words(own: str, address: str, port: int) -> bool:
         writer.close()
 
 
-def largest_group(names: Iterable[str], call) -> list[str]:
+def largest_group(names: Iterable[str], call: Callable[[str, Sequence[str]], set[str]]) -> list[str]:
     """The largest group of satellites that reach each other, in the order of their names.
 
     One calls all others; those who answer belong to it; of those who do not, the next one calls, and so on. Of equal

@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
+from isl_emu.errors import WorkloadError
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.activity import Activity, RunProcess
 from isl_emu.parts.cpu_use import Spells
-from isl_emu.parts.finished_run import FinishedRun
+from isl_emu.parts.finished_run import FinishedRun, Rows
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.needs import Need
 from isl_emu.parts.part import CpuUse, Pace, Part, Preparation
 from isl_emu.parts.source import Source
-from isl_emu.parts.training.cpu_use import learning_spells
-from isl_emu.parts.training.extras import check_torch
 from isl_emu.parts.training.light_job import light_jobs_byte
-from isl_emu.parts.training.ranks import CoordinatedJob, start_ranks
+from isl_emu.parts.training.records import JOURNAL
 from isl_emu.parts.training.report import training_section
 from isl_emu.parts.training.tables import TRAINING
+from isl_emu.parts.training.torch_job import CoordinatedJob, start_ranks
+from isl_emu.runs.journal import read_latest
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.training import training_satellites
+from isl_emu.tables.text import counted
 
+DONE = ("completed", "handed-over")  # outcomes of a step that need not be repeated
 TORCH_RANK_BYTE = 320_000_000  # PyTorch with a small model; measured 263 MB
 
 
 class TrainingPart(Part):
     key = "training"
-    lines = {"training": TRAINING}
+    lines = {JOURNAL: TRAINING}
 
     def endpoints(self, scenario: Scenario, plan: LinkPlan) -> Iterable[str]:
         return (name for job in scenario.training for name in training_satellites(scenario, job))
@@ -55,9 +60,43 @@ class TrainingPart(Part):
         for ranks in start_ranks(live):
             yield CoordinatedJob(live, ranks)
 
+    def status(self, journal: Path) -> Iterable[str]:
+        latest = {record["job"]: record for record in read_latest(journal / f"{JOURNAL}.jsonl")}
+        for job, record in latest.items():
+            done = record["step"] + (record["outcome"] in DONE)
+            last = counted(len(record["participants"]), "satellite")
+            yield f"training {job}: {counted(done, 'step')} done, {last} in the last"
+
     def cpu_use(self, run: FinishedRun, pace: Pace) -> Iterable[CpuUse]:
-        yield Spells(learning_spells(run.rows("training"), run.scenario))
+        yield Spells(learning_spells(run.rows(JOURNAL), run.scenario))
 
     def sections(self, run: FinishedRun, figures: Mapping[str, Any]) -> Iterator[Iterable[str]]:
-        if (trained := run.table("training")) is not None:
+        if (trained := run.table(JOURNAL)) is not None:
             yield training_section(trained.to_pylist())
+
+
+def check_torch() -> None:
+    """Whether PyTorch is there, without loading it.
+
+    Raises:
+        WorkloadError: it is not.
+    """
+    if find_spec("torch") is None:
+        raise WorkloadError(
+            "training.real: is given, but PyTorch is not installed; install isl-emu with its extra, as in "
+            "`pip install 'isl-emu[train]' --extra-index-url https://download.pytorch.org/whl/cpu`, or use "
+            "training.modelled"
+        )
+
+
+def learning_spells(rows: Rows, scenario: Scenario) -> Iterator[tuple[int, int, float]]:
+    """From when to when each participant of a step computed, and with how many CPUs, from the rows of its table.
+
+    A participant is taken to begin with the first one of its step. Modelled gradients take no computing.
+    """
+    slowdown = scenario.time.slowdown
+    shares = {job.name: min(job.real.cpus / slowdown, 1.0) for job in scenario.training if job.real}
+    for row in rows:
+        for compute_ns in row["compute_ns"] or ():
+            if row["job"] in shares and compute_ns is not None and row["t_start_ns"] is not None:
+                yield row["t_start_ns"], row["t_start_ns"] + compute_ns, shares[row["job"]]

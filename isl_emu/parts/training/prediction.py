@@ -7,10 +7,9 @@ from functools import cache
 
 import numpy as np
 
-from isl_emu.parts.training.collectives import Schedule
+from isl_emu.parts.training.collectives import Pair, Round, Schedule
 from isl_emu.units import NS_PER_S
 
-Pair = tuple[int, int]  # who sends to whom
 Rates = Callable[[Sequence[Pair]], np.ndarray]
 """The rate of each of some pairs while all of them send, bit/s, shape (len(pairs),)."""
 
@@ -75,13 +74,6 @@ def _carried_out(schedule: Schedule, delay_ns: np.ndarray, message_ns: Lasts) ->
     return clocks
 
 
-def pairs_of(schedule: Schedule) -> list[Pair]:
-    """Who sends to whom, each pair once."""
-    pairs = {(rank, sending.to): None for rank, rounds in enumerate(schedule) for round_ in rounds
-             for sending in round_.sendings}  # fmt: skip
-    return list(pairs)
-
-
 class _Rank:
     """A rank's clock, and the messages on their way to it."""
 
@@ -93,7 +85,9 @@ class _Rank:
         self._free_ns: dict[int, float] = {}  # when the line to a rank is idle again
         self.arrivals_ns: dict[int, list[float]] = {}  # by source, oldest first
 
-    def advance(self, rank, rounds, clocks, delay_ns, message_ns: Lasts) -> bool:
+    def advance(
+        self, rank: int, rounds: Sequence[Round], clocks: Sequence[_Rank], delay_ns: np.ndarray, message_ns: Lasts
+    ) -> bool:
         """Finish a round if all that it waits for has been sent; whether it was."""
         if self._at == len(rounds):
             return False

@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from isl_emu.parts.training.collectives import Kind, Schedule, sent_elements
-from isl_emu.parts.training.coordinator import Attempt, Event
-from isl_emu.parts.training.sky import PlannedSky
+from isl_emu.parts.training.coordinator import Event, RingAttempt
+from isl_emu.parts.training.planned_ways import PlannedWays
 from isl_emu.runs.journal import Journal
 from isl_emu.scenario.training import Training
 from isl_emu.timebase import Clock
 
+JOURNAL = "training"
 ELEMENT_BYTE = 4  # float32
 Sums = Callable[[Sequence[str]], tuple[Kind, Schedule]]  # how some members form their sum
 
@@ -24,11 +25,11 @@ class StepRecorder:
         t0_ns: instant 0 on the clock.
     """
 
-    def __init__(self, job: Training, sums: Sums, sky: PlannedSky, journal: Journal, clock: Clock, t0_ns: int):
-        self._job, self._sums, self._sky, self._journal = job, sums, sky, journal
+    def __init__(self, job: Training, sums: Sums, ways: PlannedWays, journal: Journal, clock: Clock, t0_ns: int):
+        self._job, self._sums, self._ways, self._journal = job, sums, ways, journal
         self._clock, self._t0_ns = clock, t0_ns
 
-    def __call__(self, step: int, attempt: Attempt, outcome: str, lost: Sequence[str]) -> None:
+    def __call__(self, step: int, attempt: RingAttempt, outcome: str, lost: Sequence[str]) -> None:
         kind, rounds = self._sums(attempt.members)
         reports = attempt.reports.get(step, {})
         done = list(reports.values())
@@ -52,14 +53,14 @@ class StepRecorder:
         }
         self._journal.append(line | (self._completed(attempt, rounds, done) if outcome == "completed" else {}))
 
-    def _completed(self, attempt: Attempt, rounds: Schedule, done: Sequence[Event]) -> dict[str, Any]:
+    def _completed(self, attempt: RingAttempt, rounds: Schedule, done: Sequence[Event]) -> dict[str, Any]:
         """What is known of a step that all have finished."""
         computed_ns = max(report["t_computed_ns"] for report in done)
         ended_ns = max(report["t_ended_ns"] for report in done)
         return {
             "t_end_ns": ended_ns,
             "collective_ns": ended_ns - computed_ns,
-            "predicted_ns": self._sky.predicted_ns(rounds, attempt.members, ELEMENT_BYTE, computed_ns),
+            "predicted_ns": self._ways.predicted_ns(rounds, attempt.members, ELEMENT_BYTE, computed_ns),
             "tokens": len(attempt.members) * self._job.local_steps * tokens_per_step(self._job),
         }
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import median
 from typing import Any
 
-from isl_emu.tables.distribution import Distribution
 from isl_emu.tables.text import INDENT, counted, facts, shares, table, three_digits, times, wrapped
 from isl_emu.units import NS_PER_S
 
@@ -30,7 +30,17 @@ def _job(job: str, rows: Rows) -> Iterator[str]:
     done = [row for row in rows if row["outcome"] == "completed"]
     if not done:
         return
-    yield from wrapped(INDENT, facts(_throughput(done), _loss(done), _rings(done), _handed_over(rows)))
+    tokens = sum(row["tokens"] for row in done)
+    span_ns = max(row["t_end_ns"] for row in done) - min(row["t_start_ns"] for row in done)
+    losses = [row["loss"] for row in done if row["loss"] is not None]
+    orders = len({tuple(row["participants"]) for row in done})
+    handed_over_byte = sum(row["handed_over_byte"] for row in rows)
+    yield from wrapped(INDENT, facts(
+        f"{tokens * NS_PER_S / span_ns:,.0f} tokens/s" if tokens and span_ns else None,
+        f"loss {three_digits(losses[0])} at first, {three_digits(losses[-1])} at last" if losses else None,
+        counted(orders, "ring") if orders > 1 else None,
+        f"{handed_over_byte / 1e6:,.3g} MB of weights handed over" if handed_over_byte else None,
+    ))  # fmt: skip
     waits = [max(row["communication_ns"]) for row in done]
     lengths = [row["t_end_ns"] - row["t_start_ns"] for row in done]
     yield from table(("", "", "p50", "p90", "p95", "p99"), [
@@ -51,39 +61,19 @@ def _outcomes(rows: Rows) -> str:
     return f"{text} · lost on the way: {', '.join(lost)}" if lost else text
 
 
-def _throughput(done: Rows) -> str | None:
-    tokens = sum(row["tokens"] for row in done)
-    span_ns = max(row["t_end_ns"] for row in done) - min(row["t_start_ns"] for row in done)
-    return f"{tokens * NS_PER_S / span_ns:,.0f} tokens/s" if tokens and span_ns else None
-
-
-def _loss(done: Rows) -> str | None:
-    losses = [row["loss"] for row in done if row["loss"] is not None]
-    return f"loss {three_digits(losses[0])} at first, {three_digits(losses[-1])} at last" if losses else None
-
-
-def _rings(done: Rows) -> str | None:
-    orders = len({tuple(row["participants"]) for row in done})
-    return counted(orders, "ring") if orders > 1 else None
-
-
-def _handed_over(rows: Rows) -> str | None:
-    byte = sum(row["handed_over_byte"] for row in rows)
-    return f"{byte / 1e6:,.3g} MB of weights handed over" if byte else None
-
-
 def _bytes(done: Rows) -> str:
     """What a satellite sends for a sum, and the rate at which it does, next to what the plan allows at the most."""
-    sent = Distribution.of(sum(row["sent_byte"]) / len(row["sent_byte"]) for row in done).p50
-    theory = Distribution.of(row["theory_byte"] for row in done).p50
-    rates = [_rate(row, "collective_ns") for row in done]
+    sent = median(sum(row["sent_byte"]) / len(row["sent_byte"]) for row in done)
+    theory = median(row["theory_byte"] for row in done)
     bounds = [_rate(row, "predicted_ns") for row in done if row["predicted_ns"]]
-    bound = f" of at most {three_digits(Distribution.of(bounds).p50)}" if bounds else ""
+    bound = f" of at most {three_digits(median(bounds))}" if bounds else ""
     return facts(
         f"a satellite sends {sent / 1e6:,.4g} MB for a sum, {theory / 1e6:,.4g} in theory",
-        f"at {three_digits(Distribution.of(rates).p50)}{bound} Mbit/s",
+        f"at {three_digits(median(_rate(row, 'collective_ns') for row in done))}{bound} Mbit/s",
     )
 
 
 def _rate(row: Row, key: str) -> float:
-    return row["theory_byte"] * 8e3 / max(row[key], 1)
+    """What is sent over a time, Mbit/s."""
+    rate: float = row["theory_byte"] * 8e3 / max(row[key], 1)
+    return rate

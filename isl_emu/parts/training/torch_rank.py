@@ -2,6 +2,9 @@
 
 Run as ``python -m isl_emu.parts.training.torch_rank``. It reads orders from standard input and tells what happens on
 standard output, one JSON object a line; gloo's connections take the emulated way.
+
+Its optimisers work on one flat vector of parameters: what they remember is a vector too, and can be sent. torch.optim
+has the same, but loading it takes each rank 85 MB and several seconds in a guest.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import gc
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -23,12 +26,51 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from isl_emu.nodes.tcp_info import own_bytes
 from isl_emu.parts.training.meeting import Reception, open_listener
-from isl_emu.parts.training.optimisers import AdamW, Nesterov
 from isl_emu.parts.training.transformer import Batches, Writer
 from isl_emu.runs.clock import RunClock
 from isl_emu.runs.ports import STORE_PORTS
 from isl_emu.scenario.training import Training
 from isl_emu.timebase import Clock
+
+
+class AdamW:
+    """Adam with decoupled weight decay, at a constant rate.
+
+    Source: Loshchilov and Hutter 2019, Decoupled weight decay regularization, algorithm 2; constants as in torch.optim.
+    """
+
+    BETA_1, BETA_2, EPSILON, DECAY = 0.9, 0.999, 1e-8, 0.01
+
+    def __init__(self, size: int, rate: float):
+        self._rate = rate
+        self.state = torch.zeros(2 * size + 1)  # first moments, second moments, number of steps
+        self._first, self._second, self._steps = self.state.split([size, size, 1])
+
+    def step(self, parameters: torch.Tensor, gradient: torch.Tensor) -> None:
+        """Move the parameters, in place."""
+        self._steps += 1
+        steps = float(self._steps)
+        self._first.lerp_(gradient, 1 - self.BETA_1)
+        self._second.mul_(self.BETA_2).addcmul_(gradient, gradient, value=1 - self.BETA_2)
+        spread = (self._second / (1 - self.BETA_2**steps)).sqrt_().add_(self.EPSILON)
+        parameters.mul_(1 - self._rate * self.DECAY)
+        parameters.addcdiv_(self._first, spread, value=-self._rate / (1 - self.BETA_1**steps))
+
+
+class Nesterov:
+    """Gradient descent with Nesterov's momentum: DiLoCo's outer optimiser.
+
+    Source: Sutskever et al. 2013, On the importance of initialization and momentum, as torch.optim.SGD writes it.
+    """
+
+    def __init__(self, size: int, rate: float, momentum: float):
+        self._rate, self._momentum = rate, momentum
+        self.state = torch.zeros(size)
+
+    def step(self, parameters: torch.Tensor, gradient: torch.Tensor) -> None:
+        """Move the parameters, in place."""
+        self.state.mul_(self._momentum).add_(gradient)
+        parameters.add_(gradient + self._momentum * self.state, alpha=-self._rate)
 
 
 class TorchRank:
@@ -39,9 +81,10 @@ class TorchRank:
         emit: takes the rank's events.
     """
 
-    def __init__(self, setting: Mapping[str, Any], clock: Clock, emit):
+    def __init__(self, setting: Mapping[str, Any], clock: Clock, emit: Callable[[Mapping[str, Any]], None]):
         self._setting, self._clock, self._emit = setting, clock, emit
         self._job = Training.model_validate_json(setting["job"])
+        assert self._job.real is not None, "only jobs with real gradients have such ranks"
         form, rank = self._job.real, setting["names"].index(setting["name"])
         self._model, self._batches = Writer(form, setting["seed"]), Batches(form, setting["seed"], rank)
         self._weights = parameters_to_vector(self._model.parameters()).detach()  # after the last finished step
@@ -98,7 +141,7 @@ class TorchRank:
 
     def _step(self, step: int, order: Mapping[str, Any], taken_byte: int) -> None:
         begun_ns = self._clock.now_ns()
-        moved, loss = self._moved(step) if self._outer else self._gradient(step)
+        moved, loss = self._moved(step) if self._outer else self._gradient_at(self._weights, step)
         computed_ns = self._clock.now_ns()
         sent, received = own_bytes()
         distributed.all_reduce(moved)
@@ -113,10 +156,6 @@ class TorchRank:
             "loss": loss,
         })  # fmt: skip
 
-    def _gradient(self, number: int) -> tuple[torch.Tensor, float]:
-        """The gradient of a batch at the common weights, and its loss."""
-        return self._gradient_at(self._weights, number)
-
     def _moved(self, step: int) -> tuple[torch.Tensor, float]:
         """How far some steps alone lead back from where they end to the common weights, and the last one's loss."""
         weights, loss = self._weights.clone(), 0.0
@@ -126,6 +165,7 @@ class TorchRank:
         return self._weights - weights, loss
 
     def _gradient_at(self, weights: torch.Tensor, number: int) -> tuple[torch.Tensor, float]:
+        """The gradient of a batch, and its loss."""
         parameters = list(self._model.parameters())
         vector_to_parameters(weights, parameters)
         loss = self._model.loss(self._batches.batch(number))

@@ -67,6 +67,10 @@ def test_a_scenario_with_power_survives_being_written_and_read():
             "training[0].board is missing, but power[0] has 'p00s00'",
         ),
         ("[compute]" + group('"all"'), "compute.board is missing, but power[0] has 'p00s00'"),
+        (
+            '[[program]]\nname = "ping"\nnode = "p00s01"\ncommand = ["ping", "p00s00"]\n' + group('"all"'),
+            "power[0].board is missing, but it has 'p00s01', which runs programs or workloads",
+        ),
     ],
 )
 def test_what_does_not_fit_together_is_refused(text, complaint):

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from isl_emu.files import write_json
-from isl_emu.parts.power.allowed_pace import AllowedPace
+from isl_emu.parts.power.part import AllowedPace
 from isl_emu.parts.power.tables import ENERGY
 from isl_emu.parts.power.totals import energy_totals
 from isl_emu.results.conclude import conclude

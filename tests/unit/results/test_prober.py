@@ -13,11 +13,12 @@ import pytest
 from scapy.layers.inet import IP, UDP
 
 from isl_emu.errors import MachineError
-from isl_emu.parts.probes.packets import Arrival, probe_packet, receive, send, with_number
+from isl_emu.parts.probes.packets import ProbeArrival, probe_packet, receive, send, with_number
 from isl_emu.parts.probes.prober import LOST_AFTER_NS, Probe, Prober, due_ns, phase_ns
 from isl_emu.parts.probes.tables import FRAME_BYTE
 from isl_emu.runs.journal import Journal, read_journal
 from isl_emu.runs.ports import PROBE_PORT as PORT
+from isl_emu.runs.times import RunTimes
 
 SO_TIMESTAMPNS, SO_TIMESTAMPING, IP_TTL = 35, 37, 2
 S = 1_000_000_000
@@ -72,8 +73,8 @@ def payload(identifier: int, number: int) -> bytes:
 def test_an_arrival_tells_the_links_that_were_crossed() -> None:
     receiver = FakeSocket(lambda: UTC_NS)
     receiver.arriving = [(payload(7, 3), 64, UTC_NS), (payload(7, 4), 60, UTC_NS + 5)]
-    assert receive(receiver) == Arrival(7, 3, UTC_NS, 1)  # no router on its way
-    assert receive(receiver) == Arrival(7, 4, UTC_NS + 5, 5)
+    assert receive(receiver) == ProbeArrival(7, 3, UTC_NS, 1)  # no router on its way
+    assert receive(receiver) == ProbeArrival(7, 4, UTC_NS + 5, 5)
 
 
 def test_other_packets_are_no_probes() -> None:
@@ -112,7 +113,7 @@ class Bench:
         self._path = folder / "probes.jsonl"
         packet = probe_packet("10.0.0.1", "10.0.0.2", 1)
         self.probe = Probe("a", "b", 1, packet, self.sender, "10.0.0.2", S // 2)  # type: ignore[arg-type]
-        self.prober = Prober(Journal(self._path), [self.probe], [self.receiver], 0, 10 * S, S, S)  # type: ignore[list-item]
+        self.prober = Prober(Journal(self._path), [self.probe], [self.receiver], RunTimes(0, 10 * S), S, S)  # type: ignore[list-item]
 
     def at(self, t_ns: int, *arrivals: tuple[bytes, int]) -> None:
         """Let the prober do at a time what its loop does after waking up; each arrival is a payload and its time."""

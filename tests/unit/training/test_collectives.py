@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isl_emu.parts.training.collectives import Schedule, hand_on, schedule, sent_elements, split
-from isl_emu.parts.training.prediction import pairs_of, predicted_ns
+from isl_emu.parts.training.collectives import Schedule, hand_on, pairs_of, schedule, sent_elements, split
+from isl_emu.parts.training.prediction import predicted_ns
 
 MS = 1_000_000
 

@@ -11,6 +11,7 @@ import pytest
 
 from isl_emu.errors import WorkloadError
 from isl_emu.parts.training.coordinator import Coordinator
+from isl_emu.runs.times import RunTimes
 from isl_emu.scenario.training import Modelled, Training
 from isl_emu.timebase import ManualClock
 from isl_emu.units import NS_PER_S
@@ -64,7 +65,7 @@ class FastQueue(queue.Queue):
             raise
 
 
-class FakeSky:
+class FakeWays:
     """Where another ring is best from the sixth second on, if the job asks again."""
 
     def __init__(self, job: Training):
@@ -89,7 +90,7 @@ def lead(training: Training, act, apart: Callable[[FakeRanks], None] = lambda ra
         rows.append((step, outcome, "".join(attempt.members), "".join(lost)))
 
     stopped = threading.Event()
-    Coordinator(training, NAMES, ranks, FakeSky(training), record, clock, 0, until_ns, stopped).run()
+    Coordinator(training, NAMES, ranks, FakeWays(training), record, RunTimes(0, until_ns), clock, stopped).run()
     return rows, ranks.orders
 
 

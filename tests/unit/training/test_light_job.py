@@ -11,7 +11,7 @@ import pytest
 from isl_emu.parts.training.light_job import LightRanks, compute_ns, lead, really_sent_elements
 from isl_emu.parts.training.light_rank import Task
 from isl_emu.parts.training.meeting import Reception, call_roll, largest_group, open_listener
-from isl_emu.parts.training.sky import PlannedSky
+from isl_emu.parts.training.planned_ways import PlannedWays
 from isl_emu.runs.endpoints import Endpoint
 from isl_emu.runs.journal import Journal, read_journal
 from isl_emu.scenario.training import Modelled, Training
@@ -43,7 +43,7 @@ def rows_of(training: Training, shared: Task, folder: Path, ranks_class=LightRan
     plan = make_plan(COUNT, [], [ring_edges(COUNT, MS)])
     with Journal(folder / "training.jsonl") as journal, ranks_class(shared, ENDPOINTS) as ranks:
         until_ns = shared.t0_ns + PATIENCE_NS
-        lead(training, shared, ranks, PlannedSky(plan, training.ring, NAMES), journal, until_ns)
+        lead(training, shared, ranks, PlannedWays(plan, training.ring, NAMES), journal, until_ns)
     return list(read_journal(folder / "training.jsonl").records)
 
 

@@ -6,9 +6,10 @@ import pyarrow as pa
 import pytest
 
 from isl_emu.parts.cpu_use import Spells
-from isl_emu.parts.training.cpu_use import learning_spells
+from isl_emu.parts.training.part import TrainingPart, learning_spells
 from isl_emu.parts.training.report import training_section
 from isl_emu.parts.training.tables import TRAINING
+from isl_emu.runs.journal import Journal
 from isl_emu.scenario.parse import parse_scenario
 from isl_emu.units import NS_PER_S
 from tests.unit.training.test_scenario import HEAD, training
@@ -56,3 +57,14 @@ def test_real_training_accounts_for_its_cpus() -> None:
     assert learning.mean_cpus(0, 2 * NS_PER_S) == pytest.approx(0.5 * (0.4 + 0.3))
     assert learning.mean_cpus(5 * NS_PER_S, 6 * NS_PER_S) == 0.0
     assert Spells([]).mean_cpus(0, NS_PER_S) == 0.0
+
+
+def test_the_status_tells_how_many_steps_are_done(tmp_path) -> None:
+    assert not list(TrainingPart().status(tmp_path))
+    with Journal(tmp_path / "training.jsonl") as journal:
+        for record in (row(0), row(0, job="another"), row(1), row(2, "lost", participants=["p00s00"])):
+            journal.append(record)
+    assert list(TrainingPart().status(tmp_path)) == [
+        "training one-model: 2 steps done, 1 satellite in the last",
+        "training another: 1 step done, 2 satellites in the last",
+    ]

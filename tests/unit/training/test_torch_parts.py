@@ -8,7 +8,7 @@ import pytest
 
 from isl_emu.errors import WorkloadError
 from isl_emu.nodes.tcp_info import own_bytes
-from isl_emu.parts.training import extras
+from isl_emu.parts.training import part
 from isl_emu.parts.training.text import ALPHABET, encoded, reports
 from isl_emu.scenario.training import Real
 
@@ -39,14 +39,14 @@ def test_bytes_are_those_that_went_over_tcp() -> None:
 
 
 def test_without_pytorch_one_sentence_says_what_to_do(monkeypatch) -> None:
-    monkeypatch.setattr(extras, "find_spec", lambda name: None)
+    monkeypatch.setattr(part, "find_spec", lambda name: None)
     with pytest.raises(WorkloadError, match=r"PyTorch is not installed; install isl-emu with its extra"):
-        extras.check_torch()
+        part.check_torch()
 
 
 def test_the_optimisers_do_as_those_of_pytorch() -> None:
     torch = torch_or_skip()
-    from isl_emu.parts.training.optimisers import AdamW, Nesterov  # noqa: PLC0415  needs PyTorch
+    from isl_emu.parts.training.torch_rank import AdamW, Nesterov  # noqa: PLC0415  needs PyTorch
 
     start, generator = torch.linspace(-1, 1, 20), torch.Generator().manual_seed(1)
     theirs = [torch.nn.Parameter(start.clone()) for _ in range(2)]
@@ -66,7 +66,7 @@ def test_the_optimisers_do_as_those_of_pytorch() -> None:
 
 def test_an_optimiser_goes_on_from_the_state_of_another() -> None:
     torch = torch_or_skip()
-    from isl_emu.parts.training.optimisers import AdamW  # noqa: PLC0415  needs PyTorch
+    from isl_emu.parts.training.torch_rank import AdamW  # noqa: PLC0415  needs PyTorch
 
     first, second = AdamW(3, 0.1), AdamW(3, 0.1)
     weights, gradient = torch.zeros(3), torch.tensor([1.0, -2.0, 3.0])

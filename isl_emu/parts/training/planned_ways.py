@@ -1,4 +1,4 @@
-"""Who is beside whom in a ring: the closed tour over all participants that suits an all-reduce best.
+"""What the plan says to a training job: in which order to form a ring, and how long a sum takes at least.
 
 In a ring all-reduce of small parts each part travels almost twice around, so the sum of all delays counts
 ("least-total"). The longest single delay counts where every round waits for the slowest link ("least-longest").
@@ -9,11 +9,54 @@ reversal of a stretch makes better (2-opt), begun at the nearest neighbours.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+
+from isl_emu.linkplan.plan import LinkPlan
+from isl_emu.parts.training.collectives import Schedule, pairs_of
+from isl_emu.parts.training.prediction import predicted_ns
+from isl_emu.routing.laser_paths import LaserPaths
 
 EXACT_UP_TO = 11  # 2^10 x 11 x 11 sums: a hundredth of a second
 
-Order = list[int]
+Order = list[int]  # participants by their number, around the ring
+
+
+class PlannedWays:
+    """The ways between a job's satellites, by the shortest delays of the plan.
+
+    Args:
+        ring: "least-total", "least-longest" or "as-listed".
+        listed: the job's satellites as they are listed.
+    """
+
+    def __init__(self, plan: LinkPlan, ring: str, listed: Sequence[str]):
+        self._plan, self._ring, self._listed = plan, ring, list(listed)
+        self._node = {name: plan.nodes.index(name) for name in listed}
+        self._last: tuple[tuple[int, tuple[str, ...]], LaserPaths] | None = None
+
+    def ring(self, names: Sequence[str], t_ns: int) -> list[str]:
+        """The order in which these satellites form a ring."""
+        names = sorted(names, key=self._listed.index)
+        if self._ring == "as-listed":
+            return names
+        solve = least_total if self._ring == "least-total" else least_longest
+        return [names[index] for index in solve(self._paths(names, t_ns).delay_ns)]
+
+    def predicted_ns(self, plan: Schedule, members: Sequence[str], element_byte: int, t_ns: int) -> int | None:
+        """What a schedule takes at least between these satellites; None if two that must talk have no path."""
+        paths = self._paths(members, t_ns)
+        if not paths.rates_bit_s(pairs_of(plan)).all():
+            return None
+        return predicted_ns(plan, element_byte, paths.delay_ns, paths.rates_bit_s)
+
+    def _paths(self, names: Sequence[str], t_ns: int) -> LaserPaths:
+        """Those of the last call are kept: steps are often shorter than instants."""
+        key = self._plan.grid.instant_at(t_ns), tuple(names)
+        if self._last is None or self._last[0] != key:
+            self._last = key, LaserPaths(self._plan, key[0], [self._node[name] for name in names])
+        return self._last[1]
 
 
 def least_total(delay_ns: np.ndarray) -> Order:
@@ -47,18 +90,9 @@ def least_longest(delay_ns: np.ndarray) -> Order:
     return best
 
 
-def total_ns(delay_ns: np.ndarray, order: Order) -> float:
-    """The sum of the delays around a ring."""
-    return float(_edges(delay_ns, order).sum())
-
-
 def longest_ns(delay_ns: np.ndarray, order: Order) -> float:
     """The longest delay of a ring."""
-    return float(_edges(delay_ns, order).max())
-
-
-def _edges(delay_ns: np.ndarray, order: Order) -> np.ndarray:
-    return delay_ns[order, np.roll(order, -1)]
+    return float(delay_ns[order, np.roll(order, -1)].max())
 
 
 def _finite(delay_ns: np.ndarray) -> np.ndarray:
@@ -124,4 +158,5 @@ def _two_opt(costs: np.ndarray, order: Order) -> Order:
                 last = ends[np.argmax(gain)]
                 tour[first + 1 : last + 1] = tour[first + 1 : last + 1][::-1]
                 improved = True
-    return tour.tolist()
+    shortened: Order = tour.tolist()
+    return shortened

@@ -20,8 +20,8 @@ from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.training.collectives import Kind, Schedule, schedule
 from isl_emu.parts.training.coordinator import Coordinator
 from isl_emu.parts.training.meeting import call_roll, port_of
-from isl_emu.parts.training.records import StepRecorder
-from isl_emu.parts.training.sky import PlannedSky
+from isl_emu.parts.training.planned_ways import PlannedWays
+from isl_emu.parts.training.records import JOURNAL, StepRecorder
 from isl_emu.runs.clock import FILE as CLOCK_FILE
 from isl_emu.runs.journal import Journal
 from isl_emu.runs.ports import FIRST_STORE_PORT, STORE_PORTS
@@ -83,8 +83,7 @@ class RankProcesses:
         line = json.dumps({**order, "t0_ns": self.t0_ns}) + "\n"
         for name in names:
             with suppress(BrokenPipeError):
-                self._processes[name].stdin.write(line)
-                self._processes[name].stdin.flush()
+                _write_line(self._processes[name], line)
 
     def call(self, caller: str, others: Sequence[str]) -> set[str]:
         """Those of some satellites who answer a call from another over the network."""
@@ -101,16 +100,19 @@ class RankProcesses:
         module = ["-m", "isl_emu.parts.training.torch_rank", "--clock", f"/proc/self/fd/{clock}"]
         try:
             with self._log(name).open("wb") as log:
-                pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": log, "text": True}
-                environment = {**os.environ, "OMP_NUM_THREADS": "1"}
                 process = self._containers[name].popen(
-                    [sys.executable, *module], pass_fds=(clock,), env=environment, **pipes
+                    [sys.executable, *module],
+                    text=True,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    pass_fds=(clock,),
+                    env={**os.environ, "OMP_NUM_THREADS": "1"},
                 )
         finally:
             os.close(clock)
         with suppress(BrokenPipeError):
-            process.stdin.write(json.dumps(self._setting(name)) + "\n")
-            process.stdin.flush()
+            _write_line(process, json.dumps(self._setting(name)) + "\n")
         return process
 
     def _setting(self, name: str) -> dict[str, Any]:
@@ -127,6 +129,7 @@ class RankProcesses:
     def _listen(self, name: str) -> None:
         """Pass on what a rank tells, until it ends."""
         process = self._processes[name]
+        assert process.stdout is not None
         for line in process.stdout:
             self.events.put((name, json.loads(line)))
         self.events.put((name, {"event": "gone", "why": f"its process ended with status {process.wait()}"}))
@@ -143,6 +146,12 @@ class RankProcesses:
         said = [line.strip() for line in self._log(name).read_text(errors="replace").splitlines() if line.strip()]
         why = f"{event.get('why', event['event'])} ({said[-1] if said else 'it printed nothing'})"
         return f"training {self.job.name} on {name}: {why}, but it must be ready before the run; see journal/"
+
+
+def _write_line(process: subprocess.Popen[str], line: str) -> None:
+    assert process.stdin is not None
+    process.stdin.write(line)
+    process.stdin.flush()
 
 
 def start_ranks(live: LiveRun) -> list[RankProcesses]:
@@ -171,11 +180,10 @@ class CoordinatedJob(Activity):
     def begin(self, times: RunTimes, ending: ExitStack) -> None:
         live, ranks = self._live, self._ranks
         ranks.t0_ns = times.t0_ns
-        sky = PlannedSky(live.plan, ranks.job.ring, ranks.names)
-        journal = ending.enter_context(Journal(live.folder.journal / "training.jsonl"))
-        recorder = StepRecorder(ranks.job, ranks.sums, sky, journal, live.clock, times.t0_ns)
-        until = live.clock, times.t0_ns, times.until_ns, self._stopped
-        self._coordinator = Coordinator(ranks.job, ranks.names, ranks, sky, recorder, *until)
+        ways = PlannedWays(live.plan, ranks.job.ring, ranks.names)
+        journal = ending.enter_context(Journal(live.folder.journal / f"{JOURNAL}.jsonl"))
+        recorder = StepRecorder(ranks.job, ranks.sums, ways, journal, live.clock, times.t0_ns)
+        self._coordinator = Coordinator(ranks.job, ranks.names, ranks, ways, recorder, times, live.clock, self._stopped)
         self._thread.start()
         ending.callback(self._thread.join)
         ending.callback(self._stopped.set)

@@ -1,0 +1,1 @@
+"""Gossip: satellites pass a file on to each other, until all have it."""
