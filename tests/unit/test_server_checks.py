@@ -13,6 +13,8 @@ from isl_emu.parts.serving import model_file
 from isl_emu.parts.serving.checks import check_servers
 from isl_emu.parts.serving.group_servers import group_facts, wanted_tokens_s
 from isl_emu.parts.serving.model_shape import file_roofline
+from isl_emu.parts.serving.part import ServingPart
+from isl_emu.parts.source import Source
 from isl_emu.scenario.boards import board_named
 from isl_emu.scenario.models import model_named
 from isl_emu.scenario.parse import parse_scenario
@@ -54,6 +56,20 @@ def test_a_throttled_group_wants_its_boards_pace_or_the_one_it_names(tmp_path: P
     assert wanted_tokens_s(scenario(board).compute[0]) == expected
     assert wanted_tokens_s(scenario(f"{board}\ndecode_tokens_s = 7.5").compute[0]) == 7.5
     assert check_servers(scenario(board), "guest") == [model]
+
+
+def test_a_file_is_read_once_however_many_satellites_serve_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, header = [], model_file._header
+    monkeypatch.setattr(model_file, "_header", lambda file, path: read.append(path) or header(file, path))
+    model = gguf(tmp_path / "m.gguf", SHAPE)
+    many = parse_scenario(
+        SMALL.replace("total = 12", "total = 66") + f'[compute]\nserver = "throttled"\nmodel = "{model}"\n'
+        'board = "raspberry-pi-4"\n',
+        "many",
+    )
+    assert len(list(all_needs(many))) == len(many.satellite_names) == 66
+    ServingPart().prepare(Source(many, None, None), "host")
+    assert read == [model]
 
 
 def test_the_facts_of_each_kind_are_told(tmp_path: Path) -> None:
