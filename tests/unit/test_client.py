@@ -21,10 +21,10 @@ from isl_emu.errors import WorkloadError
 from isl_emu.parts.questions.asking import Asking
 from isl_emu.parts.questions.chooser import Chooser
 from isl_emu.parts.questions.client import Client
-from isl_emu.parts.questions.connection import Connector, post
-from isl_emu.parts.questions.exchange import Attempt, Exchange, RefusedError, UnavailableError, body, judge
+from isl_emu.parts.questions.connection import Connector, HttpAnswer, post
+from isl_emu.parts.questions.exchange import Attempt, OpenRequest, RefusedError, UnavailableError, body, judge
 from isl_emu.parts.questions.requests import PlannedRequest
-from isl_emu.parts.questions.serving import ServingSatellites
+from isl_emu.parts.serving.who_serves import ServingSatellites
 from isl_emu.runs.endpoints import Endpoint
 from isl_emu.timebase import ManualClock, MonotonicClock
 
@@ -133,8 +133,15 @@ class Asker:
         satellites = {name: Endpoint(name, "127.0.0.1", port) for name, port in zip(names, ports, strict=True)}
         asking = Asking(**{"deadline_ns": LONG_NS, "satellites": ("p00s01", "p00s02"), **settings})
         clock = MonotonicClock()
-        shared = (Chooser(asking, self.serving), asking, self.records.append, self.attempts.append)
-        return Client({**stations, **satellites}, *shared, time.monotonic_ns(), Connector(clock, enter))
+        return Client(
+            endpoints={**stations, **satellites},
+            chooser=Chooser(asking, self.serving),
+            asking=asking,
+            write=self.records.append,
+            write_attempt=self.attempts.append,
+            t0_ns=time.monotonic_ns(),
+            connector=Connector(clock, enter),
+        )
 
     def run(self, client: Client, *requests: PlannedRequest, for_ns: int = LONG_NS, stop: Any = None) -> list[dict]:
         """Let a client ask; the records by number."""
@@ -185,7 +192,7 @@ def test_the_first_token_is_the_first_with_text() -> None:
     attempt = Attempt("p00s01", t_send_ns=100)
     for now_ns, text in ((200, None), (300, ""), (400, "It "), (450, "is.")):
         attempt.take(json.dumps({"choices": [{"delta": {"content": text}}]}), now_ns)
-    record = Exchange(QUESTION, 90, [attempt]).record("completed", None, ManualClock(500), t0_ns=50)
+    record = OpenRequest(QUESTION, 90, [attempt]).record("completed", None, ManualClock(500), t0_ns=50)
     assert (record["ttft_ns"], record["itl_ns"], record["e2e_ns"]) == (300, [50], 400)
     assert (record["t_due_ns"], record["t_send_ns"], record["t_first_ns"], record["t_finish_ns"]) == (40, 50, 350, 450)
     assert (record["answer_tokens"], record["prompt_tokens"], record["server_prompt_ns"]) == (2, None, None)
@@ -336,7 +343,8 @@ def test_one_that_waits_is_not_due_after_the_last_moment(ask: Asker) -> None:
 def test_the_bytes_of_a_connection_are_those_of_its_packets(ask: Asker) -> None:
     with _server(HEAD, _chunk(WHOLE), _chunk(b"")) as server:
         record = ask(server.port)
-    asked_byte = len(post("/v1/chat/completions", Endpoint("", "127.0.0.1", server.port), body(QUESTION)))
+    asked = post("/v1/chat/completions", Endpoint("", "127.0.0.1", server.port), body(QUESTION))
+    asked_byte = len(HttpAnswer(asked).wire)
     answered_byte = len(HEAD) + len(_chunk(WHOLE))
     assert asked_byte + 3 * 40 <= record["sent_byte"] <= asked_byte + 12 * 60  # the handshake, the data, some ACKs
     assert answered_byte + 2 * 40 <= record["received_byte"] <= answered_byte + 12 * 60

@@ -10,12 +10,13 @@ from isl_emu.errors import IslEmuError, ScenarioError
 from isl_emu.live import room
 from isl_emu.live.room import all_needs, check_room, run_memory_byte
 from isl_emu.parts.serving import model_file
-from isl_emu.parts.serving.checks import check_servers
-from isl_emu.parts.serving.group_servers import group_facts, wanted_tokens_s
-from isl_emu.parts.serving.model_shape import file_roofline
+from isl_emu.parts.serving.kinds import KINDS, kind_of
 from isl_emu.parts.serving.part import ServingPart
+from isl_emu.parts.serving.throttling import file_roofline, wanted_tokens_s
 from isl_emu.parts.source import Source
 from isl_emu.scenario.boards import board_named
+from isl_emu.scenario.compute import SERVERS
+from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.models import model_named
 from isl_emu.scenario.parse import parse_scenario
 from tests.scenarios import SMALL
@@ -38,7 +39,12 @@ def gguf(path: Path, counts: dict[str, int], bits: int = 4) -> Path:
     return path
 
 
-def scenario(keys: str):
+def check_servers(scenario: Scenario, place: str) -> list[Path]:
+    """The files of weights that servers load, once all servers are known to be possible."""
+    return list(ServingPart().prepare(Source(scenario, None, None), place).models)
+
+
+def scenario(keys: str) -> Scenario:
     return parse_scenario(f"{SMALL}[compute]\n{keys}\n", "small")
 
 
@@ -68,15 +74,30 @@ def test_a_file_is_read_once_however_many_satellites_serve_it(tmp_path: Path, mo
         "many",
     )
     assert len(list(all_needs(many))) == len(many.satellite_names) == 66
-    ServingPart().prepare(Source(many, None, None), "host")
-    assert read == [model]
+    assert check_servers(many, "host") == read == [model]
 
 
 def test_the_facts_of_each_kind_are_told(tmp_path: Path) -> None:
     modelled = scenario('server = "modelled"\nboard = "three-body"\nmodel = "qwen3-8b"').compute[0]
-    assert group_facts(modelled)["decode_tokens_s"] == pytest.approx(66.7, abs=0.1)  # by hand from docs/servers.md
+    assert kind_of(modelled).facts(modelled)["decode_tokens_s"] == pytest.approx(
+        66.7, abs=0.1
+    )  # by hand from docs/servers.md
     outside = scenario('server = "external"\nurl = "http://gpu.example:8000"').compute[0]
-    assert group_facts(outside)["model"] == "http://gpu.example:8000"
+    assert kind_of(outside).facts(outside)["model"] == "http://gpu.example:8000"
+
+
+def test_every_server_that_a_scenario_can_name_has_its_kind() -> None:
+    url, command = 'url = "http://gpu.example"', 'command = "serve"'
+    texts = [
+        'server = "real"',
+        'server = "throttled"\ndecode_tokens_s = 5.0',
+        'server = "modelled"\nboard = "three-body"',
+    ]
+    texts += [f'server = "external"\n{one}' for one in (url, command)]
+    groups = [scenario(text).compute[0] for text in texts]
+    assert {group.server for group in groups} == set(SERVERS)
+    assert {group.kind for group in groups} == set(KINDS)
+    assert [kind_of(group).key for group in groups] == [group.kind for group in groups]
 
 
 def test_a_command_brings_the_files_that_it_names(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ class Rates:
         good = [row["slo_met"] for row in done if row["slo_met"] is not None]
 
         def per_s(count: int) -> float:
-            return round(count * NS_PER_S / window_ns, 6)
+            return float(round(count * NS_PER_S / window_ns, 6))
 
         tokens = sum(row["answer_tokens"] or 0 for row in done)
         return cls(window_ns, per_s(len(done)), per_s(tokens), per_s(sum(good)) if good else None)

@@ -14,7 +14,7 @@ import numpy as np
 Share = Callable[[str, int, int], float]  # (satellite, from_ns, to_ns) -> what it counts for then
 
 
-class Answering:
+class AnsweringTimes:
     """The times at which each satellite was computing an answer.
 
     A server's busy time is what it says itself (prompt and answer), counted back from the end of the request. A request
@@ -47,12 +47,12 @@ class Answering:
 def service_span(request: Mapping[str, Any]) -> tuple[int, int] | None:
     """From when to when the request kept its server busy; None if nothing came from one."""
     send_ns, first_ns, finish_ns = (request.get(key) for key in ("t_send_ns", "t_first_ns", "t_finish_ns"))
-    if None in (send_ns, first_ns, finish_ns, request.get("satellite")):
+    if send_ns is None or first_ns is None or finish_ns is None or request.get("satellite") is None:
         return None
-    served = (request.get("server_prompt_ns"), request.get("server_predict_ns"))
-    if None in served:
+    prompt_ns, predict_ns = request.get("server_prompt_ns"), request.get("server_predict_ns")
+    if prompt_ns is None or predict_ns is None:
         return send_ns, first_ns + sum(request.get("itl_ns") or ())
-    return max(send_ns, finish_ns - sum(served)), finish_ns
+    return max(send_ns, finish_ns - prompt_ns - predict_ns), finish_ns
 
 
 def _overlap_ns(spans: np.ndarray, from_ns: int, to_ns: int) -> int:
@@ -80,7 +80,7 @@ class AnsweringCpus:
 
     def __init__(self, requests: Iterable[Mapping[str, Any]], share: Share):
         rows = list(requests)
-        self._answering, self._share = Answering(rows), share
+        self._answering, self._share = AnsweringTimes(rows), share
         self.spans = [span for row in rows if (span := service_span(row))]
 
     def mean_cpus(self, from_ns: int, to_ns: int) -> float:

@@ -205,10 +205,10 @@ def _header(file: BinaryIO, path: Path) -> ModelHeader:
 
 
 def _alignment(header: ModelHeader) -> int:
-    alignment = header.fields.get("general.alignment", ALIGNMENT)
+    alignment: Any = header.fields.get("general.alignment", ALIGNMENT)
     if not isinstance(alignment, int) or alignment < 1:
         raise OverflowError
-    return alignment
+    return int(alignment)
 
 
 def _stored_tensor(file: BinaryIO) -> StoredTensor:
@@ -234,7 +234,7 @@ def _skip_array(file: BinaryIO) -> int:
     else:
         for _ in range(length):
             file.seek(_unpack(file, "Q")[0], 1) if kind == _TEXT else _value(file, kind)
-    return length
+    return int(length)
 
 
 def _text(file: BinaryIO) -> str:

@@ -18,16 +18,16 @@ from typing import Any
 import numpy as np
 from aiohttp import web
 
-from isl_emu.parts.serving.listening import Place, listen_at
+from isl_emu.parts.serving.listening import ListeningPlace, listen_at
 from isl_emu.parts.serving.modelled_pages import application
-from isl_emu.parts.serving.modelled_satellite import ModelledSatellite, Specification, read_specifications
+from isl_emu.parts.serving.modelled_satellite import ModelledSatellite
+from isl_emu.parts.serving.modelled_specification import PACE, Specification, read_specifications
 from isl_emu.parts.serving.modelled_state import FILE as STATE_FILE
 from isl_emu.parts.serving.modelled_state import ModelledState
 from isl_emu.runs.clock import run_clock
 from isl_emu.runs.journal import Journal
 from isl_emu.timebase import Clock
 
-PACE = "pace.jsonl"
 READY = "ready"
 
 
@@ -39,7 +39,7 @@ async def serve(specs: Sequence[Specification], state: ModelledState, clock: Clo
     servers = {spec.address: ModelledSatellite(spec, rows[spec.satellite], state, clock, late_ns) for spec in specs}
     runner = web.AppRunner(application(servers), access_log=None, handle_signals=False)
     await runner.setup()
-    for listening in listen_at([Place(spec.netns, spec.address, spec.port) for spec in specs]):
+    for listening in listen_at([ListeningPlace(spec.netns, spec.address, spec.port) for spec in specs]):
         await web.SockSite(runner, listening).start()
     print(READY, flush=True)
     await stop.wait()
