@@ -23,6 +23,7 @@ from isl_emu.parts.questions.chooser import Chooser
 from isl_emu.parts.questions.client import Client
 from isl_emu.parts.questions.connection import Connector, HttpAnswer, post
 from isl_emu.parts.questions.exchange import Attempt, OpenRequest, RefusedError, UnavailableError, body, judge
+from isl_emu.parts.questions.polls import Polls
 from isl_emu.parts.questions.requests import PlannedRequest
 from isl_emu.parts.serving.who_serves import ServingSatellites
 from isl_emu.runs.endpoints import Endpoint
@@ -100,7 +101,7 @@ def _read_request(connection: socket.socket) -> dict[str, Any]:
         while (line := file.readline()).strip():
             name, _, value = line.partition(b":")
             length = int(value) if name.lower() == b"content-length" else length
-        return json.loads(file.read(length))
+        return json.loads(file.read(length) or b"{}")
 
 
 @contextmanager
@@ -413,3 +414,37 @@ def test_a_policy_that_chooses_a_stranger_ends_the_run(ask: Asker) -> None:
     with pytest.raises(WorkloadError, match="p99s99"):
         ask.run(client, QUESTION)
     assert ask.records[0]["outcome"] == "unfinished"
+
+
+@pytest.mark.parametrize(
+    ("answer", "queue"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 33\r\n\r\nllamacpp:requests_processing 2.0\n", 2.0),
+        (b"HTTP/1.0 200 OK\r\n\r\nllamacpp:requests_processing 2.0\n", 2.0),
+        (HEAD + b"-5\r\nllama", None),
+        (b"HTTP/1.1 503 Off\r\nContent-Length: 0\r\n\r\n", None),
+    ],
+)
+def test_every_poll_leaves_a_record(ask: Asker, answer: bytes, queue: float | None) -> None:
+    written: list[dict[str, Any]] = []
+
+    async def poll(client: Client) -> None:
+        polls = Polls(
+            connector=client.connector,
+            endpoints=client.endpoints,
+            queues=client.queues,
+            chooser=client.chooser,
+            write=written.append,
+            t0_ns=client.t0_ns,
+            interval_ns=LONG_NS,
+        )
+        client.chooser.names = lambda station, t_ns: ["p00s01"]  # type: ignore[method-assign]
+        polling = asyncio.create_task(polls.run("gs-oslo"))
+        while not written:
+            await asyncio.sleep(0.01)
+        polling.cancel()
+
+    with _server(answer) as server:
+        asyncio.run(asyncio.wait_for(poll(ask.client(server.port)), 10))
+    assert [(row["station"], row["satellite"], row["queue"]) for row in written] == [("gs-oslo", "p00s01", queue)]
+    assert written[0]["received_byte"] > 0

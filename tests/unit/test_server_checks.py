@@ -12,8 +12,11 @@ from isl_emu.live.room import all_needs, check_room, run_memory_byte
 from isl_emu.parts.serving import model_file
 from isl_emu.parts.serving.kinds import KINDS, kind_of
 from isl_emu.parts.serving.part import ServingPart
+from isl_emu.parts.serving.server_kind import ServerGroup
 from isl_emu.parts.serving.throttling import file_roofline, wanted_tokens_s
+from isl_emu.parts.serving.who_serves import SERVING, ServingSatellites, write_serving
 from isl_emu.parts.source import Source
+from isl_emu.runs.endpoints import Endpoint, write_endpoints
 from isl_emu.scenario.boards import board_named
 from isl_emu.scenario.compute import SERVERS
 from isl_emu.scenario.model import Scenario
@@ -142,3 +145,22 @@ def test_a_file_without_a_shape_has_no_boards_pace(tmp_path: Path) -> None:
 def test_a_command_that_is_none_is_refused(command: str) -> None:
     with pytest.raises(ScenarioError, match=r"compute\[0\].command is .*, but "):
         scenario(f'server = "external"\ncommand = "{command}"')
+
+
+def test_status_says_how_many_serve(tmp_path: Path) -> None:
+    assert list(ServingPart().status(tmp_path)) == []
+    nodes = {
+        name: Endpoint("", "10.0.0.1", port) for name, port in {"p00s00": 1, "p00s01": 1, "gs-berlin": None}.items()
+    }
+    write_endpoints(nodes, tmp_path)
+    assert list(ServingPart().status(tmp_path)) == ["0 of 2 model servers ready"]
+    write_serving(tmp_path, ["p00s01"], t_ns=5)
+    assert list(ServingPart().status(tmp_path)) == ["1 of 2 model servers ready"]
+    assert ServingSatellites(tmp_path / SERVING).at(5) == {"p00s01"}
+
+
+def test_servers_that_wait_for_their_model_have_their_share_of_a_core_too(tmp_path: Path) -> None:
+    """With none the time in which they answer would count as the machine's saturation."""
+    kind, group = KINDS["real"], scenario(f'model = "{gguf(tmp_path / "m.gguf", SHAPE)}"\ncpus = 0.5').compute[0]
+    (facts,) = kind.start(None, [ServerGroup(group, ("p00s00",), ready=())]).facts
+    assert facts == {"model": "m.gguf", "cpus": 0.5}

@@ -36,8 +36,9 @@ class RealServers(ServerKind):
 
     def _load(self, live: LiveRun, group: ServerGroup) -> Facts:
         """The servers of a group, healthy in the containers that have their model."""
-        model, containers = resolve_model(group.compute.model), group.containers(live)
-        if containers:
+        model = resolve_model(group.compute.model)
+        if group.ready:
+            containers = group.containers(live)
             with live.phase("servers", f"loading {model.name} on {len(containers)} satellites") as report:
                 serving = serve(containers, model, group.compute.context_tokens, live.folder.journal, report)
                 live.undo.enter_context(serving)
