@@ -123,7 +123,10 @@ class Client:
             for end in done:
                 end.result()
         finally:
-            await _cancelled([sending, *ends, *self._open])
+            tasks = [sending, *ends, *self._open]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)  # until they have written what they had to
             for request in waiting:
                 self._record(OpenRequest(request, self.t0_ns + request.t_due_ns), UNFINISHED)
 
@@ -207,14 +210,6 @@ class Client:
     def _record(self, exchange: OpenRequest, verdict: Verdict) -> None:
         outcome, reason = verdict
         self.write(exchange.record(outcome, reason, self.connector.clock, self.t0_ns))
-
-
-async def _cancelled(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """End tasks, and wait until they have written what they had to."""
-    tasks = list(tasks)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def main() -> None:

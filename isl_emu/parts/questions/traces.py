@@ -117,12 +117,14 @@ def _parsed(record: Any, parse: Callable[[Any], TracedRequest], where: str) -> T
         raise ScenarioError(f"{found}, but each line is a request; correct or remove it") from None
 
 
-def _burstgpt(row: Mapping[str, str]) -> TracedRequest:
+def burstgpt(row: Mapping[str, str]) -> TracedRequest:
+    """A request of a trace in this format."""
     t_ns = int(Decimal(row["Timestamp"]) * NS_PER_S)
     return TracedRequest(t_ns, int(row["Request tokens"]), int(row["Response tokens"]))
 
 
-def _azure(row: Mapping[str, str]) -> TracedRequest:
+def azure(row: Mapping[str, str]) -> TracedRequest:
+    """A request of a trace in this format."""
     return TracedRequest(_moment_ns(row["TIMESTAMP"]), int(row["ContextTokens"]), int(row["GeneratedTokens"]))
 
 
@@ -135,7 +137,8 @@ def _moment_ns(text: str) -> int:
     return int(moment.timestamp()) * NS_PER_S + int(Decimal(f"0.{decimals or 0}") * NS_PER_S)
 
 
-def _mooncake(line: str) -> TracedRequest:
+def mooncake(line: str) -> TracedRequest:
+    """A request of a trace in this format."""
     row = json.loads(line)
     t_ns = round(Decimal(str(row["timestamp"])) * NS_PER_MS)
     return TracedRequest(t_ns, int(row["input_length"]), int(row["output_length"]), tuple(map(int, row["hash_ids"])))
@@ -146,7 +149,7 @@ COLUMNS = {
     "azure": {"TIMESTAMP", "ContextTokens", "GeneratedTokens"},
 }
 PARSERS: Mapping[str, Callable[[Any], TracedRequest]] = {
-    "burstgpt": _burstgpt,
-    "azure": _azure,
-    "mooncake": _mooncake,
+    "burstgpt": burstgpt,
+    "azure": azure,
+    "mooncake": mooncake,
 }

@@ -37,10 +37,11 @@ class AnsweringTimes:
         """
         if to_ns <= from_ns:
             return 0.0
-        busy_ns = sum(
-            (1.0 if share is None else share(satellite, from_ns, to_ns)) * _overlap_ns(times, from_ns, to_ns)
-            for satellite, times in self._spans.items()
-        )
+        busy_ns = 0.0
+        for satellite, times in self._spans.items():
+            overlap_ns = np.minimum(times[:, 1], to_ns) - np.maximum(times[:, 0], from_ns)
+            counts_for = 1.0 if share is None else share(satellite, from_ns, to_ns)
+            busy_ns += counts_for * int(np.clip(overlap_ns, 0, None).sum())
         return busy_ns / (to_ns - from_ns)
 
 
@@ -53,10 +54,6 @@ def service_span(request: Mapping[str, Any]) -> tuple[int, int] | None:
     if prompt_ns is None or predict_ns is None:
         return send_ns, first_ns + sum(request.get("itl_ns") or ())
     return max(send_ns, finish_ns - prompt_ns - predict_ns), finish_ns
-
-
-def _overlap_ns(spans: np.ndarray, from_ns: int, to_ns: int) -> int:
-    return int(np.clip(np.minimum(spans[:, 1], to_ns) - np.maximum(spans[:, 0], from_ns), 0, None).sum())
 
 
 def _merged(spans: list[tuple[int, int]]) -> np.ndarray:

@@ -128,21 +128,18 @@ def estimate_memory_byte(path: Path, context_tokens: int) -> int:
     The weights are left out: they are mapped from the file, shared by all servers, and can be dropped at any time.
     Coarse (a tenth or so for models of 0.1 to 8 billion parameters with plain attention).
     """
+    header = read_header(path)
     try:
-        return _estimate_memory_byte(read_header(path), context_tokens)
+        heads, embedding = header.count("attention.head_count"), header.count("embedding_length")
+        head = header.count("attention.key_length", embedding // heads)
+        kv_heads = header.count("attention.head_count_kv", heads)
+        cache_byte = 2 * KV_CELL_BYTE * header.count("block_count") * kv_heads * head * context_tokens
+        return SERVER_BYTE + WORK_BYTE_PER_EMBEDDING * embedding + cache_byte
     except (TypeError, ZeroDivisionError, ValueError):
         raise WorkloadError(
             f"compute.model: {path} does not say how many heads, layers and embeddings it has, but its memory is "
             "estimated from them; use a language model with attention"
         ) from None
-
-
-def _estimate_memory_byte(header: ModelHeader, context_tokens: int) -> int:
-    heads, embedding = header.count("attention.head_count"), header.count("embedding_length")
-    head = header.count("attention.key_length", embedding // heads)
-    kv_heads = header.count("attention.head_count_kv", heads)
-    cache_byte = 2 * KV_CELL_BYTE * header.count("block_count") * kv_heads * head * context_tokens
-    return SERVER_BYTE + WORK_BYTE_PER_EMBEDDING * embedding + cache_byte
 
 
 def check_memory(path: Path, context_tokens: int, memory_byte: int) -> None:
@@ -194,7 +191,10 @@ def _header(file: BinaryIO, path: Path) -> ModelHeader:
             )
         header = ModelHeader(MappingProxyType({_text(file): _value(file, *_unpack(file, "I")) for _ in range(fields)}))
         header.fields["general.architecture"].encode()
-        described, alignment = [_stored_tensor(file) for _ in range(tensors)], _alignment(header)
+        described = [_stored_tensor(file) for _ in range(tensors)]
+        alignment = header.fields.get("general.alignment", ALIGNMENT)
+        if not isinstance(alignment, int) or alignment < 1:
+            raise OverflowError
         begun_byte = -(-file.tell() // alignment) * alignment
     except (struct.error, UnicodeDecodeError, KeyError, AttributeError, MemoryError, OverflowError):
         raise WorkloadError(f"compute.model: {path} has a broken GGUF header; fetch the file again") from None
@@ -202,13 +202,6 @@ def _header(file: BinaryIO, path: Path) -> ModelHeader:
     if found and file.seek(0, os.SEEK_END) <= max(tensor.begin_byte for tensor in found):
         raise WorkloadError(f"compute.model: {path} ends before its last tensor, but it must be whole; fetch it again")
     return replace(header, tensors=found)
-
-
-def _alignment(header: ModelHeader) -> int:
-    alignment: Any = header.fields.get("general.alignment", ALIGNMENT)
-    if not isinstance(alignment, int) or alignment < 1:
-        raise OverflowError
-    return int(alignment)
 
 
 def _stored_tensor(file: BinaryIO) -> StoredTensor:

@@ -30,7 +30,21 @@ class ModelledServers(ServerKind):
 
     def start(self, live: LiveRun, groups: Sequence[ServerGroup]) -> Started:
         journal = live.folder.journal
-        specs = [spec for group in groups for spec in _specifications(live, group)]
+        specs = [
+            Specification(
+                satellite=node.name,
+                netns=node.netns_path,
+                address=node.address,
+                port=MODEL_PORT,
+                board=group.compute.roofline.board.name,
+                model=group.compute.roofline.model.name,
+                bits=group.compute.roofline.bits,
+                slots=group.compute.modelled_slots,
+                context_tokens=group.compute.context_tokens,
+            )
+            for group in groups
+            for node in map(live.net.get, group.satellites)
+        ]
         write_specifications(specs, journal)
         words = ["isl_emu.parts.serving.modelled_server", "--journal", str(journal)]
         with live.phase("servers", f"modelling servers on {len(specs)} satellites"):
@@ -53,22 +67,3 @@ class ModelledServers(ServerKind):
         if figures["steps"]:
             p50, p99 = (time_text(figures[key]) for key in LATE[:2])
             yield f"modelled tokens late by {p50} (p50), {p99} (p99)"
-
-
-def _specifications(live: LiveRun, group: ServerGroup) -> list[Specification]:
-    """What each modelled server of a group is, and where."""
-    compute, pace = group.compute, group.compute.roofline
-    return [
-        Specification(
-            satellite=node.name,
-            netns=node.netns_path,
-            address=node.address,
-            port=MODEL_PORT,
-            board=pace.board.name,
-            model=pace.model.name,
-            bits=pace.bits,
-            slots=compute.modelled_slots,
-            context_tokens=compute.context_tokens,
-        )
-        for node in map(live.net.get, group.satellites)
-    ]

@@ -49,39 +49,27 @@ def application(servers: Mapping[str, ModelledSatellite]) -> web.Application:
     def asked(request: web.Request) -> ModelledSatellite:
         return servers[own_address(request)]
 
-    async def answer_health(request: web.Request) -> web.Response:
-        return _health(asked(request))
+    async def health(request: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"}) if asked(request).powered else _no_power()
 
-    async def answer_metrics(request: web.Request) -> web.Response:
-        return _metrics(asked(request))
+    async def gauges(request: web.Request) -> web.Response:
+        engine = asked(request).engine
+        now = {"requests_processing": engine.processing, "requests_deferred": engine.deferred}
+        counters = {"prompt_tokens_total": engine.prompt_tokens, "tokens_predicted_total": engine.answer_tokens}
+        return web.Response(text=metrics(now, counters))
 
-    async def answer_models(request: web.Request) -> web.Response:
-        return _models(asked(request))
+    async def models(request: web.Request) -> web.Response:
+        return web.json_response({"object": "list", "data": [{"id": asked(request).spec.label, "object": "model"}]})
 
-    async def answer_chat(request: web.Request) -> web.StreamResponse:
+    async def chat(request: web.Request) -> web.StreamResponse:
         return await _complete(request, asked(request))
 
     app = web.Application()
-    app.router.add_get("/health", answer_health)
-    app.router.add_get("/metrics", answer_metrics)
-    app.router.add_get("/v1/models", answer_models)
-    app.router.add_post("/v1/chat/completions", answer_chat)
+    app.router.add_get("/health", health)
+    app.router.add_get("/metrics", gauges)
+    app.router.add_get("/v1/models", models)
+    app.router.add_post("/v1/chat/completions", chat)
     return app
-
-
-def _health(server: ModelledSatellite) -> web.Response:
-    return web.json_response({"status": "ok"}) if server.powered else _no_power()
-
-
-def _models(server: ModelledSatellite) -> web.Response:
-    return web.json_response({"object": "list", "data": [{"id": server.spec.label, "object": "model"}]})
-
-
-def _metrics(server: ModelledSatellite) -> web.Response:
-    engine = server.engine
-    gauges = {"requests_processing": engine.processing, "requests_deferred": engine.deferred}
-    counters = {"prompt_tokens_total": engine.prompt_tokens, "tokens_predicted_total": engine.answer_tokens}
-    return web.Response(text=metrics(gauges, counters))
 
 
 async def _complete(request: web.Request, server: ModelledSatellite) -> web.StreamResponse:

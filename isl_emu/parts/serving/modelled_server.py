@@ -13,7 +13,6 @@ import signal
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from aiohttp import web
@@ -43,15 +42,10 @@ async def serve(specs: Sequence[Specification], state: ModelledState, clock: Clo
         await web.SockSite(runner, listening).start()
     print(READY, flush=True)
     await stop.wait()
-    with Journal(journal / PACE) as pace:
-        pace.append(_pace_record(late_ns))
-
-
-def _pace_record(late_ns: array[int]) -> dict[str, Any]:
-    """How late tokens were against the model, over all servers."""
     late = np.array(late_ns, dtype=np.int64)
     p50, p99, most = (int(value) for value in np.percentile(late, (50, 99, 100))) if len(late) else (None,) * 3
-    return {"server": "modelled", "steps": len(late), "late_p50_ns": p50, "late_p99_ns": p99, "late_max_ns": most}
+    with Journal(journal / PACE) as pace:
+        pace.append({"steps": len(late), "late_p50_ns": p50, "late_p99_ns": p99, "late_max_ns": most})
 
 
 def main() -> None:

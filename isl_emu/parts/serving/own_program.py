@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from isl_emu.errors import WorkloadError
@@ -41,7 +42,12 @@ class OwnPrograms(ServerKind):
 
     def start(self, live: LiveRun, groups: Sequence[ServerGroup]) -> Started:
         for group in groups:
-            _start_programs(live, group)
+            words, models, containers = _words(group.compute), _models(group.compute), group.containers(live)
+            for model in models:
+                read_ahead(model)
+            begin = partial(_start_program, words, next(iter(models), None), live.folder.journal)
+            with live.phase("servers", f"starting {words[0]} on {len(containers)} satellites") as report:
+                live.undo.enter_context(serve_with(containers, begin, report, group.compute.health or HEALTH_PATH))
         return Started([self.facts(group.compute) for group in groups])
 
 
@@ -55,15 +61,6 @@ def _models(group: Compute) -> tuple[Path, ...]:
     return (resolve_model(group.model),) if group.loads_file else ()
 
 
-def _start_programs(live: LiveRun, group: ServerGroup) -> None:
-    words, models, containers = _words(group.compute), _models(group.compute), group.containers(live)
-    for model in models:
-        read_ahead(model)
-
-    def start(container: Container) -> ModelServer:
-        model = next(iter(models), None)
-        known = {"host": container.address, "port": MODEL_PORT, "model": model, "satellite": container.name}
-        return start_program(container, [word.format(**known) for word in words], live.folder.journal)
-
-    with live.phase("servers", f"starting {words[0]} on {len(containers)} satellites") as report:
-        live.undo.enter_context(serve_with(containers, start, report, group.compute.health or HEALTH_PATH))
+def _start_program(words: Sequence[str], model: Path | None, journal: Path, container: Container) -> ModelServer:
+    known = {"host": container.address, "port": MODEL_PORT, "model": model, "satellite": container.name}
+    return start_program(container, [word.format(**known) for word in words], journal)
