@@ -7,6 +7,8 @@ import errno
 import json
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -448,3 +450,9 @@ def test_every_poll_leaves_a_record(ask: Asker, answer: bytes, queue: float | No
         asyncio.run(asyncio.wait_for(poll(ask.client(server.port)), 10))
     assert [(row["station"], row["satellite"], row["queue"]) for row in written] == [("gs-oslo", "p00s01", queue)]
     assert written[0]["received_byte"] > 0
+
+
+def test_who_asks_needs_nothing_of_the_net_and_the_servers() -> None:
+    """A question that is due at once waits until its process has loaded what it imports."""
+    words = "import sys, isl_emu.parts.questions.client; print('mininet' in sys.modules, 'aiohttp' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", words], text=True).split() == ["False", "False"]
