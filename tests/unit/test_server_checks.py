@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,8 +14,9 @@ from isl_emu.parts.serving import model_file
 from isl_emu.parts.serving.kinds import KINDS, kind_of
 from isl_emu.parts.serving.part import ServingPart
 from isl_emu.parts.serving.server_kind import ServerGroup
+from isl_emu.parts.serving.start import write_serving
 from isl_emu.parts.serving.throttling import file_roofline, wanted_tokens_s
-from isl_emu.parts.serving.who_serves import SERVING, ServingSatellites, write_serving
+from isl_emu.parts.serving.who_serves import SERVING, ServingSatellites
 from isl_emu.parts.source import Source
 from isl_emu.runs.endpoints import Endpoint, write_endpoints
 from isl_emu.scenario.boards import board_named
@@ -154,7 +156,7 @@ def test_status_says_how_many_serve(tmp_path: Path) -> None:
     }
     write_endpoints(nodes, tmp_path)
     assert list(ServingPart().status(tmp_path)) == ["0 of 2 model servers ready"]
-    write_serving(tmp_path, ["p00s01"], t_ns=5)
+    write_serving(SimpleNamespace(folder=SimpleNamespace(journal=tmp_path)), ["p00s01"], t_ns=5)
     assert list(ServingPart().status(tmp_path)) == ["1 of 2 model servers ready"]
     assert ServingSatellites(tmp_path / SERVING).at(5) == {"p00s01"}
 

@@ -14,17 +14,15 @@ from isl_emu.parts.part import CpuUse, Judgement, Pace, Part, Preparation
 from isl_emu.parts.serving.busy import AnsweringCpus
 from isl_emu.parts.serving.kinds import KINDS, kind_of
 from isl_emu.parts.serving.report import servers_section
-from isl_emu.parts.serving.server_kind import Facts, ServerGroup
+from isl_emu.parts.serving.start import serve_models, server_groups
 from isl_emu.parts.serving.tables import SERVERS
-from isl_emu.parts.serving.who_serves import serving_count, write_serving
+from isl_emu.parts.serving.who_serves import SERVING
 from isl_emu.parts.source import Source
 from isl_emu.runs.endpoints import FILE as ENDPOINTS
 from isl_emu.runs.endpoints import read_endpoints
-from isl_emu.runs.journal import Journal
+from isl_emu.runs.journal import count_lines
 from isl_emu.scenario.matching import matching
 from isl_emu.scenario.model import Scenario
-
-SERVERS_JOURNAL = "servers.jsonl"  # a line for each group, once its servers are ready
 
 
 class ServingPart(Part):
@@ -40,30 +38,14 @@ class ServingPart(Part):
         return Preparation(models=tuple(models))
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
-        """A model server in each satellite that has its model from the start, all ready and written down as serving."""
-        groups = _groups(live.scenario)
-        facts: dict[int, Facts] = {}
-        activities: list[Activity] = []
-        for kind in KINDS.values():
-            own = [number for number, group in groups.items() if kind_of(group.compute) is kind]
-            if own:
-                started = kind.start(live, [groups[number] for number in own])
-                facts |= dict(zip(own, started.facts, strict=True))
-                activities += started.activities
-        with Journal(live.folder.journal / SERVERS_JOURNAL) as servers:
-            for number, group in groups.items():
-                compute, size = group.compute, len(group.satellites)
-                known = {"group": number, "server": compute.server, "satellites": size, "board": compute.board}
-                servers.append({**known, **facts[number]})
-                write_serving(live.folder.journal, group.ready, t_ns=0)
-        return activities
+        return serve_models(live)
 
     def status(self, journal: Path) -> Iterable[str]:
         """How many can be asked by now, the heads of split models among them."""
         if (journal / ENDPOINTS).exists():
             wanted = sum(endpoint.port is not None for endpoint in read_endpoints(journal).values())
             if wanted:
-                yield f"{serving_count(journal)} of {wanted} model servers ready"
+                yield f"{count_lines(journal / SERVING)} of {wanted} model servers ready"
 
     def cpu_use(self, run: FinishedRun, pace: Pace) -> Iterable[CpuUse]:
         """A server takes at most one CPU, and no more than its group has; one modelled or outside none to speak of.
@@ -74,7 +56,7 @@ class ServingPart(Part):
         by_group = {row["group"]: row["cpus"] or 0.0 for row in run.rows("servers")}
         cpus = {
             name: by_group.get(number, group.compute.cpus)
-            for number, group in _groups(scenario).items()
+            for number, group in server_groups(scenario).items()
             for name in group.satellites
         }
 
@@ -92,14 +74,3 @@ class ServingPart(Part):
     def sections(self, run: FinishedRun, figures: Mapping[str, Any]) -> Iterator[Iterable[str]]:
         if servers := run.rows("servers"):
             yield servers_section(servers, run.scenario.compute, figures["pace"])
-
-
-def _groups(scenario: Scenario) -> dict[int, ServerGroup]:
-    """The groups of satellites that run servers, by their number in the scenario."""
-    uplinked, names = set(scenario.uplinked_satellites), scenario.satellite_names
-    found = {}
-    for number, compute in enumerate(scenario.compute):
-        satellites = matching(compute.satellites, names)
-        ready = tuple(name for name in satellites if name not in uplinked)
-        found[number] = ServerGroup(compute, satellites, ready)
-    return found

@@ -1,34 +1,18 @@
-"""Which satellites serve: written down as their servers become ready, and read while it grows, for models may arrive
-during the run."""
+"""Which satellites serve: read from the run's journal while it grows, for models may arrive during the run."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 
-from isl_emu.runs.journal import Journal, count_lines
-
 SERVING = "serving.jsonl"  # in a run's journal: a line for each satellite, {"satellite": name, "t_ns": since when}
-
-
-def write_serving(journal: Path, satellites: Iterable[str], t_ns: int) -> None:
-    """Write down that satellites serve from `t_ns` of the run on; whoever asks questions reads it as it grows."""
-    with Journal(journal / SERVING) as serving:
-        for name in satellites:
-            serving.append({"satellite": name, "t_ns": t_ns})
-
-
-def serving_count(journal: Path) -> int:
-    """How many satellites serve by now."""
-    return count_lines(journal / SERVING)
 
 
 class ServingSatellites:
     """The satellites whose servers have become healthy.
 
     Args:
-        path: what `write_serving` writes.
+        path: SERVING in a run's journal.
     """
 
     def __init__(self, path: Path):

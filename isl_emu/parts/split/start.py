@@ -14,7 +14,7 @@ from isl_emu.nodes.containers import Container
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.serving.model_file import resolve_model
 from isl_emu.parts.serving.servers import ModelServer, is_healthy, read_ahead, stop_servers
-from isl_emu.parts.serving.who_serves import write_serving
+from isl_emu.parts.serving.start import write_serving
 from isl_emu.parts.split.shares import layer_count, shares
 from isl_emu.runs.clock import FILE as CLOCK_FILE
 from isl_emu.runs.ports import FIRST_SPLIT_PORT
@@ -44,7 +44,7 @@ def start_splits(live: LiveRun) -> None:
                 processes.append(_start(live, container, words))
                 report(len(processes) / (len(members) + 1), f"{len(processes)} of {len(members)} begun")
             _await_ready(processes)
-        write_serving(live.folder.journal, (members[0].name,), t_ns=0)
+        write_serving(live, (members[0].name,), t_ns=0)
 
 
 Member = tuple[Container, list[str]]  # where, and with what words, to start a process

@@ -25,7 +25,7 @@ from isl_emu.parts.serving.servers import (
     start_server,
     stop_servers,
 )
-from isl_emu.parts.serving.who_serves import write_serving
+from isl_emu.parts.serving.start import write_serving
 from isl_emu.parts.uplink.plan import read_transfer_plan
 from isl_emu.runs.journal import Journal, read_journal
 from isl_emu.runs.process import end
@@ -188,4 +188,4 @@ class ServerStarter:
             if not self._stop.is_set():
                 give_up(self._live, name, str(error))
             return
-        write_serving(self._live.folder.journal, (name,), self._live.clock.now_ns() - self._t0_ns)
+        write_serving(self._live, (name,), self._live.clock.now_ns() - self._t0_ns)
