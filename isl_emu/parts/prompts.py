@@ -77,16 +77,11 @@ def text_of_blocks(tokens: int, blocks: Sequence[int], scale: float, prompts: Se
         scale: by which the lengths of the trace were multiplied, so that a block has `BLOCK_TOKENS` x scale tokens.
     """
     size = max(1, round(BLOCK_TOKENS * scale))
-    text = "".join(_block(number, size, prompts) for number in blocks)
+    text = "".join(text_of_length(size, f"({n})", prompts, np.random.default_rng([n])) for n in blocks)
     filler = cycle(prompts)
     while len(text) < _characters(tokens):
         text += " " + next(filler)
     return text[: _characters(tokens)]
-
-
-def _block(number: int, tokens: int, prompts: Sequence[str]) -> str:
-    rng = np.random.default_rng([number])
-    return text_of_length(tokens, f"({number})", prompts, rng)
 
 
 def _characters(tokens: int) -> int:

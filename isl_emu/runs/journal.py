@@ -15,6 +15,9 @@ from types import TracebackType
 from typing import Any
 
 LATEST_BYTE = 1 << 21
+BLOCK_BYTE = 1 << 20
+
+_counted: dict[Path, tuple[int, int]] = {}  # journals that were counted: up to which byte, and how many lines
 
 
 class Journal:
@@ -75,8 +78,19 @@ def read_latest(path: Path, size_byte: int = LATEST_BYTE) -> tuple[dict[str, Any
 
 
 def count_lines(path: Path) -> int:
-    """How many records a journal has so far; cheap enough to ask while it grows."""
-    return path.read_bytes().count(b"\n") if path.exists() else 0
+    """How many records a journal has so far; asked again while it grows, it reads only what is new."""
+    read_byte, lines = _counted.get(path, (0, 0))
+    try:
+        with path.open("rb") as file:
+            if file.seek(0, os.SEEK_END) < read_byte:  # another one in its place
+                read_byte = lines = 0
+            file.seek(read_byte)
+            while new := file.read(BLOCK_BYTE):
+                read_byte, lines = read_byte + len(new), lines + new.count(b"\n")
+    except FileNotFoundError:
+        read_byte = lines = 0
+    _counted[path] = read_byte, lines
+    return lines
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from string import Formatter
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -18,21 +19,33 @@ from isl_emu.scenario.roofline import Roofline
 
 BUNDLED = "bundled"
 BUNDLED_MODEL = "smollm2-135m"  # what the bundled file holds
-LOADING = ("real", "throttled")  # servers that load a file of weights
 SLOTS = 8  # answers that a modelled server gives at once
 BITS = 4  # of a modelled server's weights
 PLACES = {"host", "port", "model", "satellite"}  # in a command
 HEALTH_PATH = "/health"
 GB = 1e9
-# keys that only some kinds of server have
-OWNERS = {
-    "decode_tokens_s": ("throttled",),
-    "slots": ("modelled",),
-    "bits": ("modelled",),
-    "command": ("external",),
-    "health": ("external",),
-    "url": ("external",),
-    "key_variable": ("external",),
+
+
+@dataclass(frozen=True)
+class ServerTraits:
+    """What the rest of a scenario may count on with servers of one kind; what they do is in parts/serving.
+
+    Args:
+        keys: that only this kind has.
+        llama: they are llama.cpp's, load a file of weights and keep conversations in files.
+        may_wait: they can be started during the run, when their model has come.
+    """
+
+    keys: tuple[str, ...] = ()
+    llama: bool = False
+    may_wait: bool = False
+
+
+SERVERS = {
+    "real": ServerTraits(llama=True, may_wait=True),
+    "throttled": ServerTraits(("decode_tokens_s",), llama=True),
+    "modelled": ServerTraits(("slots", "bits")),
+    "external": ServerTraits(("command", "health", "url", "key_variable")),
 }
 
 
@@ -99,10 +112,10 @@ class Compute(Record):
         return self
 
     def _problems(self) -> Iterator[str]:
-        for key, kinds in OWNERS.items():
-            if getattr(self, key) is not None and self.server not in kinds:
-                owners = " and ".join(f'"{kind}"' for kind in kinds)
-                yield f'{key} is given for a server that is "{self.server}", but it belongs to {owners}; remove it'
+        for owner, traits in SERVERS.items():
+            for key in traits.keys if owner != self.server else ():
+                if getattr(self, key) is not None:
+                    yield f'{key} is given for a server that is "{self.server}", but it belongs to "{owner}"; remove it'
         if self.server == "throttled" and self.board is None and self.decode_tokens_s is None:
             yield 'server is "throttled", but neither board nor decode_tokens_s says to which pace; give one of them'
         if self.server == "external" and (self.command is None) == (self.url is None):
@@ -144,9 +157,26 @@ class Compute(Record):
         return self.slots or SLOTS
 
     @property
+    def traits(self) -> ServerTraits:
+        """What its kind of servers is like."""
+        return SERVERS[self.server]
+
+    @property
+    def kind(self) -> str:
+        """The kind of its servers; those that are external are a program in the satellite, or outside."""
+        if self.server != "external":
+            return self.server
+        return "external-by-url" if self.url else "external-by-command"
+
+    @property
     def loads_file(self) -> bool:
         """Whether `model` is a file of weights that its servers load."""
-        return self.server in LOADING or "{model}" in (self.command or "")
+        return loads_file(self.server, self.command)
+
+
+def loads_file(server: str, command: str | None) -> bool:
+    """Whether servers of a kind, or a program of the user's, load a file of weights."""
+    return SERVERS[server].llama or "{model}" in (command or "")
 
 
 Groups = Annotated[  # a single table is a list of one

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from pydantic import Field
 
-from isl_emu.scenario.compute import LOADING, Compute
+from isl_emu.scenario.compute import Compute
 from isl_emu.scenario.quantities import Delay, Duration, NodeName, Record
 
 ROOM_TOKENS = 16  # of the context, for what the next satellite answers
@@ -34,7 +34,7 @@ def kv_contradictions(handovers: Sequence[KvHandover], group_of: Callable[[str],
             yield f"{where}.target is {handover.target!r}, but that is the source; name another"
         source, target = group_of(handover.source), group_of(handover.target)
         for key, name, group in (("source", handover.source, source), ("target", handover.target, target)):
-            if group is None or group.server not in LOADING:
+            if group is None or not group.traits.llama:
                 yield f"{where}.{key} is {name!r}, but it runs no real model server; add it to a [[compute]] group"
         if source is None or target is None:
             continue

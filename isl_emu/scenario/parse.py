@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from isl_emu.errors import ScenarioError
 from isl_emu.files import tomllib
-from isl_emu.scenario.compute import LOADING
+from isl_emu.scenario.compute import loads_file
 from isl_emu.scenario.model import Scenario, contradictions
 from isl_emu.scenario.resolve import resolve_files
 
@@ -113,7 +113,7 @@ def _merged(key: str, old: Any, new: dict[str, Any]) -> Any:
 
 def _loads_file(group: dict[str, Any]) -> bool:
     """Whether the servers of a `[[compute]]` group load a file of weights."""
-    return group["server"] in LOADING or "{model}" in group.get("command", "")
+    return loads_file(group["server"], group.get("command"))
 
 
 def _tuples(value: Any) -> Any:

@@ -33,7 +33,7 @@ class Uplink(Record):
         """Those that get the file, of the satellites with these names and these groups of servers, in their order."""
         if self.satellites != "all":
             return matching(self.satellites, names)
-        real = {name for group in groups if group.server == "real" for name in matching(group.satellites, names)}
+        real = {name for group in groups if group.traits.may_wait for name in matching(group.satellites, names)}
         return tuple(name for name in names if name in real)
 
 
@@ -52,7 +52,7 @@ def uplink_contradictions(uplink: Uplink, constellation: Constellation, groups: 
     for name, group in served.items():
         if group is None:
             yield f"uplink.satellites has {name!r}, but it runs no server; leave it out, or add it to a [compute] group"
-        elif group.server != "real":
+        elif not group.traits.may_wait:
             yield (
                 f"uplink.satellites has {name!r}, whose server is {group.server}, but only a real one gets its model "
                 "in the run; leave it out"

@@ -30,7 +30,7 @@ from isl_emu.parts.questions.client import PATH, Client
 from isl_emu.parts.questions.connection import Connector
 from isl_emu.parts.questions.exchange import body
 from isl_emu.parts.questions.requests import PlannedRequest
-from isl_emu.parts.questions.serving import ServingSatellites
+from isl_emu.parts.serving.who_serves import ServingSatellites
 from isl_emu.runs.endpoints import Endpoint
 from isl_emu.timebase import MonotonicClock
 from isl_emu.units import NS_PER_S
@@ -94,8 +94,15 @@ def ask_in_one_thread(port: int, streams: int) -> list[float]:
         asking, clock = Asking(100 * NS_PER_S, ("sat",), "sat"), MonotonicClock()
         endpoints = {"gs": Endpoint("", "127.0.0.1", None), "sat": Endpoint("", "127.0.0.1", port)}
         chooser, t0_ns = Chooser(asking, ServingSatellites(serving)), clock.now_ns() + NS_PER_S
-        writers = records.append, lambda _: None
-        client = Client(endpoints, chooser, asking, *writers, t0_ns, Connector(clock, lambda netns: None))
+        client = Client(
+            endpoints=endpoints,
+            chooser=chooser,
+            asking=asking,
+            write=records.append,
+            write_attempt=lambda _: None,
+            t0_ns=t0_ns,
+            connector=Connector(clock, lambda netns: None),
+        )
         asyncio.run(_run(client, planned(streams), t0_ns + 200 * NS_PER_S))
     done = [row for row in records if row["outcome"] == "completed"]
     return [(row["t_send_ns"] - row["t_due_ns"]) / 1e6 for row in done]

@@ -13,7 +13,7 @@ from isl_emu.parts.questions.chooser import Chooser
 from isl_emu.parts.questions.policies import Situation, policy_of
 from isl_emu.parts.questions.queues import Heard, Queues, queue_of
 from isl_emu.parts.questions.requests import PlannedRequest
-from isl_emu.parts.questions.serving import ServingSatellites
+from isl_emu.parts.serving.who_serves import ServingSatellites
 from isl_emu.routing.outlook import NOBODY, Outlook
 
 S = 1_000_000_000

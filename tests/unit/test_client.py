@@ -7,6 +7,8 @@ import errno
 import json
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,10 +23,11 @@ from isl_emu.errors import WorkloadError
 from isl_emu.parts.questions.asking import Asking
 from isl_emu.parts.questions.chooser import Chooser
 from isl_emu.parts.questions.client import Client
-from isl_emu.parts.questions.connection import Connector, post
-from isl_emu.parts.questions.exchange import Attempt, Exchange, RefusedError, UnavailableError, body, judge
+from isl_emu.parts.questions.connection import Connector, HttpAnswer, post
+from isl_emu.parts.questions.exchange import Attempt, OpenRequest, RefusedError, UnavailableError, body, judge
+from isl_emu.parts.questions.polls import Polls
 from isl_emu.parts.questions.requests import PlannedRequest
-from isl_emu.parts.questions.serving import ServingSatellites
+from isl_emu.parts.serving.who_serves import ServingSatellites
 from isl_emu.runs.endpoints import Endpoint
 from isl_emu.timebase import ManualClock, MonotonicClock
 
@@ -100,7 +103,7 @@ def _read_request(connection: socket.socket) -> dict[str, Any]:
         while (line := file.readline()).strip():
             name, _, value = line.partition(b":")
             length = int(value) if name.lower() == b"content-length" else length
-        return json.loads(file.read(length))
+        return json.loads(file.read(length) or b"{}")
 
 
 @contextmanager
@@ -133,8 +136,15 @@ class Asker:
         satellites = {name: Endpoint(name, "127.0.0.1", port) for name, port in zip(names, ports, strict=True)}
         asking = Asking(**{"deadline_ns": LONG_NS, "satellites": ("p00s01", "p00s02"), **settings})
         clock = MonotonicClock()
-        shared = (Chooser(asking, self.serving), asking, self.records.append, self.attempts.append)
-        return Client({**stations, **satellites}, *shared, time.monotonic_ns(), Connector(clock, enter))
+        return Client(
+            endpoints={**stations, **satellites},
+            chooser=Chooser(asking, self.serving),
+            asking=asking,
+            write=self.records.append,
+            write_attempt=self.attempts.append,
+            t0_ns=time.monotonic_ns(),
+            connector=Connector(clock, enter),
+        )
 
     def run(self, client: Client, *requests: PlannedRequest, for_ns: int = LONG_NS, stop: Any = None) -> list[dict]:
         """Let a client ask; the records by number."""
@@ -185,7 +195,7 @@ def test_the_first_token_is_the_first_with_text() -> None:
     attempt = Attempt("p00s01", t_send_ns=100)
     for now_ns, text in ((200, None), (300, ""), (400, "It "), (450, "is.")):
         attempt.take(json.dumps({"choices": [{"delta": {"content": text}}]}), now_ns)
-    record = Exchange(QUESTION, 90, [attempt]).record("completed", None, ManualClock(500), t0_ns=50)
+    record = OpenRequest(QUESTION, 90, [attempt]).record("completed", None, ManualClock(500), t0_ns=50)
     assert (record["ttft_ns"], record["itl_ns"], record["e2e_ns"]) == (300, [50], 400)
     assert (record["t_due_ns"], record["t_send_ns"], record["t_first_ns"], record["t_finish_ns"]) == (40, 50, 350, 450)
     assert (record["answer_tokens"], record["prompt_tokens"], record["server_prompt_ns"]) == (2, None, None)
@@ -336,7 +346,8 @@ def test_one_that_waits_is_not_due_after_the_last_moment(ask: Asker) -> None:
 def test_the_bytes_of_a_connection_are_those_of_its_packets(ask: Asker) -> None:
     with _server(HEAD, _chunk(WHOLE), _chunk(b"")) as server:
         record = ask(server.port)
-    asked_byte = len(post("/v1/chat/completions", Endpoint("", "127.0.0.1", server.port), body(QUESTION)))
+    asked = post("/v1/chat/completions", Endpoint("", "127.0.0.1", server.port), body(QUESTION))
+    asked_byte = len(HttpAnswer(asked).wire)
     answered_byte = len(HEAD) + len(_chunk(WHOLE))
     assert asked_byte + 3 * 40 <= record["sent_byte"] <= asked_byte + 12 * 60  # the handshake, the data, some ACKs
     assert answered_byte + 2 * 40 <= record["received_byte"] <= answered_byte + 12 * 60
@@ -405,3 +416,43 @@ def test_a_policy_that_chooses_a_stranger_ends_the_run(ask: Asker) -> None:
     with pytest.raises(WorkloadError, match="p99s99"):
         ask.run(client, QUESTION)
     assert ask.records[0]["outcome"] == "unfinished"
+
+
+@pytest.mark.parametrize(
+    ("answer", "queue"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 33\r\n\r\nllamacpp:requests_processing 2.0\n", 2.0),
+        (b"HTTP/1.0 200 OK\r\n\r\nllamacpp:requests_processing 2.0\n", 2.0),
+        (HEAD + b"-5\r\nllama", None),
+        (b"HTTP/1.1 503 Off\r\nContent-Length: 0\r\n\r\n", None),
+    ],
+)
+def test_every_poll_leaves_a_record(ask: Asker, answer: bytes, queue: float | None) -> None:
+    written: list[dict[str, Any]] = []
+
+    async def poll(client: Client) -> None:
+        polls = Polls(
+            connector=client.connector,
+            endpoints=client.endpoints,
+            queues=client.queues,
+            chooser=client.chooser,
+            write=written.append,
+            t0_ns=client.t0_ns,
+            interval_ns=LONG_NS,
+        )
+        client.chooser.names = lambda station, t_ns: ["p00s01"]  # type: ignore[method-assign]
+        polling = asyncio.create_task(polls.run("gs-oslo"))
+        while not written:
+            await asyncio.sleep(0.01)
+        polling.cancel()
+
+    with _server(answer) as server:
+        asyncio.run(asyncio.wait_for(poll(ask.client(server.port)), 10))
+    assert [(row["station"], row["satellite"], row["queue"]) for row in written] == [("gs-oslo", "p00s01", queue)]
+    assert written[0]["received_byte"] > 0
+
+
+def test_who_asks_needs_nothing_of_the_net_and_the_servers() -> None:
+    """A question that is due at once waits until its process has loaded what it imports."""
+    words = "import sys, isl_emu.parts.questions.client; print('mininet' in sys.modules, 'aiohttp' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", words], text=True).split() == ["False", "False"]

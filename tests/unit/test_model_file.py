@@ -43,6 +43,13 @@ def test_header_is_read_past_arrays(model: Path) -> None:
     assert (header.fields["tokens"], header.fields["scores"]) == (2, 3)
 
 
+def test_a_header_is_read_anew_when_its_file_has_changed(model: Path) -> None:
+    first = read_header(model)
+    assert read_header(model) is first
+    model.write_bytes(_gguf(architecture="qwen3"))
+    assert read_header(model).architecture == "qwen3"
+
+
 def test_a_path_is_resolved_to_an_absolute_one(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(model.parent)
     assert resolve_model("tiny.gguf") == model

@@ -15,15 +15,10 @@ import pytest
 from aiohttp import web
 
 from isl_emu.parts.questions.sse import EventParser
-from isl_emu.parts.serving.modelled_pages import application
-from isl_emu.parts.serving.modelled_satellite import (
-    ModelledSatellite,
-    Specification,
-    read_specifications,
-    write_specifications,
-)
+from isl_emu.parts.serving.modelled_pages import MARK, answer_tokens, application, count_tokens
+from isl_emu.parts.serving.modelled_satellite import ModelledSatellite
+from isl_emu.parts.serving.modelled_specification import Specification, read_specifications, write_specifications
 from isl_emu.parts.serving.modelled_state import ModelledState
-from isl_emu.parts.serving.modelled_text import MARK, answer_tokens, count_tokens
 from isl_emu.timebase import MonotonicClock
 
 ADDRESS = "127.0.0.1"

@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 
 from isl_emu.parts.serving.relay import application
-from isl_emu.parts.serving.relayed import Relayed, read_relayed, write_relayed
+from isl_emu.parts.serving.relay_orders import Relayed, read_relayed, write_relayed
 
 ADDRESS = "127.0.0.1"
 KEY = "ISL_EMU_TEST_KEY"

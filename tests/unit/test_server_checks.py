@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,10 +11,17 @@ from isl_emu.errors import IslEmuError, ScenarioError
 from isl_emu.live import room
 from isl_emu.live.room import all_needs, check_room, run_memory_byte
 from isl_emu.parts.serving import model_file
-from isl_emu.parts.serving.checks import check_servers
-from isl_emu.parts.serving.group_servers import group_facts, wanted_tokens_s
-from isl_emu.parts.serving.model_shape import file_roofline
+from isl_emu.parts.serving.kinds import KINDS, kind_of
+from isl_emu.parts.serving.part import ServingPart
+from isl_emu.parts.serving.server_kind import ServerGroup
+from isl_emu.parts.serving.start import write_serving
+from isl_emu.parts.serving.throttling import file_roofline, wanted_tokens_s
+from isl_emu.parts.serving.who_serves import SERVING, ServingSatellites
+from isl_emu.parts.source import Source
+from isl_emu.runs.endpoints import Endpoint, write_endpoints
 from isl_emu.scenario.boards import board_named
+from isl_emu.scenario.compute import SERVERS
+from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.models import model_named
 from isl_emu.scenario.parse import parse_scenario
 from tests.scenarios import SMALL
@@ -36,7 +44,12 @@ def gguf(path: Path, counts: dict[str, int], bits: int = 4) -> Path:
     return path
 
 
-def scenario(keys: str):
+def check_servers(scenario: Scenario, place: str) -> list[Path]:
+    """The files of weights that servers load, once all servers are known to be possible."""
+    return list(ServingPart().prepare(Source(scenario, None, None), place).models)
+
+
+def scenario(keys: str) -> Scenario:
     return parse_scenario(f"{SMALL}[compute]\n{keys}\n", "small")
 
 
@@ -56,11 +69,40 @@ def test_a_throttled_group_wants_its_boards_pace_or_the_one_it_names(tmp_path: P
     assert check_servers(scenario(board), "guest") == [model]
 
 
+def test_a_file_is_read_once_however_many_satellites_serve_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, header = [], model_file._header
+    monkeypatch.setattr(model_file, "_header", lambda file, path: read.append(path) or header(file, path))
+    model = gguf(tmp_path / "m.gguf", SHAPE)
+    many = parse_scenario(
+        SMALL.replace("total = 12", "total = 66") + f'[compute]\nserver = "throttled"\nmodel = "{model}"\n'
+        'board = "raspberry-pi-4"\n',
+        "many",
+    )
+    assert len(list(all_needs(many))) == len(many.satellite_names) == 66
+    assert check_servers(many, "host") == read == [model]
+
+
 def test_the_facts_of_each_kind_are_told(tmp_path: Path) -> None:
     modelled = scenario('server = "modelled"\nboard = "three-body"\nmodel = "qwen3-8b"').compute[0]
-    assert group_facts(modelled)["decode_tokens_s"] == pytest.approx(66.7, abs=0.1)  # by hand from docs/servers.md
+    assert kind_of(modelled).facts(modelled)["decode_tokens_s"] == pytest.approx(
+        66.7, abs=0.1
+    )  # by hand from docs/servers.md
     outside = scenario('server = "external"\nurl = "http://gpu.example:8000"').compute[0]
-    assert group_facts(outside)["model"] == "http://gpu.example:8000"
+    assert kind_of(outside).facts(outside)["model"] == "http://gpu.example:8000"
+
+
+def test_every_server_that_a_scenario_can_name_has_its_kind() -> None:
+    url, command = 'url = "http://gpu.example"', 'command = "serve"'
+    texts = [
+        'server = "real"',
+        'server = "throttled"\ndecode_tokens_s = 5.0',
+        'server = "modelled"\nboard = "three-body"',
+    ]
+    texts += [f'server = "external"\n{one}' for one in (url, command)]
+    groups = [scenario(text).compute[0] for text in texts]
+    assert {group.server for group in groups} == set(SERVERS)
+    assert {group.kind for group in groups} == set(KINDS)
+    assert [kind_of(group).key for group in groups] == [group.kind for group in groups]
 
 
 def test_a_command_brings_the_files_that_it_names(tmp_path: Path) -> None:
@@ -105,3 +147,22 @@ def test_a_file_without_a_shape_has_no_boards_pace(tmp_path: Path) -> None:
 def test_a_command_that_is_none_is_refused(command: str) -> None:
     with pytest.raises(ScenarioError, match=r"compute\[0\].command is .*, but "):
         scenario(f'server = "external"\ncommand = "{command}"')
+
+
+def test_status_says_how_many_serve(tmp_path: Path) -> None:
+    assert list(ServingPart().status(tmp_path)) == []
+    nodes = {
+        name: Endpoint("", "10.0.0.1", port) for name, port in {"p00s00": 1, "p00s01": 1, "gs-berlin": None}.items()
+    }
+    write_endpoints(nodes, tmp_path)
+    assert list(ServingPart().status(tmp_path)) == ["0 of 2 model servers ready"]
+    write_serving(SimpleNamespace(folder=SimpleNamespace(journal=tmp_path)), ["p00s01"], t_ns=5)
+    assert list(ServingPart().status(tmp_path)) == ["1 of 2 model servers ready"]
+    assert ServingSatellites(tmp_path / SERVING).at(5) == {"p00s01"}
+
+
+def test_servers_that_wait_for_their_model_have_their_share_of_a_core_too(tmp_path: Path) -> None:
+    """With none the time in which they answer would count as the machine's saturation."""
+    kind, group = KINDS["real"], scenario(f'model = "{gguf(tmp_path / "m.gguf", SHAPE)}"\ncpus = 0.5').compute[0]
+    (facts,) = kind.start(None, [ServerGroup(group, ("p00s00",), ready=())]).facts
+    assert facts == {"model": "m.gguf", "cpus": 0.5}

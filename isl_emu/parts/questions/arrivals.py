@@ -14,7 +14,7 @@ Sources: MLPerf Inference rules (github.com/mlcommons/inference_policies); vLLM'
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,33 +40,60 @@ class Arrival:
     traced: TracedRequest | None = None
 
 
-def arrivals(
-    questions: Questions, stations: int, end_ns: int, rng: np.random.Generator, trace: Sequence[TracedRequest]
-) -> Iterator[Arrival]:
-    """All arrivals of a run before `end_ns`, in the order of their times.
+@dataclass(frozen=True)
+class ArrivalCourse:
+    """What arrivals are drawn from.
 
     Args:
         stations: how many there are.
+        end_ns: when the last one may come.
         trace: the requests of the scenario's trace, if it has one.
     """
-    if questions.arrivals == "trace":
-        return (Arrival(request.t_ns, traced=request) for request in trace if request.t_ns < end_ns)
-    if questions.arrivals == "offline":
-        return (Arrival(0) for _ in range(questions.count or 0))
-    if questions.arrivals == "single-stream":
-        return _streams(stations, questions.count or 0)
-    return _renewals(questions.mean_interval_ns or 0, questions.burstiness or 1.0, end_ns, rng)
+
+    questions: Questions
+    stations: int
+    end_ns: int
+    rng: np.random.Generator
+    trace: Sequence[TracedRequest] = ()
 
 
-def _renewals(mean_ns: int, shape: float, end_ns: int, rng: np.random.Generator) -> Iterator[Arrival]:
-    """Independent gaps of one Gamma distribution; with shape 1 it is the exponential one."""
+def renewals(course: ArrivalCourse) -> Iterator[Arrival]:
+    """Independent gaps of one Gamma distribution; with shape 1, which is the default, it is the exponential one."""
+    mean_ns, shape, rng = course.questions.mean_interval_ns or 0, course.questions.burstiness or 1.0, course.rng
     t_ns = rng.gamma(shape, mean_ns / shape)
-    while t_ns < end_ns:
+    while t_ns < course.end_ns:
         yield Arrival(int(t_ns))
         t_ns += rng.gamma(shape, mean_ns / shape)
 
 
-def _streams(stations: int, each: int) -> Iterator[Arrival]:
+def single_stream(course: ArrivalCourse) -> Iterator[Arrival]:
     """The questions of all stations in turn; each waits for the one before it at its station."""
-    for number in range(stations * each):
+    stations = course.stations
+    for number in range(stations * (course.questions.count or 0)):
         yield Arrival(0, number % stations, number - stations if number >= stations else None)
+
+
+def offline(course: ArrivalCourse) -> Iterator[Arrival]:
+    """All at the start."""
+    return (Arrival(0) for _ in range(course.questions.count or 0))
+
+
+def traced(course: ArrivalCourse) -> Iterator[Arrival]:
+    """Those of the trace."""
+    return (Arrival(request.t_ns, traced=request) for request in course.trace if request.t_ns < course.end_ns)
+
+
+ARRIVALS: Mapping[str, Callable[[ArrivalCourse], Iterator[Arrival]]] = {
+    "poisson": renewals,
+    "gamma": renewals,
+    "single-stream": single_stream,
+    "offline": offline,
+    "trace": traced,
+}
+
+
+def arrivals(
+    questions: Questions, stations: int, end_ns: int, rng: np.random.Generator, trace: Sequence[TracedRequest]
+) -> Iterator[Arrival]:
+    """All arrivals of a run before `end_ns`, in the order of their times; see `ArrivalCourse` for the rest."""
+    return ARRIVALS[questions.arrivals](ArrivalCourse(questions, stations, end_ns, rng, trace))

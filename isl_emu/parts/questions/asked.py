@@ -1,7 +1,6 @@
 """Which satellites users may ask: in a large constellation not every one that serves.
 
-Each satellite that may be asked needs a route on every node, and those routes change all the time: 2,400 of them on
-2,800 nodes would be seven million.
+It is apart from `requests`, which the process that asks reads too: that needs none of the servers' code.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import numpy as np
 
 from isl_emu.linkplan.plan import LinkKind, LinkPlan
 from isl_emu.parts.part import EVERY_NODE_UP_TO
+from isl_emu.parts.serving.kinds import kind_of
 from isl_emu.scenario.model import Scenario
 
 REACH = 64  # where the scenario has no questions
@@ -20,7 +20,10 @@ REACH = 64  # where the scenario has no questions
 def asked_satellites(scenario: Scenario, plan: LinkPlan) -> tuple[str, ...]:
     """The satellites that users may ask, in node order: all that serve; in a large network, `questions.reach` of them.
 
-    If more serve, these come first: one that the scenario names as the target; those whose servers are not modelled;
+    Each needs a route on every node, and those routes change all the time: 2,400 of them on 2,800 nodes would be seven
+    million.
+
+    If more serve, these come first: one that the scenario names as the target; those whose servers are few;
     those that are linked to a station with users, the longest first. The rest are taken at even distances from all
     others, so that every shell and plane has its share.
     """
@@ -40,7 +43,7 @@ def _named(scenario: Scenario) -> list[str]:
     serving = scenario.serving_satellites
     target = [name for name in serving if scenario.questions and name == scenario.questions.target]
     groups = {name: scenario.compute_of(name) for name in serving}
-    return target + [name for name, group in groups.items() if group is None or group.server != "modelled"]
+    return target + [name for name, group in groups.items() if group is None or kind_of(group).few]
 
 
 def _overhead(scenario: Scenario, plan: LinkPlan, serving: Collection[str]) -> list[str]:

@@ -1,4 +1,7 @@
-"""How users ask, as far as it is decided while the run is live: a small file for the process that asks."""
+"""How users ask, as far as it is decided while the run is live: a small file for the process that asks.
+
+Beside it in the run's journal lie what is asked, and what that process writes down.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,9 @@ from typing import Any
 from isl_emu.scenario.questions import POLICIES, Questions
 
 FILE = "asking.json"  # in a run's journal
-OUTLOOK = "outlook.npz"  # beside it, where a policy decides live
+OUTLOOK = "outlook.npz"  # where a policy decides live
+PLANNED = "planned_requests.jsonl"  # all requests of the run
+REQUESTS, ATTEMPTS, POLLS = "requests.jsonl", "attempts.jsonl", "polls.jsonl"  # what became of them, a line each
 
 
 @dataclass(frozen=True)

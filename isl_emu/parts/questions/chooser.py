@@ -10,7 +10,7 @@ from isl_emu.parts.questions.asking import Asking
 from isl_emu.parts.questions.policies import Candidate, Policy, Situation
 from isl_emu.parts.questions.queues import Queues
 from isl_emu.parts.questions.requests import PlannedRequest
-from isl_emu.parts.questions.serving import ServingSatellites
+from isl_emu.parts.serving.who_serves import ServingSatellites
 from isl_emu.routing.outlook import NOBODY, Outlook
 
 

@@ -21,29 +21,29 @@ from pathlib import Path
 from typing import Any
 
 from isl_emu.nodes.namespaces import enter_network
-from isl_emu.parts.questions.asking import OUTLOOK, Asking, read_asking
+from isl_emu.parts.questions.asking import ATTEMPTS, OUTLOOK, PLANNED, POLLS, REQUESTS, Asking, read_asking
 from isl_emu.parts.questions.chooser import Chooser
 from isl_emu.parts.questions.connection import Connector, post
-from isl_emu.parts.questions.exchange import COMPLETED, UNFINISHED, Attempt, Exchange, body, judge
+from isl_emu.parts.questions.exchange import COMPLETED, UNFINISHED, Attempt, OpenRequest, body, judge
 from isl_emu.parts.questions.policies import policy_of
 from isl_emu.parts.questions.polls import Polls
 from isl_emu.parts.questions.queues import Queues
 from isl_emu.parts.questions.requests import PlannedRequest
-from isl_emu.parts.questions.serving import ServingSatellites
 from isl_emu.parts.questions.sse import EventParser
 from isl_emu.parts.questions.tcp_bytes import WireBytes
+from isl_emu.parts.serving.who_serves import SERVING, ServingSatellites
 from isl_emu.routing.outlook import open_outlook
 from isl_emu.runs.clock import run_clock
 from isl_emu.runs.endpoints import Endpoint, read_endpoints
 from isl_emu.runs.journal import Journal, read_journal
-from isl_emu.runs.times import run_parser
+from isl_emu.runs.times import RunTimes, run_parser
 
 PATH = "/v1/chat/completions"
 # outcomes of an attempt after which another may help
 AGAIN = ("unreachable", "path_lost", "timed_out", "unavailable", "failed")
 MOST_DOUBLINGS = 16  # doublings of the time between two attempts
 
-Verdict = tuple[str, "str | None"]
+Verdict = tuple[str, str | None]
 Write = Callable[[dict[str, Any]], None]
 
 
@@ -110,21 +110,30 @@ class Client:
         """
         self._followers = {request.after: request for request in requests if request.after is not None}
         waiting = deque(sorted((item for item in requests if item.after is None), key=lambda item: item.t_due_ns))
-        parts = (self._send_all(waiting), self._answered(waiting), self._until(until_ns), stop.wait(), *self.beside)
+        parts = (
+            self._send_all(waiting),
+            self._answered(waiting),
+            self.connector.sleep_until(until_ns),
+            stop.wait(),
+            *self.beside,
+        )
         sending, *ends = [asyncio.create_task(part) for part in parts]
         try:
             done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             for end in done:
                 end.result()
         finally:
-            await _cancelled([sending, *ends, *self._open])
+            tasks = [sending, *ends, *self._open]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)  # until they have written what they had to
             for request in waiting:
-                self._record(Exchange(request, self.t0_ns + request.t_due_ns), UNFINISHED)
+                self._record(OpenRequest(request, self.t0_ns + request.t_due_ns), UNFINISHED)
 
     async def _send_all(self, waiting: deque[PlannedRequest]) -> None:
         while waiting:
             due_ns = self.t0_ns + waiting[0].t_due_ns
-            await self._until(due_ns)
+            await self.connector.sleep_until(due_ns)
             self._begin(waiting.popleft(), due_ns)
 
     async def _answered(self, waiting: deque[PlannedRequest]) -> None:
@@ -136,7 +145,7 @@ class Client:
                 raise error
 
     def _begin(self, request: PlannedRequest, due_ns: int) -> None:
-        task = asyncio.create_task(self._ask(Exchange(request, due_ns)))
+        task = asyncio.create_task(self._ask(OpenRequest(request, due_ns)))
         self._open.add(task)
         task.add_done_callback(self._end)
 
@@ -146,7 +155,7 @@ class Client:
             self._errors.append(error)
         self._changed.set()
 
-    async def _ask(self, exchange: Exchange) -> None:
+    async def _ask(self, exchange: OpenRequest) -> None:
         """Ask one question, as often as it takes, and then the one that waits for its end."""
         verdict: Verdict = UNFINISHED
         try:
@@ -158,7 +167,7 @@ class Client:
         if follower and (stop_ns is None or now_ns - self.t0_ns < stop_ns):
             self._begin(follower, now_ns)
 
-    async def _tries(self, exchange: Exchange) -> Verdict:
+    async def _tries(self, exchange: OpenRequest) -> Verdict:
         """Attempt after attempt, until one helps, or there are no more, or it is too late for another."""
         asking, clock = self.asking, self.connector.clock
         while True:
@@ -167,9 +176,9 @@ class Client:
             late = next_ns > exchange.attempts[0].t_send_ns + asking.deadline_ns
             if verdict[0] not in AGAIN or made > asking.retries or late:
                 return verdict
-            await self._until(next_ns)
+            await self.connector.sleep_until(next_ns)
 
-    async def _try(self, exchange: Exchange) -> Verdict:
+    async def _try(self, exchange: OpenRequest) -> Verdict:
         """One attempt, which leaves its record."""
         clock, request = self.connector.clock, exchange.request
         now_ns, stood_ns = clock.now_ns(), clock.stood_ns()
@@ -184,7 +193,8 @@ class Client:
             verdict = judge(error, attempt.connected)
         finally:
             of = {"id": request.id, "attempt": len(exchange.attempts), "station": request.station}
-            self.write_attempt({**of, **attempt.record(*verdict, clock.now_ns(), self.t0_ns)})
+            outcome, reason = verdict
+            self.write_attempt({**of, **attempt.record(outcome, reason, clock.now_ns(), self.t0_ns)})
         return verdict
 
     async def _converse(self, request: PlannedRequest, attempt: Attempt) -> None:
@@ -197,19 +207,9 @@ class Client:
         if not attempt.done:
             raise HTTPException("the answer ended without saying that it was complete")
 
-    async def _until(self, t_ns: int) -> None:
-        await self.connector.sleep_until(t_ns)
-
-    def _record(self, exchange: Exchange, verdict: Verdict) -> None:
-        self.write(exchange.record(*verdict, self.connector.clock, self.t0_ns))
-
-
-async def _cancelled(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """End tasks, and wait until they have written what they had to."""
-    tasks = list(tasks)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    def _record(self, exchange: OpenRequest, verdict: Verdict) -> None:
+        outcome, reason = verdict
+        self.write(exchange.record(outcome, reason, self.connector.clock, self.t0_ns))
 
 
 def main() -> None:
@@ -217,34 +217,51 @@ def main() -> None:
     options = run_parser("isl_emu.parts.questions.client", __doc__).parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a descriptor for each open request
-    asyncio.run(_ask_all(options.journal, options.t0_ns, options.until_ns))
+    asyncio.run(_ask_all(options.journal, RunTimes.of(options)))
 
 
-async def _ask_all(journal: Path, t0_ns: int, until_ns: int) -> None:
+async def _ask_all(journal: Path, times: RunTimes) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    planned = [PlannedRequest.from_json(record) for record in read_journal(journal / "planned_requests.jsonl").records]
+    planned = [PlannedRequest.from_json(record) for record in read_journal(journal / PLANNED).records]
     with ExitStack() as files:
-        client = _client(journal, t0_ns, {request.station for request in planned}, files)
-        await client.run(planned, until_ns, stop)
+        client = _client(journal, times.t0_ns, {request.station for request in planned}, files)
+        await client.run(planned, times.until_ns, stop)
 
 
 def _client(journal: Path, t0_ns: int, stations: Iterable[str], files: ExitStack) -> Client:
     """The client of a run, with stations that poll where its policy wants to know queues."""
 
     def writer(name: str) -> Write:
-        return files.enter_context(Journal(journal / f"{name}.jsonl")).append
+        return files.enter_context(Journal(journal / name)).append
 
     asking, queues, endpoints = read_asking(journal), Queues(), read_endpoints(journal)
-    policy, serving = policy_of(asking.target), ServingSatellites(journal / "serving.jsonl")
+    policy, serving = policy_of(asking.target), ServingSatellites(journal / SERVING)
     chooser = Chooser(asking, serving, open_outlook(journal / OUTLOOK) if policy else None, policy, queues)
-    connector, beside = Connector(run_clock(journal), Entering().enter), []
+    connector = Connector(run_clock(journal), Entering().enter)
+    client = Client(
+        endpoints=endpoints,
+        chooser=chooser,
+        asking=asking,
+        write=writer(REQUESTS),
+        write_attempt=writer(ATTEMPTS),
+        t0_ns=t0_ns,
+        connector=connector,
+        queues=queues,
+    )
     if policy and asking.poll_interval_ns:
-        who = (connector, endpoints, queues, chooser, writer("polls"), t0_ns, asking.poll_interval_ns)
-        beside = [Polls(*who).run(station) for station in sorted(stations)]
-    shared = (endpoints, chooser, asking, writer("requests"), writer("attempts"), t0_ns, connector, queues, beside)
-    return Client(*shared)
+        polls = Polls(
+            connector=connector,
+            endpoints=endpoints,
+            queues=queues,
+            chooser=chooser,
+            write=writer(POLLS),
+            t0_ns=t0_ns,
+            interval_ns=asking.poll_interval_ns,
+        )
+        client.beside = [polls.run(station) for station in sorted(stations)]
+    return client
 
 
 class Entering:

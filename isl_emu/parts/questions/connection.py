@@ -1,6 +1,7 @@
 """HTTP requests from any node's network namespace, thousands at once in one thread.
 
-A socket stays in the namespace in which it is made, so the thread enters it for that moment only.
+A socket stays in the namespace in which it is made, so the thread enters it for that moment only. What HTTP/1.1 says is
+the library h11's matter: it gets the bytes as they come, and waits for nobody.
 """
 
 from __future__ import annotations
@@ -8,19 +9,22 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Any, Protocol
 
+import h11
+
 from isl_emu.parts.questions.exchange import RefusedError, UnavailableError, error_text
-from isl_emu.parts.questions.http_answer import HttpAnswer
 from isl_emu.parts.questions.tcp_bytes import WireBytes, wire_bytes
 from isl_emu.runs.endpoints import Endpoint
 from isl_emu.timebase import Clock
 
 OK = 200
 UNAVAILABLE = 503
+LONGEST_HEAD_BYTE = 65_536
+CUT_OFF = "the connection ended before the answer did"
 
 
 class Listener(Protocol):
@@ -39,22 +43,69 @@ class Listener(Protocol):
         """What went over the wire, at the end of the connection."""
 
 
-class Answering(asyncio.Protocol):
+@dataclass(frozen=True)
+class HttpRequest:
+    """A request, and the body that it sends."""
+
+    head: h11.Request
+    body: bytes = b""
+
+
+class HttpAnswer:
+    """The answer to a request, fed with what arrives.
+
+    `wire` is the request as it goes out; `status` and `reason` are there once the head of the answer has come,
+    `complete` once its body has.
+    """
+
+    def __init__(self, request: HttpRequest) -> None:
+        self.status: int | None = None
+        self.reason = ""
+        self.complete = False
+        self._http = h11.Connection(h11.CLIENT, LONGEST_HEAD_BYTE)
+        events = (request.head, h11.Data(request.body), h11.EndOfMessage())
+        self.wire = b"".join(self._http.send(event) or b"" for event in events)
+
+    def feed(self, data: bytes) -> bytes:
+        """The part of the body that `data` brings; no data says that the connection has ended.
+
+        Raises:
+            HTTPException: it is no HTTP/1.1 answer, or ends before it is complete.
+        """
+        parts: list[bytes] = []
+        try:
+            self._http.receive_data(data)
+            while not self.complete and (event := self._http.next_event()) is not h11.NEED_DATA:
+                if isinstance(event, h11.Data):
+                    parts.append(bytes(event.data))
+                elif isinstance(event, h11.Response):  # one of 100 to 199 is no answer yet
+                    self.status, self.reason = event.status_code, event.reason.decode("latin-1")
+                elif isinstance(event, h11.ConnectionClosed):
+                    raise HTTPException(CUT_OFF)
+                self.complete = isinstance(event, h11.EndOfMessage)
+        except h11.RemoteProtocolError as error:
+            raise HTTPException(f"the answer is no HTTP/1.1: {error}" if data else CUT_OFF) from None
+        return b"".join(parts)
+
+
+class AnswerProtocol(asyncio.Protocol):
     """A connection on which an answer comes in.
 
     Args:
         now_ns: of the run's clock.
     """
 
-    def __init__(self, listener: Listener, now_ns: Callable[[], int]):
+    def __init__(self, request: HttpRequest, listener: Listener, now_ns: Callable[[], int]):
         self._listener, self._now_ns = listener, now_ns
-        self._answer, self._refusal = HttpAnswer(), b""
+        self._answer, self._refusal = HttpAnswer(request), b""
         self._wire = WireBytes()
         self._transport: asyncio.BaseTransport | None = None
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
         self._transport = transport
+        transport.write(self._answer.wire)
 
     def data_received(self, data: bytes) -> None:
         if self.ended.done():
@@ -67,8 +118,10 @@ class Answering(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._count()
-        if not self.ended.done():
-            self.ended.set_exception(error or HTTPException("the connection ended before the answer did"))
+        if error is None:
+            self.data_received(b"")
+        elif not self.ended.done():
+            self.ended.set_exception(error)
 
     def close(self) -> None:
         """End the connection, if it has not ended."""
@@ -86,7 +139,11 @@ class Answering(asyncio.Protocol):
         self._refusal += part
         if answer.complete:
             kind = UnavailableError if answer.status == UNAVAILABLE else RefusedError
-            raise kind(f"HTTP status {answer.status}: {_reason(self._refusal, answer.reason)}")
+            try:
+                reason = error_text(json.loads(self._refusal))
+            except ValueError:
+                reason = answer.reason
+            raise kind(f"HTTP status {answer.status}: {reason}")
         return False
 
     def _count(self) -> None:
@@ -105,7 +162,7 @@ class Connector:
     clock: Clock
     enter: Callable[[str], None]
 
-    async def ask(self, source: Endpoint, target: Endpoint, request: bytes, listener: Listener) -> None:
+    async def ask(self, source: Endpoint, target: Endpoint, request: HttpRequest, listener: Listener) -> None:
         """Send a request, and let the listener have its answer as it comes.
 
         Raises:
@@ -119,10 +176,9 @@ class Connector:
             connection.close()
             raise
         listener.connected()
-        answering = Answering(listener, self.clock.now_ns)
+        answering = AnswerProtocol(request, listener, self.clock.now_ns)
         try:
-            transport, _ = await asyncio.get_running_loop().create_connection(lambda: answering, sock=connection)
-            transport.write(request)
+            await asyncio.get_running_loop().create_connection(lambda: answering, sock=connection)
             await self._patiently(answering.ended, listener)
         finally:
             answering.close()
@@ -159,20 +215,18 @@ class Connector:
         return connection
 
 
-def post(path: str, target: Endpoint, content: Any) -> bytes:
-    """An HTTP request that sends JSON."""
+def post(path: str, target: Endpoint, content: Any) -> HttpRequest:
+    """A request that sends JSON."""
     data = json.dumps(content).encode()
-    head = f"POST {path} HTTP/1.1\r\nHost: {target.address}:{target.port}\r\nContent-Type: application/json\r\n"
-    return f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data
+    fields = {"Content-Type": "application/json", "Content-Length": str(len(data))}
+    return HttpRequest(_head("POST", path, target, fields), data)
 
 
-def get(path: str, target: Endpoint) -> bytes:
-    """An HTTP request that asks for something."""
-    return f"GET {path} HTTP/1.1\r\nHost: {target.address}:{target.port}\r\nConnection: close\r\n\r\n".encode()
+def get(path: str, target: Endpoint) -> HttpRequest:
+    """A request that asks for something."""
+    return HttpRequest(_head("GET", path, target, {"Connection": "close"}))
 
 
-def _reason(content: bytes, reason: str) -> str:
-    try:
-        return error_text(json.loads(content))
-    except ValueError:
-        return reason
+def _head(method: str, path: str, target: Endpoint, fields: Mapping[str, str]) -> h11.Request:
+    headers = {"Host": f"{target.address}:{target.port}", **fields}
+    return h11.Request(method=method, target=path, headers=list(headers.items()))

@@ -106,7 +106,7 @@ class Attempt:
 
 
 @dataclass
-class Exchange:
+class OpenRequest:
     """A request under way, with all attempts so far; the last one counts, the others cost time.
 
     Args:
@@ -136,13 +136,13 @@ class Exchange:
             "outcome": outcome,
             "error": error,
             "t_due_ns": self.t_due_ns - t0_ns,
-            "t_send_ns": _since(t0_ns, send_ns),
+            "t_send_ns": None if send_ns is None else send_ns - t0_ns,
             "t_last_send_ns": last.t_send_ns - t0_ns if self.attempts else None,
             "t_first_ns": tokens[0] - t0_ns if tokens else None,
             "t_finish_ns": now_ns - t0_ns,
-            "ttft_ns": tokens[0] - send_ns if tokens else None,
+            "ttft_ns": tokens[0] - send_ns if tokens and send_ns is not None else None,
             "itl_ns": [later - earlier for earlier, later in pairwise(tokens)],
-            "e2e_ns": now_ns - send_ns if outcome == "completed" else None,
+            "e2e_ns": now_ns - send_ns if outcome == "completed" and send_ns is not None else None,
             "attempts": len(self.attempts),
             "prompt_tokens": last.usage.get("prompt_tokens"),
             "answer_tokens": last.tokens,
@@ -183,13 +183,13 @@ def judge(error: Exception, connected: bool) -> tuple[str, str]:
         return "refused", str(error)
     if isinstance(error, TimeoutError):
         return "timed_out", "nothing came any more before the deadline"
-    code = error.errno if isinstance(error, OSError) else None
+    code, strerror = (error.errno, error.strerror) if isinstance(error, OSError) else (None, None)
     if code == errno.ECONNREFUSED:
         return "unavailable", "nobody listened: there is no server, or its computer is off"
     if code in NO_ROUTE and not connected:
-        return "unreachable", f"there was no route when it was sent ({error.strerror})"
+        return "unreachable", f"there was no route when it was sent ({strerror})"
     if code in NO_ROUTE:
-        return "path_lost", f"the route was lost ({error.strerror})"
+        return "path_lost", f"the route was lost ({strerror})"
     return "failed", (os.strerror(code) if code else str(error)) or type(error).__name__
 
 
@@ -197,10 +197,6 @@ def error_text(answer: Any) -> str:
     """What a server's answer says is wrong."""
     error = answer.get("error") if isinstance(answer, dict) else None
     return str(error.get("message", error) if isinstance(error, dict) else error or answer)
-
-
-def _since(t0_ns: int, t_ns: int | None) -> int | None:
-    return None if t_ns is None else t_ns - t0_ns
 
 
 def _own_ns(real_ms: float | None, clock: Clock) -> int | None:

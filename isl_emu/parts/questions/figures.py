@@ -45,7 +45,7 @@ class Rates:
         good = [row["slo_met"] for row in done if row["slo_met"] is not None]
 
         def per_s(count: int) -> float:
-            return round(count * NS_PER_S / window_ns, 6)
+            return float(round(count * NS_PER_S / window_ns, 6))
 
         tokens = sum(row["answer_tokens"] or 0 for row in done)
         return cls(window_ns, per_s(len(done)), per_s(tokens), per_s(sum(good)) if good else None)
@@ -74,7 +74,9 @@ def serving_figures(requests: Rows, polls: Rows, questions: Questions) -> dict[s
         "slo": questions.slo and {**dict(questions.slo), "met": sum(bool(row["slo_met"]) for row in requests)},
         "rates": asdict(Rates.of(requests)),
         **_latencies(done),
-        "send_lateness_ns": _spread(_lateness_ns(row) for row in requests),
+        "send_lateness_ns": _spread(  # of sending after its due time: the emulator's own doing
+            None if row["t_send_ns"] is None else row["t_send_ns"] - row["t_due_ns"] for row in requests
+        ),
         "bytes": _bytes(requests, polls),
         "polls": {
             "sent": len(polls),
@@ -137,11 +139,6 @@ def _group(rows: Rows) -> dict[str, Any]:
         "ttft_ns": _spread(row["ttft_ns"] for row in done),
         "e2e_ns": _spread(row["e2e_ns"] for row in done),
     }
-
-
-def _lateness_ns(row: Mapping[str, Any]) -> int | None:
-    """How long after its due time a question was sent: the emulator's own doing."""
-    return None if row["t_send_ns"] is None else row["t_send_ns"] - row["t_due_ns"]
 
 
 def _total(rows: Rows, key: str) -> int:

@@ -16,24 +16,23 @@ from isl_emu.parts.activity import Activity, RunProcess
 from isl_emu.parts.finished_run import FinishedRun, Row
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.part import Part, Preparation
+from isl_emu.parts.questions import asking
 from isl_emu.parts.questions.asked import asked_satellites
-from isl_emu.parts.questions.asking import OUTLOOK, Asking
+from isl_emu.parts.questions.asking import Asking
 from isl_emu.parts.questions.figures import read_serving_figures
 from isl_emu.parts.questions.policies import policy_of
 from isl_emu.parts.questions.report import answers_section, questions_section
 from isl_emu.parts.questions.requests import PlannedRequest, check_fit, plan_requests, read_asked
-from isl_emu.parts.questions.rows import outcome, request_row, unrecorded_requests
-from isl_emu.parts.questions.streams import attempt_row
+from isl_emu.parts.questions.rows import attempt_row, outcome, request_row, unrecorded_requests
 from isl_emu.parts.questions.tables import ATTEMPTS, POLLS, REQUESTS
-from isl_emu.parts.serving.busy import Answering, service_span
+from isl_emu.parts.serving.busy import AnsweringTimes, service_span
 from isl_emu.parts.source import Source
 from isl_emu.progress import Steps
 from isl_emu.routing.outlook import plan_outlook
 from isl_emu.runs.folder import RunFolder
-from isl_emu.runs.journal import Journal, count_lines
+from isl_emu.runs.journal import Journal, count_lines, read_journal
 from isl_emu.scenario.model import Scenario
 
-PLANNED = "planned_requests.jsonl"  # in the journal: all requests of the run
 FIGURES = "serving.json"  # in the run folder
 
 
@@ -62,14 +61,14 @@ class QuestionsPart(Part):
             yield RunProcess("client", ["isl_emu.parts.questions.client"], live.folder.journal)
 
     def progress(self, journal: Path) -> str | None:
-        asked = count_lines(journal / PLANNED)
-        return f"{count_lines(journal / 'requests.jsonl')} of {asked} questions done" if asked else None
+        asked = count_lines(journal / asking.PLANNED)
+        return f"{count_lines(journal / asking.REQUESTS)} of {asked} questions done" if asked else None
 
     def status(self, journal: Path) -> Iterable[str]:
         return filter(None, [self.progress(journal)])
 
     def conclude(self, run: FinishedRun) -> None:
-        attempts, requests = run.journal("attempts"), run.journal("requests")
+        attempts, requests = (read_journal(run.folder.journal / name) for name in (asking.ATTEMPTS, asking.REQUESTS))
         outcomes = ({**record, "outcome": outcome(record, run.paths)} for record in attempts.records)
         attempt_rows = [attempt_row(record, run.paths) for record in outcomes]
         run.write("attempts", ATTEMPTS, attempt_rows, attempts.lost_lines)
@@ -95,13 +94,13 @@ def _leave(
     """Write what is asked, and how, where the client finds it."""
     questions = source.scenario.questions
     assert questions is not None
-    with Journal(folder.journal / PLANNED) as journal:
+    with Journal(folder.journal / asking.PLANNED) as journal:
         for request in requests:
             journal.append(request.to_json())
     Asking.of(questions, satellites).write(folder.journal)
     if questions.decides_live:
         stations = tuple(source.scenario.users_by_station)
-        plan_outlook(source.plan, source.routes, stations, satellites).save(folder.journal / OUTLOOK)
+        plan_outlook(source.plan, source.routes, stations, satellites).save(folder.journal / asking.OUTLOOK)
 
 
 def _request_rows(recorded: Sequence[Row], run: FinishedRun) -> list[Row]:
@@ -109,10 +108,10 @@ def _request_rows(recorded: Sequence[Row], run: FinishedRun) -> list[Row]:
     scenario, questions = run.scenario, run.scenario.questions
     if questions is None:
         return []
-    planned = run.journal(PLANNED.removesuffix(".jsonl")).records
+    planned = read_journal(run.folder.journal / asking.PLANNED).records
     records = [*recorded, *unrecorded_requests(planned, recorded)]
     records = [record for record in records if record["t_due_ns"] < run.ended_ns]
-    answering = Answering(records)
+    answering = AnsweringTimes(records)
     records.sort(key=lambda record: record["id"])
     rows = [request_row(record, run.paths, questions) for record in records]
     for row in rows:

@@ -75,7 +75,9 @@ def path_text(path: Sequence[str], stations: set[str]) -> str:
 def answers_section(requests: Rows, scenario: Scenario) -> Iterator[str]:
     done = completed(requests)
     yield f"ANSWERS  {_outcomes(requests)}"
-    for line in (_deadline(requests, scenario), _goodput(requests, scenario), _again(requests), _carried(requests)):
+    more = sum(max(0, (row["attempts"] or 0) - 1) for row in requests)
+    again = f"{counted(more, 'further attempt')} after a first one failed" if more else ""
+    for line in (_deadline(requests, scenario), _goodput(requests, scenario), again, _carried(requests)):
         yield from wrapped(INDENT, line)
     stalls = [gap for row in done for gap in row["handover_itl_ns"] or ()]
     rows = [
@@ -112,11 +114,6 @@ def _goodput(requests: Rows, scenario: Scenario) -> str:
     asked = ", ".join(f"{name} {format_quantity(level, DURATION_NS)}" for name, level in levels.items() if level)
     rate = f"goodput {three_digits(goodput.goodput_per_s or 0.0)} requests/s"
     return facts(rate, f"{met} of {len(requests)} within {asked}")
-
-
-def _again(requests: Rows) -> str:
-    more = sum(max(0, (row["attempts"] or 0) - 1) for row in requests)
-    return f"{counted(more, 'further attempt')} after a first one failed" if more else ""
 
 
 def _carried(requests: Rows) -> str:

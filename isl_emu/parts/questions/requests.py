@@ -168,5 +168,5 @@ def _target(questions: Questions, satellites: Sequence[str], rng: np.random.Gene
     if questions.decides_live:
         return lambda: None
     if questions.target == "uniform":
-        return lambda: satellites[rng.integers(len(satellites))]
+        return lambda: satellites[int(rng.integers(len(satellites)))]
     return lambda: questions.target

@@ -69,12 +69,8 @@ def _in_the_run(rows: Iterable[TracedRequest], trace: Trace, end_ns: int) -> Ite
         if t_ns >= end_ns:
             return
         if t_ns >= 0:
-            lengths = (_scaled(tokens, trace.token_scale) for tokens in (row.prompt_tokens, row.answer_tokens))
-            yield TracedRequest(t_ns, *lengths, row.blocks)
-
-
-def _scaled(tokens: int, scale: float) -> int:
-    return max(1, round(tokens * scale))
+            prompt, answer = row.prompt_tokens * trace.token_scale, row.answer_tokens * trace.token_scale
+            yield TracedRequest(t_ns, max(1, round(prompt)), max(1, round(answer)), row.blocks)
 
 
 def _rows(file: Iterable[str], kind: str, where: str) -> Iterator[TracedRequest]:
@@ -121,24 +117,28 @@ def _parsed(record: Any, parse: Callable[[Any], TracedRequest], where: str) -> T
         raise ScenarioError(f"{found}, but each line is a request; correct or remove it") from None
 
 
-def _burstgpt(row: Mapping[str, str]) -> TracedRequest:
+def burstgpt(row: Mapping[str, str]) -> TracedRequest:
+    """A request of a trace in this format."""
     t_ns = int(Decimal(row["Timestamp"]) * NS_PER_S)
     return TracedRequest(t_ns, int(row["Request tokens"]), int(row["Response tokens"]))
 
 
-def _azure(row: Mapping[str, str]) -> TracedRequest:
+def azure(row: Mapping[str, str]) -> TracedRequest:
+    """A request of a trace in this format."""
     return TracedRequest(_moment_ns(row["TIMESTAMP"]), int(row["ContextTokens"]), int(row["GeneratedTokens"]))
 
 
 def _moment_ns(text: str) -> int:
     """A date and time with any number of decimals, such as "2023-11-16 18:17:03.9799600", in ns since 1970."""
     second, _, rest = text.strip().partition(".")
-    decimals, zone = re.fullmatch(r"(\d*)(.*)", rest).groups()
-    moment = datetime.fromisoformat(second + (zone or "")).replace(tzinfo=timezone.utc)
+    decimals = re.split(r"\D", rest, maxsplit=1)[0]
+    zone = rest.removeprefix(decimals)
+    moment = datetime.fromisoformat(second + zone).replace(tzinfo=timezone.utc)
     return int(moment.timestamp()) * NS_PER_S + int(Decimal(f"0.{decimals or 0}") * NS_PER_S)
 
 
-def _mooncake(line: str) -> TracedRequest:
+def mooncake(line: str) -> TracedRequest:
+    """A request of a trace in this format."""
     row = json.loads(line)
     t_ns = round(Decimal(str(row["timestamp"])) * NS_PER_MS)
     return TracedRequest(t_ns, int(row["input_length"]), int(row["output_length"]), tuple(map(int, row["hash_ids"])))
@@ -149,7 +149,7 @@ COLUMNS = {
     "azure": {"TIMESTAMP", "ContextTokens", "GeneratedTokens"},
 }
 PARSERS: Mapping[str, Callable[[Any], TracedRequest]] = {
-    "burstgpt": _burstgpt,
-    "azure": _azure,
-    "mooncake": _mooncake,
+    "burstgpt": burstgpt,
+    "azure": azure,
+    "mooncake": mooncake,
 }

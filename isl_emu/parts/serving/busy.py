@@ -14,7 +14,7 @@ import numpy as np
 Share = Callable[[str, int, int], float]  # (satellite, from_ns, to_ns) -> what it counts for then
 
 
-class Answering:
+class AnsweringTimes:
     """The times at which each satellite was computing an answer.
 
     A server's busy time is what it says itself (prompt and answer), counted back from the end of the request. A request
@@ -37,26 +37,23 @@ class Answering:
         """
         if to_ns <= from_ns:
             return 0.0
-        busy_ns = sum(
-            (1.0 if share is None else share(satellite, from_ns, to_ns)) * _overlap_ns(times, from_ns, to_ns)
-            for satellite, times in self._spans.items()
-        )
+        busy_ns = 0.0
+        for satellite, times in self._spans.items():
+            overlap_ns = np.minimum(times[:, 1], to_ns) - np.maximum(times[:, 0], from_ns)
+            counts_for = 1.0 if share is None else share(satellite, from_ns, to_ns)
+            busy_ns += counts_for * int(np.clip(overlap_ns, 0, None).sum())
         return busy_ns / (to_ns - from_ns)
 
 
 def service_span(request: Mapping[str, Any]) -> tuple[int, int] | None:
     """From when to when the request kept its server busy; None if nothing came from one."""
     send_ns, first_ns, finish_ns = (request.get(key) for key in ("t_send_ns", "t_first_ns", "t_finish_ns"))
-    if None in (send_ns, first_ns, finish_ns, request.get("satellite")):
+    if send_ns is None or first_ns is None or finish_ns is None or request.get("satellite") is None:
         return None
-    served = (request.get("server_prompt_ns"), request.get("server_predict_ns"))
-    if None in served:
+    prompt_ns, predict_ns = request.get("server_prompt_ns"), request.get("server_predict_ns")
+    if prompt_ns is None or predict_ns is None:
         return send_ns, first_ns + sum(request.get("itl_ns") or ())
-    return max(send_ns, finish_ns - sum(served)), finish_ns
-
-
-def _overlap_ns(spans: np.ndarray, from_ns: int, to_ns: int) -> int:
-    return int(np.clip(np.minimum(spans[:, 1], to_ns) - np.maximum(spans[:, 0], from_ns), 0, None).sum())
+    return max(send_ns, finish_ns - prompt_ns - predict_ns), finish_ns
 
 
 def _merged(spans: list[tuple[int, int]]) -> np.ndarray:
@@ -80,7 +77,7 @@ class AnsweringCpus:
 
     def __init__(self, requests: Iterable[Mapping[str, Any]], share: Share):
         rows = list(requests)
-        self._answering, self._share = Answering(rows), share
+        self._answering, self._share = AnsweringTimes(rows), share
         self.spans = [span for row in rows if (span := service_span(row))]
 
     def mean_cpus(self, from_ns: int, to_ns: int) -> float:

@@ -7,6 +7,8 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from aiohttp import web
+
 from isl_emu.errors import WorkloadError
 from isl_emu.nodes.namespaces import enter_network, in_own_thread
 
@@ -15,7 +17,7 @@ SPARE_DESCRIPTORS = 4096  # for the connections
 
 
 @dataclass(frozen=True)
-class Place:
+class ListeningPlace:
     """Where a node listens: its network namespace, its address, and a port."""
 
     netns: str
@@ -23,7 +25,7 @@ class Place:
     port: int
 
 
-def listen_at(places: Sequence[Place]) -> list[socket.socket]:
+def listen_at(places: Sequence[ListeningPlace]) -> list[socket.socket]:
     """A listening TCP socket at each place.
 
     Raises:
@@ -33,7 +35,7 @@ def listen_at(places: Sequence[Place]) -> list[socket.socket]:
     return in_own_thread(lambda: [_listen(place) for place in places])
 
 
-def _listen(place: Place) -> socket.socket:
+def _listen(place: ListeningPlace) -> socket.socket:
     """In a thread of its own."""
     enter_network(place.netns)
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -60,3 +62,9 @@ def _allow_descriptors(needed: int) -> None:
         raise WorkloadError(
             f"descriptors: at most {hard} are allowed, but this many servers need {needed}; raise `ulimit -n`"
         ) from None
+
+
+def own_address(request: web.BaseRequest) -> str:
+    """The address at which a request came in, which tells the node that is asked."""
+    assert request.transport is not None, "it is answered on the connection on which it came"
+    return str(request.transport.get_extra_info("sockname")[0])

@@ -8,9 +8,12 @@ from __future__ import annotations
 import os
 import platform
 import struct
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO
 
 from isl_emu.errors import WorkloadError
@@ -32,19 +35,37 @@ WORK_BYTE_PER_EMBEDDING = 20_000  # compute buffers grow with the embedding leng
 
 
 @dataclass(frozen=True)
+class StoredTensor:
+    """Where a GGUF file keeps a tensor.
+
+    Args:
+        shape: as numpy counts, the fastest dimension last.
+        kind: number of its type (ggml_type).
+        begin_byte: of its data in the file.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    kind: int
+    begin_byte: int
+
+
+@dataclass(frozen=True)
 class ModelHeader:
     """What a GGUF file says about its model.
 
     Args:
-        fields: all scalar and text metadata, and the length of each array, by GGUF key.
+        fields: all scalar and text metadata, and the length of each array, by GGUF key; not to be changed.
+        tensors: which it has and where, in the file's order.
     """
 
-    fields: dict[str, Any]
+    fields: Mapping[str, Any]
+    tensors: tuple[StoredTensor, ...] = ()
 
     @property
     def architecture(self) -> str:
         """Such as "llama" or "qwen3"."""
-        return self.fields["general.architecture"]
+        return str(self.fields["general.architecture"])
 
     @property
     def name(self) -> str | None:
@@ -52,8 +73,13 @@ class ModelHeader:
         return self.fields.get("general.name")
 
     def count(self, key: str, default: int | None = None) -> int:
-        """A whole number of the architecture, such as "block_count"; arrays (one number a layer) are not resolved."""
-        return int(self.fields.get(f"{self.architecture}.{key}", default))
+        """A whole number of the architecture, such as "block_count"; arrays (one number a layer) are not resolved.
+
+        Raises:
+            TypeError: the file does not say, and there is no default.
+        """
+        found: Any = self.fields.get(f"{self.architecture}.{key}", default)
+        return int(found)
 
 
 def resolve_model(spec: str) -> Path:
@@ -72,14 +98,16 @@ def resolve_model(spec: str) -> Path:
 
 
 def read_header(path: Path) -> ModelHeader:
-    """Read a GGUF file's metadata; the tensors are not touched.
+    """What a GGUF file says about its model; the tensors' data is not touched.
+
+    A file is read once in a process, however many satellites serve it, until its size or its time changes.
 
     Raises:
         WorkloadError: it cannot be read, or is not a GGUF file of a known version.
     """
     try:
-        with path.open("rb") as file:
-            return _header(file, path)
+        state = path.stat()
+        return _header_of(path, state.st_size, state.st_mtime_ns)
     except OSError as error:
         raise WorkloadError(
             f"compute.model: {path} cannot be read ({error.strerror}), but it must be a GGUF file; "
@@ -87,38 +115,20 @@ def read_header(path: Path) -> ModelHeader:
         ) from None
 
 
-@dataclass(frozen=True)
-class StoredTensor:
-    """Where a GGUF file keeps a tensor.
-
-    Args:
-        shape: as numpy counts, the fastest dimension last.
-        kind: number of its type (ggml_type).
-        begin_byte: of its data in the file.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    kind: int
-    begin_byte: int
-
-
-def read_tensors(path: Path) -> list[StoredTensor]:
-    """Which tensors a GGUF file has and where; their data is not touched.
+def read_tensors(path: Path) -> Sequence[StoredTensor]:
+    """Which tensors a GGUF file has and where, in its order; their data is not touched.
 
     Raises:
         WorkloadError: as `read_header`.
     """
-    alignment = _alignment(read_header(path))
+    return read_header(path).tensors
+
+
+@lru_cache(maxsize=16)
+def _header_of(path: Path, size_byte: int, changed_ns: int) -> ModelHeader:
+    """The header of a file as it is; size and time are there to tell an older state of it."""
     with path.open("rb") as file:
-        file.seek(len(MAGIC))
-        _, count, fields = _unpack(file, "IQQ")
-        for _ in range(fields):
-            _text(file)
-            _value(file, *_unpack(file, "I"))
-        found = [_stored_tensor(file) for _ in range(count)]
-        begun_byte = -(-file.tell() // alignment) * alignment
-    return [replace(tensor, begin_byte=begun_byte + tensor.begin_byte) for tensor in found]
+        return _header(file, path)
 
 
 def estimate_memory_byte(path: Path, context_tokens: int) -> int:
@@ -127,21 +137,18 @@ def estimate_memory_byte(path: Path, context_tokens: int) -> int:
     The weights are left out: they are mapped from the file, shared by all servers, and can be dropped at any time.
     Coarse (a tenth or so for models of 0.1 to 8 billion parameters with plain attention).
     """
+    header = read_header(path)
     try:
-        return _estimate_memory_byte(read_header(path), context_tokens)
+        heads, embedding = header.count("attention.head_count"), header.count("embedding_length")
+        head = header.count("attention.key_length", embedding // heads)
+        kv_heads = header.count("attention.head_count_kv", heads)
+        cache_byte = 2 * KV_CELL_BYTE * header.count("block_count") * kv_heads * head * context_tokens
+        return SERVER_BYTE + WORK_BYTE_PER_EMBEDDING * embedding + cache_byte
     except (TypeError, ZeroDivisionError, ValueError):
         raise WorkloadError(
             f"compute.model: {path} does not say how many heads, layers and embeddings it has, but its memory is "
             "estimated from them; use a language model with attention"
         ) from None
-
-
-def _estimate_memory_byte(header: ModelHeader, context_tokens: int) -> int:
-    heads, embedding = header.count("attention.head_count"), header.count("embedding_length")
-    head = header.count("attention.key_length", embedding // heads)
-    kv_heads = header.count("attention.head_count_kv", heads)
-    cache_byte = 2 * KV_CELL_BYTE * header.count("block_count") * kv_heads * head * context_tokens
-    return SERVER_BYTE + WORK_BYTE_PER_EMBEDDING * embedding + cache_byte
 
 
 def check_memory(path: Path, context_tokens: int, memory_byte: int) -> None:
@@ -191,22 +198,19 @@ def _header(file: BinaryIO, path: Path) -> ModelHeader:
                 f"compute.model: {path} is GGUF version {version}, but only {' and '.join(map(str, VERSIONS))} can be "
                 "read; convert it with llama.cpp's tools"
             )
-        header = ModelHeader({_text(file): _value(file, *_unpack(file, "I")) for _ in range(fields)})
-        header.architecture.encode()
-        last_byte = max((_stored_tensor(file).begin_byte for _ in range(tensors)), default=0)
-        begun_byte = -(-file.tell() // _alignment(header)) * _alignment(header)
+        header = ModelHeader(MappingProxyType({_text(file): _value(file, *_unpack(file, "I")) for _ in range(fields)}))
+        header.fields["general.architecture"].encode()
+        described = [_stored_tensor(file) for _ in range(tensors)]
+        alignment = header.fields.get("general.alignment", ALIGNMENT)
+        if not isinstance(alignment, int) or alignment < 1:
+            raise OverflowError
+        begun_byte = -(-file.tell() // alignment) * alignment
     except (struct.error, UnicodeDecodeError, KeyError, AttributeError, MemoryError, OverflowError):
         raise WorkloadError(f"compute.model: {path} has a broken GGUF header; fetch the file again") from None
-    if tensors and file.seek(0, os.SEEK_END) <= begun_byte + last_byte:
+    found = tuple(replace(tensor, begin_byte=begun_byte + tensor.begin_byte) for tensor in described)
+    if found and file.seek(0, os.SEEK_END) <= max(tensor.begin_byte for tensor in found):
         raise WorkloadError(f"compute.model: {path} ends before its last tensor, but it must be whole; fetch it again")
-    return header
-
-
-def _alignment(header: ModelHeader) -> int:
-    alignment = header.fields.get("general.alignment", ALIGNMENT)
-    if not isinstance(alignment, int) or alignment < 1:
-        raise OverflowError
-    return alignment
+    return replace(header, tensors=found)
 
 
 def _stored_tensor(file: BinaryIO) -> StoredTensor:
@@ -232,7 +236,7 @@ def _skip_array(file: BinaryIO) -> int:
     else:
         for _ in range(length):
             file.seek(_unpack(file, "Q")[0], 1) if kind == _TEXT else _value(file, kind)
-    return length
+    return int(length)
 
 
 def _text(file: BinaryIO) -> str:

@@ -63,7 +63,7 @@ class Engine:
     @property
     def due_ns(self) -> int | None:
         """When the step under way ends; None while there is nothing to do."""
-        return self._step and self._step.end_ns
+        return self._step.end_ns if self._step else None
 
     @property
     def processing(self) -> int:
@@ -95,6 +95,7 @@ class Engine:
         The next step begins when this one was due, however late this is called: the pace does not drift.
         """
         step, self._step = self._step, None
+        assert step is not None, "something is due"
         self.busy_ns += step.work_ns
         if step.prompt is not None:
             self._read(step.prompt, step.end_ns)

@@ -1,21 +1,42 @@
-"""The pages of modelled servers: chat completions in OpenAI's format, health, metrics and the name of the model."""
+"""The pages of modelled servers: chat completions in OpenAI's format, health, metrics and the name of the model.
+
+They answer words at random, as long as a language model's tokens, and marked as what they are. A token of English text
+is four to five characters with its space. Questions are counted by that too, since a modelled model has no vocabulary:
+as many tokens as prompts of a given length are made of, and some for each message's template.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Mapping
+import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
 
+from isl_emu.parts.prompts import CHARACTERS_PER_TOKEN
 from isl_emu.parts.serving.completions import WHOLE, chunk, last_chunk, metrics, refusal, timings, usage
+from isl_emu.parts.serving.listening import own_address
 from isl_emu.parts.serving.modelled_engine import Job
 from isl_emu.parts.serving.modelled_satellite import ModelledSatellite
-from isl_emu.parts.serving.modelled_text import answer_tokens, count_tokens
 from isl_emu.timebase import Clock
 
 DEFAULT_ANSWER_TOKENS = 128  # of a request that does not say
 MS_PER_S = 1000
+MESSAGE_TOKENS = 5  # role and delimiters
+MARK = "(modelled)"  # the first token of every answer
+_TEXT = (
+    "the of and to in is it as at by on an for that with from this are was its will may can has each more than over "
+    "into near far low high up down out off one two three ten all some most least first last next same other few many "
+    "orbit plane star sun moon sky sea ice land rain wind heat light dark shadow night day year time rate range pass "
+    "link laser beam route path node data bit token model layer image sensor wave field power watt panel battery cold "
+    "warm fast slow long short small large wide deep clear dense thin bright red blue green north south east west "
+    "ground space earth ocean river lake forest desert city coast cloud storm fire smoke dust snow field crop ship "
+    "road sees finds shows reads sends takes gives keeps holds turns moves rises sets falls grows drops waits ends"
+)
+WORDS = tuple(_TEXT.split())
 
 
 def application(servers: Mapping[str, ModelledSatellite]) -> web.Application:
@@ -26,41 +47,29 @@ def application(servers: Mapping[str, ModelledSatellite]) -> web.Application:
     """
 
     def asked(request: web.Request) -> ModelledSatellite:
-        return servers[request.transport.get_extra_info("sockname")[0]]
+        return servers[own_address(request)]
 
-    async def answer_health(request: web.Request) -> web.Response:
-        return _health(asked(request))
+    async def health(request: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"}) if asked(request).powered else _no_power()
 
-    async def answer_metrics(request: web.Request) -> web.Response:
-        return _metrics(asked(request))
+    async def gauges(request: web.Request) -> web.Response:
+        engine = asked(request).engine
+        now = {"requests_processing": engine.processing, "requests_deferred": engine.deferred}
+        counters = {"prompt_tokens_total": engine.prompt_tokens, "tokens_predicted_total": engine.answer_tokens}
+        return web.Response(text=metrics(now, counters))
 
-    async def answer_models(request: web.Request) -> web.Response:
-        return _models(asked(request))
+    async def models(request: web.Request) -> web.Response:
+        return web.json_response({"object": "list", "data": [{"id": asked(request).spec.label, "object": "model"}]})
 
-    async def answer_chat(request: web.Request) -> web.StreamResponse:
+    async def chat(request: web.Request) -> web.StreamResponse:
         return await _complete(request, asked(request))
 
     app = web.Application()
-    app.router.add_get("/health", answer_health)
-    app.router.add_get("/metrics", answer_metrics)
-    app.router.add_get("/v1/models", answer_models)
-    app.router.add_post("/v1/chat/completions", answer_chat)
+    app.router.add_get("/health", health)
+    app.router.add_get("/metrics", gauges)
+    app.router.add_get("/v1/models", models)
+    app.router.add_post("/v1/chat/completions", chat)
     return app
-
-
-def _health(server: ModelledSatellite) -> web.Response:
-    return web.json_response({"status": "ok"}) if server.powered else _no_power()
-
-
-def _models(server: ModelledSatellite) -> web.Response:
-    return web.json_response({"object": "list", "data": [{"id": server.spec.label, "object": "model"}]})
-
-
-def _metrics(server: ModelledSatellite) -> web.Response:
-    engine = server.engine
-    gauges = {"requests_processing": engine.processing, "requests_deferred": engine.deferred}
-    counters = {"prompt_tokens_total": engine.prompt_tokens, "tokens_predicted_total": engine.answer_tokens}
-    return web.Response(text=metrics(gauges, counters))
 
 
 async def _complete(request: web.Request, server: ModelledSatellite) -> web.StreamResponse:
@@ -80,8 +89,8 @@ async def _complete(request: web.Request, server: ModelledSatellite) -> web.Stre
     queue = server.submit(job)
     try:
         if question.get("stream"):
-            return await _stream(request, server, job, answer, (queue, tokens))
-        return await _whole(server, job, answer, (queue, tokens))
+            return await _stream(request, server, job, answer, queue, tokens)
+        return await _whole(server, job, answer, queue, tokens)
     finally:
         server.leave(job)
 
@@ -97,9 +106,13 @@ def _job(question: Mapping[str, Any], server: ModelledSatellite) -> Job:
 
 
 async def _stream(
-    request: web.Request, server: ModelledSatellite, job: Job, answer: Mapping[str, Any], source: tuple
+    request: web.Request,
+    server: ModelledSatellite,
+    job: Job,
+    answer: Mapping[str, Any],
+    queue: asyncio.Queue[None],
+    tokens: Iterator[str],
 ) -> web.StreamResponse:
-    queue, tokens = source
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
     await response.prepare(request)
     await response.write(chunk(answer, {"role": "assistant", "content": None}))
@@ -112,8 +125,9 @@ async def _stream(
     return response
 
 
-async def _whole(server: ModelledSatellite, job: Job, answer: Mapping[str, Any], source: tuple) -> web.Response:
-    queue, tokens = source
+async def _whole(
+    server: ModelledSatellite, job: Job, answer: Mapping[str, Any], queue: asyncio.Queue[None], tokens: Iterator[str]
+) -> web.Response:
     texts = []
     for _ in range(job.answer_tokens):
         await queue.get()
@@ -125,7 +139,8 @@ async def _whole(server: ModelledSatellite, job: Job, answer: Mapping[str, Any],
 
 
 def _timings(job: Job, clock: Clock) -> dict[str, float]:
-    """The job's times in the machine's ms, as a real server measures them."""
+    """The times of a job that is done in the machine's ms, as a real server measures them."""
+    assert job.begun_ns is not None and job.read_ns is not None and job.token_ns is not None, "it has all its tokens"
     prompt_ms = clock.real_s(job.read_ns - job.begun_ns) * MS_PER_S
     return timings(job.prompt_tokens, prompt_ms, job.answered, clock.real_s(job.token_ns - job.read_ns) * MS_PER_S)
 
@@ -136,3 +151,17 @@ def _no_power() -> web.Response:
 
 def _refused(status: int, kind: str, message: str) -> web.Response:
     return web.json_response(refusal(status, kind, message), status=status)
+
+
+def count_tokens(messages: Sequence[Mapping[str, Any]]) -> int:
+    """How long a chat is, in tokens."""
+    texts = [str(message.get("content") or "") for message in messages]
+    return sum(MESSAGE_TOKENS + math.ceil(len(text) / CHARACTERS_PER_TOKEN) for text in texts)
+
+
+def answer_tokens(seed: str) -> Iterator[str]:
+    """The tokens of an answer, without end; the same for the same seed."""
+    choose = random.Random(seed)
+    yield MARK
+    while True:
+        yield f" {choose.choice(WORDS)}"

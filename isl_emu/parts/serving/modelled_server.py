@@ -13,21 +13,20 @@ import signal
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from aiohttp import web
 
-from isl_emu.parts.serving.listening import Place, listen_at
+from isl_emu.parts.serving.listening import ListeningPlace, listen_at
 from isl_emu.parts.serving.modelled_pages import application
-from isl_emu.parts.serving.modelled_satellite import ModelledSatellite, Specification, read_specifications
+from isl_emu.parts.serving.modelled_satellite import ModelledSatellite
+from isl_emu.parts.serving.modelled_specification import PACE, Specification, read_specifications
 from isl_emu.parts.serving.modelled_state import FILE as STATE_FILE
 from isl_emu.parts.serving.modelled_state import ModelledState
 from isl_emu.runs.clock import run_clock
 from isl_emu.runs.journal import Journal
 from isl_emu.timebase import Clock
 
-PACE = "pace.jsonl"
 READY = "ready"
 
 
@@ -39,19 +38,14 @@ async def serve(specs: Sequence[Specification], state: ModelledState, clock: Clo
     servers = {spec.address: ModelledSatellite(spec, rows[spec.satellite], state, clock, late_ns) for spec in specs}
     runner = web.AppRunner(application(servers), access_log=None, handle_signals=False)
     await runner.setup()
-    for listening in listen_at([Place(spec.netns, spec.address, spec.port) for spec in specs]):
+    for listening in listen_at([ListeningPlace(spec.netns, spec.address, spec.port) for spec in specs]):
         await web.SockSite(runner, listening).start()
     print(READY, flush=True)
     await stop.wait()
-    with Journal(journal / PACE) as pace:
-        pace.append(_pace_record(late_ns))
-
-
-def _pace_record(late_ns: array[int]) -> dict[str, Any]:
-    """How late tokens were against the model, over all servers."""
     late = np.array(late_ns, dtype=np.int64)
     p50, p99, most = (int(value) for value in np.percentile(late, (50, 99, 100))) if len(late) else (None,) * 3
-    return {"server": "modelled", "steps": len(late), "late_p50_ns": p50, "late_p99_ns": p99, "late_max_ns": most}
+    with Journal(journal / PACE) as pace:
+        pace.append({"steps": len(late), "late_p50_ns": p50, "late_p99_ns": p99, "late_max_ns": most})
 
 
 def main() -> None:

@@ -1,8 +1,9 @@
-"""Serving: model servers on satellites, real, throttled, modelled or external."""
+"""Serving: model servers on satellites, real, throttled, modelled or external; `kinds` lists what these are."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from isl_emu.parts.activity import Activity
@@ -11,13 +12,16 @@ from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.needs import Need
 from isl_emu.parts.part import CpuUse, Judgement, Pace, Part, Preparation
 from isl_emu.parts.serving.busy import AnsweringCpus
-from isl_emu.parts.serving.checks import check_servers
-from isl_emu.parts.serving.needs import server_needs
-from isl_emu.parts.serving.pace import pace_fidelity, pace_reasons
+from isl_emu.parts.serving.kinds import KINDS, kind_of
 from isl_emu.parts.serving.report import servers_section
-from isl_emu.parts.serving.start import serve_models
+from isl_emu.parts.serving.start import serve_models, server_groups
 from isl_emu.parts.serving.tables import SERVERS
+from isl_emu.parts.serving.who_serves import SERVING
 from isl_emu.parts.source import Source
+from isl_emu.runs.endpoints import FILE as ENDPOINTS
+from isl_emu.runs.endpoints import read_endpoints
+from isl_emu.runs.journal import count_lines
+from isl_emu.scenario.matching import matching
 from isl_emu.scenario.model import Scenario
 
 
@@ -26,26 +30,34 @@ class ServingPart(Part):
     lines = {"servers": SERVERS}
 
     def needs(self, scenario: Scenario) -> Iterable[Need]:
-        return server_needs(scenario)
+        for group in scenario.compute:
+            yield from kind_of(group).needs(group, matching(group.satellites, scenario.satellite_names))
 
     def prepare(self, source: Source, place: str) -> Preparation:
-        return Preparation(models=tuple(check_servers(source.scenario, place)))
+        models = [path for group in source.scenario.compute for path in kind_of(group).check(group, place)]
+        return Preparation(models=tuple(models))
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
         return serve_models(live)
 
-    def cpu_use(self, run: FinishedRun, pace: Pace) -> Iterable[CpuUse]:
-        """A model server has one thread, so it uses at most one CPU, and a throttled one its own share.
+    def status(self, journal: Path) -> Iterable[str]:
+        """How many can be asked by now, the heads of split models among them."""
+        if (journal / ENDPOINTS).exists():
+            wanted = sum(endpoint.port is not None for endpoint in read_endpoints(journal).values())
+            if wanted:
+                yield f"{count_lines(journal / SERVING)} of {wanted} model servers ready"
 
-        One that is modelled or outside uses none to speak of. In slow motion each gets less, for longer, and so does
-        one that is short of energy, or too hot.
+    def cpu_use(self, run: FinishedRun, pace: Pace) -> Iterable[CpuUse]:
+        """A server takes at most one CPU, and no more than its group has; one modelled or outside none to speak of.
+
+        In slow motion each gets less, for longer, and so does one that is short of energy, or too hot.
         """
-        scenario, by_group = run.scenario, {row["group"]: row["cpus"] or 0.0 for row in run.rows("servers")}
-        groups = {name: scenario.compute_of(name) for name in scenario.computing_satellites}
+        scenario = run.scenario
+        by_group = {row["group"]: row["cpus"] or 0.0 for row in run.rows("servers")}
         cpus = {
-            name: by_group.get(scenario.compute.index(group), group.cpus)
-            for name, group in groups.items()
-            if group is not None
+            name: by_group.get(number, group.compute.cpus)
+            for number, group in server_groups(scenario).items()
+            for name in group.satellites
         }
 
         def share(satellite: str, from_ns: int, to_ns: int) -> float:
@@ -55,9 +67,10 @@ class ServingPart(Part):
         yield AnsweringCpus(run.rows("requests"), share)
 
     def judge(self, run: FinishedRun, pace: Pace) -> Judgement:
-        found = pace_fidelity(run, pace)
-        return Judgement({"pace": found}, tuple(pace_reasons(found, run.scenario)))
+        found = [kind.judge(run, pace) for kind in KINDS.values()]
+        figures = {name: value for one in found for name, value in one.figures.items()}
+        return Judgement({"pace": figures}, tuple(reason for one in found for reason in one.reasons))
 
     def sections(self, run: FinishedRun, figures: Mapping[str, Any]) -> Iterator[Iterable[str]]:
         if servers := run.rows("servers"):
-            yield servers_section(servers, figures["pace"])
+            yield servers_section(servers, run.scenario.compute, figures["pace"])

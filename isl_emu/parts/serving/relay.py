@@ -11,14 +11,14 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, web
 
 from isl_emu.parts.serving.completions import refusal
-from isl_emu.parts.serving.listening import Place, listen_at
-from isl_emu.parts.serving.relayed import Relayed, read_relayed
+from isl_emu.parts.serving.listening import ListeningPlace, listen_at, own_address
+from isl_emu.parts.serving.relay_orders import Relayed, read_relayed
 
 HOP_BY_HOP = {"connection", "content-encoding", "content-length", "keep-alive", "host", "transfer-encoding"}
 SESSION = web.AppKey("session", ClientSession)
@@ -31,13 +31,13 @@ def application(relayed: Mapping[str, Relayed]) -> web.Application:
         relayed: by the address at which each is asked.
     """
 
-    async def session(app: web.Application):
+    async def session(app: web.Application) -> AsyncIterator[None]:
         async with ClientSession(timeout=ClientTimeout(total=None), auto_decompress=False) as opened:
             app[SESSION] = opened
             yield
 
     async def answer(request: web.Request) -> web.StreamResponse:
-        outside = relayed[request.transport.get_extra_info("sockname")[0]]
+        outside = relayed[own_address(request)]
         try:
             return await _pass_on(request, outside, request.app[SESSION])
         except ClientError as error:
@@ -81,7 +81,7 @@ async def serve(relayed: Sequence[Relayed]) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     runner = web.AppRunner(application({one.address: one for one in relayed}), access_log=None, handle_signals=False)
     await runner.setup()
-    for listening in listen_at([Place(one.netns, one.address, one.port) for one in relayed]):
+    for listening in listen_at([ListeningPlace(one.netns, one.address, one.port) for one in relayed]):
         await web.SockSite(runner, listening).start()
     print("ready", flush=True)
     await stop.wait()

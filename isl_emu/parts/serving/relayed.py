@@ -1,37 +1,78 @@
-"""Which satellites pass what they are asked on to a model server outside."""
+"""External servers by URL: satellites pass what they are asked on to a model server outside."""
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
-FILE = "relayed.json"  # in the journal folder
+from isl_emu.errors import MachineError, WorkloadError
+from isl_emu.parts.activity import Service
+from isl_emu.parts.live_run import LiveRun
+from isl_emu.parts.serving.relay_orders import Relayed, write_relayed
+from isl_emu.parts.serving.server_kind import Facts, ServerGroup, ServerKind, Started
+from isl_emu.parts.serving.servers import answers
+from isl_emu.runs.ports import MODEL_PORT
+from isl_emu.scenario.compute import BUNDLED, HEALTH_PATH, Compute
+
+OUTSIDE_TIMEOUT_S = 30.0
 
 
-@dataclass(frozen=True)
-class Relayed:
-    """A satellite's server outside.
+class RelayedServers(ServerKind):
+    """What they compute, another machine does."""
 
-    Args:
-        model: the name that it knows its model by; questions are given it.
-        key_variable: the environment variable that holds its key.
-    """
+    key = "external-by-url"
 
-    netns: str
-    address: str
-    port: int
-    url: str
-    model: str | None
-    key_variable: str | None
+    def check(self, group: Compute, place: str) -> Sequence[Path]:
+        if place == "guest":
+            raise MachineError(
+                f"compute.url: {group.url} is outside, but the guest kernel has no way out; use --machine host on a "
+                "kernel with netem, or compute.command"
+            )
+        if group.key_variable and group.key_variable not in os.environ:
+            raise WorkloadError(
+                f"compute.key_variable: {group.key_variable} is not set, but it holds the key for {group.url}; export "
+                "it"
+            )
+        return ()
+
+    def facts(self, group: Compute) -> Facts:
+        return {"model": group.url}
+
+    def start(self, live: LiveRun, groups: Sequence[ServerGroup]) -> Started:
+        journal = live.folder.journal
+        relayed = [one for group in groups for one in _relayed(live, group)]
+        write_relayed(relayed, journal)
+        words = ["isl_emu.parts.serving.relay", "--journal", str(journal)]
+        with live.phase("servers", f"relaying {len(relayed)} satellites to servers outside"):
+            service = Service("relay", words, journal, live.undo)
+        for group in groups:
+            _check_health(live, group)
+        return Started([self.facts(group.compute) for group in groups], [service])
 
 
-def write_relayed(relayed: Sequence[Relayed], journal: Path) -> None:
-    """Leave in a run's journal what is to be passed on."""
-    (journal / FILE).write_text(json.dumps([asdict(one) for one in relayed]))
+def _relayed(live: LiveRun, group: ServerGroup) -> list[Relayed]:
+    """Whose questions go to which URL."""
+    compute = group.compute
+    assert compute.url is not None, "a group of this kind has one"
+    return [
+        Relayed(
+            netns=node.netns_path,
+            address=node.address,
+            port=MODEL_PORT,
+            url=compute.url,
+            model=None if compute.model == BUNDLED else compute.model,
+            key_variable=compute.key_variable,
+        )
+        for node in map(live.net.get, group.satellites)
+    ]
 
 
-def read_relayed(journal: Path) -> list[Relayed]:
-    """What `write_relayed` left."""
-    return [Relayed(**record) for record in json.loads((journal / FILE).read_text())]
+def _check_health(live: LiveRun, group: ServerGroup) -> None:
+    """Ask a server outside for its health, from one of the satellites that use it."""
+    node, page = live.net.get(group.satellites[0]), group.compute.health or HEALTH_PATH
+    if not answers(node.netns_path, node.address, page, OUTSIDE_TIMEOUT_S):
+        raise WorkloadError(
+            f"compute.url: {group.compute.url} does not answer {page} with status 200, but it must before the run "
+            "begins; start it, or name another page with compute.health"
+        )

@@ -5,28 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from isl_emu.parts.serving.pace import PaceFidelity
-from isl_emu.tables.text import INDENT, counted, table, time_text
+from isl_emu.parts.serving.kinds import KINDS, kind_of
+from isl_emu.scenario.compute import Compute
+from isl_emu.tables.text import INDENT, counted, table
 
-TOKENS_S = ".3g"
 
-
-def servers_section(servers: Sequence[Mapping[str, Any]], pace: PaceFidelity) -> Iterator[str]:
+def servers_section(
+    servers: Sequence[Mapping[str, Any]], groups: Sequence[Compute], pace: Mapping[str, Any]
+) -> Iterator[str]:
     yield "SERVERS"
     rows = [
-        (row["server"], counted(row["satellites"], "satellite"), row["model"], row["board"] or "-", _pace(row))
+        (
+            row["server"],
+            counted(row["satellites"], "satellite"),
+            row["model"],
+            row["board"] or "-",
+            kind_of(groups[row["group"]]).pace_text(row),
+        )
         for row in servers
     ]
     yield from table(("", "", "model", "board", "decodes at"), rows, left=5)
-    if pace.steps:
-        late = f"{time_text(pace.late_p50_ns)} (p50), {time_text(pace.late_p99_ns)} (p99)"
-        yield f"{INDENT}modelled tokens late by {late}"
-    if pace.throttled_ratio is not None:
-        yield f"{INDENT}throttled answers at {pace.throttled_ratio:.2f} times the wanted pace (median)"
-
-
-def _pace(row: Mapping[str, Any]) -> str:
-    if row["decode_tokens_s"] is None:
-        return "its own pace"
-    pace = f"{row['decode_tokens_s']:{TOKENS_S}} tokens/s"
-    return f"{pace}, by {row['cpus']:.2g} of a core" if row["server"] == "throttled" else pace
+    for kind in KINDS.values():
+        yield from (f"{INDENT}{line}" for line in kind.pace_lines(pace))

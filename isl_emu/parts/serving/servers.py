@@ -36,7 +36,7 @@ class ModelServer:
     """A model server's process in a satellite's container."""
 
     container: Container
-    process: Popen
+    process: Popen[bytes]
     log: Path
     health: str = HEALTH_PATH
 
@@ -105,7 +105,7 @@ def load(
     Raises:
         WorkloadError: a server ended, with the last line of its log, or took longer than `LOAD_TIMEOUT_NS`.
     """
-    waiting, loading = deque(containers), {}
+    waiting, loading = deque(containers), dict[ModelServer, int]()
     while waiting or loading:
         while waiting and len(loading) < loads_at_once(waiting[0].cpus):
             loading[start(waiting.popleft())] = clock.now_ns() + LOAD_TIMEOUT_NS

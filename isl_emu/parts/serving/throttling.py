@@ -1,4 +1,4 @@
-"""A real server held to the pace of a slower computer: which share of a core decodes as fast as that would.
+"""Throttled servers: real ones held to the pace of a slower computer, by a share of a core that decodes as fast.
 
 Decoding takes so much CPU time a token, whoever else uses the machine. That is measured before the run, and a quota of
 the wanted pace times that lets the server have just this pace: it computes whenever it may.
@@ -7,13 +7,26 @@ the wanted pace times that lets the server have just this pace: it computes when
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from statistics import median
 
 from isl_emu.errors import WorkloadError
 from isl_emu.nodes.containers import Container
 from isl_emu.nodes.namespaces import enter_network, in_own_thread
+from isl_emu.parts.finished_run import FinishedRun
+from isl_emu.parts.live_run import LiveRun
+from isl_emu.parts.part import Pace
+from isl_emu.parts.serving.model_file import ModelHeader, read_header, resolve_model
+from isl_emu.parts.serving.real import RealServers
+from isl_emu.parts.serving.server_kind import Facts, PaceJudgement, ServerGroup, Started
 from isl_emu.runs.ports import MODEL_PORT
+from isl_emu.scenario.boards import BITS, Board, board_named
+from isl_emu.scenario.compute import Compute
+from isl_emu.scenario.models import Model
+from isl_emu.scenario.roofline import Roofline
 from isl_emu.units import NS_PER_S
 
 PROMPT = "Count from one to one hundred in words."
@@ -22,6 +35,117 @@ SPAN_S = 2.0  # of the answer that checks the pace; the scheduler's period is 0.
 ROUNDS = 2
 TIMEOUT_S = 300.0
 MS_PER_S = 1000
+
+
+class ThrottledServers(RealServers):
+    """Real servers, each with so much of a core that it decodes at the wanted pace."""
+
+    key = "throttled"
+
+    def check(self, group: Compute, place: str) -> Sequence[Path]:
+        wanted_tokens_s(group)
+        return super().check(group, place)
+
+    def start(self, live: LiveRun, groups: Sequence[ServerGroup]) -> Started:
+        return Started([{**self._load(live, group), **_throttle_group(live, group)} for group in groups])
+
+    def pace_text(self, row: Facts) -> str:
+        text = super().pace_text(row)
+        return text if row["decode_tokens_s"] is None else f"{text}, by {row['cpus']:.2g} of a core"
+
+    def judge(self, run: FinishedRun, pace: Pace) -> PaceJudgement:
+        ratios = list(self._ratios(run, pace))
+        if not ratios:
+            return PaceJudgement({"throttled_ratio": None})
+        ratio, limit = median(ratios), run.scenario.fidelity.throttled_error_ratio
+        reason = (
+            f"throttled servers: they decoded at {ratio:.2f} times the wanted pace (median), but it may be off by "
+            f"{limit:g} at the most; lower the load, or use a machine of its own"
+        )
+        return PaceJudgement({"throttled_ratio": ratio}, (reason,) if abs(ratio - 1.0) > limit else ())
+
+    def pace_lines(self, figures: Facts) -> Iterator[str]:
+        if figures["throttled_ratio"] is not None:
+            yield f"throttled answers at {figures['throttled_ratio']:.2f} times the wanted pace (median)"
+
+    def _ratios(self, run: FinishedRun, pace: Pace) -> Iterator[float]:
+        """The decoding pace of each answer that such a server gave whole, over what was wanted of it."""
+        wanted = {row["group"]: row["decode_tokens_s"] for row in run.rows("servers")}
+        for row in run.rows("requests") if wanted else ():
+            spent_ns, tokens = row["server_predict_ns"], row["answer_tokens"]
+            group = run.scenario.compute_of(row["satellite"]) if row["satellite"] else None
+            if group is not None and group.kind == self.key and spent_ns and tokens:
+                end_ns = row["t_finish_ns"]
+                allowed = pace(row["satellite"], end_ns - spent_ns, end_ns)
+                yield tokens * NS_PER_S / spent_ns / (wanted[run.scenario.compute.index(group)] * allowed)
+
+
+def wanted_tokens_s(group: Compute) -> float:
+    """The decoding pace that a throttled group is to have.
+
+    Raises:
+        WorkloadError: it is that of a board, and the file of weights does not say how its layers look.
+    """
+    if group.decode_tokens_s is not None:
+        return group.decode_tokens_s
+    return NS_PER_S / file_roofline(resolve_model(group.model), board_named(group.board or "")).step_ns(0)
+
+
+def _throttle_group(live: LiveRun, group: ServerGroup) -> Facts:
+    """Measure which share of a core has the wanted pace on one satellite, and limit all of the group to it."""
+    compute, containers, slowdown = group.compute, group.containers(live), live.scenario.time.slowdown
+    wanted = wanted_tokens_s(compute)
+    with live.phase("throttling", f"throttling {len(containers)} satellites to {wanted:.3g} tokens/s"):
+        found = throttle(containers[0], wanted / slowdown, compute.cpus)
+    native = found.native_tokens_s * slowdown
+    if found.got_tokens_s is None:
+        whose = f"as {compute.board} does" if compute.decode_tokens_s is None else "by decode_tokens_s"
+        raise WorkloadError(
+            f"compute.server: is throttled to {wanted:.3g} tokens/s, {whose}, but with {compute.cpus:g} of a core this "
+            f"machine reaches {native:.3g} tokens/s with {resolve_model(compute.model).name}; use a modelled server, a "
+            "slower board, or slow motion"
+        )
+    for container in containers:
+        container.cpus += found.cpus - compute.cpus / slowdown  # besides what its other roles have
+        container.set_cpus(container.cpus)
+    measured = {"native_tokens_s": native, "got_tokens_s": found.got_tokens_s * slowdown}
+    return {"cpus": found.cpus * slowdown, "decode_tokens_s": wanted, **measured}
+
+
+def file_roofline(path: Path, board: Board) -> Roofline:
+    """The pace of a file's model on a board.
+
+    Its weights count with 4, 8 or 16 bits, whichever is nearest to what the file has in the mean.
+
+    Raises:
+        WorkloadError: the file does not say how its layers look.
+    """
+    try:
+        model = _shape(read_header(path), path.stem)
+    except (TypeError, ValueError, ZeroDivisionError):
+        raise WorkloadError(
+            f"compute.model: {path} does not say how its layers look, but the pace of a board follows from that; "
+            "give decode_tokens_s in place of board"
+        ) from None
+    mean_bits = 8 * path.stat().st_size / model.parameters
+    return Roofline(board, model, min(BITS, key=lambda bits: abs(bits - mean_bits)))
+
+
+def _shape(header: ModelHeader, name: str) -> Model:
+    heads, hidden = header.count("attention.head_count"), header.count("embedding_length")
+    return Model(
+        name=name,
+        description=header.name or name,
+        layers=header.count("block_count"),
+        hidden=hidden,
+        intermediate=header.count("feed_forward_length"),
+        heads=heads,
+        kv_heads=header.count("attention.head_count_kv", heads),
+        head=header.count("attention.key_length", hidden // heads),
+        vocabulary=int(header.fields.get("tokenizer.ggml.tokens", 0)),  # an array: its length
+        tied=True,  # only a few per cent of the mean bits depend on it
+        context_tokens=header.count("context_length"),
+    )
 
 
 @dataclass(frozen=True)
@@ -79,7 +203,7 @@ def _decode(container: Container, tokens: int) -> float:
     try:
         connection.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
         timings = json.loads(connection.getresponse().read())["timings"]
-        return timings["predicted_n"] * MS_PER_S / timings["predicted_ms"]
+        return float(timings["predicted_n"] * MS_PER_S / timings["predicted_ms"])
     except (OSError, HTTPException, ValueError, KeyError) as error:
         raise WorkloadError(
             f"model server on {container.name}: did not answer when its pace was measured ({error}), but it must; "

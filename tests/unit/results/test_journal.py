@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from isl_emu.runs.journal import Journal, read_journal, read_latest
+from isl_emu.runs.journal import Journal, count_lines, read_journal, read_latest
 
 
 def test_records_come_back_in_order(tmp_path: Path) -> None:
@@ -57,3 +58,19 @@ def test_the_latest_records_begin_with_a_whole_line(tmp_path: Path) -> None:
             journal.append({"n": number})
     assert [record["n"] for record in read_latest(path)] == list(range(100))
     assert [record["n"] for record in read_latest(path, 25)] == [98, 99]
+
+
+def test_only_new_lines_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    assert count_lines(path) == 0
+    path.write_bytes(b'{"a": 1}\n{"a": 2}\n{"a"')
+    assert count_lines(path) == 2
+    with path.open("r+b") as file:  # what was counted is not read again: nobody sees this
+        file.write(b"\n\n\n\n\n")
+        file.seek(0, os.SEEK_END)
+        file.write(b": 3}\n")
+    assert count_lines(path) == count_lines(path) == 3
+    path.write_bytes(b'{"a": 1}\n')
+    assert count_lines(path) == 1
+    path.unlink()
+    assert count_lines(path) == 0

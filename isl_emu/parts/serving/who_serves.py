@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+SERVING = "serving.jsonl"  # in a run's journal: a line for each satellite, {"satellite": name, "t_ns": since when}
+
 
 class ServingSatellites:
     """The satellites whose servers have become healthy.
 
     Args:
-        path: serving.jsonl of a run's journal: lines {"satellite": name, "t_ns": since when}.
+        path: SERVING in a run's journal.
     """
 
     def __init__(self, path: Path):

@@ -1,0 +1,22 @@
+"""All kinds of model servers, in the order in which a run starts them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from isl_emu.parts.serving.modelled import ModelledServers
+from isl_emu.parts.serving.own_program import OwnPrograms
+from isl_emu.parts.serving.real import RealServers
+from isl_emu.parts.serving.relayed import RelayedServers
+from isl_emu.parts.serving.server_kind import ServerKind
+from isl_emu.parts.serving.throttling import ThrottledServers
+from isl_emu.scenario.compute import Compute
+
+KINDS: Mapping[str, ServerKind] = {
+    kind.key: kind for kind in (RealServers(), ThrottledServers(), OwnPrograms(), ModelledServers(), RelayedServers())
+}
+
+
+def kind_of(group: Compute) -> ServerKind:
+    """The kind of a group's servers."""
+    return KINDS[group.kind]

@@ -1,0 +1,66 @@
+"""External servers by command: a program of the user's in each satellite's container."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+
+from isl_emu.errors import WorkloadError
+from isl_emu.nodes.containers import Container
+from isl_emu.parts.live_run import LiveRun
+from isl_emu.parts.needs import Need
+from isl_emu.parts.serving.model_file import resolve_model
+from isl_emu.parts.serving.server_kind import Facts, ServerGroup, ServerKind, Started
+from isl_emu.parts.serving.servers import ModelServer, read_ahead, serve_with, start_program
+from isl_emu.runs.ports import MODEL_PORT
+from isl_emu.scenario.compute import HEALTH_PATH, Compute
+
+
+class OwnPrograms(ServerKind):
+    """A program may take its whole share of memory: nothing is known of it."""
+
+    key = "external-by-command"
+
+    def needs(self, group: Compute, satellites: Sequence[str]) -> Iterable[Need]:
+        named = (Path(word) for word in _words(group))
+        files = (*_models(group), *(path for path in named if path.is_absolute() and path.is_file()))
+        return (Need(name, group.cpus, group.memory_byte, group.memory_byte, files) for name in satellites)
+
+    def check(self, group: Compute, place: str) -> Sequence[Path]:
+        program = _words(group)[0]
+        if shutil.which(program) is None:
+            raise WorkloadError(
+                f"compute.command: {program!r} cannot be run, but it is to serve; install it, or give its whole path"
+            )
+        return _models(group)
+
+    def facts(self, group: Compute) -> Facts:
+        return {"model": _words(group)[0], "cpus": group.cpus}
+
+    def start(self, live: LiveRun, groups: Sequence[ServerGroup]) -> Started:
+        for group in groups:
+            words, models, containers = _words(group.compute), _models(group.compute), group.containers(live)
+            for model in models:
+                read_ahead(model)
+            begin = partial(_start_program, words, next(iter(models), None), live.folder.journal)
+            with live.phase("servers", f"starting {words[0]} on {len(containers)} satellites") as report:
+                live.undo.enter_context(serve_with(containers, begin, report, group.compute.health or HEALTH_PATH))
+        return Started([self.facts(group.compute) for group in groups])
+
+
+def _words(group: Compute) -> list[str]:
+    assert group.command is not None, "a group of this kind has one"
+    return shlex.split(group.command)
+
+
+def _models(group: Compute) -> tuple[Path, ...]:
+    """The file of weights that a group's program loads, if it loads one."""
+    return (resolve_model(group.model),) if group.loads_file else ()
+
+
+def _start_program(words: Sequence[str], model: Path | None, journal: Path, container: Container) -> ModelServer:
+    known = {"host": container.address, "port": MODEL_PORT, "model": model, "satellite": container.name}
+    return start_program(container, [word.format(**known) for word in words], journal)
