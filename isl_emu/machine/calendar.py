@@ -20,7 +20,7 @@ from enum import IntEnum
 from isl_emu.units import NS_PER_S
 
 NEVER_NS = 2**63 - 1  # Source: Linux arch/um/kernel/time.c time_travel_sleep, S64_MAX
-SLICE_NS = NS_PER_S // 20  # a hold takes effect within this much emulated time; 20 grants a second cost a guest 2 ms
+SLICE_NS = NS_PER_S  # a hold at once takes effect within this much emulated time
 
 _LAYOUT = struct.Struct("<IIQ")
 MESSAGE_BYTE = _LAYOUT.size
@@ -93,6 +93,12 @@ class Guest:
             return self.now_ns
         asked_ns = NEVER_NS if self.request_ns is None else self.request_ns
         return max(self.now_ns, min([asked_ns, *self.posted_ns]))
+
+    def stands(self, hold_ns: int) -> bool:
+        """Whether its time cannot go on, since it stops at an instant; it may compute all the same."""
+        if self.waiting:
+            return self.next_ns >= hold_ns or self.next_ns == self.now_ns
+        return self.free_until_ns <= max(hold_ns, self.now_ns)
 
 
 Sending = tuple[int, list[Message]]

@@ -196,9 +196,8 @@ class CalendarProcess:
         write_whole(self._folder / "state.json", json.dumps(asdict(state)))
 
     def _is_held(self) -> bool:
-        guests = list(self._calendar.guests)
         hold_ns = self._throttle.hold_ns
-        return hold_ns is not None and all(guest.waiting and guest.next_ns >= hold_ns for guest in guests)
+        return hold_ns is not None and all(guest.stands(hold_ns) for guest in self._calendar.guests)
 
     def _guest_state(self, guest: Guest) -> GuestState:
         silent_s = 0.0 if guest.waiting else (self._told_ns - self._heard_ns[guest.key]) / NS_PER_S
