@@ -12,6 +12,7 @@ import hashlib
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ from isl_emu.machine.guest import VirtualClock, run_in_guest
 from isl_emu.machine.kernel_cache import (
     BUILD_TIMESTAMP,
     MAKE_WORDS,
+    RECIPE,
     SOURCE_PACKAGE,
     SOURCE_VARIABLE,
     BuiltKernel,
@@ -33,7 +35,6 @@ from isl_emu.machine.kernel_cache import (
     kernels_folder,
     read_entry,
     recipe_digest,
-    recipe_folder,
 )
 from isl_emu.machine.uml import UmlKernel, find_uml
 from isl_emu.runs.directory import create_run_directory
@@ -171,12 +172,7 @@ def _prepare(source: KernelSource, folder: Path) -> None:
 
 def _copy_recipe(tools: Path) -> None:
     """A copy: installed files need not be executable, and the compiler keeps its headers beside them."""
-    (tools / "patches").mkdir()
-    for path in recipe_folder().iterdir():
-        if path.is_file():
-            (tools / path.name).write_bytes(path.read_bytes())
-    for path in recipe_folder().joinpath("patches").iterdir():
-        (tools / "patches" / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(RECIPE, tools, dirs_exist_ok=True)
     (tools / "cc").chmod(0o755)
 
 
@@ -299,6 +295,7 @@ def main() -> int:
             shown = int(done * 10)
             print(f"guest kernel: {done:.0%}, {detail}", flush=True)
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # and `make` with us
     try:
         kernel = build_kernel(report)
     except MachineError as error:

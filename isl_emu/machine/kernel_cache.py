@@ -9,8 +9,6 @@ import subprocess
 import tempfile
 from dataclasses import asdict, dataclass
 from functools import cache
-from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from isl_emu.errors import MachineError
@@ -23,6 +21,7 @@ ROOT = 0  # root's files are safe for everybody
 MAKE_WORDS = ("ARCH=um", "KCFLAGS=-O1", "KBUILD_BUILD_USER=isl-emu", "KBUILD_BUILD_HOST=isl-emu")
 BUILD_TIMESTAMP = "2026-01-01"  # the same source, compiler and recipe give the same bytes
 DIGEST_CHARACTERS = 12
+RECIPE = Path(__file__).resolve().parent / "kernel"
 
 
 @dataclass(frozen=True)
@@ -61,21 +60,13 @@ class BuiltKernel:
         (entry / "kernel.json").write_text(json.dumps(record, indent=1))
 
 
-def recipe_folder() -> Traversable:
-    """What a kernel is made with, as it is installed."""
-    return files("isl_emu.machine").joinpath("kernel")
-
-
 @cache
 def recipe_digest() -> str:
     """Digest of everything that decides what kernel a source becomes."""
     digest = hashlib.sha256(repr((MAKE_WORDS, BUILD_TIMESTAMP)).encode())
-    folder = recipe_folder()
-    parts = {path.name: path for path in folder.iterdir() if path.is_file() and path.name != "README.md"}
-    parts |= {f"patches/{path.name}": path for path in folder.joinpath("patches").iterdir()}
-    for name, path in sorted(parts.items()):
+    for path in sorted(path for path in RECIPE.rglob("*") if path.is_file() and path.name != "README.md"):
         data = path.read_bytes()
-        digest.update(f"{name} {len(data)}\n".encode() + data)
+        digest.update(f"{path.relative_to(RECIPE)} {len(data)}\n".encode() + data)
     return digest.hexdigest()[:DIGEST_CHARACTERS]
 
 

@@ -7,6 +7,7 @@ import pytest
 from isl_emu.errors import MachineError
 from isl_emu.machine import doctor, place
 from isl_emu.machine.doctor import Finding
+from isl_emu.machine.kernel_cache import BuiltKernel
 from isl_emu.machine.uml import UmlKernel
 
 NO_NETEM = "the kernel has no netem (sch_netem)"
@@ -20,6 +21,8 @@ def machine(monkeypatch):
     for module in (place, doctor):
         monkeypatch.setattr(module, "find_uml", lambda: UmlKernel("/usr/bin/linux.uml", "6.1.176"))
         monkeypatch.setattr(module, "needs_shim", lambda kernel: False)
+    monkeypatch.setattr(doctor, "find_built", lambda source: None)
+    monkeypatch.setattr(doctor, "obstacles", list)
 
 
 def _lacking(monkeypatch, *sentences: str) -> None:
@@ -110,6 +113,27 @@ def test_a_machine_without_a_place_is_told_in_one_word(monkeypatch, capsys):
     heard = capsys.readouterr()
     assert heard.out == "none\n"
     assert "apt-get install user-mode-linux" in heard.err
+
+
+def test_a_kernel_that_is_built_is_told_with_its_digest(monkeypatch):
+    built = BuiltKernel("/k/linux", "6.12.117-isl", "6.12.117-1", "abc", "0123456789abcdef", "gcc 12.2.0", 100.0)
+    monkeypatch.setattr(doctor, "find_built", lambda source: built)
+    assert _finding("exact time") == Finding(
+        "exact time", True, "kernel 6.12.117-isl, sha256 0123456789ab, by gcc 12.2.0"
+    )
+
+
+def test_what_a_build_lacks_is_told_with_the_fix_and_is_no_failure(monkeypatch):
+    monkeypatch.setattr(doctor, "obstacles", lambda: [("no flex", "apt-get install flex"), ("no space", "free some")])
+    found = _finding("exact time")
+    assert (found.ok, found.fix) == (None, "apt-get install flex; free some")
+    assert "no flex; no space; runs take real time" in found.detail
+
+
+def test_a_kernel_that_can_be_built_is_announced():
+    found = _finding("exact time")
+    assert found.ok is None
+    assert found.fix.endswith("-m isl_emu.machine.kernel_build")
 
 
 def _finding(subject: str) -> Finding:
