@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,6 +18,11 @@ FOLDER_VARIABLE = "ISL_EMU_CALENDAR"  # names the folder to what runs in a guest
 AT_ONCE_NS = 0
 # A guest's root may write a number to it: the calendar then looks at the wish before any time passes.
 LOOK_NOW = Path("/sys/kernel/um-ext-time/bc-message")
+
+
+def in_exact_time() -> bool:
+    """Whether this process runs where a calendar drives the time."""
+    return FOLDER_VARIABLE in os.environ
 
 
 @dataclass(frozen=True)

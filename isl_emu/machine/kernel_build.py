@@ -36,6 +36,7 @@ from isl_emu.machine.kernel_cache import (
     read_entry,
     recipe_digest,
 )
+from isl_emu.machine.place import inside_guest
 from isl_emu.machine.uml import UmlKernel, find_uml
 from isl_emu.runs.directory import create_run_directory
 
@@ -81,6 +82,15 @@ def obstacles() -> list[tuple[str, str]]:
     if " " in str(folder) or ":" in str(folder):
         found.append((f"its folder is {str(folder)!r}, with a space or colon", "set XDG_CACHE_HOME to one without"))
     return found
+
+
+def can_build() -> bool:
+    """Whether there is no kernel of the source that is here, but all that a build needs."""
+    source = find_source()
+    built = find_built(source)
+    if inside_guest() or source is None or (built is not None and built.source == source.version):
+        return False
+    return not obstacles()
 
 
 def build_kernel(report: Report) -> UmlKernel:

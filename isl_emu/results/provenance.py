@@ -27,6 +27,8 @@ def provenance(
     plan_digest: str,
     place: str,
     reason: str,
+    clock: str,
+    kernel: Mapping[str, Any] | None,
     models: Sequence[Path],
     inputs: Sequence[Path] = (),
 ) -> dict[str, Any]:
@@ -34,6 +36,8 @@ def provenance(
 
     Args:
         place: where the network is built, host or guest, and `reason` why.
+        clock: "exact" or "real".
+        kernel: a guest's kernel, with the digest of its program.
         models: the weights that the satellites serve.
         inputs: what else was read: a trace, a file of prompts.
     """
@@ -43,7 +47,7 @@ def provenance(
         "seed": seed,
         "rate_scale": rate_scale,
         "plan_sha256": plan_digest,
-        "place": {"kind": place, "reason": reason},
+        "place": {"kind": place, "reason": reason, "clock": clock, "kernel": kernel},
         "command": sys.argv,
         "started_utc": _now(),
         "finished_utc": None,

@@ -28,6 +28,11 @@ class ServingPart(Part):
     def needs(self, scenario: Scenario) -> Iterable[Need]:
         return server_needs(scenario)
 
+    def real_time(self, scenario: Scenario) -> Iterable[str]:
+        kinds = dict.fromkeys(group.server for group in scenario.compute if group.server != "modelled")
+        for kind in kinds:
+            yield f'compute.server is "{kind}", whose answers would take no time to compute'
+
     def prepare(self, source: Source, place: str) -> Preparation:
         return Preparation(models=tuple(check_servers(source.scenario, place)))
 
