@@ -27,19 +27,19 @@ def provenance(
     plan_digest: str,
     place: str,
     reason: str,
-    clock: str,
-    kernel: Mapping[str, Any] | None,
     models: Sequence[Path],
     inputs: Sequence[Path] = (),
+    clock: str = "real",
+    kernel: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The record that is written before a run; `completed` adds its end.
 
     Args:
         place: where the network is built, host or guest, and `reason` why.
-        clock: "exact" or "real".
-        kernel: a guest's kernel, with the digest of its program.
         models: the weights that the satellites serve.
         inputs: what else was read: a trace, a file of prompts.
+        clock: "exact" or "real".
+        kernel: a guest's kernel, with the digest of its program.
     """
     return {
         "format": PROVENANCE_FORMAT,
