@@ -90,9 +90,7 @@ def test_without_our_kernel_time_is_real_or_the_request_is_refused(monkeypatch):
 def test_real_time_can_be_asked_for(monkeypatch):
     _lacking(monkeypatch, NO_NETEM)
     kernel = _ours(monkeypatch)
-    assert place.choose_place("auto", "real") == place.Place(
-        "guest", f"kernel 6.12.117-isl: {NO_NETEM}", kernel=kernel
-    )
+    assert place.choose_place("auto", "real") == place.Place("guest", f"kernel 6.12.117-isl: {NO_NETEM}", kernel=kernel)
 
 
 def test_a_requested_host_must_be_complete(monkeypatch):
