@@ -2,7 +2,7 @@
 
 Run as ``python -m isl_emu.machine.calendar_process LISTENER START_UTC_NS GUESTS PATIENCE_S`` in the calendar's folder
 (`isl_emu.machine.calendar_control`); LISTENER is a listening socket that it inherits. It ends when its last guest does.
-A guest that computes for longer than its patience while time stands still is named in the file `failed`, and let go.
+A guest that computes for longer than its patience while time stands still is named in the file `failed`.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class CalendarProcess:
         self._throttle = Throttle()
 
     def serve(self) -> None:
-        """Until the last guest has left, or one has failed."""
+        """Until the last guest has left."""
         self._tell()
         while self._missing or self._sockets:
             for key, _ in self._selector.select(self._patience_s()):
@@ -172,17 +172,16 @@ class CalendarProcess:
         return max(guest.now_ns, latest_ns)
 
     def _name_the_hung(self, wall_ns: int) -> None:
-        """Let go of guests that have run too long without a word; without its calendar a guest ends."""
-        for guest in [guest for guest in self._calendar.guests if not guest.waiting]:
+        """Write down a guest that has run too long without a word: who booted it ends it."""
+        for guest in self._calendar.guests:
             silent_ns = wall_ns - self._heard_ns[guest.key]
-            if silent_ns > self._patience_ns:
+            if not guest.waiting and silent_ns > self._patience_ns and not (self._folder / "failed").exists():
                 write_whole(
                     self._folder / "failed",
                     f"guest {guest.number}: at {guest.now_ns / NS_PER_S:.6f} s it has computed for "
                     f"{silent_ns // NS_PER_S} s of the wall clock while its time stood still, but "
                     f"{self._patience_ns // NS_PER_S} s are the most; let its program sleep while it waits",
                 )
-                self._part_with(guest.key)
 
     def _tell(self) -> None:
         self._told_ns = time.monotonic_ns()

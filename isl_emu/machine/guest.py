@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import shlex
 import shutil
 import socket
@@ -26,7 +27,7 @@ from pathlib import Path
 from isl_emu.errors import INTERRUPTED, MachineError
 from isl_emu.machine.calendar_control import FOLDER_VARIABLE, CalendarControl
 from isl_emu.machine.claims import MIB, CpuClaim, choose_memory_folder, claim_cpu, default_memory_byte
-from isl_emu.machine.console import Console, Interrupter, raw_terminal
+from isl_emu.machine.console import Console, Interrupter, raw_terminal, send_mconsole
 from isl_emu.machine.guardian import kill_processes_in
 from isl_emu.machine.uml import UmlKernel, build_shim, find_uml, needs_shim
 from isl_emu.runs.directory import RunDirectory, create_run_directory
@@ -232,10 +233,26 @@ def _place_init(folder: Path) -> None:
 
 
 def _boot(command_line: list[str], folder: Path, streams: str) -> int:
+    failed = folder.parent / CALENDAR_FOLDER / "failed"
     with contextlib.closing(Console()) as console, _GuestProcess.started(command_line, folder, console) as guest:
-        interrupter = Interrupter(folder, guest.kill)
+        interrupter, asked = Interrupter(folder, guest.kill), False
+
+        def look() -> None:
+            """A guest whose time stands still is asked what it runs, and killed half a second later."""
+            nonlocal asked
+            interrupter.kill_if_overdue()
+            if asked:
+                guest.kill()
+            elif failed.exists():
+                for command in ("sysrq 9", "sysrq p"):  # say everything; say what you run
+                    send_mconsole(folder, command)
+                asked = True
+
         with _attended(interrupter, streams) as keyboard:
-            console.relay(guest.ended, keyboard, interrupter.kill_if_overdue)
+            console.relay(guest.ended, keyboard, look)
+        if failed.exists():
+            running = re.findall(r"comm: (\S+)", "\n".join(console.log_lines()))
+            raise MachineError(f"{failed.read_text()}; it runs {running[-1] if running else 'its kernel'}")
         return _outcome(folder, console, interrupter)
 
 
@@ -258,8 +275,6 @@ def _outcome(folder: Path, console: Console, interrupter: Interrupter) -> int:
         return status
     if interrupter.was_used:
         return INTERRUPTED
-    if (failed := folder.parent / CALENDAR_FOLDER / "failed").exists():
-        raise MachineError(failed.read_text())
     lines = console.log_lines()[-LINES_SHOWN:]
     stage = "died while the command ran" if (folder / "started").exists() else "did not start"
     said = "\n  ".join(lines) if lines else "nothing"
