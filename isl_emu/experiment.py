@@ -230,7 +230,7 @@ def prepare(source: Source, place: Place, preparations: Sequence[Preparation], o
         place=place.kind,
         reason=place.reason,
         clock=place.clock,
-        kernel=place.kernel and asdict(place.kernel),
+        kernel=None if place.kernel is None else asdict(place.kernel),
         models=list(models),
         inputs=list(inputs),
     )

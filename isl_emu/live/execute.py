@@ -27,7 +27,7 @@ from isl_emu.live.answers import LiveAnswers
 from isl_emu.live.control import ControlDesk, announce
 from isl_emu.live.course import Course, open_course
 from isl_emu.live.room import all_needs
-from isl_emu.machine.calendar_control import in_exact_time
+from isl_emu.machine.calendar_control import calendar_control
 from isl_emu.machine.load import LoadSampler
 from isl_emu.network.calibration import measure_bias
 from isl_emu.network.desired import DELAY_GRAIN_NS
@@ -71,7 +71,7 @@ def execute(folder: RunFolder, wishes: Wishes, steps: Steps) -> int:
     """
     if not folder.plan.is_file() or not folder.journal.is_dir():
         raise ScenarioError(f"{folder.path}: is no folder that `isl-emu run` has prepared; give it a scenario instead")
-    execution = Execution(clock="exact" if in_exact_time() else "real", kernel=kernel_facts())
+    execution = Execution(clock="real" if calendar_control() is None else "exact", kernel=kernel_facts())
     try:
         with _signals() as ignore_signals, _teardown(execution) as undo, _on_leaving(ignore_signals):
             live, replay = _build(folder, Phases(steps, execution), undo)
@@ -99,7 +99,8 @@ def _build(folder: RunFolder, phase: Phases, undo: ExitStack) -> tuple[LiveRun, 
     _check_queues(plan)
     slowdown = scenario.time.slowdown
     clock = RunClock.create(folder.journal, slowdown)
-    bias_ns, grain_ns = (0, EXACT_GRAIN_NS) if in_exact_time() else (_calibrate(run, phase), DELAY_GRAIN_NS)
+    exact = phase.execution.clock == "exact"
+    bias_ns, grain_ns = (0, EXACT_GRAIN_NS) if exact else (_calibrate(run, phase), DELAY_GRAIN_NS)
     with phase("build", f"building {len(plan.nodes.names)} nodes and {len(plan.links.a)} links"):
         net = build_net(plan, run, slowdown, routes.aliases)
         undo.callback(net.stop)

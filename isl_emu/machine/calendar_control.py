@@ -20,11 +20,6 @@ AT_ONCE_NS = 0
 LOOK_NOW = Path("/sys/kernel/um-ext-time/bc-message")
 
 
-def in_exact_time() -> bool:
-    """Whether this process runs where a calendar drives the time."""
-    return FOLDER_VARIABLE in os.environ
-
-
 @dataclass(frozen=True)
 class Wish:
     """How time is to go.
@@ -118,3 +113,9 @@ class CalendarControl:
         with contextlib.suppress(OSError):  # not in a guest
             LOOK_NOW.write_text("0")
         return wish
+
+
+def calendar_control() -> CalendarControl | None:
+    """The control of the calendar that drives this process's time; None in real time."""
+    folder = os.environ.get(FOLDER_VARIABLE)
+    return None if folder is None else CalendarControl(Path(folder))

@@ -122,7 +122,7 @@ def assess(run: FinishedRun) -> Fidelity:
     readback = None if execution.mismatches is None else len(execution.mismatches)
     reasons = (
         *_ending_reasons(run.execution),
-        *_replay_reasons(replay, readback, 0 if exact else scenario.fidelity.lateness_p99_ns),
+        *_replay_reasons(replay, readback, 0 if exact and not pauses else scenario.fidelity.lateness_p99_ns),
         *(() if exact else _cpu_reasons(cpu, scenario)),
         *(() if exact else surroundings_reasons(surroundings, cpu.steal_mean_ratio, scenario)),
         *(reason for judgement in judgements for reason in judgement.reasons),
