@@ -104,9 +104,9 @@ def test_a_guest_learns_the_scenarios_date_and_its_place():
 
 def test_a_lone_guest_asks_once_a_slice_however_much_happens():
     calendar = Calendar(UTC_NS)
-    guest = FakeGuest(calendar, list(range(0, 10 * NS_PER_S, NS_PER_MS)))
+    guest = FakeGuest(calendar, list(range(0, 10 * NS_PER_S, 10 * NS_PER_MS)))
     assert _drive(calendar, [guest]) <= 10 * NS_PER_S // SLICE_NS + 1
-    assert guest.ran == list(range(0, 10 * NS_PER_S, NS_PER_MS))
+    assert guest.ran == list(range(0, 10 * NS_PER_S, 10 * NS_PER_MS))
 
 
 def test_time_jumps_over_what_is_idle():
