@@ -102,6 +102,12 @@ def cli(debug: bool) -> None:
     help="Run this many times more slowly than real time, for scenarios that are too heavy otherwise.",
 )
 @click.option(
+    "--clock",
+    type=click.Choice(["auto", "exact", "real"]),
+    help="Virtual time, which does not depend on this machine, or real time. Default: what the scenario says, or auto: "
+    "exact where it can be had.",
+)
+@click.option(
     "--cli",
     "interactive",
     is_flag=True,
@@ -117,6 +123,7 @@ def run(
     machine: str,
     model: str | None,
     slowdown: float | None,
+    clock: str | None,
     interactive: bool,
     pause_at: str | None,
     until: str | None,
@@ -125,7 +132,8 @@ def run(
     from isl_emu.experiment import run_file
 
     changes = _changes(duration, seed, model, slowdown)
-    return run_file(scenario, changes, out, machine, _wishes(interactive, pause_at, until), Steps(Console()))
+    wishes = _wishes(interactive, pause_at, until)
+    return run_file(scenario, changes, out, machine, clock, wishes, Steps(Console()))
 
 
 @cli.command()

@@ -11,7 +11,8 @@ import shutil
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from isl_emu.files import write_json
 from isl_emu.linkplan.plan_file import write_plan
 from isl_emu.live.control import announce
 from isl_emu.live.room import all_needs, check_room, files_of, guest_memory_byte
-from isl_emu.machine.guest import run_in_guest
+from isl_emu.machine.guest import VirtualClock, run_in_guest
+from isl_emu.machine.kernel_build import build_kernel, can_build
 from isl_emu.machine.outside import watched_guest
 from isl_emu.machine.place import Place, choose_place
 from isl_emu.parts.endpoints import active_endpoints
@@ -45,6 +47,7 @@ from isl_emu.runs.journal import Journal
 from isl_emu.runs.wishes import Wishes
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import format_scenario, with_changes
+from isl_emu.units import NS_PER_S
 
 
 def load_source(path: Path, changes: dict[str, Any]) -> Source:
@@ -80,6 +83,7 @@ def run(
     *,
     out: str | os.PathLike[str] | None = None,
     machine: str = "auto",
+    clock: str | None = None,
     progress: bool = False,
     **changes: Any,
 ) -> RunResults:
@@ -91,6 +95,7 @@ def run(
         scenario: from `load` or `plan`, or the path of a scenario or of a saved plan.
         out: folder for the results, new or empty; results/NAME-TIME by default.
         machine: "auto", "host" or "guest".
+        clock: "exact", "real", or "auto" for exact where it can be had; by default what the scenario says.
         progress: show on standard output what the command shows.
         changes: top-level keys of the scenario to replace, as in TOML and with units; tables are merged, key by key
             (``seed=7, time={"duration": "60 s"}, questions={"mean_interval": "2 s"}``). A plan's sky is fixed.
@@ -101,7 +106,8 @@ def run(
     """
     steps = Steps(Console(quiet=not progress))
     source = _source(scenario, changes)
-    outcome = run_source(source, choose_place(machine), Path(out) if out is not None else None, Wishes(), steps)
+    place = _choose_place(source.scenario, machine, clock, Wishes(), steps)
+    outcome = run_source(source, place, Path(out) if out is not None else None, Wishes(), steps)
     if outcome.status == INTERRUPTED:
         raise KeyboardInterrupt
     if outcome.status:
@@ -119,18 +125,52 @@ def _source(scenario: Scenario | PlannedNetwork | str | os.PathLike[str], change
     return load_source(Path(scenario), changes)
 
 
-def run_file(path: Path, changes: dict[str, Any], out: Path | None, machine: str, wishes: Wishes, steps: Steps) -> int:
+def _choose_place(scenario: Scenario, machine: str, clock: str | None, wishes: Wishes, steps: Steps) -> Place:
+    """Where and by which clock a scenario runs; the kernel that has exact time is built first if it is needed."""
+    wanted = clock or scenario.time.clock
+    reasons = [reason for part in PARTS for reason in part.real_time(scenario)]
+    if scenario.time.slowdown > 1.0:
+        reasons.append("slow motion is for real time: exact time waits for the machine by itself")
+    if wishes.interactive and wanted == "auto":
+        reasons.append("somebody is at the keyboard")
+    if wanted != "real" and machine != "host" and not reasons:
+        _build_kernel(wanted, steps)
+    return choose_place(machine, wanted, reasons[0] if reasons else "")
+
+
+def _build_kernel(wanted: str, steps: Steps) -> None:
+    """Build the kernel that has exact time, once, where that can be done."""
+    if not can_build():
+        return
+    with steps.step("building the guest kernel that has exact time, once; it takes about 2 minutes") as report:
+        try:
+            build_kernel(report)
+        except MachineError as error:
+            if wanted == "exact":
+                raise
+            steps.note(f"Warning: {error}")
+
+
+def run_file(
+    path: Path,
+    changes: dict[str, Any],
+    out: Path | None,
+    machine: str,
+    clock: str | None,
+    wishes: Wishes,
+    steps: Steps,
+) -> int:
     """Run the scenario or saved plan in a file to its end and print the summary.
 
     Returns:
         The exit status: 0 done, 1 failed, 3 done but the run is marked invalid, 130 interrupted.
     """
-    place = choose_place(machine)
-    if wishes.interactive:
-        _check_terminal(place)
     with steps.step("planning links, routes and questions"):
         source = load_source(path, changes)
         wishes.check(source.plan.grid.duration_ns)
+    place = _choose_place(source.scenario, machine, clock, wishes, steps)
+    if wishes.interactive:
+        _check_terminal(place)
     outcome = run_source(source, place, out, wishes, steps)
     if outcome.status in (0, INTERRUPTED):
         steps.show(styled(outcome.folder.summary.read_text()))
@@ -189,11 +229,18 @@ def prepare(source: Source, place: Place, preparations: Sequence[Preparation], o
         plan_digest=plan.digest(),
         place=place.kind,
         reason=place.reason,
+        clock=place.clock,
+        kernel=None if place.kernel is None else asdict(place.kernel),
         models=list(models),
         inputs=list(inputs),
     )
     write_json(folder.provenance, record)
     return folder
+
+
+def _clock(scenario: Scenario, wishes: Wishes) -> VirtualClock:
+    """Somebody at a keyboard wants time to pass as it does for him."""
+    return VirtualClock(round(scenario.time.start.timestamp()) * NS_PER_S, 1.0 if wishes.interactive else None)
 
 
 def _execute(place: Place, folder: RunFolder, scenario: Scenario, wishes: Wishes, steps: Steps) -> int:
@@ -206,15 +253,20 @@ def _execute(place: Place, folder: RunFolder, scenario: Scenario, wishes: Wishes
     command += ["--quiet"] if steps.quiet else []
     needs, run = all_needs(scenario), create_run_directory()
     announce(run, folder.path)
+    boot = partial(
+        run_in_guest,
+        command,
+        run=run,
+        writable=[folder.path],
+        readable=sorted(files_of(needs)),
+        memory_byte=guest_memory_byte(scenario, needs),
+        interactive=wishes.interactive,
+        kernel=place.kernel,
+    )
     try:
+        if place.clock == "exact":
+            return boot(clock=_clock(scenario, wishes))
         with Journal(folder.journal / "outside.jsonl") as outside, watched_guest(run.path / "guest", outside.append):
-            return run_in_guest(
-                command,
-                run=run,
-                writable=[folder.path],
-                readable=sorted(files_of(needs)),
-                memory_byte=guest_memory_byte(scenario, needs),
-                interactive=wishes.interactive,
-            )
+            return boot()
     finally:
         shutil.rmtree(run.path, ignore_errors=True)

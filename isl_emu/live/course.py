@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from isl_emu.errors import MachineError
+from isl_emu.machine.calendar_control import CalendarControl, calendar_control
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.runs.clock import RunClock
 from isl_emu.runs.journal import Journal
@@ -31,6 +32,27 @@ class Freezer(Protocol):
     def freeze(self) -> None: ...
 
     def thaw(self) -> None: ...
+
+
+class UnhurriedFreezer:
+    """Brings programs to a stand where a calendar drives the time, and has time pass as on the wall meanwhile.
+
+    The commands from a terminal are looked for by time that passes, and time would race, since nothing uses it.
+    """
+
+    def __init__(self, freezer: Freezer, control: CalendarControl):
+        self._freezer, self._control, self._factor = freezer, control, control.wish().factor
+
+    def freeze(self) -> None:
+        """Bring them to a stand."""
+        self._freezer.freeze()
+        self._control.pace(1.0)
+
+    def thaw(self) -> None:
+        """Let them go on."""
+        if self._control.wish().factor != self._factor:
+            self._control.pace(self._factor)
+        self._freezer.thaw()
 
 
 class Course:
@@ -214,7 +236,10 @@ def open_course(live: LiveRun, times: RunTimes, ended: threading.Event, wishes: 
             live.phase.steps.note(f"Warning: {error}")
 
     with Journal(live.folder.journal / "pauses.jsonl") as pauses:
-        course = Course(live.clock, live.net.freezer(), times.t0_ns, times.duration_ns, ended, pauses)
+        freezer: Freezer = live.net.freezer()
+        if (control := calendar_control()) is not None:
+            freezer = UnhurriedFreezer(freezer, control)
+        course = Course(live.clock, freezer, times.t0_ns, times.duration_ns, ended, pauses)
         for act, at_ns in ((course.pause, wishes.pause_at_ns), (course.end, wishes.until_ns)):
             if at_ns is not None:
                 threading.Thread(target=wish, args=(act, at_ns), daemon=True).start()

@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as StillRunning
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import numpy as np
@@ -27,8 +27,10 @@ from isl_emu.live.answers import LiveAnswers
 from isl_emu.live.control import ControlDesk, announce
 from isl_emu.live.course import Course, open_course
 from isl_emu.live.room import all_needs
+from isl_emu.machine.calendar_control import calendar_control
 from isl_emu.machine.load import LoadSampler
 from isl_emu.network.calibration import measure_bias
+from isl_emu.network.desired import DELAY_GRAIN_NS
 from isl_emu.network.net import IslNet, NetCLI, build_net
 from isl_emu.network.probing import missing_features, missing_queues
 from isl_emu.network.replay import Replay
@@ -51,8 +53,9 @@ from isl_emu.runs.times import RunTimes
 from isl_emu.runs.wishes import Wishes
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import load_scenario
-from isl_emu.units import NS_PER_S
+from isl_emu.units import NS_PER_S, NS_PER_US
 
+EXACT_GRAIN_NS = 0
 HEAD_START_NS = 3 * NS_PER_S  # before instant 0: for the client and the prober to be ready
 WHOLE_CORE = 1.0  # for programs none of which asks for a share
 LOOK_INTERVAL_S = 0.5  # between two looks at how far the run is
@@ -69,7 +72,7 @@ def execute(folder: RunFolder, wishes: Wishes, steps: Steps) -> int:
     """
     if not folder.plan.is_file() or not folder.journal.is_dir():
         raise ScenarioError(f"{folder.path}: is no folder that `isl-emu run` has prepared; give it a scenario instead")
-    execution = Execution(kernel=kernel_facts())
+    execution = Execution(clock="real" if calendar_control() is None else "exact", kernel=kernel_facts())
     try:
         with _signals() as ignore_signals, _teardown(execution) as undo, _on_leaving(ignore_signals):
             live, replay = _build(folder, Phases(steps, execution), undo)
@@ -97,18 +100,25 @@ def _build(folder: RunFolder, phase: Phases, undo: ExitStack) -> tuple[LiveRun, 
     _check_queues(plan)
     slowdown = scenario.time.slowdown
     clock = RunClock.create(folder.journal, slowdown)
-    with phase("calibration", "measuring the delay that this kernel adds by itself"):
-        found = measure_bias(run)
-    execution = phase.execution
-    execution.bias_ns, execution.residue_ns, execution.calibration = found.bias_ns, found.residue_ns, asdict(found)
+    exact = phase.execution.clock == "exact"
+    bias_ns, grain_ns = (0, EXACT_GRAIN_NS) if exact else (_calibrate(run, phase), DELAY_GRAIN_NS)
     with phase("build", f"building {len(plan.nodes.names)} nodes and {len(plan.links.a)} links"):
         net = build_net(plan, run, slowdown, routes.aliases)
         undo.callback(net.stop)
-        replay = Replay(plan, routes, net.backend, clock, folder.journal, found.bias_ns, slowdown)
+        replay = Replay(plan, routes, net.backend, clock, folder.journal, bias_ns, slowdown, grain_ns)
         replay.apply_initial()
     containers = start_containers(scenario, net, run, undo)
     write_endpoints(_endpoints(scenario, net), folder.journal)
     return LiveRun(folder, scenario, plan, clock, net, containers, phase, undo), replay
+
+
+def _calibrate(run: RunDirectory, phase: Phases) -> int:
+    """What this kernel adds to a delay by itself, ns."""
+    with phase("calibration", "measuring the delay that this kernel adds by itself"):
+        found = measure_bias(run)
+    execution = phase.execution
+    execution.bias_ns, execution.residue_ns, execution.calibration = found.bias_ns, found.residue_ns, asdict(found)
+    return found.bias_ns
 
 
 def start_containers(scenario: Scenario, net: IslNet, run: RunDirectory, undo: ExitStack) -> dict[str, Container]:
@@ -159,6 +169,8 @@ def _emulate(
     execution, backend = live.phase.execution, live.net.backend
     dropped_before, marked_before = backend.dropped_packets(), backend.marked_packets()
     ended, real_t0_ns = threading.Event(), time.monotonic_ns() + HEAD_START_NS
+    if execution.clock == "exact":  # all nodes' clocks show the scenario's time
+        time.clock_settime_ns(time.CLOCK_REALTIME, _utc_ns(live.plan.grid.start) - HEAD_START_NS)
     t0_ns = live.clock.own_ns(real_t0_ns)
     times = RunTimes(t0_ns, t0_ns + live.plan.grid.duration_ns)
     execution.t0_monotonic_ns, execution.t0_utc = real_t0_ns, _utc_of(real_t0_ns).isoformat()
@@ -215,6 +227,10 @@ def _follow(live: LiveRun, replaying: Future[None], activities: Sequence[Activit
                 paused = "PAUSED (isl-emu resume) at " if course.paused else ""
                 done = [found for part in PARTS if (found := part.progress(live.folder.journal))]
                 report(max(t_ns, 0) / duration_ns, ", ".join([f"{paused}{now}", *done]))
+
+
+def _utc_ns(utc: datetime) -> int:
+    return (utc - datetime(1970, 1, 1, tzinfo=timezone.utc)) // timedelta(microseconds=1) * NS_PER_US
 
 
 def _utc_of(monotonic_ns: int) -> datetime:

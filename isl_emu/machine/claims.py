@@ -71,7 +71,8 @@ def available_memory_byte() -> int:
     """What the machine can give without swapping, or what is left of our cgroup's limit if that is less."""
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemAvailable:"):
-            return min(int(line.split()[1]) * 1024, _left_in_cgroup_byte())
+            available_byte, left_byte = int(line.split()[1]) * 1024, _left_in_cgroup_byte()
+            return available_byte if left_byte is None else min(available_byte, left_byte)
     raise MachineError("guest kernel: /proc/meminfo has no MemAvailable, but it is needed to size the guest")
 
 
@@ -80,18 +81,18 @@ def default_memory_byte() -> int:
     return min(8 << 30, available_memory_byte() // 2)
 
 
-def _left_in_cgroup_byte() -> float:
-    """Only the cgroup seen at the root of /sys/fs/cgroup counts: in a container that is the container's own."""
+def _left_in_cgroup_byte() -> int | None:
+    """None without a limit. Only the cgroup seen at the root of /sys/fs/cgroup counts: in a container that is the container's own."""
     for limit, usage in (
         ("memory.max", "memory.current"),
         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
     ):
         try:
             text = (Path("/sys/fs/cgroup") / limit).read_text().strip()
-            return float("inf") if text == "max" else int(text) - int((Path("/sys/fs/cgroup") / usage).read_text())
+            return None if text == "max" else int(text) - int((Path("/sys/fs/cgroup") / usage).read_text())
         except OSError:
             continue
-    return float("inf")
+    return None
 
 
 def _can_hold(folder: Path, memory_byte: int) -> bool:

@@ -14,6 +14,8 @@ from pathlib import Path
 from isl_emu.errors import MachineError
 from isl_emu.linkplan.plan import QueueKind
 from isl_emu.machine.claims import MIB, available_memory_byte, choose_memory_folder
+from isl_emu.machine.kernel_build import obstacles
+from isl_emu.machine.kernel_cache import find_built, find_source
 from isl_emu.machine.place import choose_place, inside_guest
 from isl_emu.machine.uml import MODULES, build_shim, find_uml, needs_shim, processor_flags
 from isl_emu.network.probing import missing_features, missing_queues
@@ -57,9 +59,11 @@ def examine() -> list[Finding]:
     host = [_python(), _root(), _host_networks()]
     usable_host = all(finding.ok for finding in host)
     guest = [] if inside_guest() else [_guest_kernel(), _guest_tools(), _guest_memory(), _guest_cpu()]
+    exact = [] if inside_guest() else [_exact_time()]
     return [
         *host,
         *(_optional(finding) if usable_host else finding for finding in guest),
+        *exact,
         *_managed_queues(),
         *(_programs(), _mininet(), _cgroups(), _overlay(), _model_server(), _bundled_model(), _disk()),
     ]
@@ -121,11 +125,22 @@ def _guest_kernel() -> Finding:
     except MachineError as error:
         return Finding("guest kernel", False, *_found_and_fix(error))
     modules = MODULES / kernel.release
-    if not (modules / "modules.dep").exists():
+    if not kernel.exact and not (modules / "modules.dep").exists():
         return Finding(
             "guest kernel", False, f"{modules} has no modules", "apt-get install --reinstall user-mode-linux"
         )
     return Finding("guest kernel", True, detail)
+
+
+def _exact_time() -> Finding:
+    """The kernel that is built here, or what a build lacks."""
+    if built := find_built(find_source()):
+        return Finding("exact time", True, f"kernel {built.release}, sha256 {built.sha256[:12]}, by {built.compiler}")
+    if missing := obstacles():
+        what, fixes = "; ".join(what for what, _ in missing), "; ".join(fix for _, fix in missing)
+        return Finding("exact time", None, f"its kernel cannot be built: {what}; runs take real time", fixes)
+    build = f"{sys.executable} -m isl_emu.machine.kernel_build"
+    return Finding("exact time", None, "its kernel is not built yet; the first run that needs it does that", build)
 
 
 def _found_and_fix(error: MachineError) -> tuple[str, str]:

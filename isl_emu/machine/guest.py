@@ -1,8 +1,10 @@
-"""Runs a command in a guest kernel: Debian's User-mode Linux, on this machine's own file system.
+"""Runs a command in a guest kernel: User-mode Linux, on this machine's own file system.
 
 The guest has what the machine may lack: root, netem, network namespaces. It sees the machine's files, writes to them
 into memory, and only the folders named as writable reach the disk. It has one CPU, to which it is pinned: each system
 call of a guest process hands over between two processes of the host, which costs eight times more across CPUs.
+
+Its clock is the machine's, or virtual: then computing takes no time, and a calendar says how time goes.
 """
 
 from __future__ import annotations
@@ -10,8 +12,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -21,10 +25,11 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from isl_emu.errors import INTERRUPTED, MachineError
+from isl_emu.machine.calendar_control import FOLDER_VARIABLE, CalendarControl
 from isl_emu.machine.claims import MIB, CpuClaim, choose_memory_folder, claim_cpu, default_memory_byte
-from isl_emu.machine.console import Console, Interrupter, raw_terminal
+from isl_emu.machine.console import Console, Interrupter, raw_terminal, send_mconsole
 from isl_emu.machine.guardian import kill_processes_in
-from isl_emu.machine.uml import build_shim, find_uml, needs_shim
+from isl_emu.machine.uml import UmlKernel, build_shim, find_uml, needs_shim
 from isl_emu.runs.directory import RunDirectory, create_run_directory
 
 # Folders that the guest covers with its own; what lies below them must be mounted to be seen.
@@ -37,6 +42,22 @@ PASSED_ON = (
     *("OPENBLAS_CORETYPE", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "OMP_WAIT_POLICY"),
 )
 LINES_SHOWN = 12
+CALENDAR_FOLDER = "time"  # beside the guest's own: several guests may share it
+SOCKET = "calendar"
+PATIENCE_S = 600  # a program may compute for so long while virtual time stands still
+
+
+@dataclass(frozen=True)
+class VirtualClock:
+    """Time that a calendar lets go on: each instant when all that happens before is done.
+
+    Args:
+        start_utc_ns: what the guest's clock shows when it boots, since 1970.
+        factor: emulated seconds per second of the wall at most; None for as fast as can be.
+    """
+
+    start_utc_ns: int
+    factor: float | None = None
 
 
 def run_in_guest(
@@ -48,6 +69,8 @@ def run_in_guest(
     environment: Mapping[str, str] | None = None,
     readable: Iterable[Path] = (),
     interactive: bool = False,
+    kernel: UmlKernel | None = None,
+    clock: VirtualClock | None = None,
 ) -> int:
     """Boot a guest kernel, run one command in it as root in the current folder, and return its exit status.
 
@@ -63,30 +86,72 @@ def run_in_guest(
         readable: files and folders that the command needs and that may lie where the guest has folders of its own
             (`COVERED`); everything else is visible anyway.
         interactive: pass on what is typed, if we have a terminal.
+        kernel: the one to boot; by default that of `find_uml`.
+        clock: how virtual time begins; None for real time.
 
     Raises:
         MachineError: the guest cannot start, or dies before the command ends.
     """
     streams = _streams(interactive)
     folder = run.path.resolve() / "guest"
-    command_line = _kernel_command(folder, memory_byte)
+    command_line = _kernel_command(kernel or find_uml(), folder, memory_byte, clock)
     folder.mkdir(mode=0o700)
+    times, variables = [], dict(environment or {})
     try:
-        binds = _binds(
-            [folder, *writable], [Path.cwd(), Path(sys.prefix), Path(sys.base_prefix), _package_root(), *readable]
-        )
-        (folder / "binds").write_text("".join(f"{access} {path}\n" for access, path in binds))
-        (folder / "command.sh").write_text(_command_script(argv, environment or {}, streams))
-        (folder / "console").write_text(streams)
-        _place_init(folder)
-        return _boot(command_line, folder, streams)
+        with contextlib.ExitStack() as stack:
+            if clock is not None:
+                times.append(stack.enter_context(_calendar(run, clock)))
+                variables[FOLDER_VARIABLE] = str(times[0])
+            binds = _binds(
+                [folder, *times, *writable],
+                [Path.cwd(), Path(sys.prefix), Path(sys.base_prefix), _package_root(), *readable],
+            )
+            (folder / "binds").write_text("".join(f"{access} {path}\n" for access, path in binds))
+            (folder / "command.sh").write_text(_command_script(argv, variables, streams))
+            (folder / "console").write_text(streams)
+            _place_init(folder)
+            return _boot(command_line, folder, streams)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def clean_guest(run: RunDirectory) -> list[int]:
-    """Kill what is left of a run's guest; return the processes that were."""
-    return kill_processes_in(str(run.path.resolve() / "guest"))
+    """Kill what is left of a run's guest and calendar; return the processes that were."""
+    path = run.path.resolve()
+    return [*kill_processes_in(str(path / "guest")), *kill_processes_in(str(path / CALENDAR_FOLDER))]
+
+
+@contextlib.contextmanager
+def _calendar(run: RunDirectory, clock: VirtualClock) -> Iterator[Path]:
+    """A calendar for one guest, while the block runs; yields the folder where it is asked."""
+    folder = run.path.resolve() / CALENDAR_FOLDER
+    folder.mkdir(mode=0o700)
+    if clock.factor is not None:
+        CalendarControl(folder).pace(clock.factor)
+    short = os.open(folder, os.O_PATH)  # a socket's path must not exceed 107 characters
+    try:
+        with socket.socket(socket.AF_UNIX) as listener, (folder / "log").open("wb") as log:
+            listener.bind(f"/proc/self/fd/{short}/{SOCKET}")
+            listener.listen()
+            words = [str(listener.fileno()), str(clock.start_utc_ns), "1", str(PATIENCE_S)]
+            process = subprocess.Popen(
+                [sys.executable, "-S", "-m", "isl_emu.machine.calendar_process", *words],
+                cwd=folder,
+                env={**os.environ, "PYTHONPATH": str(_package_root())},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(listener.fileno(),),
+                start_new_session=True,
+            )
+        try:
+            yield folder
+        finally:
+            process.kill()
+            process.wait()
+    finally:
+        os.close(short)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _streams(interactive: bool) -> str:
@@ -100,11 +165,15 @@ def _package_root() -> Path:
     return Path(__file__).resolve().parents[2]
 
 
-def _kernel_command(folder: Path, memory_byte: int) -> list[str]:
+def _kernel_command(kernel: UmlKernel, folder: Path, memory_byte: int, clock: VirtualClock | None) -> list[str]:
     """linux.uml and its arguments; the two consoles are added when they exist."""
     if " " in str(folder):
         raise MachineError(f"guest kernel: its folder is {str(folder)!r}, but must have no spaces; set XDG_RUNTIME_DIR")
-    kernel = find_uml()
+    if clock is not None and not kernel.exact:
+        raise MachineError(
+            f"guest kernel: {kernel.program} is the distribution's, but only the one that isl-emu builds has exact "
+            "time; `isl-emu doctor` says what a build needs"
+        )
     variables = [f"TMPDIR={choose_memory_folder(memory_byte)}"]
     if needs_shim(kernel):
         variables.append(f"LD_PRELOAD={build_shim()}")
@@ -112,6 +181,7 @@ def _kernel_command(folder: Path, memory_byte: int) -> list[str]:
         *("env", *variables, kernel.program, f"mem={memory_byte // MIB}M"),
         *("root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", f"init={folder}/init", f"isl_dir={folder}"),
         *("console=tty1", "quiet", "loglevel=4", "con=null", "umid=vm", "uml_dir=./"),
+        *([f"time-travel=ext:0:../{CALENDAR_FOLDER}/{SOCKET}", "virtual=1"] if clock is not None else []),
     ]
 
 
@@ -163,10 +233,26 @@ def _place_init(folder: Path) -> None:
 
 
 def _boot(command_line: list[str], folder: Path, streams: str) -> int:
+    failed = folder.parent / CALENDAR_FOLDER / "failed"
     with contextlib.closing(Console()) as console, _GuestProcess.started(command_line, folder, console) as guest:
-        interrupter = Interrupter(folder, guest.kill)
+        interrupter, asked = Interrupter(folder, guest.kill), False
+
+        def look() -> None:
+            """A guest whose time stands still is asked what it runs, and killed half a second later."""
+            nonlocal asked
+            interrupter.kill_if_overdue()
+            if asked:
+                guest.kill()
+            elif failed.exists():
+                for command in ("sysrq 9", "sysrq p"):  # say everything; say what you run
+                    send_mconsole(folder, command)
+                asked = True
+
         with _attended(interrupter, streams) as keyboard:
-            console.relay(guest.ended, keyboard, interrupter.kill_if_overdue)
+            console.relay(guest.ended, keyboard, look)
+        if failed.exists():
+            running = re.findall(r"comm: (\S+)", "\n".join(console.log_lines()))
+            raise MachineError(f"{failed.read_text()}; it runs {running[-1] if running else 'its kernel'}")
         return _outcome(folder, console, interrupter)
 
 

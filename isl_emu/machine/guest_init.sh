@@ -2,7 +2,7 @@
 # PID 1 of the guest kernel: makes a writable root over the machine's own file system, runs one command in it,
 # writes the command's exit status where the host finds it, and powers off.
 #
-# The kernel command line gives one variable: isl_dir, a folder on the host that holds
+# The kernel command line gives isl_dir, a folder on the host, and virtual, which is empty in real time. The folder holds
 #   init         this script
 #   command.sh   what to run
 #   binds        folders of the host to mount, one a line: "rw PATH" or "ro PATH"
@@ -36,8 +36,11 @@ make_root() {
     must mount -t tmpfs -o size=90% tmpfs /mnt
     must mkdir /mnt/upper /mnt/work "$new"
     must mount -t overlay -o "lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work" overlay "$new"
-    must mkdir -p "$new/lib/modules"
-    must mount -t hostfs -o "ro,$modules" none "$new/lib/modules"
+    # a kernel that has everything built in has no modules
+    if [ -d "$modules/$(uname -r)" ]; then
+        must mkdir -p "$new/lib/modules"
+        must mount -t hostfs -o "ro,$modules" none "$new/lib/modules"
+    fi
 }
 
 mount_kernel_folders() {
@@ -115,6 +118,8 @@ fi
 echo isl-emu > /proc/sys/kernel/hostname
 must ip link set lo up
 ulimit -n 65536
+# Virtual time begins at 0, and some programs (ping) take a clock that shows less than a second for one not read yet.
+if [ -n "$virtual" ]; then sleep 2; fi
 start_command
 trap 'kill -INT "-$child"' INT
 : > "$isl_dir/started"

@@ -57,7 +57,7 @@ def parse_pressure(text: str) -> int:
 def load_between(before: Counters, after: Counters) -> dict[str, Any]:
     """The shares of time between two readings; None where there is no counter or no tick passed."""
     ticks = after.cpu.total - before.cpu.total
-    record = {"cpus": after.cpu.cpus, "busy_ratio": None, "steal_ratio": None, "pressure_ratio": None}
+    record: dict[str, Any] = {"cpus": after.cpu.cpus, "busy_ratio": None, "steal_ratio": None, "pressure_ratio": None}
     if ticks > 0:
         record["busy_ratio"] = 1.0 - (after.cpu.idle - before.cpu.idle) / ticks
         record["steal_ratio"] = (after.cpu.steal - before.cpu.steal) / ticks

@@ -41,7 +41,7 @@ def outside_between(before: Outside, after: Outside) -> dict[str, Any]:
     """
     load = load_between(before.counters, after.counters)
     elapsed_ns = after.counters.t_ns - before.counters.t_ns
-    record = {"utc_ns": after.utc_ns, "guest_busy_ratio": None, "guest_waiting_ratio": None}
+    record: dict[str, Any] = {"utc_ns": after.utc_ns, "guest_busy_ratio": None, "guest_waiting_ratio": None}
     record |= {"steal_ratio": load["steal_ratio"], "pressure_ratio": load["pressure_ratio"]}
     if after.spent and elapsed_ns > 0:
         ran_ns, waited_ns = (

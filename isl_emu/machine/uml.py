@@ -1,4 +1,8 @@
-"""The user-mode kernel of this machine: where it is, which version, and what it needs to start on this processor."""
+"""The user-mode kernel of this machine: where it is, which version, and what it needs to start on this processor.
+
+The one that was built here (`isl_emu.machine.kernel_build`) serves both clocks; without it the distribution's serves
+real time.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from isl_emu.errors import MachineError
+from isl_emu.machine.kernel_cache import cache_folder, find_built, find_source
 
 INSTALL_UML = "install it with: apt-get install user-mode-linux"
 INSTALL_COMPILER = "install one with: apt-get install gcc libc6-dev"
@@ -24,10 +29,19 @@ MODULES = Path("/usr/lib/uml/modules")
 
 @dataclass(frozen=True)
 class UmlKernel:
-    """A User-mode Linux kernel: its program and its release, such as "6.1.176"."""
+    """A User-mode Linux kernel.
+
+    Args:
+        program: where it is.
+        release: such as "6.1.176".
+        sha256: digest of the program; empty if nobody has asked.
+        exact: whether it is ours, which can keep exact time.
+    """
 
     program: str
     release: str
+    sha256: str = ""
+    exact: bool = False
 
     @property
     def version(self) -> tuple[int, int]:
@@ -38,31 +52,33 @@ class UmlKernel:
 
 @cache
 def find_uml() -> UmlKernel:
-    """The machine's linux.uml.
+    """The kernel that was built here, or the distribution's linux.uml.
 
     Raises:
-        MachineError: there is none, it does not run, or the processor is not x86_64.
+        MachineError: there is neither, it does not run, or the processor is not x86_64.
     """
     if platform.machine() != "x86_64":
         raise MachineError(
             f"guest kernel: the processor is {platform.machine()}, but User-mode Linux runs on x86_64 only; "
             "use a kernel with netem (module sch_netem) as root"
         )
+    if built := find_built(find_source()):
+        return UmlKernel(built.program, built.release, built.sha256, exact=True)
     program = shutil.which("linux.uml")
     if program is None:
         raise MachineError(f"guest kernel: linux.uml is not on this machine; {INSTALL_UML}")
     answer = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
     if answer.returncode or not re.match(r"\d+\.\d+", answer.stdout):
         raise MachineError(f"guest kernel: {program} --version failed: {answer.stderr.strip()}; {INSTALL_UML}")
-    return UmlKernel(program, answer.stdout.strip())
+    return UmlKernel(program, answer.stdout.strip(), hashlib.sha256(Path(program).read_bytes()).hexdigest())
 
 
 def needs_shim(kernel: UmlKernel) -> bool:
-    """Whether the processor's floating-point state is larger than this kernel knows.
+    """Whether the processor's floating-point state is larger than this kernel knows; ours has a patch for it.
 
     The measure is the processor's AMX: with it the state has 11,008 bytes, without it at most 2,696.
     """
-    return kernel.version < KNOWS_ANY_XSTATE and "amx_tile" in processor_flags()
+    return not kernel.exact and kernel.version < KNOWS_ANY_XSTATE and "amx_tile" in processor_flags()
 
 
 @cache
@@ -81,7 +97,7 @@ def build_shim() -> Path:
         MachineError: there is no compiler, or it fails.
     """
     source = files("isl_emu.machine").joinpath("xstate_shim.c").read_text()
-    library = _cache_folder() / f"xstate_shim-{hashlib.sha256(source.encode()).hexdigest()[:16]}.so"
+    library = cache_folder() / f"xstate_shim-{hashlib.sha256(source.encode()).hexdigest()[:16]}.so"
     if not library.exists():
         _compile(source, library)
     return library
@@ -112,16 +128,3 @@ def _compile(source: str, library: Path) -> None:
         os.chmod(building.name, 0o755)
         os.link(building.name, f"{building.name}.done")
         os.replace(f"{building.name}.done", library)
-
-
-def _cache_folder() -> Path:
-    """Root's or the user's cache; a private temporary folder for a user whose home cannot be written."""
-    preferred = Path("/var/cache/isl-emu") if os.geteuid() == 0 else Path.home() / ".cache" / "isl-emu"
-    for folder in (preferred, Path(tempfile.gettempdir()) / f"isl-emu-cache-{os.geteuid()}"):
-        try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o755)
-        except OSError:
-            continue
-        if os.access(folder, os.W_OK) and folder.stat().st_uid == os.geteuid():
-            return folder
-    raise MachineError("guest kernel: no cache folder can be written; set TMPDIR to a folder of yours")

@@ -28,7 +28,9 @@ from isl_emu.timebase import TimeGrid
 from isl_emu.units import NS_PER_S
 
 DELAY_NS = 10_000_000
-RATE_BIT_S = 1_000_000_000  # 98 bytes take 0.8 us: nothing
+RATE_BIT_S = 1_000_000_000
+REQUEST_BYTE = 98  # with Ethernet's and IP's headers
+SERIALISATION_NS = 8 * REQUEST_BYTE * NS_PER_S // RATE_BIT_S  # of each netem, as planned: no bias
 HOPS = (1, 3)
 SAMPLES = 40  # of each path; at this spacing a measurement takes 0.9 s
 SPACING_NS = 10_000_000  # between requests, to the paths in turn
@@ -116,7 +118,8 @@ def _per_netem(round_trips_ns: dict[int, tuple[int, ...]]) -> tuple[int, int]:
     than light.
     """
     few, many = HOPS
-    excess = {hops: np.quantile(round_trips_ns[hops], 0.25) - 2 * hops * DELAY_NS for hops in HOPS}
+    planned_ns = DELAY_NS + SERIALISATION_NS
+    excess = {hops: np.quantile(round_trips_ns[hops], 0.25) - 2 * hops * planned_ns for hops in HOPS}
     netem = (excess[many] - excess[few]) / (2 * (many - few))
     return round(netem), round(excess[few] - 2 * few * netem)
 

@@ -67,21 +67,29 @@ def initial_ends(plan: LinkPlan, bias_ns: int, slowdown: float = 1.0) -> np.ndar
     return ends
 
 
-def ends_at(plan: LinkPlan, k: int, before: np.ndarray, bias_ns: int, slowdown: float = 1.0) -> np.ndarray:
+def ends_at(
+    plan: LinkPlan,
+    k: int,
+    before: np.ndarray,
+    bias_ns: int,
+    slowdown: float = 1.0,
+    grain_ns: int = DELAY_GRAIN_NS,
+) -> np.ndarray:
     """All ends at instant `k`, given those of the instant before; END, shape (2L,).
 
-    A link that stays up keeps its delay until that differs from the plan's by more than DELAY_GRAIN_NS. So of a
+    A link that stays up keeps its delay until that differs from the plan's by more than the grain. So of a
     thousand satellites that move a little only some are to be told, and none is ever further from the plan than that.
 
     Args:
         bias_ns: what a netem adds by itself; taken off the delay, which never gets below 0.
         slowdown: how many times more slowly than the machine's time the emulated time passes: delays are multiplied
             and rates divided by it, so the same packets are in flight and wait.
+        grain_ns: how far a delay may be from the plan's before it is set.
     """
     ends: np.ndarray = before.copy()
     ends["up"] = False
     _write(ends, plan, plan.snapshot(k), bias_ns, slowdown)
-    kept = before["up"] & ends["up"] & (np.abs(ends["delay_ns"] - before["delay_ns"]) <= DELAY_GRAIN_NS)
+    kept = before["up"] & ends["up"] & (np.abs(ends["delay_ns"] - before["delay_ns"]) <= grain_ns)
     ends["delay_ns"][kept] = before["delay_ns"][kept]
     return ends
 

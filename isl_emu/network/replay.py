@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from isl_emu.errors import NetworkError
 from isl_emu.linkplan.plan import LinkPlan
-from isl_emu.network.desired import ROUTE, changed_ends, ends_at, initial_ends
+from isl_emu.network.desired import DELAY_GRAIN_NS, ROUTE, changed_ends, ends_at, initial_ends
 from isl_emu.network.naming import Wiring
 from isl_emu.network.readback import end_mismatches, route_mismatches
 from isl_emu.routing.forwarding import GROUP_BASE, NO_ROUTE, RoutePlan
@@ -97,6 +97,7 @@ class Replay:
         journal_dir: where the two journals are written.
         bias_ns: what a netem adds to a delay by itself; taken off before it is set.
         slowdown: how many times more slowly than the machine's the clock runs.
+        grain_ns: how far a delay may be from the plan's before it is set.
         read_back_nodes: of how many nodes the ends are read back after an instant of 1 s; after a shorter one fewer.
     """
 
@@ -109,6 +110,7 @@ class Replay:
         journal_dir: Path,
         bias_ns: int,
         slowdown: float = 1.0,
+        grain_ns: int = DELAY_GRAIN_NS,
         read_back_nodes: int = READ_BACK_NODES,
     ):
         self.plan, self.routes, self.backend, self.clock, self.bias_ns = plan, routes, backend, clock, bias_ns
@@ -117,7 +119,7 @@ class Replay:
         self._read_back_share = min(plan.grid.step_ns * slowdown / NS_PER_S, 1.0)
         self._read_back_nodes = max(round(read_back_nodes * self._read_back_share), 1)
         self._turns = np.zeros(len(plan.nodes.names), np.int64)  # how often each node was read back
-        self._slowdown = slowdown
+        self._slowdown, self._grain_ns = slowdown, grain_ns
         self._ends = initial_ends(plan, bias_ns, slowdown)
         self._table = np.full((len(plan.nodes.names), len(routes.destinations)), NO_ROUTE, np.int32)
         self._column = np.full(len(plan.nodes.names) + len(routes.aliases.owner), -1, np.int32)
@@ -172,7 +174,7 @@ class Replay:
         """The difference between what is applied and instant `k`, passing through the instants between."""
         ends, table = self._ends, self._table.copy()
         for instant in range(self._k_applied + 1, k + 1):
-            ends = ends_at(self.plan, instant, ends, self.bias_ns, self._slowdown)
+            ends = ends_at(self.plan, instant, ends, self.bias_ns, self._slowdown, self._grain_ns)
             changes = self.routes.changes(instant)
             table[changes.node, self._column[changes.destination]] = changes.link
         which = np.arange(len(ends)) if everything else changed_ends(self._ends, ends)

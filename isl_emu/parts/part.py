@@ -104,6 +104,10 @@ class Part:
         """The memory that its processes beside the containers take."""
         return 0
 
+    def real_time(self, scenario: Scenario) -> Iterable[str]:
+        """Why it needs real time: in exact time computing takes none, so nothing may depend on how long it takes."""
+        return ()
+
     def prepare(self, source: Source, place: str) -> Preparation:
         """Find out before anything is built whether it can be done, and what its processes need to know.
 

@@ -75,6 +75,7 @@ class Calibration:
 class Fidelity:
     """The verdict on a run, the reasons for it, and the figures behind it."""
 
+    clock: str  # "exact", where the machine's load distorts nothing, or "real"
     valid: bool
     reasons: tuple[str, ...]
     replay: ReplayFidelity
@@ -107,6 +108,7 @@ class Fidelity:
 def assess(run: FinishedRun) -> Fidelity:
     """Judge a run by its tables."""
     scenario, execution, grid = run.scenario, run.execution or Execution(), run.scenario.time.grid
+    exact = execution.clock == "exact"
     paces = [found for part in PARTS if (found := part.pace(run)) is not None]
 
     def pace(satellite: str, from_ns: int, to_ns: int) -> float:
@@ -120,12 +122,13 @@ def assess(run: FinishedRun) -> Fidelity:
     readback = None if execution.mismatches is None else len(execution.mismatches)
     reasons = (
         *_ending_reasons(run.execution),
-        *_replay_reasons(replay, readback, scenario),
-        *_cpu_reasons(cpu, scenario),
-        *surroundings_reasons(surroundings, cpu.steal_mean_ratio, scenario),
+        *_replay_reasons(replay, readback, 0 if exact and not pauses else scenario.fidelity.lateness_p99_ns),
+        *(() if exact else _cpu_reasons(cpu, scenario)),
+        *(() if exact else surroundings_reasons(surroundings, cpu.steal_mean_ratio, scenario)),
         *(reason for judgement in judgements for reason in judgement.reasons),
     )
     return Fidelity(
+        clock=execution.clock,
         valid=not reasons,
         reasons=reasons,
         replay=replay,
@@ -200,8 +203,7 @@ def _ending_reasons(execution: Execution | None) -> Iterator[str]:
         yield f"run: it ended with an error, but only a complete run counts: {execution.error}"
 
 
-def _replay_reasons(replay: ReplayFidelity, readback: int | None, scenario: Scenario) -> Iterator[str]:
-    limit_ns = scenario.fidelity.lateness_p99_ns
+def _replay_reasons(replay: ReplayFidelity, readback: int | None, limit_ns: int) -> Iterator[str]:
     if replay.applied_instants < replay.planned_instants:
         yield (
             f"replay: {replay.applied_instants} of {replay.planned_instants} instants were applied, but the plan needs "

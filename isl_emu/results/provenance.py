@@ -29,6 +29,8 @@ def provenance(
     reason: str,
     models: Sequence[Path],
     inputs: Sequence[Path] = (),
+    clock: str = "real",
+    kernel: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The record that is written before a run; `completed` adds its end.
 
@@ -36,6 +38,8 @@ def provenance(
         place: where the network is built, host or guest, and `reason` why.
         models: the weights that the satellites serve.
         inputs: what else was read: a trace, a file of prompts.
+        clock: "exact" or "real".
+        kernel: a guest's kernel, with the digest of its program.
     """
     return {
         "format": PROVENANCE_FORMAT,
@@ -43,7 +47,7 @@ def provenance(
         "seed": seed,
         "rate_scale": rate_scale,
         "plan_sha256": plan_digest,
-        "place": {"kind": place, "reason": reason},
+        "place": {"kind": place, "reason": reason, "clock": clock, "kernel": kernel},
         "command": sys.argv,
         "started_utc": _now(),
         "finished_utc": None,

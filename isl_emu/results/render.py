@@ -56,7 +56,8 @@ def verdict_line(fidelity: Fidelity) -> str:
     """The verdict in one line."""
     if fidelity.valid:
         until = f" until its user ended the run at {time_text(fidelity.ended_ns)}" if fidelity.ended_early else ""
-        return f"VALID: the machine kept up with the plan{until}"
+        what = "in exact time" if fidelity.clock == "exact" else "the machine kept up with the plan"
+        return f"VALID: {what}{until}"
     reasons = "1 reason" if len(fidelity.reasons) == 1 else f"{len(fidelity.reasons)} reasons"
     return f"INVALID: do not trust these figures; {reasons} at the end"
 
@@ -79,7 +80,9 @@ def _heading(scenario: Scenario, provenance: Mapping[str, Any]) -> Iterator[str]
     )
     yield from wrapped("", line)
     if place := provenance.get("place"):
-        yield from wrapped("", f"ran in the {place['kind']}: {place['reason']}")
+        kernel = place.get("kernel") or {}
+        digest = f" · sha256 {kernel['sha256'][:12]}" if kernel.get("sha256") else ""
+        yield from wrapped("", f"ran in the {place['kind']}: {place['reason']}{digest}")
 
 
 def _machine_section(fidelity: Fidelity) -> Iterator[str]:
@@ -99,7 +102,9 @@ def _machine_facts(fidelity: Fidelity) -> Iterator[tuple[str, str]]:
         left = f"; {time_text(calibration.residue_ns)} left" if calibration.residue_ns is not None else ""
         yield "netem", f"adds {time_text(calibration.bias_ns)} by itself, which is taken off{left}"
     yield from fidelity.machine
-    if cpu.samples:
+    if fidelity.clock == "exact":
+        yield "CPU", "computing takes no time, so its load is not judged"
+    elif cpu.samples:
         crowded = f" · {counted(cpu.crowded_answers, 'answer')} short of CPU" if cpu.crowded_answers else ""
         busy = f"{share(cpu.busy_mean_ratio)} busy, saturated for {share(cpu.saturated_ratio)} of the time"
         yield "CPU", busy + crowded

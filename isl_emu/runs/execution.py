@@ -21,6 +21,7 @@ class Execution:
 
     Args:
         error: why it did not come to its end.
+        clock: "exact" or "real".
         kernel: the kernel that carried the network, and the machine under it.
         phases_s: how long each phase took.
         bias_ns: what netem adds to each delay by itself, and is taken off; `residue_ns` what is left of it.
@@ -32,6 +33,7 @@ class Execution:
     """
 
     error: str | None = None
+    clock: str = "real"
     kernel: Mapping[str, Any] = field(default_factory=dict)
     phases_s: dict[str, float] = field(default_factory=dict)
     bias_ns: float | None = None

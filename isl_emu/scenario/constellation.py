@@ -20,12 +20,16 @@ MOST_INSTANTS = 10_000_000  # at one link each, a plan of half a gigabyte
 
 
 class Time(Record):
-    """When the run takes place, how finely the sky is sampled, and how slowly the emulated time passes."""
+    """When the run takes place, how finely the sky is sampled, and by which clock the emulated time passes.
+
+    `clock`: "exact" is virtual time, "real" the machine's; "auto" is exact where the machine and the scenario allow it.
+    """
 
     start: UtcTime
     duration_ns: Duration = Field(alias="duration")
     step_ns: Duration = Field(alias="step", default=1_000_000_000)
     slowdown: float = Field(ge=1.0, le=1000.0, default=1.0)
+    clock: Literal["auto", "exact", "real"] = "auto"
 
     @model_validator(mode="after")
     def _whole_steps(self) -> Time:

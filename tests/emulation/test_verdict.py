@@ -1,4 +1,6 @@
-"""A run that is overloaded on purpose comes out invalid for just that reason. A quiet one is valid: see test_course."""
+"""A run that is overloaded on purpose is invalid for just that reason. A quiet one is valid: test_course.
+
+Real time: in exact time no machine can be too slow."""
 
 from __future__ import annotations
 
@@ -32,7 +34,7 @@ def test_a_busy_cpu_makes_a_run_invalid(tmp_path: Path) -> None:
     outside = [subprocess.Popen(["sh", "-c", BUSY]) for _ in range(cpus)]
     inside: list[subprocess.Popen] = []
     try:
-        command = [*COMMAND, "run", str(scenario), "--until", "6s", "--out", str(out)]
+        command = [*COMMAND, "run", str(scenario), "--clock", "real", "--until", "6s", "--out", str(out)]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as run:
 
             def is_live() -> bool:
@@ -59,7 +61,7 @@ def test_more_instants_than_there_is_time_for_make_a_run_invalid(tmp_path: Path)
     """Twenty thousand instants a second: finding out what changes takes longer than that."""
     out, scenario = tmp_path / "out", tmp_path / "ring.toml"
     scenario.write_text(quiet_ring("50 ms", step="50 us", lateness_p99="50 us"))
-    done = isl_emu("run", scenario, "--out", out)
+    done = isl_emu("run", scenario, "--clock", "real", "--out", out)
     assert done.returncode == INVALID, done.stdout + done.stderr
     (reason,) = judged(out)["reasons"]
     assert "99th percentile of how late changes were" in reason and "at most 0.05 ms" in reason

@@ -40,6 +40,10 @@ class SplitPart(Part):
                 expected_byte = min(split.memory_byte, share_byte(split, model, part, head=name == members[0]))
                 yield Need(name, split.cpus, split.memory_byte, expected_byte, (model,))
 
+    def real_time(self, scenario: Scenario) -> Iterable[str]:
+        if scenario.split:
+            yield "split: its satellites would take no time to compute their layers"
+
     def prepare(self, source: Source, place: str) -> Preparation:
         models = []
         for split in source.scenario.split:

@@ -47,6 +47,11 @@ class TrainingPart(Part):
     def own_byte(self, scenario: Scenario) -> int:
         return light_jobs_byte(scenario)
 
+    def real_time(self, scenario: Scenario) -> Iterable[str]:
+        for job in scenario.training:
+            if job.real:
+                yield f"training: the steps of {job.name} would take no time to compute"
+
     def prepare(self, source: Source, place: str) -> Preparation:
         if any(job.real for job in source.scenario.training):
             check_torch()

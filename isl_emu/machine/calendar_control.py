@@ -1,0 +1,121 @@
+"""How a run's calendar is asked, from the machine or from inside a guest: two files in a folder that both can see.
+
+Whoever wants something writes `wish.json`; the calendar takes note within a fiftieth of a second of the wall clock, and
+at least five times a second writes `state.json`, in which the serial number of the last wish that it follows stands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from isl_emu.files import write_whole
+
+FOLDER_VARIABLE = "ISL_EMU_CALENDAR"  # names the folder to what runs in a guest
+AT_ONCE_NS = 0
+# A guest's root may write a number to it: the calendar then looks at the wish before any time passes.
+LOOK_NOW = Path("/sys/kernel/um-ext-time/bc-message")
+
+
+@dataclass(frozen=True)
+class Wish:
+    """How time is to go.
+
+    Args:
+        serial: larger than that of the wish before.
+        hold_ns: time stops at this instant, counted from the calendar's start, with everything before it done and
+            packets at rest on their way; a past one stops it at once. None to go on.
+        factor: emulated seconds per second of the wall at most; None for as fast as can be.
+    """
+
+    serial: int = 0
+    hold_ns: int | None = None
+    factor: float | None = None
+
+
+@dataclass(frozen=True)
+class GuestState:
+    """Where one guest stands.
+
+    Args:
+        number: which guest.
+        now_ns: its emulated time.
+        next_ns: its next event; None while it runs, or if it sleeps for ever.
+        computing_s: for how long by the wall it has run without a word.
+    """
+
+    number: int
+    now_ns: int
+    next_ns: int | None
+    computing_s: float
+
+
+@dataclass(frozen=True)
+class CalendarState:
+    """How time goes.
+
+    Args:
+        serial: of the wish that is followed.
+        now_ns: emulated time since the start that all guests have reached.
+        wall_s: the wall's, since the first guest joined.
+        held: whether time stands because it was wished.
+        guests: those that are there.
+    """
+
+    serial: int
+    now_ns: int
+    wall_s: float
+    held: bool
+    guests: tuple[GuestState, ...]
+
+
+class CalendarControl:
+    """Asks the calendar that serves a folder."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+
+    def state(self) -> CalendarState | None:
+        """What the calendar said last; None before its first word."""
+        try:
+            record = json.loads((self._folder / "state.json").read_text())
+        except FileNotFoundError:
+            return None
+        return CalendarState(**{**record, "guests": tuple(GuestState(**guest) for guest in record["guests"])})
+
+    def wish(self) -> Wish:
+        """What was wished last."""
+        try:
+            return Wish(**json.loads((self._folder / "wish.json").read_text()))
+        except FileNotFoundError:
+            return Wish()
+
+    def hold(self, at_ns: int = AT_ONCE_NS) -> Wish:
+        """Let time stop at an instant."""
+        before = self.wish()
+        return self._ask(Wish(before.serial + 1, at_ns, before.factor))
+
+    def go_on(self) -> Wish:
+        """Let time go on."""
+        before = self.wish()
+        return self._ask(Wish(before.serial + 1, None, before.factor))
+
+    def pace(self, factor: float | None) -> Wish:
+        """Never let time be ahead of the wall clock times a factor; None for as fast as can be."""
+        before = self.wish()
+        return self._ask(Wish(before.serial + 1, before.hold_ns, factor))
+
+    def _ask(self, wish: Wish) -> Wish:
+        write_whole(self._folder / "wish.json", json.dumps(asdict(wish)))
+        with contextlib.suppress(OSError):  # not in a guest
+            LOOK_NOW.write_text("0")
+        return wish
+
+
+def calendar_control() -> CalendarControl | None:
+    """The control of the calendar that drives this process's time; None in real time."""
+    folder = os.environ.get(FOLDER_VARIABLE)
+    return None if folder is None else CalendarControl(Path(folder))
