@@ -12,7 +12,7 @@ import pytest
 from isl_emu.parts.probes.prober import Prober, open_probes, open_receivers
 from isl_emu.runs.journal import Journal, read_journal
 from isl_emu.timebase import MonotonicClock
-from tests.nets import live_net
+from tests.nets import endpoints_of, live_net
 from tests.plans import MS, make_plan
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("netem")]
@@ -34,8 +34,7 @@ def test_each_direction_is_measured_by_itself(tmp_path: Path) -> None:
         ends = replay._ends.copy()
         ends["delay_ns"][net.backend.wiring.node == 1] = (BACK_NS - 5 * MS, THERE_NS - 5 * MS)  # towards 0, towards 2
         net.backend.change_ends(np.arange(len(ends)), ends)
-        endpoints = {node.name: {"netns": node.netns_path, "address": node.address} for node in net.hosts}
-        probes, receivers = open_probes(PAIRS, endpoints, 50 * MS), open_receivers(PAIRS, endpoints)
+        probes, receivers = open_probes(PAIRS, endpoints_of(net), 50 * MS), open_receivers(PAIRS, endpoints_of(net))
         with Journal(tmp_path / "probes.jsonl") as journal:
             times = time.monotonic_ns(), 1000 * MS, 50 * MS, 50 * MS
             Prober(journal, probes, receivers, *times, LateClock()).run()
