@@ -22,7 +22,7 @@ pytestmark = pytest.mark.emulation
 
 SHORT = {
     'duration = "120 s"': 'duration = "40 s"',
-    'mean_interval = "9 s"': 'mean_interval = "5 s"',
+    'mean_interval = "9 s"': 'mean_interval = "2 s"',
     'stop_after = "95 s"': 'stop_after = "22 s"',
     "max_answer_tokens = 48": "max_answer_tokens = 16",
 }
