@@ -21,6 +21,7 @@ from isl_emu.nodes.namespaces import enter_network, in_own_thread
 from isl_emu.nodes.nodespaces import NodeSpace, make_spaces, remove_spaces
 from isl_emu.routing.forwarding import RoutePlan
 from isl_emu.runs.directory import RunDirectory, create_run_directory
+from isl_emu.runs.endpoints import Endpoint
 from isl_emu.timebase import MonotonicClock
 from tests.plans import make_routes
 
@@ -77,6 +78,11 @@ def _switch_loopback_on(path: str) -> None:
     enter_network(path)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh", b"lo", IFF_UP))
+
+
+def endpoints_of(net: IslNet, port: int | None = None) -> dict[str, Endpoint]:
+    """Where the nodes of a net are; with the port of their servers, if they have any."""
+    return {node.name: Endpoint(node.netns_path, node.address, port) for node in net.hosts}
 
 
 def udp_socket(net: IslNet, name: str, port: int = 0) -> socket.socket:

@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 COMMAND = [sys.executable, "-m", "isl_emu"]
-PATIENCE_S = 300  # only for telling a hang from a slow machine
+PATIENCE_S = 600  # only for telling a hang from a slow machine
 INVALID = 3  # a crowded machine may distort a run; what most tests look at holds all the same
 PYTORCH_MAPS = 150_000  # in a guest nearly each page of a program may be a mapping of the machine's
 MAPS = int(Path("/proc/sys/vm/max_map_count").read_text())

@@ -63,7 +63,8 @@ def test_a_run_pauses_goes_on_and_ends_where_its_user_wants(tmp_path: Path) -> N
     assert fidelity["replay"]["planned_instants"] == 7
     assert [pause["t_ns"] for pause in fidelity["pauses"]] == [2 * S, 3 * S]
     sent = sorted(row["t_send_ns"] for row in rows(out, "probes") if (row["a"], row["b"]) == ("gs-chengdu", "p00s00"))
-    assert len(sent) <= 33 and {t_ns // S for t_ns in sent} == set(range(7))  # no second without, no probe too many
+    assert len(sent) <= 33 and sent[0] < 2 * S  # before the pause, and
+    assert {t_ns // S for t_ns in sent} >= set(range(2, 7))  # in every second from then on
     requests = rows(out, "requests")
     completed = [row for row in requests if row["outcome"] == "completed"]
     assert completed and all(row["network_ns"] is None or row["network_ns"] > 0 for row in completed)

@@ -20,7 +20,7 @@ MISSING = [name for name in PIPELINE_MODULES if find_spec(name) is None]
 def one_question(engine: str) -> str:
     """The shipped scenario of a split model with a single question soon after the start."""
     changes = {
-        'duration = "60 s"': 'duration = "45 s"',
+        'duration = "60 s"': 'duration = "25 s"',
         'engine = "pipeline"': f'engine = "{engine}"',
         'mean_interval = "10 s"\nstop_after = "40 s"': 'arrivals = "offline"\ncount = 1\nstations = ["gs-miyun"]',
     }

@@ -15,7 +15,7 @@ RECEIVERS = ["p00s02", "p00s03"]
 # Two satellites within one contact, ten times faster up and twice as fast across
 CHANGES = {
     "start = 2026-03-20T15:03:20Z": "start = 2026-03-20T15:04:45Z",
-    'duration = "240 s"': 'duration = "34 s"',
+    'duration = "240 s"': 'duration = "40 s"',
     'rate = "2 Gbit/s"': 'rate = "4 Gbit/s"',
     '"400 Mbit/s"': '"4 Gbit/s"',
     'satellites = ["p00s00", "p00s01", "p00s02", "p00s03", "p00s04", "p00s05"]': f"satellites = {RECEIVERS}",
@@ -23,7 +23,7 @@ CHANGES = {
     "cpus = 0.3": "cpus = 1.0",
     'mean_interval = "5 s"': 'mean_interval = "2 s"',
     'start_after = "140 s"': 'start_after = "14 s"',
-    'stop_after = "215 s"': 'stop_after = "31 s"',
+    'stop_after = "215 s"': 'stop_after = "37 s"',
     "max_answer_tokens = 48": "max_answer_tokens = 8",
 }
 

@@ -23,6 +23,7 @@ from isl_emu.parts.serving.model_file import resolve_model
 from isl_emu.parts.serving.servers import serve
 from isl_emu.runs.clock import RunClock
 from isl_emu.runs.directory import RunDirectory
+from isl_emu.runs.endpoints import Endpoint, write_endpoints
 from isl_emu.runs.journal import Journal, read_journal
 from isl_emu.runs.ports import MODEL_PORT
 from isl_emu.units import NS_PER_S
@@ -93,11 +94,8 @@ def container(run: RunDirectory, nodes: dict[str, str]) -> Iterator[Callable[[in
 
 def _ask(journal: Path, nodes: dict[str, str], *requests: PlannedRequest) -> list[dict]:
     """What the client process writes down for some requests."""
-    endpoints = {
-        name: {"netns": nodes[name], "address": ADDRESSES[name], "port": MODEL_PORT if name == SATELLITE else None}
-        for name in nodes
-    }
-    (journal / "endpoints.json").write_text(json.dumps(endpoints))
+    ports = {SATELLITE: MODEL_PORT, STATION: None}
+    write_endpoints({name: Endpoint(nodes[name], ADDRESSES[name], ports[name]) for name in nodes}, journal)
     with Journal(journal / "planned_requests.jsonl") as planned:
         for request in requests:
             planned.append(request.to_json())

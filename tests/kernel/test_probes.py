@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 
 from isl_emu.parts.probes.prober import Prober, open_probes, open_receivers
-from isl_emu.runs.endpoints import Endpoint
 from isl_emu.runs.journal import Journal, read_journal
 from isl_emu.runs.times import RunTimes
 from isl_emu.timebase import MonotonicClock
-from tests.nets import live_net
+from tests.nets import endpoints_of, live_net
 from tests.plans import MS, make_plan
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("netem")]
@@ -36,8 +35,7 @@ def test_each_direction_is_measured_by_itself(tmp_path: Path) -> None:
         ends = replay._ends.copy()
         ends["delay_ns"][net.backend.wiring.node == 1] = (BACK_NS - 5 * MS, THERE_NS - 5 * MS)  # towards 0, towards 2
         net.backend.change_ends(np.arange(len(ends)), ends)
-        endpoints = {node.name: Endpoint(node.netns_path, node.address, None) for node in net.hosts}
-        probes, receivers = open_probes(PAIRS, endpoints, 50 * MS), open_receivers(PAIRS, endpoints)
+        probes, receivers = open_probes(PAIRS, endpoints_of(net), 50 * MS), open_receivers(PAIRS, endpoints_of(net))
         with Journal(tmp_path / "probes.jsonl") as journal:
             now_ns = time.monotonic_ns()
             times = RunTimes(now_ns, now_ns + 1000 * MS)

@@ -18,12 +18,11 @@ from isl_emu.parts.training.light_job import LightRanks, lead
 from isl_emu.parts.training.light_rank import Task
 from isl_emu.parts.training.planned_ways import PlannedWays
 from isl_emu.parts.training.records import ELEMENT_BYTE
-from isl_emu.runs.endpoints import Endpoint
 from isl_emu.runs.journal import Journal
 from isl_emu.scenario.training import Modelled, Training
 from isl_emu.timebase import MonotonicClock
 from isl_emu.units import NS_PER_S
-from tests.nets import live_net
+from tests.nets import endpoints_of, live_net
 from tests.plans import MS, SECOND, make_plan, ring_edges
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("netem")]
@@ -56,8 +55,7 @@ class Watched(Journal):
 
 
 def train(net: IslNet, plan: LinkPlan, job: Training, shared: Task, path: Path, look=lambda rows: None) -> list[dict]:
-    endpoints = {name: Endpoint(net.get(name).netns_path, net.get(name).address, None) for name in NAMES}
-    with Watched(path, look) as journal, LightRanks(shared, endpoints) as ranks:
+    with Watched(path, look) as journal, LightRanks(shared, endpoints_of(net)) as ranks:
         until_ns = shared.clock.now_ns() + PATIENCE_S * NS_PER_S
         lead(job, shared, ranks, PlannedWays(plan, job.ring, NAMES), journal, until_ns)
     return journal.rows

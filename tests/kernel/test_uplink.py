@@ -16,10 +16,10 @@ from isl_emu.network.net import IslNet
 from isl_emu.parts.uplink.pieces import describe
 from isl_emu.parts.uplink.plan import FILE, Receiver, StationPass, TransferPlan
 from isl_emu.runs.clock import RunClock
-from isl_emu.runs.endpoints import Endpoint, write_endpoints
+from isl_emu.runs.endpoints import write_endpoints
 from isl_emu.runs.journal import read_journal
 from isl_emu.units import NS_PER_S
-from tests.nets import live_net
+from tests.nets import endpoints_of, live_net
 from tests.plans import MS, make_plan
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("netem")]
@@ -50,8 +50,7 @@ def _prepare(journal: Path, net: IslNet, file: Path) -> None:
     times = {"begin_ns": 0, "stall_ns": 2 * NS_PER_S, "planned_end_ns": None}
     plan = TransferPlan(file, manifest, receivers, seed=1, **times)
     (journal / FILE).write_text(json.dumps(plan.to_json()))
-    nodes = [net.get(name) for name in (STATION, *SATELLITES)]
-    write_endpoints({node.name: Endpoint(node.netns_path, node.address, None) for node in nodes}, journal)
+    write_endpoints(endpoints_of(net), journal)
 
 
 def _start(net: IslNet, name: str, journal: Path, t0_ns: int) -> subprocess.Popen:

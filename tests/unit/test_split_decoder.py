@@ -90,9 +90,9 @@ def test_how_the_layers_are_shared_changes_nothing(model: ModelFile, text: ChatT
     assert torch.equal(first, again)
 
 
-def test_weights_are_read_as_the_format_s_own_library_reads_them() -> None:
+def test_weights_are_read_as_the_format_s_own_library_reads_them(bundled_gguf: GGUFReader) -> None:
     ours = {tensor.name: tensor for tensor in read_tensors(bundled())}
-    theirs = GGUFReader(bundled()).tensors
+    theirs = bundled_gguf.tensors
     assert len(ours) == len(theirs)
     for tensor in theirs:
         mine = ours[tensor.name]

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from isl_emu.parts.serving.model_file import resolve_model
 from isl_emu.parts.split.shares import PIPELINE_MODULES
 from tests.asking import asked
 
@@ -31,9 +30,9 @@ A_HUNDREDTH = 0.01  # llama.cpp keeps keys and values in 16 bits
 
 
 @pytest.fixture(scope="module")
-def small_qwen3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_qwen3(tmp_path_factory: pytest.TempPathFactory, bundled_gguf: GGUFReader) -> Path:
     path = tmp_path_factory.mktemp("model") / "small.gguf"
-    vocabulary, dice = GGUFReader(resolve_model("bundled")).fields, np.random.default_rng(3)
+    vocabulary, dice = bundled_gguf.fields, np.random.default_rng(3)
     writer = GGUFWriter(path, "qwen3")
     writer.add_block_count(LAYERS)
     writer.add_context_length(256)
