@@ -82,7 +82,7 @@ def default_memory_byte() -> int:
 
 
 def _left_in_cgroup_byte() -> int | None:
-    """None without a limit. Only the cgroup seen at the root of /sys/fs/cgroup counts: in a container that is the container's own."""
+    """Of the cgroup at the root of /sys/fs/cgroup, in a container the container's own; None without a limit."""
     for limit, usage in (
         ("memory.max", "memory.current"),
         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
