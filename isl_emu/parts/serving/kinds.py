@@ -1,4 +1,4 @@
-"""All kinds of model servers, in the order in which a run starts them."""
+"""All kinds of model servers, in the order in which a run starts them and the summary tells of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from isl_emu.parts.serving.throttling import ThrottledServers
 from isl_emu.scenario.compute import Compute
 
 KINDS: Mapping[str, ServerKind] = {
-    kind.key: kind for kind in (RealServers(), ThrottledServers(), OwnPrograms(), ModelledServers(), RelayedServers())
+    kind.key: kind for kind in (ModelledServers(), RealServers(), ThrottledServers(), OwnPrograms(), RelayedServers())
 }
 
 
