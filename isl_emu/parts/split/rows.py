@@ -67,7 +67,7 @@ def _pass_row(members: Sequence[str], record: Mapping[str, Any], paths: PlannedP
 
 
 @dataclass(frozen=True)
-class Meter:
+class RpcMeter:
     """What a satellite's process had computed and carried by certain times (ns since instant 0).
 
     Args:
@@ -84,13 +84,13 @@ class Meter:
         return float(after - before)
 
 
-def _meters(records: Iterable[Mapping[str, Any]], t0_ns: int) -> dict[str, Meter]:
+def _meters(records: Iterable[Mapping[str, Any]], t0_ns: int) -> dict[str, RpcMeter]:
     """The meter of each satellite that wrote one down."""
     found: dict[str, list[Mapping[str, Any]]] = {}
     for record in records:
         found.setdefault(record["satellite"], []).append(record)
     return {
-        name: Meter(
+        name: RpcMeter(
             np.array([sample["t_ns"] - t0_ns for sample in samples]),
             np.array([sample["cpu_ns"] for sample in samples]),
             {peer: np.array([sum(sample["peers"][peer]) for sample in samples]) for peer in samples[0]["peers"]},
@@ -103,7 +103,7 @@ def _answer_rows(
     split: Split,
     members: Sequence[str],
     requests: Iterable[Mapping[str, Any]],
-    meters: Mapping[str, Meter],
+    meters: Mapping[str, RpcMeter],
     paths: PlannedPaths,
 ) -> Iterator[Row]:
     """One row for each answer by llama-rpc: the means of its tokens after the first."""
@@ -118,7 +118,7 @@ def _answer_row(
     members: Sequence[str],
     request: Mapping[str, Any],
     passes: int,
-    meters: Mapping[str, Meter],
+    meters: Mapping[str, RpcMeter],
     paths: PlannedPaths,
 ) -> Row:
     """The means of an answer's passes; with several conversations at once, work and bytes are not known of one."""

@@ -15,6 +15,7 @@ from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.needs import Need
 from isl_emu.parts.part import Part, Preparation
 from isl_emu.parts.serving.model_file import MIB, resolve_model
+from isl_emu.parts.serving.who_serves import SERVING
 from isl_emu.parts.source import Source
 from isl_emu.parts.uplink.plan import ATTEMPTS, FILE, HELD
 from isl_emu.parts.uplink.planning import plan_transfer
@@ -53,7 +54,7 @@ class UplinkPart(Part):
 
     def status(self, journal: Path) -> Iterable[str]:
         if (journal / FILE).exists():
-            held, serving = (count_lines(journal / f"{name}.jsonl") for name in (HELD, "serving"))
+            held, serving = count_lines(journal / f"{HELD}.jsonl"), count_lines(journal / SERVING)
             yield f"satellites that got their model: {held}; that serve: {serving}"
 
     def conclude(self, run: FinishedRun) -> None:

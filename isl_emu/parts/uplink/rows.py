@@ -7,7 +7,9 @@ from typing import Any
 
 from isl_emu.files import read_json
 from isl_emu.parts.finished_run import FinishedRun, Row
+from isl_emu.parts.serving.who_serves import SERVING
 from isl_emu.parts.uplink.plan import FILE, HELD, UNSERVED
+from isl_emu.runs.journal import read_journal
 from isl_emu.tables.planned_paths import PlannedPaths
 from isl_emu.units import NS_PER_S
 
@@ -49,7 +51,7 @@ def delivery_rows(run: FinishedRun, transfers: Sequence[Mapping[str, Any]]) -> l
     """One row for each satellite that was to get the file."""
     plan, paths = read_json(run.folder.journal / FILE) or {}, run.paths
     held = {record["satellite"]: record["t_ns"] for record in run.journal(HELD).records}
-    serving = {record["satellite"]: record["t_ns"] for record in run.journal("serving").records}
+    serving = {record["satellite"]: record["t_ns"] for record in read_journal(run.folder.journal / SERVING).records}
     failed = {record["satellite"]: record["error"] for record in run.journal(UNSERVED).records}
     size_byte = plan["manifest"]["size_byte"]
     rows = []
