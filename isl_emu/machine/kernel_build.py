@@ -269,7 +269,7 @@ def _try_out(kernel: UmlKernel) -> None:
 
 def _publish(folder: Path, built: BuiltKernel) -> BuiltKernel:
     """Put it where runs look, in place of a broken one, and remove what it was made of."""
-    entry, draft = kernels_folder() / f"{built.release}-{built.sha256[:12]}", folder / "entry"
+    entry, draft = kernels_folder() / f"{built.release}-{built.recipe}-{built.sha256[:12]}", folder / "entry"
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(mode=0o755)
     (folder / "linux").rename(draft / "linux")
