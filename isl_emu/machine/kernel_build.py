@@ -36,8 +36,7 @@ from isl_emu.machine.kernel_cache import (
     read_entry,
     recipe_digest,
 )
-from isl_emu.machine.place import inside_guest
-from isl_emu.machine.uml import UmlKernel, find_uml
+from isl_emu.machine.uml import UmlKernel, find_uml, inside_guest
 from isl_emu.runs.directory import create_run_directory
 
 Report = Callable[[float, str], None]  # as in isl_emu.progress, which is slow to import
