@@ -16,8 +16,8 @@ from isl_emu.linkplan.plan import QueueKind
 from isl_emu.machine.claims import MIB, available_memory_byte, choose_memory_folder
 from isl_emu.machine.kernel_build import obstacles
 from isl_emu.machine.kernel_cache import find_built, find_source
-from isl_emu.machine.place import choose_place, inside_guest
-from isl_emu.machine.uml import MODULES, build_shim, find_uml, needs_shim, processor_flags
+from isl_emu.machine.place import choose_place
+from isl_emu.machine.uml import MODULES, build_shim, find_uml, inside_guest, needs_shim, processor_flags
 from isl_emu.network.probing import missing_features, missing_queues
 
 NEEDED_PYTHON = (3, 10)

@@ -36,8 +36,7 @@ from isl_emu.machine.kernel_cache import (
     read_entry,
     recipe_digest,
 )
-from isl_emu.machine.place import inside_guest
-from isl_emu.machine.uml import UmlKernel, find_uml
+from isl_emu.machine.uml import UmlKernel, find_uml, inside_guest
 from isl_emu.runs.directory import create_run_directory
 
 Report = Callable[[float, str], None]  # as in isl_emu.progress, which is slow to import
@@ -269,7 +268,7 @@ def _try_out(kernel: UmlKernel) -> None:
 
 def _publish(folder: Path, built: BuiltKernel) -> BuiltKernel:
     """Put it where runs look, in place of a broken one, and remove what it was made of."""
-    entry, draft = kernels_folder() / f"{built.release}-{built.sha256[:12]}", folder / "entry"
+    entry, draft = kernels_folder() / f"{built.release}-{built.recipe}-{built.sha256[:12]}", folder / "entry"
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(mode=0o755)
     (folder / "linux").rename(draft / "linux")

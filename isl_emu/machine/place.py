@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 from dataclasses import dataclass
 from typing import Literal
 
 from isl_emu.errors import MachineError
-from isl_emu.machine.uml import UmlKernel, build_shim, find_uml, needs_shim
+from isl_emu.machine.uml import UmlKernel, build_shim, find_uml, inside_guest, needs_shim
 from isl_emu.network.probing import missing_features
 
 BUILD_IT = "`isl-emu doctor` says what its build needs; or use --clock real"
@@ -52,11 +51,6 @@ def choose_place(requested: str, clock: str = "real", real_because: str = "") ->
         return _exact()
     place = _in_real_time(requested)
     return Place(place.kind, f"{place.reason}; in real time: {against}", kernel=place.kernel)
-
-
-def inside_guest() -> bool:
-    """Whether this process runs in a guest kernel of ours."""
-    return os.environ.get("ISL_EMU_GUEST") == "1"
 
 
 def _against_exact(requested: str) -> str:

@@ -73,6 +73,11 @@ def find_uml() -> UmlKernel:
     return UmlKernel(program, answer.stdout.strip(), hashlib.sha256(Path(program).read_bytes()).hexdigest())
 
 
+def inside_guest() -> bool:
+    """Whether this process runs in a guest kernel of ours."""
+    return os.environ.get("ISL_EMU_GUEST") == "1"
+
+
 def needs_shim(kernel: UmlKernel) -> bool:
     """Whether the processor's floating-point state is larger than this kernel knows; ours has a patch for it.
 

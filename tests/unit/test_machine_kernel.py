@@ -6,6 +6,8 @@ import hashlib
 import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -208,3 +210,10 @@ def test_a_wish_is_written_whole_and_numbered(tmp_path):
     assert control.wish() == Wish(serial=2, hold_ns=5, factor=2.0)
     control.go_on()
     assert control.wish() == Wish(serial=3, hold_ns=None, factor=2.0)
+
+
+def test_a_build_needs_nothing_but_python_itself():
+    """The set-up begins it before anything is installed."""
+    command = [sys.executable, "-S", "-c", "import isl_emu.machine.kernel_build"]
+    root = Path(kernel_build.__file__).parents[2]
+    subprocess.run(command, cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, check=True)
