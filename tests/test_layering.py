@@ -3,41 +3,15 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "isl_emu"
-BASE = {"arrays", "errors", "files", "units", "timebase", "progress"}
-RECORDS = {"linkplan.plan", "routing.forwarding", "routing.outlook", "routing.paths"}  # result types that all may read
+MAP = PACKAGE.parent / "docs" / "architecture.md"
+FILES_ONLY = {"data"}
 
-# package or module -> the packages of ours that it may import, besides BASE and itself
-ALLOWED = {
-    "errors": set(),
-    "files": set(),
-    "units": set(),
-    "timebase": set(),
-    "progress": set(),
-    "scenario": set(),
-    "geometry": {"scenario"},
-    "linkplan": {"scenario", "geometry"},
-    "routing": {"scenario", "linkplan"},
-    "energy": {"scenario", "geometry"},
-    "validate": {"scenario", "geometry", "linkplan", "routing", "energy"},
-    "runs": set(),
-    "nodes": {"runs.directory"},
-    "network": {"linkplan", "routing", "nodes", "runs.directory"},
-    "tables": set(),
-    "machine": {"network.probing", "runs.directory"},
-    "export": {"scenario", "geometry", "linkplan"},
-    "show": {"scenario", "geometry", "linkplan", "routing", "energy", "planned"},
-    "parts": {
-        *("scenario", "routing", "energy", "runs", "nodes", "tables", "network.net"),
-        "linkplan.plan_file",
-    },
-    "results": {"scenario", "parts", "runs", "tables"},
-    "live": {"scenario", "linkplan", "routing", "network", "nodes", "parts", "runs", "machine"},
-}
 FACES = {"__init__", "__main__", "api", "balance", "cli"}  # what users call; no other module imports them
 PARTS = sorted(path.parent.name for path in PACKAGE.glob("parts/*/part.py"))
 
@@ -86,13 +60,41 @@ def _within(name: str, allowed: set[str]) -> bool:
     return any(name == entry or name.startswith(f"{entry}.") for entry in allowed)
 
 
-# the composition root and the command line may import every stage; everything else is checked
-@pytest.mark.parametrize("path", [path for path in MODULES if _dotted(path).split(".")[0] in ALLOWED], ids=_dotted)
+def _rows() -> dict[str, int]:
+    """The row of each package and module in the table of docs/architecture.md."""
+    table = MAP.read_text(encoding="utf-8").partition("## Rooms")[2].partition("\n## ")[0]
+    cells = re.findall(r"^\| (`[^|]*) \|", table, re.MULTILINE)
+    return {name: row for row, cell in enumerate(cells) for name in re.findall(r"`(\w+)`", cell)}
+
+
+ROWS = _rows()
+
+
+def test_the_map_has_every_room() -> None:
+    rooms = {_dotted(path).split(".")[0] for path in MODULES} - FILES_ONLY
+    assert rooms == set(ROWS)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=_dotted)
 def test_imports_follow_the_flow(path: Path) -> None:
-    top = _dotted(path).split(".")[0]
-    allowed = ALLOWED[top] | BASE | RECORDS | {top}
-    strangers = sorted(name for name in _ours(_imports(path)) if not _within(name, allowed))
-    assert not strangers, f"{_dotted(path)} imports {strangers}, but {top} may only import {sorted(allowed)}"
+    """A package imports what stands above it in the map, or in its own row."""
+    own = _dotted(path).split(".")[0]
+    imported = _ours(_imports(path)) - {f"data.{path.stem}"}
+    strangers = sorted(name for name in imported if ROWS[name.split(".")[0]] > ROWS.get(own, -1))
+    assert not strangers, f"{_dotted(path)} imports {strangers}, which stand below {own} in {MAP.name}"
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if _dotted(path) not in FACES], ids=_dotted)
+def test_nobody_imports_a_face(path: Path) -> None:
+    assert not sorted(name for name in _ours(_imports(path)) if name.split(".")[0] in FACES)
+
+
+def test_the_map_names_only_what_is_there() -> None:
+    text = MAP.read_text(encoding="utf-8")
+    named = {name for name in re.findall(r"`([\w/.]+/[\w/.]+|\w+\.py)`", text) if not re.search("NAME|KIND", name)}
+    there = {str(path.relative_to(PACKAGE.parent)) for path in PACKAGE.parent.rglob("*")}
+    assert named
+    assert not sorted(name for name in named if not any(f"/{path}".endswith(f"/{name.rstrip('/')}") for path in there))
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if _dotted(path).split(".")[0] in PURE], ids=_dotted)
