@@ -113,6 +113,12 @@ def cli(debug: bool) -> None:
     is_flag=True,
     help="Open Mininet's command line on the live net; the run ends when you leave it.",
 )
+@click.option(
+    "--pace",
+    type=click.FloatRange(0, min_open=True),
+    help="In exact time: at most so many emulated seconds pass in one of the wall clock, for people who look on. "
+    "Default: as many as the machine manages.",
+)
 @PAUSE_AT
 @UNTIL
 def run(
@@ -124,6 +130,7 @@ def run(
     model: str | None,
     slowdown: float | None,
     clock: str | None,
+    pace: float | None,
     interactive: bool,
     pause_at: str | None,
     until: str | None,
@@ -132,7 +139,7 @@ def run(
     from isl_emu.experiment import run_file
 
     changes = _changes(duration, seed, model, slowdown)
-    wishes = _wishes(interactive, pause_at, until)
+    wishes = _wishes(interactive, pause_at, until, pace)
     return run_file(scenario, changes, out, machine, clock, wishes, Steps(Console()))
 
 
@@ -403,8 +410,8 @@ def execute(folder: Path, interactive: bool, quiet: bool, pause_at: str | None, 
     return execute_folder(RunFolder(folder), _wishes(interactive, pause_at, until), Steps(Console(quiet=quiet)))
 
 
-def _wishes(interactive: bool, pause_at: str | None, until: str | None) -> Wishes:
-    return Wishes(interactive, _ns(pause_at), _ns(until))
+def _wishes(interactive: bool, pause_at: str | None, until: str | None, pace: float | None = None) -> Wishes:
+    return Wishes(interactive, _ns(pause_at), _ns(until), pace)
 
 
 def _ns(duration: str | None) -> int | None:

@@ -135,7 +135,13 @@ def _choose_place(scenario: Scenario, machine: str, clock: str | None, wishes: W
         reasons.append("somebody is at the keyboard")
     if wanted != "real" and machine != "host" and not reasons:
         _build_kernel(wanted, steps)
-    return choose_place(machine, wanted, reasons[0] if reasons else "")
+    place = choose_place(machine, wanted, reasons[0] if reasons else "")
+    if wishes.pace is not None and place.clock == "real":
+        raise MachineError(
+            f"--pace: is {wishes.pace:g}, but the run takes real time ({place.reason}); leave --pace out, or see "
+            "--slowdown"
+        )
+    return place
 
 
 def _build_kernel(wanted: str, steps: Steps) -> None:
@@ -239,8 +245,9 @@ def prepare(source: Source, place: Place, preparations: Sequence[Preparation], o
 
 
 def _clock(scenario: Scenario, wishes: Wishes) -> VirtualClock:
-    """Somebody at a keyboard wants time to pass as it does for him."""
-    return VirtualClock(round(scenario.time.start.timestamp()) * NS_PER_S, 1.0 if wishes.interactive else None)
+    """Somebody at a keyboard wants time to pass as it does for him, unless he says otherwise."""
+    pace = wishes.pace or (1.0 if wishes.interactive else None)
+    return VirtualClock(round(scenario.time.start.timestamp()) * NS_PER_S, pace)
 
 
 def _execute(place: Place, folder: RunFolder, scenario: Scenario, wishes: Wishes, steps: Steps) -> int:

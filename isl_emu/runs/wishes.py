@@ -16,11 +16,13 @@ class Wishes:
         interactive: open Mininet's command line on the live net; the run ends when the user leaves it.
         pause_at_ns: pause at this emulated time.
         until_ns: end at this emulated time, though the plan goes on.
+        pace: emulated seconds per second of the wall at most; for exact time, which is paced from outside.
     """
 
     interactive: bool = False
     pause_at_ns: int | None = None
     until_ns: int | None = None
+    pace: float | None = None
 
     def words(self) -> list[str]:
         """The options of `isl-emu execute` that say the same."""

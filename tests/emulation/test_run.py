@@ -14,6 +14,8 @@ import pexpect
 import pyarrow.parquet as pq
 import pytest
 
+from isl_emu.errors import MachineError
+from isl_emu.machine.uml import find_uml
 from isl_emu.runs.directory import registered_runs
 from tests.runs import COMMAND, INVALID, PATIENCE_S, ROOT, finished, isl_emu, rows, wait_for
 from tests.scenarios import quiet_ring, shipped, table
@@ -32,13 +34,31 @@ PATH = ["p00s01", "p00s02", "p00s03"]
 MARK = "ISL_EMU_TEST"  # a variable that all processes of a test's runs inherit
 
 
+def _has_exact_time() -> bool:
+    try:
+        return find_uml().exact
+    except MachineError:
+        return False
+
+
+CLOCKS = [
+    pytest.param(("--clock", "real"), id="real"),
+    pytest.param(
+        ("--clock", "exact", "--pace", "1"),
+        id="exact",
+        marks=pytest.mark.skipif(not _has_exact_time(), reason="the kernel that has exact time is not built"),
+    ),
+]
+
+
 def _guests(mark: str) -> list[int]:
-    """Processes of the guest kernels that a test has started."""
+    """Processes of the guest kernels and calendars that a test has started."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            program = (folder / "cmdline").read_bytes().split(b"\0")[0]
-            if b"linux.uml" in program and f"{MARK}={mark}".encode() in (folder / "environ").read_bytes().split(b"\0"):
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+            ours = words[0].endswith((b"/linux.uml", b"/linux")) or b"isl_emu.machine.calendar_process" in words
+            if ours and f"{MARK}={mark}".encode() in (folder / "environ").read_bytes().split(b"\0"):
                 found.append(int(folder.name))
         except OSError:
             continue
@@ -165,16 +185,18 @@ def test_the_command_line_of_mininet_reaches_nodes_by_name(tmp_path, nothing_lef
     assert not Path("/etc/mine").exists()
 
 
-def _started(out: Path, **streams) -> subprocess.Popen:
-    """A run whose replay has begun."""
-    run = subprocess.Popen([*COMMAND, "run", str(IRIDIUM), "--out", str(out)], text=True, **streams)
-    wait_for((out / "journal" / "instants.jsonl").exists, "the replay")
+def _started(out: Path, *clock: str, **streams) -> subprocess.Popen:
+    """A run whose replay has begun, and that can be asked."""
+    command = [*COMMAND, "run", str(IRIDIUM), *clock, "--out", str(out)]
+    run = subprocess.Popen(command, text=True, **streams)
+    wait_for(lambda: isl_emu("status", "--run", out).returncode == 0, "the replay")
     return run
 
 
-def test_a_live_run_answers_a_second_terminal_and_ctrl_c_ends_it_in_order(tmp_path, nothing_left):
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_a_live_run_answers_a_second_terminal_and_ctrl_c_ends_it_in_order(tmp_path, nothing_left, clock):
     out = tmp_path / "out"
-    run = _started(out, stdout=subprocess.PIPE)
+    run = _started(out, *clock, stdout=subprocess.PIPE)
     assert f"results: {out}" in isl_emu("status", "--run", out).stdout
     link = isl_emu("link", "p00s00", "p00s01", "--run", out)
     assert link.stdout.startswith("plan: up, ")
@@ -196,9 +218,10 @@ def test_a_live_run_answers_a_second_terminal_and_ctrl_c_ends_it_in_order(tmp_pa
     assert (over.returncode, "there is none" in over.stderr) == (1, True)
 
 
-def test_a_killed_run_leaves_nothing_after_clean(tmp_path, nothing_left):
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_a_killed_run_leaves_nothing_after_clean(tmp_path, nothing_left, clock):
     out = tmp_path / "out"
-    run = _started(out, stdout=subprocess.DEVNULL)
+    run = _started(out, *clock, stdout=subprocess.DEVNULL)
     run.kill()
     run.wait()
     cleaned = isl_emu("clean")
