@@ -36,6 +36,7 @@ from isl_emu.routing.outlook import open_outlook
 from isl_emu.runs.clock import run_clock
 from isl_emu.runs.endpoints import Endpoint, read_endpoints
 from isl_emu.runs.journal import Journal, read_journal
+from isl_emu.runs.loop import run_loop
 from isl_emu.runs.times import RunTimes, run_parser
 
 PATH = "/v1/chat/completions"
@@ -217,7 +218,7 @@ def main() -> None:
     options = run_parser("isl_emu.parts.questions.client", __doc__).parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a descriptor for each open request
-    asyncio.run(_ask_all(options.journal, RunTimes.of(options)))
+    run_loop(_ask_all(options.journal, RunTimes.of(options)))
 
 
 async def _ask_all(journal: Path, times: RunTimes) -> None:

@@ -25,6 +25,7 @@ from isl_emu.parts.serving.modelled_state import FILE as STATE_FILE
 from isl_emu.parts.serving.modelled_state import ModelledState
 from isl_emu.runs.clock import run_clock
 from isl_emu.runs.journal import Journal
+from isl_emu.runs.loop import run_loop
 from isl_emu.timebase import Clock
 
 READY = "ready"
@@ -54,7 +55,7 @@ def main() -> None:
     parser.add_argument("--journal", type=Path, required=True, help="folder of the run's journals")
     journal = parser.parse_args().journal
     state = ModelledState.open(journal / STATE_FILE)
-    asyncio.run(serve(read_specifications(journal), state, run_clock(journal), journal))
+    run_loop(serve(read_specifications(journal), state, run_clock(journal), journal))
 
 
 if __name__ == "__main__":

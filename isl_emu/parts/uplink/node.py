@@ -24,6 +24,7 @@ from isl_emu.parts.uplink.server import serve_file
 from isl_emu.runs.clock import run_clock
 from isl_emu.runs.endpoints import read_endpoints
 from isl_emu.runs.journal import Journal
+from isl_emu.runs.loop import run_loop
 from isl_emu.runs.ports import TRANSFER_PORT
 from isl_emu.runs.times import RunTimes
 
@@ -90,7 +91,7 @@ def main() -> None:
     plan = read_transfer_plan(options.journal)
     print("ready", flush=True)
     if times := sys.stdin.readline().split():
-        asyncio.run(take_part(options.name, plan, options.journal, RunTimes(*map(int, times))))
+        run_loop(take_part(options.name, plan, options.journal, RunTimes(*map(int, times))))
 
 
 if __name__ == "__main__":
