@@ -87,12 +87,16 @@ start_command() {
     child=$!
 }
 
-# The trap interrupts `wait`, so it may return before the command has ended.
+# A signal interrupts `wait`, which returns then before the command has ended, or just as it does: it is asked once more,
+# and says 127 if it has told the status before.
 await_command() {
+    status=127
     while :; do
+        interrupted=
         wait "$child"
-        status=$?
-        kill -0 "$child" 2> /dev/null || return
+        found=$?
+        [ "$found" = 127 ] || status=$found
+        [ -n "$interrupted" ] || return
     done
 }
 
@@ -121,7 +125,7 @@ ulimit -n 65536
 # Virtual time begins at 0, and some programs (ping) take a clock that shows less than a second for one not read yet.
 if [ -n "$virtual" ]; then sleep 2; fi
 start_command
-trap 'kill -INT "-$child"' INT
+trap 'interrupted=yes; kill -INT "-$child"' INT
 : > "$isl_dir/started"
 await_command
 drain_output
