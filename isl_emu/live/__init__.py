@@ -1,5 +1,5 @@
 """The live part of a run, on whichever kernel has netem: `execute` is its beginning and end.
 
-stage (what its steps share) -> containers (sized by roles) -> servers (models) -> traffic (what sends) -> answers (to
-questions about the live run, which come through `control`).
+It builds the network, starts the containers and the parts, and walks the emulated time; `course` pauses and ends it,
+`control` brings questions from a second terminal, and `answers` answers them.
 """

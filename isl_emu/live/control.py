@@ -31,7 +31,7 @@ POINTER = "results"  # in a run's directory: where its run folder is
 
 
 @dataclass(frozen=True)
-class Exchange:
+class Enquiry:
     """A request and the files of its answer."""
 
     path: Path  # without a suffix
@@ -89,21 +89,21 @@ class ControlDesk(threading.Thread):
         while not self._stopped.wait(LOOK_INTERVAL_NS / 1e9):
             for path in set(self._folder.glob("*.request")) - seen:
                 seen.add(path)
-                threading.Thread(target=self._answer, args=(Exchange(path.with_suffix("")),), daemon=True).start()
+                threading.Thread(target=self._answer, args=(Enquiry(path.with_suffix("")),), daemon=True).start()
 
-    def _answer(self, exchange: Exchange) -> None:
-        request = json.loads(exchange.request.read_text())
+    def _answer(self, enquiry: Enquiry) -> None:
+        request = json.loads(enquiry.request.read_text())
 
         def cancelled() -> bool:
-            return exchange.cancel.exists() or self._stopped.is_set()
+            return enquiry.cancel.exists() or self._stopped.is_set()
 
-        with exchange.output.open("wb", buffering=0) as output:
+        with enquiry.output.open("wb", buffering=0) as output:
             try:
                 status = self._handlers[request["verb"]](request, output, cancelled)
             except (IslEmuError, OSError) as error:
                 output.write(f"Error: {error}\n".encode())
                 status = 1
-        write_whole(exchange.status, str(status))
+        write_whole(enquiry.status, str(status))
 
 
 def announce(run: RunDirectory, folder: Path) -> None:
@@ -144,26 +144,26 @@ def ask(
     desk = folder / "journal" / FOLDER
     if not desk.is_dir():
         raise MachineError(f"live run: {folder} does not answer yet, but a net is needed; wait until it emulates")
-    exchange = Exchange(desk / secrets.token_hex(6))
-    write_whole(exchange.request, json.dumps(request))
+    enquiry = Enquiry(desk / secrets.token_hex(6))
+    write_whole(enquiry.request, json.dumps(request))
     try:
-        return _follow(exchange, run, write, clock)
+        return _follow(enquiry, run, write, clock)
     except BaseException:
         with suppress(OSError):  # the run may be over, and its journal gone
-            exchange.cancel.touch()
+            enquiry.cancel.touch()
         raise
 
 
-def _follow(exchange: Exchange, run: RunDirectory, write: Callable[[bytes], object], clock: Clock) -> int:
+def _follow(enquiry: Enquiry, run: RunDirectory, write: Callable[[bytes], object], clock: Clock) -> int:
     passed_on = 0
     while True:
-        status = _text(exchange.status)  # before the output: what came before the status is then complete
-        output = _bytes_from(exchange.output, passed_on)
+        status = _text(enquiry.status)  # before the output: what came before the status is then complete
+        output = _bytes_from(enquiry.output, passed_on)
         passed_on += len(output)
         write(output)
         if status is not None:
             return int(status)
-        if run.owner_pid is None or not exchange.request.exists():
+        if run.owner_pid is None or not enquiry.request.exists():
             raise MachineError("live run: it ended before it answered; run it again for longer")
         clock.sleep_until_ns(clock.now_ns() + LOOK_INTERVAL_NS)
 

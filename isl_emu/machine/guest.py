@@ -276,9 +276,9 @@ def _outcome(folder: Path, console: Console, interrupter: Interrupter) -> int:
     if interrupter.was_used:
         return INTERRUPTED
     lines = console.log_lines()[-LINES_SHOWN:]
-    stage = "died while the command ran" if (folder / "started").exists() else "did not start"
+    how = "died while the command ran" if (folder / "started").exists() else "did not start"
     said = "\n  ".join(lines) if lines else "nothing"
-    raise MachineError(f"guest kernel: it {stage}; `isl-emu doctor` may know why. It said last:\n  {said}")
+    raise MachineError(f"guest kernel: it {how}; `isl-emu doctor` may know why. It said last:\n  {said}")
 
 
 def _read_status(folder: Path) -> int | None:
