@@ -1,6 +1,6 @@
 """The composition root: a scenario becomes a folder of results.
 
-`prepare` (what is pure, natively) -> `live.execute` (the kernel, here or in a guest) -> `conclude` (tables and verdict).
+`prepare` (pure, natively) -> `live.execute` (the kernel, here or in a guest) -> `conclude` (tables and verdict).
 The three meet only in the run folder, so each can be looked at, and the middle one can happen in another kernel.
 """
 

@@ -1,6 +1,6 @@
 """What a run can carry is a part: questions, model servers, training, a user's programs, probes, ...
 
-Each lives in a folder of its own beside this file and says in a subclass of `Part` what it does from planning to results.
+Each lives in a folder of its own beside this file; a subclass of `Part` says what it does from planning to results.
 The rest of the house loops over `registry.PARTS` and names none of them; docs/architecture.md tells how to add one.
 """
 
