@@ -88,7 +88,7 @@ def find_source() -> KernelSource | None:
 
 def find_built(source: KernelSource | None) -> BuiltKernel | None:
     """The kernel of this recipe, made of this source; any other of this recipe if there is none, the latest first."""
-    found = [built for folder in _folders_to_read() for entry in _entries(folder) if (built := read_entry(entry))]
+    found = [built for folder in _folders_to_read() for entry in entries(folder) if (built := read_entry(entry))]
     found = [built for built in found if built.recipe == recipe_digest()]
     wanted = [built for built in found if source is not None and built.source == source.version]
     return next(iter([*wanted, *found]), None)
@@ -104,6 +104,12 @@ def read_entry(entry: Path) -> BuiltKernel | None:
     except (OSError, ValueError, TypeError):
         return None
     return built if whole and owners <= {ROOT, os.geteuid()} else None
+
+
+def entries(folder: Path) -> list[Path]:
+    """The kernels in a folder of the cache, the latest first."""
+    manifests = [path for path in folder.glob("*/kernel.json") if path.is_file()]
+    return [path.parent for path in sorted(manifests, key=lambda path: path.stat().st_mtime_ns, reverse=True)]
 
 
 def kernels_folder() -> Path:
@@ -135,9 +141,3 @@ def _folders_to_read() -> list[Path]:
     """One's own kernels, and those that root has built for everybody."""
     own = cache_folder()
     return [folder / "kernels" for folder in dict.fromkeys((own, ROOTS_CACHE))]
-
-
-def _entries(folder: Path) -> list[Path]:
-    """The latest first."""
-    manifests = [path for path in folder.glob("*/kernel.json") if path.is_file()]
-    return [path.parent for path in sorted(manifests, key=lambda path: path.stat().st_mtime_ns, reverse=True)]

@@ -163,6 +163,20 @@ def test_an_interrupted_build_goes_on_and_a_spoilt_one_begins_again(cache, monke
     assert find_built(SOURCE) == built
 
 
+def test_only_the_latest_kernels_are_kept(cache, monkeypatch):
+    def compile_(source: KernelSource, folder: Path, report) -> None:
+        (folder / "linux").write_bytes(PROGRAM)
+        (folder / "linux").chmod(0o755)
+
+    monkeypatch.setattr(kernel_build, "_compile", compile_)
+    monkeypatch.setattr(kernel_build, "_try_out", lambda kernel: None)
+    for number in range(6):
+        os.utime(_put(cache, f"k{number}") / "kernel.json", (number, number))
+    kernel_build._build(SOURCE, lambda done, detail: None)
+    kept = [path.name for path in kernel_cache.entries(cache / "kernels")]
+    assert kept[1:] == ["k5", "k4", "k3"]
+
+
 def test_what_is_left_of_another_sources_build_is_thrown_away(cache, monkeypatch):
     monkeypatch.setattr(kernel_build, "_compile", lambda *_: pytest.fail("unreachable"))
     building = cache / "kernels" / "building"
