@@ -121,7 +121,7 @@ def kernels_folder() -> Path:
 
 def cache_folder() -> Path:
     """Root's or the user's cache; a private temporary folder for a user whose home cannot be written."""
-    for folder in (_preferred_cache(), Path(tempfile.gettempdir()) / f"isl-emu-cache-{os.geteuid()}"):
+    for folder in _own_caches():
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o755)
         except OSError:
@@ -131,13 +131,12 @@ def cache_folder() -> Path:
     raise MachineError("guest kernel: no cache folder can be written; set TMPDIR to a folder of yours")
 
 
-def _preferred_cache() -> Path:
-    if os.geteuid() == 0:
-        return ROOTS_CACHE
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "isl-emu"
+def _own_caches() -> tuple[Path, Path]:
+    """The preferred one first."""
+    users = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "isl-emu"
+    return ROOTS_CACHE if os.geteuid() == 0 else users, Path(tempfile.gettempdir()) / f"isl-emu-cache-{os.geteuid()}"
 
 
 def _folders_to_read() -> list[Path]:
     """One's own kernels, and those that root has built for everybody."""
-    own = cache_folder()
-    return [folder / "kernels" for folder in dict.fromkeys((own, ROOTS_CACHE))]
+    return [folder / "kernels" for folder in dict.fromkeys((*_own_caches(), ROOTS_CACHE))]

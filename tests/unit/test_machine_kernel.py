@@ -28,8 +28,7 @@ PROGRAM = b"#!/bin/sh\necho 6.12.117-isl\n"
 def cache(tmp_path, monkeypatch) -> Path:
     """An empty cache, of this user and of root."""
     monkeypatch.setattr(kernel_cache, "ROOTS_CACHE", tmp_path / "cache")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(kernel_cache, "_preferred_cache", lambda: tmp_path / "cache")
+    monkeypatch.setattr(kernel_cache, "_own_caches", lambda: (tmp_path / "cache", tmp_path / "other"))
     return tmp_path / "cache"
 
 
@@ -72,7 +71,6 @@ def test_a_strangers_kernel_is_not_found(cache, monkeypatch):
     _put(cache)
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
     monkeypatch.setattr(kernel_cache, "ROOT", 54321)
-    monkeypatch.setattr(kernel_cache, "cache_folder", lambda: cache)
     assert find_built(SOURCE) is None
 
 
