@@ -30,6 +30,7 @@ from isl_emu.machine.kernel_cache import (
     SOURCE_VARIABLE,
     BuiltKernel,
     KernelSource,
+    entries,
     find_built,
     find_source,
     kernels_folder,
@@ -56,6 +57,7 @@ BUILD_PROGRAMS = {
 SPACE_BYTE = 700 * MIB  # source and objects take 350 MiB, and compiling a little more
 MAKE_LINES = 1414  # what `make` says for Debian's 6.12.117: the measure of progress
 LINES_SHOWN = 8
+KEPT = 4  # the latest kernels, for checkouts that differ in their recipes
 CHECK_MEMORY_BYTE = 256 * MIB
 REAL_TIME = "--clock real needs no such kernel"
 
@@ -276,6 +278,8 @@ def _publish(folder: Path, built: BuiltKernel) -> BuiltKernel:
     built.save(draft)
     shutil.rmtree(entry, ignore_errors=True)
     draft.rename(entry)
+    for old in entries(kernels_folder())[KEPT:]:
+        shutil.rmtree(old, ignore_errors=True)
     shutil.rmtree(folder, ignore_errors=True)
     published = read_entry(entry)
     if published is None:
@@ -300,8 +304,8 @@ def main() -> int:
 
     def report(done: float, detail: str) -> None:
         nonlocal shown
-        if int(done * 10) != shown:
-            shown = int(done * 10)
+        if int(done * 25) != shown:
+            shown = int(done * 25)
             print(f"guest kernel: {done:.0%}, {detail}", flush=True)
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # and `make` with us

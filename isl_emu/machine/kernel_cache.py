@@ -88,7 +88,7 @@ def find_source() -> KernelSource | None:
 
 def find_built(source: KernelSource | None) -> BuiltKernel | None:
     """The kernel of this recipe, made of this source; any other of this recipe if there is none, the latest first."""
-    found = [built for folder in _folders_to_read() for entry in _entries(folder) if (built := read_entry(entry))]
+    found = [built for folder in _folders_to_read() for entry in entries(folder) if (built := read_entry(entry))]
     found = [built for built in found if built.recipe == recipe_digest()]
     wanted = [built for built in found if source is not None and built.source == source.version]
     return next(iter([*wanted, *found]), None)
@@ -106,6 +106,12 @@ def read_entry(entry: Path) -> BuiltKernel | None:
     return built if whole and owners <= {ROOT, os.geteuid()} else None
 
 
+def entries(folder: Path) -> list[Path]:
+    """The kernels in a folder of the cache, the latest first."""
+    manifests = [path for path in folder.glob("*/kernel.json") if path.is_file()]
+    return [path.parent for path in sorted(manifests, key=lambda path: path.stat().st_mtime_ns, reverse=True)]
+
+
 def kernels_folder() -> Path:
     """Where kernels are put that this user builds."""
     folder = cache_folder() / "kernels"
@@ -115,7 +121,7 @@ def kernels_folder() -> Path:
 
 def cache_folder() -> Path:
     """Root's or the user's cache; a private temporary folder for a user whose home cannot be written."""
-    for folder in (_preferred_cache(), Path(tempfile.gettempdir()) / f"isl-emu-cache-{os.geteuid()}"):
+    for folder in _own_caches():
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o755)
         except OSError:
@@ -125,19 +131,12 @@ def cache_folder() -> Path:
     raise MachineError("guest kernel: no cache folder can be written; set TMPDIR to a folder of yours")
 
 
-def _preferred_cache() -> Path:
-    if os.geteuid() == 0:
-        return ROOTS_CACHE
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "isl-emu"
+def _own_caches() -> tuple[Path, Path]:
+    """The preferred one first."""
+    users = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "isl-emu"
+    return ROOTS_CACHE if os.geteuid() == 0 else users, Path(tempfile.gettempdir()) / f"isl-emu-cache-{os.geteuid()}"
 
 
 def _folders_to_read() -> list[Path]:
     """One's own kernels, and those that root has built for everybody."""
-    own = cache_folder()
-    return [folder / "kernels" for folder in dict.fromkeys((own, ROOTS_CACHE))]
-
-
-def _entries(folder: Path) -> list[Path]:
-    """The latest first."""
-    manifests = [path for path in folder.glob("*/kernel.json") if path.is_file()]
-    return [path.parent for path in sorted(manifests, key=lambda path: path.stat().st_mtime_ns, reverse=True)]
+    return [folder / "kernels" for folder in dict.fromkeys((*_own_caches(), ROOTS_CACHE))]

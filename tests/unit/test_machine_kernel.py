@@ -28,8 +28,7 @@ PROGRAM = b"#!/bin/sh\necho 6.12.117-isl\n"
 def cache(tmp_path, monkeypatch) -> Path:
     """An empty cache, of this user and of root."""
     monkeypatch.setattr(kernel_cache, "ROOTS_CACHE", tmp_path / "cache")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(kernel_cache, "_preferred_cache", lambda: tmp_path / "cache")
+    monkeypatch.setattr(kernel_cache, "_own_caches", lambda: (tmp_path / "cache", tmp_path / "other"))
     return tmp_path / "cache"
 
 
@@ -72,7 +71,6 @@ def test_a_strangers_kernel_is_not_found(cache, monkeypatch):
     _put(cache)
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
     monkeypatch.setattr(kernel_cache, "ROOT", 54321)
-    monkeypatch.setattr(kernel_cache, "cache_folder", lambda: cache)
     assert find_built(SOURCE) is None
 
 
@@ -161,6 +159,20 @@ def test_an_interrupted_build_goes_on_and_a_spoilt_one_begins_again(cache, monke
     assert calls == [True, False]
     assert not building.exists()
     assert find_built(SOURCE) == built
+
+
+def test_only_the_latest_kernels_are_kept(cache, monkeypatch):
+    def compile_(source: KernelSource, folder: Path, report) -> None:
+        (folder / "linux").write_bytes(PROGRAM)
+        (folder / "linux").chmod(0o755)
+
+    monkeypatch.setattr(kernel_build, "_compile", compile_)
+    monkeypatch.setattr(kernel_build, "_try_out", lambda kernel: None)
+    for number in range(6):
+        os.utime(_put(cache, f"k{number}") / "kernel.json", (number, number))
+    kernel_build._build(SOURCE, lambda done, detail: None)
+    kept = [path.name for path in kernel_cache.entries(cache / "kernels")]
+    assert kept[1:] == ["k5", "k4", "k3"]
 
 
 def test_what_is_left_of_another_sources_build_is_thrown_away(cache, monkeypatch):
