@@ -15,8 +15,7 @@ from isl_emu.parts.finished_run import FinishedRun
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.part import Pace, Part
 from isl_emu.parts.power.governor import Governing
-from isl_emu.parts.power.report import energy_section
-from isl_emu.parts.power.tables import ENERGY
+from isl_emu.parts.power.results import ENERGY, energy_section
 from isl_emu.parts.power.totals import EnergyTotals, energy_totals, write_energy
 from isl_emu.runs.journal import read_latest
 

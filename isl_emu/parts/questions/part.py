@@ -17,14 +17,21 @@ from isl_emu.parts.finished_run import FinishedRun, Row
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.part import Part, Preparation
 from isl_emu.parts.questions import asking
-from isl_emu.parts.questions.asked import asked_satellites
 from isl_emu.parts.questions.asking import Asking
 from isl_emu.parts.questions.figures import read_serving_figures
 from isl_emu.parts.questions.policies import policy_of
-from isl_emu.parts.questions.report import answers_section, questions_section
-from isl_emu.parts.questions.requests import PlannedRequest, check_fit, plan_requests, read_asked
-from isl_emu.parts.questions.rows import attempt_row, outcome, request_row, unrecorded_requests
-from isl_emu.parts.questions.tables import ATTEMPTS, POLLS, REQUESTS
+from isl_emu.parts.questions.requests import PlannedRequest, asked_satellites, check_fit, plan_requests, read_asked
+from isl_emu.parts.questions.results import (
+    ATTEMPTS,
+    POLLS,
+    REQUESTS,
+    answers_section,
+    attempt_row,
+    outcome,
+    questions_section,
+    request_row,
+    unrecorded_requests,
+)
 from isl_emu.parts.serving.busy import AnsweringTimes, service_span
 from isl_emu.parts.source import Source
 from isl_emu.progress import Steps
