@@ -38,8 +38,7 @@ from isl_emu.results.fidelity import Fidelity
 from isl_emu.results.provenance import provenance
 from isl_emu.results.render import styled
 from isl_emu.results.run_results import RunResults
-from isl_emu.routing.forwarding import plan_routes
-from isl_emu.routing.route_file import write_routes
+from isl_emu.routing.forwarding import plan_routes, write_routes
 from isl_emu.runs.directory import create_run_directory
 from isl_emu.runs.execution import INTERRUPTED_BY_USER
 from isl_emu.runs.folder import RunFolder

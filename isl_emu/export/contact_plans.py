@@ -1,4 +1,4 @@
-"""Contacts as bundle-protocol routers want them: one for each direction, in whole seconds."""
+"""Contact plans as text: as CSV, and as the bundle-protocol routers ION and uD3TN read them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ from isl_emu.linkplan.plan_file import KIND_NAMES
 from isl_emu.units import NS_PER_S
 
 BITS_PER_BYTE = 8
+DTN_EPOCH = datetime(2000, 1, 1, tzinfo=timezone.utc)  # RFC 9171, section 4.2.6
+MTCP_PORT = 4222  # of uD3TN's own examples
+COLUMNS = (  # of the CSV
+    "a", "b", "kind", "start_utc", "end_utc", "start_s", "end_s",
+    "delay_min_ns", "delay_max_ns", "rate_ab_bit_s", "rate_ba_bit_s", "loss_ratio",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -49,14 +55,8 @@ def directed_contacts(plan: LinkPlan) -> Iterator[DirectedContact]:
                 yield DirectedContact(source, destination, start_s, end_s, rate_byte_s, delay_max_ns)
 
 
-COLUMNS = (
-    "a", "b", "kind", "start_utc", "end_utc", "start_s", "end_s",
-    "delay_min_ns", "delay_max_ns", "rate_ab_bit_s", "rate_ba_bit_s", "loss_ratio",
-)  # fmt: skip
-
-
 def csv_text(plan: LinkPlan) -> str:
-    """The contacts with their one-way delays, mean physical rates and mean loss, as CSV text."""
+    """One line for each contact, by link and time, with one-way delays, mean physical rates and mean loss."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -71,7 +71,15 @@ def csv_text(plan: LinkPlan) -> str:
 
 
 def ion_text(plan: LinkPlan) -> str:
-    """`@` sets the time that the others count from; then a range and the two directions of each contact."""
+    """Commands for ionadmin of ION (NASA's Interplanetary Overlay Network): a range, both directions of each contact.
+
+    `@` sets the time that the others count from. Node numbers are the plan's node indices plus one; the comment lines
+    name them. ION counts whole seconds and bytes: a contact is rounded inwards, its rate is the mean over the contact,
+    and a range is the one-way light time rounded up, so 1 everywhere near the Earth. A `range` whose first node number
+    is the lower holds both ways.
+
+    Source: ION-DTN, ici/doc/pod5/ionrc.pod (ION 4).
+    """
     lines = ["# contact plan by isl-emu; node number = node:"]
     lines += [f"# {number} = {name}" for number, name in enumerate(plan.nodes.names, start=1)]
     lines.append(f"@ {reference(plan):%Y/%m/%d-%H:%M:%S}")
@@ -87,12 +95,15 @@ def ion_text(plan: LinkPlan) -> str:
     return "\n".join(lines) + "\n"
 
 
-DTN_EPOCH = datetime(2000, 1, 1, tzinfo=timezone.utc)  # RFC 9171, section 4.2.6
-MTCP_PORT = 4222  # of uD3TN's own examples
-
-
 def ud3tn_text(plan: LinkPlan) -> str:
-    """A JSON object: each node's EID with the list of its messages."""
+    """Configuration messages of uD3TN 0.15: a JSON object of each node's EID with those of its own neighbours.
+
+    Each message goes to the config endpoint of the node that it is listed under, for example with uD3TN's Python
+    package. Times are seconds since 2000-01-01T00:00:00Z (DTN time), rates bytes per second. A node called p00s00 is
+    `dtn://p00s00.dtn/` and listens for MTCP on port 4222 of a host of its name.
+
+    Source: ud3tn-utils 0.15.2 on PyPI, the schema of JSON configuration messages in `ud3tn_utils.config`.
+    """
     first_s = round((reference(plan) - DTN_EPOCH).total_seconds())
     neighbours: dict[int, dict[int, list[DirectedContact]]] = {}
     for contact in directed_contacts(plan):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 
 from isl_emu.files import write_json
-from isl_emu.linkplan.plan import LinkPlan
+from isl_emu.linkplan.plan import LinkKind, LinkPlan
 from isl_emu.parts.activity import Activity, RunProcess
 from isl_emu.parts.finished_run import FinishedRun, Row
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.part import Part, Preparation
+from isl_emu.parts.part import EVERY_NODE_UP_TO, Part, Preparation
 from isl_emu.parts.questions import asking
 from isl_emu.parts.questions.asking import Asking
 from isl_emu.parts.questions.figures import read_serving_figures
 from isl_emu.parts.questions.policies import policy_of
-from isl_emu.parts.questions.requests import PlannedRequest, asked_satellites, check_fit, plan_requests, read_asked
+from isl_emu.parts.questions.requests import PlannedRequest, check_fit, plan_requests, read_asked
 from isl_emu.parts.questions.results import (
     ATTEMPTS,
     POLLS,
@@ -33,6 +33,7 @@ from isl_emu.parts.questions.results import (
     unrecorded_requests,
 )
 from isl_emu.parts.serving.busy import AnsweringTimes, service_span
+from isl_emu.parts.serving.kinds import kind_of
 from isl_emu.parts.source import Source
 from isl_emu.progress import Steps
 from isl_emu.routing.outlook import plan_outlook
@@ -127,3 +128,46 @@ def _request_rows(recorded: Sequence[Row], run: FinishedRun) -> list[Row]:
         row["server"] = group.server if group else "split" if satellite else None
         row["satellites_answering"] = answering.mean_count(*span) if span else None
     return rows
+
+
+REACH = 64  # where the scenario has no questions
+
+
+def asked_satellites(scenario: Scenario, plan: LinkPlan) -> tuple[str, ...]:
+    """The satellites that users may ask, in node order: all that serve; in a large network, `questions.reach` of them.
+
+    Each needs a route on every node, and those routes change all the time: 2,400 of them on 2,800 nodes would be seven
+    million.
+
+    If more serve, these come first: one that the scenario names as the target; those whose servers are few;
+    those that are linked to a station with users, the longest first. The rest are taken at even distances from all
+    others, so that every shell and plane has its share.
+    """
+    reach = scenario.questions.reach if scenario.questions else REACH
+    serving = scenario.serving_satellites
+    if len(serving) <= reach or len(plan.nodes.names) <= EVERY_NODE_UP_TO:
+        return serving
+    first = list(dict.fromkeys([*_named(scenario), *_overhead(scenario, plan, set(serving))]))[:reach]
+    others = [name for name in serving if name not in set(first)]
+    at = np.linspace(0, len(others), reach - len(first), endpoint=False).astype(int)
+    found = {*first, *(others[place] for place in at)}
+    return tuple(name for name in serving if name in found)
+
+
+def _named(scenario: Scenario) -> list[str]:
+    """The satellites that the scenario puts there on purpose."""
+    serving = scenario.serving_satellites
+    target = [name for name in serving if scenario.questions and name == scenario.questions.target]
+    groups = {name: scenario.compute_of(name) for name in serving}
+    return target + [name for name, group in groups.items() if group is None or kind_of(group).few]
+
+
+def _overhead(scenario: Scenario, plan: LinkPlan, serving: Collection[str]) -> list[str]:
+    """The satellites that are linked to a station with users, by how often they are."""
+    stations = [plan.nodes.index(name) for name in scenario.asking_stations]
+    ground = plan.links.kind[plan.row_link] == LinkKind.GROUND
+    a, b = plan.links.a[plan.row_link[ground]], plan.links.b[plan.row_link[ground]]
+    linked = np.concatenate([a[np.isin(b, stations)], b[np.isin(a, stations)]])
+    counts = np.bincount(linked, minlength=len(plan.nodes.names))
+    ordered = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
+    return [name for node in ordered if (name := plan.nodes.names[node]) in serving]
