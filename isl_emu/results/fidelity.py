@@ -12,7 +12,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -25,7 +24,6 @@ from isl_emu.scenario.model import Scenario
 from isl_emu.tables.distribution import Distribution
 from isl_emu.tables.schema import LOST_LINES
 from isl_emu.tables.text import beyond
-from isl_emu.timebase import TimeGrid
 from isl_emu.units import NS_PER_S
 
 FULL_RATIO = 0.97  # the emulator samples in clock ticks of 10 ms: 3 of 100 may be rounding
@@ -109,10 +107,11 @@ def assess(run: FinishedRun) -> Fidelity:
         return math.prod(one(satellite, from_ns, to_ns) for one in paces)
 
     judgements = [part.judge(run, pace) for part in PARTS]
-    replay = replay_fidelity(run.rows("instants"), _instants_before(run.ended_ns, grid))
+    replay = replay_fidelity(run.rows("instants"), min(-(-run.ended_ns // grid.step_ns), grid.count))
     cpu = cpu_fidelity(run.rows("load"), [use for part in PARTS for use in part.cpu_use(run, pace)])
     pauses = run.rows("pauses")
     surroundings = surroundings_fidelity(run.rows("outside"), live_spans(execution, pauses, scenario.time.slowdown))
+    schemas = [pq.read_schema(path) for path in run.folder.tables]
     readback = None if execution.mismatches is None else len(execution.mismatches)
     reasons = (
         *_ending_reasons(run.execution),
@@ -134,21 +133,12 @@ def assess(run: FinishedRun) -> Fidelity:
         readback_mismatches=readback,
         dropped_packets=execution.dropped_packets,
         marked_packets=execution.marked_packets,
-        journal_lines_lost=sum(map(_lost_lines, run.folder.tables)),
+        journal_lines_lost=sum(int((schema.metadata or {}).get(LOST_LINES, b"0")) for schema in schemas),
         duration_ns=grid.duration_ns,
         ended_ns=execution.ended_ns,
         pauses=tuple(pauses),
         limits=scenario.fidelity.model_dump(by_alias=True),
     )
-
-
-def _instants_before(t_ns: int, grid: TimeGrid) -> int:
-    """How many instants are due before a time."""
-    return min(-(-t_ns // grid.step_ns), grid.count)
-
-
-def _lost_lines(path: Path) -> int:
-    return int((pq.read_schema(path).metadata or {}).get(LOST_LINES, b"0"))
 
 
 def replay_fidelity(instants: Rows, planned: int) -> ReplayFidelity:
@@ -170,7 +160,10 @@ def cpu_fidelity(load: Rows, uses: Sequence[CpuUse]) -> CpuFidelity:
     def wanted(from_ns: int, to_ns: int) -> float:
         return sum(use.mean_cpus(from_ns, to_ns) for use in uses)
 
-    saturated = sum(not _accounted_for(row["cpus"], wanted(row["t_ns"] - NS_PER_S, row["t_ns"])) for row in full)
+    # satellites that answer or train explain full CPUs if they use the last one, and want no more than all
+    saturated = sum(
+        not row["cpus"] - 1 < wanted(row["t_ns"] - NS_PER_S, row["t_ns"]) <= row["cpus"] + CPU_TOLERANCE for row in full
+    )
     spans = [(begin_ns, end_ns) for use in uses for begin_ns, end_ns in use.spans if end_ns > begin_ns]
     return CpuFidelity(
         samples=len(load),
@@ -183,11 +176,6 @@ def cpu_fidelity(load: Rows, uses: Sequence[CpuUse]) -> CpuFidelity:
         pressure_mean_ratio=mean(load, "pressure_ratio"),
         wakeup_lateness_ns=Distribution.of(row["wakeup_lateness_ns"] for row in load),
     )
-
-
-def _accounted_for(cpus: int, wanted_cpus: float) -> bool:
-    """Whether satellites that answer or train explain full CPUs: they use the last one, and want no more than all."""
-    return cpus - 1 < wanted_cpus <= cpus + CPU_TOLERANCE
 
 
 def _ending_reasons(execution: Execution | None) -> Iterator[str]:
@@ -208,10 +196,8 @@ def _replay_reasons(replay: ReplayFidelity, readback: int | None, limit_ns: int)
         yield beyond(what, found_ns, limit_ns, "use a longer step or fewer links")
     differing = max(replay.mismatches, readback or 0)
     if differing:
-        yield (
-            f"kernel: {_settings(differing)} from the plan when read back, but none may; "
-            "see execution in provenance.json"
-        )
+        found = "1 setting differs" if differing == 1 else f"{differing} settings differ"
+        yield f"kernel: {found} from the plan when read back, but none may; see execution in provenance.json"
 
 
 def _cpu_reasons(cpu: CpuFidelity, scenario: Scenario) -> Iterator[str]:
@@ -221,10 +207,6 @@ def _cpu_reasons(cpu: CpuFidelity, scenario: Scenario) -> Iterator[str]:
             f"CPU: it was saturated for {cpu.saturated_ratio:.1%} of the time, but at most {limit:.1%} is allowed; "
             "give the run a machine of its own, or let fewer satellites answer at once"
         )
-
-
-def _settings(count: int) -> str:
-    return "1 setting differs" if count == 1 else f"{count} settings differ"
 
 
 @dataclass(frozen=True)
@@ -247,7 +229,9 @@ def surroundings_fidelity(outside: Rows, spans: Sequence[tuple[int, int]]) -> Su
     Args:
         spans: from when to when the run was live and did not stand, UTC ns.
     """
-    live = [row for row in outside if _within(row["utc_ns"], spans)]
+    live = [  # the rows of seconds that were wholly in one of the spans
+        row for row in outside if any(begin_ns + NS_PER_S <= row["utc_ns"] <= end_ns for begin_ns, end_ns in spans)
+    ]
     names = ("guest_busy_ratio", "guest_waiting_ratio", "steal_ratio", "pressure_ratio")
     return SurroundingsFidelity(len(live), *(mean(live, name) for name in names))
 
@@ -290,8 +274,3 @@ def mean(rows: Rows, key: str) -> float | None:
     """The mean of a column's known values."""
     values = [row[key] for row in rows if row[key] is not None]
     return sum(values) / len(values) if values else None
-
-
-def _within(utc_ns: int, spans: Sequence[tuple[int, int]]) -> bool:
-    """Whether the second before a time was wholly in one of the spans."""
-    return any(begin_ns + NS_PER_S <= utc_ns <= end_ns for begin_ns, end_ns in spans)

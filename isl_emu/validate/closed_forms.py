@@ -55,7 +55,9 @@ def checks() -> Iterator[Check]:
     yield from _chord_of_22()
     yield from _published_shells()
     yield from _slant_ranges()
-    yield from _link_counts()
+    for name, (pattern, total, planes, phasing, topology, expected) in LINK_COUNTS.items():
+        a, b = shell_pairs(_shell(pattern, total, planes, phasing, topology))[:2]
+        yield Check(GROUP, f"links of {name}", expected, len(set(zip(a.tolist(), b.tolist()))))
     yield from _sun_synchronous()
     yield from _turn_of_the_earth()
 
@@ -79,7 +81,9 @@ def _published_shells() -> Iterator[Check]:
         yield Check(GROUP, f"{name}: neighbours in a plane, by mean motion", chord_km, float(distance_km), 0.05, "km")
         found_ms = float(one_way_delay_ns(distance_km)) / 1e6
         yield Check(GROUP, f"{name}: the same, one way", delay_ms, found_ms, 0.0002, "ms")
-        found_km = _neighbour_ranges_km(_ring(revolutions_per_day, slots, inclination_deg))
+        ring = _ring(revolutions_per_day, slots, inclination_deg)
+        r_km = propagate(ring, EPOCH, np.arange(0, 6_600, 60) * NS_PER_S)  # along one revolution
+        found_km = range_km(r_km, np.roll(r_km, -1, axis=1))
         worst_km = float(found_km.flat[np.argmax(np.abs(found_km - chord_km))])
         # J2 and J3 move the radius by up to 11 km, and a chord by as much in proportion
         tolerance_km = 11.0 * chord_km / radius_km
@@ -112,17 +116,13 @@ def _slant_ranges() -> Iterator[Check]:
             )
 
 
-def _link_counts() -> Iterator[Check]:
-    for name, (pattern, total, planes, phasing, topology, expected) in LINK_COUNTS.items():
-        a, b = shell_pairs(_shell(pattern, total, planes, phasing, topology))[:2]
-        yield Check(GROUP, f"links of {name}", expected, len(set(zip(a.tolist(), b.tolist()))))
-
-
 def _sun_synchronous() -> Iterator[Check]:
     """The inclination by its closed form, and the turn of the node that SGP4 gives such an orbit."""
     for altitude_km in (500.0, 525.0, 800.0, 1000.0):
         expected_deg = math.degrees(math.acos(-(((EARTH_RADIUS_KM + altitude_km) / 12_352.0) ** 3.5)))
-        elements = _sun_synchronous_elements(altitude_km)
+        shell = _shell("delta", 1, 1, 0, "none", altitude=f"{altitude_km:g} km", inclination="sun-synchronous")
+        time = {"start": EPOCH, "duration": "60 s"}
+        elements = constellation_elements(Scenario.model_validate({"name": "x", "time": time, "shell": (shell,)}))
         found_deg = math.degrees(float(elements.inclination_rad[0]))
         yield Check(GROUP, f"sun-synchronous inclination at {altitude_km:g} km", expected_deg, found_deg, 0.001, "deg")
         # the closed form's constant has five digits, and higher terms of J2 count one in a thousand
@@ -167,22 +167,10 @@ def _ring(revolutions_per_day: float, slots: int, inclination_deg: float) -> Ele
     )
 
 
-def _neighbour_ranges_km(elements: Elements) -> np.ndarray:
-    """Ranges between neighbours in a ring along one revolution, shape (K, N)."""
-    r_km = propagate(elements, EPOCH, np.arange(0, 6_600, 60) * NS_PER_S)
-    return range_km(r_km, np.roll(r_km, -1, axis=1))
-
-
 def _shell(pattern: str, total: int, planes: int, phasing: int, topology: str, **orbit: Any) -> Shell:
     walker = {"pattern": pattern, "total": total, "planes": planes, "phasing": phasing}
     orbit = {"altitude": "780 km", "inclination": "86.4 deg", **orbit}
     return Shell.model_validate({"name": "s", "walker": walker, "lasers": {"topology": topology}, **orbit})
-
-
-def _sun_synchronous_elements(altitude_km: float) -> Elements:
-    shell = _shell("delta", 1, 1, 0, "none", altitude=f"{altitude_km:g} km", inclination="sun-synchronous")
-    time = {"start": EPOCH, "duration": "60 s"}
-    return constellation_elements(Scenario.model_validate({"name": "x", "time": time, "shell": (shell,)}))
 
 
 def _node_rate_deg_day(elements: Elements) -> float:

@@ -101,6 +101,7 @@ class ModelledComputers:
         self._state.pace_ratio[self._rows] = self._pace = pace_ratio.copy()
 
 
+JOURNAL = "energy"  # also the table's name
 INTERVAL_NS = NS_PER_S  # of emulated time, between two looks at what the computers did
 Kind = tuple[np.ndarray, Computers]  # numbers of satellites in the fleet, and their computers
 
@@ -206,7 +207,7 @@ class Governing(Activity):
         live, grid, fleet = self._live, self._live.plan.grid, self._fleet
         sunshine = find_sunshine(live.scenario, grid.start, grid.offsets_ns, fleet.chosen, fleet.pointing)
         kinds = list(_kinds(fleet, live))
-        journal = ending.enter_context(Journal(live.folder.journal / "energy.jsonl"))
+        journal = ending.enter_context(Journal(live.folder.journal / f"{JOURNAL}.jsonl"))
         for numbers, computers in kinds:
             ending.callback(computers.set_pace, np.ones(len(numbers)))
         self._governor = Governor(fleet, sunshine, grid, kinds, live.clock, journal.append)

@@ -230,16 +230,12 @@ Rows = Sequence[Mapping[str, Any]]
 def questions_section(requests: Rows, stations: set[str]) -> Iterator[str]:
     yield "QUESTIONS AND ANSWERS  (═ laser, ╌ radio to or from the ground)"
     for row in requests[:QUESTIONS_SHOWN]:
-        yield from _question(row, stations)
+        yield from wrapped(f"{INDENT}{row['id']:<4}", _way(row, stations))
+        yield from wrapped(f"{INDENT * 3}Q  ", row["question"] or "")
+        yield from wrapped(f"{INDENT * 3}A  ", " ".join((row["answer"] or "").split()))
+        yield from wrapped(INDENT * 3, _ending(row))
     if len(requests) > QUESTIONS_SHOWN:
         yield f"{INDENT}... and {len(requests) - QUESTIONS_SHOWN} more in requests.parquet"
-
-
-def _question(row: Mapping[str, Any], stations: set[str]) -> Iterator[str]:
-    yield from wrapped(f"{INDENT}{row['id']:<4}", _way(row, stations))
-    yield from wrapped(f"{INDENT * 3}Q  ", row["question"] or "")
-    yield from wrapped(f"{INDENT * 3}A  ", " ".join((row["answer"] or "").split()))
-    yield from wrapped(INDENT * 3, _ending(row))
 
 
 def _way(row: Mapping[str, Any], stations: set[str]) -> str:
