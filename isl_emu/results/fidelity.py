@@ -20,6 +20,7 @@ from isl_emu.parts.finished_run import FinishedRun, Rows
 from isl_emu.parts.part import CpuUse
 from isl_emu.parts.registry import PARTS
 from isl_emu.runs.execution import Execution
+from isl_emu.runs.journal import INSTANTS_JOURNAL, LOAD_JOURNAL, OUTSIDE_JOURNAL, PAUSES_JOURNAL
 from isl_emu.scenario.model import Scenario
 from isl_emu.tables.distribution import Distribution
 from isl_emu.tables.schema import LOST_LINES
@@ -107,10 +108,12 @@ def assess(run: FinishedRun) -> Fidelity:
         return math.prod(one(satellite, from_ns, to_ns) for one in paces)
 
     judgements = [part.judge(run, pace) for part in PARTS]
-    replay = replay_fidelity(run.rows("instants"), min(-(-run.ended_ns // grid.step_ns), grid.count))
-    cpu = cpu_fidelity(run.rows("load"), [use for part in PARTS for use in part.cpu_use(run, pace)])
-    pauses = run.rows("pauses")
-    surroundings = surroundings_fidelity(run.rows("outside"), live_spans(execution, pauses, scenario.time.slowdown))
+    replay = replay_fidelity(run.rows(INSTANTS_JOURNAL), min(-(-run.ended_ns // grid.step_ns), grid.count))
+    cpu = cpu_fidelity(run.rows(LOAD_JOURNAL), [use for part in PARTS for use in part.cpu_use(run, pace)])
+    pauses = run.rows(PAUSES_JOURNAL)
+    surroundings = surroundings_fidelity(
+        run.rows(OUTSIDE_JOURNAL), live_spans(execution, pauses, scenario.time.slowdown)
+    )
     schemas = [pq.read_schema(path) for path in run.folder.tables]
     readback = None if execution.mismatches is None else len(execution.mismatches)
     reasons = (

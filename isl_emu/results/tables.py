@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.finished_run import FinishedRun, Row
 from isl_emu.parts.registry import PARTS
+from isl_emu.runs.journal import INSTANTS_JOURNAL, LOAD_JOURNAL, OUTSIDE_JOURNAL, PAUSES_JOURNAL
 from isl_emu.tables.schema import COUNT, FLAG, NAME, NS, RATIO, column, schema
 
 INSTANTS = schema(
@@ -63,7 +64,13 @@ PAUSES = schema(
     column("lasted_ns", NS, "ns", "for how long, in the machine's time"),
 )
 
-TABLES = {"instants": INSTANTS, "changes": CHANGES, "load": LOAD, "outside": OUTSIDE, "pauses": PAUSES}
+TABLES = {
+    INSTANTS_JOURNAL: INSTANTS,
+    "changes": CHANGES,
+    LOAD_JOURNAL: LOAD,
+    OUTSIDE_JOURNAL: OUTSIDE,
+    PAUSES_JOURNAL: PAUSES,
+}
 
 
 def write_tables(run: FinishedRun) -> None:
@@ -71,11 +78,11 @@ def write_tables(run: FinishedRun) -> None:
 
     Those that every run has are empty if their journal was never begun; others are left out then.
     """
-    instants, load = run.journal("instants"), run.journal("load")
-    run.write("instants", INSTANTS, map(_instant_row, instants.records), instants.lost_lines)
-    run.write("load", LOAD, load.records, load.lost_lines)
+    instants, load = run.journal(INSTANTS_JOURNAL), run.journal(LOAD_JOURNAL)
+    run.write(INSTANTS_JOURNAL, INSTANTS, map(_instant_row, instants.records), instants.lost_lines)
+    run.write(LOAD_JOURNAL, LOAD, load.records, load.lost_lines)
     write_changes(run.folder.journal / "changes.arrow", run.folder.table("changes"), run.plan)
-    lines = {"outside": OUTSIDE, "pauses": PAUSES}
+    lines = {OUTSIDE_JOURNAL: OUTSIDE, PAUSES_JOURNAL: PAUSES}
     for part in PARTS:
         lines |= part.lines
     for name, columns in lines.items():

@@ -17,7 +17,7 @@ from isl_emu.parts.part import Pace, Part
 from isl_emu.parts.power.governor import JOURNAL, Governing
 from isl_emu.parts.power.results import ENERGY, energy_section
 from isl_emu.parts.power.totals import EnergyTotals, energy_totals, write_energy
-from isl_emu.runs.journal import read_latest
+from isl_emu.runs.journal import REQUESTS_JOURNAL, read_latest
 
 FIGURES = "energy.json"  # in the run folder
 
@@ -51,7 +51,9 @@ class PowerPart(Part):
 def _totals(run: FinishedRun) -> Mapping[str, EnergyTotals]:
     """What the energy came to; empty for a run without power, or that ended before it began."""
     energy = run.table(JOURNAL)
-    return energy_totals(energy, run.rows("requests"), run.scenario) if energy is not None and energy.num_rows else {}
+    if energy is None or not energy.num_rows:
+        return {}
+    return energy_totals(energy, run.rows(REQUESTS_JOURNAL), run.scenario)
 
 
 class AllowedPace:

@@ -38,7 +38,7 @@ from isl_emu.parts.source import Source
 from isl_emu.progress import Steps
 from isl_emu.routing.outlook import plan_outlook
 from isl_emu.runs.folder import RunFolder
-from isl_emu.runs.journal import Journal, count_lines, read_journal
+from isl_emu.runs.journal import REQUESTS_JOURNAL, Journal, count_lines
 from isl_emu.scenario.model import Scenario
 
 FIGURES = "serving.json"  # in the run folder
@@ -46,8 +46,8 @@ FIGURES = "serving.json"  # in the run folder
 
 class QuestionsPart(Part):
     key = "questions"
-    lines = {"polls": POLLS}
-    tables = {"requests": REQUESTS, "attempts": ATTEMPTS}
+    lines = {asking.POLLS_JOURNAL: POLLS}
+    tables = {REQUESTS_JOURNAL: REQUESTS, asking.ATTEMPTS_JOURNAL: ATTEMPTS}
 
     def endpoints(self, scenario: Scenario, plan: LinkPlan) -> Iterable[str]:
         return asked_satellites(scenario, plan)
@@ -69,29 +69,30 @@ class QuestionsPart(Part):
             yield RunProcess("client", ["isl_emu.parts.questions.client"], live.folder.journal)
 
     def progress(self, journal: Path) -> str | None:
-        asked = count_lines(journal / asking.PLANNED)
-        return f"{count_lines(journal / asking.REQUESTS)} of {asked} questions done" if asked else None
+        asked = count_lines(journal / f"{asking.PLANNED_JOURNAL}.jsonl")
+        done = count_lines(journal / f"{REQUESTS_JOURNAL}.jsonl")
+        return f"{done} of {asked} questions done" if asked else None
 
     def status(self, journal: Path) -> Iterable[str]:
         return filter(None, [self.progress(journal)])
 
     def conclude(self, run: FinishedRun) -> None:
-        attempts, requests = (read_journal(run.folder.journal / name) for name in (asking.ATTEMPTS, asking.REQUESTS))
+        attempts, requests = run.journal(asking.ATTEMPTS_JOURNAL), run.journal(REQUESTS_JOURNAL)
         outcomes = ({**record, "outcome": outcome(record, run.paths)} for record in attempts.records)
         attempt_rows = [attempt_row(record, run.paths) for record in outcomes]
-        run.write("attempts", ATTEMPTS, attempt_rows, attempts.lost_lines)
+        run.write(asking.ATTEMPTS_JOURNAL, ATTEMPTS, attempt_rows, attempts.lost_lines)
         rows = _request_rows(requests.records, run)
         laser_byte: Counter[int] = Counter()
         for attempt in attempt_rows:
             laser_byte[attempt["id"]] += attempt["laser_byte"]
         for row in rows:
             row["laser_byte"] = laser_byte.get(row["id"])
-        run.write("requests", REQUESTS, rows, requests.lost_lines)
+        run.write(REQUESTS_JOURNAL, REQUESTS, rows, requests.lost_lines)
         if run.scenario.questions:
             write_json(run.folder.path / FIGURES, read_serving_figures(run))
 
     def sections(self, run: FinishedRun, figures: Mapping[str, Any]) -> Iterator[Iterable[str]]:
-        if requests := run.rows("requests"):
+        if requests := run.rows(REQUESTS_JOURNAL):
             yield questions_section(requests, set(run.scenario.station_names))
             yield answers_section(requests, run.scenario)
 
@@ -102,7 +103,7 @@ def _leave(
     """Write what is asked, and how, where the client finds it."""
     questions = source.scenario.questions
     assert questions is not None
-    with Journal(folder.journal / asking.PLANNED) as journal:
+    with Journal(folder.journal / f"{asking.PLANNED_JOURNAL}.jsonl") as journal:
         for request in requests:
             journal.append(request.to_json())
     Asking.of(questions, satellites).write(folder.journal)
@@ -116,7 +117,7 @@ def _request_rows(recorded: Sequence[Row], run: FinishedRun) -> list[Row]:
     scenario, questions = run.scenario, run.scenario.questions
     if questions is None:
         return []
-    planned = read_journal(run.folder.journal / asking.PLANNED).records
+    planned = run.journal(asking.PLANNED_JOURNAL).records
     records = [*recorded, *unrecorded_requests(planned, recorded)]
     records = [record for record in records if record["t_due_ns"] < run.ended_ns]
     answering = AnsweringTimes(records)

@@ -18,6 +18,7 @@ import numpy as np
 from isl_emu.parts.finished_run import FinishedRun, Row
 from isl_emu.parts.split.start import METER, PASSES
 from isl_emu.routing.paths import NodePath
+from isl_emu.runs.journal import REQUESTS_JOURNAL
 from isl_emu.scenario.split import Split
 from isl_emu.tables.planned_paths import PlannedPaths
 from isl_emu.tables.schema import COUNT, NS, PATH, TEXT, TIMES, column, schema
@@ -47,7 +48,7 @@ JOURNEYS_OF_ONE, JOURNEYS_OF_MANY = 1, 3
 def split_rows(run: FinishedRun) -> list[Row]:
     """The rows of all split models, by the time of their beginning, from the journals of a run."""
     scenario, paths, t0_ns = run.scenario, run.paths, run.t0_ns
-    passes, requests = run.journal(PASSES).records, run.journal("requests").records
+    passes, requests = run.journal(PASSES).records, run.journal(REQUESTS_JOURNAL).records
     meters, rows = _meters(run.journal(METER).records, t0_ns), []
     for split in scenario.split:
         members = split.members(scenario.satellite_names)
