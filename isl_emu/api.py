@@ -19,7 +19,7 @@ from typing import Any
 
 from isl_emu.errors import ScenarioError
 from isl_emu.export.formats import export_text
-from isl_emu.geometry.orbit_warnings import orbit_warnings
+from isl_emu.geometry.orbits import orbit_warnings
 from isl_emu.linkplan import plan_file
 from isl_emu.planned import NamedPath, PlannedNetwork, open_planned, plan_network, read_planned
 from isl_emu.scenario.model import Scenario

@@ -38,12 +38,11 @@ from isl_emu.results.fidelity import Fidelity
 from isl_emu.results.provenance import provenance
 from isl_emu.results.render import styled
 from isl_emu.results.run_results import RunResults
-from isl_emu.routing.forwarding import plan_routes
-from isl_emu.routing.route_file import write_routes
+from isl_emu.routing.forwarding import plan_routes, write_routes
 from isl_emu.runs.directory import create_run_directory
 from isl_emu.runs.execution import INTERRUPTED_BY_USER
 from isl_emu.runs.folder import RunFolder
-from isl_emu.runs.journal import Journal
+from isl_emu.runs.journal import OUTSIDE_JOURNAL, Journal
 from isl_emu.runs.wishes import Wishes
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import format_scenario, with_changes
@@ -273,7 +272,10 @@ def _execute(place: Place, folder: RunFolder, scenario: Scenario, wishes: Wishes
     try:
         if place.clock == "exact":
             return boot(clock=_clock(scenario, wishes))
-        with Journal(folder.journal / "outside.jsonl") as outside, watched_guest(run.path / "guest", outside.append):
+        with (
+            Journal(folder.journal / f"{OUTSIDE_JOURNAL}.jsonl") as outside,
+            watched_guest(run.path / "guest", outside.append),
+        ):
             return boot()
     finally:
         shutil.rmtree(run.path, ignore_errors=True)

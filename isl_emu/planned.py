@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from isl_emu.errors import ScenarioError
-from isl_emu.geometry.orbit_warnings import orbit_warnings
+from isl_emu.geometry.orbits import orbit_warnings
 from isl_emu.linkplan import plan_file
 from isl_emu.linkplan.build import plan_links
 from isl_emu.linkplan.plan import LinkPlan

@@ -10,7 +10,7 @@ from isl_emu.live.control import POINTER
 from isl_emu.machine.guest import clean_guest
 from isl_emu.nodes.clean import clean_runs
 from isl_emu.results.conclude import conclude
-from isl_emu.routing.route_file import read_routes
+from isl_emu.routing.forwarding import read_routes
 from isl_emu.runs.directory import RunDirectory, registered_runs
 from isl_emu.runs.folder import RunFolder
 from isl_emu.scenario.parse import load_scenario

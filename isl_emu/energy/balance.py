@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from isl_emu.arrays import Floats
 from isl_emu.energy.fleet import Fleet, scenario_fleet
-from isl_emu.energy.limits import Mode
+from isl_emu.energy.satellite import Mode
 from isl_emu.energy.sky import Sunshine, find_sunshine
 from isl_emu.errors import ScenarioError
 from isl_emu.scenario.model import Scenario

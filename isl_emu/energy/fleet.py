@@ -7,10 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from isl_emu.arrays import Floats
-from isl_emu.energy.battery import Batteries
-from isl_emu.energy.limits import Limits, Mode
-from isl_emu.energy.panel import Panels
-from isl_emu.energy.radiator import Radiators
+from isl_emu.energy.satellite import Batteries, Limits, Mode, Panels, Radiators
 from isl_emu.scenario.model import Scenario
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from isl_emu.energy.fleet import Fleet, Flow, State
-from isl_emu.energy.limits import Mode
+from isl_emu.energy.satellite import Mode
 
 ROWS_AT_ONCE = 200  # beyond as many satellites they take turns: what is written a second does not grow with them
 _MEANS = (

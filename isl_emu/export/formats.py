@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from isl_emu.errors import ScenarioError
-from isl_emu.export.contact_csv import csv_text
+from isl_emu.export.contact_plans import csv_text, ion_text, ud3tn_text
 from isl_emu.export.czml import czml_text
-from isl_emu.export.ion import ion_text
-from isl_emu.export.ud3tn import ud3tn_text
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.scenario.model import Scenario
 

@@ -8,8 +8,8 @@ from datetime import datetime
 import numpy as np
 
 from isl_emu.geometry.frames import itrs_to_teme, sidereal_angle_rad
+from isl_emu.geometry.places import terminal_itrs
 from isl_emu.geometry.sightline import elevation_rad, range_km
-from isl_emu.geometry.tracks import terminal_itrs
 from isl_emu.scenario.model import GroundStation
 
 

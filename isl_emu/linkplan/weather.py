@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 from isl_emu.arrays import Bools
-from isl_emu.geometry.tracks import track_points
+from isl_emu.geometry.places import track_points
 from isl_emu.linkplan.draws import exponential, uniform
 from isl_emu.linkplan.rain import coded_rate_ratio, exceedance_ratio, rain_attenuation_db, site_climate
 from isl_emu.linkplan.sightings import View

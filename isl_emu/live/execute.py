@@ -40,7 +40,7 @@ from isl_emu.parts.live_run import LiveRun, Phases
 from isl_emu.parts.needs import Need
 from isl_emu.parts.registry import PARTS
 from isl_emu.progress import Steps
-from isl_emu.routing.route_file import read_routes
+from isl_emu.routing.forwarding import read_routes
 from isl_emu.runs.clock import RunClock
 from isl_emu.runs.directory import RunDirectory, create_run_directory
 from isl_emu.runs.endpoints import Endpoint, write_endpoints

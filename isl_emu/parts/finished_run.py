@@ -15,7 +15,7 @@ from isl_emu.routing.forwarding import RoutePlan
 from isl_emu.routing.paths import PathFinder
 from isl_emu.runs.execution import Execution
 from isl_emu.runs.folder import RunFolder
-from isl_emu.runs.journal import JournalContent, read_journal
+from isl_emu.runs.journal import INSTANTS_JOURNAL, JournalContent, read_journal
 from isl_emu.scenario.model import Scenario
 from isl_emu.tables.planned_paths import PlannedPaths
 from isl_emu.tables.schema import LOST_LINES
@@ -41,7 +41,7 @@ class FinishedRun:
     @cached_property
     def paths(self) -> PlannedPaths:
         """The plan's paths, and when the changes of each instant were in force."""
-        done_ns = {record["k"]: record["done_ns"] for record in self.journal("instants").records}
+        done_ns = {record["k"]: record["done_ns"] for record in self.journal(INSTANTS_JOURNAL).records}
         return PlannedPaths(self.plan, PathFinder(self.plan, self.routes), done_ns)
 
     @property

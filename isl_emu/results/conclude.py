@@ -11,7 +11,7 @@ from isl_emu.parts.finished_run import FinishedRun
 from isl_emu.results.fidelity import Fidelity, assess
 from isl_emu.results.provenance import completed
 from isl_emu.results.render import render
-from isl_emu.results.writer import write_tables
+from isl_emu.results.tables import write_tables
 from isl_emu.routing.forwarding import RoutePlan
 from isl_emu.runs.execution import Execution
 from isl_emu.runs.folder import RunFolder

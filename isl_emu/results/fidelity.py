@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from datetime import datetime
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -19,19 +19,12 @@ import pyarrow.parquet as pq
 from isl_emu.parts.finished_run import FinishedRun, Rows
 from isl_emu.parts.part import CpuUse
 from isl_emu.parts.registry import PARTS
-from isl_emu.results.surroundings import (
-    SurroundingsFidelity,
-    live_spans,
-    mean,
-    surroundings_fidelity,
-    surroundings_reasons,
-)
 from isl_emu.runs.execution import Execution
+from isl_emu.runs.journal import INSTANTS_JOURNAL, LOAD_JOURNAL, OUTSIDE_JOURNAL, PAUSES_JOURNAL
 from isl_emu.scenario.model import Scenario
 from isl_emu.tables.distribution import Distribution
 from isl_emu.tables.schema import LOST_LINES
 from isl_emu.tables.text import beyond
-from isl_emu.timebase import TimeGrid
 from isl_emu.units import NS_PER_S
 
 FULL_RATIO = 0.97  # the emulator samples in clock ticks of 10 ms: 3 of 100 may be rounding
@@ -115,10 +108,13 @@ def assess(run: FinishedRun) -> Fidelity:
         return math.prod(one(satellite, from_ns, to_ns) for one in paces)
 
     judgements = [part.judge(run, pace) for part in PARTS]
-    replay = replay_fidelity(run.rows("instants"), _instants_before(run.ended_ns, grid))
-    cpu = cpu_fidelity(run.rows("load"), [use for part in PARTS for use in part.cpu_use(run, pace)])
-    pauses = run.rows("pauses")
-    surroundings = surroundings_fidelity(run.rows("outside"), live_spans(execution, pauses, scenario.time.slowdown))
+    replay = replay_fidelity(run.rows(INSTANTS_JOURNAL), min(-(-run.ended_ns // grid.step_ns), grid.count))
+    cpu = cpu_fidelity(run.rows(LOAD_JOURNAL), [use for part in PARTS for use in part.cpu_use(run, pace)])
+    pauses = run.rows(PAUSES_JOURNAL)
+    surroundings = surroundings_fidelity(
+        run.rows(OUTSIDE_JOURNAL), live_spans(execution, pauses, scenario.time.slowdown)
+    )
+    schemas = [pq.read_schema(path) for path in run.folder.tables]
     readback = None if execution.mismatches is None else len(execution.mismatches)
     reasons = (
         *_ending_reasons(run.execution),
@@ -140,21 +136,12 @@ def assess(run: FinishedRun) -> Fidelity:
         readback_mismatches=readback,
         dropped_packets=execution.dropped_packets,
         marked_packets=execution.marked_packets,
-        journal_lines_lost=sum(map(_lost_lines, run.folder.tables)),
+        journal_lines_lost=sum(int((schema.metadata or {}).get(LOST_LINES, b"0")) for schema in schemas),
         duration_ns=grid.duration_ns,
         ended_ns=execution.ended_ns,
         pauses=tuple(pauses),
         limits=scenario.fidelity.model_dump(by_alias=True),
     )
-
-
-def _instants_before(t_ns: int, grid: TimeGrid) -> int:
-    """How many instants are due before a time."""
-    return min(-(-t_ns // grid.step_ns), grid.count)
-
-
-def _lost_lines(path: Path) -> int:
-    return int((pq.read_schema(path).metadata or {}).get(LOST_LINES, b"0"))
 
 
 def replay_fidelity(instants: Rows, planned: int) -> ReplayFidelity:
@@ -176,7 +163,10 @@ def cpu_fidelity(load: Rows, uses: Sequence[CpuUse]) -> CpuFidelity:
     def wanted(from_ns: int, to_ns: int) -> float:
         return sum(use.mean_cpus(from_ns, to_ns) for use in uses)
 
-    saturated = sum(not _accounted_for(row["cpus"], wanted(row["t_ns"] - NS_PER_S, row["t_ns"])) for row in full)
+    # satellites that answer or train explain full CPUs if they use the last one, and want no more than all
+    saturated = sum(
+        not row["cpus"] - 1 < wanted(row["t_ns"] - NS_PER_S, row["t_ns"]) <= row["cpus"] + CPU_TOLERANCE for row in full
+    )
     spans = [(begin_ns, end_ns) for use in uses for begin_ns, end_ns in use.spans if end_ns > begin_ns]
     return CpuFidelity(
         samples=len(load),
@@ -189,11 +179,6 @@ def cpu_fidelity(load: Rows, uses: Sequence[CpuUse]) -> CpuFidelity:
         pressure_mean_ratio=mean(load, "pressure_ratio"),
         wakeup_lateness_ns=Distribution.of(row["wakeup_lateness_ns"] for row in load),
     )
-
-
-def _accounted_for(cpus: int, wanted_cpus: float) -> bool:
-    """Whether satellites that answer or train explain full CPUs: they use the last one, and want no more than all."""
-    return cpus - 1 < wanted_cpus <= cpus + CPU_TOLERANCE
 
 
 def _ending_reasons(execution: Execution | None) -> Iterator[str]:
@@ -214,10 +199,8 @@ def _replay_reasons(replay: ReplayFidelity, readback: int | None, limit_ns: int)
         yield beyond(what, found_ns, limit_ns, "use a longer step or fewer links")
     differing = max(replay.mismatches, readback or 0)
     if differing:
-        yield (
-            f"kernel: {_settings(differing)} from the plan when read back, but none may; "
-            "see execution in provenance.json"
-        )
+        found = "1 setting differs" if differing == 1 else f"{differing} settings differ"
+        yield f"kernel: {found} from the plan when read back, but none may; see execution in provenance.json"
 
 
 def _cpu_reasons(cpu: CpuFidelity, scenario: Scenario) -> Iterator[str]:
@@ -229,5 +212,68 @@ def _cpu_reasons(cpu: CpuFidelity, scenario: Scenario) -> Iterator[str]:
         )
 
 
-def _settings(count: int) -> str:
-    return "1 setting differs" if count == 1 else f"{count} settings differ"
+@dataclass(frozen=True)
+class SurroundingsFidelity:
+    """What `isl_emu.machine.outside` saw: means over the emulated time, pauses left out; None if not in a guest.
+
+    Inside a guest kernel, time that another process took looks like time that the guest's own programs took.
+    """
+
+    samples: int
+    guest_busy_mean_ratio: float | None
+    guest_waiting_mean_ratio: float | None
+    steal_mean_ratio: float | None
+    pressure_mean_ratio: float | None
+
+
+def surroundings_fidelity(outside: Rows, spans: Sequence[tuple[int, int]]) -> SurroundingsFidelity:
+    """The load around the guest.
+
+    Args:
+        spans: from when to when the run was live and did not stand, UTC ns.
+    """
+    live = [  # the rows of seconds that were wholly in one of the spans
+        row for row in outside if any(begin_ns + NS_PER_S <= row["utc_ns"] <= end_ns for begin_ns, end_ns in spans)
+    ]
+    names = ("guest_busy_ratio", "guest_waiting_ratio", "steal_ratio", "pressure_ratio")
+    return SurroundingsFidelity(len(live), *(mean(live, name) for name in names))
+
+
+def live_spans(execution: Execution, pauses: Rows, slowdown: float) -> list[tuple[int, int]]:
+    """From when to when a run was live and did not stand, UTC ns; nothing if that is not known."""
+    if execution.t0_utc is None or execution.ended_ns is None:
+        return []
+    at_ns, t_ns, spans = round(datetime.fromisoformat(execution.t0_utc).timestamp() * NS_PER_S), 0, []
+    for stop in [*pauses, {"t_ns": execution.ended_ns, "lasted_ns": 0}]:
+        until_ns = at_ns + round((stop["t_ns"] - t_ns) * slowdown)
+        spans.append((at_ns, until_ns))
+        at_ns, t_ns = until_ns + stop["lasted_ns"], stop["t_ns"]
+    return spans
+
+
+def surroundings_reasons(
+    found: SurroundingsFidelity, own_steal_ratio: float | None, scenario: Scenario
+) -> Iterator[str]:
+    """Why the run is invalid, if others took its CPU.
+
+    Args:
+        own_steal_ratio: what the kernel of the run saw itself; a guest's sees none.
+    """
+    limit, waiting = scenario.fidelity.cpu_waiting_ratio, found.guest_waiting_mean_ratio
+    steal = own_steal_ratio if found.steal_mean_ratio is None else found.steal_mean_ratio
+    if waiting is not None and waiting > limit:
+        yield (
+            f"CPU: the guest kernel waited for its CPU for {waiting:.1%} of the time, because other processes had it, "
+            f"but at most {limit:.1%} is allowed; end them, or give the run a machine of its own"
+        )
+    if steal is not None and steal > limit:
+        yield (
+            f"CPU: a hypervisor took {steal:.1%} of the machine's CPU time, but at most {limit:.1%} is allowed; use a "
+            "machine that shares its CPUs with fewer others"
+        )
+
+
+def mean(rows: Rows, key: str) -> float | None:
+    """The mean of a column's known values."""
+    values = [row[key] for row in rows if row[key] is not None]
+    return sum(values) / len(values) if values else None

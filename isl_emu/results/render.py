@@ -22,7 +22,7 @@ def render(run: FinishedRun, fidelity: Fidelity, provenance: Mapping[str, Any]) 
     for part in PARTS:
         for section in part.sections(run, fidelity.parts):
             lines += ["", *section]
-    lines += ["", *_machine_section(fidelity), ""]
+    lines += ["", "MACHINE", *table(("", ""), list(_machine_facts(fidelity)), left=2), ""]
     if fidelity.reasons:
         lines += ["WHY IT IS INVALID", *(line for reason in fidelity.reasons for line in wrapped("- ", reason)), ""]
     return "\n".join(line.rstrip() for line in [*lines, verdict_line(fidelity)]) + "\n"
@@ -85,13 +85,8 @@ def _heading(scenario: Scenario, provenance: Mapping[str, Any]) -> Iterator[str]
         yield from wrapped("", f"ran in the {place['kind']}: {place['reason']}{digest}")
 
 
-def _machine_section(fidelity: Fidelity) -> Iterator[str]:
-    """What the verdict rests on."""
-    yield "MACHINE"
-    yield from table(("", ""), list(_machine_facts(fidelity)), left=2)
-
-
 def _machine_facts(fidelity: Fidelity) -> Iterator[tuple[str, str]]:
+    """What the verdict rests on."""
     replay, cpu, calibration = fidelity.replay, fidelity.cpu, fidelity.calibration
     instants = f"{replay.applied_instants} of {replay.planned_instants} instants applied"
     yield "changes", f"{_punctuality(replay.lateness_ns)} · {instants}"

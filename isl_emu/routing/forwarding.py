@@ -6,8 +6,10 @@ node, or an alias: one more address of a node, to which a disjoint path of its o
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -116,3 +118,28 @@ def _checked(table: np.ndarray, plan: LinkPlan, destinations: np.ndarray) -> np.
             f"{shape} (destinations, nodes)"
         )
     return table.astype(np.int32, copy=False)
+
+
+def write_routes(routes: RoutePlan, path: Path) -> None:
+    """Write a route plan to `path`: it is planned once, applied by the live part, and looked up for the results.
+
+    The file belongs to its run and is never read from anywhere else, so Python's own format will do.
+    """
+    with path.open("wb") as file:
+        pickle.dump(routes, file, pickle.HIGHEST_PROTOCOL)
+
+
+def read_routes(path: Path) -> RoutePlan:
+    """The route plan in a file that `write_routes` wrote.
+
+    Raises:
+        ScenarioError: there is no such file.
+    """
+    try:
+        with path.open("rb") as file:
+            routes: RoutePlan = pickle.load(file)
+            return routes
+    except OSError as error:
+        raise ScenarioError(
+            f"{path}: cannot be read ({error.strerror}), but it holds the routes of the run; run the scenario again"
+        ) from None

@@ -14,6 +14,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+# Journals that several rooms name, and their tables after them; a part names its own. The file is NAME.jsonl.
+INSTANTS_JOURNAL, LOAD_JOURNAL, OUTSIDE_JOURNAL, PAUSES_JOURNAL = "instants", "load", "outside", "pauses"
+REQUESTS_JOURNAL = "requests"  # what became of each question: who asks writes it, all parts that answer read it
+
 LATEST_BYTE = 1 << 21
 BLOCK_BYTE = 1 << 20
 

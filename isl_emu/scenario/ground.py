@@ -133,28 +133,21 @@ class GroundStation(QueueTerms):
 
     @model_validator(mode="after")
     def _consistent(self) -> GroundStation:
-        problems = self._antenna_problems() + self._weather_problems() + self._place_problems() + self._track_problems()
+        problems = []
+        if self.make_before_break_ns and self.antennas < 2:
+            problems.append(
+                "make_before_break is given with one antenna, but the new link comes up while the old one is still "
+                "there, each on an antenna of its own; set antennas = 2 or remove make_before_break"
+            )
+        for name in ("rain",) if self.access == "optical" else ("clouds", "scintillation"):
+            if self.weather is not None and getattr(self.weather, name) is not None:
+                problems.append(
+                    f'weather.{name} is given with access = "{self.access}", but it is for the other kind; remove it'
+                )
+        problems += [*self._place_problems(), *self._track_problems()]
         if problems:
             raise ValueError(", and ".join(problems))
         return self
-
-    def _antenna_problems(self) -> list[str]:
-        if self.make_before_break_ns and self.antennas < 2:
-            return [
-                "make_before_break is given with one antenna, but the new link comes up while the old one is still "
-                "there, each on an antenna of its own; set antennas = 2 or remove make_before_break"
-            ]
-        return []
-
-    def _weather_problems(self) -> list[str]:
-        if self.weather is None:
-            return []
-        strange = ("rain",) if self.access == "optical" else ("clouds", "scintillation")
-        return [
-            f'weather.{name} is given with access = "{self.access}", but it is for the other kind; remove it'
-            for name in strange
-            if getattr(self.weather, name) is not None
-        ]
 
     def _place_problems(self) -> list[str]:
         if (self.kind == "fixed") != (not self.track):

@@ -182,11 +182,7 @@ class Shell(Record):
             raise ValueError(f"has {found}, but it needs exactly one of code, walker, satellite, tle and omm; give one")
         if self.walker is None:
             self._check_free()
-        else:
-            self._check_pattern()
-        return self
-
-    def _check_pattern(self) -> None:
+            return self
         sizes = [self.altitude_km, self.mean_motion_rev_day]
         if sizes.count(None) != 1:
             raise ValueError("a walker pattern needs either altitude or mean_motion, and not both; give one")
@@ -194,6 +190,7 @@ class Shell(Record):
             raise ValueError("a walker pattern needs an inclination; add it")
         if self.ltan is not None and "raan_rad" in self.model_fields_set:
             raise ValueError("raan and ltan are both given, but either fixes the ascending node; remove one")
+        return self
 
     def _check_free(self) -> None:
         if placing := sorted(self.model_fields_set & PATTERN_KEYS.keys()):

@@ -103,12 +103,6 @@ def _checked(first: str, second: str) -> tuple[str, str]:
         raise ValueError(f"is of satellite {second[2:7]}, but the line before is of {first[2:7]}; pair them rightly")
     if not EPOCH.fullmatch(first[18:32]):
         raise ValueError(f"follows an epoch {first[18:32]!r}, but one is YYDDD.DDDDDDDD; copy the TLE again")
-    _check_numbers(second)
-    return first, second
-
-
-def _check_numbers(second: str) -> None:
-    """Raise ValueError where the second line has no number in the place of one."""
     if not second[ECCENTRICITY].replace(" ", "0").isdigit():
         raise ValueError(f"has the eccentricity {second[ECCENTRICITY]!r}, but it is seven digits; copy it again")
     for what, columns in ELEMENT_COLUMNS.items():
@@ -116,3 +110,4 @@ def _check_numbers(second: str) -> None:
             float(second[columns])
         except ValueError:
             raise ValueError(f"has the {what} {second[columns]!r}, but it is a number; copy it again") from None
+    return first, second

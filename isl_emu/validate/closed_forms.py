@@ -1,8 +1,7 @@
-"""Closed forms of the geometry: chords, slant ranges, numbers of links, the sun-synchronous turn, the Earth's turn.
+"""Closed forms of the geometry (ranges, numbers of links, the turns of orbits and Earth), and of energy and heat.
 
-The expected values are written down or follow from plane trigonometry here; ours come from the functions that make
-link plans.
-"""
+The expected values are written down or follow from trigonometry and calculus here; ours come from the functions that
+make link plans and that runs use."""
 
 from __future__ import annotations
 
@@ -14,10 +13,12 @@ from typing import Any
 import numpy as np
 from sgp4.api import WGS72, Satrec
 
+from isl_emu.energy.satellite import STEFAN_BOLTZMANN_W_M2_K4, Batteries, Radiators
 from isl_emu.geometry.elements import EARTH_RADIUS_KM, Elements, constellation_elements
 from isl_emu.geometry.frames import sidereal_angle_rad
 from isl_emu.geometry.orbits import propagate
 from isl_emu.geometry.sightline import elevation_rad, grazing_altitude_km, one_way_delay_ns, range_km
+from isl_emu.geometry.sunlight import in_shadow
 from isl_emu.linkplan.candidates import shell_pairs
 from isl_emu.scenario.model import Scenario, Shell
 from isl_emu.units import NS_PER_S
@@ -54,7 +55,9 @@ def checks() -> Iterator[Check]:
     yield from _chord_of_22()
     yield from _published_shells()
     yield from _slant_ranges()
-    yield from _link_counts()
+    for name, (pattern, total, planes, phasing, topology, expected) in LINK_COUNTS.items():
+        a, b = shell_pairs(_shell(pattern, total, planes, phasing, topology))[:2]
+        yield Check(GROUP, f"links of {name}", expected, len(set(zip(a.tolist(), b.tolist()))))
     yield from _sun_synchronous()
     yield from _turn_of_the_earth()
 
@@ -78,7 +81,9 @@ def _published_shells() -> Iterator[Check]:
         yield Check(GROUP, f"{name}: neighbours in a plane, by mean motion", chord_km, float(distance_km), 0.05, "km")
         found_ms = float(one_way_delay_ns(distance_km)) / 1e6
         yield Check(GROUP, f"{name}: the same, one way", delay_ms, found_ms, 0.0002, "ms")
-        found_km = _neighbour_ranges_km(_ring(revolutions_per_day, slots, inclination_deg))
+        ring = _ring(revolutions_per_day, slots, inclination_deg)
+        r_km = propagate(ring, EPOCH, np.arange(0, 6_600, 60) * NS_PER_S)  # along one revolution
+        found_km = range_km(r_km, np.roll(r_km, -1, axis=1))
         worst_km = float(found_km.flat[np.argmax(np.abs(found_km - chord_km))])
         # J2 and J3 move the radius by up to 11 km, and a chord by as much in proportion
         tolerance_km = 11.0 * chord_km / radius_km
@@ -111,17 +116,13 @@ def _slant_ranges() -> Iterator[Check]:
             )
 
 
-def _link_counts() -> Iterator[Check]:
-    for name, (pattern, total, planes, phasing, topology, expected) in LINK_COUNTS.items():
-        a, b = shell_pairs(_shell(pattern, total, planes, phasing, topology))[:2]
-        yield Check(GROUP, f"links of {name}", expected, len(set(zip(a.tolist(), b.tolist()))))
-
-
 def _sun_synchronous() -> Iterator[Check]:
     """The inclination by its closed form, and the turn of the node that SGP4 gives such an orbit."""
     for altitude_km in (500.0, 525.0, 800.0, 1000.0):
         expected_deg = math.degrees(math.acos(-(((EARTH_RADIUS_KM + altitude_km) / 12_352.0) ** 3.5)))
-        elements = _sun_synchronous_elements(altitude_km)
+        shell = _shell("delta", 1, 1, 0, "none", altitude=f"{altitude_km:g} km", inclination="sun-synchronous")
+        time = {"start": EPOCH, "duration": "60 s"}
+        elements = constellation_elements(Scenario.model_validate({"name": "x", "time": time, "shell": (shell,)}))
         found_deg = math.degrees(float(elements.inclination_rad[0]))
         yield Check(GROUP, f"sun-synchronous inclination at {altitude_km:g} km", expected_deg, found_deg, 0.001, "deg")
         # the closed form's constant has five digits, and higher terms of J2 count one in a thousand
@@ -166,22 +167,10 @@ def _ring(revolutions_per_day: float, slots: int, inclination_deg: float) -> Ele
     )
 
 
-def _neighbour_ranges_km(elements: Elements) -> np.ndarray:
-    """Ranges between neighbours in a ring along one revolution, shape (K, N)."""
-    r_km = propagate(elements, EPOCH, np.arange(0, 6_600, 60) * NS_PER_S)
-    return range_km(r_km, np.roll(r_km, -1, axis=1))
-
-
 def _shell(pattern: str, total: int, planes: int, phasing: int, topology: str, **orbit: Any) -> Shell:
     walker = {"pattern": pattern, "total": total, "planes": planes, "phasing": phasing}
     orbit = {"altitude": "780 km", "inclination": "86.4 deg", **orbit}
     return Shell.model_validate({"name": "s", "walker": walker, "lasers": {"topology": topology}, **orbit})
-
-
-def _sun_synchronous_elements(altitude_km: float) -> Elements:
-    shell = _shell("delta", 1, 1, 0, "none", altitude=f"{altitude_km:g} km", inclination="sun-synchronous")
-    time = {"start": EPOCH, "duration": "60 s"}
-    return constellation_elements(Scenario.model_validate({"name": "x", "time": time, "shell": (shell,)}))
 
 
 def _node_rate_deg_day(elements: Elements) -> float:
@@ -193,3 +182,62 @@ def _node_rate_deg_day(elements: Elements) -> float:
     )
     satrec.sgp4init(WGS72, "i", 1, 0.0, 0.0, 0.0, 0.0, *(float(values[0]) for values in orbit))
     return math.degrees(satrec.nodedot) * 1440
+
+
+ENERGY_GROUP = "Energy and heat, closed forms"
+POINTS = 100_000  # of an orbit
+STEP_S = 1.0
+J_PER_WH = 3600.0
+
+
+def energy_checks() -> Iterator[Check]:
+    """All closed forms of docs/energy.md that need no fleet."""
+    yield from _eclipses()
+    yield from _discharge()
+    yield from _radiator()
+
+
+def _eclipses() -> Iterator[Check]:
+    """The share in shadow of a circular orbit, the Sun beta over it: acos(sqrt(1 - (R/r)^2) / cos(beta)) / pi."""
+    angle_rad = np.arange(POINTS) * (2 * math.pi / POINTS)
+    for altitude_km in (525.0, 1000.0):
+        ratio = EARTH_RADIUS_KM / (EARTH_RADIUS_KM + altitude_km)
+        for beta_deg in (0.0, 40.0, 60.0, 75.0):
+            beta_rad = math.radians(beta_deg)
+            depth = math.sqrt(1.0 - ratio**2) / math.cos(beta_rad)
+            expected = math.acos(depth) / math.pi if depth < 1.0 else 0.0
+            across = np.stack([np.cos(angle_rad), np.sin(angle_rad), np.zeros(POINTS)], axis=-1)
+            sun = np.array([math.cos(beta_rad), 0.0, math.sin(beta_rad)])
+            got = float(in_shadow(across * (EARTH_RADIUS_KM + altitude_km), sun).mean())
+            name = f"share of an orbit at {altitude_km:g} km in shadow, the Sun {beta_deg:g} deg over its plane"
+            yield Check(ENERGY_GROUP, name, expected, got, 2.0 / POINTS)
+
+
+def _discharge() -> Iterator[Check]:
+    """100 Wh at 80 % of efficiency feed 50 W for 100 Wh x 0.8 / 50 W = 96 min."""
+    store = Batteries(*(np.array([value]) for value in (100 * J_PER_WH, 1.0, 0.8, np.inf, np.inf)))
+    energy_j, load_w, steps = store.capacity_j, np.array([-50.0]), 0
+    while not (done := store.exchange(energy_j, load_w, STEP_S)).unmet_w[0] > 1e-6:
+        energy_j, steps = done.energy_j, steps + 1
+    yield Check(
+        ENERGY_GROUP, "a battery of 100 Wh, 80 % efficient, feeds 50 W", 96.0, steps * STEP_S / 60, STEP_S / 60, "min"
+    )
+
+
+def _radiator() -> Iterator[Check]:
+    """1 m2 of emissivity 0.8 with 20 kJ/K: cooling by the fourth power, and where 400 W keep it."""
+    plate = Radiators(*(np.array([value]) for value in (1.0, 20_000.0, 0.8, 0.1, 0.26)))
+    rate = 0.8 * STEFAN_BOLTZMANN_W_M2_K4 / 20_000.0
+    cooled_k = (350.0**-3 + 3 * rate * 3600.0) ** (-1 / 3)
+    name = "1 m2 of radiator, 20 kJ/K: from 350 K after an hour without heat"
+    yield Check(ENERGY_GROUP, name, cooled_k, _after_k(plate, 350.0, 0.0, 3600), 0.001, "K")
+    settled_k = (400.0 / (0.8 * STEFAN_BOLTZMANN_W_M2_K4)) ** 0.25
+    name = "the same: where 400 W keep it, (P / (eps sigma A))^(1/4)"
+    yield Check(ENERGY_GROUP, name, settled_k, _after_k(plate, 350.0, 400.0, 50_000), 0.01, "K")
+
+
+def _after_k(plate: Radiators, start_k: float, heat_w: float, steps: int) -> float:
+    temperature_k, heat = np.array([start_k]), np.array([heat_w])
+    for _ in range(steps):
+        temperature_k = plate.temperature_after_k(temperature_k, heat, STEP_S)
+    return float(temperature_k[0])

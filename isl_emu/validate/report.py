@@ -10,10 +10,10 @@ from pathlib import Path
 from rich.table import Table
 
 from isl_emu.errors import ScenarioError
-from isl_emu.validate import closed_forms, energy, kuiper, lasers, sgp4_verification
+from isl_emu.validate import closed_forms, kuiper, lasers, sgp4_verification
 from isl_emu.validate.check import Check, Value
 
-GROUPS = (kuiper.checks, closed_forms.checks, sgp4_verification.checks, lasers.checks, energy.checks)
+GROUPS = (kuiper.checks, closed_forms.checks, sgp4_verification.checks, lasers.checks, closed_forms.energy_checks)
 
 
 def all_checks() -> Iterator[Check]:

@@ -10,7 +10,7 @@ from skyfield.api import wgs84
 
 from isl_emu.geometry.elements import constellation_elements
 from isl_emu.geometry.orbits import propagate
-from isl_emu.geometry.tracks import track_points
+from isl_emu.geometry.places import track_points
 from isl_emu.linkplan.sightings import find_passes, station_view
 from isl_emu.scenario.parse import parse_scenario
 from tests.scenarios import head, shell, station

@@ -7,9 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isl_emu.geometry.elements import constellation_elements
-from isl_emu.scenario.parse import format_scenario, parse_scenario
+from isl_emu.scenario.parse import format_scenario, parse_scenario, unique_names
 from isl_emu.scenario.quantities import NODE_NAME
-from isl_emu.scenario.resolve import unique_names
 from tests.scenarios import head, table
 
 HEAD = head(duration="1 s") + table("[shell]", name="one", lasers={"topology": "none"})

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isl_emu.errors import ScenarioError
-from isl_emu.geometry.tracks import track_points
+from isl_emu.geometry.places import track_points
 from isl_emu.linkplan import build
 from isl_emu.linkplan.build import plan_links
 from isl_emu.linkplan.events import LinkState

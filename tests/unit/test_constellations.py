@@ -11,8 +11,7 @@ import pytest
 
 from isl_emu.errors import ScenarioError
 from isl_emu.geometry.elements import constellation_elements
-from isl_emu.geometry.orbit_warnings import orbit_warnings
-from isl_emu.geometry.orbits import propagate
+from isl_emu.geometry.orbits import orbit_warnings, propagate
 from isl_emu.linkplan.build import plan_links
 from isl_emu.scenario.model import Walker
 from isl_emu.scenario.parse import format_scenario, load_scenario, parse_scenario

@@ -10,8 +10,7 @@ import pytest
 
 from isl_emu.energy.sky import Sunshine
 from isl_emu.errors import MachineError, WorkloadError
-from isl_emu.parts.power.computers import ContainerComputers, ModelledComputers
-from isl_emu.parts.power.governor import Governor
+from isl_emu.parts.power.governor import ContainerComputers, Governor, ModelledComputers
 from isl_emu.parts.serving.modelled_state import ModelledState
 from isl_emu.timebase import ManualClock, TimeGrid
 from tests.unit.energy.fleets import small_fleet

@@ -18,7 +18,7 @@ from isl_emu.errors import ScenarioError
 from isl_emu.parts import activity
 from isl_emu.parts.kv_handover.handover import Due, HandoverEnd, Series, fetch, offer
 from isl_emu.parts.kv_handover.part import KvHandoverPart
-from isl_emu.parts.kv_handover.report import kv_section
+from isl_emu.parts.kv_handover.results import kv_section
 from isl_emu.runs.endpoints import Endpoint
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.ports import FIRST_CACHE_PORT as CACHE_PORT

@@ -20,7 +20,7 @@ from isl_emu.errors import ScenarioError, WorkloadError
 from isl_emu.parts.cpu_use import Spells
 from isl_emu.parts.programs.cpu_meter import Meter, ProcessTimes
 from isl_emu.parts.programs.part import ProgramsPart
-from isl_emu.parts.programs.workloads import WorkloadProcess
+from isl_emu.parts.programs.programs import WorkloadProcess
 from isl_emu.parts.registry import PARTS
 from isl_emu.results.tables import TABLES
 from isl_emu.runs.clock import RunClock

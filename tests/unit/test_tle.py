@@ -13,7 +13,7 @@ from sgp4.exporter import export_tle
 from isl_emu.geometry.elements import EARTH_RADIUS_KM, SGP4_EPOCH, shell_elements
 from isl_emu.geometry.orbits import sgp4_km
 from isl_emu.scenario.model import Shell
-from isl_emu.scenario.resolve import safe_name, unique_names
+from isl_emu.scenario.parse import safe_name, unique_names
 from isl_emu.scenario.tle import check_tle, read_tles
 
 ISS = (

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from isl_emu.geometry.frames import ellipsoid_itrs_km, site_itrs_km, zenith_itrs
-from isl_emu.geometry.tracks import terminal_itrs, track_points
+from isl_emu.geometry.places import terminal_itrs, track_points
 from isl_emu.linkplan.sightings import station_view
 from isl_emu.scenario.model import GroundStation
 from isl_emu.units import NS_PER_S

@@ -11,8 +11,7 @@ import pytest
 from isl_emu.parts.uplink.fetch import Picker
 from isl_emu.parts.uplink.pieces import DigestError, Holding, Manifest, default_piece_byte, describe
 from isl_emu.parts.uplink.plan import StationPass
-from isl_emu.parts.uplink.planning import Contact, plan_passes, planned_end_ns
-from isl_emu.parts.uplink.spreading import spread
+from isl_emu.parts.uplink.planning import Contact, plan_passes, planned_end_ns, spread
 from isl_emu.timebase import TimeGrid
 from isl_emu.units import NS_PER_S
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from isl_emu.cli import cli
 from isl_emu.errors import ScenarioError
-from isl_emu.validate import closed_forms, energy, lasers, report, sgp4_verification
+from isl_emu.validate import closed_forms, lasers, report, sgp4_verification
 from isl_emu.validate.check import Check
 
 
@@ -42,15 +42,15 @@ def test_every_closed_form_holds():
 
 
 def test_every_closed_form_of_energy_and_heat_holds():
-    checks = list(energy.checks())
+    checks = list(closed_forms.energy_checks())
     assert len(checks) > 10
     assert [check for check in checks if not check.passed] == []
 
 
 def test_a_shadow_of_another_width_fails_its_form(monkeypatch):
-    shadow = energy.in_shadow
-    monkeypatch.setattr(energy, "in_shadow", lambda r_km, sun: shadow(r_km * 1.01, sun))
-    assert not all(check.passed for check in energy._eclipses())
+    shadow = closed_forms.in_shadow
+    monkeypatch.setattr(closed_forms, "in_shadow", lambda r_km, sun: shadow(r_km * 1.01, sun))
+    assert not all(check.passed for check in closed_forms._eclipses())
 
 
 def test_every_case_of_sgp4s_verification_holds():

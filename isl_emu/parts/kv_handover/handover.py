@@ -27,7 +27,7 @@ from aiohttp import web
 
 from isl_emu.nodes.namespaces import enter_network
 from isl_emu.parts.http_server import answering
-from isl_emu.parts.kv_handover.tables import JOURNAL
+from isl_emu.parts.kv_handover.results import JOURNAL
 from isl_emu.parts.prompts import BUNDLED, read_prompts
 from isl_emu.runs.clock import run_clock
 from isl_emu.runs.endpoints import Endpoint, read_endpoints

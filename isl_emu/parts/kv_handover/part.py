@@ -11,8 +11,7 @@ from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.activity import Activity, RunProcess
 from isl_emu.parts.cpu_use import Spells, shares_of_a_cpu
 from isl_emu.parts.finished_run import FinishedRun
-from isl_emu.parts.kv_handover.report import kv_section
-from isl_emu.parts.kv_handover.tables import JOURNAL, KV_HANDOVERS
+from isl_emu.parts.kv_handover.results import JOURNAL, KV_HANDOVERS, kv_section
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.part import CpuUse, Pace, Part
 from isl_emu.parts.serving.model_server import SLOT_FOLDER

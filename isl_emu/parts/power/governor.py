@@ -1,11 +1,13 @@
-"""The governor: while the sky moves it lets Sun, batteries and radiators decide how fast satellites may compute."""
+"""The governor: while the sky moves it lets Sun, batteries and radiators decide how fast satellites may compute.
+
+It sees their computers by how much they do, and sets how fast they may."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -13,9 +15,9 @@ from isl_emu.energy.fleet import Fleet, State, scenario_fleet
 from isl_emu.energy.ledger import Ledger
 from isl_emu.energy.sky import Sunshine, find_sunshine
 from isl_emu.errors import WorkloadError
+from isl_emu.nodes.containers import Container
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.power.computers import Computers, ContainerComputers, ModelledComputers
 from isl_emu.parts.serving import modelled_state
 from isl_emu.parts.serving.modelled_state import ModelledState
 from isl_emu.parts.training import allowance
@@ -25,6 +27,81 @@ from isl_emu.scenario.training import modelled_trainers
 from isl_emu.timebase import Clock, TimeGrid
 from isl_emu.units import NS_PER_S
 
+FINEST_PACE = 0.01  # smaller changes are not worth a change of the kernel's limits
+
+
+class Computers(Protocol):
+    """Some satellites' computers."""
+
+    def busy_ratio(self, span_ns: int) -> np.ndarray:
+        """Which share of its full work each did in the emulated `span_ns` since the last call."""
+
+    def set_pace(self, pace_ratio: np.ndarray) -> None:
+        """Let each work at this share of its full pace from now on; 0 switches it off."""
+
+
+class ContainerComputers:
+    """Computers whose programs run in containers: their work is CPU time, their pace a CPU limit.
+
+    All of a container's CPU share, used all the time, is its full work. A program with one thread never uses more than
+    one CPU, whatever its share.
+
+    Args:
+        slowdown: of the run's clock; a container's share is smaller by that.
+    """
+
+    def __init__(self, containers: Sequence[Container], slowdown: float):
+        self._containers = containers
+        self._full_cpus = np.array([container.cpus * slowdown for container in containers])
+        self._pace = np.ones(len(containers))
+        self._used_ns = self._read()
+
+    def busy_ratio(self, span_ns: int) -> np.ndarray:
+        used_ns = self._read()
+        spent_ns, self._used_ns = used_ns - self._used_ns, used_ns
+        busy_ratio: np.ndarray = np.clip(spent_ns / (self._full_cpus * span_ns), 0.0, 1.0)
+        return busy_ratio
+
+    def set_pace(self, pace_ratio: np.ndarray) -> None:
+        coarse = np.where(pace_ratio > 0.0, np.maximum(np.round(pace_ratio / FINEST_PACE), 1.0) * FINEST_PACE, 0.0)
+        for container, before, now in zip(self._containers, self._pace.tolist(), coarse.tolist(), strict=True):
+            if now == 0.0:
+                container.suspend()  # again if it was off before: something may have been started since
+            elif now != before:
+                container.set_cpus(container.cpus * now)
+                container.resume()
+        self._pace = coarse
+
+    def _read(self) -> np.ndarray:
+        return np.array([container.cpu_ns() for container in self._containers], dtype=np.int64)
+
+
+class ModelledComputers:
+    """Computers of which only the pace is modelled: their servers read it, and say how much they worked at full pace.
+
+    A server counts a prompt or a token when it is done, so work may be told all at once: what does not fit into a span
+    at the pace that held in it is counted in the next ones.
+
+    Args:
+        rows: of `state`.
+    """
+
+    def __init__(self, state: ModelledState, rows: np.ndarray):
+        self._state, self._rows = state, rows
+        self._pace = state.pace_ratio[rows].copy()
+        self._counted_ns = state.busy_ns[rows].astype(float)
+
+    def busy_ratio(self, span_ns: int) -> np.ndarray:
+        told_ns = self._state.busy_ns[self._rows] - self._counted_ns
+        counted_ns: np.ndarray = np.minimum(told_ns, self._pace * span_ns)
+        self._counted_ns += counted_ns
+        return counted_ns / span_ns
+
+    def set_pace(self, pace_ratio: np.ndarray) -> None:
+        self._state.pace_ratio[self._rows] = self._pace = pace_ratio.copy()
+
+
+JOURNAL = "energy"  # also the table's name
 INTERVAL_NS = NS_PER_S  # of emulated time, between two looks at what the computers did
 Kind = tuple[np.ndarray, Computers]  # numbers of satellites in the fleet, and their computers
 
@@ -130,7 +207,7 @@ class Governing(Activity):
         live, grid, fleet = self._live, self._live.plan.grid, self._fleet
         sunshine = find_sunshine(live.scenario, grid.start, grid.offsets_ns, fleet.chosen, fleet.pointing)
         kinds = list(_kinds(fleet, live))
-        journal = ending.enter_context(Journal(live.folder.journal / "energy.jsonl"))
+        journal = ending.enter_context(Journal(live.folder.journal / f"{JOURNAL}.jsonl"))
         for numbers, computers in kinds:
             ending.callback(computers.set_pace, np.ones(len(numbers)))
         self._governor = Governor(fleet, sunshine, grid, kinds, live.clock, journal.append)

@@ -14,25 +14,24 @@ from isl_emu.parts.activity import Activity
 from isl_emu.parts.finished_run import FinishedRun
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.part import Pace, Part
-from isl_emu.parts.power.governor import Governing
-from isl_emu.parts.power.report import energy_section
-from isl_emu.parts.power.tables import ENERGY
+from isl_emu.parts.power.governor import JOURNAL, Governing
+from isl_emu.parts.power.results import ENERGY, energy_section
 from isl_emu.parts.power.totals import EnergyTotals, energy_totals, write_energy
-from isl_emu.runs.journal import read_latest
+from isl_emu.runs.journal import REQUESTS_JOURNAL, read_latest
 
 FIGURES = "energy.json"  # in the run folder
 
 
 class PowerPart(Part):
     key = "power"
-    lines = {"energy": ENERGY}
+    lines = {JOURNAL: ENERGY}
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
         if live.scenario.power:
             yield Governing(live)
 
     def status(self, journal: Path) -> Iterable[str]:
-        if energy := read_latest(journal / "energy.jsonl"):
+        if energy := read_latest(journal / f"{JOURNAL}.jsonl"):
             modes = Counter({row["satellite"]: row["mode"] for row in energy}.values())
             yield f"satellites with power: {', '.join(f'{count} {mode}' for mode, count in modes.most_common())}"
 
@@ -41,7 +40,7 @@ class PowerPart(Part):
             write_energy(run.folder.path / FIGURES, totals)
 
     def pace(self, run: FinishedRun) -> Pace | None:
-        energy = run.table("energy")
+        energy = run.table(JOURNAL)
         return AllowedPace(energy).mean_ratio if energy is not None and energy.num_rows else None
 
     def sections(self, run: FinishedRun, figures: Mapping[str, Any]) -> Iterator[Iterable[str]]:
@@ -51,8 +50,10 @@ class PowerPart(Part):
 
 def _totals(run: FinishedRun) -> Mapping[str, EnergyTotals]:
     """What the energy came to; empty for a run without power, or that ended before it began."""
-    energy = run.table("energy")
-    return energy_totals(energy, run.rows("requests"), run.scenario) if energy is not None and energy.num_rows else {}
+    energy = run.table(JOURNAL)
+    if energy is None or not energy.num_rows:
+        return {}
+    return energy_totals(energy, run.rows(REQUESTS_JOURNAL), run.scenario)
 
 
 class AllowedPace:

@@ -25,9 +25,10 @@ logging.getLogger("scapy").setLevel(logging.CRITICAL)  # its warnings are about 
 from scapy.layers.inet import IP, UDP  # noqa: E402
 from scapy.packet import Packet  # noqa: E402
 
-from isl_emu.parts.probes.tables import PAYLOAD_BYTE  # noqa: E402
 from isl_emu.runs.ports import PROBE_PORT  # noqa: E402
 
+PAYLOAD_BYTE = 16
+FRAME_BYTE = 14 + 20 + 8 + PAYLOAD_BYTE  # Ethernet, IPv4 and UDP headers before the payload
 INITIAL_TTL = 64  # Linux's default (net.ipv4.ip_default_ttl), and what we send with
 _PAYLOAD = struct.Struct(f"!II{PAYLOAD_BYTE - 8}x")  # identifier and number
 _PAYLOAD_AT = 20 + 8  # after an IPv4 header without options and a UDP header

@@ -11,9 +11,7 @@ from isl_emu.parts.finished_run import FinishedRun
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.part import Judgement, Pace, Part
 from isl_emu.parts.probes.prober import JOURNAL
-from isl_emu.parts.probes.report import delays_section
-from isl_emu.parts.probes.tables import PROBES, probe_row
-from isl_emu.parts.probes.verdict import probe_fidelity, probe_reasons
+from isl_emu.parts.probes.results import PROBES, delays_section, probe_fidelity, probe_reasons, probe_row
 from isl_emu.scenario.model import Scenario
 from isl_emu.tables.text import time_text
 

@@ -21,11 +21,9 @@ from isl_emu.parts.needs import Need
 from isl_emu.parts.part import CpuUse, Pace, Part, Preparation
 from isl_emu.parts.programs.cpu_meter import JOURNAL as CPU_JOURNAL
 from isl_emu.parts.programs.cpu_meter import CpuMeter
-from isl_emu.parts.programs.programs import JOURNAL, LOGS, STARTS_JOURNAL, Programs
-from isl_emu.parts.programs.report import programs_section
-from isl_emu.parts.programs.tables import PROGRAM_CPU, PROGRAMS
+from isl_emu.parts.programs.programs import JOURNAL, LOGS, STARTS_JOURNAL, Programs, WorkloadProcess
+from isl_emu.parts.programs.results import PROGRAM_CPU, PROGRAMS, programs_section
 from isl_emu.parts.programs.user_workload import JOURNAL_PREFIX, journal_of
-from isl_emu.parts.programs.workloads import WorkloadProcess
 from isl_emu.parts.source import Source
 from isl_emu.runs.journal import count_lines
 from isl_emu.scenario.model import Scenario

@@ -15,8 +15,8 @@ from isl_emu.scenario.questions import POLICIES, Questions
 
 FILE = "asking.json"  # in a run's journal
 OUTLOOK = "outlook.npz"  # where a policy decides live
-PLANNED = "planned_requests.jsonl"  # all requests of the run
-REQUESTS, ATTEMPTS, POLLS = "requests.jsonl", "attempts.jsonl", "polls.jsonl"  # what became of them, a line each
+PLANNED_JOURNAL = "planned_requests"  # all requests of the run
+ATTEMPTS_JOURNAL, POLLS_JOURNAL = "attempts", "polls"  # of the process that asks; also the tables' names
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from isl_emu.nodes.namespaces import enter_network
-from isl_emu.parts.questions.asking import ATTEMPTS, OUTLOOK, PLANNED, POLLS, REQUESTS, Asking, read_asking
+from isl_emu.parts.questions.asking import (
+    ATTEMPTS_JOURNAL,
+    OUTLOOK,
+    PLANNED_JOURNAL,
+    POLLS_JOURNAL,
+    Asking,
+    read_asking,
+)
 from isl_emu.parts.questions.chooser import Chooser
 from isl_emu.parts.questions.connection import Connector, post
 from isl_emu.parts.questions.exchange import COMPLETED, UNFINISHED, Attempt, OpenRequest, body, judge
@@ -35,7 +42,7 @@ from isl_emu.parts.serving.who_serves import SERVING, ServingSatellites
 from isl_emu.routing.outlook import open_outlook
 from isl_emu.runs.clock import run_clock
 from isl_emu.runs.endpoints import Endpoint, read_endpoints
-from isl_emu.runs.journal import Journal, read_journal
+from isl_emu.runs.journal import REQUESTS_JOURNAL, Journal, read_journal
 from isl_emu.runs.loop import run_loop
 from isl_emu.runs.times import RunTimes, run_parser
 
@@ -225,7 +232,8 @@ async def _ask_all(journal: Path, times: RunTimes) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    planned = [PlannedRequest.from_json(record) for record in read_journal(journal / PLANNED).records]
+    records = read_journal(journal / f"{PLANNED_JOURNAL}.jsonl").records
+    planned = [PlannedRequest.from_json(record) for record in records]
     with ExitStack() as files:
         client = _client(journal, times.t0_ns, {request.station for request in planned}, files)
         await client.run(planned, times.until_ns, stop)
@@ -235,7 +243,7 @@ def _client(journal: Path, t0_ns: int, stations: Iterable[str], files: ExitStack
     """The client of a run, with stations that poll where its policy wants to know queues."""
 
     def writer(name: str) -> Write:
-        return files.enter_context(Journal(journal / name)).append
+        return files.enter_context(Journal(journal / f"{name}.jsonl")).append
 
     asking, queues, endpoints = read_asking(journal), Queues(), read_endpoints(journal)
     policy, serving = policy_of(asking.target), ServingSatellites(journal / SERVING)
@@ -245,8 +253,8 @@ def _client(journal: Path, t0_ns: int, stations: Iterable[str], files: ExitStack
         endpoints=endpoints,
         chooser=chooser,
         asking=asking,
-        write=writer(REQUESTS),
-        write_attempt=writer(ATTEMPTS),
+        write=writer(REQUESTS_JOURNAL),
+        write_attempt=writer(ATTEMPTS_JOURNAL),
         t0_ns=t0_ns,
         connector=connector,
         queues=queues,
@@ -257,7 +265,7 @@ def _client(journal: Path, t0_ns: int, stations: Iterable[str], files: ExitStack
             endpoints=endpoints,
             queues=queues,
             chooser=chooser,
-            write=writer(POLLS),
+            write=writer(POLLS_JOURNAL),
             t0_ns=t0_ns,
             interval_ns=asking.poll_interval_ns,
         )

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from isl_emu.parts.finished_run import FinishedRun
+from isl_emu.parts.questions.asking import POLLS_JOURNAL
+from isl_emu.runs.journal import REQUESTS_JOURNAL
 from isl_emu.scenario.questions import Questions
 from isl_emu.tables.distribution import Distribution
 from isl_emu.units import NS_PER_S
@@ -91,7 +93,7 @@ def serving_figures(requests: Rows, polls: Rows, questions: Questions) -> dict[s
 def read_serving_figures(run: FinishedRun) -> dict[str, Any]:
     """The figures of a run with questions, by its tables."""
     assert run.scenario.questions is not None
-    return serving_figures(run.rows("requests"), run.rows("polls"), run.scenario.questions)
+    return serving_figures(run.rows(REQUESTS_JOURNAL), run.rows(POLLS_JOURNAL), run.scenario.questions)
 
 
 def _latencies(done: Rows) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,26 +11,34 @@ from typing import Any
 import numpy as np
 
 from isl_emu.files import write_json
-from isl_emu.linkplan.plan import LinkPlan
+from isl_emu.linkplan.plan import LinkKind, LinkPlan
 from isl_emu.parts.activity import Activity, RunProcess
 from isl_emu.parts.finished_run import FinishedRun, Row
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.part import Part, Preparation
+from isl_emu.parts.part import EVERY_NODE_UP_TO, Part, Preparation
 from isl_emu.parts.questions import asking
-from isl_emu.parts.questions.asked import asked_satellites
 from isl_emu.parts.questions.asking import Asking
 from isl_emu.parts.questions.figures import read_serving_figures
 from isl_emu.parts.questions.policies import policy_of
-from isl_emu.parts.questions.report import answers_section, questions_section
 from isl_emu.parts.questions.requests import PlannedRequest, check_fit, plan_requests, read_asked
-from isl_emu.parts.questions.rows import attempt_row, outcome, request_row, unrecorded_requests
-from isl_emu.parts.questions.tables import ATTEMPTS, POLLS, REQUESTS
+from isl_emu.parts.questions.results import (
+    ATTEMPTS,
+    POLLS,
+    REQUESTS,
+    answers_section,
+    attempt_row,
+    outcome,
+    questions_section,
+    request_row,
+    unrecorded_requests,
+)
 from isl_emu.parts.serving.busy import AnsweringTimes, service_span
+from isl_emu.parts.serving.kinds import kind_of
 from isl_emu.parts.source import Source
 from isl_emu.progress import Steps
 from isl_emu.routing.outlook import plan_outlook
 from isl_emu.runs.folder import RunFolder
-from isl_emu.runs.journal import Journal, count_lines, read_journal
+from isl_emu.runs.journal import REQUESTS_JOURNAL, Journal, count_lines
 from isl_emu.scenario.model import Scenario
 
 FIGURES = "serving.json"  # in the run folder
@@ -38,8 +46,8 @@ FIGURES = "serving.json"  # in the run folder
 
 class QuestionsPart(Part):
     key = "questions"
-    lines = {"polls": POLLS}
-    tables = {"requests": REQUESTS, "attempts": ATTEMPTS}
+    lines = {asking.POLLS_JOURNAL: POLLS}
+    tables = {REQUESTS_JOURNAL: REQUESTS, asking.ATTEMPTS_JOURNAL: ATTEMPTS}
 
     def endpoints(self, scenario: Scenario, plan: LinkPlan) -> Iterable[str]:
         return asked_satellites(scenario, plan)
@@ -61,29 +69,30 @@ class QuestionsPart(Part):
             yield RunProcess("client", ["isl_emu.parts.questions.client"], live.folder.journal)
 
     def progress(self, journal: Path) -> str | None:
-        asked = count_lines(journal / asking.PLANNED)
-        return f"{count_lines(journal / asking.REQUESTS)} of {asked} questions done" if asked else None
+        asked = count_lines(journal / f"{asking.PLANNED_JOURNAL}.jsonl")
+        done = count_lines(journal / f"{REQUESTS_JOURNAL}.jsonl")
+        return f"{done} of {asked} questions done" if asked else None
 
     def status(self, journal: Path) -> Iterable[str]:
         return filter(None, [self.progress(journal)])
 
     def conclude(self, run: FinishedRun) -> None:
-        attempts, requests = (read_journal(run.folder.journal / name) for name in (asking.ATTEMPTS, asking.REQUESTS))
+        attempts, requests = run.journal(asking.ATTEMPTS_JOURNAL), run.journal(REQUESTS_JOURNAL)
         outcomes = ({**record, "outcome": outcome(record, run.paths)} for record in attempts.records)
         attempt_rows = [attempt_row(record, run.paths) for record in outcomes]
-        run.write("attempts", ATTEMPTS, attempt_rows, attempts.lost_lines)
+        run.write(asking.ATTEMPTS_JOURNAL, ATTEMPTS, attempt_rows, attempts.lost_lines)
         rows = _request_rows(requests.records, run)
         laser_byte: Counter[int] = Counter()
         for attempt in attempt_rows:
             laser_byte[attempt["id"]] += attempt["laser_byte"]
         for row in rows:
             row["laser_byte"] = laser_byte.get(row["id"])
-        run.write("requests", REQUESTS, rows, requests.lost_lines)
+        run.write(REQUESTS_JOURNAL, REQUESTS, rows, requests.lost_lines)
         if run.scenario.questions:
             write_json(run.folder.path / FIGURES, read_serving_figures(run))
 
     def sections(self, run: FinishedRun, figures: Mapping[str, Any]) -> Iterator[Iterable[str]]:
-        if requests := run.rows("requests"):
+        if requests := run.rows(REQUESTS_JOURNAL):
             yield questions_section(requests, set(run.scenario.station_names))
             yield answers_section(requests, run.scenario)
 
@@ -94,7 +103,7 @@ def _leave(
     """Write what is asked, and how, where the client finds it."""
     questions = source.scenario.questions
     assert questions is not None
-    with Journal(folder.journal / asking.PLANNED) as journal:
+    with Journal(folder.journal / f"{asking.PLANNED_JOURNAL}.jsonl") as journal:
         for request in requests:
             journal.append(request.to_json())
     Asking.of(questions, satellites).write(folder.journal)
@@ -108,7 +117,7 @@ def _request_rows(recorded: Sequence[Row], run: FinishedRun) -> list[Row]:
     scenario, questions = run.scenario, run.scenario.questions
     if questions is None:
         return []
-    planned = read_journal(run.folder.journal / asking.PLANNED).records
+    planned = run.journal(asking.PLANNED_JOURNAL).records
     records = [*recorded, *unrecorded_requests(planned, recorded)]
     records = [record for record in records if record["t_due_ns"] < run.ended_ns]
     answering = AnsweringTimes(records)
@@ -120,3 +129,46 @@ def _request_rows(recorded: Sequence[Row], run: FinishedRun) -> list[Row]:
         row["server"] = group.server if group else "split" if satellite else None
         row["satellites_answering"] = answering.mean_count(*span) if span else None
     return rows
+
+
+REACH = 64  # where the scenario has no questions
+
+
+def asked_satellites(scenario: Scenario, plan: LinkPlan) -> tuple[str, ...]:
+    """The satellites that users may ask, in node order: all that serve; in a large network, `questions.reach` of them.
+
+    Each needs a route on every node, and those routes change all the time: 2,400 of them on 2,800 nodes would be seven
+    million.
+
+    If more serve, these come first: one that the scenario names as the target; those whose servers are few;
+    those that are linked to a station with users, the longest first. The rest are taken at even distances from all
+    others, so that every shell and plane has its share.
+    """
+    reach = scenario.questions.reach if scenario.questions else REACH
+    serving = scenario.serving_satellites
+    if len(serving) <= reach or len(plan.nodes.names) <= EVERY_NODE_UP_TO:
+        return serving
+    first = list(dict.fromkeys([*_named(scenario), *_overhead(scenario, plan, set(serving))]))[:reach]
+    others = [name for name in serving if name not in set(first)]
+    at = np.linspace(0, len(others), reach - len(first), endpoint=False).astype(int)
+    found = {*first, *(others[place] for place in at)}
+    return tuple(name for name in serving if name in found)
+
+
+def _named(scenario: Scenario) -> list[str]:
+    """The satellites that the scenario puts there on purpose."""
+    serving = scenario.serving_satellites
+    target = [name for name in serving if scenario.questions and name == scenario.questions.target]
+    groups = {name: scenario.compute_of(name) for name in serving}
+    return target + [name for name, group in groups.items() if group is None or kind_of(group).few]
+
+
+def _overhead(scenario: Scenario, plan: LinkPlan, serving: Collection[str]) -> list[str]:
+    """The satellites that are linked to a station with users, by how often they are."""
+    stations = [plan.nodes.index(name) for name in scenario.asking_stations]
+    ground = plan.links.kind[plan.row_link] == LinkKind.GROUND
+    a, b = plan.links.a[plan.row_link[ground]], plan.links.b[plan.row_link[ground]]
+    linked = np.concatenate([a[np.isin(b, stations)], b[np.isin(a, stations)]])
+    counts = np.bincount(linked, minlength=len(plan.nodes.names))
+    ordered = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
+    return [name for node in ordered if (name := plan.nodes.names[node]) in serving]

@@ -121,7 +121,11 @@ def check_fit(requests: Sequence[PlannedRequest], context_tokens: int) -> None:
     Raises:
         ScenarioError: some cannot; the longest is told.
     """
-    needs = {request.id: _least_tokens(request) for request in requests}
+    needs = {}
+    for request in requests:
+        per_token = CHARACTERS_PER_TOKEN if request.exact_length else MOST_CHARACTERS_PER_TOKEN
+        prompt_tokens = int((len(request.system) + len(request.question)) / per_token)
+        needs[request.id] = prompt_tokens + request.max_tokens
     over = [number for number, tokens in needs.items() if tokens > context_tokens]
     if over:
         longest = max(over, key=needs.__getitem__)
@@ -130,11 +134,6 @@ def check_fit(requests: Sequence[PlannedRequest], context_tokens: int) -> None:
             f"(question {longest} with its answer {needs[longest]}), but prompt and answer share the context; raise "
             "it, shorten the prompts or max_answer_tokens, or lower questions.trace.token_scale"
         )
-
-
-def _least_tokens(request: PlannedRequest) -> int:
-    per_token = CHARACTERS_PER_TOKEN if request.exact_length else MOST_CHARACTERS_PER_TOKEN
-    return int((len(request.system) + len(request.question)) / per_token) + request.max_tokens
 
 
 def _stations(weights: Mapping[str, float], rng: np.random.Generator) -> Callable[[Arrival], str]:

@@ -84,8 +84,17 @@ def _rows(file: Iterable[str], kind: str, where: str) -> Iterator[TracedRequest]
         raise ScenarioError(f"{begins}, but that is not the first line {wanted}; see docs/serving.md")
     lines = chain([head], lines)
     begin_ns = before_ns = None
-    for number, record in enumerate(_records(lines, found), start=1 if found == "mooncake" else 2):
-        row = _parsed(record, PARSERS[found], f"{where} line {number}")
+    records: Iterable[Any]  # one for each line after the heading
+    if found == "mooncake":
+        records, first = (line for line in lines if line.strip()), 1
+    else:
+        records, first = csv.DictReader(lines, skipinitialspace=True), 2
+    for number, record in enumerate(records, start=first):
+        try:
+            row = PARSERS[found](record)
+        except (ValueError, TypeError, KeyError, ArithmeticError) as error:
+            broken = f"{where} line {number} is broken ({type(error).__name__}: {error})"
+            raise ScenarioError(f"{broken}, but each line is a request; correct or remove it") from None
         begin_ns = row.t_ns if begin_ns is None else begin_ns
         if before_ns is not None and row.t_ns < before_ns:
             early = f"{where} line {number} is earlier than the line before it"
@@ -100,21 +109,6 @@ def _kind_of(head: str) -> str | None:
         return "mooncake" if '"input_length"' in head else None
     columns = {column.strip() for column in head.split(",")}
     return next((kind for kind, needed in COLUMNS.items() if columns >= needed), None)
-
-
-def _records(lines: Iterable[str], kind: str) -> Iterator[Any]:
-    """One for each line after the heading: a mapping, or the text of a line of JSON."""
-    if kind == "mooncake":
-        return (line for line in lines if line.strip())
-    return iter(csv.DictReader(lines, skipinitialspace=True))
-
-
-def _parsed(record: Any, parse: Callable[[Any], TracedRequest], where: str) -> TracedRequest:
-    try:
-        return parse(record)
-    except (ValueError, TypeError, KeyError, ArithmeticError) as error:
-        found = f"{where} is broken ({type(error).__name__}: {error})"
-        raise ScenarioError(f"{found}, but each line is a request; correct or remove it") from None
 
 
 def burstgpt(row: Mapping[str, str]) -> TracedRequest:

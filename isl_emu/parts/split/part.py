@@ -16,12 +16,10 @@ from isl_emu.parts.part import CpuUse, Pace, Part, Preparation
 from isl_emu.parts.serving.busy import AnsweringCpus
 from isl_emu.parts.serving.model_file import resolve_model
 from isl_emu.parts.source import Source
-from isl_emu.parts.split.report import split_section
-from isl_emu.parts.split.rows import split_rows
+from isl_emu.parts.split.results import SPLIT, split_rows, split_section
 from isl_emu.parts.split.shares import check_engine, check_split, layer_count, share_byte, shares
 from isl_emu.parts.split.start import PASSES, READY, start_splits
-from isl_emu.parts.split.tables import SPLIT
-from isl_emu.runs.journal import count_lines
+from isl_emu.runs.journal import REQUESTS_JOURNAL, count_lines
 from isl_emu.scenario.model import Scenario
 
 
@@ -72,7 +70,7 @@ class SplitPart(Part):
         cpus = {split.head(scenario.satellite_names): split.cpus for split in scenario.split}
         if cpus:
             share = shares_of_a_cpu(cpus, pace, scenario.time.slowdown)
-            yield AnsweringCpus([row for row in run.rows("requests") if row["satellite"] in cpus], share)
+            yield AnsweringCpus([row for row in run.rows(REQUESTS_JOURNAL) if row["satellite"] in cpus], share)
 
     def sections(self, run: FinishedRun, figures: Mapping[str, Any]) -> Iterator[Iterable[str]]:
         if rows := run.rows("split"):

@@ -221,16 +221,13 @@ class Coordinator:
         self._record_open(attempt, "lost" if lost else "interrupted", lost, known)
         self._failures = 0 if lost or known > attempt.first else self._failures + 1
         if self._failures == MOST_FAILURES:
-            raise WorkloadError(self._hopeless(attempt))
+            name, event = next(iter(attempt.failed.items()))
+            raise WorkloadError(
+                f"training {self._job.name}: step {attempt.first} failed {MOST_FAILURES} times in a row though all "
+                f"could be reached ({name}: {event['why']}), but it must end some time; raise timeout, or send less"
+            )
         self._present = group
         self._await_company()
-
-    def _hopeless(self, attempt: RingAttempt) -> str:
-        name, event = next(iter(attempt.failed.items()))
-        return (
-            f"training {self._job.name}: step {attempt.first} failed {MOST_FAILURES} times in a row though all could "
-            f"be reached ({name}: {event['why']}), but it must end some time; raise timeout, or send less"
-        )
 
     def _record_open(self, attempt: RingAttempt, outcome: str, lost: Sequence[str], known: int) -> None:
         """Record the steps that not all members have done, and else the one that all were in.

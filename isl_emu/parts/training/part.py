@@ -18,8 +18,7 @@ from isl_emu.parts.part import CpuUse, Pace, Part, Preparation
 from isl_emu.parts.source import Source
 from isl_emu.parts.training.light_job import light_jobs_byte
 from isl_emu.parts.training.records import JOURNAL
-from isl_emu.parts.training.report import training_section
-from isl_emu.parts.training.tables import TRAINING
+from isl_emu.parts.training.results import TRAINING, training_section
 from isl_emu.parts.training.torch_job import CoordinatedJob, start_ranks
 from isl_emu.runs.journal import read_latest
 from isl_emu.scenario.model import Scenario

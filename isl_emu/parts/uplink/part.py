@@ -19,10 +19,8 @@ from isl_emu.parts.serving.who_serves import SERVING
 from isl_emu.parts.source import Source
 from isl_emu.parts.uplink.plan import ATTEMPTS, FILE, HELD
 from isl_emu.parts.uplink.planning import plan_transfer
-from isl_emu.parts.uplink.report import uplink_section
-from isl_emu.parts.uplink.rows import delivery_rows, transfer_rows
+from isl_emu.parts.uplink.results import DELIVERIES, TRANSFERS, delivery_rows, transfer_rows, uplink_section
 from isl_emu.parts.uplink.start import UplinkActivity, group_of, start_transfer_nodes
-from isl_emu.parts.uplink.tables import DELIVERIES, TRANSFERS
 from isl_emu.progress import Steps
 from isl_emu.routing.paths import PathFinder
 from isl_emu.runs.folder import RunFolder

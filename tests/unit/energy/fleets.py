@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from isl_emu.energy.battery import Batteries
 from isl_emu.energy.fleet import Fleet
-from isl_emu.energy.limits import Limits
-from isl_emu.energy.panel import Panels
-from isl_emu.energy.radiator import Radiators
+from isl_emu.energy.satellite import Batteries, Limits, Panels, Radiators
 
 WH_J = 3600.0
 FIGURES = {

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isl_emu.energy.battery import Batteries
+from isl_emu.energy.satellite import Batteries
 
 WH_J = 3600.0
 CAPACITY_J = 100 * WH_J

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from isl_emu.energy.balance import simulate, sustainable_ratio
 from isl_emu.energy.fleet import Fleet, Flow, State
-from isl_emu.energy.limits import Mode
+from isl_emu.energy.satellite import Mode
 from isl_emu.energy.sky import Sunshine
 from tests.unit.energy.fleets import WH_J, small_fleet
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isl_emu.energy.limits import Limits, Mode
+from isl_emu.energy.satellite import Limits, Mode
 
 COLD_K, FULL = 280.0, 1.0
 LIMITS = Limits(*(np.array([value]) for value in (0.5, 0.7, 0.6, 320.0, 340.0, 330.0, 0.2)))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isl_emu.energy.radiator import STEFAN_BOLTZMANN_W_M2_K4, Radiators, earth_view
+from isl_emu.energy.satellite import STEFAN_BOLTZMANN_W_M2_K4, Radiators, earth_view
 from isl_emu.geometry.elements import EARTH_RADIUS_KM
 
 A_HUNDREDTH_OF_A_KELVIN = 0.01

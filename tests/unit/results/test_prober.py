@@ -13,9 +13,8 @@ import pytest
 from scapy.layers.inet import IP, UDP
 
 from isl_emu.errors import MachineError
-from isl_emu.parts.probes.packets import ProbeArrival, probe_packet, receive, send, with_number
+from isl_emu.parts.probes.packets import FRAME_BYTE, ProbeArrival, probe_packet, receive, send, with_number
 from isl_emu.parts.probes.prober import LOST_AFTER_NS, Probe, Prober, due_ns, phase_ns
-from isl_emu.parts.probes.tables import FRAME_BYTE
 from isl_emu.runs.journal import Journal, read_journal
 from isl_emu.runs.ports import PROBE_PORT as PORT
 from isl_emu.runs.times import RunTimes

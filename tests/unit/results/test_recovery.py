@@ -11,7 +11,7 @@ from isl_emu.errors import ScenarioError
 from isl_emu.linkplan.plan_file import write_plan
 from isl_emu.live.control import announce
 from isl_emu.recovery import clean_up, conclude_folder
-from isl_emu.routing.route_file import read_routes, write_routes
+from isl_emu.routing.forwarding import read_routes, write_routes
 from isl_emu.runs import directory as rundir
 from isl_emu.scenario.parse import format_scenario
 

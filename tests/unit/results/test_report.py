@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from isl_emu.files import write_json
-from isl_emu.parts.questions.report import path_text
+from isl_emu.parts.questions.results import path_text
 from isl_emu.results.conclude import conclude
 from isl_emu.results.provenance import provenance
 from isl_emu.results.render import styled

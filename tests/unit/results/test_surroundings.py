@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from isl_emu.results.fidelity import assess
-from isl_emu.results.surroundings import live_spans
-from isl_emu.results.writer import write_tables
+from isl_emu.results.fidelity import assess, live_spans
+from isl_emu.results.tables import write_tables
 from isl_emu.runs.execution import Execution
 
 S = 1_000_000_000

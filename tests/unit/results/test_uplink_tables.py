@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from isl_emu.parts.uplink.report import uplink_section
-from isl_emu.results.writer import write_tables
+from isl_emu.parts.uplink.results import uplink_section
+from isl_emu.results.tables import write_tables
 from tests.unit.results.conftest import MiniatureRun, S
 
 SIZE_BYTE = 100_000

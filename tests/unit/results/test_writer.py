@@ -11,10 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from isl_emu.linkplan.events import no_events
-from isl_emu.parts.probes.tables import FRAME_BYTE
+from isl_emu.parts.probes.packets import FRAME_BYTE
 from isl_emu.parts.registry import PARTS
-from isl_emu.results.tables import CHANGES, INSTANTS, LOAD
-from isl_emu.results.writer import write_tables
+from isl_emu.results.tables import CHANGES, INSTANTS, LOAD, write_tables
 from isl_emu.routing.forwarding import plan_routes
 from isl_emu.routing.paths import PathFinder
 from isl_emu.tables.planned_paths import PlannedPaths

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isl_emu.parts.training.collectives import Schedule, hand_on, pairs_of, schedule, sent_elements, split
-from isl_emu.parts.training.prediction import predicted_ns
+from isl_emu.parts.training.planned_ways import predicted_ns
 
 MS = 1_000_000
 

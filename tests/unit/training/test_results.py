@@ -7,8 +7,7 @@ import pytest
 
 from isl_emu.parts.cpu_use import Spells
 from isl_emu.parts.training.part import TrainingPart, learning_spells
-from isl_emu.parts.training.report import training_section
-from isl_emu.parts.training.tables import TRAINING
+from isl_emu.parts.training.results import TRAINING, training_section
 from isl_emu.runs.journal import Journal
 from isl_emu.scenario.parse import parse_scenario
 from isl_emu.units import NS_PER_S

@@ -9,9 +9,8 @@ from typing import Any
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.activity import Activity, RunProcess
 from isl_emu.parts.finished_run import FinishedRun
-from isl_emu.parts.gossip.report import gossip_section
+from isl_emu.parts.gossip.results import GOSSIP, gossip_section
 from isl_emu.parts.gossip.spread import JOURNAL
-from isl_emu.parts.gossip.tables import GOSSIP
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.part import Part
 from isl_emu.runs.journal import count_lines

@@ -1,4 +1,4 @@
-"""The section on gossip: how far each file came, and how soon."""
+"""The table of gossip, and its section of the summary: how far each file came, and how soon."""
 
 from __future__ import annotations
 
@@ -7,7 +7,17 @@ from typing import Any
 
 from isl_emu.scenario.model import Scenario
 from isl_emu.tables.distribution import Distribution
+from isl_emu.tables.schema import COUNT, NAME, NS, column, schema
 from isl_emu.tables.text import table, time_text
+
+GOSSIP = schema(
+    column("group", COUNT, "", "number of the scenario's gossip table"),
+    column("source", NAME, "", "satellite that passed the file on"),
+    column("target", NAME, "", "satellite that got it, for the first time"),
+    column("t_start_ns", NS, "ns", "when the source began to send it"),
+    column("t_end_ns", NS, "ns", "when the target had all of it"),
+    column("size_byte", NS, "byte", "length of the file"),
+)
 
 
 def gossip_section(scenario: Scenario, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:

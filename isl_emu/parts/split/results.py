@@ -1,4 +1,4 @@
-"""The table of split models: each pass of tokens through a model's satellites, measured, beside what the plan predicts.
+"""The table of split models, and its section of the summary: each pass of tokens, beside what the plan predicts.
 
 The prediction takes the computing as it was measured and adds what the plan says of the network: for a pipeline the
 one-way delays around the ring, for llama-rpc one round trip to each worker, and the time to put the bytes on the
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from statistics import fmean, median
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,28 @@ import numpy as np
 from isl_emu.parts.finished_run import FinishedRun, Row
 from isl_emu.parts.split.start import METER, PASSES
 from isl_emu.routing.paths import NodePath
+from isl_emu.runs.journal import REQUESTS_JOURNAL
 from isl_emu.scenario.split import Split
 from isl_emu.tables.planned_paths import PlannedPaths
+from isl_emu.tables.schema import COUNT, NS, PATH, TEXT, TIMES, column, schema
+from isl_emu.tables.text import INDENT, counted, facts, table, three_digits, time_text, wrapped
+from isl_emu.units import NS_PER_S
+
+SPLIT = schema(
+    column("head", TEXT, "", "satellite that answers for the split model"),
+    column("engine", TEXT, "", "pipeline or llama-rpc"),
+    column("satellites", PATH, "", "the model's satellites in the order of their layers, the head first"),
+    column("kind", TEXT, "", "prompt or token: a pass around a pipeline; answer: means of its passes by llama-rpc"),
+    column("t_ns", NS, "ns", "when it began"),
+    column("tokens", COUNT, "tokens", "how many the pass carried; of an answer, how many passes it had"),
+    column("loop_ns", NS, "ns", "from the beginning of the pass until the next token was chosen"),
+    column("compute_ns", TIMES, "ns", "what each satellite computed; of an answer the processor time of a pass"),
+    column("hop_ns", TIMES, "ns", "of a pipeline: from leaving each satellite until the next one took it up"),
+    column("planned_hop_ns", TIMES, "ns", "planned delay of each hop, thrice for several tokens; RTT of each worker"),
+    column("hop_byte", TIMES, "bytes", "activations on each hop; or payload of TCP to and from each worker"),
+    column("predicted_ns", NS, "ns", "compute, planned delay and time to send hop_byte at the shaped rates"),
+)
+
 
 # Activations of one token travel with the frame for which the receiver waits; those of several wait for its consent.
 JOURNEYS_OF_ONE, JOURNEYS_OF_MANY = 1, 3
@@ -27,7 +48,7 @@ JOURNEYS_OF_ONE, JOURNEYS_OF_MANY = 1, 3
 def split_rows(run: FinishedRun) -> list[Row]:
     """The rows of all split models, by the time of their beginning, from the journals of a run."""
     scenario, paths, t0_ns = run.scenario, run.paths, run.t0_ns
-    passes, requests = run.journal(PASSES).records, run.journal("requests").records
+    passes, requests = run.journal(PASSES).records, run.journal(REQUESTS_JOURNAL).records
     meters, rows = _meters(run.journal(METER).records, t0_ns), []
     for split in scenario.split:
         members = split.members(scenario.satellite_names)
@@ -167,3 +188,71 @@ def _predicted_ns(
             return None
         total_ns += delay_ns + paths.sending_ns(path, k, byte)
     return total_ns
+
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def split_section(rows: Rows) -> Iterator[str]:
+    yield "SPLIT MODELS  (one token through all satellites; predicted: computing as measured, network as planned)"
+    lines = [_line(own) for own in _by_head(rows) if _of_tokens(own)]
+    if lines:
+        header = ("head", "engine", "satellites", "tokens/s", "predicted", "a token", "computing", "network", "bytes")
+        yield from table(header, lines, left=2)
+    for own in _by_head(rows):
+        yield from wrapped(INDENT, _hops(own))
+
+
+def _by_head(rows: Rows) -> list[Rows]:
+    return [[row for row in rows if row["head"] == head] for head in dict.fromkeys(row["head"] for row in rows)]
+
+
+def _of_tokens(rows: Rows) -> Rows:
+    """The rows of single tokens: a prompt is another thing."""
+    return [row for row in rows if row["kind"] != "prompt"]
+
+
+def _line(rows: Rows) -> tuple[str, ...]:
+    tokens = _of_tokens(rows)
+    loop_ns, predicted_ns = _mean(tokens, "loop_ns"), _mean(tokens, "predicted_ns")
+    computed_ns, carried_byte = _mean(tokens, "compute_ns"), _mean(tokens, "hop_byte")
+    assert loop_ns is not None, "every row has it"
+    return (
+        tokens[0]["head"],
+        tokens[0]["engine"],
+        str(len(tokens[0]["satellites"])),
+        three_digits(NS_PER_S / loop_ns),
+        "-" if predicted_ns is None else three_digits(NS_PER_S / predicted_ns),
+        time_text(loop_ns),
+        time_text(computed_ns),
+        time_text(None if computed_ns is None else loop_ns - computed_ns),
+        "-" if carried_byte is None else f"{carried_byte:,.0f}",
+    )
+
+
+def _mean(rows: Rows, key: str) -> float | None:
+    """Of a column over all tokens, or of the sums of a column of lists; an answer's row stands for many tokens."""
+    known = [(row[key], row["tokens"]) for row in rows if row[key] is not None]
+    if not known:
+        return None
+    total: float = sum((sum(value) if isinstance(value, list) else value) * weight for value, weight in known)
+    tokens: int = sum(weight for _, weight in known)
+    return total / tokens
+
+
+def _hops(rows: Rows) -> str:
+    """The ring's hops, or the workers, each with its delay as planned and as measured."""
+    members, tokens = rows[0]["satellites"], _of_tokens(rows)
+    if rows[0]["engine"] != "pipeline":
+        ways = [f"{members[0]} and back to {worker}" for worker in members[1:]]
+        return facts(*(f"{way} {_planned(tokens, hop)} planned" for hop, way in enumerate(ways)))
+    ways = [f"{before} to {after}" for before, after in zip(members, [*members[1:], members[0]], strict=True)]
+    taken = [time_text(median(row["hop_ns"][hop] for row in tokens)) if tokens else "-" for hop in range(len(ways))]
+    hops = [f"{way} {taken[hop]}, {_planned(tokens, hop)} planned" for hop, way in enumerate(ways)]
+    prompts = [row["loop_ns"] for row in rows if row["kind"] == "prompt"]
+    return facts(*hops, f"{counted(len(prompts), 'prompt')}, {time_text(median(prompts))} each" if prompts else None)
+
+
+def _planned(rows: Rows, hop: int) -> str:
+    known = [row["planned_hop_ns"][hop] for row in rows if row["planned_hop_ns"][hop] is not None]
+    return time_text(fmean(known)) if known else "-"

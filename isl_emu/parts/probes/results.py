@@ -1,0 +1,142 @@
+"""The table of probes, the verdict on it, and its section of the summary: what was measured, what the plan says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from isl_emu.parts.finished_run import Row, Rows
+from isl_emu.parts.probes.packets import FRAME_BYTE
+from isl_emu.scenario.model import Scenario
+from isl_emu.tables.distribution import Distribution
+from isl_emu.tables.planned_paths import PlannedPaths
+from isl_emu.tables.schema import COUNT, FLAG, NS, PATH, TEXT, column, schema
+from isl_emu.tables.text import beyond, table, time_text
+
+PROBES = schema(
+    column("a", TEXT, "", "node that sends the probe"),
+    column("b", TEXT, "", "node that receives it"),
+    column("seq", COUNT, "", "number of the probe within its direction"),
+    column("t_send_ns", NS, "ns", "when the first link got it"),
+    column("delay_ns", NS, "ns", "measured one-way delay; null when lost (it did not arrive within 3 s)"),
+    column("hops_seen", COUNT, "links", "links that it crossed, by its TTL"),
+    column("path", PATH, "", "planned path from a to b when it was sent, node names; null when there was none"),
+    column("hops", COUNT, "links", "links on path"),
+    column("hops_least", COUNT, "links", "the fewest on any path that the probe may take (several by ecmp)"),
+    column("hops_most", COUNT, "links", "the most"),
+    column("planned_delay_ns", NS, "ns", "planned propagation delay of path when it was sent"),
+    column("planned_delay_most_ns", NS, "ns", "the same of the longest path that the probe may take (ecmp)"),
+    column("planned_serialisation_ns", NS, "ns", "time to put the probe on all links of path, at the shaped rates"),
+    column("error_ns", NS, "ns", "delay - planned_delay - planned_serialisation; by ecmp 0 up to the longest path"),
+    column("straddles_change", FLAG, "", "a change of its path was due or being applied while it was on its way"),
+)
+
+
+def probe_row(record: Mapping[str, Any], paths: PlannedPaths) -> Row:
+    """A journal's probe with what the plan says about its way at the time it was sent."""
+    a, b, send_ns, delay_ns = record["a"], record["b"], record["t_send_ns"], record.get("delay_ns")
+    k = paths.instant(send_ns)
+    way, bounds = paths.at(a, b, k), paths.extent(a, b, k)
+    row: Row = {**record, "path": paths.names(way), "hops": None if way is None else way.hops}
+    expected_ns = 0
+    if way and bounds:
+        row["hops_least"], row["hops_most"] = bounds.hops_least, bounds.hops_most
+        row["planned_delay_ns"], row["planned_delay_most_ns"] = bounds.delay_least_ns, bounds.delay_most_ns
+        row["planned_serialisation_ns"] = paths.serialisation_ns(way, k, FRAME_BYTE)
+        expected_ns = row["planned_delay_ns"] + row["planned_serialisation_ns"]
+        spread_ns = bounds.delay_most_ns - bounds.delay_least_ns
+        if delay_ns is not None:  # how far it is from those that are planned, which lie in the spread
+            excess_ns = delay_ns - expected_ns
+            row["error_ns"] = excess_ns - min(max(excess_ns, 0), spread_ns)
+    row["straddles_change"] = paths.straddles_change(a, b, send_ns, send_ns + (delay_ns or expected_ns))
+    return row
+
+
+@dataclass(frozen=True)
+class ProbeFidelity:
+    """Measured against planned one-way delays; errors are absolute, over probes that do not straddle a change."""
+
+    sent: int
+    arrived: int
+    lost: int  # though a path was planned, and no change was under way
+    without_path: int  # none was planned, so it is not expected to arrive
+    straddling: int
+    strayed: int  # crossed another number of links than planned, or arrived without a planned path
+    silent_pairs: tuple[str, ...]  # directions of whose probes with a planned path none arrived
+    error_ns: Distribution
+    error_per_hop_ns: Distribution
+    signed_error_p50_ns: float | None
+
+
+def probe_fidelity(probes: Rows) -> ProbeFidelity:
+    """The errors of the probes that say something: arrived, with a planned path that did not change meanwhile."""
+    steady = [row for row in probes if not row["straddles_change"]]
+    routed = [row for row in steady if row["planned_delay_ns"] is not None]
+    good = [row for row in routed if row["error_ns"] is not None]
+    heard = {(row["a"], row["b"]) for row in routed if row["delay_ns"] is not None}
+    asked = dict.fromkeys((row["a"], row["b"]) for row in routed)
+    return ProbeFidelity(
+        sent=len(probes),
+        arrived=sum(row["delay_ns"] is not None for row in probes),
+        lost=len(routed) - len(good),
+        without_path=len(steady) - len(routed),
+        straddling=len(probes) - len(steady),
+        strayed=sum(_strayed(row) for row in steady),
+        silent_pairs=tuple(f"{a} to {b}" for a, b in asked if (a, b) not in heard),
+        error_ns=Distribution.of(abs(row["error_ns"]) for row in good),
+        error_per_hop_ns=Distribution.of(abs(row["error_ns"]) / row["hops"] for row in good),
+        signed_error_p50_ns=Distribution.of(row["error_ns"] for row in good).p50,
+    )
+
+
+def _strayed(probe: Mapping[str, Any]) -> bool:
+    if probe["hops_seen"] is None:
+        return False
+    return probe["hops"] is None or not probe["hops_least"] <= probe["hops_seen"] <= probe["hops_most"]
+
+
+def probe_reasons(probes: ProbeFidelity, scenario: Scenario) -> Iterator[str]:
+    """Why a run whose packets did not take as long as planned is invalid."""
+    limits = scenario.fidelity
+    if scenario.probes.pairs and not probes.sent:
+        yield "probes: nothing measured the delays, but the scenario plans probes; see whether the prober was started"
+    for pair in probes.silent_pairs:
+        yield f"probes: nothing measured the delay from {pair}, but a path was planned; see why no probe arrived"
+    if probes.strayed:
+        yield (
+            f"probes: {probes.strayed} of {probes.sent} crossed another number of links than planned, but none may; "
+            "check the routes"
+        )
+    less_load = "lower the load, or give the run a machine of its own"
+    if (found_ns := probes.error_per_hop_ns.p50) is not None and found_ns > limits.probe_error_per_hop_p50_ns:
+        yield beyond("probes: the median error per hop", found_ns, limits.probe_error_per_hop_p50_ns, less_load)
+    if (found_ns := probes.error_ns.p95) is not None and found_ns > limits.probe_error_p95_ns:
+        yield beyond("probes: the 95th percentile of the error", found_ns, limits.probe_error_p95_ns, less_load)
+
+
+def delays_section(probes: Rows) -> Iterator[str]:
+    yield "DELAY ONE WAY  (medians of the probes; those during a change are left out)"
+    pairs: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in probes:
+        pairs.setdefault((row["a"], row["b"]), []).append(row)
+    header = ("from, to", "hops", "planned", "measured", "off by", "p95", "probes", "lost", "no path")
+    yield from table(header, [_delay_row(pair, rows) for pair, rows in pairs.items()], left=1)
+
+
+def _delay_row(pair: tuple[str, str], rows: Rows) -> tuple[str, ...]:
+    steady = [row for row in rows if not row["straddles_change"]]
+    good = [row for row in steady if row["error_ns"] is not None]
+    error = Distribution.of(abs(row["error_ns"]) for row in good)
+    hops = sorted({row["hops"] for row in good})
+    return (
+        f"{pair[0]} → {pair[1]}",
+        "-" if not hops else str(hops[0]) if len(hops) == 1 else f"{hops[0]}-{hops[-1]}",
+        time_text(Distribution.of(row["planned_delay_ns"] for row in good).p50),
+        time_text(Distribution.of(row["delay_ns"] for row in good).p50),
+        time_text(error.p50),
+        time_text(error.p95),
+        str(len(steady)),
+        str(sum(row["delay_ns"] is None and row["planned_delay_ns"] is not None for row in steady)),
+        str(sum(row["planned_delay_ns"] is None for row in steady)),
+    )
