@@ -133,7 +133,7 @@ def _calendar(run: RunDirectory, clock: VirtualClock) -> Iterator[Path]:
         with socket.socket(socket.AF_UNIX) as listener, (folder / "log").open("wb") as log:
             listener.bind(f"/proc/self/fd/{short}/{SOCKET}")
             listener.listen()
-            words = [str(listener.fileno()), str(clock.start_utc_ns), "1", str(PATIENCE_S)]
+            words = [str(os.getpid()), str(listener.fileno()), str(clock.start_utc_ns), "1", str(PATIENCE_S)]
             process = subprocess.Popen(
                 [sys.executable, "-S", "-m", "isl_emu.machine.calendar_process", *words],
                 cwd=folder,
