@@ -226,7 +226,15 @@ def _follow(live: LiveRun, replaying: Future[None], activities: Sequence[Activit
                 now = f"t = {t_ns / NS_PER_S:.0f} s" if t_ns >= 0 else "about to begin"
                 paused = "PAUSED (isl-emu resume) at " if course.paused else ""
                 done = [found for part in PARTS if (found := part.progress(live.folder.journal))]
-                report(max(t_ns, 0) / duration_ns, ", ".join([f"{paused}{now}", *done]))
+                report(max(t_ns, 0) / duration_ns, ", ".join([f"{paused}{now}", *_speed(), *done]))
+
+
+def _speed() -> Iterator[str]:
+    """How fast exact time passes, seen from the wall."""
+    control = calendar_control()
+    state = None if control is None else control.state()
+    if state is not None and state.wall_s > 0:
+        yield f"{state.now_ns / NS_PER_S / state.wall_s:.2g} times real time"
 
 
 def _utc_ns(utc: datetime) -> int:
