@@ -42,6 +42,13 @@ class ProgramsPart(Part):
     def endpoints(self, scenario: Scenario, plan: LinkPlan) -> Iterable[str]:
         return scenario.visited_nodes
 
+    def real_time(self, scenario: Scenario) -> Iterable[str]:
+        for one in (*scenario.program, *scenario.workload):
+            if one.cpus is not None:
+                yield f"{one.name} is given a share of a core, but what it computes would take no time"
+            elif scenario.power:
+                yield f"power counts what {one.name} computes, which would take no time"
+
     def needs(self, scenario: Scenario) -> Iterable[Need]:
         """Programs and workloads see the folder in which isl-emu was called, and where Python finds modules."""
         for program in scenario.program:
