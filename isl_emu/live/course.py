@@ -17,7 +17,7 @@ from isl_emu.errors import MachineError
 from isl_emu.machine.calendar_control import CalendarControl, calendar_control
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.runs.clock import RunClock
-from isl_emu.runs.journal import Journal
+from isl_emu.runs.journal import PAUSES_JOURNAL, Journal
 from isl_emu.runs.times import RunTimes
 from isl_emu.runs.wishes import Wishes
 from isl_emu.units import NS_PER_MS, NS_PER_S
@@ -235,7 +235,7 @@ def open_course(live: LiveRun, times: RunTimes, ended: threading.Event, wishes: 
         except MachineError as error:
             live.phase.steps.note(f"Warning: {error}")
 
-    with Journal(live.folder.journal / "pauses.jsonl") as pauses:
+    with Journal(live.folder.journal / f"{PAUSES_JOURNAL}.jsonl") as pauses:
         freezer: Freezer = live.net.freezer()
         if (control := calendar_control()) is not None:
             freezer = UnhurriedFreezer(freezer, control)

@@ -46,7 +46,7 @@ from isl_emu.runs.directory import RunDirectory, create_run_directory
 from isl_emu.runs.endpoints import Endpoint, write_endpoints
 from isl_emu.runs.execution import INTERRUPTED_BY_USER, Execution, kernel_facts
 from isl_emu.runs.folder import RunFolder
-from isl_emu.runs.journal import Journal
+from isl_emu.runs.journal import LOAD_JOURNAL, Journal
 from isl_emu.runs.ports import MODEL_PORT
 from isl_emu.runs.process import LAST_WORDS_S
 from isl_emu.runs.times import RunTimes
@@ -202,7 +202,7 @@ def _emulate(
 
 def _sample_load(live: LiveRun, real_t0_ns: int, ending: ExitStack) -> None:
     """The load of each of the machine's seconds, less pauses; only when they end is told in emulated time."""
-    journal = ending.enter_context(Journal(live.folder.journal / "load.jsonl"))
+    journal = ending.enter_context(Journal(live.folder.journal / f"{LOAD_JOURNAL}.jsonl"))
 
     def append(record: dict[str, Any]) -> None:
         journal.append({**record, "t_ns": live.clock.own_ns(record["t_ns"])})
