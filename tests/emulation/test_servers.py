@@ -16,7 +16,7 @@ from tests.scenarios import head, ring_over_china, station
 pytestmark = pytest.mark.emulation
 
 SCENARIO = (
-    head("kinds", rate_scale=0.01, start="2026-03-20T14:30:00Z", duration="13 s", slowdown=1.5)
+    head("kinds", rate_scale=0.01, start="2026-03-20T14:30:00Z", duration="18 s", slowdown=1.5)
     + ring_over_china()
     + station("gs-chengdu", site="chengdu", uplink="10 Gbit/s", downlink="10 Gbit/s")
     + """

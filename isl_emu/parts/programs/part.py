@@ -27,7 +27,7 @@ from isl_emu.parts.programs.user_workload import JOURNAL_PREFIX, journal_of
 from isl_emu.parts.source import Source
 from isl_emu.runs.journal import count_lines
 from isl_emu.scenario.model import Scenario
-from isl_emu.scenario.programs import MIB
+from isl_emu.scenario.programs import MIB, Program, UserWorkload
 from isl_emu.scenario.user_functions import user_function
 from isl_emu.tables.schema import LOST_LINES
 
@@ -43,7 +43,8 @@ class ProgramsPart(Part):
         return scenario.visited_nodes
 
     def real_time(self, scenario: Scenario) -> Iterable[str]:
-        for one in (*scenario.program, *scenario.workload):
+        own: tuple[Program | UserWorkload, ...] = (*scenario.program, *scenario.workload)
+        for one in own:
             if one.cpus is not None:
                 yield f"{one.name} is given a share of a core, but what it computes would take no time"
             elif scenario.power:
