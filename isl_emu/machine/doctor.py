@@ -59,10 +59,12 @@ def examine() -> list[Finding]:
     host = [_python(), _root(), _host_networks()]
     usable_host = all(finding.ok for finding in host)
     guest = [] if inside_guest() else [_guest_kernel(), _guest_tools(), _guest_memory(), _guest_cpu()]
+    mappings = [] if inside_guest() else [_guest_mappings()]
     exact = [] if inside_guest() else [_exact_time()]
     return [
         *host,
         *(_optional(finding) if usable_host else finding for finding in guest),
+        *mappings,
         *exact,
         *_managed_queues(),
         *(_programs(), _mininet(), _cgroups(), _overlay(), _model_server(), _bundled_model(), _disk()),
@@ -160,6 +162,15 @@ def _guest_memory() -> Finding:
     except MachineError as error:
         return Finding("guest memory", False, *_found_and_fix(error))
     return Finding("guest memory", True, f"{available}, held in {folder}")
+
+
+def _guest_mappings() -> Finding:
+    """In a guest nearly each page of a program may be a mapping of the machine's: PyTorch with a model has 100,000."""
+    found, wanted = int(Path("/proc/sys/vm/max_map_count").read_text()), 262_144
+    if found >= wanted:
+        return Finding("guest mappings", True, f"{found:,} a process")
+    detail = f"{found:,} a process, too few for programs with PyTorch, such as split models by pipeline"
+    return Finding("guest mappings", None, detail, f"sysctl -w vm.max_map_count={wanted}")
 
 
 def _guest_cpu() -> Finding:

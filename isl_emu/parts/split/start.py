@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from signal import SIGKILL
 from subprocess import DEVNULL, STDOUT
 
 from isl_emu.errors import WorkloadError
@@ -154,6 +155,11 @@ def _check(process: ModelServer) -> None:
         raise WorkloadError(
             f"split model on {process.name}: needs more memory than split.memory allows, but it must hold its layers; "
             "raise split.memory"
+        )
+    if status == -SIGKILL:
+        raise WorkloadError(
+            f"split model on {process.name}: was killed, but it must serve the whole run; in a guest kernel the machine's "
+            "vm.max_map_count may be too low for PyTorch: see `isl-emu doctor`"
         )
     raise WorkloadError(
         f"split model on {process.name}: ended with status {status} ({last_line(process.log)}), but it must serve the "
