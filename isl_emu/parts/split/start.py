@@ -158,8 +158,8 @@ def _check(process: ModelServer) -> None:
         )
     if status == -SIGKILL:
         raise WorkloadError(
-            f"split model on {process.name}: was killed, but it must serve the whole run; in a guest kernel the machine's "
-            "vm.max_map_count may be too low for PyTorch: see `isl-emu doctor`"
+            f"split model on {process.name}: was killed, but it must serve the whole run; in a guest kernel the "
+            "machine's vm.max_map_count may be too low for PyTorch: see `isl-emu doctor`"
         )
     raise WorkloadError(
         f"split model on {process.name}: ended with status {status} ({last_line(process.log)}), but it must serve the "
