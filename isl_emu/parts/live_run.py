@@ -54,3 +54,8 @@ class LiveRun:
     containers: Mapping[str, Container]
     phase: Phases
     undo: ExitStack
+
+    @property
+    def exact(self) -> bool:
+        """Whether its time is virtual: computing takes none, and nothing depends on how busy the machine is."""
+        return self.phase.execution.clock == "exact"

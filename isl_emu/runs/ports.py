@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 MODEL_PORT = 8080  # of a model server, on every satellite that serves
+WORDS_PORT = 8081  # of the real server behind that one, where its words are real and the time is a board's
 TRANSFER_PORT = 8090  # where nodes offer the pieces of a model on its way into orbit
 FIRST_CACHE_PORT = (
     8100  # where the source of the first series of KV hand-overs offers its caches; further ones count up

@@ -19,8 +19,8 @@ from isl_emu.scenario.roofline import Roofline
 
 BUNDLED = "bundled"
 BUNDLED_MODEL = "smollm2-135m"  # what the bundled file holds
-SLOTS = 8  # answers that a modelled server gives at once
-BITS = 4  # of a modelled server's weights
+SLOTS = 8  # answers that a board gives at once
+BITS = 4  # of a weight there
 PLACES = {"host", "port", "model", "satellite"}  # in a command
 HEALTH_PATH = "/health"
 GB = 1e9
@@ -31,7 +31,7 @@ class ServerTraits:
     """What the rest of a scenario may count on with servers of one kind; what they do is in parts/serving.
 
     Args:
-        keys: that only this kind has.
+        keys: that this kind has, and not every one.
         llama: they are llama.cpp's, load a file of weights and keep conversations in files.
         may_wait: they can be started during the run, when their model has come.
     """
@@ -41,9 +41,10 @@ class ServerTraits:
     may_wait: bool = False
 
 
+PACE_KEYS = ("pace_model", "slots", "bits")  # of a board that stands for real servers in exact time
 SERVERS = {
-    "real": ServerTraits(llama=True, may_wait=True),
-    "throttled": ServerTraits(("decode_tokens_s",), llama=True),
+    "real": ServerTraits(PACE_KEYS, llama=True, may_wait=True),
+    "throttled": ServerTraits(("decode_tokens_s", *PACE_KEYS), llama=True),
     "modelled": ServerTraits(("slots", "bits")),
     "external": ServerTraits(("command", "health", "url", "key_variable")),
 }
@@ -87,7 +88,8 @@ class Compute(Record):
     `satellites`: "all", or a list of node names and patterns. `server`: "real" is llama.cpp; "throttled" the same, held
     to the pace of a slower board; "modelled" streams real bytes at the pace of a board's roofline; "external" is a
     program or a URL of the user's. `cpus`: share of one core. `model`: "bundled" or a GGUF file; for a modelled server
-    the name of a model. `docs/servers.md` describes the rest.
+    the name of a model. `pace_model`: the name of the model whose pace on `board` a real server has in exact time.
+    `docs/servers.md` describes the rest.
     """
 
     satellites: Satellites = "all"
@@ -96,6 +98,7 @@ class Compute(Record):
     cpus: float = Field(gt=0.0, le=64.0, default=1.0)
     memory_byte: Size = Field(alias="memory", default=512 * 1024 * 1024)
     model: str = BUNDLED
+    pace_model: str | None = None
     context_tokens: int = Field(ge=64, default=1024)
     decode_tokens_s: float | None = Field(gt=0.0, allow_inf_nan=False, default=None)
     slots: int | None = Field(ge=1, le=1024, default=None)
@@ -112,48 +115,60 @@ class Compute(Record):
         return self
 
     def _problems(self) -> Iterator[str]:
-        for owner, traits in SERVERS.items():
-            for key in traits.keys if owner != self.server else ():
-                if getattr(self, key) is not None:
-                    yield f'{key} is given for a server that is "{self.server}", but it belongs to "{owner}"; remove it'
+        for key in dict.fromkeys(key for traits in SERVERS.values() for key in traits.keys):
+            if key not in self.traits.keys and getattr(self, key) is not None:
+                owners = ", ".join(f'"{owner}"' for owner, traits in SERVERS.items() if key in traits.keys)
+                yield f'{key} is given for a server that is "{self.server}", but it belongs to {owners}; remove it'
         if self.server == "throttled" and self.board is None and self.decode_tokens_s is None:
             yield 'server is "throttled", but neither board nor decode_tokens_s says to which pace; give one of them'
         if self.server == "external" and (self.command is None) == (self.url is None):
             yield 'server is "external", but then one of command and url says which; give one of them'
-        if self.server == "modelled":
-            yield from self._modelled_problems()
-
-    def _modelled_problems(self) -> Iterator[str]:
-        if self.board is None:
+        if self.traits.llama:
+            yield from self._pace_key_problems()
+        if self.server == "modelled" and self.board is None:
             yield 'server is "modelled", but no board says at which pace; give board'
-            return
+        elif self.server == "modelled" or (self.pace_model is not None and self.board is not None):
+            yield from self._roofline_problems()
+
+    def _pace_key_problems(self) -> Iterator[str]:
+        if self.pace_model is not None and self.board is None:
+            yield "pace_model is given, but no board says where it has its pace; give board"
+        if self.bits is not None and self.pace_model is None:
+            yield "bits is given, but they are those of pace_model, and the model's file has its own; give pace_model"
+        if self.slots is not None and self.board is None and self.decode_tokens_s is None:
+            yield "slots is given, but they are those of a board, and a real server has one; give board"
+        if self.pace_model is not None and self.decode_tokens_s is not None:
+            yield "pace_model and decode_tokens_s are given, but each says at which pace; give one of them"
+
+    def _roofline_problems(self) -> Iterator[str]:
+        key = "model" if self.pace_model is None else "pace_model"
         try:
             roofline = self.roofline
         except ValueError as error:
-            yield f"model {error}"
+            yield f"{key} {error}"
             return
         if self.context_tokens > roofline.model.context_tokens:
             yield (
                 f"context_tokens is {self.context_tokens}, but {roofline.model.name} has at most "
                 f"{roofline.model.context_tokens}; lower it"
             )
-        needed_byte = roofline.memory_byte(self.context_tokens, self.modelled_slots)
+        needed_byte = roofline.memory_byte(self.context_tokens, self.board_slots)
         if needed_byte > roofline.board.memory_byte:
             yield (
-                f"model is {roofline.model.name!r}, which needs {needed_byte / GB:.3g} GB with {self.modelled_slots} "
+                f"{key} is {roofline.model.name!r}, which needs {needed_byte / GB:.3g} GB with {self.board_slots} "
                 f"slots, but {roofline.board.name} has {roofline.board.memory_byte / GB:.3g} GB; "
                 "lower slots, bits or context_tokens"
             )
 
     @property
     def roofline(self) -> Roofline:
-        """The pace of a modelled server."""
-        model = model_named(BUNDLED_MODEL if self.model == BUNDLED else self.model)
-        return Roofline(board_named(self.board or ""), model, self.bits or BITS)
+        """The pace of a modelled server, or of a real one that names its `pace_model`."""
+        name = self.pace_model or (BUNDLED_MODEL if self.model == BUNDLED else self.model)
+        return Roofline(board_named(self.board or ""), model_named(name), self.bits or BITS)
 
     @property
-    def modelled_slots(self) -> int:
-        """How many answers a modelled server gives at once."""
+    def board_slots(self) -> int:
+        """How many answers its board gives at once, where its servers have a board's pace."""
         return self.slots or SLOTS
 
     @property

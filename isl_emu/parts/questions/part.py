@@ -122,11 +122,13 @@ def _request_rows(recorded: Sequence[Row], run: FinishedRun) -> list[Row]:
     records = [record for record in records if record["t_due_ns"] < run.ended_ns]
     answering = AnsweringTimes(records)
     records.sort(key=lambda record: record["id"])
+    paces = {record["group"]: record.get("paced_as") for record in run.journal("servers").records}
     rows = [request_row(record, run.paths, questions) for record in records]
     for row in rows:
         span, satellite = service_span(row), row["satellite"]
         group = scenario.compute_of(satellite) if satellite else None
         row["server"] = group.server if group else "split" if satellite else None
+        row["paced_as"] = paces.get(scenario.compute.index(group)) if group else None
         row["satellites_answering"] = answering.mean_count(*span) if span else None
     return rows
 

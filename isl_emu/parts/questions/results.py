@@ -35,6 +35,7 @@ REQUESTS = schema(
     column("station", TEXT, "", "ground station that asks"),
     column("satellite", TEXT, "", "satellite whose model server is asked; null when none was reachable"),
     column("server", TEXT, "", "its server: real, throttled, modelled, external or split; null when none was asked"),
+    column("paced_as", TEXT, "", "whose pace the server had: a model on a board, or a stated rate; null for its own"),
     column("question", TEXT, "", "what was asked"),
     column("answer", TEXT, "", "what came back, as far as it came"),
     column("outcome", TEXT, "", f"completed, {', '.join(FAILURES)} or unfinished"),

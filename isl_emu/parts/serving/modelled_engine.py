@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from isl_emu.scenario.roofline import Roofline
+from isl_emu.parts.serving.board_pace import BoardPace
 from isl_emu.units import NS_PER_S
 
 LOOK_AGAIN_NS = NS_PER_S // 10  # while the pace is 0
@@ -24,11 +24,13 @@ class Job:
     Args:
         answer_tokens: how many tokens it asks for.
         came_ns: when it came; `read_ns` when its prompt had been read, `token_ns` when its last token was due.
+        cached_tokens: of its prompt, beside `prompt_tokens`, that the server had read before.
     """
 
     prompt_tokens: int
     answer_tokens: int
     came_ns: int
+    cached_tokens: int = 0
     begun_ns: int | None = None
     read_ns: int | None = None
     token_ns: int | None = None
@@ -52,8 +54,8 @@ class Engine:
         pace: the share of its full pace at which it may compute now, 0 to 1; asked at the beginning of each step.
     """
 
-    def __init__(self, roofline: Roofline, slots: int, pace: Callable[[], float] = lambda: 1.0):
-        self._roofline, self._slots, self._pace = roofline, slots, pace
+    def __init__(self, board: BoardPace, slots: int, pace: Callable[[], float] = lambda: 1.0):
+        self._board, self._slots, self._pace = board, slots, pace
         self._waiting: deque[Job] = deque()
         self._answering: list[Job] = []
         self._step: _Step | None = None
@@ -121,9 +123,9 @@ class Engine:
         elif self._waiting and len(self._answering) < self._slots:
             job = self._waiting.popleft()
             job.begun_ns = now_ns
-            work_ns = round(self._roofline.prompt_ns(job.prompt_tokens))
+            work_ns = round(self._board.prompt_ns(job.prompt_tokens))
             self._step = _Step(now_ns + round(work_ns / pace), work_ns, prompt=job)
         else:
-            context_tokens = sum(job.prompt_tokens + job.answered for job in self._answering)
-            work_ns = round(self._roofline.step_ns(context_tokens, len(self._answering)))
+            context_tokens = sum(job.cached_tokens + job.prompt_tokens + job.answered for job in self._answering)
+            work_ns = round(self._board.step_ns(context_tokens, len(self._answering)))
             self._step = _Step(now_ns + round(work_ns / pace), work_ns, answers=tuple(self._answering))

@@ -1,8 +1,9 @@
-"""The pages of modelled servers: chat completions in OpenAI's format, health, metrics and the name of the model.
+"""The pages of servers at a board's pace: chat completions in OpenAI's format, health, metrics and the model's name.
 
-They answer words at random, as long as a language model's tokens, and marked as what they are. A token of English text
-is four to five characters with its space. Questions are counted by that too, since a modelled model has no vocabulary:
-as many tokens as prompts of a given length are made of, and some for each message's template.
+Those with a real server behind them give its words (`real_words`). The others answer words at random, as long as a
+language model's tokens, and marked as what they are. A token of English text is four to five characters with its space.
+Questions are counted by that too, since a modelled model has no vocabulary: as many tokens as prompts of a given length
+are made of, and some for each message's template.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ from typing import Any
 from aiohttp import web
 
 from isl_emu.parts.prompts import CHARACTERS_PER_TOKEN
-from isl_emu.parts.serving.completions import WHOLE, chunk, last_chunk, metrics, refusal, timings, usage
+from isl_emu.parts.serving import real_words
+from isl_emu.parts.serving.completions import WHOLE, chunk, last_chunk, metrics, refusal, usage
 from isl_emu.parts.serving.listening import own_address
 from isl_emu.parts.serving.modelled_engine import Job
 from isl_emu.parts.serving.modelled_satellite import ModelledSatellite
-from isl_emu.timebase import Clock
+from isl_emu.parts.serving.real_words import PASSED_ON, pass_on
 
 DEFAULT_ANSWER_TOKENS = 128  # of a request that does not say
-MS_PER_S = 1000
+COMPLETION = "/completion"  # llama.cpp's own form of it, which servers with real words have too
 MESSAGE_TOKENS = 5  # role and delimiters
 MARK = "(modelled)"  # the first token of every answer
 _TEXT = (
@@ -49,8 +51,11 @@ def application(servers: Mapping[str, ModelledSatellite]) -> web.Application:
     def asked(request: web.Request) -> ModelledSatellite:
         return servers[own_address(request)]
 
-    async def health(request: web.Request) -> web.Response:
-        return web.json_response({"status": "ok"}) if asked(request).powered else _no_power()
+    async def health(request: web.Request) -> web.StreamResponse:
+        server = asked(request)
+        if server.powered and server.spec.words_port is not None:
+            return await pass_on(request, server)
+        return web.json_response({"status": "ok"}) if server.powered else _no_power()
 
     async def gauges(request: web.Request) -> web.Response:
         engine = asked(request).engine
@@ -58,17 +63,28 @@ def application(servers: Mapping[str, ModelledSatellite]) -> web.Application:
         counters = {"prompt_tokens_total": engine.prompt_tokens, "tokens_predicted_total": engine.answer_tokens}
         return web.Response(text=metrics(now, counters))
 
-    async def models(request: web.Request) -> web.Response:
+    async def models(request: web.Request) -> web.StreamResponse:
+        if asked(request).spec.words_port is not None:
+            return await pass_on(request, asked(request))
         return web.json_response({"object": "list", "data": [{"id": asked(request).spec.label, "object": "model"}]})
 
     async def chat(request: web.Request) -> web.StreamResponse:
-        return await _complete(request, asked(request))
+        server = asked(request)
+        return await (_complete if server.spec.words_port is None else real_words.answer)(request, server)
+
+    async def real_only(request: web.Request) -> web.StreamResponse:
+        server = asked(request)
+        if server.spec.words_port is None:
+            raise web.HTTPNotFound
+        return await (real_words.answer if request.path == COMPLETION else pass_on)(request, server)
 
     app = web.Application()
     app.router.add_get("/health", health)
     app.router.add_get("/metrics", gauges)
     app.router.add_get("/v1/models", models)
     app.router.add_post("/v1/chat/completions", chat)
+    for path in (COMPLETION, *PASSED_ON):
+        app.router.add_route("*", path, real_only)
     return app
 
 
@@ -120,7 +136,7 @@ async def _stream(
         await queue.get()
         await response.write(chunk(answer, {"content": next(tokens)}))
     counts = usage(job.prompt_tokens, job.answered)
-    await response.write(chunk(answer, {}, "length") + last_chunk(answer, counts, _timings(job, server.clock)))
+    await response.write(chunk(answer, {}, "length") + last_chunk(answer, counts, server.timings(job)))
     await response.write(b"data: [DONE]\n\n")
     return response
 
@@ -134,15 +150,8 @@ async def _whole(
         texts.append(next(tokens))
     message = {"role": "assistant", "content": "".join(texts)}
     choices = [{"index": 0, "message": message, "finish_reason": "length"}]
-    counts = {"usage": usage(job.prompt_tokens, job.answered), "timings": _timings(job, server.clock)}
+    counts = {"usage": usage(job.prompt_tokens, job.answered), "timings": server.timings(job)}
     return web.json_response({"choices": choices, **answer, "object": WHOLE, **counts})
-
-
-def _timings(job: Job, clock: Clock) -> dict[str, float]:
-    """The times of a job that is done in the machine's ms, as a real server measures them."""
-    assert job.begun_ns is not None and job.read_ns is not None and job.token_ns is not None, "it has all its tokens"
-    prompt_ms = clock.real_s(job.read_ns - job.begun_ns) * MS_PER_S
-    return timings(job.prompt_tokens, prompt_ms, job.answered, clock.real_s(job.token_ns - job.read_ns) * MS_PER_S)
 
 
 def _no_power() -> web.Response:

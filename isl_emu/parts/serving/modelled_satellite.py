@@ -1,18 +1,21 @@
-"""A modelled server on one satellite: its engine, moved on by the event loop's timers, and who waits for its tokens."""
+"""A server at a board's pace on one satellite: its engine, moved on by timers, and who waits for tokens."""
 
 from __future__ import annotations
 
 import asyncio
 from array import array
 
+from isl_emu.parts.serving.completions import timings
 from isl_emu.parts.serving.modelled_engine import Engine, Job
 from isl_emu.parts.serving.modelled_specification import Specification
 from isl_emu.parts.serving.modelled_state import ModelledState
 from isl_emu.timebase import Clock
 
+MS_PER_S = 1000
+
 
 class ModelledSatellite:
-    """One modelled server and the users who wait for its tokens.
+    """One server at a board's pace and the users who wait for its tokens.
 
     Args:
         row: of its satellite in `state`.
@@ -22,7 +25,7 @@ class ModelledSatellite:
     def __init__(self, spec: Specification, row: int, state: ModelledState, clock: Clock, late_ns: array[int]):
         self.spec, self.clock = spec, clock
         self._row, self._state, self._late_ns = row, state, late_ns
-        self.engine = Engine(spec.roofline, spec.slots, lambda: float(state.pace_ratio[row]))
+        self.engine = Engine(spec.pace, spec.slots, lambda: float(state.pace_ratio[row]))
         self._users: dict[Job, asyncio.Queue[None]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -42,6 +45,12 @@ class ModelledSatellite:
         """The user has all tokens, or has gone."""
         del self._users[job]
         self.engine.cancel(job)
+
+    def timings(self, job: Job) -> dict[str, float]:
+        """The times of a job that is done in the machine's ms, as a real server measures them."""
+        assert job.begun_ns is not None and job.read_ns is not None and job.token_ns is not None, "it has its tokens"
+        prompt_s, answer_s = map(self.clock.real_s, (job.read_ns - job.begun_ns, job.token_ns - job.read_ns))
+        return timings(job.prompt_tokens, prompt_s * MS_PER_S, job.answered, answer_s * MS_PER_S)
 
     def _set_timer(self) -> None:
         if self._timer is None and (due_ns := self.engine.due_ns) is not None:

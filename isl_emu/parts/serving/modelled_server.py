@@ -1,4 +1,4 @@
-"""All modelled servers of a run in one process: an OpenAI-compatible server on each satellite, at a roofline's pace.
+"""All servers at a board's pace in one process: an OpenAI-compatible server on each satellite.
 
 Run as ``python -m isl_emu.parts.serving.modelled_server``. A listening socket in each satellite's network namespace
 makes the packets take the emulated path; the tokens' times come from an `Engine` on the run's clock, so slow motion and

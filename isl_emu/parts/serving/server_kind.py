@@ -18,6 +18,7 @@ from isl_emu.parts.finished_run import FinishedRun
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.needs import Need
 from isl_emu.parts.part import Pace
+from isl_emu.parts.serving.modelled_specification import Specification
 from isl_emu.scenario.compute import Compute
 
 Facts = Mapping[str, Any]  # of a group's servers, by the columns of the table `servers`
@@ -48,10 +49,12 @@ class Started:
     Args:
         facts: of each group, in order.
         activities: the processes that serve and must be watched; what is in containers is not among them.
+        specifications: of those that one process for all kinds serves at a board's pace.
     """
 
     facts: Sequence[Facts]
     activities: Sequence[Activity] = ()
+    specifications: Sequence[Specification] = ()
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,10 @@ class ServerKind(ABC):
         """
         return ()
 
+    def real_time(self, group: Compute) -> str | None:
+        """Why a group's servers need real time; None if they can have exact time, in which computing takes none."""
+        return f'compute.server is "{group.server}", whose answers would take no time to compute'
+
     @abstractmethod
     def facts(self, group: Compute) -> Facts:
         """What is known of a group's servers without starting them."""
@@ -108,8 +115,8 @@ class ServerKind(ABC):
 
     def pace_text(self, row: Facts) -> str:
         """How fast a group decodes, in a few words, by its row of the table `servers`."""
-        pace = row["decode_tokens_s"]
-        return "its own pace" if pace is None else f"{pace:.3g} tokens/s"
+        pace, whose = row["decode_tokens_s"], row["paced_as"]
+        return "its own pace" if pace is None else f"{pace:.3g} tokens/s" + (f", as {whose}" if "@" in whose else "")
 
     def judge(self, run: FinishedRun, pace: Pace) -> PaceJudgement:
         """Whether its servers kept their pace; asked of each kind, also where the run has none of it.

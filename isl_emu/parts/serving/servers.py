@@ -16,7 +16,8 @@ from subprocess import DEVNULL, STDOUT, Popen
 from isl_emu.errors import WorkloadError
 from isl_emu.nodes.containers import Container
 from isl_emu.nodes.namespaces import enter_network, in_own_thread
-from isl_emu.runs.ports import MODEL_PORT
+from isl_emu.parts.live_run import LiveRun
+from isl_emu.runs.ports import MODEL_PORT, WORDS_PORT
 from isl_emu.runs.process import kill, last_line
 from isl_emu.scenario.compute import HEALTH_PATH
 from isl_emu.timebase import Clock, MonotonicClock
@@ -39,6 +40,7 @@ class ModelServer:
     process: Popen[bytes]
     log: Path
     health: str = HEALTH_PATH
+    port: int = MODEL_PORT
 
     @property
     def name(self) -> str:
@@ -48,7 +50,12 @@ class ModelServer:
 
 @contextmanager
 def serve(
-    containers: Sequence[Container], model: Path, context_tokens: int, journal: Path, report: Report
+    containers: Sequence[Container],
+    model: Path,
+    context_tokens: int,
+    journal: Path,
+    report: Report,
+    port: int = MODEL_PORT,
 ) -> Iterator[list[ModelServer]]:
     """Model servers in all containers, healthy when the block begins and ended when it ends.
 
@@ -60,7 +67,7 @@ def serve(
     read_ahead(model)
 
     def start(container: Container) -> ModelServer:
-        return start_server(container, model, context_tokens, journal)
+        return start_server(container, model, context_tokens, journal, port)
 
     with serve_with(containers, start, report) as servers:
         yield servers
@@ -124,12 +131,13 @@ def loads_at_once(cpus: float) -> int:
 
 def is_healthy(server: ModelServer) -> bool:
     """Ask a server over HTTP whether its model is loaded."""
-    return answers(server.container.netns_path, server.container.address, server.health, POLL_TIMEOUT_S)
+    container = server.container
+    return answers(container.netns_path, container.address, server.health, POLL_TIMEOUT_S, server.port)
 
 
-def answers(netns_path: str, address: str, page: str, timeout_s: float) -> bool:
+def answers(netns_path: str, address: str, page: str, timeout_s: float, port: int = MODEL_PORT) -> bool:
     """Whether a page of a node's server has status 200, asked in the node itself."""
-    return in_own_thread(_ask, netns_path, address, page, timeout_s)
+    return in_own_thread(_ask, netns_path, (address, port), page, timeout_s)
 
 
 def stop_servers(servers: Sequence[ModelServer]) -> None:
@@ -137,11 +145,18 @@ def stop_servers(servers: Sequence[ModelServer]) -> None:
     kill(server.process for server in servers)
 
 
-def start_server(container: Container, model: Path, context_tokens: int, journal: Path) -> ModelServer:
+def llama_port(live: LiveRun) -> int:
+    """Where llama.cpp's servers of a run listen: in exact time one at a board's pace stands in front of each."""
+    return WORDS_PORT if live.exact else MODEL_PORT
+
+
+def start_server(
+    container: Container, model: Path, context_tokens: int, journal: Path, port: int = MODEL_PORT
+) -> ModelServer:
     """Start a model server in a container; it is loading its model when this returns."""
-    words = ["--model", str(model), "--host", container.address, "--port", str(MODEL_PORT)]
+    words = ["--model", str(model), "--host", container.address, "--port", str(port)]
     command = [sys.executable, "-m", "isl_emu.parts.serving.model_server", *words, "--context", str(context_tokens)]
-    return start_program(container, command, journal)
+    return replace(start_program(container, command, journal), port=port)
 
 
 def start_program(container: Container, command: Sequence[str], journal: Path) -> ModelServer:
@@ -160,10 +175,10 @@ def read_ahead(model: Path) -> None:
             pass
 
 
-def _ask(netns_path: str, address: str, page: str, timeout_s: float) -> bool:
+def _ask(netns_path: str, place: tuple[str, int], page: str, timeout_s: float) -> bool:
     """In a thread of its own."""
     enter_network(netns_path)
-    connection = HTTPConnection(address, MODEL_PORT, timeout=timeout_s)
+    connection = HTTPConnection(*place, timeout=timeout_s)
     try:
         connection.request("GET", page)
         return connection.getresponse().status == 200

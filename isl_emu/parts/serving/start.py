@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from isl_emu.parts.activity import Activity
+from isl_emu.parts.activity import Activity, Service
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.serving.kinds import KINDS, kind_of
+from isl_emu.parts.serving.modelled_specification import Specification, write_specifications
 from isl_emu.parts.serving.server_kind import Facts, ServerGroup
 from isl_emu.parts.serving.who_serves import SERVING
 from isl_emu.runs.journal import Journal
@@ -23,12 +24,16 @@ def serve_models(live: LiveRun) -> Sequence[Activity]:
         The processes that serve and must be watched; what is in containers is not among them.
     """
     groups, facts, activities = server_groups(live.scenario), dict[int, Facts](), list[Activity]()
+    specs: list[Specification] = []
     for kind in KINDS.values():
         own = [number for number, group in groups.items() if kind_of(group.compute) is kind]
         if own:
             started = kind.start(live, [groups[number] for number in own])
             facts |= dict(zip(own, started.facts, strict=True))
             activities += started.activities
+            specs += started.specifications
+    if specs:
+        activities.append(_serve_at_pace(live, specs))
     with Journal(live.folder.journal / SERVERS) as servers:
         for number, group in groups.items():
             compute, size = group.compute, len(group.satellites)
@@ -37,6 +42,15 @@ def serve_models(live: LiveRun) -> Sequence[Activity]:
     for group in groups.values():
         write_serving(live, group.ready, t_ns=0)
     return activities
+
+
+def _serve_at_pace(live: LiveRun, specs: Sequence[Specification]) -> Service:
+    """The one process of all servers that have a board's pace."""
+    journal = live.folder.journal
+    write_specifications(specs, journal)
+    words = ["isl_emu.parts.serving.modelled_server", "--journal", str(journal)]
+    with live.phase("servers", f"serving at a board's pace on {len(specs)} satellites"):
+        return Service("modelled-servers", words, journal, live.undo)
 
 
 def server_groups(scenario: Scenario) -> Mapping[int, ServerGroup]:

@@ -19,14 +19,12 @@ from isl_emu.nodes.namespaces import enter_network, in_own_thread
 from isl_emu.parts.finished_run import FinishedRun
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.part import Pace
-from isl_emu.parts.serving.model_file import ModelHeader, read_header, resolve_model
+from isl_emu.parts.serving.board_pace import pace_name, wanted_tokens_s
+from isl_emu.parts.serving.model_file import resolve_model
 from isl_emu.parts.serving.real import RealServers
-from isl_emu.parts.serving.server_kind import Facts, PaceJudgement, ServerGroup, Started
+from isl_emu.parts.serving.server_kind import Facts, PaceJudgement, ServerGroup
 from isl_emu.runs.ports import MODEL_PORT
-from isl_emu.scenario.boards import BITS, Board, board_named
 from isl_emu.scenario.compute import Compute
-from isl_emu.scenario.models import Model
-from isl_emu.scenario.roofline import Roofline
 from isl_emu.units import NS_PER_S
 
 PROMPT = "Count from one to one hundred in words."
@@ -46,12 +44,12 @@ class ThrottledServers(RealServers):
         wanted_tokens_s(group)
         return super().check(group, place)
 
-    def start(self, live: LiveRun, groups: Sequence[ServerGroup]) -> Started:
-        return Started([{**self._load(live, group), **_throttle_group(live, group)} for group in groups])
+    def _held(self, live: LiveRun, group: ServerGroup) -> Facts:
+        return _throttle_group(live, group)
 
     def pace_text(self, row: Facts) -> str:
         text = super().pace_text(row)
-        return text if row["decode_tokens_s"] is None else f"{text}, by {row['cpus']:.2g} of a core"
+        return text if row["got_tokens_s"] is None else f"{text}, by {row['cpus']:.2g} of a core"
 
     def judge(self, run: FinishedRun, pace: Pace) -> PaceJudgement:
         ratios = list(self._ratios(run, pace))
@@ -70,6 +68,8 @@ class ThrottledServers(RealServers):
 
     def _ratios(self, run: FinishedRun, pace: Pace) -> Iterator[float]:
         """The decoding pace of each answer that such a server gave whole, over what was wanted of it."""
+        if run.execution is not None and run.execution.clock == "exact":
+            return  # nothing is throttled there
         wanted = {row["group"]: row["decode_tokens_s"] for row in run.rows("servers")}
         for row in run.rows("requests") if wanted else ():
             spent_ns, tokens = row["server_predict_ns"], row["answer_tokens"]
@@ -78,17 +78,6 @@ class ThrottledServers(RealServers):
                 end_ns = row["t_finish_ns"]
                 allowed = pace(row["satellite"], end_ns - spent_ns, end_ns)
                 yield tokens * NS_PER_S / spent_ns / (wanted[run.scenario.compute.index(group)] * allowed)
-
-
-def wanted_tokens_s(group: Compute) -> float:
-    """The decoding pace that a throttled group is to have.
-
-    Raises:
-        WorkloadError: it is that of a board, and the file of weights does not say how its layers look.
-    """
-    if group.decode_tokens_s is not None:
-        return group.decode_tokens_s
-    return NS_PER_S / file_roofline(resolve_model(group.model), board_named(group.board or "")).step_ns(0)
 
 
 def _throttle_group(live: LiveRun, group: ServerGroup) -> Facts:
@@ -109,43 +98,8 @@ def _throttle_group(live: LiveRun, group: ServerGroup) -> Facts:
         container.cpus += found.cpus - compute.cpus / slowdown  # besides what its other roles have
         container.set_cpus(container.cpus)
     measured = {"native_tokens_s": native, "got_tokens_s": found.got_tokens_s * slowdown}
-    return {"cpus": found.cpus * slowdown, "decode_tokens_s": wanted, **measured}
-
-
-def file_roofline(path: Path, board: Board) -> Roofline:
-    """The pace of a file's model on a board.
-
-    Its weights count with 4, 8 or 16 bits, whichever is nearest to what the file has in the mean.
-
-    Raises:
-        WorkloadError: the file does not say how its layers look.
-    """
-    try:
-        model = _shape(read_header(path), path.stem)
-    except (TypeError, ValueError, ZeroDivisionError):
-        raise WorkloadError(
-            f"compute.model: {path} does not say how its layers look, but the pace of a board follows from that; "
-            "give decode_tokens_s in place of board"
-        ) from None
-    mean_bits = 8 * path.stat().st_size / model.parameters
-    return Roofline(board, model, min(BITS, key=lambda bits: abs(bits - mean_bits)))
-
-
-def _shape(header: ModelHeader, name: str) -> Model:
-    heads, hidden = header.count("attention.head_count"), header.count("embedding_length")
-    return Model(
-        name=name,
-        description=header.name or name,
-        layers=header.count("block_count"),
-        hidden=hidden,
-        intermediate=header.count("feed_forward_length"),
-        heads=heads,
-        kv_heads=header.count("attention.head_count_kv", heads),
-        head=header.count("attention.key_length", hidden // heads),
-        vocabulary=int(header.fields.get("tokenizer.ggml.tokens", 0)),  # an array: its length
-        tied=True,  # only a few per cent of the mean bits depend on it
-        context_tokens=header.count("context_length"),
-    )
+    pace = {"decode_tokens_s": wanted, "paced_as": pace_name(compute)}
+    return {"cpus": found.cpus * slowdown, **pace, **measured}
 
 
 @dataclass(frozen=True)
