@@ -11,11 +11,11 @@ from isl_emu.errors import IslEmuError, ScenarioError
 from isl_emu.live import room
 from isl_emu.live.room import all_needs, check_room, run_memory_byte
 from isl_emu.parts.serving import model_file
+from isl_emu.parts.serving.board_pace import file_roofline, wanted_tokens_s
 from isl_emu.parts.serving.kinds import KINDS, kind_of
 from isl_emu.parts.serving.part import ServingPart
 from isl_emu.parts.serving.server_kind import ServerGroup
 from isl_emu.parts.serving.start import write_serving
-from isl_emu.parts.serving.throttling import file_roofline, wanted_tokens_s
 from isl_emu.parts.serving.who_serves import SERVING, ServingSatellites
 from isl_emu.parts.source import Source
 from isl_emu.runs.endpoints import Endpoint, write_endpoints
@@ -164,5 +164,5 @@ def test_status_says_how_many_serve(tmp_path: Path) -> None:
 def test_servers_that_wait_for_their_model_have_their_share_of_a_core_too(tmp_path: Path) -> None:
     """With none the time in which they answer would count as the machine's saturation."""
     kind, group = KINDS["real"], scenario(f'model = "{gguf(tmp_path / "m.gguf", SHAPE)}"\ncpus = 0.5').compute[0]
-    (facts,) = kind.start(None, [ServerGroup(group, ("p00s00",), ready=())]).facts
+    (facts,) = kind.start(SimpleNamespace(exact=False), [ServerGroup(group, ("p00s00",), ready=())]).facts
     assert facts == {"model": "m.gguf", "cpus": 0.5}

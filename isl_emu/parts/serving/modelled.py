@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from isl_emu.parts.finished_run import FinishedRun
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.part import Pace
-from isl_emu.parts.serving.board_pace import pace_name, wanted_tokens_s
-from isl_emu.parts.serving.modelled_specification import PACE, specifications
+from isl_emu.parts.serving.board_servers import pace_facts, specifications
+from isl_emu.parts.serving.modelled_specification import PACE
 from isl_emu.parts.serving.server_kind import Facts, PaceJudgement, ServerGroup, ServerKind, Started
 from isl_emu.runs.journal import read_journal
 from isl_emu.scenario.compute import Compute
@@ -25,14 +25,13 @@ class ModelledServers(ServerKind):
     few = False
 
     def facts(self, group: Compute) -> Facts:
-        pace = {"decode_tokens_s": wanted_tokens_s(group), "paced_as": pace_name(group)}
-        return {"model": group.roofline.model.name, **pace}
+        return {"model": group.roofline.model.name, **pace_facts(group)}
 
     def real_time(self, group: Compute) -> None:
         """They have their board's pace by any clock."""
 
     def start(self, live: LiveRun, groups: Sequence[ServerGroup]) -> Started:
-        specs = [spec for group in groups for spec in specifications(group, live.net)]
+        specs = [spec for group in groups for spec in specifications(live, group)]
         return Started([self.facts(group.compute) for group in groups], specifications=specs)
 
     def judge(self, run: FinishedRun, pace: Pace) -> PaceJudgement:

@@ -6,19 +6,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from isl_emu.parts.serving.board_pace import BoardPace, StatedPace, group_roofline
+from isl_emu.parts.serving.board_pace import BoardPace, StatedPace
 from isl_emu.parts.serving.modelled_state import FILE as STATE_FILE
 from isl_emu.parts.serving.modelled_state import ModelledState
-from isl_emu.runs.ports import MODEL_PORT
 from isl_emu.scenario.boards import board_named
-from isl_emu.scenario.models import MODELS, Model, model_named
+from isl_emu.scenario.models import Model, model_named
 from isl_emu.scenario.roofline import Roofline
-
-if TYPE_CHECKING:  # Mininet is slow to import, and the servers' process needs none of it
-    from isl_emu.network.net import IslNet
-    from isl_emu.parts.serving.server_kind import ServerGroup
 
 SPECIFICATIONS = "modelled_servers.json"  # in the journal
 PACE = "pace.jsonl"  # beside it: what the servers say of themselves at their end
@@ -62,25 +56,6 @@ class Specification:
     def label(self) -> str:
         """What its answers give as their model."""
         return f"modelled:{self.model}@{self.board}"
-
-
-def specifications(group: ServerGroup, net: IslNet, words_port: int | None = None) -> list[Specification]:
-    """One for each satellite of a group.
-
-    Args:
-        words_port: where a real server of theirs listens, if their words are real.
-    """
-    compute = group.compute
-    shared: dict[str, Any] = {"port": MODEL_PORT, "slots": compute.board_slots, "words_port": words_port}
-    shared |= {"context_tokens": compute.context_tokens}
-    if compute.decode_tokens_s is not None:
-        shared |= {"board": "", "model": "", "bits": 0, "decode_tokens_s": compute.decode_tokens_s}
-    else:
-        roofline = group_roofline(compute)
-        shape = None if roofline.model == MODELS.get(roofline.model.name) else roofline.model
-        shared |= {"board": roofline.board.name, "model": roofline.model.name, "bits": roofline.bits, "shape": shape}
-    nodes = map(net.get, group.satellites)
-    return [Specification(node.name, node.netns_path, node.address, **shared) for node in nodes]
 
 
 def write_specifications(specs: Sequence[Specification], journal: Path) -> None:

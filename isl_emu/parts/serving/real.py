@@ -11,11 +11,11 @@ from pathlib import Path
 from isl_emu.errors import WorkloadError
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.needs import Need
-from isl_emu.parts.serving.board_pace import pace_name, wanted_tokens_s
+from isl_emu.parts.serving.board_pace import wanted_tokens_s
+from isl_emu.parts.serving.board_servers import pace_facts, specifications
 from isl_emu.parts.serving.model_file import check_memory, estimate_memory_byte, resolve_model
-from isl_emu.parts.serving.modelled_specification import specifications
 from isl_emu.parts.serving.server_kind import Facts, ServerGroup, ServerKind, Started
-from isl_emu.parts.serving.servers import llama_port, serve
+from isl_emu.parts.serving.servers import serve
 from isl_emu.runs.ports import WORDS_PORT
 from isl_emu.scenario.compute import Compute
 
@@ -54,12 +54,9 @@ class RealServers(ServerKind):
         loaded = [self._load(live, group) for group in groups]
         if not live.exact:
             return Started([{**facts, **self._held(live, group)} for facts, group in zip(loaded, groups, strict=True)])
-        paces = [
-            {"decode_tokens_s": wanted_tokens_s(group.compute), "paced_as": pace_name(group.compute)}
-            for group in groups
-        ]
-        specs = [spec for group in groups for spec in specifications(group, live.net, WORDS_PORT)]
-        return Started([{**facts, **pace} for facts, pace in zip(loaded, paces, strict=True)], specifications=specs)
+        specs = [spec for group in groups for spec in specifications(live, group, WORDS_PORT)]
+        facts = [{**own, **pace_facts(group.compute)} for own, group in zip(loaded, groups, strict=True)]
+        return Started(facts, specifications=specs)
 
     def _held(self, live: LiveRun, group: ServerGroup) -> Facts:
         """What is done in real time so that a loaded group has its pace: nothing, for it is its own."""
@@ -72,6 +69,6 @@ class RealServers(ServerKind):
             containers = group.containers(live)
             with live.phase("servers", f"loading {model.name} on {len(containers)} satellites") as report:
                 context_tokens, journal = group.compute.context_tokens, live.folder.journal
-                serving = serve(containers, model, context_tokens, journal, report, llama_port(live))
+                serving = serve(containers, model, context_tokens, journal, report, live.exact)
                 live.undo.enter_context(serving)
         return self.facts(group.compute)

@@ -41,6 +41,9 @@ class WordsError(Exception):
         self.status = status
 
 
+BROKEN_OFF = "the real server broke off its answer"
+
+
 @dataclass(frozen=True)
 class Reply:
     """What a server said to one request."""
@@ -97,12 +100,21 @@ def stream_events(body: bytes) -> list[StreamEvent]:
     for line in data:
         if line == DONE.encode():
             return found
-        content = json.loads(line)
+        content = _body_of(line)
         if "error" in content:
             raise WordsError(BAD_GATEWAY, f"the real server ended its answer: {content['error']}")
         said = content.get("timings", {}).get("predicted_n")  # without it, the token is that of the event before
         found.append(StreamEvent(max(1, said or (found[-1].token if found else 1)), content))
-    raise WordsError(BAD_GATEWAY, "the real server broke off its answer")
+    raise WordsError(BAD_GATEWAY, BROKEN_OFF)
+
+
+def _body_of(data: bytes) -> dict[str, Any]:
+    """One body, as JSON has it."""
+    try:
+        content: dict[str, Any] = json.loads(data)
+    except ValueError:
+        raise WordsError(BAD_GATEWAY, BROKEN_OFF) from None
+    return content
 
 
 def job_of(last: Mapping[str, Any], came_ns: int) -> Job:
@@ -136,7 +148,7 @@ async def answer(request: web.Request, server: ModelledSatellite) -> web.StreamR
             return _passed_on(reply)
         if streams:
             return await _stream(request, server, stream_events(reply.body))
-        return await _whole(server, json.loads(reply.body))
+        return await _whole(server, _body_of(reply.body))
     except WordsError as error:
         return refused(error.status, str(error))
 

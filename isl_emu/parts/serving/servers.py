@@ -16,7 +16,6 @@ from subprocess import DEVNULL, STDOUT, Popen
 from isl_emu.errors import WorkloadError
 from isl_emu.nodes.containers import Container
 from isl_emu.nodes.namespaces import enter_network, in_own_thread
-from isl_emu.parts.live_run import LiveRun
 from isl_emu.runs.ports import MODEL_PORT, WORDS_PORT
 from isl_emu.runs.process import kill, last_line
 from isl_emu.scenario.compute import HEALTH_PATH
@@ -55,11 +54,14 @@ def serve(
     context_tokens: int,
     journal: Path,
     report: Report,
-    port: int = MODEL_PORT,
+    exact: bool = False,
 ) -> Iterator[list[ModelServer]]:
     """Model servers in all containers, healthy when the block begins and ended when it ends.
 
     The output of each goes to ``server-<satellite>.log`` in `journal`.
+
+    Args:
+        exact: in exact time, see `start_server`.
 
     Raises:
         WorkloadError: a server ended instead of becoming healthy, or took too long.
@@ -67,7 +69,7 @@ def serve(
     read_ahead(model)
 
     def start(container: Container) -> ModelServer:
-        return start_server(container, model, context_tokens, journal, port)
+        return start_server(container, model, context_tokens, journal, exact)
 
     with serve_with(containers, start, report) as servers:
         yield servers
@@ -145,17 +147,18 @@ def stop_servers(servers: Sequence[ModelServer]) -> None:
     kill(server.process for server in servers)
 
 
-def llama_port(live: LiveRun) -> int:
-    """Where llama.cpp's servers of a run listen: in exact time one at a board's pace stands in front of each."""
-    return WORDS_PORT if live.exact else MODEL_PORT
-
-
 def start_server(
-    container: Container, model: Path, context_tokens: int, journal: Path, port: int = MODEL_PORT
+    container: Container, model: Path, context_tokens: int, journal: Path, exact: bool = False
 ) -> ModelServer:
-    """Start a model server in a container; it is loading its model when this returns."""
+    """Start a model server in a container; it is loading its model when this returns.
+
+    Args:
+        exact: in exact time, where one at a board's pace stands in front of it.
+    """
+    port = WORDS_PORT if exact else MODEL_PORT
     words = ["--model", str(model), "--host", container.address, "--port", str(port)]
-    command = [sys.executable, "-m", "isl_emu.parts.serving.model_server", *words, "--context", str(context_tokens)]
+    words += ["--context", str(context_tokens), *(["--populate"] if exact else [])]
+    command = [sys.executable, "-m", "isl_emu.parts.serving.model_server", *words]
     return replace(start_program(container, command, journal), port=port)
 
 

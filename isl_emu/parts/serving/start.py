@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from isl_emu.parts.activity import Activity, Service
+from isl_emu.parts.activity import Activity
 from isl_emu.parts.live_run import LiveRun
+from isl_emu.parts.serving.board_servers import start_board_servers
 from isl_emu.parts.serving.kinds import KINDS, kind_of
-from isl_emu.parts.serving.modelled_specification import Specification, write_specifications
+from isl_emu.parts.serving.modelled_specification import Specification
 from isl_emu.parts.serving.server_kind import Facts, ServerGroup
 from isl_emu.parts.serving.who_serves import SERVING
 from isl_emu.runs.journal import Journal
@@ -33,7 +34,7 @@ def serve_models(live: LiveRun) -> Sequence[Activity]:
             activities += started.activities
             specs += started.specifications
     if specs:
-        activities.append(_serve_at_pace(live, specs))
+        activities.append(start_board_servers(live, specs))
     with Journal(live.folder.journal / SERVERS) as servers:
         for number, group in groups.items():
             compute, size = group.compute, len(group.satellites)
@@ -42,15 +43,6 @@ def serve_models(live: LiveRun) -> Sequence[Activity]:
     for group in groups.values():
         write_serving(live, group.ready, t_ns=0)
     return activities
-
-
-def _serve_at_pace(live: LiveRun, specs: Sequence[Specification]) -> Service:
-    """The one process of all servers that have a board's pace."""
-    journal = live.folder.journal
-    write_specifications(specs, journal)
-    words = ["isl_emu.parts.serving.modelled_server", "--journal", str(journal)]
-    with live.phase("servers", f"serving at a board's pace on {len(specs)} satellites"):
-        return Service("modelled-servers", words, journal, live.undo)
 
 
 def server_groups(scenario: Scenario) -> Mapping[int, ServerGroup]:

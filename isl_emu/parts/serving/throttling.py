@@ -19,7 +19,8 @@ from isl_emu.nodes.namespaces import enter_network, in_own_thread
 from isl_emu.parts.finished_run import FinishedRun
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.part import Pace
-from isl_emu.parts.serving.board_pace import pace_name, wanted_tokens_s
+from isl_emu.parts.serving.board_pace import wanted_tokens_s
+from isl_emu.parts.serving.board_servers import pace_facts
 from isl_emu.parts.serving.model_file import resolve_model
 from isl_emu.parts.serving.real import RealServers
 from isl_emu.parts.serving.server_kind import Facts, PaceJudgement, ServerGroup
@@ -98,8 +99,7 @@ def _throttle_group(live: LiveRun, group: ServerGroup) -> Facts:
         container.cpus += found.cpus - compute.cpus / slowdown  # besides what its other roles have
         container.set_cpus(container.cpus)
     measured = {"native_tokens_s": native, "got_tokens_s": found.got_tokens_s * slowdown}
-    pace = {"decode_tokens_s": wanted, "paced_as": pace_name(compute)}
-    return {"cpus": found.cpus * slowdown, **pace, **measured}
+    return {"cpus": found.cpus * slowdown, **pace_facts(compute), **measured}
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.serving.servers import (
     ModelServer,
     is_healthy,
-    llama_port,
     load,
     loads_at_once,
     read_ahead,
@@ -175,8 +174,8 @@ class ServerStarter:
         group = group_of(self._live.scenario, name)
 
         def start(container: Container) -> ModelServer:
-            journal, port = self._live.folder.journal, llama_port(self._live)
-            server = start_server(container, self._model, group.context_tokens, journal, port)
+            journal = self._live.folder.journal
+            server = start_server(container, self._model, group.context_tokens, journal, self._live.exact)
             self._servers.append(server)
             if self._stop.is_set():
                 server.process.kill()

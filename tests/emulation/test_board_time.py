@@ -1,0 +1,78 @@
+"""Real servers in exact time: their words are real, their time is the named board's, whatever this machine is."""
+
+from __future__ import annotations
+
+from itertools import accumulate
+
+import pytest
+
+from isl_emu.machine.uml import find_uml
+from isl_emu.scenario.parse import load_scenario, parse_scenario
+from isl_emu.units import NS_PER_US
+from tests.runs import ROOT, finished, isl_emu, rows
+from tests.scenarios import shipped
+
+pytestmark = [
+    pytest.mark.emulation,
+    pytest.mark.skipif(not find_uml().exact, reason="the kernel that has exact time is not built"),
+]
+
+SHORT = shipped(
+    "three-body",
+    {
+        "rate_scale = 0.001": "rate_scale = 1",  # so that bytes take next to no time on a link
+        'duration = "120 s"': 'duration = "24 s"',
+        'mean_interval = "9 s"': 'mean_interval = "4 s"',
+        'stop_after = "95 s"': 'stop_after = "20 s"',
+        "max_answer_tokens = 48": "max_answer_tokens = 12",
+    },
+)
+TABLES = ("requests", "attempts", "servers", "probes", "instants", "changes")
+BYTES_NS = 15 * NS_PER_US  # of some kB on up to seven links of 10 and 100 Gbit/s, in each direction
+REST_NS = 2 * NS_PER_US  # bytes of one token; the plan's delays grow while an answer comes
+
+
+def test_answers_take_the_boards_time_and_the_networks_and_nothing_else(tmp_path):
+    said = finished(SHORT, tmp_path / "first")
+    pace = parse_scenario(SHORT, "short").compute[0].roofline
+    requests = rows(tmp_path / "first", "requests")
+    assert len(requests) >= 3 and {row["outcome"] for row in requests} == {"completed"}
+    assert {row["paced_as"] for row in requests} == {"qwen3-8b@three-body"}
+    for row in requests:
+        prompt_ns = round(pace.prompt_ns(row["prompt_tokens"]))
+        steps_ns = [round(pace.step_ns(row["prompt_tokens"] + n)) for n in range(row["answer_tokens"])]
+        assert row["server_prompt_ns"] == pytest.approx(prompt_ns, abs=NS_PER_US)  # llama.cpp's form has microseconds
+        assert row["server_predict_ns"] == pytest.approx(sum(steps_ns), abs=NS_PER_US)
+        handshake_and_question_ns = 2 * row["planned_rtt_at_send_ns"]
+        assert 0 <= row["ttft_ns"] - handshake_and_question_ns - prompt_ns - steps_ns[0] < BYTES_NS
+        if row["handovers"] == 0:
+            wanted_ns = list(accumulate(steps_ns[1 : len(row["itl_ns"]) + 1]))
+            found_ns = list(accumulate(row["itl_ns"]))
+            moved_ns = (row["e2e_ns"] // 10**9 + 1) * MOST_DRIFT_NS_S
+            assert found_ns == pytest.approx(wanted_ns, abs=REST_NS + moved_ns)
+            rest_ns = sum(steps_ns[len(found_ns) + 1 :])  # a last token without a text
+            assert row["e2e_ns"] - row["ttft_ns"] - found_ns[-1] == pytest.approx(rest_ns, abs=BYTES_NS + moved_ns)
+    (server,) = rows(tmp_path / "first", "servers")
+    assert (server["server"], server["paced_as"]) == ("real", "qwen3-8b@three-body")
+    assert "as qwen3-8b@three-body" in said and "in exact time" in said
+
+    finished(SHORT, tmp_path / "second")
+    for table in TABLES:
+        first, second = ((tmp_path / run / f"{table}.parquet").read_bytes() for run in ("first", "second"))
+        assert first == second, f"{table}: two runs differ"
+
+
+MOST_DRIFT_NS_S = 60 * NS_PER_US  # a path of several links to a station gets so much longer in a second (8 km/s, twice)
+
+
+def test_without_a_board_exact_time_is_refused_with_what_to_add(tmp_path):
+    scenario = tmp_path / "scenario.toml"
+    scenario.write_text(SHORT.replace('board = "three-body"', "#").replace("pace_model", "# pace_model"))
+    done = isl_emu("run", scenario, "--clock", "exact", "--out", tmp_path / "out")
+    assert done.returncode != 0
+    assert "add board, and pace_model" in done.stdout + done.stderr
+
+
+def test_the_shipped_scenario_names_whose_time_it_is():
+    (group,) = load_scenario(ROOT / "topologies" / "three-body.toml").compute
+    assert (group.server, group.board, group.pace_model) == ("real", "three-body", "qwen3-8b")
