@@ -22,7 +22,7 @@ from isl_emu.parts.serving.modelled_satellite import ModelledSatellite
 from isl_emu.parts.serving.modelled_specification import Specification, read_specifications, write_specifications
 from isl_emu.parts.serving.modelled_state import ModelledState
 from isl_emu.parts.serving.real_words import StreamEvent, WordsError, job_of, stream_events
-from isl_emu.runs import exact_loop
+from isl_emu.runs.loop import run_loop
 from isl_emu.scenario.models import model_named
 from isl_emu.timebase import MonotonicClock
 
@@ -105,7 +105,7 @@ def serving(tmp_path: Path, ask: Callable[[int], Any], spec: Specification = SPE
             await front.cleanup()
             await behind.cleanup()
 
-    return exact_loop.run(serve())
+    return run_loop(serve())
 
 
 def post(port: int, question: dict[str, Any], path: str = CHAT) -> tuple[int, list[tuple[int, str]]]:

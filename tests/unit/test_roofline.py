@@ -76,7 +76,23 @@ def test_a_step_grows_with_context_and_answers_but_less_than_in_proportion() -> 
         ('server = "throttled"', "neither board nor decode_tokens_s says to which pace"),
         ('server = "external"', "one of command and url says which"),
         ('server = "external"\nurl = "gpu:8000"', r"url is 'gpu:8000', but it must be a URL"),
-        ("slots = 4", 'slots is given for a server that is "real", but it belongs to "modelled"; remove it'),
+        (
+            'server = "external"\nurl = "http://a"\nslots = 4',
+            'slots .* belongs to "real", "throttled", "modelled"',
+        ),
+        ("decode_tokens_s = 4.0", 'for a server that is "real", but it belongs to "throttled"; remove it'),
+        ("slots = 4", "they are those of a board, and a real server has one; give board"),
+        ('pace_model = "qwen3-8b"', "no board says where it has its pace; give board"),
+        ('board = "three-body"\nbits = 8', "the model's file has its own; give pace_model"),
+        ('board = "three-body"\npace_model = "qwen3-9b"', "pace_model is 'qwen3-9b', but .* did you mean qwen3-8b"),
+        (
+            'board = "raspberry-pi-5"\npace_model = "qwen3-8b"\nbits = 16',
+            "pace_model is .* needs 17.6 GB",
+        ),
+        (
+            'server = "throttled"\nboard = "three-body"\npace_model = "qwen3-8b"\ndecode_tokens_s = 4.0',
+            "each says",
+        ),
     ],
 )
 def test_a_server_that_cannot_be_is_refused(keys: str, sentence: str) -> None:

@@ -11,7 +11,7 @@ from isl_emu.errors import IslEmuError, ScenarioError
 from isl_emu.live import room
 from isl_emu.live.room import all_needs, check_room, run_memory_byte
 from isl_emu.parts.serving import model_file
-from isl_emu.parts.serving.board_pace import file_roofline, wanted_tokens_s
+from isl_emu.parts.serving.board_pace import file_roofline, pace_name, wanted_tokens_s
 from isl_emu.parts.serving.kinds import KINDS, kind_of
 from isl_emu.parts.serving.part import ServingPart
 from isl_emu.parts.serving.server_kind import ServerGroup
@@ -19,6 +19,7 @@ from isl_emu.parts.serving.start import write_serving
 from isl_emu.parts.serving.who_serves import SERVING, ServingSatellites
 from isl_emu.parts.source import Source
 from isl_emu.runs.endpoints import Endpoint, write_endpoints
+from isl_emu.runs.ports import MODEL_PORT, WORDS_PORT
 from isl_emu.scenario.boards import board_named
 from isl_emu.scenario.compute import SERVERS
 from isl_emu.scenario.model import Scenario
@@ -166,3 +167,42 @@ def test_servers_that_wait_for_their_model_have_their_share_of_a_core_too(tmp_pa
     kind, group = KINDS["real"], scenario(f'model = "{gguf(tmp_path / "m.gguf", SHAPE)}"\ncpus = 0.5').compute[0]
     (facts,) = kind.start(SimpleNamespace(exact=False), [ServerGroup(group, ("p00s00",), ready=())]).facts
     assert facts == {"model": "m.gguf", "cpus": 0.5}
+
+
+def needing_real_time(keys: str) -> list[str]:
+    return list(ServingPart().real_time(scenario(keys)))
+
+
+def test_real_servers_have_exact_time_with_a_board_and_else_say_what_to_add(tmp_path: Path) -> None:
+    model, bare = gguf(tmp_path / "m.gguf", SHAPE), gguf(tmp_path / "bare.gguf", {})
+    assert needing_real_time(f'model = "{model}"\nboard = "three-body"') == []
+    assert needing_real_time(f'model = "{bare}"\nboard = "three-body"\npace_model = "qwen3-8b"') == []
+    assert needing_real_time('server = "modelled"\nboard = "three-body"') == []
+    assert needing_real_time(f'server = "throttled"\nmodel = "{bare}"\ndecode_tokens_s = 5.0') == []
+    (reason,) = needing_real_time(f'model = "{model}"')
+    assert "would take no time to compute unless board says" in reason and "add board, and pace_model" in reason
+    (reason,) = needing_real_time(f'model = "{bare}"\nboard = "three-body"')
+    assert "does not say whose pace it has on three-body; add pace_model" in reason
+    (reason,) = needing_real_time('server = "external"\nurl = "http://127.0.0.1:1"')
+    assert 'is "external", whose answers would take no time' in reason
+
+
+def test_whose_pace_it_is_has_a_name(tmp_path: Path) -> None:
+    model = gguf(tmp_path / "mine.gguf", SHAPE)
+    keys = f'model = "{model}"\nboard = "three-body"\n'
+    found = [pace_name(scenario(keys + more).compute[0]) for more in ("", 'pace_model = "qwen3-8b"\n')]
+    stated = scenario(f'server = "throttled"\n{keys}decode_tokens_s = 7.5').compute[0]
+    assert [*found, pace_name(stated)] == ["mine@three-body", "qwen3-8b@three-body", "7.5 tokens/s"]
+
+
+def test_in_exact_time_a_real_group_is_served_behind_the_engine_of_its_board(tmp_path: Path) -> None:
+    keys = f'model = "{gguf(tmp_path / "m.gguf", SHAPE)}"\nboard = "three-body"\n'
+    node = SimpleNamespace(name="p00s00", netns_path="/n", address="10.0.0.1")
+    live = SimpleNamespace(exact=True, net={"p00s00": node})
+    for more, shape in (("", True), ('pace_model = "qwen3-8b"\n', False)):
+        group = scenario(keys + more).compute[0]
+        started = KINDS["real"].start(live, [ServerGroup(group, ("p00s00",), ready=())])
+        (spec,), (facts,) = started.specifications, started.facts
+        assert (spec.port, spec.words_port, spec.slots) == (MODEL_PORT, WORDS_PORT, 8)
+        assert (spec.shape is not None, spec.pace.step_ns(0)) == (shape, 1e9 / facts["decode_tokens_s"])
+        assert facts["paced_as"] == pace_name(group)

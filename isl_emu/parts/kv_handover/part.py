@@ -29,6 +29,10 @@ class KvHandoverPart(Part):
     def endpoints(self, scenario: Scenario, plan: LinkPlan) -> Iterable[str]:
         return (name for handover in scenario.kv_handover for name in (handover.source, handover.target))
 
+    def real_time(self, scenario: Scenario) -> Iterable[str]:
+        if scenario.kv_handover:
+            yield "kv_handover: saving and restoring a cache would take no time"
+
     def start(self, live: LiveRun) -> Iterable[Activity]:
         if planned := sum(len(handover.tokens) for handover in live.scenario.kv_handover):
             write_json(live.folder.journal / PLANNED, {"handovers": planned})

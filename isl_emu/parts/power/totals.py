@@ -146,9 +146,11 @@ def _served_flop(requests: Rows, scenario: Scenario, duration_s: float) -> float
     total = 0.0
     for request in requests:
         tokens = (request["prompt_tokens"] or 0) + (request["answer_tokens"] or 0)
-        if tokens and request["satellite"] not in parameters:
+        paced_as = (request.get("paced_as") or "").partition("@")[0]
+        size = MODELS[paced_as].parameters if paced_as in MODELS else parameters.get(request["satellite"])
+        if tokens and size is None:
             return None
-        total += 2.0 * parameters.get(request["satellite"], 0) * tokens
+        total += 2.0 * (size or 0) * tokens
     return total / duration_s
 
 
