@@ -10,10 +10,12 @@ import pytest
 from isl_emu.errors import IslEmuError, ScenarioError
 from isl_emu.live import room
 from isl_emu.live.room import all_needs, check_room, run_memory_byte
+from isl_emu.parts.kv_handover.part import KvHandoverPart
 from isl_emu.parts.serving import model_file
 from isl_emu.parts.serving.board_pace import file_roofline, pace_name, wanted_tokens_s
 from isl_emu.parts.serving.kinds import KINDS, kind_of
 from isl_emu.parts.serving.part import ServingPart
+from isl_emu.parts.serving.report import servers_section
 from isl_emu.parts.serving.server_kind import ServerGroup
 from isl_emu.parts.serving.start import write_serving
 from isl_emu.parts.serving.who_serves import SERVING, ServingSatellites
@@ -206,3 +208,29 @@ def test_in_exact_time_a_real_group_is_served_behind_the_engine_of_its_board(tmp
         assert (spec.port, spec.words_port, spec.slots) == (MODEL_PORT, WORDS_PORT, 8)
         assert (spec.shape is not None, spec.pace.step_ns(0)) == (shape, 1e9 / facts["decode_tokens_s"])
         assert facts["paced_as"] == pace_name(group)
+
+
+def test_the_summary_says_whose_words_and_whose_pace(tmp_path: Path) -> None:
+    model = gguf(tmp_path / "m.gguf", SHAPE)
+    group = scenario(f'model = "{model}"\nboard = "three-body"\npace_model = "qwen3-8b"').compute[0]
+    row = {
+        "group": 0,
+        "server": "real",
+        "satellites": 12,
+        "model": "m.gguf",
+        "board": "three-body",
+        "got_tokens_s": None,
+    }
+    figures = {"steps": 0, "throttled_ratio": None}
+    own = {**row, "decode_tokens_s": None, "paced_as": None}
+    assert list(servers_section([own], [group], figures))[-1].endswith("its own pace")
+    paced = {**row, "decode_tokens_s": 66.65, "paced_as": "qwen3-8b@three-body"}
+    *_, line, words = servers_section([paced], [group], figures)
+    assert line.endswith("66.7 tokens/s, as qwen3-8b@three-body")
+    assert "the words are those of the files" in words
+
+
+def test_caches_are_moved_in_real_time_alone() -> None:
+    moving = SimpleNamespace(kv_handover=("one",))
+    assert list(KvHandoverPart().real_time(moving)) == ["kv_handover: saving and restoring a cache would take no time"]
+    assert list(KvHandoverPart().real_time(SimpleNamespace(kv_handover=()))) == []

@@ -25,5 +25,7 @@ def servers_section(
         for row in servers
     ]
     yield from table(("", "", "model", "board", "decodes at"), rows, left=5)
+    if any(groups[row["group"]].traits.llama and row["paced_as"] and row["got_tokens_s"] is None for row in servers):
+        yield f"{INDENT}the words are those of the files; prompts and tokens take the time of that pace, not of this machine"
     for kind in KINDS.values():
         yield from (f"{INDENT}{line}" for line in kind.pace_lines(pace))
