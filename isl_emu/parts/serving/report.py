@@ -26,6 +26,6 @@ def servers_section(
     ]
     yield from table(("", "", "model", "board", "decodes at"), rows, left=5)
     if any(groups[row["group"]].traits.llama and row["paced_as"] and row["got_tokens_s"] is None for row in servers):
-        yield f"{INDENT}the words are those of the files; prompts and tokens take the time of that pace, not of this machine"
+        yield f"{INDENT}the words are those of the files; prompts and tokens take that pace's time, not this machine's"
     for kind in KINDS.values():
         yield from (f"{INDENT}{line}" for line in kind.pace_lines(pace))
