@@ -32,7 +32,9 @@ IPERF_TRIES = 50  # until the server listens
 IPERF_PAUSE_S = 0.2
 
 
-def build_net(plan: LinkPlan, run: RunDirectory, slowdown: float = 1.0, aliases: Aliases = NO_ALIASES, seed: int = 0) -> IslNet:
+def build_net(
+    plan: LinkPlan, run: RunDirectory, slowdown: float = 1.0, aliases: Aliases = NO_ALIASES, seed: int = 0
+) -> IslNet:
     """Make all nodes and links of a plan in this kernel; every link is down until a replay sets it.
 
     Raises:

@@ -50,7 +50,9 @@ NETEM = np.dtype(
 SEEDED_NETEM = np.dtype([*NETEM.descr, ("seed_length", "u2"), ("seed_type", "u2"), ("seed", "u8")])
 
 
-def netem_messages(ends: np.ndarray, interface_index: np.ndarray, *, create: bool, seeds: np.ndarray | None = None) -> np.ndarray:  # fmt: skip
+def netem_messages(
+    ends: np.ndarray, interface_index: np.ndarray, *, create: bool, seeds: np.ndarray | None = None
+) -> np.ndarray:
     """One message per row of `ends` (desired.END) that gives it exactly this shaping; NETEM, same shape.
 
     Args:
