@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
@@ -406,8 +407,11 @@ def conclude(folder: Path) -> None:
 def execute(folder: Path, interactive: bool, quiet: bool, pause_at: str | None, until: str | None) -> int:
     """Carry out a prepared run folder on the kernel that this process runs on."""
     from isl_emu.live.execute import execute as execute_folder
+    from isl_emu.machine.calendar_control import calendar_control
 
-    return execute_folder(RunFolder(folder), _wishes(interactive, pause_at, until), Steps(Console(quiet=quiet)))
+    calendar = calendar_control()
+    steps = Steps(Console(quiet=quiet), time.monotonic if calendar is None else calendar.wall_s)
+    return execute_folder(RunFolder(folder), _wishes(interactive, pause_at, until), steps)
 
 
 def _wishes(interactive: bool, pause_at: str | None, until: str | None, pace: float | None = None) -> Wishes:

@@ -246,7 +246,7 @@ def prepare(source: Source, place: Place, preparations: Sequence[Preparation], o
 def _clock(scenario: Scenario, wishes: Wishes) -> VirtualClock:
     """Somebody at a keyboard wants time to pass as it does for him, unless he says otherwise."""
     pace = wishes.pace or (1.0 if wishes.interactive else None)
-    return VirtualClock(round(scenario.time.start.timestamp()) * NS_PER_S, pace)
+    return VirtualClock(round(scenario.time.start.timestamp()) * NS_PER_S, pace, scenario.seed)
 
 
 def _execute(place: Place, folder: RunFolder, scenario: Scenario, wishes: Wishes, steps: Steps) -> int:

@@ -17,10 +17,15 @@ _REDRAWS_PER_S = 2.0  # drawing takes time from a guest kernel's only CPU
 
 
 class Steps:
-    """Steps on a terminal (live bar), or as plain lines where the output is a file or a pipe."""
+    """Steps on a terminal (live bar), or as plain lines where the output is a file or a pipe.
 
-    def __init__(self, console: Console):
-        self._console = console
+    Args:
+        console: where they are shown.
+        wall_s: the time of the user's clock, for who works in a guest whose own time is virtual.
+    """
+
+    def __init__(self, console: Console, wall_s: Callable[[], float] = time.monotonic):
+        self._console, self.wall_s = console, wall_s
 
     @property
     def quiet(self) -> bool:
@@ -38,11 +43,11 @@ class Steps:
     @contextmanager
     def step(self, text: str) -> Iterator[Report]:
         """Show `text` while the block runs, then how long it took; the block may report how far it is."""
-        begun = time.monotonic()
+        begun = self.wall_s()
         show = self._bar if self._console.is_terminal else self._lines
         with show(text) as report:
             yield report
-        self._print(f"[green]✓[/] {text} [dim]{time.monotonic() - begun:.1f} s[/]")
+        self._print(f"[green]✓[/] {text} [dim]{self.wall_s() - begun:.1f} s[/]")
 
     def _print(self, markup: str) -> None:
         self._console.print(markup, highlight=False, soft_wrap=True)
@@ -55,20 +60,36 @@ class Steps:
             TimeElapsedColumn(),
             TextColumn("{task.fields[detail]}"),
         )
-        bars = Progress(*columns, console=self._console, transient=True, refresh_per_second=_REDRAWS_PER_S)
+        alive = self.wall_s is time.monotonic  # else pauses between drawings would be virtual, a hundred in a second
+        bars = Progress(
+            *columns,
+            console=self._console,
+            transient=True,
+            refresh_per_second=_REDRAWS_PER_S,
+            auto_refresh=alive,
+            get_time=self.wall_s,
+        )
         with bars:
-            task = bars.add_task(text, total=None, detail="")
-            yield lambda done, detail: bars.update(task, total=1.0, completed=done, detail=detail)
+            task, drawn = bars.add_task(text, total=None, detail=""), self.wall_s()
+
+            def report(done: float, detail: str) -> None:
+                nonlocal drawn
+                now = self.wall_s()
+                due = not alive and now - drawn >= 1 / _REDRAWS_PER_S
+                drawn = now if due else drawn
+                bars.update(task, total=1.0, completed=done, detail=detail, refresh=due)
+
+            yield report
 
     @contextmanager
     def _lines(self, text: str) -> Iterator[Report]:
         self._print(f"  {text} ...")
-        last = time.monotonic()
+        last = self.wall_s()
 
         def report(done: float, detail: str) -> None:
             nonlocal last
-            if time.monotonic() - last >= _PLAIN_INTERVAL_S:
-                last = time.monotonic()
+            if self.wall_s() - last >= _PLAIN_INTERVAL_S:
+                last = self.wall_s()
                 self._print(f"  {text}: {done:.0%}, {detail}")
 
         yield report

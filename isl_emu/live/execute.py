@@ -74,7 +74,7 @@ def execute(folder: RunFolder, wishes: Wishes, steps: Steps) -> int:
         raise ScenarioError(f"{folder.path}: is no folder that `isl-emu run` has prepared; give it a scenario instead")
     execution = Execution(clock="real" if calendar_control() is None else "exact", kernel=kernel_facts())
     try:
-        with _signals() as ignore_signals, _teardown(execution) as undo, _on_leaving(ignore_signals):
+        with _signals() as ignore_signals, _teardown(execution, steps.wall_s) as undo, _on_leaving(ignore_signals):
             live, replay = _build(folder, Phases(steps, execution), undo)
             activities = [activity for part in PARTS for activity in part.start(live)]
             _emulate(live, activities, replay, wishes, ignore_signals)
@@ -103,7 +103,7 @@ def _build(folder: RunFolder, phase: Phases, undo: ExitStack) -> tuple[LiveRun, 
     exact = phase.execution.clock == "exact"
     bias_ns, grain_ns = (0, EXACT_GRAIN_NS) if exact else (_calibrate(run, phase), DELAY_GRAIN_NS)
     with phase("build", f"building {len(plan.nodes.names)} nodes and {len(plan.links.a)} links"):
-        net = build_net(plan, run, slowdown, routes.aliases)
+        net = build_net(plan, run, slowdown, routes.aliases, scenario.seed)
         undo.callback(net.stop)
         replay = Replay(plan, routes, net.backend, clock, folder.journal, bias_ns, slowdown, grain_ns)
         replay.apply_initial()
@@ -215,7 +215,9 @@ def _sample_load(live: LiveRun, real_t0_ns: int, ending: ExitStack) -> None:
 def _follow(live: LiveRun, replaying: Future[None], activities: Sequence[Activity], course: Course) -> None:
     """Show how far the run is until the replay ends; what went wrong in it or in an activity is raised here."""
     duration_ns = live.plan.grid.duration_ns
+    wall_s, exact = live.phase.steps.wall_s, live.phase.execution.clock == "exact"
     with live.phase("run", f"emulating {duration_ns / NS_PER_S:g} s") as report:
+        begun_s = wall_s()
         while True:
             try:
                 return replaying.result(LOOK_INTERVAL_S)
@@ -224,17 +226,10 @@ def _follow(live: LiveRun, replaying: Future[None], activities: Sequence[Activit
                     activity.check()
                 t_ns = course.t_ns()
                 now = f"t = {t_ns / NS_PER_S:.0f} s" if t_ns >= 0 else "about to begin"
+                here = [f"{wall_s() - begun_s:.1f} s here"] if exact else []
                 paused = "PAUSED (isl-emu resume) at " if course.paused else ""
                 done = [found for part in PARTS if (found := part.progress(live.folder.journal))]
-                report(max(t_ns, 0) / duration_ns, ", ".join([f"{paused}{now}", *_speed(), *done]))
-
-
-def _speed() -> Iterator[str]:
-    """How fast exact time passes, seen from the wall."""
-    control = calendar_control()
-    state = None if control is None else control.state()
-    if state is not None and state.wall_s > 0:
-        yield f"{state.now_ns / NS_PER_S / state.wall_s:.2g} times real time"
+                report(max(t_ns, 0) / duration_ns, ", ".join([f"{paused}{now}", *here, *done]))
 
 
 def _utc_ns(utc: datetime) -> int:
@@ -247,17 +242,17 @@ def _utc_of(monotonic_ns: int) -> datetime:
 
 
 @contextmanager
-def _teardown(execution: Execution) -> Iterator[ExitStack]:
+def _teardown(execution: Execution, wall_s: Callable[[], float]) -> Iterator[ExitStack]:
     """What is to be undone after the block; how long that takes is recorded as a phase."""
     with ExitStack() as undo:
         try:
             yield undo
         finally:
-            begun = time.monotonic()
+            begun = wall_s()
             try:
                 undo.close()
             finally:
-                execution.phases_s["teardown"] = round(time.monotonic() - begun, 3)
+                execution.phases_s["teardown"] = round(wall_s() - begun, 3)
 
 
 @contextmanager

@@ -16,7 +16,8 @@ from isl_emu.files import write_whole
 
 FOLDER_VARIABLE = "ISL_EMU_CALENDAR"  # names the folder to what runs in a guest
 AT_ONCE_NS = 0
-# A guest's root may write a number to it: the calendar then looks at the wish before any time passes.
+# A guest's root may write a number to it: the calendar then looks at the wish, and says where it stands, before any
+# time passes.
 LOOK_NOW = Path("/sys/kernel/um-ext-time/bc-message")
 
 
@@ -85,6 +86,17 @@ class CalendarControl:
         except FileNotFoundError:
             return None
         return CalendarState(**{**record, "guests": tuple(GuestState(**guest) for guest in record["guests"])})
+
+    def wall_s(self) -> float:
+        """The wall's time since the guest joined, for who is in it, where clocks show emulated time.
+
+        Raises:
+            OSError: this is no guest that a calendar drives.
+        """
+        LOOK_NOW.write_text("0")  # returns when the state is written
+        state = self.state()
+        assert state is not None, "the calendar writes its state before a guest may run"
+        return state.wall_s
 
     def wish(self) -> Wish:
         """What was wished last."""

@@ -123,6 +123,7 @@ class CalendarProcess:
         for message in unpack_messages(data[:whole]):
             if message.operation is Operation.BROADCAST:
                 self._look_at_wish()
+                self._tell()
             answer = self._calendar.receive(key, message)
             if message.operation is Operation.START:
                 self._send_first(key, answer)

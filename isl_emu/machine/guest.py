@@ -44,6 +44,7 @@ PASSED_ON = (
 LINES_SHOWN = 12
 CALENDAR_FOLDER = "time"  # beside the guest's own: several guests may share it
 SOCKET = "calendar"
+SEED_MASK = (1 << 64) - 1
 PATIENCE_S = 600  # a program may compute for so long while virtual time stands still
 
 
@@ -54,10 +55,12 @@ class VirtualClock:
     Args:
         start_utc_ns: what the guest's clock shows when it boots, since 1970.
         factor: emulated seconds per second of the wall at most; None for as fast as can be.
+        seed: what all random numbers of the guest's kernel follow from, 64 bits.
     """
 
     start_utc_ns: int
     factor: float | None = None
+    seed: int = 0
 
 
 def run_in_guest(
@@ -181,8 +184,12 @@ def _kernel_command(kernel: UmlKernel, folder: Path, memory_byte: int, clock: Vi
         *("env", *variables, kernel.program, f"mem={memory_byte // MIB}M"),
         *("root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", f"init={folder}/init", f"isl_dir={folder}"),
         *("console=tty1", "quiet", "loglevel=4", "con=null", "umid=vm", "uml_dir=./"),
-        *([f"time-travel=ext:0:../{CALENDAR_FOLDER}/{SOCKET}", "virtual=1"] if clock is not None else []),
+        *(_virtual_words(clock) if clock is not None else []),
     ]
+
+
+def _virtual_words(clock: VirtualClock) -> list[str]:
+    return [f"time-travel=ext:0:../{CALENDAR_FOLDER}/{SOCKET}", f"random_seed={clock.seed & SEED_MASK}", "virtual=1"]
 
 
 def _binds(writable: Iterable[Path], readable: Iterable[Path]) -> list[tuple[str, Path]]:

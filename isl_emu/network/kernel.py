@@ -22,7 +22,7 @@ from isl_emu.network.naming import (
     mac_bytes,
     wire,
 )
-from isl_emu.network.qdiscs import RTM_GETQDISC, count_drops, decode_netems, netem_messages, qdiscs_question
+from isl_emu.network.qdiscs import RTM_GETQDISC, count_drops, decode_netems, loss_seeds, netem_messages, qdiscs_question
 from isl_emu.network.routes import (
     RTM_GETROUTE,
     decode_routes,
@@ -48,10 +48,13 @@ class KernelBackend:
     Args:
         slowdown: how many times more slowly than the machine's time the emulated time passes; for queues.
         aliases: further addresses of nodes.
+        seed: what the losses of all links follow from, each end's in its own way.
     """
 
-    def __init__(self, plan: LinkPlan, run_id: str, slowdown: float = 1.0, aliases: Aliases = NO_ALIASES):
-        self.plan, self._slowdown, self._aliases = plan, slowdown, aliases
+    def __init__(
+        self, plan: LinkPlan, run_id: str, slowdown: float = 1.0, aliases: Aliases = NO_ALIASES, seed: int = 0
+    ):
+        self.plan, self._slowdown, self._aliases, self._seed = plan, slowdown, aliases, seed
         self.wiring = wire(plan)
         self.families = (socket.AF_INET, socket.AF_INET6) if ipv6_available() else (socket.AF_INET,)
         self.spaces: list[NodeSpace] = []
@@ -182,10 +185,11 @@ class KernelBackend:
         make_spaces(run_id, self.plan.nodes.names, self.spaces)
         self._dispatch.watch(self.plan.nodes.names, [space.netlink for space in self.spaces])
         self._make_links()
-        states = initial_ends(self.plan, 0)
+        states, seeds = initial_ends(self.plan, 0), loss_seeds(self._seed, 2 * len(self.plan.links.a))
         for node, space in enumerate(self.spaces):
             ends = self._ends[node]
-            space.netlink.send_rows(netem_messages(states[ends], self.wiring.interface_index[ends], create=True))
+            indices = self.wiring.interface_index[ends]
+            space.netlink.send_rows(netem_messages(states[ends], indices, create=True, seeds=seeds[ends]))
             space.netlink.demand(self._node_messages(node), f"node {space.node}")
             if self._managed[ends].any():
                 self._make_queues(space, ends[self._managed[ends]], states)

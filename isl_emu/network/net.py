@@ -32,13 +32,15 @@ IPERF_TRIES = 50  # until the server listens
 IPERF_PAUSE_S = 0.2
 
 
-def build_net(plan: LinkPlan, run: RunDirectory, slowdown: float = 1.0, aliases: Aliases = NO_ALIASES) -> IslNet:
+def build_net(
+    plan: LinkPlan, run: RunDirectory, slowdown: float = 1.0, aliases: Aliases = NO_ALIASES, seed: int = 0
+) -> IslNet:
     """Make all nodes and links of a plan in this kernel; every link is down until a replay sets it.
 
     Raises:
         NetworkError: not root, or the kernel lacks something.
     """
-    return IslNet(plan, run, slowdown, aliases)
+    return IslNet(plan, run, slowdown, aliases, seed)
 
 
 class IslTopo(Topo):
@@ -77,6 +79,7 @@ class IslNet(Mininet):
         run: whose kernel objects these are; the file with all nodes' names and addresses is kept in its folder.
         slowdown: how many times more slowly than the machine's time the emulated time passes.
         aliases: further addresses of nodes, for disjoint paths.
+        seed: what the losses of all links follow from.
     """
 
     topo: IslTopo
@@ -86,8 +89,15 @@ class IslNet(Mininet):
     terms: list[Any]
     built: bool
 
-    def __init__(self, plan: LinkPlan, run: RunDirectory, slowdown: float = 1.0, aliases: Aliases = NO_ALIASES):
-        self.plan, self.slowdown, self.aliases = plan, slowdown, aliases
+    def __init__(
+        self,
+        plan: LinkPlan,
+        run: RunDirectory,
+        slowdown: float = 1.0,
+        aliases: Aliases = NO_ALIASES,
+        seed: int = 0,
+    ):
+        self.plan, self.slowdown, self.aliases, self.seed = plan, slowdown, aliases, seed
         self.run_directory = run
         self.hosts_path = str(run.path / "hosts")
         self._backend: KernelBackend | None = None
@@ -117,7 +127,7 @@ class IslNet(Mininet):
     def build(self) -> None:
         """Make everything in the kernel, then Mininet's objects for it."""
         Path(self.hosts_path).write_text(hosts_file(self.plan.nodes.names, self.aliases))
-        self._backend = KernelBackend(self.plan, self.run_directory.run_id, self.slowdown, self.aliases)
+        self._backend = KernelBackend(self.plan, self.run_directory.run_id, self.slowdown, self.aliases, self.seed)
         try:
             self.buildFromTopo(self.topo)
         except BaseException:

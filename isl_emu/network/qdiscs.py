@@ -20,6 +20,7 @@ TC_H_ROOT = 0xFFFFFFFF  # linux/pkt_sched.h, as are the following
 ROOT_HANDLE = 0x0001_0000  # "1:"
 TCA_NETEM_REORDER, TCA_NETEM_CORRUPT = 3, 4
 TCA_NETEM_RATE, TCA_NETEM_RATE64, TCA_NETEM_LATENCY64, TCA_NETEM_JITTER64, TCA_NETEM_SLOT = 6, 8, 10, 11, 12
+TCA_NETEM_PRNG_SEED = 14  # since Linux 6.6; a kernel before ignores it and draws losses of its own
 ALL_LOST = 0xFFFFFFFF
 TICK_NS = 64  # PSCHED_SHIFT 6, net/pkt_sched.h; only the 32-bit latency is in ticks, the 64-bit one is in ns
 U32_MAX = 0xFFFFFFFF
@@ -46,13 +47,21 @@ NETEM = np.dtype(
 )  # fmt: skip
 
 
-def netem_messages(ends: np.ndarray, interface_index: np.ndarray, *, create: bool) -> np.ndarray:
+SEEDED_NETEM = np.dtype([*NETEM.descr, ("seed_length", "u2"), ("seed_type", "u2"), ("seed", "u8")])
+
+
+def netem_messages(
+    ends: np.ndarray, interface_index: np.ndarray, *, create: bool, seeds: np.ndarray | None = None
+) -> np.ndarray:
     """One message per row of `ends` (desired.END) that gives it exactly this shaping; NETEM, same shape.
 
     Args:
         create: make the netem, instead of changing the one that is there; a change keeps what is queued.
+        seeds: what the losses of each follow from; then SEEDED_NETEM. Without, they are chance, or go on as they were.
     """
-    rows = root_qdiscs(NETEM, b"netem", interface_index, create=create)
+    rows = root_qdiscs(NETEM if seeds is None else SEEDED_NETEM, b"netem", interface_index, create=create)
+    if seeds is not None:
+        rows["seed_length"], rows["seed_type"], rows["seed"] = 4 + 8, TCA_NETEM_PRNG_SEED, seeds
     rate_byte_s = serialiser_bit_s(ends) // 8
     rows["latency_tick"] = np.minimum(ends["delay_ns"] // TICK_NS, U32_MAX)
     rows["limit"] = ends["limit_packets"]
@@ -63,6 +72,11 @@ def netem_messages(ends: np.ndarray, interface_index: np.ndarray, *, create: boo
     rows["latency64_length"], rows["latency64_type"] = 4 + 8, TCA_NETEM_LATENCY64
     rows["latency64_ns"] = ends["delay_ns"]
     return rows
+
+
+def loss_seeds(seed: int, ends: int) -> np.ndarray:
+    """A seed for the losses of each of so many link ends; uint64, shape (ends,)."""
+    return np.random.SeedSequence(seed).generate_state(ends, np.uint64)
 
 
 def root_qdiscs(layout: np.dtype, kind: bytes, interface_index: np.ndarray, *, create: bool) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -30,10 +29,10 @@ class Phases:
     @contextmanager
     def __call__(self, name: str, text: str) -> Iterator[Report]:
         """A step that is shown, and whose duration is added to what is recorded under `name`."""
-        begun = time.monotonic()
+        begun = self.steps.wall_s()
         with self.steps.step(text) as report:
             yield report
-        spent_s = self.execution.phases_s.get(name, 0.0) + time.monotonic() - begun
+        spent_s = self.execution.phases_s.get(name, 0.0) + self.steps.wall_s() - begun
         self.execution.phases_s[name] = round(spent_s, 3)
 
 

@@ -23,7 +23,7 @@ class Execution:
         error: why it did not come to its end.
         clock: "exact" or "real".
         kernel: the kernel that carried the network, and the machine under it.
-        phases_s: how long each phase took.
+        phases_s: how long each phase took, by the machine's clock.
         bias_ns: what netem adds to each delay by itself, and is taken off; `residue_ns` what is left of it.
         calibration: how that was found.
         t0_monotonic_ns: instant 0, on the machine's clock without slow motion; `t0_utc` the same in UTC (ISO 8601).

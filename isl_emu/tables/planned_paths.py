@@ -79,10 +79,17 @@ class PlannedPaths:
         """Whether an instant that changes the path was due, or was late and in the making, in that time."""
         k = self.instant(to_ns)
         while k > 0 and max(self._done_ns.get(k, 0), k * self._plan.grid.step_ns) >= from_ns:
-            if self.at(source, destination, k) != self.at(source, destination, k - 1):
+            if self._links_and_delays(source, destination, k) != self._links_and_delays(source, destination, k - 1):
                 return True
             k -= 1
         return False
+
+    def _links_and_delays(self, source: str, destination: str, k: int) -> tuple[list[int], list[int]] | None:
+        """Of each link along the path: the delays of two links may change and their sum not."""
+        if (path := self.at(source, destination, k)) is None:
+            return None
+        snapshot, links = self._plan.snapshot(k), list(path.links)
+        return links, snapshot.delay_ns[np.searchsorted(snapshot.link, links)].tolist()
 
     def serialisation_ns(self, path: NodePath, k: int, frame_byte: int) -> int:
         """The time to put one frame on each link of the path, at the shaped rates."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import sys
 import tempfile
 import threading
 import time
@@ -16,26 +14,13 @@ import pytest
 from isl_emu.errors import MachineError
 from isl_emu.machine import guest
 from isl_emu.machine.calendar_control import CalendarControl
-from isl_emu.machine.guest import VirtualClock, clean_guest, run_in_guest
-from isl_emu.machine.uml import find_uml
+from isl_emu.machine.guest import clean_guest
 from isl_emu.runs.directory import RunDirectory
-from isl_emu.units import NS_PER_S
+from tests.exact_guest import SAY, START_UTC_S, needs_exact_time, said_in_guest
 
-MEMORY_BYTE = 512 << 20
-START_UTC_S = 1_774_008_000
 PATIENCE_S = 60  # of these tests, by the wall
 
-
-def _missing() -> str | None:
-    if os.environ.get("ISL_EMU_GUEST"):
-        return "a guest cannot boot another"
-    try:
-        return None if find_uml().exact else "the kernel that has exact time is not built"
-    except MachineError as error:
-        return str(error)
-
-
-pytestmark = pytest.mark.skipif(_missing() is not None, reason=f"no exact time here: {_missing()}")
+pytestmark = needs_exact_time
 
 
 @pytest.fixture
@@ -52,34 +37,11 @@ def run(folder: Path) -> Iterator[RunDirectory]:
     clean_guest(directory)
 
 
-def _in_guest(run: RunDirectory, folder: Path, program: str, factor: float | None = None) -> str:
-    """What a Python program writes into `said` in a guest in exact time."""
-    (folder / "results").mkdir(exist_ok=True)
-    (folder / "results" / "program.py").write_text(program)
-    argv = [sys.executable, str(folder / "results" / "program.py"), str(folder / "results" / "said")]
-    clock = VirtualClock(START_UTC_S * NS_PER_S, factor)
-    status = run_in_guest(argv, run=run, writable=[folder / "results"], memory_byte=MEMORY_BYTE, clock=clock)
-    assert status == 0
-    return (folder / "results" / "said").read_text()
-
-
-SAY = """
-import ctypes, select, socket, subprocess, sys, threading, time
-said = open(sys.argv[1], "w")
-def say(*words):
-    print(*words, file=said, flush=True)
-def sh(line):
-    subprocess.run(line, shell=True, check=True)
-"""
-
 SLEEP = """
 say(int(time.time()))
-class Timespec(ctypes.Structure):
-    _fields_ = [("tv_sec", ctypes.c_long), ("tv_nsec", ctypes.c_long)]
 for duration_ns in (1, 999, 12_345, 50_000_000, 7_000_000_001):
     deadline_ns = time.monotonic_ns() + duration_ns
-    deadline = Timespec(*divmod(deadline_ns, 10**9))
-    ctypes.CDLL(None).clock_nanosleep(time.CLOCK_MONOTONIC, 1, ctypes.byref(deadline), None)
+    sleep_until(deadline_ns)
     say(time.monotonic_ns() - deadline_ns)
 began_ns = time.monotonic_ns()
 select.select([], [], [], 0.05)
@@ -90,7 +52,7 @@ say(time.monotonic_ns() - began_ns)
 
 
 def test_sleeps_end_at_their_nanosecond_and_computing_takes_no_time(run, folder):
-    date, *late, selected, computed = map(int, _in_guest(run, folder, SAY + SLEEP).split())
+    date, *late, selected, computed = map(int, said_in_guest(run, folder, SAY + SLEEP).split())
     assert date == START_UTC_S + 2  # the guest's boot
     assert late == [0] * 5
     assert selected == computed == 50_000_000
@@ -110,8 +72,7 @@ sh("ip -n n0 route add default via 10.0.0.2; ip -n n1 route add 10.0.2.0/24 via 
 sh("ip -n n3 route add default via 10.0.2.1; ip -n n2 route add 10.0.0.0/24 via 10.0.1.1")
 for target in ("10.0.0.2", "10.0.1.2", "10.0.2.2"):
     sh(f"ip netns exec n0 ping -q -c 2 -i 1 {target} > /dev/null")  # neighbours are known now
-space = open("/run/netns/n0")
-ctypes.CDLL(None).setns(space.fileno(), 0)
+enter("n0")
 for target in ("10.0.0.2", "10.0.1.2", "10.0.2.2"):
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as echo:
         echo.sendto(bytes.fromhex("0800f7ff00000000"), (target, 0))
@@ -122,7 +83,7 @@ for target in ("10.0.0.2", "10.0.1.2", "10.0.2.2"):
 
 
 def test_a_round_trip_takes_what_delays_and_rates_say_over_any_number_of_hops(run, folder):
-    found = list(map(int, _in_guest(run, folder, SAY + HOPS).split()))
+    found = list(map(int, said_in_guest(run, folder, SAY + HOPS).split()))
     one_way_ns = 3_456_000 + 8 * (14 + 20 + 8)  # Ethernet, IP, ICMP at 1 Gbit/s
     assert found == [2 * hops * one_way_ns for hops in (1, 2, 3)]
 
@@ -150,7 +111,7 @@ say(a_ns)
 
 
 def test_who_waits_without_sleeping_is_given_time_and_sees_events_at_their_instant(run, folder):
-    clock_watched, polled_ns = _in_guest(run, folder, SAY + SPIN).split()
+    clock_watched, polled_ns = said_in_guest(run, folder, SAY + SPIN).split()
     assert 1.0 <= float(clock_watched) <= 1.07
     assert int(polled_ns) == 250_000_000
 
@@ -172,9 +133,9 @@ while data := connection.recv(65536):
 
 
 def test_two_runs_are_the_same_to_the_nanosecond(run, folder):
-    first = _in_guest(run, folder, SAY + TCP)
+    first = said_in_guest(run, folder, SAY + TCP)
     assert sum(int(line.split()[1]) for line in first.splitlines()) == 2_000_000
-    assert _in_guest(run, folder, SAY + TCP) == first
+    assert said_in_guest(run, folder, SAY + TCP) == first
 
 
 HOLD = """
@@ -202,7 +163,7 @@ def test_time_stands_at_once_for_who_wishes_it_inside_and_goes_on_for_who_wishes
     stood: list[int] = []
     waiter = threading.Thread(target=let_go_on)
     waiter.start()
-    before_ns, after_ns = map(int, _in_guest(run, folder, SAY + HOLD).split())
+    before_ns, after_ns = map(int, said_in_guest(run, folder, SAY + HOLD).split())
     waiter.join()
     assert stood == [before_ns]
     assert after_ns == before_ns + 1_000_000
@@ -210,7 +171,7 @@ def test_time_stands_at_once_for_who_wishes_it_inside_and_goes_on_for_who_wishes
 
 def test_with_a_factor_time_is_not_ahead_of_the_wall(run, folder):
     began_s = time.monotonic()
-    _in_guest(run, folder, SAY + "time.sleep(2)", factor=2.0)
+    said_in_guest(run, folder, SAY + "time.sleep(2)", factor=2.0)
     assert time.monotonic() - began_s >= (2 + 2) / 2.0
 
 
@@ -218,11 +179,11 @@ def test_a_program_that_computes_without_end_ends_the_run_with_a_sentence(run, f
     monkeypatch.setattr(guest, "PATIENCE_S", 3)
     sentence = r"^guest 0: .* computed for \d+ s of the wall clock .* but 3 s are the most; .*; it runs python"
     with pytest.raises(MachineError, match=sentence):
-        _in_guest(run, folder, SAY + "import re; re.match('(a+)+b', 'a' * 60)")
+        said_in_guest(run, folder, SAY + "import re; re.match('(a+)+b', 'a' * 60)")
 
 
 def test_nothing_is_left_of_a_run(run, folder):
-    _in_guest(run, folder, SAY)
+    said_in_guest(run, folder, SAY)
     assert sorted(path.name for path in run.path.iterdir()) == []
     shutil.rmtree(run.path)
     run.path.mkdir()

@@ -11,12 +11,19 @@ from isl_emu.geometry.elements import constellation_elements
 from isl_emu.geometry.orbits import satrecs as our_satrecs
 from isl_emu.results.provenance import kernel_facts
 from isl_emu.scenario.parse import parse_scenario
-from tests.benchmarks import bench_growth, bench_sky, plot_growth
+from tests.benchmarks import bench_exact, bench_growth, bench_sky, plot_growth
 
 
 @pytest.mark.parametrize("name", bench_sky.BUILT_IN)
 def test_built_in_scenarios_have_the_satellites_that_they_are_named_for(name):
     assert len(parse_scenario(bench_sky.scenario_text(name), name).satellite_names) == int(name)
+
+
+@pytest.mark.parametrize("size", bench_exact.PLANES)
+@pytest.mark.parametrize("way", bench_exact.WAYS)
+def test_runs_in_exact_time_are_of_the_sizes_that_they_are_named_for(size, way):
+    text = bench_exact.scenario_text(size, way, 10.0)
+    assert len(parse_scenario(text, "exact").satellite_names) == size
 
 
 def test_a_small_plan_is_measured():

@@ -10,7 +10,7 @@ import numpy as np
 
 from isl_emu.network.desired import END
 from isl_emu.network.messages import decode_link, link_up, new_veth, permanent_neighbour, veth_end
-from isl_emu.network.qdiscs import count_drops, decode_netems, netem_messages
+from isl_emu.network.qdiscs import count_drops, decode_netems, loss_seeds, netem_messages
 from isl_emu.network.routes import decode_routes, multipath_messages, route_messages, withdrawal_messages
 from isl_emu.nodes.netlink import HEADER, _refusal, attribute, message, split_attributes, split_messages
 
@@ -52,6 +52,16 @@ def test_netem_reads_back_what_was_written() -> None:
     for states, loss_ratio in ((UP, 0x40000000 / 0xFFFFFFFF), (DOWN, 1.0)):
         found = decode_netems([body(netem_messages(states, np.array([1003]), create=True))], {1003: 6})
         assert found.tolist() == [(6, 4_900_000, states["rate_bit_s"][0], 500, loss_ratio, True, 0, 0, 0)]
+
+
+def test_losses_of_each_end_follow_from_the_seed() -> None:
+    seeds = loss_seeds(7, 3)
+    assert seeds.tolist() == loss_seeds(7, 3).tolist() != loss_seeds(8, 3).tolist()
+    assert len(set(seeds.tolist())) == 3
+    rows = netem_messages(UP, np.array([1003]), create=True, seeds=seeds[:1])
+    options = split_attributes(split_attributes(body(rows)[20:])[2][24:])
+    assert struct.unpack("=Q", options[14]) == (seeds[0],)
+    assert decode_netems([body(rows)], {1003: 6})["plain"].tolist() == [True]
 
 
 def test_drops_of_link_ends_are_added_up() -> None:
