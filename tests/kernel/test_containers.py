@@ -137,11 +137,11 @@ def test_a_share_of_a_core_is_not_exceeded(make: Callable[..., Container]) -> No
 
 
 def test_a_share_can_be_changed_while_it_runs(make: Callable[..., Container]) -> None:
-    container = make(cpus=1.0)
-    container.set_cpus(0.1)
-    assert _share_of_a_core(container, 1.0) < 0.2
+    container, begun_ns = make(cpus=1.0), time.monotonic_ns()
+    container.set_cpus(0.2)
+    assert _share_of_a_core(container, 1.0) < 0.3
     used_ns = container.cpu_ns()
-    assert 0 < used_ns < 2_000_000_000
+    assert 0 < used_ns < time.monotonic_ns() - begun_ns
     container.set_cpus(1.0)
     _share_of_a_core(container, 0.2)
     assert container.cpu_ns() > used_ns
