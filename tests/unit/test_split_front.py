@@ -16,7 +16,7 @@ from isl_emu.parts.questions.sse import EventParser
 from isl_emu.parts.split.front import (
     Conversation,
     UnanswerableError,
-    Wish,
+    WantedAnswer,
     answering_questions,
     arriving,
     chunks,
@@ -37,9 +37,9 @@ class Parrot:
 
     def __init__(self, tokens: Sequence[int]):
         self._tokens = tokens
-        self.asked: list[Wish] = []
+        self.asked: list[WantedAnswer] = []
 
-    def start(self, wish: Wish, tell: Callable[[int | None], None]) -> Conversation:
+    def start(self, wish: WantedAnswer, tell: Callable[[int | None], None]) -> Conversation:
         self.asked.append(wish)
         if len(wish.messages[0]["content"]) > 100:
             raise UnanswerableError("the prompt is too long")
@@ -96,7 +96,7 @@ def test_a_stream_ends_with_the_totals_and_done(server: FrontServer) -> None:
     assert [event["choices"][0]["delta"].get("content") for event in events] == ["G", "r", None]
     assert events[-1]["choices"][0]["finish_reason"] == "length"  # the third token is half a character
     assert events[-1]["usage"]["completion_tokens"] == 3
-    assert server.answerer.asked == [Wish(QUESTION["messages"], 3, 0.5, 7)]
+    assert server.answerer.asked == [WantedAnswer(QUESTION["messages"], 3, 0.5, 7)]
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_health_and_metrics_are_those_of_llama_cpp(server: FrontServer) -> None:
 def answered(tokens: bytes, limit: int) -> tuple[Conversation, asyncio.Queue[int | None]]:
     """A conversation with a parrot, and what it told."""
     news = asyncio.Queue[int | None]()
-    wish = Wish([{"content": ""}], limit, 0.0, 0)
+    wish = WantedAnswer([{"content": ""}], limit, 0.0, 0)
     return Parrot(tokens).start(wish, news.put_nowait), news
 
 
@@ -149,7 +149,7 @@ def test_nothing_more_is_computed_for_who_has_gone(server: FrontServer) -> None:
     """The parrot is silent, so the answer would never come."""
     silent, conversations = Event(), []
 
-    def start(wish: Wish, tell: Callable[[int | None], None]) -> Conversation:
+    def start(wish: WantedAnswer, tell: Callable[[int | None], None]) -> Conversation:
         conversations.append(Conversation([1], wish.limit, 0.0, 0, tell))
         silent.set()
         return conversations[0]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from isl_emu.parts.serving import throttling
-from isl_emu.parts.serving.throttling import Throttle, throttle
+from isl_emu.parts.serving.throttling import ThrottledPace, throttle
 
 TOKEN_NS, PROMPT_NS = 20_000_000, 700_000_000
 TOKENS_S = 50.0  # of a whole core
@@ -43,7 +43,7 @@ def _no_server(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_quota_is_the_pace_times_the_time_of_a_token() -> None:
     container = FakeContainer()
     found = throttle(container, 10.0, 1.0)
-    assert found == Throttle(pytest.approx(0.2), pytest.approx(TOKENS_S), pytest.approx(10.0))
+    assert found == ThrottledPace(pytest.approx(0.2), pytest.approx(TOKENS_S), pytest.approx(10.0))
     assert container.cpus == [1.0, pytest.approx(0.2)]
 
 
@@ -53,8 +53,8 @@ def test_one_disturbance_does_not_count() -> None:
 
 def test_more_cores_than_one_make_one_thread_no_faster() -> None:
     assert throttle(FakeContainer(), 40.0, 4.0).native_tokens_s == pytest.approx(TOKENS_S)
-    assert throttle(FakeContainer(), 60.0, 4.0) == Throttle(4.0, pytest.approx(TOKENS_S), None)
+    assert throttle(FakeContainer(), 60.0, 4.0) == ThrottledPace(4.0, pytest.approx(TOKENS_S), None)
 
 
 def test_a_share_that_is_too_small_is_told() -> None:
-    assert throttle(FakeContainer(), 10.1, 0.2) == Throttle(0.2, pytest.approx(10.0), None)
+    assert throttle(FakeContainer(), 10.1, 0.2) == ThrottledPace(0.2, pytest.approx(10.0), None)

@@ -103,7 +103,7 @@ def _throttle_group(live: LiveRun, group: ServerGroup) -> Facts:
 
 
 @dataclass(frozen=True)
-class Throttle:
+class ThrottledPace:
     """A share of a core, and what was measured; paces in the machine's time.
 
     Args:
@@ -116,7 +116,7 @@ class Throttle:
     got_tokens_s: float | None
 
 
-def throttle(container: Container, wanted_tokens_s: float, most_cpus: float) -> Throttle:
+def throttle(container: Container, wanted_tokens_s: float, most_cpus: float) -> ThrottledPace:
     """Limit a container's server to a decoding pace, and measure it.
 
     Args:
@@ -129,10 +129,10 @@ def throttle(container: Container, wanted_tokens_s: float, most_cpus: float) -> 
     cpu_s = cpu_s_per_token(container)
     cpus, native = wanted_tokens_s * cpu_s, min(most_cpus, 1.0) / cpu_s  # it decodes with one thread
     if native < wanted_tokens_s:
-        return Throttle(most_cpus, native, None)
+        return ThrottledPace(most_cpus, native, None)
     container.set_cpus(cpus)
     tokens = max(FEW_TOKENS, min(MANY_TOKENS, round(wanted_tokens_s * SPAN_S)))
-    return Throttle(cpus, native, in_own_thread(_decode, container, tokens))
+    return ThrottledPace(cpus, native, in_own_thread(_decode, container, tokens))
 
 
 def cpu_s_per_token(container: Container) -> float:

@@ -36,7 +36,7 @@ class UnanswerableError(ValueError):
 
 
 @dataclass(frozen=True)
-class Wish:
+class WantedAnswer:
     """What is asked, and how it is to be answered.
 
     Args:
@@ -49,7 +49,7 @@ class Wish:
     seed: int
 
     @classmethod
-    def from_json(cls, asked: Any) -> Wish:
+    def from_json(cls, asked: Any) -> WantedAnswer:
         """The wish in a request's body; a KeyError, TypeError, AttributeError or ValueError if there is none."""
         messages, limit = asked["messages"], asked.get("max_tokens") or DEFAULT_TOKENS
         return cls(messages, limit, asked.get("temperature", 0.0), asked.get("seed", 0))
@@ -108,7 +108,7 @@ class Conversation:
 class Answerer(Protocol):
     """What answers questions."""
 
-    def start(self, wish: Wish, tell: Callable[[int | None], None]) -> Conversation:
+    def start(self, wish: WantedAnswer, tell: Callable[[int | None], None]) -> Conversation:
         """Begin to answer.
 
         Raises:
@@ -163,7 +163,7 @@ async def _answer(answerer: Answerer, request: web.Request) -> web.StreamRespons
 
     try:
         question = await request.json()
-        conversation = answerer.start(Wish.from_json(question), tell)
+        conversation = answerer.start(WantedAnswer.from_json(question), tell)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         return _refused(400, str(error) if isinstance(error, UnanswerableError) else f"it is no question: {error!r}")
     try:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from isl_emu.parts.split.decoder import Ends, Layers
-from isl_emu.parts.split.front import Conversation, UnanswerableError, Wish, answering_questions
+from isl_emu.parts.split.front import Conversation, UnanswerableError, WantedAnswer, answering_questions
 from isl_emu.parts.split.pipeline_stage import arguments
 from isl_emu.parts.split.ring import Ring, RingPass
 from isl_emu.parts.split.text import ChatText
@@ -55,7 +55,7 @@ class Head:
         self._dice: dict[int, torch.Generator] = {}
         self._predicted = 0
 
-    def start(self, wish: Wish, tell: Callable[[int | None], None]) -> Conversation:
+    def start(self, wish: WantedAnswer, tell: Callable[[int | None], None]) -> Conversation:
         """Queue a question; see `Answerer`."""
         prompt = self._text.prompt(wish.messages)
         room = self._context_tokens - len(prompt)
