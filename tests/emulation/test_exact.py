@@ -121,9 +121,9 @@ def test_another_seed_is_another_run(same_or_not: dict[str, Path]) -> None:
 
 
 def test_what_needs_real_time_is_refused_with_the_reason(tmp_path: Path) -> None:
-    done = isl_emu("run", ROOT / "topologies" / "three-body.toml", "--clock", "exact", "--out", tmp_path / "out")
+    done = isl_emu("run", ROOT / "topologies" / "qwen3-uplink.toml", "--clock", "exact", "--out", tmp_path / "out")
     assert done.returncode == 1
-    assert '--clock exact: compute.server is "real"' in done.stderr
+    assert '--clock exact: compute.server is "real"' in done.stderr and "add board" in done.stderr
 
 
 def test_provenance_names_the_clock_and_the_kernel(tmp_path: Path) -> None:
