@@ -10,6 +10,7 @@ Its clock is the machine's, or virtual: then computing takes no time, and a cale
 from __future__ import annotations
 
 import argparse
+import compileall
 import contextlib
 import os
 import re
@@ -96,6 +97,8 @@ def run_in_guest(
         MachineError: the guest cannot start, or dies before the command ends.
     """
     streams = _streams(interactive)
+    if not sys.dont_write_bytecode:  # what Python compiles in the guest is lost with it
+        compileall.compile_dir(Path(__file__).resolve().parents[1], quiet=2)
     folder = run.path.resolve() / "guest"
     command_line = _kernel_command(kernel or find_uml(), folder, memory_byte, clock)
     folder.mkdir(mode=0o700)
