@@ -104,7 +104,7 @@ class Client:
     queues: Queues = field(default_factory=Queues)
     beside: Sequence[Coroutine[Any, Any, None]] = ()
     _followers: dict[int, PlannedRequest] = field(default_factory=dict)
-    _open: set[asyncio.Task[None]] = field(default_factory=set)
+    _open: dict[asyncio.Task[None], None] = field(default_factory=dict)  # in the order of their starts
     _errors: list[BaseException] = field(default_factory=list)  # that are no outcome of a request
     _changed: asyncio.Event = field(default_factory=asyncio.Event)  # a request has ended
 
@@ -154,11 +154,11 @@ class Client:
 
     def _begin(self, request: PlannedRequest, due_ns: int) -> None:
         task = asyncio.create_task(self._ask(OpenRequest(request, due_ns)))
-        self._open.add(task)
+        self._open[task] = None
         task.add_done_callback(self._end)
 
     def _end(self, task: asyncio.Task[None]) -> None:
-        self._open.discard(task)
+        self._open.pop(task, None)
         if not task.cancelled() and (error := task.exception()):
             self._errors.append(error)
         self._changed.set()
