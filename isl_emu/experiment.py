@@ -27,10 +27,8 @@ from isl_emu.machine.guest import VirtualClock, run_in_guest
 from isl_emu.machine.kernel_build import build_kernel, can_build
 from isl_emu.machine.outside import watched_guest
 from isl_emu.machine.place import Place, choose_place
-from isl_emu.parts.endpoints import active_endpoints
-from isl_emu.parts.part import Preparation
-from isl_emu.parts.registry import PARTS
-from isl_emu.parts.source import Source
+from isl_emu.parts.part import Preparation, Source
+from isl_emu.parts.registry import PARTS, active_endpoints
 from isl_emu.planned import PlannedNetwork, open_planned, plan_network
 from isl_emu.progress import Steps
 from isl_emu.results.conclude import conclude

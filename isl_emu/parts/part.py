@@ -17,11 +17,40 @@ from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.finished_run import FinishedRun
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.needs import Need
-from isl_emu.parts.source import Source
 from isl_emu.progress import Steps
+from isl_emu.routing.forwarding import RoutePlan
 from isl_emu.runs.folder import RunFolder
 from isl_emu.scenario.model import Scenario
+
+
+@dataclass(frozen=True)
+class Source:
+    """What to run: a scenario and the plans made from it, or replayed from a file."""
+
+    scenario: Scenario
+    plan: LinkPlan
+    routes: RoutePlan
+    warnings: tuple[str, ...] = ()  # what to check before trusting the plan
+
+
+@dataclass(frozen=True)
+class Need:
+    """What one of a node's programs needs; a node may have several, such as to serve a model and to get it.
+
+    Args:
+        cpus: share of one core, at the scenario's own pace; 0 if it shares what there is for the node's other programs.
+            Where all of them do, they have a whole core.
+        memory_byte: the most that it may take.
+        expected_byte: the most that it is expected to take, without the files in `visible`; a guest has room for that.
+        visible: files and folders that it reads; files are in memory once for all.
+    """
+
+    node: str
+    cpus: float
+    memory_byte: int
+    expected_byte: int
+    visible: tuple[Path, ...] = ()
+
 
 EVERY_NODE_UP_TO = 300  # nodes with routes to all; 90,000 next hops, which a machine computes in some ms an instant
 

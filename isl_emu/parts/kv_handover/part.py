@@ -15,8 +15,8 @@ from isl_emu.parts.kv_handover.results import JOURNAL, KV_HANDOVERS, kv_section
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.part import CpuUse, Pace, Part
 from isl_emu.parts.serving.model_server import SLOT_FOLDER
+from isl_emu.runs.endpoints import FIRST_CACHE_PORT
 from isl_emu.runs.journal import count_lines
-from isl_emu.runs.ports import FIRST_CACHE_PORT
 from isl_emu.scenario.model import Scenario
 
 PLANNED = "kv_planned.json"  # in a run's journal: how many handovers

@@ -17,14 +17,12 @@ from isl_emu.parts.activity import Activity
 from isl_emu.parts.cpu_use import Spells
 from isl_emu.parts.finished_run import FinishedRun
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.needs import Need
-from isl_emu.parts.part import CpuUse, Pace, Part, Preparation
+from isl_emu.parts.part import CpuUse, Need, Pace, Part, Preparation, Source
 from isl_emu.parts.programs.cpu_meter import JOURNAL as CPU_JOURNAL
 from isl_emu.parts.programs.cpu_meter import CpuMeter
 from isl_emu.parts.programs.programs import JOURNAL, LOGS, STARTS_JOURNAL, Programs, WorkloadProcess
 from isl_emu.parts.programs.results import PROGRAM_CPU, PROGRAMS, programs_section
 from isl_emu.parts.programs.user_workload import JOURNAL_PREFIX, journal_of
-from isl_emu.parts.source import Source
 from isl_emu.runs.journal import count_lines
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.programs import MIB, Program, UserWorkload

@@ -40,11 +40,10 @@ from isl_emu.parts.questions.sse import EventParser
 from isl_emu.parts.questions.tcp_bytes import WireBytes
 from isl_emu.parts.serving.who_serves import SERVING, ServingSatellites
 from isl_emu.routing.outlook import open_outlook
-from isl_emu.runs.clock import run_clock
+from isl_emu.runs.clock import RunTimes, run_clock, run_parser
 from isl_emu.runs.endpoints import Endpoint, read_endpoints
 from isl_emu.runs.journal import REQUESTS_JOURNAL, Journal, read_journal
 from isl_emu.runs.loop import run_loop
-from isl_emu.runs.times import RunTimes, run_parser
 
 PATH = "/v1/chat/completions"
 # outcomes of an attempt after which another may help

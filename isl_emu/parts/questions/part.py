@@ -15,7 +15,7 @@ from isl_emu.linkplan.plan import LinkKind, LinkPlan
 from isl_emu.parts.activity import Activity, RunProcess
 from isl_emu.parts.finished_run import FinishedRun, Row
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.part import EVERY_NODE_UP_TO, Part, Preparation
+from isl_emu.parts.part import EVERY_NODE_UP_TO, Part, Preparation, Source
 from isl_emu.parts.questions import asking
 from isl_emu.parts.questions.asking import Asking
 from isl_emu.parts.questions.figures import read_serving_figures
@@ -34,7 +34,6 @@ from isl_emu.parts.questions.results import (
 )
 from isl_emu.parts.serving.busy import AnsweringTimes, service_span
 from isl_emu.parts.serving.kinds import kind_of
-from isl_emu.parts.source import Source
 from isl_emu.progress import Steps
 from isl_emu.routing.outlook import plan_outlook
 from isl_emu.runs.folder import RunFolder

@@ -11,11 +11,11 @@ from pathlib import Path
 from isl_emu.errors import WorkloadError
 from isl_emu.nodes.containers import Container
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.needs import Need
+from isl_emu.parts.part import Need
 from isl_emu.parts.serving.model_file import resolve_model
 from isl_emu.parts.serving.server_kind import Facts, ServerGroup, ServerKind, Started
 from isl_emu.parts.serving.servers import ModelServer, read_ahead, serve_with, start_program
-from isl_emu.runs.ports import MODEL_PORT
+from isl_emu.runs.endpoints import MODEL_PORT
 from isl_emu.scenario.compute import HEALTH_PATH, Compute
 
 

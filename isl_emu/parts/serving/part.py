@@ -9,15 +9,12 @@ from typing import Any
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.finished_run import FinishedRun
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.needs import Need
-from isl_emu.parts.part import CpuUse, Judgement, Pace, Part, Preparation
+from isl_emu.parts.part import CpuUse, Judgement, Need, Pace, Part, Preparation, Source
 from isl_emu.parts.serving.busy import AnsweringCpus
 from isl_emu.parts.serving.kinds import KINDS, kind_of
-from isl_emu.parts.serving.report import servers_section
+from isl_emu.parts.serving.results import SERVERS, servers_section
 from isl_emu.parts.serving.start import serve_models, server_groups
-from isl_emu.parts.serving.tables import SERVERS
 from isl_emu.parts.serving.who_serves import SERVING
-from isl_emu.parts.source import Source
 from isl_emu.runs.endpoints import FILE as ENDPOINTS
 from isl_emu.runs.endpoints import read_endpoints
 from isl_emu.runs.journal import count_lines

@@ -24,7 +24,7 @@ from isl_emu.parts.serving.board_servers import pace_facts
 from isl_emu.parts.serving.model_file import resolve_model
 from isl_emu.parts.serving.real import RealServers
 from isl_emu.parts.serving.server_kind import Facts, PaceJudgement, ServerGroup
-from isl_emu.runs.ports import MODEL_PORT
+from isl_emu.runs.endpoints import MODEL_PORT
 from isl_emu.scenario.compute import Compute
 from isl_emu.units import NS_PER_S
 
