@@ -25,7 +25,7 @@ from isl_emu.live.control import announce
 from isl_emu.live.room import all_needs, check_room, files_of, guest_memory_byte
 from isl_emu.machine.guest import VirtualClock, run_in_guest
 from isl_emu.machine.kernel_build import build_kernel, can_build
-from isl_emu.machine.outside import watched_guest
+from isl_emu.machine.load import watched_guest
 from isl_emu.machine.place import Place, choose_place
 from isl_emu.parts.part import Preparation, Source
 from isl_emu.parts.registry import PARTS, active_endpoints

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isl_emu.arrays import Bools
+from isl_emu.arrays import Bools, dot, unit
 from isl_emu.geometry.pointing import local_axes, local_direction
-from isl_emu.geometry.vectors import dot, unit
 from isl_emu.linkplan.candidates import LaserCandidates, joined_candidates, pair_keys
 from isl_emu.linkplan.constraints import Ephemeris
 from isl_emu.linkplan.events import LinkState

@@ -24,7 +24,7 @@ from isl_emu.results.render import render
 from isl_emu.routing.forwarding import RoutePlan
 from isl_emu.runs.execution import Execution
 from isl_emu.runs.folder import RunFolder
-from isl_emu.runs.journal import INSTANTS_JOURNAL, LOAD_JOURNAL, OUTSIDE_JOURNAL, PAUSES_JOURNAL
+from isl_emu.runs.journal import CHANGES_JOURNAL, INSTANTS_JOURNAL, LOAD_JOURNAL, OUTSIDE_JOURNAL, PAUSES_JOURNAL
 from isl_emu.scenario.model import Scenario
 from isl_emu.tables.schema import COUNT, FLAG, NAME, NS, RATIO, column, schema
 
@@ -79,7 +79,7 @@ PAUSES = schema(
 
 TABLES = {
     INSTANTS_JOURNAL: INSTANTS,
-    "changes": CHANGES,
+    CHANGES_JOURNAL: CHANGES,
     LOAD_JOURNAL: LOAD,
     OUTSIDE_JOURNAL: OUTSIDE,
     PAUSES_JOURNAL: PAUSES,
@@ -94,7 +94,7 @@ def write_tables(run: FinishedRun) -> None:
     instants, load = run.journal(INSTANTS_JOURNAL), run.journal(LOAD_JOURNAL)
     run.write(INSTANTS_JOURNAL, INSTANTS, map(_instant_row, instants.records), instants.lost_lines)
     run.write(LOAD_JOURNAL, LOAD, load.records, load.lost_lines)
-    write_changes(run.folder.journal / "changes.arrow", run.folder.table("changes"), run.plan)
+    write_changes(run.folder.journal / f"{CHANGES_JOURNAL}.arrow", run.folder.table(CHANGES_JOURNAL), run.plan)
     lines = {OUTSIDE_JOURNAL: OUTSIDE, PAUSES_JOURNAL: PAUSES}
     for part in PARTS:
         lines |= part.lines

@@ -17,7 +17,7 @@ import pytest
 
 import isl_emu
 from isl_emu.errors import ScenarioError, WorkloadError
-from isl_emu.parts.cpu_use import Spells
+from isl_emu.parts.part import Spells
 from isl_emu.parts.programs.cpu_meter import Meter, ProcessTimes
 from isl_emu.parts.programs.part import ProgramsPart
 from isl_emu.parts.programs.programs import WorkloadProcess

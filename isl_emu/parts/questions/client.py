@@ -29,12 +29,11 @@ from isl_emu.parts.questions.asking import (
     Asking,
     read_asking,
 )
-from isl_emu.parts.questions.chooser import Chooser
+from isl_emu.parts.questions.chooser import Chooser, Queues
 from isl_emu.parts.questions.connection import Connector, post
 from isl_emu.parts.questions.exchange import COMPLETED, UNFINISHED, Attempt, OpenRequest, body, judge
 from isl_emu.parts.questions.policies import policy_of
 from isl_emu.parts.questions.polls import Polls
-from isl_emu.parts.questions.queues import Queues
 from isl_emu.parts.questions.requests import PlannedRequest
 from isl_emu.parts.questions.sse import EventParser
 from isl_emu.parts.questions.tcp_bytes import WireBytes

@@ -37,7 +37,7 @@ from isl_emu.parts.serving.kinds import kind_of
 from isl_emu.progress import Steps
 from isl_emu.routing.outlook import plan_outlook
 from isl_emu.runs.folder import RunFolder
-from isl_emu.runs.journal import REQUESTS_JOURNAL, Journal, count_lines
+from isl_emu.runs.journal import REQUESTS_JOURNAL, SERVERS_JOURNAL, Journal, count_lines
 from isl_emu.scenario.model import Scenario
 
 FIGURES = "serving.json"  # in the run folder
@@ -121,7 +121,7 @@ def _request_rows(recorded: Sequence[Row], run: FinishedRun) -> list[Row]:
     records = [record for record in records if record["t_due_ns"] < run.ended_ns]
     answering = AnsweringTimes(records)
     records.sort(key=lambda record: record["id"])
-    paces = {record["group"]: record.get("paced_as") for record in run.journal("servers").records}
+    paces = {record["group"]: record.get("paced_as") for record in run.journal(SERVERS_JOURNAL).records}
     rows = [request_row(record, run.paths, questions) for record in records]
     for row in rows:
         span, satellite = service_span(row), row["satellite"]

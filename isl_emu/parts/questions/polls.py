@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from http.client import HTTPException
 from typing import Any
 
-from isl_emu.parts.questions.chooser import Chooser
+from isl_emu.parts.questions.chooser import Chooser, Heard, Queues, queue_of
 from isl_emu.parts.questions.connection import Connector, get
 from isl_emu.parts.questions.exchange import RefusedError
-from isl_emu.parts.questions.queues import Heard, Queues, queue_of
 from isl_emu.parts.questions.tcp_bytes import WireBytes
 from isl_emu.runs.endpoints import Endpoint
 from isl_emu.units import NS_PER_S

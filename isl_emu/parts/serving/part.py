@@ -17,14 +17,14 @@ from isl_emu.parts.serving.start import serve_models, server_groups
 from isl_emu.parts.serving.who_serves import SERVING
 from isl_emu.runs.endpoints import FILE as ENDPOINTS
 from isl_emu.runs.endpoints import read_endpoints
-from isl_emu.runs.journal import count_lines
+from isl_emu.runs.journal import REQUESTS_JOURNAL, SERVERS_JOURNAL, count_lines
 from isl_emu.scenario.matching import matching
 from isl_emu.scenario.model import Scenario
 
 
 class ServingPart(Part):
     key = "serving"
-    lines = {"servers": SERVERS}
+    lines = {SERVERS_JOURNAL: SERVERS}
 
     def needs(self, scenario: Scenario) -> Iterable[Need]:
         for group in scenario.compute:
@@ -53,7 +53,7 @@ class ServingPart(Part):
         In slow motion each gets less, for longer, and so does one that is short of energy, or too hot.
         """
         scenario = run.scenario
-        by_group = {row["group"]: row["cpus"] or 0.0 for row in run.rows("servers")}
+        by_group = {row["group"]: row["cpus"] or 0.0 for row in run.rows(SERVERS_JOURNAL)}
         cpus = {
             name: by_group.get(number, group.compute.cpus)
             for number, group in server_groups(scenario).items()
@@ -64,7 +64,7 @@ class ServingPart(Part):
             own = cpus.get(satellite, 0.0) * pace(satellite, from_ns, to_ns)
             return min(own / scenario.time.slowdown, 1.0)
 
-        yield AnsweringCpus(run.rows("requests"), share)
+        yield AnsweringCpus(run.rows(REQUESTS_JOURNAL), share)
 
     def judge(self, run: FinishedRun, pace: Pace) -> Judgement:
         found = [kind.judge(run, pace) for kind in KINDS.values()]
@@ -72,5 +72,5 @@ class ServingPart(Part):
         return Judgement({"pace": figures}, tuple(reason for one in found for reason in one.reasons))
 
     def sections(self, run: FinishedRun, figures: Mapping[str, Any]) -> Iterator[Iterable[str]]:
-        if servers := run.rows("servers"):
+        if servers := run.rows(SERVERS_JOURNAL):
             yield servers_section(servers, run.scenario.compute, figures["pace"])
