@@ -34,7 +34,7 @@ from isl_emu.planned import PlannedNetwork, open_planned, plan_network, read_pla
 from isl_emu.progress import Steps
 from isl_emu.results.conclude import conclude
 from isl_emu.results.fidelity import Fidelity
-from isl_emu.results.provenance import provenance
+from isl_emu.results.provenance import file_facts, provenance
 from isl_emu.results.render import styled
 from isl_emu.results.run_results import RunResults
 from isl_emu.routing.forwarding import plan_routes, write_routes
@@ -235,7 +235,7 @@ def prepare(source: Source, place: Place, preparations: Sequence[Preparation], o
     folder = RunFolder.create(out, scenario.name)
     folder.scenario.write_text(format_scenario(scenario))
     write_plan(plan, folder.plan)
-    write_routes(source.routes, folder.routes)
+    write_routes(source.routes, plan, folder.routes)
     models = dict.fromkeys(path for preparation in preparations for path in preparation.models)
     inputs = dict.fromkeys(path for preparation in preparations for path in preparation.inputs)
     record = provenance(
@@ -243,6 +243,7 @@ def prepare(source: Source, place: Place, preparations: Sequence[Preparation], o
         seed=scenario.seed,
         rate_scale=scenario.rate_scale,
         plan_digest=plan.digest(),
+        scenario_digest=file_facts(folder.scenario)["sha256"],
         place=place.kind,
         reason=place.reason,
         clock=place.clock,
