@@ -42,6 +42,7 @@ from isl_emu.runs.directory import create_run_directory
 from isl_emu.runs.execution import INTERRUPTED_BY_USER
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import OUTSIDE_JOURNAL, Journal
+from isl_emu.runs.process import module_command
 from isl_emu.runs.wishes import USUAL_TRUST, Trust, Wishes
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import format_scenario, load_scenario, with_changes
@@ -267,7 +268,7 @@ def _execute(place: Place, folder: RunFolder, scenario: Scenario, wishes: Wishes
         from isl_emu.live.execute import execute  # Mininet is slow to import, and not needed for the guest
 
         return execute(folder, wishes, steps)
-    command = [sys.executable, "-m", "isl_emu", "execute", str(folder.path), *wishes.words()]
+    command = module_command("isl_emu", "execute", str(folder.path), *wishes.words())
     command += ["--quiet"] if steps.quiet else []
     needs, run = all_needs(scenario), create_run_directory()
     announce(run, folder.path)
