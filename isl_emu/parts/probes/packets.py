@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, cast
 
 from isl_emu.errors import MachineError
 from isl_emu.nodes.namespaces import enter_network, in_own_thread
-from isl_emu.runs.ports import PROBE_PORT
+from isl_emu.runs.endpoints import PROBE_PORT
 from isl_emu.units import NS_PER_S
 
 if TYPE_CHECKING:

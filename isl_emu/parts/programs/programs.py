@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import threading
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
@@ -19,10 +18,10 @@ from typing import Any
 from isl_emu.errors import WorkloadError
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.live_run import LiveRun
+from isl_emu.runs.clock import RunTimes
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import Journal
-from isl_emu.runs.process import LAST_WORDS_S, end, kill, last_line
-from isl_emu.runs.times import RunTimes
+from isl_emu.runs.process import LAST_WORDS_S, end, kill, last_line, module_command
 from isl_emu.scenario.programs import Program, UserWorkload
 
 JOURNAL = "programs"
@@ -141,7 +140,7 @@ class WorkloadProcess(Activity):
         self._workload, self._log = workload, log_of(workload.name, live.folder)
         self._container = live.containers[workload.nodes[0]]
         machine = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        words = [sys.executable, "-m", "isl_emu.parts.programs.user_workload", "--name", workload.name]
+        words = module_command("isl_emu.parts.programs.user_workload", "--name", workload.name)
         words += ["--folder", str(live.folder.path.resolve()), "--machine", f"/proc/self/fd/{machine}"]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         try:

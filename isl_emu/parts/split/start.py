@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,9 +19,9 @@ from isl_emu.parts.serving.servers import ModelServer, is_healthy, read_ahead, s
 from isl_emu.parts.serving.start import write_serving
 from isl_emu.parts.split.shares import layer_count, shares
 from isl_emu.runs.clock import FILE as CLOCK_FILE
+from isl_emu.runs.endpoints import FIRST_SPLIT_PORT
 from isl_emu.runs.journal import Journal
-from isl_emu.runs.ports import FIRST_SPLIT_PORT
-from isl_emu.runs.process import last_line
+from isl_emu.runs.process import last_line, module_command
 from isl_emu.scenario.split import Split
 
 # journals of a run, one line each: a pass around a pipeline; what an RPC process has done; a model that is ready
@@ -112,7 +111,7 @@ def _start(live: LiveRun, member: Member) -> ModelServer:
         words = [word for option, number in zip(handed, descriptors, strict=True)
                  for word in (option, f"/proc/self/fd/{number}")]  # fmt: skip
         process = member.container.popen(
-            [sys.executable, "-m", f"isl_emu.parts.split.{member.module}", *member.options, *words],
+            module_command(f"isl_emu.parts.split.{member.module}", *member.options, *words),
             stdin=DEVNULL,
             stdout=output,
             stderr=STDOUT,
