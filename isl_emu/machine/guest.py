@@ -23,6 +23,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import as_file, files
@@ -36,6 +37,7 @@ from isl_emu.machine.guardian import REFUSED, Order, kill_processes_in
 from isl_emu.machine.sandbox import View
 from isl_emu.machine.uml import UmlKernel, build_shim, find_uml, needs_shim
 from isl_emu.runs.directory import RunDirectory, create_run_directory
+from isl_emu.units import NS_PER_S
 
 # Folders that the guest covers with its own; what lies below them must be mounted to be seen.
 COVERED = tuple(map(Path, ("/run", "/dev", "/proc", "/sys")))
@@ -412,9 +414,10 @@ class _GuestProcess:
 
 
 def main(arguments: list[str]) -> int:
-    """``python -m isl_emu.machine.guest [--writable FOLDER]... -- COMMAND...``, for developers."""
+    """``python -m isl_emu.machine.guest [--exact] [--writable FOLDER]... -- COMMAND...``, for developers."""
     parser = argparse.ArgumentParser(prog="python -m isl_emu.machine.guest", description="Run a command in a guest.")
     parser.add_argument("--writable", type=Path, action="append", default=[], help="folder that the command may change")
+    parser.add_argument("--exact", action="store_true", help="in exact time, from the present second on")
     parser.add_argument("command", nargs="+")
     options = parser.parse_args(arguments)
     run = create_run_directory()
@@ -426,6 +429,7 @@ def main(arguments: list[str]) -> int:
             readable=[Path.cwd()],
             memory_byte=default_memory_byte(),
             interactive=True,
+            clock=VirtualClock(int(time.time()) * NS_PER_S) if options.exact else None,
         )
     except MachineError as error:
         print(error, file=sys.stderr)
