@@ -110,6 +110,38 @@ def test_a_network_of_1584_satellites_is_as_exact(tmp_path: Path) -> None:
     assert {row["lateness_ns"] for row in rows(out, "instants")} == {0}
 
 
+RECEIVE = """
+import socket
+connection = socket.create_server(("", 9001)).accept()[0]
+while connection.recv(65536):
+    pass
+"""
+SEND = """
+import socket
+connection = socket.create_connection(("p00s01", 9001))
+while True:
+    connection.sendall(bytes(65536))
+"""
+
+
+def test_probes_wait_behind_own_traffic_and_for_nothing_else(tmp_path: Path) -> None:
+    """Two programs fill a laser of 10 Mbit/s that half of the probes cross."""
+    python = ["/usr/bin/python3", "-S", "-c"]
+    text = head("busy", rate_scale=0.0001, duration="6 s")
+    text += shell(24, 4, 1, altitude="1200 km", inclination="60 deg", lasers="+grid")
+    text += table("probes", interval="200 ms", pairs=[["p00s00", "p00s02"]])
+    text += table("[program]", name="receiver", node="p00s01", command=[*python, RECEIVE])
+    text += table("[program]", name="sender", node="p00s00", at="1 s", command=[*python, SEND])
+    out = tmp_path / "out"
+    finished(text, out, "--clock", "exact")
+    assert json.loads((out / "fidelity.json").read_text())["verdict"] == "valid"
+    steady = [row for row in rows(out, "probes") if not row["straddles_change"] and row["error_ns"] is not None]
+    assert {row["excess_ns"] for row in steady} == {0}
+    assert {row["error_ns"] for row in steady if row["a"] == "p00s02"} == {0}
+    there = [row["error_ns"] for row in steady if row["a"] == "p00s00" and row["t_send_ns"] > 3_000_000_000]
+    assert min(there) > 1_000_000
+
+
 def test_two_runs_are_the_same_whatever_the_load_and_the_hashes(same_or_not: dict[str, Path]) -> None:
     assert _differing(same_or_not["first"], same_or_not["crowded"]) <= EXPLAINS_ITSELF
     assert any(row["outcome"] == "completed" for row in rows(same_or_not["first"], "requests"))
