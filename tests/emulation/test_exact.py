@@ -87,11 +87,13 @@ def test_changes_and_probes_come_at_their_nanosecond(tmp_path: Path) -> None:
     assert {row["error_ns"] for row in probes} == {0}
 
 
-def test_probes_over_one_to_ten_hops_are_off_by_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("aqm", ["none", "fq_codel"])
+def test_probes_over_one_to_ten_hops_are_off_by_nothing(tmp_path: Path, aqm: str) -> None:
     """66 satellites in planes of 22, along one of them; 5 instants a second."""
     pairs = [["p00s00", f"p00s{hops:02d}"] for hops in HOPS]
     text = head("planes", rate_scale=0.01, duration="4 s", step="200 ms")
-    text += shell(66, 3, 1, altitude="1200 km", inclination="60 deg", lasers="+grid")
+    lasers = {"topology": "+grid", "aqm": aqm}
+    text += shell(66, 3, 1, altitude="1200 km", inclination="60 deg", lasers=lasers)
     out = tmp_path / "out"
     finished(text + table("probes", interval="100 ms", pairs=pairs), out, "--clock", "exact")
     probes = [row for row in rows(out, "probes") if not row["straddles_change"]]
