@@ -7,6 +7,7 @@ from itertools import accumulate
 import pytest
 
 from isl_emu.machine.uml import find_uml
+from isl_emu.parts.serving.board_pace import group_roofline
 from isl_emu.scenario.parse import load_scenario, parse_scenario
 from isl_emu.units import NS_PER_US
 from tests.runs import ROOT, finished, isl_emu, rows
@@ -72,3 +73,29 @@ def test_without_a_board_exact_time_is_refused_with_what_to_add(tmp_path):
 def test_the_shipped_scenario_names_whose_time_it_is():
     (group,) = load_scenario(ROOT / "topologies" / "three-body.toml").compute
     assert (group.server, group.board, group.pace_model) == ("real", "three-body", "qwen3-8b")
+
+
+def test_a_conversation_moves_in_the_boards_time_and_its_caches(tmp_path):
+    """Prompts are read at the board's pace; the cache is real bytes over real TCP, at the laser's rate."""
+    changes = {"tokens = [100, 250, 500, 1000]": "tokens = [100, 250]", 'duration = "60 s"': 'duration = "24 s"'}
+    changes |= {'interval = "12 s"': 'interval = "10 s"', 'step = "1 s"': 'step = "24 s"'}
+    text = shipped("kv-handover", changes)
+    for out in ("first", "second"):
+        finished(text, tmp_path / out, "--clock", "exact")
+    (group,) = parse_scenario(text, "kv").compute
+    pace, moved = group_roofline(group), rows(tmp_path / "first", "kv_handovers")
+    assert [row["tokens"] for row in moved] == [100, 250]
+    (way_ns,) = {row["delay_ns"] for row in rows(tmp_path / "first", "probes")}
+    for row in moved:
+        assert row["outcome"] == "completed" and row["same_answer"]
+        assert row["prefill_ns"] == pytest.approx(pace.prompt_ns(row["tokens"]), abs=NS_PER_US)
+        assert row["reprefill_ns"] == pytest.approx(pace.prompt_ns(row["tokens"]), abs=NS_PER_US)
+        left = row["tokens"] - row["cached_tokens"]
+        assert 1 <= left < row["tokens"]
+        assert row["resume_ns"] == pytest.approx(pace.prompt_ns(left), abs=NS_PER_US)
+        assert row["received_byte"] == row["kv_byte"] > row["tokens"] * 10_000
+        on_the_laser_ns = row["kv_byte"] * 8 * 10  # at 100 Mbit/s
+        rounds_ns = (2 + 2 + 2 * 5) * way_ns  # handshake, question and answer, five of slow start
+        assert on_the_laser_ns < row["transfer_ns"] < 1.06 * on_the_laser_ns + rounds_ns  # 4 % are headers
+    first, second = ((tmp_path / run / "kv_handovers.parquet").read_bytes() for run in ("first", "second"))
+    assert first == second

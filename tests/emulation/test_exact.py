@@ -121,7 +121,9 @@ def test_another_seed_is_another_run(same_or_not: dict[str, Path]) -> None:
 
 
 def test_what_needs_real_time_is_refused_with_the_reason(tmp_path: Path) -> None:
-    done = isl_emu("run", ROOT / "topologies" / "qwen3-uplink.toml", "--clock", "exact", "--out", tmp_path / "out")
+    scenario = tmp_path / "scenario.toml"
+    scenario.write_text(quiet_ring() + table("compute", satellites=["p00s01"]))
+    done = isl_emu("run", scenario, "--clock", "exact", "--out", tmp_path / "out")
     assert done.returncode == 1
     assert '--clock exact: compute.server is "real"' in done.stderr and "add board" in done.stderr
 
