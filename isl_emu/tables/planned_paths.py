@@ -115,11 +115,11 @@ class PlannedPaths:
 
         A managed queue has a bucket for single frames, and the serialiser behind it is a little faster than the link.
         """
-        managed, total_s = self._plan.links.aqm["kind"], 0.0
+        managed, total_ns = self._plan.links.aqm["kind"], 0
         for link, rate_bit_s in zip(path.links, self._rates_bit_s(path, k), strict=True):
             shaped_bit_s = rate_bit_s if managed[link] == QueueKind.NONE else float(faster_bit_s(rate_bit_s))
-            total_s += frame_byte * 8 / shaped_bit_s
-        return round(total_s * NS_PER_S)
+            total_ns += int(frame_byte * 8 * NS_PER_S / shaped_bit_s)  # which netem counts in whole ns too
+        return total_ns
 
     def sending_ns(self, path: NodePath, k: int, byte: int) -> int:
         """The time to put a message on the path's slowest link, and a packet of it on each other link."""

@@ -14,12 +14,8 @@ from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.activity import Activity, Service
 from isl_emu.parts.finished_run import FinishedRun
 from isl_emu.parts.live_run import LiveRun
-<<<<<<< HEAD
 from isl_emu.parts.part import CpuUse, Need, Pace, Part, Preparation, Source, Spells, files_named
-=======
-from isl_emu.parts.part import CpuUse, Need, Pace, Part, Preparation, Source, Spells
 from isl_emu.parts.programs.computing import write_nodes
->>>>>>> parts
 from isl_emu.parts.programs.cpu_meter import JOURNAL as CPU_JOURNAL
 from isl_emu.parts.programs.cpu_meter import CpuMeter
 from isl_emu.parts.programs.programs import JOURNAL, LOGS, STARTS_JOURNAL, Programs, WorkloadProcess
