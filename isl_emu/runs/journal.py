@@ -32,7 +32,7 @@ class Journal:
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Write one record as one line; it is in the kernel's hands when this returns."""
-        line = json.dumps(record, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+        line = json.dumps(record, separators=(",", ":"), ensure_ascii=False).encode(errors="replace") + b"\n"
         written = os.write(self._descriptor, line)
         if written != len(line):
             raise OSError(f"journal: only {written} of a line's {len(line)} bytes were written; is the disk full?")

@@ -69,9 +69,16 @@ class AnswerListener:
 
     def take(self, part: bytes, now_ns: int) -> bool:
         """Take in the events that are complete; true after the last."""
+        self.attempt.t_life_ns = now_ns
         for event in self.parser.feed(part):
             self.attempt.take(event, now_ns)
         return self.attempt.done
+
+    def ended(self, now_ns: int) -> None:
+        """The stream has ended in order, and with it what came last."""
+        if not self.attempt.done:
+            for event in self.parser.end():
+                self.attempt.take(event, now_ns)
 
     def patient_until_ns(self) -> int:
         """As the attempt has it."""
@@ -211,8 +218,13 @@ class Client:
         station, satellite = self.endpoints[request.station], self.endpoints[attempt.satellite]
         self.queues.send(request.station, attempt.satellite)
         listener = AnswerListener(attempt, self.asking)
-        await self.connector.ask(station, satellite, post(PATH, satellite, body(request)), listener)
-        if not attempt.done:
+        try:
+            await self.connector.ask(station, satellite, post(PATH, satellite, body(request)), listener)
+            listener.ended(self.connector.clock.now_ns())
+        except (OSError, HTTPException):
+            if not attempt.whole:
+                raise
+        if not attempt.whole:
             raise HTTPException("the answer ended without saying that it was complete")
 
     def _record(self, exchange: OpenRequest, verdict: Verdict) -> None:
