@@ -25,13 +25,12 @@ from isl_emu.live.control import announce
 from isl_emu.live.room import all_needs, check_room, files_of, guest_memory_byte
 from isl_emu.machine.guest import VirtualClock, run_in_guest
 from isl_emu.machine.kernel_build import build_kernel, can_build
-from isl_emu.machine.outside import watched_guest
+from isl_emu.machine.load import watched_guest
 from isl_emu.machine.place import Place, choose_place
-from isl_emu.parts.endpoints import active_endpoints
-from isl_emu.parts.part import Preparation
-from isl_emu.parts.registry import PARTS
-from isl_emu.parts.source import Source
-from isl_emu.planned import PlannedNetwork, open_planned, plan_network
+from isl_emu.machine.uml import inside_guest
+from isl_emu.parts.part import Preparation, Source
+from isl_emu.parts.registry import PARTS, active_endpoints
+from isl_emu.planned import PlannedNetwork, open_planned, plan_network, read_planned
 from isl_emu.progress import Steps
 from isl_emu.results.conclude import conclude
 from isl_emu.results.fidelity import Fidelity
@@ -43,9 +42,9 @@ from isl_emu.runs.directory import create_run_directory
 from isl_emu.runs.execution import INTERRUPTED_BY_USER
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import OUTSIDE_JOURNAL, Journal
-from isl_emu.runs.wishes import Wishes
+from isl_emu.runs.wishes import USUAL_TRUST, Trust, Wishes
 from isl_emu.scenario.model import Scenario
-from isl_emu.scenario.parse import format_scenario, with_changes
+from isl_emu.scenario.parse import format_scenario, load_scenario, with_changes
 from isl_emu.units import NS_PER_S
 
 
@@ -84,6 +83,7 @@ def run(
     machine: str = "auto",
     clock: str | None = None,
     progress: bool = False,
+    trust: Trust = USUAL_TRUST,
     **changes: Any,
 ) -> RunResults:
     """Run a scenario to its end and return what it measured; as `isl-emu run`, from Python.
@@ -95,6 +95,7 @@ def run(
         out: folder for the results, new or empty; results/NAME-TIME by default.
         machine: "auto", "host" or "guest".
         clock: "exact", "real", or "auto" for exact where it can be had; by default what the scenario says.
+        trust: what the scenario may do; see `isl_emu.runs.wishes.Trust` and docs/trust.md.
         progress: show on standard output what the command shows.
         changes: top-level keys of the scenario to replace, as in TOML and with units; tables are merged, key by key
             (``seed=7, time={"duration": "60 s"}, questions={"mean_interval": "2 s"}``). A plan's sky is fixed.
@@ -104,9 +105,10 @@ def run(
         KeyboardInterrupt: it was interrupted.
     """
     steps = Steps(Console(quiet=not progress))
-    source = _source(scenario, changes)
-    place = _choose_place(source.scenario, machine, clock, Wishes(), steps)
-    outcome = run_source(source, place, Path(out) if out is not None else None, Wishes(), steps)
+    source, wishes = _source(scenario, changes), Wishes(trust=trust)
+    trust.check(source.scenario.foreign, source.scenario.keys_sent)
+    place = _choose_place(source.scenario, machine, clock, wishes, steps)
+    outcome = run_source(source, place, Path(out) if out is not None else None, wishes, steps)
     if outcome.status == INTERRUPTED:
         raise KeyboardInterrupt
     if outcome.status:
@@ -135,6 +137,11 @@ def _choose_place(scenario: Scenario, machine: str, clock: str | None, wishes: W
     if wanted != "real" and machine != "host" and not reasons:
         _build_kernel(wanted, steps)
     place = choose_place(machine, wanted, reasons[0] if reasons else "")
+    if place.kind == "host" and scenario.has_programs and not wishes.trust.all and not inside_guest():
+        raise MachineError(
+            "--machine host: programs of the scenario (`isl-emu check` lists them) would be root on this machine, with "
+            "nothing between them and its files; use --machine guest, or --trust it if it is as good as your own"
+        )
     if wishes.pace is not None and place.clock == "real":
         raise MachineError(
             f"--pace: is {wishes.pace:g}, but the run takes real time ({place.reason}); leave --pace out, or see "
@@ -171,7 +178,11 @@ def run_file(
         The exit status: 0 done, 1 failed, 3 done but the run is marked invalid, 130 interrupted.
     """
     with steps.step("planning links, routes and questions"):
+        if not wishes.trust.programs:  # a function of the scenario's would be called while it is planned
+            unplanned = read_planned(path).scenario if path.suffix == ".parquet" else load_scenario(path)
+            wishes.trust.check(unplanned.foreign, ())
         source = load_source(path, changes)
+        wishes.trust.check(source.scenario.foreign, source.scenario.keys_sent)
         wishes.check(source.plan.grid.duration_ns)
     place = _choose_place(source.scenario, machine, clock, wishes, steps)
     if wishes.interactive:
@@ -268,6 +279,7 @@ def _execute(place: Place, folder: RunFolder, scenario: Scenario, wishes: Wishes
         memory_byte=guest_memory_byte(scenario, needs),
         interactive=wishes.interactive,
         kernel=place.kernel,
+        trusted=wishes.trust.all,
     )
     try:
         if place.clock == "exact":

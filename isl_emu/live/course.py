@@ -16,9 +16,8 @@ from typing import Protocol
 from isl_emu.errors import MachineError
 from isl_emu.machine.calendar_control import CalendarControl, calendar_control
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.runs.clock import RunClock
+from isl_emu.runs.clock import RunClock, RunTimes
 from isl_emu.runs.journal import PAUSES_JOURNAL, Journal
-from isl_emu.runs.times import RunTimes
 from isl_emu.runs.wishes import Wishes
 from isl_emu.units import NS_PER_MS, NS_PER_S
 

@@ -37,19 +37,17 @@ from isl_emu.network.replay import Replay
 from isl_emu.nodes.containers import Container
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.live_run import LiveRun, Phases
-from isl_emu.parts.needs import Need
+from isl_emu.parts.part import Need
 from isl_emu.parts.registry import PARTS
 from isl_emu.progress import Steps
 from isl_emu.routing.forwarding import read_routes
-from isl_emu.runs.clock import RunClock
+from isl_emu.runs.clock import RunClock, RunTimes
 from isl_emu.runs.directory import RunDirectory, create_run_directory
-from isl_emu.runs.endpoints import Endpoint, write_endpoints
+from isl_emu.runs.endpoints import MODEL_PORT, Endpoint, write_endpoints
 from isl_emu.runs.execution import INTERRUPTED_BY_USER, Execution, kernel_facts
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import LOAD_JOURNAL, Journal
-from isl_emu.runs.ports import MODEL_PORT
 from isl_emu.runs.process import LAST_WORDS_S
-from isl_emu.runs.times import RunTimes
 from isl_emu.runs.wishes import Wishes
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import load_scenario

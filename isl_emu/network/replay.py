@@ -25,7 +25,7 @@ from isl_emu.network.desired import DELAY_GRAIN_NS, ROUTE, changed_ends, ends_at
 from isl_emu.network.naming import Wiring
 from isl_emu.network.readback import end_mismatches, route_mismatches
 from isl_emu.routing.forwarding import GROUP_BASE, NO_ROUTE, RoutePlan
-from isl_emu.runs.journal import INSTANTS_JOURNAL
+from isl_emu.runs.journal import CHANGES_JOURNAL, INSTANTS_JOURNAL
 from isl_emu.timebase import Clock
 from isl_emu.units import NS_PER_S
 
@@ -241,7 +241,7 @@ class _Journal:
     def __init__(self, folder: Path, t0_ns: int, step_ns: int):
         self._t0_ns, self._step_ns = t0_ns, step_ns
         self._instants = (folder / f"{INSTANTS_JOURNAL}.jsonl").open("w", buffering=1)
-        self._file = (folder / "changes.arrow").open("wb")
+        self._file = (folder / f"{CHANGES_JOURNAL}.arrow").open("wb")
         self._changes = pa.ipc.new_stream(self._file, CHANGES)
 
     def __enter__(self) -> _Journal:

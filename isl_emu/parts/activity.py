@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from isl_emu.errors import WorkloadError
+from isl_emu.runs.clock import RunTimes
 from isl_emu.runs.process import LAST_WORDS_S, end, last_line, start_module
-from isl_emu.runs.times import RunTimes
 
 
 class Activity:

@@ -214,7 +214,7 @@ def _cpu_reasons(cpu: CpuFidelity, scenario: Scenario) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class SurroundingsFidelity:
-    """What `isl_emu.machine.outside` saw: means over the emulated time, pauses left out; None if not in a guest.
+    """What `isl_emu.machine.load` saw: means over the emulated time, pauses left out; None if not in a guest.
 
     Inside a guest kernel, time that another process took looks like time that the guest's own programs took.
     """

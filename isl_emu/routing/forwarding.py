@@ -17,9 +17,8 @@ from isl_emu.arrays import Ints
 from isl_emu.errors import ScenarioError
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.routing.aliases import NO_ALIASES, Aliases, alias_table, aliases_of
-from isl_emu.routing.equal_cost import GROUP_BASE
 from isl_emu.routing.policies import policy_of
-from isl_emu.routing.shortest import NO_ROUTE
+from isl_emu.routing.shortest import GROUP_BASE, NO_ROUTE
 from isl_emu.scenario.routing import Routing
 
 __all__ = ["GROUP_BASE", "NO_ROUTE", "Aliases", "RouteChanges", "RoutePlan", "plan_routes"]

@@ -20,8 +20,8 @@ from mininet import log
 from isl_emu.errors import NetworkError
 from isl_emu.network.calibration import NetemBias, measure_bias
 from isl_emu.network.net import IslNet, NetCLI
-from isl_emu.nodes.clean import clean_runs
 from isl_emu.nodes.containers import Container
+from isl_emu.recovery import clean_runs
 from isl_emu.runs.directory import registered_runs
 from tests.nets import live_net, ping_lost, ping_times_ms, run_directory
 from tests.plans import MS, make_plan, ring_edges

@@ -21,11 +21,10 @@ from isl_emu.network.net import IslNet
 from isl_emu.parts.live_run import LiveRun, Phases
 from isl_emu.parts.training.torch_job import CoordinatedJob, start_ranks
 from isl_emu.progress import Steps
-from isl_emu.runs.clock import RunClock
+from isl_emu.runs.clock import RunClock, RunTimes
 from isl_emu.runs.execution import Execution
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import read_journal
-from isl_emu.runs.times import RunTimes
 from isl_emu.scenario.parse import parse_scenario
 from tests.kernel.test_training import COUNT, LOST, NAMES, lost_for_a_while
 from tests.nets import live_net

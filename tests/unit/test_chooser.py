@@ -9,9 +9,8 @@ import pytest
 
 from isl_emu.errors import ScenarioError, WorkloadError
 from isl_emu.parts.questions.asking import Asking, read_asking
-from isl_emu.parts.questions.chooser import Chooser
+from isl_emu.parts.questions.chooser import Chooser, Heard, Queues, queue_of
 from isl_emu.parts.questions.policies import Situation, policy_of
-from isl_emu.parts.questions.queues import Heard, Queues, queue_of
 from isl_emu.parts.questions.requests import PlannedRequest
 from isl_emu.parts.serving.who_serves import ServingSatellites
 from isl_emu.routing.outlook import NOBODY, Outlook

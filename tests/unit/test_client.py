@@ -414,6 +414,14 @@ def test_the_end_of_the_run_leaves_a_record_of_everything(ask: Asker, by: str) -
     assert [(attempt["id"], attempt["outcome"]) for attempt in ask.attempts] == [(7, "unfinished")]
 
 
+def test_the_end_of_the_run_is_written_down_in_the_order_of_asking(ask: Asker) -> None:
+    """Not in one that follows from where memory was free: two runs in exact time are the same."""
+    many = [replace(QUESTION, id=number) for number in range(40)]
+    with socket.create_server(("127.0.0.1", 0), backlog=len(many)) as listener:
+        ask.run(ask.client(listener.getsockname()[1]), *many, for_ns=10 * SOON_NS)
+    assert [attempt["id"] for attempt in ask.attempts] == list(range(40))
+
+
 def test_the_end_of_the_run_wakes_a_request_that_still_connects(ask: Asker) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, ExitStack() as undo:
         for _ in range(3):  # more than its queue holds: the next connection gets no answer

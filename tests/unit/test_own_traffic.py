@@ -17,17 +17,16 @@ import pytest
 
 import isl_emu
 from isl_emu.errors import ScenarioError, WorkloadError
-from isl_emu.parts.cpu_use import Spells
+from isl_emu.parts.part import Spells
 from isl_emu.parts.programs.cpu_meter import Meter, ProcessTimes
 from isl_emu.parts.programs.part import ProgramsPart
 from isl_emu.parts.programs.programs import WorkloadProcess
 from isl_emu.parts.registry import PARTS
-from isl_emu.results.tables import TABLES
-from isl_emu.runs.clock import RunClock
+from isl_emu.results.conclude import TABLES
+from isl_emu.runs.clock import RunClock, RunTimes
 from isl_emu.runs.endpoints import Endpoint, write_endpoints
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import Journal, read_journal
-from isl_emu.runs.times import RunTimes
 from isl_emu.scenario import user_functions
 from isl_emu.scenario.parse import format_scenario, parse_scenario, with_changes
 from isl_emu.scenario.programs import RESERVED

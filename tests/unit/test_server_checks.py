@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,17 +12,16 @@ from isl_emu.errors import IslEmuError, ScenarioError
 from isl_emu.live import room
 from isl_emu.live.room import all_needs, check_room, run_memory_byte
 from isl_emu.parts.kv_handover.part import KvHandoverPart
+from isl_emu.parts.part import Source
 from isl_emu.parts.serving import model_file
 from isl_emu.parts.serving.board_pace import file_roofline, pace_name, wanted_tokens_s
 from isl_emu.parts.serving.kinds import KINDS, kind_of
 from isl_emu.parts.serving.part import ServingPart
-from isl_emu.parts.serving.report import servers_section
+from isl_emu.parts.serving.results import servers_section
 from isl_emu.parts.serving.server_kind import ServerGroup
 from isl_emu.parts.serving.start import write_serving
 from isl_emu.parts.serving.who_serves import SERVING, ServingSatellites
-from isl_emu.parts.source import Source
-from isl_emu.runs.endpoints import Endpoint, write_endpoints
-from isl_emu.runs.ports import MODEL_PORT, WORDS_PORT
+from isl_emu.runs.endpoints import MODEL_PORT, WORDS_PORT, Endpoint, write_endpoints
 from isl_emu.scenario.boards import board_named
 from isl_emu.scenario.compute import SERVERS
 from isl_emu.scenario.model import Scenario
@@ -113,7 +113,7 @@ def test_a_command_brings_the_files_that_it_names(tmp_path: Path) -> None:
     program.write_text("")
     keys = f"""server = "external"\ncommand = "python3 '{program}' --port {{port}}"\ncpus = 0.5"""
     needs = list(all_needs(scenario(keys)))
-    assert {need.visible for need in needs} == {(program,)}
+    assert {need.visible for need in needs} == {(Path(shutil.which("python3") or ""), program)}
     assert all((need.cpus, need.expected_byte) == (0.5, need.memory_byte) for need in needs)
 
 

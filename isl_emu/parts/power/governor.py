@@ -21,8 +21,8 @@ from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.serving import modelled_state
 from isl_emu.parts.serving.modelled_state import ModelledState
 from isl_emu.parts.training import allowance
+from isl_emu.runs.clock import RunTimes
 from isl_emu.runs.journal import Journal
-from isl_emu.runs.times import RunTimes
 from isl_emu.scenario.training import modelled_trainers
 from isl_emu.timebase import Clock, TimeGrid
 from isl_emu.units import NS_PER_S

@@ -25,7 +25,7 @@ logging.getLogger("scapy").setLevel(logging.CRITICAL)  # its warnings are about 
 from scapy.layers.inet import IP, UDP  # noqa: E402
 from scapy.packet import Packet  # noqa: E402
 
-from isl_emu.runs.ports import PROBE_PORT  # noqa: E402
+from isl_emu.runs.endpoints import PROBE_PORT  # noqa: E402
 
 PAYLOAD_BYTE = 16
 FRAME_BYTE = 14 + 20 + 8 + PAYLOAD_BYTE  # Ethernet, IPv4 and UDP headers before the payload

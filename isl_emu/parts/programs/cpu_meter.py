@@ -17,8 +17,8 @@ from pathlib import Path
 from isl_emu.nodes.containers import Container
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.live_run import LiveRun
+from isl_emu.runs.clock import RunTimes
 from isl_emu.runs.journal import Journal
-from isl_emu.runs.times import RunTimes
 from isl_emu.units import NS_PER_S
 
 JOURNAL = "program_cpu"

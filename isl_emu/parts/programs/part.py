@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -14,17 +12,14 @@ import pyarrow.parquet as pq
 
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.activity import Activity
-from isl_emu.parts.cpu_use import Spells
 from isl_emu.parts.finished_run import FinishedRun
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.needs import Need
-from isl_emu.parts.part import CpuUse, Pace, Part, Preparation
+from isl_emu.parts.part import CpuUse, Need, Pace, Part, Preparation, Source, Spells, files_named
 from isl_emu.parts.programs.cpu_meter import JOURNAL as CPU_JOURNAL
 from isl_emu.parts.programs.cpu_meter import CpuMeter
 from isl_emu.parts.programs.programs import JOURNAL, LOGS, STARTS_JOURNAL, Programs, WorkloadProcess
 from isl_emu.parts.programs.results import PROGRAM_CPU, PROGRAMS, programs_section
 from isl_emu.parts.programs.user_workload import JOURNAL_PREFIX, journal_of
-from isl_emu.parts.source import Source
 from isl_emu.runs.journal import count_lines
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.programs import MIB, Program, UserWorkload
@@ -54,7 +49,7 @@ class ProgramsPart(Part):
         """Programs and workloads see the folder in which isl-emu was called, and where Python finds modules."""
         for program in scenario.program:
             expected_byte = min(program.memory_byte, PROGRAM_BYTE)
-            visible = (*_seen_here(), *_executable(program.command))
+            visible = (*_seen_here(), *files_named(program.command))
             yield Need(program.node, program.cpus or 0.0, program.memory_byte, expected_byte, visible)
         for workload in scenario.workload:
             for place, node in enumerate(dict.fromkeys(workload.nodes)):  # the process itself is in the first one
@@ -114,9 +109,3 @@ class ProgramsPart(Part):
 
 def _seen_here() -> tuple[Path, ...]:
     return (Path.cwd(), *(Path(entry) for entry in sys.path if entry and Path(entry).is_dir()))
-
-
-def _executable(command: tuple[str, ...]) -> tuple[Path, ...]:
-    """The file of a command; none if there is none, which is a result."""
-    found = shutil.which(command[0], path=os.environ.get("PATH"))
-    return () if found is None else (Path(found).resolve(),)

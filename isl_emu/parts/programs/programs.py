@@ -19,10 +19,10 @@ from typing import Any
 from isl_emu.errors import WorkloadError
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.live_run import LiveRun
+from isl_emu.runs.clock import RunTimes
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import Journal
 from isl_emu.runs.process import LAST_WORDS_S, end, kill, last_line
-from isl_emu.runs.times import RunTimes
 from isl_emu.scenario.programs import Program, UserWorkload
 
 JOURNAL = "programs"

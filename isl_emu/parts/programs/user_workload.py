@@ -18,11 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from isl_emu.parts.programs.context import WorkloadContext
-from isl_emu.runs.clock import run_clock
+from isl_emu.runs.clock import RunTimes, run_clock
 from isl_emu.runs.endpoints import read_endpoints
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import Journal
-from isl_emu.runs.times import RunTimes
 from isl_emu.scenario.parse import load_scenario
 from isl_emu.scenario.user_functions import user_function
 

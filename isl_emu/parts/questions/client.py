@@ -29,22 +29,20 @@ from isl_emu.parts.questions.asking import (
     Asking,
     read_asking,
 )
-from isl_emu.parts.questions.chooser import Chooser
+from isl_emu.parts.questions.chooser import Chooser, Queues
 from isl_emu.parts.questions.connection import Connector, post
 from isl_emu.parts.questions.exchange import COMPLETED, UNFINISHED, Attempt, OpenRequest, body, judge
 from isl_emu.parts.questions.policies import policy_of
 from isl_emu.parts.questions.polls import Polls
-from isl_emu.parts.questions.queues import Queues
 from isl_emu.parts.questions.requests import PlannedRequest
 from isl_emu.parts.questions.sse import EventParser
 from isl_emu.parts.questions.tcp_bytes import WireBytes
 from isl_emu.parts.serving.who_serves import SERVING, ServingSatellites
 from isl_emu.routing.outlook import open_outlook
-from isl_emu.runs.clock import run_clock
+from isl_emu.runs.clock import RunTimes, run_clock, run_parser
 from isl_emu.runs.endpoints import Endpoint, read_endpoints
 from isl_emu.runs.journal import REQUESTS_JOURNAL, Journal, read_journal
 from isl_emu.runs.loop import run_loop
-from isl_emu.runs.times import RunTimes, run_parser
 
 PATH = "/v1/chat/completions"
 # outcomes of an attempt after which another may help
@@ -111,7 +109,7 @@ class Client:
     queues: Queues = field(default_factory=Queues)
     beside: Sequence[Coroutine[Any, Any, None]] = ()
     _followers: dict[int, PlannedRequest] = field(default_factory=dict)
-    _open: set[asyncio.Task[None]] = field(default_factory=set)
+    _open: dict[asyncio.Task[None], None] = field(default_factory=dict)  # in the order of their starts
     _errors: list[BaseException] = field(default_factory=list)  # that are no outcome of a request
     _changed: asyncio.Event = field(default_factory=asyncio.Event)  # a request has ended
 
@@ -161,11 +159,11 @@ class Client:
 
     def _begin(self, request: PlannedRequest, due_ns: int) -> None:
         task = asyncio.create_task(self._ask(OpenRequest(request, due_ns)))
-        self._open.add(task)
+        self._open[task] = None
         task.add_done_callback(self._end)
 
     def _end(self, task: asyncio.Task[None]) -> None:
-        self._open.discard(task)
+        self._open.pop(task, None)
         if not task.cancelled() and (error := task.exception()):
             self._errors.append(error)
         self._changed.set()

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from isl_emu.errors import WorkloadError
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.needs import Need
+from isl_emu.parts.part import Need
 from isl_emu.parts.serving.board_pace import wanted_tokens_s
 from isl_emu.parts.serving.board_servers import pace_facts, specifications
 from isl_emu.parts.serving.model_file import check_memory, estimate_memory_byte, resolve_model
 from isl_emu.parts.serving.server_kind import Facts, ServerGroup, ServerKind, Started
 from isl_emu.parts.serving.servers import serve
-from isl_emu.runs.ports import WORDS_PORT
+from isl_emu.runs.endpoints import WORDS_PORT
 from isl_emu.scenario.compute import Compute
 
 

@@ -16,7 +16,7 @@ from subprocess import DEVNULL, STDOUT, Popen
 from isl_emu.errors import WorkloadError
 from isl_emu.nodes.containers import Container
 from isl_emu.nodes.namespaces import enter_network, in_own_thread
-from isl_emu.runs.ports import MODEL_PORT, WORDS_PORT
+from isl_emu.runs.endpoints import MODEL_PORT, WORDS_PORT
 from isl_emu.runs.process import kill, last_line
 from isl_emu.scenario.compute import HEALTH_PATH
 from isl_emu.timebase import Clock, MonotonicClock

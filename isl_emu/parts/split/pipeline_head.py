@@ -21,8 +21,8 @@ from isl_emu.parts.split.ring import Ring, RingPass
 from isl_emu.parts.split.text import ChatText
 from isl_emu.parts.split.weights import ModelFile
 from isl_emu.runs.clock import RunClock
+from isl_emu.runs.endpoints import MODEL_PORT
 from isl_emu.runs.journal import Journal
-from isl_emu.runs.ports import MODEL_PORT
 from isl_emu.timebase import Clock
 
 

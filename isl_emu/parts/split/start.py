@@ -20,8 +20,8 @@ from isl_emu.parts.serving.servers import ModelServer, is_healthy, read_ahead, s
 from isl_emu.parts.serving.start import write_serving
 from isl_emu.parts.split.shares import layer_count, shares
 from isl_emu.runs.clock import FILE as CLOCK_FILE
+from isl_emu.runs.endpoints import FIRST_SPLIT_PORT
 from isl_emu.runs.journal import Journal
-from isl_emu.runs.ports import FIRST_SPLIT_PORT
 from isl_emu.runs.process import last_line
 from isl_emu.scenario.split import Split
 

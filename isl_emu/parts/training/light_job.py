@@ -21,10 +21,9 @@ from isl_emu.parts.training.light_rank import Formation, LightRank, Task, form
 from isl_emu.parts.training.meeting import Reception, call_roll, open_listener, port_of
 from isl_emu.parts.training.planned_ways import PlannedWays
 from isl_emu.parts.training.records import ELEMENT_BYTE, JOURNAL, StepRecorder
-from isl_emu.runs.clock import run_clock
+from isl_emu.runs.clock import RunTimes, run_clock, run_parser
 from isl_emu.runs.endpoints import Endpoint, read_endpoints
 from isl_emu.runs.journal import Journal
-from isl_emu.runs.times import RunTimes, run_parser
 from isl_emu.scenario.boards import board_named
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import load_scenario

@@ -10,12 +10,9 @@ from typing import Any
 from isl_emu.errors import WorkloadError
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.activity import Activity, RunProcess
-from isl_emu.parts.cpu_use import Spells
 from isl_emu.parts.finished_run import FinishedRun, Rows
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.needs import Need
-from isl_emu.parts.part import CpuUse, Pace, Part, Preparation
-from isl_emu.parts.source import Source
+from isl_emu.parts.part import CpuUse, Need, Pace, Part, Preparation, Source, Spells
 from isl_emu.parts.training.light_job import light_jobs_byte
 from isl_emu.parts.training.records import JOURNAL
 from isl_emu.parts.training.results import TRAINING, training_section

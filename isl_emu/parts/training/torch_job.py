@@ -23,10 +23,10 @@ from isl_emu.parts.training.meeting import call_roll, port_of
 from isl_emu.parts.training.planned_ways import PlannedWays
 from isl_emu.parts.training.records import JOURNAL, StepRecorder
 from isl_emu.runs.clock import FILE as CLOCK_FILE
+from isl_emu.runs.clock import RunTimes
+from isl_emu.runs.endpoints import FIRST_STORE_PORT, STORE_PORTS
 from isl_emu.runs.journal import Journal
-from isl_emu.runs.ports import FIRST_STORE_PORT, STORE_PORTS
 from isl_emu.runs.process import kill
-from isl_emu.runs.times import RunTimes
 from isl_emu.scenario.training import Training, training_satellites
 
 READY_TIMEOUT_S = 900.0  # loading PyTorch takes 4 s of a core in a guest, and each satellite has a share of one

@@ -28,7 +28,7 @@ from isl_emu.nodes.tcp_info import own_bytes
 from isl_emu.parts.training.meeting import Reception, open_listener
 from isl_emu.parts.training.transformer import Batches, Writer
 from isl_emu.runs.clock import RunClock
-from isl_emu.runs.ports import STORE_PORTS
+from isl_emu.runs.endpoints import STORE_PORTS
 from isl_emu.scenario.training import Training
 from isl_emu.timebase import Clock
 

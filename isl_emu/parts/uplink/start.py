@@ -27,9 +27,9 @@ from isl_emu.parts.serving.servers import (
 )
 from isl_emu.parts.serving.start import write_serving
 from isl_emu.parts.uplink.plan import HELD, UNSERVED, read_transfer_plan
+from isl_emu.runs.clock import RunTimes
 from isl_emu.runs.journal import Journal, read_journal
 from isl_emu.runs.process import end
-from isl_emu.runs.times import RunTimes
 from isl_emu.scenario.compute import Compute
 from isl_emu.scenario.model import Scenario
 from isl_emu.timebase import MonotonicClock

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from isl_emu.results.conclude import write_tables
 from isl_emu.results.fidelity import Fidelity, assess
-from isl_emu.results.tables import write_tables
 
 MS = 1_000_000
 S = 1_000_000_000

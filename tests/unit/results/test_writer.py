@@ -13,7 +13,7 @@ import pytest
 from isl_emu.linkplan.events import no_events
 from isl_emu.parts.probes.packets import FRAME_BYTE
 from isl_emu.parts.registry import PARTS
-from isl_emu.results.tables import CHANGES, INSTANTS, LOAD, write_tables
+from isl_emu.results.conclude import CHANGES, INSTANTS, LOAD, write_tables
 from isl_emu.routing.forwarding import plan_routes
 from isl_emu.routing.paths import PathFinder
 from isl_emu.tables.planned_paths import PlannedPaths
