@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.part import Judgement, Pace, Part
 from isl_emu.parts.probes.prober import JOURNAL
 from isl_emu.parts.probes.results import PROBES, delays_section, probe_fidelity, probe_reasons, probe_row
+from isl_emu.runs.journal import INCIDENTS_JOURNAL
 from isl_emu.scenario.model import Scenario
 from isl_emu.tables.text import time_text
 
@@ -32,8 +34,14 @@ class ProbesPart(Part):
             yield RunProcess("prober", words, live.folder.journal)
 
     def conclude(self, run: FinishedRun) -> None:
-        probes = run.journal(JOURNAL)
-        run.write("probes", PROBES, [probe_row(record, run.paths) for record in probes.records], probes.lost_lines)
+        probes, incidents = run.journal(JOURNAL), run.journal(INCIDENTS_JOURNAL).records
+        disturbed = [
+            (record["t_ns"], math.inf if record["t_end_ns"] is None else record["t_end_ns"])
+            for record in incidents
+            if record["kind"] == "intervention"
+        ]
+        rows = [probe_row(record, run.paths, disturbed) for record in probes.records]
+        run.write("probes", PROBES, rows, probes.lost_lines)
 
     def judge(self, run: FinishedRun, pace: Pace) -> Judgement:
         found = probe_fidelity(run.rows("probes"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,12 +29,16 @@ PROBES = schema(
     column("planned_delay_most_ns", NS, "ns", "the same of the longest path that the probe may take (ecmp)"),
     column("planned_serialisation_ns", NS, "ns", "time to put the probe on all links of path, at the shaped rates"),
     column("error_ns", NS, "ns", "delay - planned_delay - planned_serialisation; by ecmp 0 up to the longest path"),
-    column("straddles_change", FLAG, "", "a change of its path was due or being applied while it was on its way"),
+    column("straddles_change", FLAG, "", "a change of its path, or by somebody, was made while it was on its way"),
 )
 
 
-def probe_row(record: Mapping[str, Any], paths: PlannedPaths) -> Row:
-    """A journal's probe with what the plan says about its way at the time it was sent."""
+def probe_row(record: Mapping[str, Any], paths: PlannedPaths, disturbed: Sequence[tuple[int, float]] = ()) -> Row:
+    """A journal's probe with what the plan says about its way at the time it was sent.
+
+    Args:
+        disturbed: from when to when somebody had changed the network.
+    """
     a, b, send_ns, delay_ns = record["a"], record["b"], record["t_send_ns"], record.get("delay_ns")
     k = paths.instant(send_ns)
     way, bounds = paths.at(a, b, k), paths.extent(a, b, k)
@@ -49,7 +53,9 @@ def probe_row(record: Mapping[str, Any], paths: PlannedPaths) -> Row:
         if delay_ns is not None:  # how far it is from those that are planned, which lie in the spread
             excess_ns = delay_ns - expected_ns
             row["error_ns"] = excess_ns - min(max(excess_ns, 0), spread_ns)
-    row["straddles_change"] = paths.straddles_change(a, b, send_ns, send_ns + (delay_ns or expected_ns))
+    end_ns = send_ns + (delay_ns or expected_ns)
+    by_somebody = any(send_ns < until_ns and from_ns < end_ns for from_ns, until_ns in disturbed)
+    row["straddles_change"] = by_somebody or paths.straddles_change(a, b, send_ns, end_ns)
     return row
 
 
@@ -116,12 +122,20 @@ def probe_reasons(probes: ProbeFidelity, scenario: Scenario) -> Iterator[str]:
 
 
 def delays_section(probes: Rows) -> Iterator[str]:
-    yield "DELAY ONE WAY  (medians of the probes; those during a change are left out)"
+    yield "DELAY ONE WAY  (medians, none during a change; planned + sending + off by = measured)"
     pairs: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for row in probes:
         pairs.setdefault((row["a"], row["b"]), []).append(row)
-    header = ("from, to", "hops", "planned", "measured", "off by", "p95", "probes", "lost", "no path")
+    header = ("from, to", "hops", "planned", "sending", "off by", "measured", "p95 off", "probes", "lost", "no path")
     yield from table(header, [_delay_row(pair, rows) for pair, rows in pairs.items()], left=1)
+
+
+def _sum(good: Rows) -> tuple[float | None, ...]:
+    """Planned propagation, time to put the probe on all links, what is beyond both, and all of it, as was measured."""
+    terms = ("planned_delay_ns", "planned_serialisation_ns", "delay_ns")
+    planned, sending, measured = (Distribution.of(row[term] for row in good).p50 for term in terms)
+    off = None if planned is None or sending is None or measured is None else measured - planned - sending
+    return planned, sending, off, measured
 
 
 def _delay_row(pair: tuple[str, str], rows: Rows) -> tuple[str, ...]:
@@ -132,9 +146,7 @@ def _delay_row(pair: tuple[str, str], rows: Rows) -> tuple[str, ...]:
     return (
         f"{pair[0]} → {pair[1]}",
         "-" if not hops else str(hops[0]) if len(hops) == 1 else f"{hops[0]}-{hops[-1]}",
-        time_text(Distribution.of(row["planned_delay_ns"] for row in good).p50),
-        time_text(Distribution.of(row["delay_ns"] for row in good).p50),
-        time_text(error.p50),
+        *map(time_text, _sum(good)),
         time_text(error.p95),
         str(len(steady)),
         str(sum(row["delay_ns"] is None and row["planned_delay_ns"] is not None for row in steady)),
