@@ -34,7 +34,7 @@ from isl_emu.planned import PlannedNetwork, open_planned, plan_network, read_pla
 from isl_emu.progress import Steps
 from isl_emu.results.conclude import conclude
 from isl_emu.results.fidelity import Fidelity
-from isl_emu.results.provenance import provenance
+from isl_emu.results.provenance import file_facts, provenance
 from isl_emu.results.render import styled
 from isl_emu.results.run_results import RunResults
 from isl_emu.routing.forwarding import plan_routes, write_routes
@@ -42,6 +42,7 @@ from isl_emu.runs.directory import create_run_directory
 from isl_emu.runs.execution import INTERRUPTED_BY_USER
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import OUTSIDE_JOURNAL, Journal
+from isl_emu.runs.process import module_command
 from isl_emu.runs.wishes import USUAL_TRUST, Trust, Wishes
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import format_scenario, load_scenario, with_changes
@@ -235,7 +236,7 @@ def prepare(source: Source, place: Place, preparations: Sequence[Preparation], o
     folder = RunFolder.create(out, scenario.name)
     folder.scenario.write_text(format_scenario(scenario))
     write_plan(plan, folder.plan)
-    write_routes(source.routes, folder.routes)
+    write_routes(source.routes, plan, folder.routes)
     models = dict.fromkeys(path for preparation in preparations for path in preparation.models)
     inputs = dict.fromkeys(path for preparation in preparations for path in preparation.inputs)
     record = provenance(
@@ -243,6 +244,7 @@ def prepare(source: Source, place: Place, preparations: Sequence[Preparation], o
         seed=scenario.seed,
         rate_scale=scenario.rate_scale,
         plan_digest=plan.digest(),
+        scenario_digest=file_facts(folder.scenario)["sha256"],
         place=place.kind,
         reason=place.reason,
         clock=place.clock,
@@ -266,7 +268,7 @@ def _execute(place: Place, folder: RunFolder, scenario: Scenario, wishes: Wishes
         from isl_emu.live.execute import execute  # Mininet is slow to import, and not needed for the guest
 
         return execute(folder, wishes, steps)
-    command = [sys.executable, "-m", "isl_emu", "execute", str(folder.path), *wishes.words()]
+    command = module_command("isl_emu", "execute", str(folder.path), *wishes.words())
     command += ["--quiet"] if steps.quiet else []
     needs, run = all_needs(scenario), create_run_directory()
     announce(run, folder.path)

@@ -94,7 +94,8 @@ def _build(folder: RunFolder, phase: Phases, undo: ExitStack) -> tuple[LiveRun, 
     run = create_run_directory()
     undo.callback(shutil.rmtree, run.path, ignore_errors=True)
     announce(run, folder.path)
-    scenario, plan, routes = load_scenario(folder.scenario), read_plan(folder.plan), read_routes(folder.routes)
+    scenario, plan = load_scenario(folder.scenario), read_plan(folder.plan)
+    routes = read_routes(folder.routes, plan)
     _check_queues(plan)
     slowdown = scenario.time.slowdown
     clock = RunClock.create(folder.journal, slowdown)

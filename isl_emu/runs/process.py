@@ -18,6 +18,19 @@ from typing import Any
 from isl_emu.runs.journal import INCIDENTS_JOURNAL, Journal
 
 LAST_WORDS_S = 15.0  # for a process to write down what it has
+# `python -m` finds modules in the current folder first: a random.py there would be taken for Python's own.
+_RUN_MODULE = """import sys
+sys.path = [entry for entry in sys.path if entry]
+import os
+sys.path.append(os.getcwd())
+import runpy
+runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
+"""
+
+
+def module_command(module: str, *words: str) -> list[str]:
+    """The command that runs a Python module of ours; what lies in the current folder is found last."""
+    return [sys.executable, "-c", _RUN_MODULE, module, *words]
 
 
 def start_module(words: Sequence[str], **streams: Any) -> subprocess.Popen[bytes]:
@@ -27,7 +40,7 @@ def start_module(words: Sequence[str], **streams: Any) -> subprocess.Popen[bytes
         words: the module and its options.
         streams: as of `subprocess.Popen`.
     """
-    command = ["setpriv", "--pdeathsig", "TERM", sys.executable, "-m", *words]
+    command = ["setpriv", "--pdeathsig", "TERM", *module_command(*words)]
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, **streams)
 
 

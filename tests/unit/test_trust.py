@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from click.testing import CliRunner
 
 from isl_emu.cli import cli
 from isl_emu.errors import ScenarioError
+from isl_emu.runs.process import module_command
 from isl_emu.runs.wishes import Trust
 from isl_emu.scenario.parse import load_scenario
 from tests.scenarios import head, shell, table
@@ -57,3 +60,12 @@ def test_a_key_is_sent_only_if_it_is_allowed(scenario: Path) -> None:
     with pytest.raises(ScenarioError, match="add --allow-key STRANGE_KEY"):
         Trust().check(read.foreign, read.keys_sent)
     Trust(keys=("STRANGE_KEY",)).check(read.foreign, read.keys_sent)
+
+
+@pytest.mark.parametrize("words", [["-m", "isl_emu", "--version"], module_command("isl_emu", "--version")[1:]])
+def test_what_lies_in_the_current_folder_is_not_taken_for_pythons_own(words: list[str], tmp_path: Path) -> None:
+    for name in ("random", "json", "numpy", "click", "tempfile"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong one')")
+    done = subprocess.run([sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "isl-emu" in done.stdout

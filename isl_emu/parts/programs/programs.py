@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import threading
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
@@ -23,7 +22,7 @@ from isl_emu.parts.live_run import LiveRun
 from isl_emu.runs.clock import RunTimes
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import Journal
-from isl_emu.runs.process import LAST_WORDS_S, Watched, cause_of_death, end, kill, last_line
+from isl_emu.runs.process import LAST_WORDS_S, Watched, cause_of_death, end, kill, last_line, module_command
 from isl_emu.scenario.programs import Program, UserWorkload
 from isl_emu.units import NS_PER_S
 
@@ -163,7 +162,7 @@ class WorkloadProcess(Activity):
         self._workload, self._log = workload, log_of(workload.name, live.folder)
         self._container = live.containers[workload.nodes[0]]
         machine = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        words = [sys.executable, "-m", "isl_emu.parts.programs.user_workload", "--name", workload.name]
+        words = module_command("isl_emu.parts.programs.user_workload", "--name", workload.name)
         words += ["--folder", str(live.folder.path.resolve()), "--machine", f"/proc/self/fd/{machine}"]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         try:

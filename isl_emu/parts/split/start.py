@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from isl_emu.parts.split.shares import layer_count, shares
 from isl_emu.runs.clock import FILE as CLOCK_FILE
 from isl_emu.runs.endpoints import FIRST_SPLIT_PORT
 from isl_emu.runs.journal import Journal
-from isl_emu.runs.process import last_line
+from isl_emu.runs.process import last_line, module_command
 from isl_emu.scenario.split import Split
 
 # journals of a run, one line each: a pass around a pipeline; what an RPC process has done; a model that is ready
@@ -114,7 +113,7 @@ def _start(live: LiveRun, member: Member) -> ModelServer:
         words = [word for option, number in zip(handed, descriptors, strict=True)
                  for word in (option, f"/proc/self/fd/{number}")]  # fmt: skip
         process = member.container.popen(
-            [sys.executable, "-m", f"isl_emu.parts.split.{member.module}", *member.options, *words],
+            module_command(f"isl_emu.parts.split.{member.module}", *member.options, *words),
             stdin=DEVNULL,
             stdout=output,
             stderr=STDOUT,

@@ -6,7 +6,6 @@ import json
 import os
 import queue
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -26,7 +25,7 @@ from isl_emu.runs.clock import FILE as CLOCK_FILE
 from isl_emu.runs.clock import RunTimes
 from isl_emu.runs.endpoints import FIRST_STORE_PORT, STORE_PORTS
 from isl_emu.runs.journal import Journal
-from isl_emu.runs.process import kill
+from isl_emu.runs.process import kill, module_command
 from isl_emu.scenario.training import Training, training_satellites
 
 READY_TIMEOUT_S = 900.0  # loading PyTorch takes 4 s of a core in a guest, and each satellite has a share of one
@@ -97,11 +96,11 @@ class RankProcesses:
 
     def _start(self, name: str) -> subprocess.Popen[str]:
         clock = os.open(self._live.folder.journal / CLOCK_FILE, os.O_RDWR)
-        module = ["-m", "isl_emu.parts.training.torch_rank", "--clock", f"/proc/self/fd/{clock}"]
+        command = module_command("isl_emu.parts.training.torch_rank", "--clock", f"/proc/self/fd/{clock}")
         try:
             with self._log(name).open("wb") as log:
                 process = self._containers[name].popen(
-                    [sys.executable, *module],
+                    command,
                     text=True,
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
