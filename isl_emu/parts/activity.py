@@ -57,8 +57,10 @@ class RunProcess(Activity):
 
     def check(self) -> None:
         if self._process is not None and (status := self._process.poll()):
+            log = self._journal / f"{self._name}.log"
             raise WorkloadError(
-                f"{self._name}: it ended with status {status}, but must end with 0; see journal/{self._name}.log"
+                f"{self._name}: it ended with status {status} ({last_line(log)}), but must end with 0; "
+                f"see journal/{log.name}"
             )
 
     def watched(self) -> Iterable[Watched]:

@@ -69,6 +69,45 @@ def test_round_trips_take_what_was_planned(tmp_path: Path) -> None:
             assert quartile <= planned + HALF_A_MS_PER_HOP * hops
 
 
+BAD_COMMANDS = (
+    "source /nope", "source", "link p00s00", "link p00s00 p00s01 sideways", "link p00s00 nosuch up", "dpctl show",
+    "switch s1 stop", "x", "x nosuch", "xterm nosuch", "nosuch ping p00s00", "p00s00", "py 1/0", "py exit(3)",
+    "px import nosuch", "px raise SystemExit", "iperf p00s00 nosuch", "iperfudp 2M p00s00", "time nosuch",
+    "noecho nosuch", "pingpair x y z", "p00s00 exit", "p00s00 kill -9 $$", "p00s00 nosuch", "gtermnal", "!", "?nosuch",
+    "sh exit 3", "py net.get('nosuch').cmd('ls')",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("command", BAD_COMMANDS)
+def test_a_command_that_fails_ends_the_command_alone(tmp_path: Path, command: str) -> None:
+    with live_net(make_plan(2, [], [ring_edges(2, MS)]), tmp_path) as (net, _):
+        said = in_cli(net, tmp_path / "script", command, "p00s00 ping -c 1 p00s01")
+    assert "1 received" in said
+
+
+def test_nodes_without_a_link_can_be_asked(tmp_path: Path) -> None:
+    """A satellite that is in nobody's view all the time is a node all the same."""
+    with live_net(make_plan(3, [], [{(0, 1): MS}]), tmp_path) as (net, replay):
+        commands = (
+            "p00s00 ping -c 1 -W 1 p00s02",
+            "p00s02 hostname",
+            "p00s02 ping -c 1 p00s02",
+            "intfs",
+            "links",
+            "dump",
+        )
+        said = in_cli(net, tmp_path / "script", *commands, "iperf p00s00 p00s02", "p00s00 ping -c 1 p00s01")
+        assert said.count("1 received") == 2
+        assert replay.verify_all() == []
+
+
+def test_a_laser_that_is_taken_down_and_up_by_hand_has_its_routes_again(tmp_path: Path) -> None:
+    with live_net(make_plan(3, [], LINE, step_ns=SECOND), tmp_path) as (net, replay):
+        in_cli(net, tmp_path / "script", "link p00s00 p00s01 down", "link p00s00 p00s01 up")
+        replay.put_right()
+        assert "1 received" in in_cli(net, tmp_path / "script", "p00s00 ping -c 1 p00s02")
+
+
 def test_a_command_may_begin_with_a_name_with_hyphens(tmp_path: Path) -> None:
     with live_net(make_plan(12, STATIONS, [RING]), tmp_path) as (net, _):
         assert "3 received" in in_cli(net, tmp_path / "script", "gs-berlin-brandenburg ping -c 3 -i 0.2 gs-chengdu")

@@ -12,6 +12,8 @@ import asyncio
 import errno
 import resource
 import signal
+import sys
+import traceback
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -20,6 +22,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
+from isl_emu.errors import IslEmuError
 from isl_emu.nodes.namespaces import enter_network
 from isl_emu.parts.questions.asking import (
     ATTEMPTS_JOURNAL,
@@ -235,7 +238,11 @@ def main() -> None:
     options = run_parser("isl_emu.parts.questions.client", __doc__).parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a descriptor for each open request
-    run_loop(_ask_all(options.journal, RunTimes.of(options)))
+    try:
+        run_loop(_ask_all(options.journal, RunTimes.of(options)))
+    except IslEmuError as error:
+        traceback.print_exc()
+        sys.exit(str(error))  # the last line of its log
 
 
 async def _ask_all(journal: Path, times: RunTimes) -> None:
