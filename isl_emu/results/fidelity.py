@@ -24,7 +24,7 @@ from isl_emu.runs.journal import INCIDENTS_JOURNAL, INSTANTS_JOURNAL, LOAD_JOURN
 from isl_emu.scenario.model import Scenario
 from isl_emu.tables.distribution import Distribution
 from isl_emu.tables.schema import LOST_LINES
-from isl_emu.tables.text import beyond, time_text
+from isl_emu.tables.text import beyond
 from isl_emu.units import NS_PER_S
 
 FULL_RATIO = 0.97  # the emulator samples in clock ticks of 10 ms: 3 of 100 may be rounding
@@ -198,13 +198,15 @@ def _ending_reasons(execution: Execution | None) -> Iterator[str]:
 def incident_text(row: Mapping[str, Any]) -> str:
     """A row of incidents.parquet in one sentence."""
     where = f" on {row['node']}" if row["node"] else ""
-    right = f"; put right at {time_text(row['t_end_ns'])}" if row["t_end_ns"] is not None else ""
-    return f"{row['what']}{where} at t = {time_text(row['t_ns'])}: {row['cause']}{right}"
+    right = f"; put right at {row['t_end_ns'] / NS_PER_S:.3f} s" if row["t_end_ns"] is not None else ""
+    return f"{row['what']}{where} at t = {row['t_ns'] / NS_PER_S:.3f} s: {row['cause']}{right}"
 
 
 def _death_reasons(deaths: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for row in deaths[:MOST_DEATHS_TOLD]:
-        yield f"{incident_text(row)}; it was to last, so see what it printed"
+        program = row["what"].startswith("program ")
+        remedy = "mend its command, or say that it may_fail" if program else "see logs/, or raise its memory"
+        yield f"{incident_text(row)}, but it was to last; {remedy}"
     if (more := len(deaths) - MOST_DEATHS_TOLD) > 0:
         yield f"deaths: {more} more are in incidents.parquet"
 

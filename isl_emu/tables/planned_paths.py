@@ -26,6 +26,7 @@ class PlannedPaths:
         self._done_ns = done_ns
         self._index = {name: index for index, name in enumerate(plan.nodes.names)}
         self._found: dict[tuple[str, str, int], NodePath | None] = {}
+        self._ends: dict[tuple[str, str, int], frozenset[int]] = {}
 
     def instant(self, t_ns: int) -> int:
         """The instant whose state is due at `t_ns`."""
@@ -41,6 +42,23 @@ class PlannedPaths:
     def extent(self, source: str, destination: str, k: int) -> Extent | None:
         """Between which bounds a packet's path lies at instant `k`, where it may take one of several; None without."""
         return self._finder.extent(self._index[source], self._index[destination], k)
+
+    def ends(self, source: str, destination: str, k: int) -> frozenset[int]:
+        """The link ends from which a packet may be sent on its way at instant `k`; end 2 x link is node a's."""
+        key = (source, destination, k)
+        if key not in self._ends:
+            ends = self._finder.ends_on_the_way(self._index[source], self._index[destination], k)
+            self._ends[key] = frozenset(ends)
+        return self._ends[key]
+
+    def holding_ns(self, byte: Mapping[int, int], k: int) -> int:
+        """The time that so many bytes at each of some link ends take to be sent, one end after the other."""
+        snapshot, total_s = self._plan.snapshot(k), 0.0
+        for end, count in byte.items():
+            row = int(np.searchsorted(snapshot.link, end // 2))
+            rate_bit_s = (snapshot.rate_ab_bit_s, snapshot.rate_ba_bit_s)[end % 2][row]
+            total_s += count * 8 / (float(rate_bit_s) * self._plan.rate_scale)
+        return round(total_s * NS_PER_S)
 
     def names(self, path: NodePath | None) -> list[str] | None:
         """The path's node names."""

@@ -110,6 +110,25 @@ def test_each_distortion_is_the_one_reason(good_run: Any, spoil: Callable[[Any],
     assert found in reason and rule in reason
 
 
+def test_a_queue_of_the_runs_own_is_no_distortion(good_run: Any) -> None:
+    be_very_slow_sometimes(good_run)
+    good_run.write("probed_ends.jsonl", [{"t_ns": k * S, "byte": {"0": k * 10**6}} for k in range(5)])
+    fidelity = judged(good_run)
+    assert fidelity.valid
+    assert fidelity.parts["probes"].queued_ns.max > 25 * MS
+
+
+def test_in_exact_time_no_probe_may_be_off_at_all(good_run: Any) -> None:
+    good_run.write("execution.json", [{"error": None, "clock": "exact", "mismatches": []}])
+    good_run.write("instants.jsonl", [good_run.instant(k, 0) for k in range(4)])
+    planned_ns = 5 * MS + round(58 * 8 / 50e6 * S)
+    good_run.write("probes.jsonl", [good_run.probe(delay_ns=planned_ns + off_ns) for off_ns in (0, 1, -1)])
+    assert judged(good_run).valid
+    good_run.write("probes.jsonl", [good_run.probe(delay_ns=planned_ns + off_ns) for off_ns in (0, 0, -2)])
+    (reason,) = judged(good_run).reasons
+    assert "largest error per hop is 2 ns, but at most 1 ns" in reason
+
+
 def test_two_distortions_give_two_reasons(good_run: Any) -> None:
     be_late(good_run)
     go_astray(good_run)

@@ -55,7 +55,7 @@ def test_latency_table_and_outcomes(good_run: Any) -> None:
 
 def test_delay_table_compares_planned_and_measured(good_run: Any) -> None:
     (row,) = [line.split() for line in summary(good_run).splitlines() if line.startswith("  p00s00 → p00s01")]
-    assert row[3:] == ["1", *["5.00", "ms", "9", "us", "41", "us", "5.05", "ms", "41", "us"], "1", "0", "0"]
+    assert row[3:] == ["1", *["5.00", "ms", "9", "us", "41", "us", "5.05", "ms", "41", "us", "0", "us"], "1", "0", "0"]
 
 
 def test_machine_section(good_run: Any) -> None:
@@ -172,7 +172,7 @@ def test_who_changed_the_network_is_told_apart_from_the_machine(good_run: Any) -
     good_run.write("incidents.jsonl", [{**CHANGE, "cause": "to-p00s01 is down"}])
     text = summary(good_run)
     assert text.splitlines()[0].startswith("INTERVENED: the machine kept up with the plan, but somebody changed")
-    assert "- network on p00s00 at t = 500 ms: to-p00s01 is down; put right at 1.00 s\n" in text
+    assert "- network on p00s00 at t = 0.500 s: to-p00s01 is down; put right at 1.000 s\n" in text
     fidelity = json.loads(good_run.folder.fidelity.read_text())
     assert (fidelity["verdict"], fidelity["reasons"], len(fidelity["interventions"])) == ("intervened", [], 1)
 
@@ -182,7 +182,7 @@ def test_what_died_makes_a_run_invalid_with_its_time_and_cause(good_run: Any) ->
     text = summary(good_run)
     assert text.startswith("INVALID")
     flat = " ".join(text.split())
-    assert "model server on p00s01 at t = 1.50 s: it was killed by signal 9, SIGKILL; it was to last" in flat
+    assert "model server on p00s01 at t = 1.500 s: it was killed by signal 9, SIGKILL, but it was to last" in flat
     assert "deaths: 2 more are in incidents.parquet" in flat
 
 
