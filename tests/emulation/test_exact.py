@@ -204,3 +204,36 @@ def test_what_programs_say_they_compute_takes_their_share_and_their_power(tmp_pa
     computed_ns = sum(row["cpu_ns"] for row in rows(tmp_path / "first", "program_cpu"))
     assert computed_ns == pytest.approx(1.25e9 + 1.8e9, abs=1000)
     assert _differing(tmp_path / "first", tmp_path / "second") <= EXPLAINS_ITSELF
+
+
+def _program(name: str, node: str, command: str, **more: object) -> str:
+    return table("[program]", name=name, node=node, command=["/bin/sh", "-c", command], **more)
+
+
+UNLUCKY = (
+    quiet_ring("6 s", step="1 s")
+    + table("[program]", name="typo", node="p00s00", command=["no-such-program"])
+    + _program("brief", "p00s01", "echo cannot bind; exit 4", at="1 s")
+    + _program("greedy", "p00s02", "exec /usr/bin/python3 -c 'x = bytearray(10**9)'", at="2 s", memory="64 MiB")
+    + _program("grep", "p00s03", "exit 1", may_fail=True)
+    + _program("lasting", "p00s03", "sleep 2; exit 7", at="1 s")
+    + _program("cutter", "p00s04", "ip link set to-p00s05 down", at="3.5 s")
+    + table("probes", pairs=[["p00s03", "p00s06"]], interval="200 ms")
+)
+
+
+def test_what_dies_and_who_intervenes_is_told_with_its_time(tmp_path: Path) -> None:
+    said = finished(UNLUCKY, tmp_path / "out", "--clock", "exact")
+    found = {(row["kind"], row["node"]): row for row in rows(tmp_path / "out", "incidents")}
+    causes = {place: row["cause"] for place, row in found.items()}
+    assert sorted(found) == [*(("death", f"p00s0{n}") for n in range(3)), ("intervention", "p00s04")]
+    assert causes["death", "p00s00"] == "there is no program no-such-program"
+    assert causes["death", "p00s01"] == "it ended with status 4 (cannot bind)"
+    assert "more memory than it may take" in causes["death", "p00s02"]
+    cut = found["intervention", "p00s04"]
+    assert 3_500_000_000 <= cut["t_ns"] < 3_600_000_000 and cut["t_end_ns"] == 4_000_000_000
+    assert "to-p00s05 is down" in cut["cause"]
+    assert "INVALID: do not trust these figures; 3 reasons at the end" in said
+    assert (tmp_path / "out" / "programs" / "brief.log").read_text() == "cannot bind\n"
+    after = [row for row in rows(tmp_path / "out", "probes") if row["t_send_ns"] > 4_000_000_000]
+    assert after and all(row["error_ns"] == 0 for row in after)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from isl_emu.parts.probes.prober import JOURNAL
 from isl_emu.parts.probes.results import PROBES, delays_section, probe_fidelity, probe_reasons, probe_rows
 from isl_emu.parts.probes.traffic import JOURNAL as ENDS_JOURNAL
 from isl_emu.parts.probes.traffic import ProbedEnds, leave_watched_ends
+from isl_emu.runs.journal import INCIDENTS_JOURNAL
 from isl_emu.scenario.model import Scenario
 from isl_emu.tables.text import time_text
 
@@ -44,7 +46,13 @@ class ProbesPart(Part):
 
     def conclude(self, run: FinishedRun) -> None:
         probes, samples = run.journal(JOURNAL), run.journal(ENDS_JOURNAL)
-        run.write("probes", PROBES, probe_rows(probes.records, run.paths, samples.records), probes.lost_lines)
+        disturbed = [
+            (record["t_ns"], math.inf if record["t_end_ns"] is None else record["t_end_ns"])
+            for record in run.journal(INCIDENTS_JOURNAL).records
+            if record["kind"] == "intervention"
+        ]
+        rows = probe_rows(probes.records, run.paths, samples.records, disturbed)
+        run.write("probes", PROBES, rows, probes.lost_lines)
 
     def judge(self, run: FinishedRun, pace: Pace) -> Judgement:
         found = probe_fidelity(run.rows("probes"))

@@ -34,17 +34,23 @@ PROBES = schema(
     column("error_ns", NS, "ns", "delay - planned_delay - planned_serialisation; by ecmp 0 up to the longest path"),
     column("queued_most_ns", NS, "ns", "what else left the links on its way meanwhile, at their rates; null when lost"),
     column("excess_ns", NS, "ns", "error beyond 0 to queued_most: what the run's own traffic does not explain"),
-    column("straddles_change", FLAG, "", "a change of its path was due or being applied while it was on its way"),
+    column("straddles_change", FLAG, "", "a change of its path, or by somebody, was made while it was on its way"),
 )
 
 
-def probe_rows(records: Sequence[Mapping[str, Any]], paths: PlannedPaths, samples: Sequence[Row]) -> list[Row]:
+def probe_rows(
+    records: Sequence[Mapping[str, Any]],
+    paths: PlannedPaths,
+    samples: Sequence[Row],
+    disturbed: Sequence[tuple[int, float]] = (),
+) -> list[Row]:
     """A journal's probes with what the plan says about their way, and with what else was on it.
 
     Args:
+        disturbed: from when to when somebody had changed the network.
         samples: how many bytes had left the link ends on their ways, from the journal of `traffic`.
     """
-    rows = [probe_row(record, paths) for record in records]
+    rows = [probe_row(record, paths, disturbed) for record in records]
     ways = [paths.ends(row["a"], row["b"], paths.instant(row["t_send_ns"])) if row["hops"] else () for row in rows]
     own = OwnTraffic(samples, zip((row["t_send_ns"] for row in rows), ways, strict=True))
     for row, way in zip(rows, ways, strict=True):
@@ -56,8 +62,8 @@ def probe_rows(records: Sequence[Mapping[str, Any]], paths: PlannedPaths, sample
     return rows
 
 
-def probe_row(record: Mapping[str, Any], paths: PlannedPaths) -> Row:
-    """A journal's probe with what the plan says about its way at the time it was sent."""
+def probe_row(record: Mapping[str, Any], paths: PlannedPaths, disturbed: Sequence[tuple[int, float]] = ()) -> Row:
+    """A journal's probe with what the plan says about its way at the time it was sent, and if it was `disturbed`."""
     a, b, send_ns, delay_ns = record["a"], record["b"], record["t_send_ns"], record.get("delay_ns")
     k = paths.instant(send_ns)
     way, bounds = paths.at(a, b, k), paths.extent(a, b, k)
@@ -72,7 +78,9 @@ def probe_row(record: Mapping[str, Any], paths: PlannedPaths) -> Row:
         if delay_ns is not None:  # how far it is from those that are planned, which lie in the spread
             excess_ns = delay_ns - expected_ns
             row["error_ns"] = excess_ns - min(max(excess_ns, 0), spread_ns)
-    row["straddles_change"] = paths.straddles_change(a, b, send_ns, send_ns + (delay_ns or expected_ns))
+    end_ns = send_ns + (delay_ns or expected_ns)
+    by_somebody = any(send_ns < until_ns and from_ns < end_ns for from_ns, until_ns in disturbed)
+    row["straddles_change"] = by_somebody or paths.straddles_change(a, b, send_ns, end_ns)
     return row
 
 
@@ -154,12 +162,21 @@ def probe_reasons(probes: ProbeFidelity, scenario: Scenario, exact: bool) -> Ite
 
 
 def delays_section(probes: Rows) -> Iterator[str]:
-    yield "DELAY ONE WAY  (medians of the probes but those during a change; queued: behind own traffic, p95)"
+    yield "DELAY ONE WAY  (medians, none during a change; planned + sending + off by = measured; queued: p95)"
     pairs: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for row in probes:
         pairs.setdefault((row["a"], row["b"]), []).append(row)
-    header = ("from, to", "hops", "planned", "measured", "off by", "p95", "queued", "probes", "lost", "no path")
+    delays = ("planned", "sending", "off by", "measured", "p95", "queued")
+    header = ("from, to", "hops", *delays, "probes", "lost", "no path")
     yield from table(header, [_delay_row(pair, rows) for pair, rows in pairs.items()], left=1)
+
+
+def _sum(good: Rows) -> tuple[float | None, ...]:
+    """Planned propagation, time to put the probe on all links, what is beyond both, and all of it, as was measured."""
+    terms = ("planned_delay_ns", "planned_serialisation_ns", "delay_ns")
+    planned, sending, measured = (Distribution.of(row[term] for row in good).p50 for term in terms)
+    off = None if planned is None or sending is None or measured is None else measured - planned - sending
+    return planned, sending, off, measured
 
 
 def _delay_row(pair: tuple[str, str], rows: Rows) -> tuple[str, ...]:
@@ -170,9 +187,7 @@ def _delay_row(pair: tuple[str, str], rows: Rows) -> tuple[str, ...]:
     return (
         f"{pair[0]} → {pair[1]}",
         "-" if not hops else str(hops[0]) if len(hops) == 1 else f"{hops[0]}-{hops[-1]}",
-        time_text(Distribution.of(row["planned_delay_ns"] for row in good).p50),
-        time_text(Distribution.of(row["delay_ns"] for row in good).p50),
-        time_text(error.p50),
+        *map(time_text, _sum(good)),
         time_text(error.p95),
         time_text(Distribution.of(row["error_ns"] - row["excess_ns"] for row in good).p95),
         str(len(steady)),

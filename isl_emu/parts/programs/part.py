@@ -64,7 +64,7 @@ class ProgramsPart(Part):
 
     def prepare(self, source: Source, place: str) -> Preparation:
         for workload in source.scenario.workload:
-            user_function(workload.function, f"workload {workload.name}: function")  # so that an error comes now
+            user_function(workload.function, f"workload {workload.name}: function", 1)  # so that an error comes now
         return Preparation()
 
     def start(self, live: LiveRun) -> Iterable[Activity]:

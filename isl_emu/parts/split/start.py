@@ -56,6 +56,8 @@ def start_splits(live: LiveRun) -> None:
                 processes.append(_start(live, member))
                 report(len(processes) / (count + 1), f"{len(processes)} of {count} begun")
             _await_ready(processes)
+        for process in processes:
+            live.watch.add(process.watched("split model's process"))
         with Journal(live.folder.journal / f"{READY}.jsonl") as journal:
             journal.append({"head": containers[0].name, "engine": split.engine, "satellites": count})
         write_serving(live, (containers[0].name,), t_ns=0)
