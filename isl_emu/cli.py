@@ -2,7 +2,7 @@
 
 It is long because it is flat: one small function a command, in the order of `isl-emu --help`, and nothing else.
 
-Exit status: 0 done, 1 failed, 2 wrong usage, 3 done but the run is marked invalid, 130 interrupted.
+Exit status: 0 done, 1 failed, 2 wrong usage, 3 done but the run is marked invalid or intervened, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from isl_emu.errors import INTERRUPTED, IslEmuError, ScenarioError
 from isl_emu.progress import Steps
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.wishes import USUAL_TRUST, Trust, Wishes
-from isl_emu.units import DURATION_NS, NS_PER_MS, NS_PER_S, format_quantity, parse_quantity
+from isl_emu.units import DURATION_NS, NS_PER_MS, NS_PER_S, format_quantity, parse_quantity, seconds_text
 
 if TYPE_CHECKING:
     from isl_emu.planned import NamedPath
@@ -270,7 +270,7 @@ def path(scenario: Path, a: str, b: str, at: str) -> int:
     grid = plan.link_plan.grid
     if not 0 <= t_ns < grid.duration_ns:
         raise ScenarioError(
-            f"--at: is {at}, but the plan ends at {grid.duration_ns / NS_PER_S:g} s; choose an earlier time"
+            f"--at: is {at}, but the plan ends at {seconds_text(grid.duration_ns)}; choose an earlier time"
         )
     k = grid.instant_at(t_ns)
     found = plan.paths(a, b, k)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from isl_emu.errors import ScenarioError
-from isl_emu.units import NS_PER_S
+from isl_emu.units import seconds_text
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Wishes:
         for name, t_ns in self._times().items():
             if t_ns is not None and not 0 < t_ns < duration_ns:
                 raise ScenarioError(
-                    f"{name}: is {t_ns / NS_PER_S:g} s, but the plan ends at {duration_ns / NS_PER_S:g} s and begins "
+                    f"{name}: is {seconds_text(t_ns)}, but the plan ends at {seconds_text(duration_ns)} and begins "
                     "at 0; choose a time between"
                 )
 

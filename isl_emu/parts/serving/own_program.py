@@ -46,7 +46,9 @@ class OwnPrograms(ServerKind):
                 read_ahead(model)
             begin = partial(_start_program, words, next(iter(models), None), live.folder.journal)
             with live.phase("servers", f"starting {words[0]} on {len(containers)} satellites") as report:
-                live.undo.enter_context(serve_with(containers, begin, report, group.compute.health or HEALTH_PATH))
+                serving = serve_with(containers, begin, report, group.compute.health or HEALTH_PATH)
+                for server in live.undo.enter_context(serving):
+                    live.watch.add(server.watched())
         return Started([self.facts(group.compute) for group in groups])
 
 

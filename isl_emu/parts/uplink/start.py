@@ -126,6 +126,7 @@ def give_up(live: LiveRun, name: str, error: str) -> None:
     """Write down why a satellite will not serve."""
     with Journal(live.folder.journal / f"{UNSERVED}.jsonl") as journal:
         journal.append({"satellite": name, "error": error})
+    live.watch.record("model on its way", name, error)
 
 
 class ServerStarter:
@@ -176,6 +177,7 @@ class ServerStarter:
             journal = self._live.folder.journal
             server = start_server(container, self._model, group.context_tokens, journal, self._live.exact)
             self._servers.append(server)
+            self._live.watch.add(server.watched())
             if self._stop.is_set():
                 server.process.kill()
             return server
