@@ -14,7 +14,7 @@ MIB = 1024 * 1024
 RESERVED = frozenset({  # tables of our own
     *("plan", "instants", "changes", "load", "outside", "pauses", "incidents", "requests", "attempts", "polls"),
     *("servers", "split", "kv_handovers", "transfers", "deliveries", "probes", "energy", "programs", "program_cpu"),
-    *("serving", "training"),
+    *("serving", "training", "drops"),
 })  # fmt: skip
 
 
