@@ -27,6 +27,9 @@ LIMIT_S = 60.0  # for one call
 LIMIT_LINES = 20_000_000  # for one call where no time passes meanwhile; counting makes 60 s of them
 
 
+EVENT_GRAIN_S = 2e-6  # Python waits for an event in whole microseconds, rounded up; what is left is slept to the ns
+
+
 @dataclass(frozen=True)
 class TimeGrid:
     """The instants of a plan: `start` + k x `step_ns` for k in 0..count-1.
@@ -108,7 +111,11 @@ class Waiting:
 
     def wait_until_ns(self: Clock, deadline_ns: int, event: threading.Event) -> bool:
         while not event.is_set() and self.now_ns() < deadline_ns:
-            event.wait(self.timeout_s(deadline_ns))
+            timeout_s = self.timeout_s(deadline_ns)
+            if timeout_s > EVENT_GRAIN_S:
+                event.wait(timeout_s - EVENT_GRAIN_S)
+            else:
+                time.sleep(timeout_s)
         return event.is_set()
 
 

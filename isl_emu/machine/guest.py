@@ -13,6 +13,7 @@ Root in it is nobody on the machine: its kernel's process is behind the wall of 
 from __future__ import annotations
 
 import argparse
+import compileall
 import contextlib
 import os
 import re
@@ -107,6 +108,8 @@ def run_in_guest(
     Raises:
         MachineError: the guest cannot start, or dies before the command ends.
     """
+    if not sys.dont_write_bytecode:  # what Python compiles in the guest is lost with it
+        compileall.compile_dir(Path(__file__).resolve().parents[1], quiet=2)
     streams, kernel = _streams(interactive), kernel or find_uml()
     folder, writable, readable = run.path.resolve() / "guest", list(writable), [*_modules(), *readable]
     command_line = _kernel_command(kernel, folder, memory_byte, clock)

@@ -15,8 +15,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -284,6 +284,25 @@ class Container:
             os.chroot(".")
         finally:
             os.close(root)
+            os.close(descriptor)
+
+
+@contextmanager
+def handed(files: Mapping[str, Path]) -> Iterator[tuple[list[str], tuple[int, ...]]]:
+    """Files that a program in a container could not reach, open to read and write while the block lasts.
+
+    Args:
+        files: by the option that names them; made if they are missing.
+
+    Returns:
+        The options with what the program finds them by, and the descriptors to pass on.
+    """
+    descriptors = tuple(os.open(path, os.O_RDWR | os.O_CREAT, 0o644) for path in files.values())
+    try:
+        words = zip(files, (f"/proc/self/fd/{descriptor}" for descriptor in descriptors), strict=True)
+        yield [word for pair in words for word in pair], descriptors
+    finally:
+        for descriptor in descriptors:
             os.close(descriptor)
 
 

@@ -165,10 +165,11 @@ class Scenario(Constellation):
 
     @property
     def boards(self) -> dict[str, Board]:
-        """The board of each satellite that has one: of its `[compute]`, else its training, else its `[[power]]`."""
+        """The board of each satellite that has one: of its `[compute]`, else training, split, or `[[power]]`."""
         named: list[tuple[Satellites, str | None]] = [
             *((group.satellites, group.board) for group in self.power),
-            *((job.satellites, job.modelled.board) for job in self.training if job.modelled),
+            *((split.satellites, split.board) for split in self.split),
+            *((job.satellites, job.board) for job in self.training),
             *((group.satellites, group.board) for group in self.compute),
         ]
         names = self.satellite_names

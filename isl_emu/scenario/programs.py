@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -25,6 +25,7 @@ class Program(Record):
     killed, cannot be run or fails within a second makes the run invalid, unless it `may_fail`. It runs in
     its node's container. `cpus`: share of one core that the container has for it; without it, it shares what is there
     for other things, and has a whole core where there is nothing else. `memory`: that the container has for it.
+    `cpu_time`: "stated" by the program itself (`isl_emu.compute`) in exact time, where computing takes none.
     """
 
     name: NodeName
@@ -34,6 +35,7 @@ class Program(Record):
     duration_ns: Duration | None = Field(alias="duration", default=None)
     may_fail: bool = False
     cpus: float | None = Field(gt=0.0, le=64.0, default=None)
+    cpu_time: Literal["stated"] | None = None
     memory_byte: Size = Field(alias="memory", default=256 * MIB)
 
 
@@ -41,7 +43,7 @@ class UserWorkload(Record):
     """A workload in Python: a function that is called when the run begins, in a process of its own.
 
     The process runs in the container of the first of its nodes. It gets an `isl_emu.WorkloadContext`, with `options` as
-    they stand in the scenario. `cpus`, `memory`: that each of its nodes has for it, as for a program.
+    they stand in the scenario. `cpus`, `memory`, `cpu_time`: that each of its nodes has for it, as for a program.
     """
 
     name: NodeName
@@ -49,6 +51,7 @@ class UserWorkload(Record):
     nodes: tuple[NodeName, ...] = Field(min_length=1)
     options: dict[str, Any] = Field(default_factory=dict)
     cpus: float | None = Field(gt=0.0, le=64.0, default=None)
+    cpu_time: Literal["stated"] | None = None
     memory_byte: Size = Field(alias="memory", default=512 * MIB)
 
     @model_validator(mode="after")

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from isl_emu.linkplan.plan import LinkKind, LinkPlan
+from isl_emu.linkplan.plan import LinkKind, LinkPlan, QueueKind
+from isl_emu.network.desired import faster_bit_s
 from isl_emu.routing.paths import Extent, NodePath, PathFinder
 from isl_emu.units import NS_PER_S
 
@@ -110,9 +111,15 @@ class PlannedPaths:
         return links, snapshot.delay_ns[np.searchsorted(snapshot.link, links)].tolist()
 
     def serialisation_ns(self, path: NodePath, k: int, frame_byte: int) -> int:
-        """The time to put one frame on each link of the path, at the shaped rates."""
-        total_s = sum(frame_byte * 8 / rate_bit_s for rate_bit_s in self._rates_bit_s(path, k))
-        return round(total_s * NS_PER_S)
+        """The time to put one frame that meets no other on each link of the path, as the links are shaped.
+
+        A managed queue has a bucket for single frames, and the serialiser behind it is a little faster than the link.
+        """
+        managed, total_ns = self._plan.links.aqm["kind"], 0
+        for link, rate_bit_s in zip(path.links, self._rates_bit_s(path, k), strict=True):
+            shaped_bit_s = rate_bit_s if managed[link] == QueueKind.NONE else float(faster_bit_s(rate_bit_s))
+            total_ns += int(frame_byte * 8 * NS_PER_S / shaped_bit_s)  # which netem counts in whole ns too
+        return total_ns
 
     def sending_ns(self, path: NodePath, k: int, byte: int) -> int:
         """The time to put a message on the path's slowest link, and a packet of it on each other link."""

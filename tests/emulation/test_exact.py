@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from isl_emu.machine.uml import find_uml
+from isl_emu.units import NS_PER_S
 from tests.exact_guest import needs_exact_time
 from tests.runs import ROOT, finished, isl_emu, rows
 from tests.scenarios import head, quiet_ring, shell, station, table
@@ -87,11 +89,13 @@ def test_changes_and_probes_come_at_their_nanosecond(tmp_path: Path) -> None:
     assert {row["error_ns"] for row in probes} == {0}
 
 
-def test_probes_over_one_to_ten_hops_are_off_by_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("aqm", ["none", "fq_codel"])
+def test_probes_over_one_to_ten_hops_are_off_by_nothing(tmp_path: Path, aqm: str) -> None:
     """66 satellites in planes of 22, along one of them; 5 instants a second."""
     pairs = [["p00s00", f"p00s{hops:02d}"] for hops in HOPS]
     text = head("planes", rate_scale=0.01, duration="4 s", step="200 ms")
-    text += shell(66, 3, 1, altitude="1200 km", inclination="60 deg", lasers="+grid")
+    lasers = {"topology": "+grid", "aqm": aqm}
+    text += shell(66, 3, 1, altitude="1200 km", inclination="60 deg", lasers=lasers)
     out = tmp_path / "out"
     finished(text + table("probes", interval="100 ms", pairs=pairs), out, "--clock", "exact")
     probes = [row for row in rows(out, "probes") if not row["straddles_change"]]
@@ -153,7 +157,9 @@ def test_another_seed_is_another_run(same_or_not: dict[str, Path]) -> None:
 
 
 def test_what_needs_real_time_is_refused_with_the_reason(tmp_path: Path) -> None:
-    done = isl_emu("run", ROOT / "topologies" / "qwen3-uplink.toml", "--clock", "exact", "--out", tmp_path / "out")
+    scenario = tmp_path / "scenario.toml"
+    scenario.write_text(quiet_ring() + table("compute", satellites=["p00s01"]))
+    done = isl_emu("run", scenario, "--clock", "exact", "--out", tmp_path / "out")
     assert done.returncode == 1
     assert '--clock exact: compute.server is "real"' in done.stderr and "add board" in done.stderr
 
@@ -167,6 +173,37 @@ def test_provenance_names_the_clock_and_the_kernel(tmp_path: Path) -> None:
     assert place["clock"] == "exact"
     assert place["kernel"]["sha256"] == find_uml().sha256
     assert find_uml().sha256[:12] in (out / "summary.txt").read_text()
+
+
+def test_what_programs_say_they_compute_takes_their_share_and_their_power(tmp_path: Path) -> None:
+    """A quarter of a core takes four times as long, two at once take turns, and the board draws for it."""
+    told = (
+        "from isl_emu import compute as c; from time import monotonic_ns as t; c(1.0); print(t()); c(0.25); print(t())"
+    )
+    text = quiet_ring("8 s") + table(
+        "[program]", name="one", node="p00s00", command=["python3", "-c", told], cpus=0.25, cpu_time="stated"
+    )
+    text += table("[workload]", name="two", function="tests.user_workloads:stating", nodes=["p00s02", "p00s03"],
+                  cpus=0.5, cpu_time="stated")  # fmt: skip
+    text += table("[power]", board="raspberry-pi-5", bus="10 W", panel={"area": "1 m2"}, battery={"capacity": "100 Wh"},
+                  radiator={"area": "1 m2", "heat_capacity": "20 kJ/K"})  # fmt: skip
+    text = text.replace('"python3"', json.dumps(sys.executable))
+    for out in ("first", "second"):
+        finished(text, tmp_path / out, "--clock", "exact")
+    begun, ended = map(int, (tmp_path / "first" / "programs" / "one.log").read_text().split())
+    assert ended - begun == NS_PER_S
+    took_ns = {(row["node"], row["seconds"]): row["took_ns"] for row in rows(tmp_path / "first", "two")}
+    assert took_ns == {("p00s02", 0.5): 2 * NS_PER_S, ("p00s02", 1.0): 3 * NS_PER_S, ("p00s03", 0.3): 3 * NS_PER_S // 5}
+    busy_ns = {node: 0.0 for node in ("p00s00", "p00s02", "p00s03", "p00s04")}
+    for row in rows(tmp_path / "first", "energy"):
+        assert row["board_w"] == pytest.approx(3.0 + (9.0 - 3.0) * row["busy_ratio"], abs=1e-4)
+        if row["satellite"] in busy_ns:
+            busy_ns[row["satellite"]] += row["busy_ratio"] * row["interval_ns"]
+    wanted_ns = {"p00s00": 5e9, "p00s02": 3e9, "p00s03": 0.6e9, "p00s04": 0.0}
+    assert busy_ns == pytest.approx(wanted_ns, abs=1000)
+    computed_ns = sum(row["cpu_ns"] for row in rows(tmp_path / "first", "program_cpu"))
+    assert computed_ns == pytest.approx(1.25e9 + 1.8e9, abs=1000)
+    assert _differing(tmp_path / "first", tmp_path / "second") <= EXPLAINS_ITSELF
 
 
 def _program(name: str, node: str, command: str, **more: object) -> str:

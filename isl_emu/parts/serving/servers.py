@@ -160,7 +160,7 @@ def start_server(
     """
     port = WORDS_PORT if exact else MODEL_PORT
     words = ["--model", str(model), "--host", container.address, "--port", str(port)]
-    words += ["--context", str(context_tokens), *(["--populate"] if exact else [])]
+    words += ["--context", str(context_tokens)]
     command = module_command("isl_emu.parts.serving.model_server", *words)
     return replace(start_program(container, command, journal), port=port)
 

@@ -36,8 +36,15 @@ class SplitPart(Part):
                 yield Need(name, split.cpus, split.memory_byte, expected_byte, (model,))
 
     def real_time(self, scenario: Scenario) -> Iterable[str]:
-        if scenario.split:
-            yield "split: its satellites would take no time to compute their layers"
+        """The stages of a pipeline are ours, and wait for their share of a board's time; llama.cpp's do not."""
+        for split in scenario.split:
+            if split.engine != "pipeline":
+                yield f'split.engine is "{split.engine}", which would take no time to compute; use "pipeline"'
+            elif split.board is None:
+                yield (
+                    "split: its satellites would take no time to compute their layers unless board says whose time "
+                    "they take; add board, and pace_model if it is that of another model"
+                )
 
     def prepare(self, source: Source, place: str) -> Preparation:
         models = []
