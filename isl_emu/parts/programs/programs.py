@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from isl_emu.errors import WorkloadError
+from isl_emu.errors import MachineError, WorkloadError
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.runs.clock import RunTimes
@@ -60,9 +60,12 @@ class ProgramThread(threading.Thread):
         if live.clock.wait_until_ns(self._times.t0_ns + program.at_ns, self.stopped):
             return self._record(t_start_ns=None, outcome="not started")
         start_ns, oom_before = self._now_ns(), live.containers[program.node].oom_kills()
-        process = self._start()
-        if process is None:
-            self._died(f"there is no program {program.command[0]}")
+        try:
+            process = self._start()
+        except (OSError, MachineError) as error:
+            cause = "its container is dead" if isinstance(error, MachineError) else str(error)
+            log_of(program.name, live.folder).write_text(f"{cause}\n")
+            self._died(cause)
             return self._record(t_start_ns=start_ns, outcome="cannot be started")
         while process.poll() is None and self._now_ns() < end_ns and not self.stopped.wait(LOOK_INTERVAL_S):
             pass
@@ -88,13 +91,12 @@ class ProgramThread(threading.Thread):
             what, node = f"program {self._program.name}", self._program.node
             self._live.watch.record(what, node, cause, short_of_memory=short_of_memory)
 
-    def _start(self) -> subprocess.Popen[bytes] | None:
-        """The program in its node's container; None if there is no such program."""
+    def _start(self) -> subprocess.Popen[bytes]:
+        """The program in its node's container."""
         program = self._program
         with log_of(program.name, self._live.folder).open("wb") as output:
             if shutil.which(program.command[0]) is None:
-                output.write(f"{program.command[0]}: there is no such program\n".encode())
-                return None
+                raise FileNotFoundError(f"there is no program {program.command[0]}")
             self._starts.append({"name": program.name, "t_ns": self._now_ns()})
             process = self._live.containers[program.node].popen(
                 program.command,
