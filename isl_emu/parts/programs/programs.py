@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import threading
 from collections.abc import Iterable
@@ -162,7 +163,7 @@ class WorkloadProcess(Activity):
 
     def __init__(self, live: LiveRun, workload: UserWorkload, own: set[int]):
         self._workload, self._log = workload, log_of(workload.name, live.folder)
-        self._container = live.containers[workload.nodes[0]]
+        self._container, self._watch = live.containers[workload.nodes[0]], live.watch
         machine = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         words = module_command("isl_emu.parts.programs.user_workload", "--name", workload.name)
         words += ["--folder", str(live.folder.path.resolve()), "--machine", f"/proc/self/fd/{machine}"]
@@ -221,8 +222,16 @@ class WorkloadProcess(Activity):
 
     def _end(self) -> None:
         """It may have something to write down, unless its computer is off."""
-        if self._process.poll() is None:
-            kill([self._process]) if self._container.suspended else end([self._process], LAST_WORDS_S)
+        if self._process.poll() is not None:
+            return
+        if self._container.suspended:
+            kill([self._process])
+            return
+        end([self._process], LAST_WORDS_S)
+        if self._process.returncode == -signal.SIGKILL:
+            name, node, function = self._workload.name, self._workload.nodes[0], self._workload.function
+            cause = f"{function} did not return when the run ended, and was killed; let it look at context.stopped"
+            self._watch.record(f"workload {name}", node, cause)
 
     def _why(self, rule: str) -> str:
         name, status = self._workload.name, self._process.returncode
