@@ -210,7 +210,8 @@ def run_source(source: Source, place: Place, out: Path | None, wishes: Wishes, s
     steps.note(f"runs on: {place.kind}, {place.reason}\nresults: {folder.path}")
     planned = folder, source.scenario, source.plan, source.routes
     try:
-        status = _execute(place, folder, source.scenario, wishes, steps)
+        seen = [path for preparation in preparations for path in preparation.seen]
+        status = _execute(place, folder, source.scenario, seen, wishes, steps)
     except BaseException as error:
         with suppress(Exception):  # the first error is the one to hear of
             conclude(*planned, failure=str(error) or INTERRUPTED_BY_USER)
@@ -262,7 +263,9 @@ def _clock(scenario: Scenario, wishes: Wishes) -> VirtualClock:
     return VirtualClock(round(scenario.time.start.timestamp()) * NS_PER_S, pace, scenario.seed)
 
 
-def _execute(place: Place, folder: RunFolder, scenario: Scenario, wishes: Wishes, steps: Steps) -> int:
+def _execute(
+    place: Place, folder: RunFolder, scenario: Scenario, seen: Sequence[Path], wishes: Wishes, steps: Steps
+) -> int:
     """The live part, on this kernel or in a guest's."""
     if place.kind == "host":
         from isl_emu.live.execute import execute  # Mininet is slow to import, and not needed for the guest
@@ -277,7 +280,7 @@ def _execute(place: Place, folder: RunFolder, scenario: Scenario, wishes: Wishes
         command,
         run=run,
         writable=[folder.path],
-        readable=sorted(files_of(needs)),
+        readable=sorted({*files_of(needs), *seen}),
         memory_byte=guest_memory_byte(scenario, needs),
         interactive=wishes.interactive,
         kernel=place.kernel,

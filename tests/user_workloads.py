@@ -17,6 +17,12 @@ def broken(context) -> None:
     raise RuntimeError("this workload is broken")
 
 
+def endless(context) -> None:
+    """Never looks at the time."""
+    while True:
+        pass
+
+
 def noting(context) -> None:
     """Writes one row, and prints."""
     print("it was called")

@@ -206,6 +206,7 @@ def _emulate(
         ended.set()
         replaying.result()
     replay.put_right()
+    replay.count_drops()
     execution.mismatches = [*replay.mismatches, *replay.verify_all()]
     execution.dropped_packets = backend.dropped_packets() - dropped_before
     execution.marked_packets = backend.marked_packets() - marked_before

@@ -39,6 +39,8 @@ FOUND = np.dtype(
         ("queue_byte", "i8"),
     ]
 )  # what a back end reports of one end's netem, and of the managed queue before it
+DROPS = np.dtype([("end", "i4"), ("netem", "i8"), ("queue", "i8")])
+"""Packets that an end's netem, and the managed queue before it, have dropped since they were made."""
 ROUTE = np.dtype([("node", "i4"), ("destination", "i4"), ("link", "i4")])
 """A route of a node to a node or alias over a link, or NO_ROUTE. One over several links is as many rows, together."""
 

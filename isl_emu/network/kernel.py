@@ -6,14 +6,14 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
 from isl_emu.errors import NetworkError
 from isl_emu.linkplan.plan import LinkPlan, QueueKind
 from isl_emu.network import messages, queues
-from isl_emu.network.desired import FRAME_BYTE, ROUTE, UNKNOWN_LINK, gso_byte, initial_ends
+from isl_emu.network.desired import DROPS, FRAME_BYTE, ROUTE, UNKNOWN_LINK, gso_byte, initial_ends
 from isl_emu.network.interventions import Disturbance, Listeners
 from isl_emu.network.naming import (
     FIRST_INTERFACE_INDEX,
@@ -222,13 +222,19 @@ class KernelBackend:
             self._buckets[managed] = np.stack([states[managed][field] for field in BUCKET_FIELDS], axis=1)
         space.netlink.demand((), f"node {space.node}")
 
+    def drops(self, nodes: Iterable[int]) -> np.ndarray:
+        found = []
+        for node in nodes:
+            bodies = self.spaces[node].netlink.dump(RTM_GETQDISC, qdiscs_question())
+            queued = count_drops(bodies, self._ends_by_queue(node))
+            netem = count_drops(bodies, self._ends_by_index(node))
+            found += [(end, count, queued.get(end, 0)) for end, count in netem.items()]
+        return np.array(found, DROPS)
+
     def dropped_packets(self) -> int:
         """Packets that link ends have dropped: the link was down or lost them as planned, or a queue was full."""
-        dropped = 0
-        for node, space in enumerate(self.spaces):
-            roots = self._ends_by_index(node) | self._ends_by_queue(node)
-            dropped += count_drops(space.netlink.dump(RTM_GETQDISC, qdiscs_question()), roots)
-        return dropped
+        found = self.drops(range(len(self.spaces)))
+        return int(found["netem"].sum() + found["queue"].sum())
 
     def marked_packets(self) -> int:
         """Packets that managed queues have marked as having met congestion (ECN), instead of dropping them."""

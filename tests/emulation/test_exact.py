@@ -15,7 +15,7 @@ import pytest
 from isl_emu.machine.uml import find_uml
 from isl_emu.units import NS_PER_S
 from tests.exact_guest import needs_exact_time
-from tests.runs import ROOT, finished, isl_emu, rows
+from tests.runs import COMMAND, ROOT, finished, isl_emu, rows
 from tests.scenarios import head, quiet_ring, shell, station, table
 
 EXPLAINS_ITSELF = {"provenance.json", "stdout.txt"}  # when and how a run was made
@@ -207,6 +207,34 @@ def test_what_programs_say_they_compute_takes_their_share_and_their_power(tmp_pa
     assert _differing(tmp_path / "first", tmp_path / "second") <= EXPLAINS_ITSELF
 
 
+WRONG_CHOICE = """
+def choose(situation):
+    return situation.nobody
+"""
+
+
+def test_a_users_function_that_fails_in_a_run_is_told_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client finds it in the folder in which isl-emu is called, behind the wall too."""
+    (tmp_path / "choice.py").write_text(WRONG_CHOICE)
+    (tmp_path / "scenario.toml").write_text(
+        quiet_ring("4 s")
+        + table("compute", satellites=["p00s00"], server="modelled", board="inference-2035", model="qwen3-8b",
+                context_tokens=4096)
+        + table("questions", mean_interval="1 s", target="choice:choose", prompts=["Why?"], deadline="3 s",
+                max_answer_tokens=16)
+    )  # fmt: skip
+    command = [*COMMAND, "run", "scenario.toml", "--clock", "exact", "--out", "out"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 1
+    assert "questions.target: choice:choose failed in line 3 of" in done.stdout + done.stderr
+    assert (
+        "AttributeError ('Situation' object has no attribute 'nobody'); mend the function" in done.stdout + done.stderr
+    )
+
+
 def _program(name: str, node: str, command: str, **more: object) -> str:
     return table("[program]", name=name, node=node, command=["/bin/sh", "-c", command], **more)
 
@@ -215,7 +243,7 @@ UNLUCKY = (
     quiet_ring("6 s", step="1 s")
     + table("[program]", name="typo", node="p00s00", command=["no-such-program"])
     + _program("brief", "p00s01", "echo cannot bind; exit 4", at="1 s")
-    + _program("greedy", "p00s02", "exec /usr/bin/python3 -c 'x = bytearray(10**9)'", at="2 s", memory="64 MiB")
+    + _program("greedy", "p00s02", "exec /usr/bin/python3 -c 'x = bytearray(10**9)'", at="2.5 s", memory="64 MiB")
     + _program("grep", "p00s03", "exit 1", may_fail=True)
     + _program("lasting", "p00s03", "sleep 2; exit 7", at="1 s")
     + _program("cutter", "p00s04", "ip link set to-p00s05 down", at="3.5 s")
