@@ -5,6 +5,7 @@ The clock of a live run, which stops and goes on for all of its processes at onc
 
 from __future__ import annotations
 
+import ctypes
 import threading
 import time
 from dataclasses import dataclass
@@ -107,6 +108,19 @@ class Waiting:
             else:
                 time.sleep(timeout_s)
         return event.is_set()
+
+
+def sleep_to_ns(monotonic_ns: int) -> None:
+    """Sleep until the machine's CLOCK_MONOTONIC shows a time: to the nanosecond where time is exact."""
+    deadline = _Timespec(*divmod(monotonic_ns, NS_PER_S))
+    ctypes.CDLL(None).clock_nanosleep(time.CLOCK_MONOTONIC, _TIMER_ABSTIME, ctypes.byref(deadline), None)
+
+
+class _Timespec(ctypes.Structure):
+    _fields_ = [("seconds", ctypes.c_long), ("ns", ctypes.c_long)]
+
+
+_TIMER_ABSTIME = 1  # Source: time.h
 
 
 class MonotonicClock(Waiting):

@@ -25,7 +25,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from isl_emu.errors import INTERRUPTED, MachineError
-from isl_emu.machine.calendar_control import FOLDER_VARIABLE, CalendarControl
+from isl_emu.machine.calendar_control import BELL, FOLDER_VARIABLE, CalendarControl
 from isl_emu.machine.claims import MIB, CpuClaim, choose_memory_folder, claim_cpu, default_memory_byte
 from isl_emu.machine.console import Console, Interrupter, raw_terminal, send_mconsole
 from isl_emu.machine.guardian import kill_processes_in
@@ -331,16 +331,21 @@ def _start_guardian(
     """The guardian and below it the guest, in a session that our terminal's Ctrl-C does not reach."""
     output, log = console.guest_end.fileno(), console.guest_log_end.fileno()
     guardian = files("isl_emu.machine").joinpath("guardian.py")
-    return subprocess.Popen(
-        [sys.executable, "-I", "-S", str(guardian), str(claim.cpu), str(lifeline)]
-        + [*command_line, f"con0=fd:{output},fd:{output}", f"con1=fd:{log},fd:{log}"],
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
-        pass_fds=(output, log, lifeline, claim.lock),
-        start_new_session=True,
-    )
+    os.mkfifo(folder / BELL)
+    bell = os.open(folder / BELL, os.O_RDWR | os.O_NONBLOCK)  # so that it never ends
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", str(guardian), str(claim.cpu), str(lifeline)]
+            + [*command_line, *(f"con{number}=fd:{end},fd:{end}" for number, end in enumerate((output, log, bell)))],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=(output, log, bell, lifeline, claim.lock),
+            start_new_session=True,
+        )
+    finally:
+        os.close(bell)
 
 
 def main(arguments: list[str]) -> int:
