@@ -2,7 +2,7 @@
 
 It is long because it is flat: one small function a command, in the order of `isl-emu --help`, and nothing else.
 
-Exit status: 0 done, 1 failed, 2 wrong usage, 3 done but the run is marked invalid, 130 interrupted.
+Exit status: 0 done, 1 failed, 2 wrong usage, 3 done but the run is marked invalid or intervened, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from rich.table import Table
 from isl_emu.errors import INTERRUPTED, IslEmuError, ScenarioError
 from isl_emu.progress import Steps
 from isl_emu.runs.folder import RunFolder
-from isl_emu.runs.wishes import Wishes
-from isl_emu.units import DURATION_NS, NS_PER_MS, NS_PER_S, format_quantity, parse_quantity
+from isl_emu.runs.wishes import USUAL_TRUST, Trust, Wishes
+from isl_emu.units import DURATION_NS, NS_PER_MS, NS_PER_S, format_quantity, parse_quantity, seconds_text
 
 if TYPE_CHECKING:
     from isl_emu.planned import NamedPath
@@ -120,6 +120,17 @@ def cli(debug: bool) -> None:
     help="In exact time: at most so many emulated seconds pass in one of the wall clock, for people who look on. "
     "Default: as many as the machine manages.",
 )
+@click.option(
+    "--trust",
+    is_flag=True,
+    help="The scenario is as good as your own programs: run it also where nothing keeps it from your files.",
+)
+@click.option(
+    "--no-programs", is_flag=True, help="Refuse a scenario that names commands, functions or URLs; `check` lists them."
+)
+@click.option(
+    "--allow-key", "keys", multiple=True, metavar="NAME", help="Environment variable that it may send to its URL."
+)
 @PAUSE_AT
 @UNTIL
 def run(
@@ -133,6 +144,9 @@ def run(
     clock: str | None,
     pace: float | None,
     interactive: bool,
+    trust: bool,
+    no_programs: bool,
+    keys: tuple[str, ...],
     pause_at: str | None,
     until: str | None,
 ) -> int:
@@ -140,19 +154,21 @@ def run(
     from isl_emu.experiment import run_file
 
     changes = _changes(duration, seed, model, slowdown)
-    wishes = _wishes(interactive, pause_at, until, pace)
+    wishes = _wishes(interactive, pause_at, until, pace, Trust(trust, not no_programs, keys))
     return run_file(scenario, changes, out, machine, clock, wishes, Steps(Console()))
 
 
 @cli.command()
 @click.argument("scenario", type=SCENARIO)
 def check(scenario: Path) -> None:
-    """Check SCENARIO and print it with every default written out."""
+    """Check SCENARIO and print it with every default written out, and what it runs or asks that is not isl-emu's."""
     from isl_emu.api import format_scenario, load, scenario_warnings
 
     checked = load(scenario)
     _print_warnings(scenario_warnings(checked))
     click.echo(format_scenario(checked), nl=False)
+    for line in checked.foreign:
+        click.echo(f"# {line}")
 
 
 @cli.command()
@@ -254,7 +270,7 @@ def path(scenario: Path, a: str, b: str, at: str) -> int:
     grid = plan.link_plan.grid
     if not 0 <= t_ns < grid.duration_ns:
         raise ScenarioError(
-            f"--at: is {at}, but the plan ends at {grid.duration_ns / NS_PER_S:g} s; choose an earlier time"
+            f"--at: is {at}, but the plan ends at {seconds_text(grid.duration_ns)}; choose an earlier time"
         )
     k = grid.instant_at(t_ns)
     found = plan.paths(a, b, k)
@@ -414,8 +430,10 @@ def execute(folder: Path, interactive: bool, quiet: bool, pause_at: str | None, 
     return execute_folder(RunFolder(folder), _wishes(interactive, pause_at, until), steps)
 
 
-def _wishes(interactive: bool, pause_at: str | None, until: str | None, pace: float | None = None) -> Wishes:
-    return Wishes(interactive, _ns(pause_at), _ns(until), pace)
+def _wishes(
+    interactive: bool, pause_at: str | None, until: str | None, pace: float | None = None, trust: Trust = USUAL_TRUST
+) -> Wishes:
+    return Wishes(interactive, _ns(pause_at), _ns(until), pace, trust)
 
 
 def _ns(duration: str | None) -> int | None:

@@ -12,6 +12,7 @@ from glob import glob
 from pathlib import Path
 
 from isl_emu.errors import ScenarioError
+from isl_emu.files import read_json
 from isl_emu.linkplan.plan_file import read_plan
 from isl_emu.live.control import POINTER
 from isl_emu.machine.guest import clean_guest
@@ -20,6 +21,7 @@ from isl_emu.nodes.mounts import mount_points, unmount
 from isl_emu.nodes.nodespaces import namespace_path, remove_space_file
 from isl_emu.nodes.processes import kill_processes_in, namespace_ids
 from isl_emu.results.conclude import conclude
+from isl_emu.results.provenance import file_facts
 from isl_emu.routing.forwarding import read_routes
 from isl_emu.runs.directory import RUN_ID, RunDirectory, registered_runs
 from isl_emu.runs.folder import RunFolder
@@ -47,7 +49,17 @@ def conclude_folder(path: Path) -> RunFolder:
         raise ScenarioError(f"{path}: has no journals, but results are made of them; name a killed run's folder")
     if any(run.owner_pid is not None and _results_of(run) == folder.path.resolve() for run in registered_runs()):
         raise ScenarioError(f"{path}: its run is still alive, but results come after its end; use `isl-emu stop`")
-    conclude(folder, load_scenario(folder.scenario), read_plan(folder.plan), read_routes(folder.routes))
+    plan, record = read_plan(folder.plan), read_json(folder.provenance) or {}
+    for file, name, digest in (
+        (folder.plan, "plan_sha256", plan.digest()),
+        (folder.scenario, "scenario_sha256", file_facts(folder.scenario)["sha256"]),
+    ):
+        if record.get(name) != digest:
+            raise ScenarioError(
+                f"{file}: is not the one of this run by its provenance.json, but results belong to what was run; take "
+                "the run's own file"
+            )
+    conclude(folder, load_scenario(folder.scenario), plan, read_routes(folder.routes, plan))
     return folder
 
 

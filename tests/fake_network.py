@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from isl_emu.errors import NetworkError
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.network.desired import END, ROUTE, expected, initial_ends
+from isl_emu.network.interventions import Disturbance
 from isl_emu.network.naming import wire
 from isl_emu.routing.forwarding import NO_ROUTE
 
@@ -42,6 +43,22 @@ class FakeBackend:
     def read_ends(self, nodes: Sequence[int]) -> np.ndarray:
         which = np.flatnonzero(np.isin(self.wiring.node, nodes))
         return expected(which, self.ends[which])
+
+    disturbed = False
+
+    def listen(self, now_ns: Callable[[], int]) -> None:
+        """Nobody else is there."""
+
+    def disturbances(self) -> list[Disturbance]:
+        return []
+
+    def interfaces_down(self, node: int) -> list[str]:
+        return []
+
+    def restore(self, node: int, ends: np.ndarray, routes: np.ndarray) -> None:
+        which = np.flatnonzero(self.wiring.node == node)
+        self.ends[which] = ends[which]
+        self.change_routes(routes)
 
     def read_routes(self, nodes: Sequence[int]) -> dict[str, np.ndarray]:
         wanted = set(nodes)

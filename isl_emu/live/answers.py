@@ -21,7 +21,7 @@ from isl_emu.network.queues import queue_name
 from isl_emu.nodes.namespaces import enter_network, in_own_thread
 from isl_emu.parts.registry import PARTS
 from isl_emu.runs.folder import RunFolder
-from isl_emu.units import DURATION_NS, NS_PER_S, RATE_BIT_S, format_quantity
+from isl_emu.units import DURATION_NS, NS_PER_S, RATE_BIT_S, format_quantity, seconds_text
 
 POLL_S = 0.05
 CANCELLED = 130
@@ -46,7 +46,7 @@ class LiveAnswers:
         grid, t_ns = self.plan.grid, self.course.t_ns()
         paused = "paused at " if self.course.paused else ""
         lines = [
-            f"{paused}t = {t_ns / NS_PER_S:.1f} s of {grid.duration_ns / NS_PER_S:g} s, "
+            f"{paused}t = {t_ns / NS_PER_S:.1f} s of {seconds_text(grid.duration_ns)}, "
             f"{grid.utc(t_ns):%Y-%m-%d %H:%M:%S} UTC",
             f"{len(self.plan.nodes.names)} nodes, {len(self._up().link)} of {len(self.plan.links.a)} links up",
         ]

@@ -48,11 +48,11 @@ from isl_emu.runs.endpoints import MODEL_PORT, Endpoint, write_endpoints
 from isl_emu.runs.execution import INTERRUPTED_BY_USER, Execution, kernel_facts
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import LOAD_JOURNAL, PROCESSES_JOURNAL, Journal
-from isl_emu.runs.process import LAST_WORDS_S
+from isl_emu.runs.process import LAST_WORDS_S, Watch, Watched
 from isl_emu.runs.wishes import Wishes
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import load_scenario
-from isl_emu.units import NS_PER_S, NS_PER_US
+from isl_emu.units import NS_PER_S, NS_PER_US, seconds_text
 
 EXACT_GRAIN_NS = 0
 HEAD_START_NS = 3 * NS_PER_S  # before instant 0: for the client and the prober to be ready
@@ -95,7 +95,8 @@ def _build(folder: RunFolder, phase: Phases, undo: ExitStack) -> tuple[LiveRun, 
     run = create_run_directory()
     undo.callback(shutil.rmtree, run.path, ignore_errors=True)
     announce(run, folder.path)
-    scenario, plan, routes = load_scenario(folder.scenario), read_plan(folder.plan), read_routes(folder.routes)
+    scenario, plan = load_scenario(folder.scenario), read_plan(folder.plan)
+    routes = read_routes(folder.routes, plan)
     _check_queues(plan)
     slowdown = scenario.time.slowdown
     clock = RunClock.create(folder.journal, slowdown)
@@ -108,7 +109,11 @@ def _build(folder: RunFolder, phase: Phases, undo: ExitStack) -> tuple[LiveRun, 
         replay.apply_initial()
     containers = start_containers(scenario, net, run, undo, folder.journal)
     write_endpoints(_endpoints(scenario, net), folder.journal)
-    return LiveRun(folder, scenario, plan, clock, net, containers, phase, undo), replay
+    watch = Watch(folder.journal, clock.now_ns)
+    undo.callback(watch.close)
+    for name, container in containers.items():
+        watch.add(Watched(container.init, "container", name, oom_kills=container.oom_kills))
+    return LiveRun(folder, scenario, plan, clock, net, containers, watch, phase, undo), replay
 
 
 def _calibrate(run: RunDirectory, phase: Phases) -> int:
@@ -191,7 +196,11 @@ def _emulate(
         course = ending.enter_context(open_course(live, times, ended, wishes))  # first: a stop may be wanted early on
         for activity in activities:
             activity.begin(times, ending)
+            for watched in activity.watched():
+                live.watch.add(watched)
+        live.watch.begin(t0_ns)
         ending.callback(course.close)  # what stands could not be ended
+        ending.callback(live.watch.end)
         replaying = ending.enter_context(ThreadPoolExecutor(1)).submit(replay.run, t0_ns, ended)
         ending.callback(ended.set)
         _sample_load(live, real_t0_ns, ending)
@@ -203,11 +212,15 @@ def _emulate(
         else:
             _follow(live, replaying, activities, course)
         execution.ended_ns = course.ended_ns()
+        live.watch.end()
+        for name, container in live.containers.items():
+            live.watch.count_killed(name, container.oom_kills())
         if not ended.is_set():
             for activity in activities:
                 activity.await_end(LAST_WORDS_S)
         ended.set()
         replaying.result()
+    replay.put_right()
     execution.mismatches = [*replay.mismatches, *replay.verify_all()]
     execution.dropped_packets = backend.dropped_packets() - dropped_before
     execution.marked_packets = backend.marked_packets() - marked_before
@@ -229,7 +242,7 @@ def _follow(live: LiveRun, replaying: Future[None], activities: Sequence[Activit
     """Show how far the run is until the replay ends; what went wrong in it or in an activity is raised here."""
     duration_ns = live.plan.grid.duration_ns
     wall_s, exact = live.phase.steps.wall_s, live.phase.execution.clock == "exact"
-    with live.phase("run", f"emulating {duration_ns / NS_PER_S:g} s") as report:
+    with live.phase("run", f"emulating {seconds_text(duration_ns)}") as report:
         begun_s = wall_s()
         while True:
             try:

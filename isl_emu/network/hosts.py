@@ -70,6 +70,15 @@ class SpaceNode(Node):
         """The loopback address: links have none."""
         return self.address
 
+    def defaultIntf(self) -> Intf:
+        """An interface whose address is the node's: its loopback where it has no link."""
+        return super().defaultIntf() if self.intfs else Loopback(self)
+
+    def restart_shell(self) -> None:
+        """End the shell, and whatever it runs; the next command starts a new one."""
+        self.terminate()
+        self.waiting = False
+
     def startShell(self, mnopts: str | None = None) -> None:
         """Nothing: the shell starts with the first command."""
 
@@ -124,15 +133,27 @@ class SpaceNode(Node):
 
         return in_own_thread(start)
 
+    @property
+    def waiting(self) -> bool:
+        """Whether its shell works on a command; one that has ended does not."""
+        return self._waiting and self.shell is not None and self.shell.poll() is None
+
+    @waiting.setter
+    def waiting(self, waiting: bool) -> None:
+        self._waiting = waiting
+
     def _need_shell(self) -> None:
-        if self.shell:
+        if self.shell and self.shell.poll() is None:
             return
+        self.restart_shell()
         self.master, self.slave = pty.openpty()
         environment = {**os.environ, "PS1": PROMPT}
         environment.pop("PROMPT_COMMAND", None)
         self.shell = self._popen(
             [*SHELL, f"mininet:{self.name}"], stdin=self.slave, stdout=self.slave, stderr=self.slave, env=environment
         )
+        os.close(self.slave)  # so that it is heard when the shell ends; Mininet closes what stands for it here
+        self.slave = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self.stdin = self.stdout = os.fdopen(self.master, "r")
         self.pid = self.shell.pid
         self.pollOut = select.poll()
@@ -192,6 +213,19 @@ class LaserInterface(Intf):
     def status(self) -> str:
         """OK or MISSING."""
         return "OK" if f": {self.name}@" in self.node.cmd("ip", "link", "show") else "MISSING"
+
+
+class Loopback:
+    """The loopback interface of a node, for who asks an interface for the node's address."""
+
+    name = "lo"
+
+    def __init__(self, node: SpaceNode):
+        self.node = node
+
+    def updateIP(self) -> str:
+        """The node's address."""
+        return self.node.address
 
 
 class LaserLink(Link):

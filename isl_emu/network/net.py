@@ -259,5 +259,24 @@ class NetCLI(CLI):
             ends: bool | None = super().onecmd(line)
         except IslEmuError as reason:
             error(f"*** {reason}\n")
-            return None
-        return ends
+        except KeyboardInterrupt:  # ends what runs, not the session: Mininet's own matter
+            raise
+        except BaseException as reason:  # whatever goes wrong in Mininet, in Python or by its exit
+            error(f"*** {line.strip()}: failed, {type(reason).__name__} ({reason}); the net goes on\n")
+        else:
+            return ends
+        for node in self.mn.values():
+            if node.waiting:  # its shell is in the middle of something, or has ended
+                node.restart_shell()
+        return None
+
+    def do_source(self, line: str) -> None:
+        """Read commands from a file."""
+        try:
+            with open(line.strip()) as commands:
+                for command in commands:
+                    self.onecmd(command)
+        except OSError as reason:
+            error(
+                f"*** source: {line.strip() or 'no file is named'} cannot be read ({reason.strerror}); name another\n"
+            )

@@ -107,6 +107,17 @@ class Container:
         return self._init.pid
 
     @property
+    def init(self) -> subprocess.Popen[bytes]:
+        """The container's PID 1, as a process of ours.
+
+        Raises:
+            MachineError: it has not been started.
+        """
+        if self._init is None:
+            raise MachineError(f"container {self.name}: has no process yet, but it was asked for; start it first")
+        return self._init
+
+    @property
     def group(self) -> Cgroup:
         """The group that limits and counts what its programs use.
 

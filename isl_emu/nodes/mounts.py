@@ -28,8 +28,8 @@ _DEVICE_LINKS = {
 def build_root(folder: Path, visible: Iterable[Path]) -> None:
     """Make an overlay over / at `folder`, with devices and private /tmp, /run and /sys, and make it the root.
 
-    The calling thread must have a mount namespace of its own. /proc is left to the container's first process, because
-    a proc mount shows the process tree of whoever mounts it.
+    The calling thread must have a mount namespace of its own. /proc is the machine's until the container's first
+    process mounts one over it, because a proc mount shows the process tree of whoever mounts it.
 
     Args:
         folder: an empty folder; it hides the layers inside and stays empty outside.
@@ -45,6 +45,7 @@ def build_root(folder: Path, visible: Iterable[Path]) -> None:
     mount("tmpfs", root / "tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")
     mount("tmpfs", root / "run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755")
     mount("sysfs", root / "sys", "sysfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    mount("/proc", root / "proc", None, MS_BIND)  # without /proc/self/fd, Popen closes each possible descriptor
     _fill_devices(root / "dev")
     for path in hidden_paths(visible, covers):
         _bind_read_only(path, root)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import ClassVar
 
 from isl_emu.errors import WorkloadError
 from isl_emu.runs.clock import RunTimes
-from isl_emu.runs.process import LAST_WORDS_S, end, last_line, start_module
+from isl_emu.runs.process import LAST_WORDS_S, Watched, end, last_line, start_module
 
 
 class Activity:
@@ -24,6 +24,10 @@ class Activity:
 
     def check(self) -> None:
         """Raise a WorkloadError if it has failed."""
+
+    def watched(self) -> Iterable[Watched]:
+        """Its processes, once it has begun, that are to last as long as the run; that one dies is written down."""
+        return ()
 
     def await_end(self, timeout_s: float) -> None:
         """Let it come to its own end, which is that of the run; return after `timeout_s` in any case."""
@@ -53,9 +57,15 @@ class RunProcess(Activity):
 
     def check(self) -> None:
         if self._process is not None and (status := self._process.poll()):
+            log = self._journal / f"{self._name}.log"
             raise WorkloadError(
-                f"{self._name}: it ended with status {status}, but must end with 0; see journal/{self._name}.log"
+                f"{self._name}: it ended with status {status} ({last_line(log)}), but must end with 0; "
+                f"see journal/{log.name}"
             )
+
+    def watched(self) -> Iterable[Watched]:
+        if self._process is not None:
+            yield Watched(self._process, self._name, log=self._journal / f"{self._name}.log", may_end=True)
 
     def await_end(self, timeout_s: float) -> None:
         if self._process is not None:
@@ -95,6 +105,9 @@ class Service(Activity):
                 f"{self._name}: ended with status {status} ({last_line(self._log)}), but it must serve the whole run; "
                 f"see journal/{self._log.name}"
             )
+
+    def watched(self) -> Iterable[Watched]:
+        yield Watched(self._process, self._name, log=self._log)
 
     def await_end(self, timeout_s: float) -> None:
         """It serves as long as somebody may ask."""

@@ -6,6 +6,7 @@ The rest of the house loops over `registry.PARTS` and names none of them; docs/a
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,6 +52,13 @@ class Need:
     memory_byte: int
     expected_byte: int
     visible: tuple[Path, ...] = ()
+
+
+def files_named(words: Sequence[str]) -> tuple[Path, ...]:
+    """The files that a command names by whole paths, and its program; what there is not is for the run to tell."""
+    found = [shutil.which(words[0]), *words[1:]]
+    paths = [Path(word) for word in found if word is not None]
+    return tuple(path for path in paths if path.is_absolute() and path.is_file())
 
 
 EVERY_NODE_UP_TO = 300  # nodes with routes to all; 90,000 next hops, which a machine computes in some ms an instant

@@ -24,9 +24,16 @@ from isl_emu.results.render import render
 from isl_emu.routing.forwarding import RoutePlan
 from isl_emu.runs.execution import Execution
 from isl_emu.runs.folder import RunFolder
-from isl_emu.runs.journal import CHANGES_JOURNAL, INSTANTS_JOURNAL, LOAD_JOURNAL, OUTSIDE_JOURNAL, PAUSES_JOURNAL
+from isl_emu.runs.journal import (
+    CHANGES_JOURNAL,
+    INCIDENTS_JOURNAL,
+    INSTANTS_JOURNAL,
+    LOAD_JOURNAL,
+    OUTSIDE_JOURNAL,
+    PAUSES_JOURNAL,
+)
 from isl_emu.scenario.model import Scenario
-from isl_emu.tables.schema import COUNT, FLAG, NAME, NS, RATIO, column, schema
+from isl_emu.tables.schema import COUNT, FLAG, NAME, NS, RATIO, TEXT, column, schema
 
 INSTANTS = schema(
     column("k", COUNT, "", "number of the instant"),
@@ -77,12 +84,22 @@ PAUSES = schema(
     column("lasted_ns", NS, "ns", "for how long, in the machine's time"),
 )
 
+INCIDENTS = schema(
+    column("t_ns", NS, "ns", "when it happened"),
+    column("t_end_ns", NS, "ns", "when it was put right; null if it was not"),
+    column("kind", TEXT, "", "death: something that was to last ended; intervention: somebody changed the network"),
+    column("node", TEXT, "", "node in which it happened; null where that is none"),
+    column("what", TEXT, "", "what died, or was changed"),
+    column("cause", TEXT, "", "why it died, or what was found changed"),
+)
+
 TABLES = {
     INSTANTS_JOURNAL: INSTANTS,
     CHANGES_JOURNAL: CHANGES,
     LOAD_JOURNAL: LOAD,
     OUTSIDE_JOURNAL: OUTSIDE,
     PAUSES_JOURNAL: PAUSES,
+    INCIDENTS_JOURNAL: INCIDENTS,
 }
 
 
@@ -95,6 +112,10 @@ def write_tables(run: FinishedRun) -> None:
     run.write(INSTANTS_JOURNAL, INSTANTS, map(_instant_row, instants.records), instants.lost_lines)
     run.write(LOAD_JOURNAL, LOAD, load.records, load.lost_lines)
     write_changes(run.folder.journal / f"{CHANGES_JOURNAL}.arrow", run.folder.table(CHANGES_JOURNAL), run.plan)
+    incidents = run.journal(INCIDENTS_JOURNAL)
+    if incidents.records:
+        rows = sorted(incidents.records, key=lambda record: record["t_ns"])
+        run.write(INCIDENTS_JOURNAL, INCIDENTS, rows, incidents.lost_lines)
     lines = {OUTSIDE_JOURNAL: OUTSIDE, PAUSES_JOURNAL: PAUSES}
     for part in PARTS:
         lines |= part.lines
@@ -147,7 +168,7 @@ def conclude(
 ) -> Fidelity:
     """Write the tables, fidelity.json and summary.txt of a run folder, and complete its provenance.json.
 
-    The journal is removed when the run came to its end without an error; otherwise it stays, with the servers' logs.
+    The journal is removed when the run came to its end without an error; what processes printed goes to `logs` before.
 
     Args:
         failure: why the run did not come to its end, as far as the caller knows; what the live part wrote down about
@@ -164,5 +185,14 @@ def conclude(
     folder.fidelity.write_text(fidelity.to_json())
     folder.summary.write_text(render(run, fidelity, provenance))
     if execution and not execution.error:
+        _keep_logs(folder)
         shutil.rmtree(folder.journal)
     return fidelity
+
+
+def _keep_logs(folder: RunFolder) -> None:
+    """What servers and other processes of the run have printed stays."""
+    for log in sorted(folder.journal.glob("*.log")):
+        if log.stat().st_size:
+            folder.logs.mkdir(exist_ok=True)
+            log.replace(folder.logs / log.name)

@@ -15,6 +15,8 @@ from isl_emu.tables.distribution import Distribution
 from isl_emu.tables.text import counted, facts, share, table, time_text, wrapped
 from isl_emu.units import DURATION_NS, format_quantity
 
+MOST_TOLD = 20  # interventions
+
 
 def render(run: FinishedRun, fidelity: Fidelity, provenance: Mapping[str, Any]) -> str:
     """The text of summary.txt, from the tables of a run; what it does not have is left out."""
@@ -23,6 +25,11 @@ def render(run: FinishedRun, fidelity: Fidelity, provenance: Mapping[str, Any]) 
         for section in part.sections(run, fidelity.parts):
             lines += ["", *section]
     lines += ["", "MACHINE", *table(("", ""), list(_machine_facts(fidelity)), left=2), ""]
+    if fidelity.interventions:
+        told = fidelity.interventions[:MOST_TOLD]
+        more = len(fidelity.interventions) - len(told)
+        lines += ["INTERVENTIONS", *(line for one in told for line in wrapped("- ", one))]
+        lines += [*([f"- and {more} more in incidents.parquet"] if more else []), ""]
     if fidelity.reasons:
         lines += ["WHY IT IS INVALID", *(line for reason in fidelity.reasons for line in wrapped("- ", reason)), ""]
     return "\n".join(line.rstrip() for line in [*lines, verdict_line(fidelity)]) + "\n"
@@ -45,7 +52,8 @@ def styled(summary: str) -> Text:
     text = Text(summary)
     text.highlight_regex(r"(?m)^VALID.*$", "bold green")
     text.highlight_regex(r"(?m)^INVALID.*$", "bold red")
-    text.highlight_regex(r"(?m)^(?!IN|VALID)[A-Z]{3}[A-Z ]+(?=$| {2}|:)", "bold cyan")
+    text.highlight_regex(r"(?m)^INTERVENED.*$", "bold yellow")
+    text.highlight_regex(r"(?m)^(?!INV|INTERVENED|VALID)[A-Z]{3}[A-Z ]+(?=$| {2}|:)", "bold cyan")
     text.highlight_regex(r"(?m)^ +[QA]  .*$", "bright_white")
     text.highlight_regex(r"(?m)^ +(unreachable|path_lost|timed_out|refused|unavailable|failed|unfinished)\b", "yellow")
     text.highlight_regex(r"═", "cyan")
@@ -58,6 +66,11 @@ def verdict_line(fidelity: Fidelity) -> str:
         until = f" until its user ended the run at {time_text(fidelity.ended_ns)}" if fidelity.ended_early else ""
         what = "in exact time" if fidelity.clock == "exact" else "the machine kept up with the plan"
         return f"VALID: {what}{until}"
+    if not fidelity.reasons:
+        return (
+            "INTERVENED: the machine kept up with the plan, but somebody changed the network; "
+            f"{counted(len(fidelity.interventions), 'intervention')} below"
+        )
     reasons = "1 reason" if len(fidelity.reasons) == 1 else f"{len(fidelity.reasons)} reasons"
     return f"INVALID: do not trust these figures; {reasons} at the end"
 

@@ -81,7 +81,7 @@ def policy_of(routing: Routing) -> Policy:
         ScenarioError: the function cannot be imported.
     """
     if ":" in routing.policy:
-        return user_function(routing.policy, "routing.policy")
+        return user_function(routing.policy, "routing.policy", 4)
     return POLICIES[routing.policy].make(routing)
 
 

@@ -12,8 +12,6 @@ a group, and is written in tables as GROUP_BASE + its number; a single one as it
 from __future__ import annotations
 
 import numpy as np
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import dijkstra
 
 from isl_emu.arrays import Ints
 from isl_emu.linkplan.plan import LinkKind, LinkPlan
@@ -94,6 +92,9 @@ class Search:
         The search runs backwards from the destinations. A ground link has only the arc from its station, so a station
         starts a search but is never reached by one.
         """
+        from scipy.sparse import csr_array  # noqa: PLC0415  scipy is slow to import, and a live run needs none
+        from scipy.sparse.csgraph import dijkstra  # noqa: PLC0415
+
         laser = kind != LinkKind.GROUND
         arcs = (np.concatenate([b, a[laser]]), np.concatenate([a, b[laser]]))
         size = len(self._plan.nodes.names)

@@ -37,6 +37,11 @@ class RunFolder:
         return self.path / "journal"
 
     @property
+    def logs(self) -> Path:
+        """What servers and other processes printed, once the run is over."""
+        return self.path / "logs"
+
+    @property
     def scenario(self) -> Path:
         """The resolved scenario, TOML."""
         return self.path / "scenario.toml"

@@ -12,16 +12,17 @@ from isl_emu.scenario.quantities import Delay, Duration, NodeName, Record, Size,
 
 MIB = 1024 * 1024
 RESERVED = frozenset({  # tables of our own
-    *("plan", "instants", "changes", "load", "outside", "pauses", "requests", "attempts", "polls", "serving"),
+    *("plan", "instants", "changes", "load", "outside", "pauses", "incidents", "requests", "attempts", "polls"),
     *("servers", "split", "kv_handovers", "transfers", "deliveries", "probes", "energy", "programs", "program_cpu"),
-    "training",
+    *("serving", "training"),
 })  # fmt: skip
 
 
 class Program(Record):
     """A program that is started in a node while the sky moves, as its user would: iperf3, curl, a server.
 
-    It is ended with the run, or after `duration_ns`; its exit status is recorded, and no failure of the run. It runs in
+    It is ended with the run, or after `duration_ns`; its exit status is recorded, and no failure of the run. That it is
+    killed, cannot be run or fails within a second makes the run invalid, unless it `may_fail`. It runs in
     its node's container. `cpus`: share of one core that the container has for it; without it, it shares what is there
     for other things, and has a whole core where there is nothing else. `memory`: that the container has for it.
     `cpu_time`: "stated" by the program itself (`isl_emu.compute`) in exact time, where computing takes none.
@@ -32,6 +33,7 @@ class Program(Record):
     command: tuple[str, ...] = Field(min_length=1)
     at_ns: Delay = Field(alias="at", default=0)
     duration_ns: Duration | None = Field(alias="duration", default=None)
+    may_fail: bool = False
     cpus: float | None = Field(gt=0.0, le=64.0, default=None)
     cpu_time: Literal["stated"] | None = None
     memory_byte: Size = Field(alias="memory", default=256 * MIB)

@@ -29,7 +29,7 @@ from isl_emu.show.style import (
     new_figure,
     title,
 )
-from isl_emu.units import NS_PER_S
+from isl_emu.units import seconds_text
 
 TRACKS_UP_TO = 24  # satellites: more tracks than that cover the map
 NAMES_UP_TO = 40
@@ -59,7 +59,7 @@ def draw_map(plan: PlannedNetwork, k: int = 0) -> Figure:
     title(
         axes,
         f"{plan.scenario.name}: satellites and links at {when}",
-        f"ground tracks of {whose} over {grid.duration_ns / NS_PER_S:g} s",
+        f"ground tracks of {whose} over {seconds_text(grid.duration_ns)}",
     )
     legend = figure.legend(loc="outside lower center", ncols=6, frameon=False, fontsize=8)
     for handle in legend.legend_handles:  # as clear as can be, however faint the lines are

@@ -94,11 +94,13 @@ def test_changes_and_probes_come_at_their_nanosecond(tmp_path: Path) -> None:
     assert {row["error_ns"] for row in probes} == {0}
 
 
-def test_probes_over_one_to_ten_hops_are_off_by_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("aqm", ["none", "fq_codel"])
+def test_probes_over_one_to_ten_hops_are_off_by_nothing(tmp_path: Path, aqm: str) -> None:
     """66 satellites in planes of 22, along one of them; 5 instants a second."""
     pairs = [["p00s00", f"p00s{hops:02d}"] for hops in HOPS]
     text = head("planes", rate_scale=0.01, duration="4 s", step="200 ms")
-    text += shell(66, 3, 1, altitude="1200 km", inclination="60 deg", lasers="+grid")
+    lasers = {"topology": "+grid", "aqm": aqm}
+    text += shell(66, 3, 1, altitude="1200 km", inclination="60 deg", lasers=lasers)
     out = tmp_path / "out"
     finished(text + table("probes", interval="100 ms", pairs=pairs), out, "--clock", "exact")
     probes = [row for row in rows(out, "probes") if not row["straddles_change"]]
@@ -115,6 +117,38 @@ def test_a_network_of_1584_satellites_is_as_exact(tmp_path: Path) -> None:
     assert len(probes) >= 3
     assert {row["error_ns"] for row in probes} == {0}
     assert {row["lateness_ns"] for row in rows(out, "instants")} == {0}
+
+
+RECEIVE = """
+import socket
+connection = socket.create_server(("", 9001)).accept()[0]
+while connection.recv(65536):
+    pass
+"""
+SEND = """
+import socket
+connection = socket.create_connection(("p00s01", 9001))
+while True:
+    connection.sendall(bytes(65536))
+"""
+
+
+def test_probes_wait_behind_own_traffic_and_for_nothing_else(tmp_path: Path) -> None:
+    """Two programs fill a laser of 10 Mbit/s that half of the probes cross."""
+    python = ["/usr/bin/python3", "-S", "-c"]
+    text = head("busy", rate_scale=0.0001, duration="6 s")
+    text += shell(24, 4, 1, altitude="1200 km", inclination="60 deg", lasers="+grid")
+    text += table("probes", interval="200 ms", pairs=[["p00s00", "p00s02"]])
+    text += table("[program]", name="receiver", node="p00s01", command=[*python, RECEIVE])
+    text += table("[program]", name="sender", node="p00s00", at="1 s", command=[*python, SEND])
+    out = tmp_path / "out"
+    finished(text, out, "--clock", "exact")
+    assert json.loads((out / "fidelity.json").read_text())["verdict"] == "valid"
+    steady = [row for row in rows(out, "probes") if not row["straddles_change"] and row["error_ns"] is not None]
+    assert {row["excess_ns"] for row in steady} == {0}
+    assert {row["error_ns"] for row in steady if row["a"] == "p00s02"} == {0}
+    there = [row["error_ns"] for row in steady if row["a"] == "p00s00" and row["t_send_ns"] > 3_000_000_000]
+    assert min(there) > 1_000_000
 
 
 def test_two_runs_are_the_same_whatever_the_load_and_the_hashes(same_or_not: dict[str, Path]) -> None:
@@ -175,6 +209,39 @@ def test_what_programs_say_they_compute_takes_their_share_and_their_power(tmp_pa
     computed_ns = sum(row["cpu_ns"] for row in rows(tmp_path / "first", "program_cpu"))
     assert computed_ns == pytest.approx(1.25e9 + 1.8e9, abs=1000)
     assert _differing(tmp_path / "first", tmp_path / "second") <= EXPLAINS_ITSELF
+
+
+def _program(name: str, node: str, command: str, **more: object) -> str:
+    return table("[program]", name=name, node=node, command=["/bin/sh", "-c", command], **more)
+
+
+UNLUCKY = (
+    quiet_ring("6 s", step="1 s")
+    + table("[program]", name="typo", node="p00s00", command=["no-such-program"])
+    + _program("brief", "p00s01", "echo cannot bind; exit 4", at="1 s")
+    + _program("greedy", "p00s02", "exec /usr/bin/python3 -c 'x = bytearray(10**9)'", at="2 s", memory="64 MiB")
+    + _program("grep", "p00s03", "exit 1", may_fail=True)
+    + _program("lasting", "p00s03", "sleep 2; exit 7", at="1 s")
+    + _program("cutter", "p00s04", "ip link set to-p00s05 down", at="3.5 s")
+    + table("probes", pairs=[["p00s03", "p00s06"]], interval="200 ms")
+)
+
+
+def test_what_dies_and_who_intervenes_is_told_with_its_time(tmp_path: Path) -> None:
+    said = finished(UNLUCKY, tmp_path / "out", "--clock", "exact")
+    found = {(row["kind"], row["node"]): row for row in rows(tmp_path / "out", "incidents")}
+    causes = {place: row["cause"] for place, row in found.items()}
+    assert sorted(found) == [*(("death", f"p00s0{n}") for n in range(3)), ("intervention", "p00s04")]
+    assert causes["death", "p00s00"] == "there is no program no-such-program"
+    assert causes["death", "p00s01"] == "it ended with status 4 (cannot bind)"
+    assert "more memory than it may take" in causes["death", "p00s02"]
+    cut = found["intervention", "p00s04"]
+    assert 3_500_000_000 <= cut["t_ns"] < 3_600_000_000 and cut["t_end_ns"] == 4_000_000_000
+    assert "to-p00s05 is down" in cut["cause"]
+    assert "INVALID: do not trust these figures; 3 reasons at the end" in said
+    assert (tmp_path / "out" / "programs" / "brief.log").read_text() == "cannot bind\n"
+    after = [row for row in rows(tmp_path / "out", "probes") if row["t_send_ns"] > 4_000_000_000]
+    assert after and all(row["error_ns"] == 0 for row in after)
 
 
 @pytest.mark.parametrize("before", ["", "import time; time.sleep(1)\n"])

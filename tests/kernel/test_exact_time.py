@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import tempfile
 import threading
 import time
@@ -213,6 +214,36 @@ def test_a_program_that_computes_without_end_ends_the_run_with_a_sentence(run, f
     sentence = r"^guest 0: .* computed for \d+ s of the wall clock .* but 3 s are the most; .*; it runs python"
     with pytest.raises(MachineError, match=sentence):
         said_in_guest(run, folder, SAY + "import re; re.match('(a+)+b', 'a' * 60)")
+
+
+BLOCK = """
+import mmap
+area = mmap.mmap(-1, 64 << 12, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+address = ctypes.addressof(ctypes.c_char.from_buffer(area))
+page = 16 - (address >> 12) % 16 + 3
+area[page << 12] = 1
+held = (ctypes.c_char * 64)()
+libc.mincore(ctypes.c_void_p(address), ctypes.c_size_t(64 << 12), held)
+say([number - page for number in range(64) if held.raw[number] & 1])
+say(area[:].count(b"\\1"), area[:].count(b"\\0"))
+"""
+
+
+def test_who_writes_to_new_memory_gets_the_rest_of_its_block_of_pages(run, folder):
+    """A fault costs as much as ten pages. The block has 16, and the page that is written is its fourth."""
+    held, content = said_in_guest(run, folder, SAY + BLOCK).splitlines()
+    assert held == str(list(range(13)))
+    assert content == f"1 {(64 << 12) - 1}"
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="no C compiler")
+def test_registers_outlive_calls_faults_switches_signals_and_copies(run, folder):
+    """The kernel leaves a program's floating-point registers where they are until somebody else needs the place."""
+    (folder / "results").mkdir()
+    source, program = Path(__file__).with_name("registers.c"), folder / "results" / "registers"
+    subprocess.run(["gcc", "-O1", "-pthread", str(source), "-o", str(program)], check=True)
+    asked = "say(subprocess.run([sys.argv[2]], capture_output=True, text=True).stdout.strip())"
+    assert said_in_guest(run, folder, SAY + asked, None, 0, str(program)) == "right\n"
 
 
 def test_nothing_is_left_of_a_run(run, folder):

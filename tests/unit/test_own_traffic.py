@@ -63,11 +63,11 @@ def test_a_function_of_an_installed_package_is_found_by_its_entry_point(monkeypa
     entry = EntryPoint("sum", "builtins:sum", user_functions.ENTRY_POINTS)
     broken = EntryPoint("bad", "no_such_module:f", user_functions.ENTRY_POINTS)
     monkeypatch.setattr(user_functions, "entry_points", lambda group: [entry, broken])
-    assert user_function("plugin:sum", "where") is sum
+    assert user_function("plugin:sum", "where", 1).function is sum
     with pytest.raises(ScenarioError, match="where: is plugin:max, but the installed plug-ins .* are: bad, sum"):
-        user_function("plugin:max", "where")
+        user_function("plugin:max", "where", 1)
     with pytest.raises(ScenarioError, match="no_such_module:f cannot be imported"):
-        user_function("plugin:bad", "where")
+        user_function("plugin:bad", "where", 1)
 
 
 def _context(rows: list[dict]) -> isl_emu.WorkloadContext:

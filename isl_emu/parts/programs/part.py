@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -16,7 +14,7 @@ from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.activity import Activity, Service
 from isl_emu.parts.finished_run import FinishedRun
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.part import CpuUse, Need, Pace, Part, Preparation, Source, Spells
+from isl_emu.parts.part import CpuUse, Need, Pace, Part, Preparation, Source, Spells, files_named
 from isl_emu.parts.programs.computing import write_nodes
 from isl_emu.parts.programs.cpu_meter import JOURNAL as CPU_JOURNAL
 from isl_emu.parts.programs.cpu_meter import CpuMeter
@@ -57,7 +55,7 @@ class ProgramsPart(Part):
         """Programs and workloads see the folder in which isl-emu was called, and where Python finds modules."""
         for program in scenario.program:
             expected_byte = min(program.memory_byte, PROGRAM_BYTE)
-            visible = (*_seen_here(), *_executable(program.command))
+            visible = (*_seen_here(), *files_named(program.command))
             yield Need(program.node, program.cpus or 0.0, program.memory_byte, expected_byte, visible)
         for workload in scenario.workload:
             for place, node in enumerate(dict.fromkeys(workload.nodes)):  # the process itself is in the first one
@@ -66,7 +64,7 @@ class ProgramsPart(Part):
 
     def prepare(self, source: Source, place: str) -> Preparation:
         for workload in source.scenario.workload:
-            user_function(workload.function, f"workload {workload.name}: function")  # so that an error comes now
+            user_function(workload.function, f"workload {workload.name}: function", 1)  # so that an error comes now
         return Preparation()
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
@@ -123,9 +121,3 @@ class ProgramsPart(Part):
 
 def _seen_here() -> tuple[Path, ...]:
     return (Path.cwd(), *(Path(entry) for entry in sys.path if entry and Path(entry).is_dir()))
-
-
-def _executable(command: tuple[str, ...]) -> tuple[Path, ...]:
-    """The file of a command; none if there is none, which is a result."""
-    found = shutil.which(command[0], path=os.environ.get("PATH"))
-    return () if found is None else (Path(found).resolve(),)

@@ -9,8 +9,8 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import threading
+from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -22,13 +22,16 @@ from isl_emu.parts.live_run import LiveRun
 from isl_emu.runs.clock import RunTimes
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import Journal
-from isl_emu.runs.process import LAST_WORDS_S, end, kill, last_line
+from isl_emu.runs.process import LAST_WORDS_S, Watched, cause_of_death, end, kill, last_line, module_command
 from isl_emu.scenario.programs import Program, UserWorkload
+from isl_emu.units import NS_PER_S
 
 JOURNAL = "programs"
 STARTS_JOURNAL = "program_starts.jsonl"  # for who asks how many run
 LOOK_INTERVAL_S = 0.2  # between two looks at whether a program has ended
 KILL_AFTER_S = 5.0  # from SIGTERM
+AT_START_NS = NS_PER_S  # a program that fails within this time has not done what it was started for
+NOT_RUN = (126, 127)  # the status of a shell that could not run a command
 LOGS = "programs"  # in the run folder
 
 
@@ -56,9 +59,10 @@ class ProgramThread(threading.Thread):
         end_ns = run_ns if program.duration_ns is None else min(program.at_ns + program.duration_ns, run_ns)
         if live.clock.wait_until_ns(self._times.t0_ns + program.at_ns, self.stopped):
             return self._record(t_start_ns=None, outcome="not started")
-        start_ns = self._now_ns()
+        start_ns, oom_before = self._now_ns(), live.containers[program.node].oom_kills()
         process = self._start()
         if process is None:
+            self._died(f"there is no program {program.command[0]}")
             return self._record(t_start_ns=start_ns, outcome="cannot be started")
         while process.poll() is None and self._now_ns() < end_ns and not self.stopped.wait(LOOK_INTERVAL_S):
             pass
@@ -67,8 +71,22 @@ class ProgramThread(threading.Thread):
             kill([process])
         elif ended:
             end([process], KILL_AFTER_S)
+        else:
+            oom_kills = live.containers[program.node].oom_kills() - oom_before
+            self._judge(process.returncode, self._now_ns() - start_ns, oom_kills)
         outcome = "ended by isl-emu" if ended else "ended"
         return self._record(t_start_ns=start_ns, outcome=outcome, status=process.returncode)
+
+    def _judge(self, status: int, lasted_ns: int, oom_kills: int) -> None:
+        """How a program ends by itself is a result; that it is killed, or fails at its start, nobody wanted."""
+        if oom_kills or status < 0 or status in NOT_RUN or (status and lasted_ns < AT_START_NS):
+            cause = cause_of_death(status, oom_kills, log_of(self._program.name, self._live.folder))
+            self._died(cause, short_of_memory=bool(oom_kills))
+
+    def _died(self, cause: str, *, short_of_memory: bool = False) -> None:
+        if not self._program.may_fail and not self.stopped.is_set():
+            what, node = f"program {self._program.name}", self._program.node
+            self._live.watch.record(what, node, cause, short_of_memory=short_of_memory)
 
     def _start(self) -> subprocess.Popen[bytes] | None:
         """The program in its node's container; None if there is no such program."""
@@ -115,6 +133,9 @@ class Programs(Activity):
             ProgramThread(program, self._live, times, self._own, starts, ends)
             for program in self._live.scenario.program
         ]
+        for program in self._live.scenario.program:
+            if program.may_fail:
+                self._live.watch.excuse_memory(program.node)
         for thread in self._threads:
             thread.start()
             ending.callback(thread.join)
@@ -141,7 +162,7 @@ class WorkloadProcess(Activity):
         self._workload, self._log = workload, log_of(workload.name, live.folder)
         self._container = live.containers[workload.nodes[0]]
         machine = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        words = [sys.executable, "-m", "isl_emu.parts.programs.user_workload", "--name", workload.name]
+        words = module_command("isl_emu.parts.programs.user_workload", "--name", workload.name)
         words += ["--folder", str(live.folder.path.resolve()), "--machine", f"/proc/self/fd/{machine}"]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         try:
@@ -179,6 +200,10 @@ class WorkloadProcess(Activity):
     def check(self) -> None:
         if self._process.poll():
             raise WorkloadError(self._why("end with 0"))
+
+    def watched(self) -> Iterable[Watched]:
+        what, node = f"workload {self._workload.name}", self._workload.nodes[0]
+        yield Watched(self._process, what, node, self._log, self._container.oom_kills, may_end=True)
 
     def await_end(self, timeout_s: float) -> None:
         if not self._container.suspended:

@@ -12,11 +12,13 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from isl_emu.errors import IslEmuError
 from isl_emu.parts.programs.context import WorkloadContext
 from isl_emu.runs.clock import RunTimes, run_clock
 from isl_emu.runs.endpoints import read_endpoints
@@ -49,7 +51,7 @@ def main() -> None:
     places, folder = json.loads(sys.stdin.readline()), RunFolder(Path(on_machine + options.folder))
     scenario, endpoints = load_scenario(folder.scenario), read_endpoints(folder.journal)
     workload = next(workload for workload in scenario.workload if workload.name == options.name)
-    function = user_function(workload.function, f"workload {workload.name}: function")
+    function = user_function(workload.function, f"workload {workload.name}: function", 1, limited=False)
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
@@ -77,7 +79,11 @@ def main() -> None:
             machine=int(Path(on_machine).name),
         )
         if context.wait_until_ns(0):
-            function(context)
+            try:
+                function(context)
+            except IslEmuError as error:
+                traceback.print_exc()
+                sys.exit(str(error))  # the last line of its log
 
 
 if __name__ == "__main__":

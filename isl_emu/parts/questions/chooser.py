@@ -8,10 +8,12 @@ but knows nothing of what others send.
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from isl_emu.errors import WorkloadError
@@ -70,8 +72,12 @@ class Queues:
 
 def queue_of(metrics: str) -> float | None:
     """How many requests a server works on or keeps waiting, by its metrics in Prometheus' text format."""
-    values = [float(match[3]) for match in _GAUGE.finditer(metrics)]
-    return sum(values) if values else None
+    values: list[float] = []
+    for match in _GAUGE.finditer(metrics):
+        with suppress(ValueError):
+            values.append(float(match[3]))
+    known = [value for value in values if math.isfinite(value)]
+    return sum(known) if known else None
 
 
 class Chooser:

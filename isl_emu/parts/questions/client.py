@@ -12,6 +12,8 @@ import asyncio
 import errno
 import resource
 import signal
+import sys
+import traceback
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -20,6 +22,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
+from isl_emu.errors import IslEmuError
 from isl_emu.nodes.namespaces import enter_network
 from isl_emu.parts.questions.asking import (
     ATTEMPTS_JOURNAL,
@@ -67,9 +70,16 @@ class AnswerListener:
 
     def take(self, part: bytes, now_ns: int) -> bool:
         """Take in the events that are complete; true after the last."""
+        self.attempt.t_life_ns = now_ns
         for event in self.parser.feed(part):
             self.attempt.take(event, now_ns)
         return self.attempt.done
+
+    def ended(self, now_ns: int) -> None:
+        """The stream has ended in order, and with it what came last."""
+        if not self.attempt.done:
+            for event in self.parser.end():
+                self.attempt.take(event, now_ns)
 
     def patient_until_ns(self) -> int:
         """As the attempt has it."""
@@ -209,8 +219,13 @@ class Client:
         station, satellite = self.endpoints[request.station], self.endpoints[attempt.satellite]
         self.queues.send(request.station, attempt.satellite)
         listener = AnswerListener(attempt, self.asking)
-        await self.connector.ask(station, satellite, post(PATH, satellite, body(request)), listener)
-        if not attempt.done:
+        try:
+            await self.connector.ask(station, satellite, post(PATH, satellite, body(request)), listener)
+            listener.ended(self.connector.clock.now_ns())
+        except (OSError, HTTPException):
+            if not attempt.whole:
+                raise
+        if not attempt.whole:
             raise HTTPException("the answer ended without saying that it was complete")
 
     def _record(self, exchange: OpenRequest, verdict: Verdict) -> None:
@@ -223,7 +238,11 @@ def main() -> None:
     options = run_parser("isl_emu.parts.questions.client", __doc__).parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a descriptor for each open request
-    run_loop(_ask_all(options.journal, RunTimes.of(options)))
+    try:
+        run_loop(_ask_all(options.journal, RunTimes.of(options)))
+    except IslEmuError as error:
+        traceback.print_exc()
+        sys.exit(str(error))  # the last line of its log
 
 
 async def _ask_all(journal: Path, times: RunTimes) -> None:

@@ -70,5 +70,6 @@ class RealServers(ServerKind):
             with live.phase("servers", f"loading {model.name} on {len(containers)} satellites") as report:
                 context_tokens, journal = group.compute.context_tokens, live.folder.journal
                 serving = serve(containers, model, context_tokens, journal, report, live.exact)
-                live.undo.enter_context(serving)
+                for server in live.undo.enter_context(serving):
+                    live.watch.add(server.watched())
         return self.facts(group.compute)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from isl_emu.parts.split.shares import layer_count, pace_text, shares, split_roo
 from isl_emu.runs.clock import FILE as CLOCK_FILE
 from isl_emu.runs.endpoints import FIRST_SPLIT_PORT
 from isl_emu.runs.journal import Journal
-from isl_emu.runs.process import last_line
+from isl_emu.runs.process import last_line, module_command
 from isl_emu.scenario.split import Split
 
 # journals of a run, one line each: a pass around a pipeline; what an RPC process has done; a model that is ready
@@ -57,6 +56,8 @@ def start_splits(live: LiveRun) -> None:
                 processes.append(_start(live, member))
                 report(len(processes) / (count + 1), f"{len(processes)} of {count} begun")
             _await_ready(processes)
+        for process in processes:
+            live.watch.add(process.watched("split model's process"))
         with Journal(live.folder.journal / f"{READY}.jsonl") as journal:
             journal.append({"head": containers[0].name, "engine": split.engine, "satellites": count})
         write_serving(live, (containers[0].name,), t_ns=0)
@@ -123,7 +124,7 @@ def _start(live: LiveRun, member: Member) -> ModelServer:
         files["--state"] = journal / SPLIT
     with log.open("wb") as output, handed(files) as (words, descriptors):
         process = member.container.popen(
-            [sys.executable, "-m", f"isl_emu.parts.split.{member.module}", *member.options, *words],
+            module_command(f"isl_emu.parts.split.{member.module}", *member.options, *words),
             stdin=DEVNULL,
             stdout=output,
             stderr=STDOUT,

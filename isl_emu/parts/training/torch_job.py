@@ -6,7 +6,6 @@ import json
 import os
 import queue
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -28,7 +27,7 @@ from isl_emu.runs.clock import FILE as CLOCK_FILE
 from isl_emu.runs.clock import RunTimes
 from isl_emu.runs.endpoints import FIRST_STORE_PORT, STORE_PORTS
 from isl_emu.runs.journal import Journal
-from isl_emu.runs.process import kill
+from isl_emu.runs.process import kill, module_command
 from isl_emu.scenario.training import Training, training_satellites
 
 READY_TIMEOUT_S = 900.0  # loading PyTorch takes 4 s of a core in a guest, and each satellite has a share of one
@@ -104,7 +103,7 @@ class RankProcesses:
             files["--state"] = journal / TRAINED
         with self._log(name).open("wb") as log, handed(files) as (words, descriptors):
             process = self._containers[name].popen(
-                [sys.executable, "-m", "isl_emu.parts.training.torch_rank", *words],
+                module_command("isl_emu.parts.training.torch_rank", *words),
                 text=True,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
