@@ -7,6 +7,7 @@ The three meet only in the run folder, so each can be looked at, and the middle 
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -41,7 +42,7 @@ from isl_emu.routing.forwarding import plan_routes, write_routes
 from isl_emu.runs.directory import create_run_directory
 from isl_emu.runs.execution import INTERRUPTED_BY_USER
 from isl_emu.runs.folder import RunFolder
-from isl_emu.runs.journal import OUTSIDE_JOURNAL, Journal
+from isl_emu.runs.journal import OUTSIDE_JOURNAL, PROCESSES_JOURNAL, Journal, read_journal
 from isl_emu.runs.process import module_command
 from isl_emu.runs.wishes import USUAL_TRUST, Trust, Wishes
 from isl_emu.scenario.model import Scenario
@@ -263,6 +264,20 @@ def _clock(scenario: Scenario, wishes: Wishes) -> VirtualClock:
     return VirtualClock(round(scenario.time.start.timestamp()) * NS_PER_S, pace, scenario.seed)
 
 
+def _started_as(folder: RunFolder, pid: int) -> str | None:
+    """What a process in a container of a live run was started as, and in which node.
+
+    One that computes from its first instruction on is known by this: that it was started, and its id never came.
+    """
+    begun: dict[tuple[str, str], int] = {}
+    for record in read_journal(folder.journal / f"{PROCESSES_JOURNAL}.jsonl").records:
+        words, node = shlex.join(record["argv"]), record["node"]
+        if record["pid"] == pid:
+            return f"{words} in {node}"
+        begun[words, node] = begun.get((words, node), 0) + (1 if record["pid"] is None else -1)
+    return next((f"{words} in {node}" for (words, node), count in reversed(begun.items()) if count), None)
+
+
 def _execute(
     place: Place, folder: RunFolder, scenario: Scenario, seen: Sequence[Path], wishes: Wishes, steps: Steps
 ) -> int:
@@ -284,6 +299,7 @@ def _execute(
         memory_byte=guest_memory_byte(scenario, needs),
         interactive=wishes.interactive,
         kernel=place.kernel,
+        who=partial(_started_as, folder),
         trusted=wishes.trust.all,
     )
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -69,7 +70,7 @@ class LiveAnswers:
     def exec(self, request: Mapping[str, Any], output: BinaryIO, cancelled: Callable[[], bool]) -> int:
         """Run a command in a node until it ends or nobody waits for it any more."""
         node = self._node(request["node"])
-        if self.course.paused and node.container is not None:
+        if self.course.frozen and node.container is not None:
             raise MachineError(
                 f"exec: {node.name} stands still, but a program is to run in it; use `isl-emu resume` first"
             )
@@ -79,14 +80,18 @@ class LiveAnswers:
                 f"temperature lets it go on (`isl-emu status`)"
             )
         streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}
-        process = node.popen(list(request["argv"]), **streams)
-        while process.poll() is None:
-            if cancelled():
-                process.kill()
-                process.wait()
-                return CANCELLED
-            time.sleep(POLL_S)
-        return int(process.returncode)
+        process, left = node.popen(list(request["argv"]), **streams), threading.Event()
+
+        def leave() -> None:
+            while process.returncode is None and not left.is_set():
+                if cancelled():
+                    left.set()
+                    process.kill()
+                time.sleep(POLL_S)
+
+        threading.Thread(target=leave, daemon=True).start()
+        status = int(process.wait())  # without a look at any time: that may stand
+        return CANCELLED if left.is_set() else status
 
     def pause(self, request: Mapping[str, Any], output: BinaryIO, cancelled: Callable[[], bool]) -> int:
         """Pause; answered when the run stands."""

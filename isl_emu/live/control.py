@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 
 from isl_emu.errors import IslEmuError, MachineError
 from isl_emu.files import write_whole
+from isl_emu.machine.calendar_control import calendar_control, ring, rings
 from isl_emu.runs.directory import RunDirectory, registered_runs
 from isl_emu.timebase import Clock, MonotonicClock
 
@@ -74,10 +75,12 @@ class ControlDesk(threading.Thread):
         self._folder = journal / FOLDER
         self._folder.mkdir(exist_ok=True)
         self._handlers = handlers
-        self._stopped = threading.Event()
+        self._stopped, self._seen, self._looking = threading.Event(), set[Path](), threading.Lock()
 
     def __enter__(self) -> ControlDesk:
         self.start()
+        if calendar_control() is not None:
+            threading.Thread(target=self._listen, name="control-bell", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -85,10 +88,18 @@ class ControlDesk(threading.Thread):
         self.join()
 
     def run(self) -> None:
-        seen: set[Path] = set()
         while not self._stopped.wait(LOOK_INTERVAL_NS / 1e9):
-            for path in set(self._folder.glob("*.request")) - seen:
-                seen.add(path)
+            self._look()
+
+    def _listen(self) -> None:
+        """Look whenever the bell rings: virtual time may stand."""
+        for _ in rings():
+            self._look()
+
+    def _look(self) -> None:
+        with self._looking:
+            for path in set(self._folder.glob("*.request")) - self._seen:
+                self._seen.add(path)
                 threading.Thread(target=self._answer, args=(Enquiry(path.with_suffix("")),), daemon=True).start()
 
     def _answer(self, enquiry: Enquiry) -> None:
@@ -146,6 +157,7 @@ def ask(
         raise MachineError(f"live run: {folder} does not answer yet, but a net is needed; wait until it emulates")
     enquiry = Enquiry(desk / secrets.token_hex(6))
     write_whole(enquiry.request, json.dumps(request))
+    ring(run.path / "guest")
     try:
         return _follow(enquiry, run, write, clock)
     except BaseException:

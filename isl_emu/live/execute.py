@@ -16,6 +16,7 @@ from concurrent.futures import TimeoutError as StillRunning
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,7 @@ from isl_emu.runs.directory import RunDirectory, create_run_directory
 from isl_emu.runs.endpoints import MODEL_PORT, Endpoint, write_endpoints
 from isl_emu.runs.execution import INTERRUPTED_BY_USER, Execution, kernel_facts
 from isl_emu.runs.folder import RunFolder
-from isl_emu.runs.journal import LOAD_JOURNAL, Journal
+from isl_emu.runs.journal import LOAD_JOURNAL, PROCESSES_JOURNAL, Journal
 from isl_emu.runs.process import LAST_WORDS_S, Watch, Watched
 from isl_emu.runs.wishes import Wishes
 from isl_emu.scenario.model import Scenario
@@ -106,7 +107,7 @@ def _build(folder: RunFolder, phase: Phases, undo: ExitStack) -> tuple[LiveRun, 
         undo.callback(net.stop)
         replay = Replay(plan, routes, net.backend, clock, folder.journal, bias_ns, slowdown, grain_ns)
         replay.apply_initial()
-    containers = start_containers(scenario, net, run, undo)
+    containers = start_containers(scenario, net, run, undo, folder.journal)
     write_endpoints(_endpoints(scenario, net), folder.journal)
     watch = Watch(folder.journal, clock.now_ns)
     undo.callback(watch.close)
@@ -124,11 +125,25 @@ def _calibrate(run: RunDirectory, phase: Phases) -> int:
     return found.bias_ns
 
 
-def start_containers(scenario: Scenario, net: IslNet, run: RunDirectory, undo: ExitStack) -> dict[str, Container]:
+def start_containers(
+    scenario: Scenario, net: IslNet, run: RunDirectory, undo: ExitStack, journal: Path | None = None
+) -> dict[str, Container]:
     """A running container in each node that runs programs, by its name; `undo` stops them.
 
     A container may use what the node's programs need together.
+
+    Args:
+        journal: where what is started in them is written down.
     """
+    processes = undo.enter_context(Journal(journal / f"{PROCESSES_JOURNAL}.jsonl")) if journal else None
+
+    def noting(node: str) -> Callable[[int | None, Sequence[str]], None]:
+        def note(pid: int | None, argv: Sequence[str]) -> None:
+            if processes is not None:
+                processes.append({"pid": pid, "node": node, "argv": list(argv)})
+
+        return note
+
     needs_by_node: dict[str, list[Need]] = {}
     for need in all_needs(scenario):
         needs_by_node.setdefault(need.node, []).append(need)
@@ -140,7 +155,7 @@ def start_containers(scenario: Scenario, net: IslNet, run: RunDirectory, undo: E
         ) / scenario.time.slowdown  # so that programs too are slower by that
         memory_byte = sum(need.memory_byte for need in needs)
         visible = tuple(dict.fromkeys(path for need in needs for path in need.visible))
-        container = Container(name, node.netns_path, run, cpus, memory_byte, hosts, visible)
+        container = Container(name, node.netns_path, run, cpus, memory_byte, hosts, visible, noting(name))
         undo.callback(container.stop)
         container.start()
         node.container = containers[name] = container

@@ -62,6 +62,8 @@ class Container:
         hosts: node name -> address, for /etc/hosts.
         visible: files and folders that must be seen inside at the same path, read-only, even if they lie on another
             file system than the machine's root (the overlay covers only that one); Python and isl-emu are always.
+        note: takes the process id and the words of each program that is started inside; before it starts without an id,
+            since one that computes without end may leave us no time afterwards.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Container:
         memory_byte: int,
         hosts: Mapping[str, str],
         visible: Sequence[Path] = (),
+        note: Callable[[int | None, Sequence[str]], object] = lambda pid, argv: None,
     ):
         self.name = name
         self.netns_path = netns_path
@@ -81,7 +84,7 @@ class Container:
         self.cpus = cpus
         self.memory_byte = memory_byte
         ours = Path(sys.prefix), Path(sys.base_prefix), Path(__file__).resolve().parents[1]
-        self._visible = (*ours, *visible)
+        self._visible, self._note = (*ours, *visible), note
         self._group: Cgroup | None = None
         self._init: subprocess.Popen[bytes] | None = None
         self._started: list[subprocess.Popen[Any]] = []
@@ -160,7 +163,9 @@ class Container:
         Args:
             options: as for `subprocess.Popen`; the program gets a session of its own.
         """
+        self._note(None, argv)
         process = self._start_inside(self._enter, [*_RUN, *argv], **options)
+        self._note(process.pid, argv)
         self._started = [*(earlier for earlier in self._started if earlier.poll() is None), process]
         return process
 

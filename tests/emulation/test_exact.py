@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from isl_emu.errors import MachineError
+from isl_emu.experiment import run as isl_emu_run
+from isl_emu.machine import guest
 from isl_emu.machine.uml import find_uml
 from isl_emu.units import NS_PER_S
 from tests.exact_guest import needs_exact_time
@@ -266,3 +271,22 @@ def test_what_dies_and_who_intervenes_is_told_with_its_time(tmp_path: Path) -> N
     assert (tmp_path / "out" / "programs" / "brief.log").read_text() == "cannot bind\n"
     after = [row for row in rows(tmp_path / "out", "probes") if row["t_send_ns"] > 4_000_000_000]
     assert after and all(row["error_ns"] == 0 for row in after)
+
+
+@pytest.mark.parametrize("before", ["", "import time; time.sleep(1)\n"])
+def test_a_program_that_computes_without_end_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], before: str
+) -> None:
+    """Its time stands still, so nothing would ever end it."""
+    monkeypatch.setattr(guest, "PATIENCE_S", 20)
+    monkeypatch.setattr(guest, "WARN_AFTER_S", 5.0)
+    command = [sys.executable, "-c", f"{before}while True: pass"]
+    scenario = tmp_path / "spin.toml"
+    scenario.write_text(quiet_ring("4 s") + table("[program]", name="spin", node="p00s04", command=command, at="1 s"))
+    named = rf"python\S* \({re.escape(shlex.join(command))} in p00s04\)"
+    with pytest.raises(MachineError, match=f"computed for .* it runs {named}"):
+        isl_emu_run(scenario, out=tmp_path / "out", clock="exact")
+    assert re.search(
+        rf"Warning: time stands still, since something has computed for \d+ s: {named}", capfd.readouterr().err
+    )
+    assert "inp00s04)" in "".join((tmp_path / "out" / "summary.txt").read_text().split())
