@@ -15,8 +15,10 @@ def broken(context) -> None:
 
 
 def noting(context) -> None:
-    """Writes one row, and prints."""
+    """Writes one row and a file, and prints."""
     print("it was called")
+    with open("noted.txt", "w") as file:
+        file.write("kept")
     context.record(duration_ns=context.duration_ns)
 
 
@@ -30,3 +32,12 @@ def computing(context) -> None:
         pass
     program.kill()
     context.record(host="program", pid=program.wait())
+
+
+def noting_in_all(context) -> None:
+    """Writes into each of its nodes' folders where that is."""
+    first, *others = context.nodes
+    with open("noted.txt", "w") as file:
+        file.write(f"{context.out}\n")
+    for node in others:
+        context.popen(node, ["sh", "-c", f"echo {context.out.parent}/{node} > $ISL_EMU_OUT/noted.txt"]).wait()

@@ -19,7 +19,7 @@ from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.part import CpuUse, Need, Pace, Part, Preparation, Source, Spells
 from isl_emu.parts.programs.cpu_meter import JOURNAL as CPU_JOURNAL
 from isl_emu.parts.programs.cpu_meter import CpuMeter
-from isl_emu.parts.programs.programs import JOURNAL, LOGS, STARTS_JOURNAL, Programs, WorkloadProcess
+from isl_emu.parts.programs.programs import JOURNAL, LOGS, STARTS_JOURNAL, Programs, WorkloadProcess, found_here
 from isl_emu.parts.programs.results import PROGRAM_CPU, PROGRAMS, programs_section
 from isl_emu.parts.programs.user_workload import JOURNAL_PREFIX, journal_of
 from isl_emu.runs.journal import count_lines
@@ -115,5 +115,5 @@ def _seen_here() -> tuple[Path, ...]:
 
 def _executable(command: tuple[str, ...]) -> tuple[Path, ...]:
     """The file of a command; none if there is none, which is a result."""
-    found = shutil.which(command[0], path=os.environ.get("PATH"))
+    found = shutil.which(found_here(command)[0], path=os.environ.get("PATH"))
     return () if found is None else (Path(found).resolve(),)

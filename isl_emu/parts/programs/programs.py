@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -30,6 +31,26 @@ STARTS_JOURNAL = "program_starts.jsonl"  # for who asks how many run
 LOOK_INTERVAL_S = 0.2  # between two looks at whether a program has ended
 KILL_AFTER_S = 5.0  # from SIGTERM
 LOGS = "programs"  # in the run folder
+HERE_VARIABLE = "ISL_EMU_HERE"  # names the folder in which isl-emu was called
+
+
+def found_here(command: Sequence[str]) -> list[str]:
+    """A command whose relative words that name files below the current folder are whole paths.
+
+    Programs begin in the folder of their node's files, but a scenario's user thinks of the folder where he is. A first
+    word without "/" is looked for in PATH, as always.
+    """
+    return [
+        str(Path(word).absolute()) if ("/" in word or place) and Path(word).is_file() else word
+        for place, word in enumerate(command)
+    ]
+
+
+def _environment() -> dict[str, str]:
+    """This process's, with the folder in which isl-emu was called: programs begin in another."""
+    here = os.getcwd()
+    modules = [path for path in (os.environ.get("PYTHONPATH"), here) if path]
+    return {**os.environ, HERE_VARIABLE: here, "PYTHONPATH": ":".join(modules)}
 
 
 def log_of(name: str, folder: RunFolder) -> Path:
@@ -74,13 +95,15 @@ class ProgramThread(threading.Thread):
         """The program in its node's container; None if there is no such program."""
         program = self._program
         with log_of(program.name, self._live.folder).open("wb") as output:
-            if shutil.which(program.command[0]) is None:
+            if shutil.which(found_here(program.command)[0]) is None:
                 output.write(f"{program.command[0]}: there is no such program\n".encode())
                 return None
             self._starts.append({"name": program.name, "t_ns": self._now_ns()})
-            process = self._live.containers[program.node].popen(
-                program.command,
-                cwd=Path.cwd(),
+            container = self._live.containers[program.node]
+            process = container.popen(
+                found_here(program.command),
+                cwd=container.out,
+                env=_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -147,7 +170,13 @@ class WorkloadProcess(Activity):
         try:
             with self._log.open("wb") as log:
                 self._process = self._container.popen(
-                    words, text=True, cwd=Path.cwd(), stderr=log, pass_fds=(machine,), **pipes
+                    words,
+                    text=True,
+                    cwd=Path.cwd(),
+                    env=_environment(),
+                    stderr=log,
+                    pass_fds=(machine,),
+                    **pipes,
                 )
         finally:
             os.close(machine)
