@@ -72,6 +72,17 @@ PAUSE_AT = click.option(
 UNTIL = click.option("--until", type=Duration(), help="End the run at this emulated time; the plan stays as it is.")
 
 
+FORMAT = click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    default=("png",),
+    show_default=True,
+    type=click.Choice(["png", "svg", "pdf"]),
+    help="Of the pictures; can be given several times.",
+)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
 @click.version_option(version("isl-emu"), prog_name="isl-emu")
@@ -179,7 +190,14 @@ def plan(scenario: Path, out: Path | None, duration: str | None) -> None:
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for pictures; none without it.")
 @click.option("--pair", "pairs", nargs=2, multiple=True, metavar="A B", help="Show the path delay from A to B.")
 @click.option("--link", "links", nargs=2, multiple=True, metavar="A B", help="Show range and rate of the link A - B.")
-def show(plan: Path, out: Path | None, pairs: tuple[tuple[str, str], ...], links: tuple[tuple[str, str], ...]) -> None:
+@FORMAT
+def show(
+    plan: Path,
+    out: Path | None,
+    pairs: tuple[tuple[str, str], ...],
+    links: tuple[tuple[str, str], ...],
+    formats: tuple[str, ...],
+) -> None:
     """Show PLAN (a saved plan, or a scenario) as text, and with --out as pictures.
 
     --pair and --link can be given several times; without them, some that tell most are chosen.
@@ -191,7 +209,7 @@ def show(plan: Path, out: Path | None, pairs: tuple[tuple[str, str], ...], links
     for a, b in pairs:
         click.echo(_delay_sentence(a, b, planned.path_delay_ns(a, b)))
     if out is not None:
-        for path in planned.draw(out, pairs, links):
+        for path in planned.draw(out, pairs, links, formats):
             click.echo(f"wrote {path}")
     _print_warnings(planned.warnings)
 
@@ -208,7 +226,8 @@ def show(plan: Path, out: Path | None, pairs: tuple[tuple[str, str], ...], links
     show_default=True,
     help="The share of its full work that every computer is wanted for.",
 )
-def energy(scenario: Path, out: Path | None, duration: str, step: str, demand: float) -> None:
+@FORMAT
+def energy(scenario: Path, out: Path | None, duration: str, step: str, demand: float, formats: tuple[str, ...]) -> None:
     """Show what Sun, batteries and radiators let the satellites of SCENARIO compute, without running it."""
     from isl_emu.api import load
     from isl_emu.balance import power_balance
@@ -217,7 +236,8 @@ def energy(scenario: Path, out: Path | None, duration: str, step: str, demand: f
     balance = power_balance(load(scenario), duration_s=span_s, step_s=step_s, demand=demand)
     click.echo(balance.summary(), nl=False)
     if out is not None:
-        click.echo(f"wrote {balance.draw(out)}")
+        for name in formats:
+            click.echo(f"wrote {balance.draw(out, name)}")
 
 
 @cli.command()
