@@ -6,14 +6,15 @@ is undone in reverse order, whether the run ends, fails or is interrupted.
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as StillRunning
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -36,6 +37,7 @@ from isl_emu.network.net import IslNet, NetCLI, build_net
 from isl_emu.network.probing import missing_features, missing_queues
 from isl_emu.network.replay import Replay
 from isl_emu.nodes.containers import Container
+from isl_emu.nodes.mounts import files_below
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.live_run import LiveRun, Phases
 from isl_emu.parts.part import Need
@@ -57,6 +59,8 @@ from isl_emu.units import NS_PER_S, NS_PER_US, seconds_text
 EXACT_GRAIN_NS = 0
 HEAD_START_NS = 3 * NS_PER_S  # before instant 0: for the client and the prober to be ready
 WHOLE_CORE = 1.0  # for programs none of which asks for a share
+GUEST_WRITES = Path("/run/written")  # machine/guest_init.sh mounts there what a guest has written into memory
+LOST_FILES_NAMED = 20  # of each node; more are counted
 LOOK_INTERVAL_S = 0.5  # between two looks at how far the run is
 
 
@@ -107,7 +111,12 @@ def _build(folder: RunFolder, phase: Phases, undo: ExitStack) -> tuple[LiveRun, 
         undo.callback(net.stop)
         replay = Replay(plan, routes, net.backend, clock, folder.journal, bias_ns, slowdown, grain_ns)
         replay.apply_initial()
-    containers = start_containers(scenario, net, run, undo, folder.journal)
+    for node in net.hosts:
+        node.out = folder.files_of(node.name).resolve()
+    undo.callback(_remove_empty, folder)
+    containers: dict[str, Container] = {}
+    undo.callback(_note_lost_files, containers, phase.execution, _files_of_guest())
+    start_containers(scenario, net, run, undo, containers, folder.journal)
     write_endpoints(_endpoints(scenario, net), folder.journal)
     watch = Watch(folder.journal, clock.now_ns)
     undo.callback(watch.close)
@@ -126,9 +135,14 @@ def _calibrate(run: RunDirectory, phase: Phases) -> int:
 
 
 def start_containers(
-    scenario: Scenario, net: IslNet, run: RunDirectory, undo: ExitStack, journal: Path | None = None
-) -> dict[str, Container]:
-    """A running container in each node that runs programs, by its name; `undo` stops them.
+    scenario: Scenario,
+    net: IslNet,
+    run: RunDirectory,
+    undo: ExitStack,
+    containers: dict[str, Container],
+    journal: Path | None = None,
+) -> None:
+    """Start a container in each node that runs programs, and add it to `containers` by its name; `undo` stops them.
 
     A container may use what the node's programs need together.
 
@@ -147,7 +161,7 @@ def start_containers(
     needs_by_node: dict[str, list[Need]] = {}
     for need in all_needs(scenario):
         needs_by_node.setdefault(need.node, []).append(need)
-    hosts, containers = net.addresses, {}
+    hosts = net.addresses
     for name, needs in needs_by_node.items():
         node = net.get(name)
         cpus = (
@@ -155,11 +169,42 @@ def start_containers(
         ) / scenario.time.slowdown  # so that programs too are slower by that
         memory_byte = sum(need.memory_byte for need in needs)
         visible = tuple(dict.fromkeys(path for need in needs for path in need.visible))
-        container = Container(name, node.netns_path, run, cpus, memory_byte, hosts, visible, noting(name))
+        container = Container(name, node.netns_path, run, cpus, memory_byte, hosts, visible, node.out, noting(name))
         undo.callback(container.stop)
         container.start()
         node.container = containers[name] = container
-    return containers
+
+
+def _note_lost_files(containers: Mapping[str, Container], execution: Execution, before: set[str]) -> None:
+    """What programs have written that ends with the run: of each container, and in a guest of all other nodes.
+
+    Args:
+        before: what there was in the guest's memory when the run was built.
+    """
+    lost = {name: container.lost_files for name, container in containers.items()}
+    lost["nodes without a container"] = sorted(_files_of_guest() - before)
+    execution.lost_files = {
+        name: {"count": len(paths), "paths": paths[:LOST_FILES_NAMED]} for name, paths in lost.items() if paths
+    }
+
+
+def _files_of_guest() -> set[str]:
+    """The files that are only in the memory of the guest that this process is in; none outside of one."""
+    try:
+        folder = os.open(GUEST_WRITES, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return set()
+    try:
+        return {f"/{path}" for path in files_below(folder)}
+    finally:
+        os.close(folder)
+
+
+def _remove_empty(folder: RunFolder) -> None:
+    """The folders of nodes whose programs have written nothing there."""
+    for path in [*folder.files_of("any").parent.glob("*"), folder.files_of("any").parent]:
+        with suppress(OSError):
+            path.rmdir()
 
 
 def _check_queues(plan: LinkPlan) -> None:

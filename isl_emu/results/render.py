@@ -18,6 +18,7 @@ from isl_emu.units import DURATION_NS, format_quantity
 
 MOST_DROPPING = 3  # link ends, in the summary; all are in drops.parquet
 MOST_TOLD = 20  # interventions
+FILES_NAMED = 3  # of those that are lost, of each node; execution in provenance.json has more
 
 
 def render(run: FinishedRun, fidelity: Fidelity, provenance: Mapping[str, Any]) -> str:
@@ -26,6 +27,8 @@ def render(run: FinishedRun, fidelity: Fidelity, provenance: Mapping[str, Any]) 
     for part in PARTS:
         for section in part.sections(run, fidelity.parts):
             lines += ["", *section]
+    if files := list(_files(run)):
+        lines += ["", "FILES", *table(("", ""), files, left=2)]
     lines += ["", "MACHINE", *table(("", ""), list(_machine_facts(fidelity, run.rows(DROPS_JOURNAL))), left=2), ""]
     if fidelity.interventions:
         told = fidelity.interventions[:MOST_TOLD]
@@ -35,6 +38,17 @@ def render(run: FinishedRun, fidelity: Fidelity, provenance: Mapping[str, Any]) 
     if fidelity.reasons:
         lines += ["WHY IT IS INVALID", *(line for reason in fidelity.reasons for line in wrapped("- ", reason)), ""]
     return "\n".join(line.rstrip() for line in [*lines, verdict_line(fidelity)]) + "\n"
+
+
+def _files(run: FinishedRun) -> Iterator[tuple[str, str]]:
+    """What programs have written, by node: where it is kept, or that it went with the run."""
+    for folder in sorted(run.folder.files_of("any").parent.glob("*")):
+        sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+        yield folder.name, f"{counted(len(sizes), 'file')}, {sum(sizes):,} bytes, in files/{folder.name}"
+    for node, lost in (run.execution.lost_files if run.execution else {}).items():
+        named, count = lost["paths"][:FILES_NAMED], lost["count"]
+        rest = f" and {count - len(named)} more" if count > len(named) else ""
+        yield node, f"LOST with the run, as not in $ISL_EMU_OUT: {', '.join(named)}{rest}"
 
 
 def _course(fidelity: Fidelity) -> Iterator[str]:

@@ -197,7 +197,11 @@ class _NativeContainer:
     name, netns_path, suspended = "p00s00", "/proc/self/ns/net", False
     group = SimpleNamespace(folders=())
 
+    def __init__(self, out: Path):
+        self.out = out
+
     def popen(self, argv, **options) -> subprocess.Popen:
+        options["env"] = {**options["env"], "ISL_EMU_OUT": str(self.out)}
         return subprocess.Popen(argv, **options)
 
     def oom_kills(self) -> int:
@@ -211,7 +215,10 @@ def live(tmp_path, monkeypatch):
     folder = RunFolder.create(tmp_path / "run", "any")
     (folder.path / "programs").mkdir()
     write_endpoints({name: Endpoint("/none", "127.0.0.1", None) for name in ("p00s00", "p00s01")}, folder.journal)
-    clock, containers = RunClock.create(folder.journal, 1.0), dict.fromkeys(("p00s00", "p00s01"), _NativeContainer())
+    out = folder.files_of("p00s00")
+    out.mkdir(parents=True)
+    clock = RunClock.create(folder.journal, 1.0)
+    containers = dict.fromkeys(("p00s00", "p00s01"), _NativeContainer(out))
     with ExitStack() as undo:
         watch = Watch(folder.journal, clock.now_ns)
         undo.callback(watch.close)
@@ -235,6 +242,7 @@ def test_a_workload_is_ready_before_the_run_and_writes_rows_in_it(live):
     assert row["t_ns"] >= 0
     assert row["duration_ns"] == 10**9
     assert (live.folder.path / "programs" / "bulk.log").read_text() == "it was called\n"
+    assert (live.folder.files_of("p00s00") / "noted.txt").read_text() == "kept"
 
 
 def test_a_workload_that_never_returns_is_killed_and_told(live, monkeypatch):

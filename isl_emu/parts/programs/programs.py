@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -34,6 +34,26 @@ KILL_AFTER_S = 5.0  # from SIGTERM
 AT_START_NS = NS_PER_S  # a program that fails within this time has not done what it was started for
 NOT_RUN = (126, 127)  # the status of a shell that could not run a command
 LOGS = "programs"  # in the run folder
+HERE_VARIABLE = "ISL_EMU_HERE"  # names the folder in which isl-emu was called
+
+
+def found_here(command: Sequence[str]) -> list[str]:
+    """A command whose relative words that name files below the current folder are whole paths.
+
+    Programs begin in the folder of their node's files, but a scenario's user thinks of the folder where he is. A first
+    word without "/" is looked for in PATH, as always.
+    """
+    return [
+        str(Path(word).absolute()) if ("/" in word or place) and Path(word).is_file() else word
+        for place, word in enumerate(command)
+    ]
+
+
+def _environment() -> dict[str, str]:
+    """This process's, with the folder in which isl-emu was called: programs begin in another."""
+    here = os.getcwd()
+    modules = [path for path in (os.environ.get("PYTHONPATH"), here) if path]
+    return {**os.environ, HERE_VARIABLE: here, "PYTHONPATH": ":".join(modules)}
 
 
 def log_of(name: str, folder: RunFolder) -> Path:
@@ -96,12 +116,14 @@ class ProgramThread(threading.Thread):
         """The program in its node's container."""
         program = self._program
         with log_of(program.name, self._live.folder).open("wb") as output:
-            if shutil.which(program.command[0]) is None:
+            if shutil.which(found_here(program.command)[0]) is None:
                 raise FileNotFoundError(f"there is no program {program.command[0]}")
             self._starts.append({"name": program.name, "t_ns": self._now_ns()})
-            process = self._live.containers[program.node].popen(
-                program.command,
-                cwd=Path.cwd(),
+            container = self._live.containers[program.node]
+            process = container.popen(
+                found_here(program.command),
+                cwd=container.out,
+                env=_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -171,7 +193,13 @@ class WorkloadProcess(Activity):
         try:
             with self._log.open("wb") as log:
                 self._process = self._container.popen(
-                    words, text=True, cwd=Path.cwd(), stderr=log, pass_fds=(machine,), **pipes
+                    words,
+                    text=True,
+                    cwd=Path.cwd(),
+                    env=_environment(),
+                    stderr=log,
+                    pass_fds=(machine,),
+                    **pipes,
                 )
         finally:
             os.close(machine)
