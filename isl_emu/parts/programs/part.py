@@ -18,7 +18,7 @@ from isl_emu.parts.part import CpuUse, Need, Pace, Part, Preparation, Source, Sp
 from isl_emu.parts.programs.computing import write_nodes
 from isl_emu.parts.programs.cpu_meter import JOURNAL as CPU_JOURNAL
 from isl_emu.parts.programs.cpu_meter import CpuMeter
-from isl_emu.parts.programs.programs import JOURNAL, LOGS, STARTS_JOURNAL, Programs, WorkloadProcess
+from isl_emu.parts.programs.programs import JOURNAL, LOGS, STARTS_JOURNAL, Programs, WorkloadProcess, found_here
 from isl_emu.parts.programs.results import PROGRAM_CPU, PROGRAMS, programs_section
 from isl_emu.parts.programs.user_workload import JOURNAL_PREFIX, journal_of
 from isl_emu.parts.serving.modelled_state import PROGRAMS as PROGRAMS_STATE
