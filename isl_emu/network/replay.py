@@ -72,7 +72,7 @@ class Backend(Protocol):
         """What the ends of some nodes have dropped so far; desired.DROPS."""
 
     def listen(self, now_ns: Callable[[], int]) -> None:
-        """Hear from now on what others change; `now_ns` gives it its time."""
+        """Hear from now on what others change in nodes that they are let into; `now_ns` gives it its time."""
 
     @property
     def disturbed(self) -> bool:
