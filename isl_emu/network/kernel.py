@@ -82,13 +82,14 @@ class KernelBackend:
             self.close()
             raise
 
-    def close(self) -> None:
-        """Remove everything; may be called again. Processes in the namespaces must have ended before."""
+    def close(self, *, keep_spaces: bool = False) -> None:
+        """Remove everything, or only let go of it; may be called again. Processes in it must have ended before."""
         if self._listeners is not None:
             self._listeners.close()
             self._listeners = None
         self._dispatch.close()
-        remove_spaces(self.spaces)
+        if not keep_spaces:
+            remove_spaces(self.spaces)
         self.spaces.clear()
 
     def change_ends(self, which: np.ndarray, states: np.ndarray) -> None:
