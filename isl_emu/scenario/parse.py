@@ -32,7 +32,7 @@ def load_scenario(path: Path) -> Scenario:
         ScenarioError: a file cannot be read, is no TOML, or breaks a rule; all problems at once.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise ScenarioError(
@@ -282,7 +282,7 @@ def _resolved(shell: Shell, folder: Path) -> Shell:
     kind, name = ("tle", shell.tle) if shell.tle is not None else ("omm", str(shell.omm))
     where = f"shell {shell.name}: {kind} file {folder / name}"
     try:
-        text = (folder / name).read_text(encoding="utf-8")
+        text = (folder / name).read_text(encoding="utf-8-sig")
         if kind == "omm":
             found = read_omm(text)
         else:

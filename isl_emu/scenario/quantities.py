@@ -86,7 +86,7 @@ class Quantity:
 
 Altitude = Annotated[float, Quantity(LENGTH_KM, 160.0, 50_000.0)]  # below 160 km no orbit lasts a day
 SemiMajorAxis = Annotated[float, Quantity(LENGTH_KM, 6_378.137, 500_000.0)]
-MeanMotion = Annotated[float, Quantity(MEAN_MOTION_REV_DAY, 0.1, 18.0)]  # from 200,000 km to below the ground
+MeanMotion = Annotated[float, Quantity(MEAN_MOTION_REV_DAY, 0.03, 18.0)]  # from beyond the Moon to below the ground
 Range = Annotated[float, Quantity(LENGTH_KM, above=0.0)]
 GrazingAltitude = Annotated[float, Quantity(LENGTH_KM, 0.0, 1_000.0)]
 FlightHeight = Annotated[float, Quantity(LENGTH_KM, -0.5, 30.0)]  # from the Dead Sea's shore to stratospheric aircraft

@@ -16,10 +16,12 @@ import pytest
 
 from isl_emu.api import Plan
 from isl_emu.errors import ScenarioError
+from isl_emu.export import czml
 from isl_emu.export.formats import FORMATS, export_text
 from isl_emu.geometry.places import places_itrs_km
 from isl_emu.linkplan.contacts import find_contacts
 from isl_emu.linkplan.events import no_events
+from isl_emu.planned import plan_network
 from isl_emu.scenario.parse import parse_scenario
 from isl_emu.timebase import TimeGrid
 from tests.plans import MS, make_plan
@@ -148,6 +150,51 @@ def test_czml_positions_interpolate_to_where_the_satellites_are():
 def test_czml_names_the_satellites_of_small_constellations_only():
     names = [packet["id"] for packet in json.loads(small_plan().export("czml")) if "label" in packet]
     assert names == ["p00s00", "p00s01", "p00s02", "gs-one"]
+
+
+MASKED = """
+name = "masked"
+[time]
+start = 2024-09-24T00:00:00Z
+duration = "60 s"
+step = "10 s"
+[orbits]
+on_bad = "mask"
+[[shell]]
+name = "s"
+satellite = [
+  { name = "gone", tle = [
+    "1 45110U 20007A   23232.80903846 0.00110000  00000-0  32750-2 0    04",
+    "2 45110  69.9913 111.5649 0009740 159.9373 200.0626 15.34502222    06",
+  ] },
+  { name = "there", altitude = "2000 km", inclination = "53 deg" },
+]
+lasers = { topology = "none" }
+"""
+
+
+def test_a_satellite_without_a_position_is_nowhere_in_czml():
+    planned = plan_network(parse_scenario(MASKED, "masked"), {})
+    packets = {packet["id"]: packet for packet in json.loads(export_text(planned.link_plan, planned.scenario, "czml"))}
+    assert packets["gone"]["availability"] == []
+    assert "position" not in packets["gone"] and "point" not in packets["gone"]
+    assert len(packets["there"]["position"]["cartesian"]) == 4 * 7
+
+
+def test_czml_has_a_position_for_each_span_in_which_it_is_known(monkeypatch):
+    planned = plan_network(parse_scenario(MASKED, "masked"), {})
+
+    def places(scenario, start, offsets_ns):
+        r_km = np.ones((len(offsets_ns), 2, 3)) * np.arange(1, len(offsets_ns) + 1)[:, np.newaxis, np.newaxis]
+        r_km[3:5, 0] = np.nan
+        return r_km
+
+    monkeypatch.setattr(czml, "places_itrs_km", places)
+    packets = {packet["id"]: packet for packet in json.loads(export_text(planned.link_plan, planned.scenario, "czml"))}
+    spans = ["2024-09-24T00:00:00Z/2024-09-24T00:00:20Z", "2024-09-24T00:00:50Z/2024-09-24T00:01:00Z"]
+    assert packets["gone"]["availability"] == spans
+    assert [part["interval"] for part in packets["gone"]["position"]] == spans
+    assert [part["cartesian"][::4] for part in packets["gone"]["position"]] == [[0.0, 10.0, 20.0], [50.0, 60.0]]
 
 
 if __name__ == "__main__":
