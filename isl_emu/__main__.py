@@ -1,5 +1,10 @@
 """`python -m isl_emu` is the `isl-emu` command."""
 
-from isl_emu.cli import main
+import os
+import sys
+
+sys.path = [entry for entry in sys.path if entry not in ("", os.getcwd())]  # a random.py there is not Python's
+
+from isl_emu.cli import main  # noqa: E402
 
 main()

@@ -7,6 +7,7 @@ The three meet only in the run folder, so each can be looked at, and the middle 
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -25,27 +26,27 @@ from isl_emu.live.control import announce
 from isl_emu.live.room import all_needs, check_room, files_of, guest_memory_byte
 from isl_emu.machine.guest import VirtualClock, run_in_guest
 from isl_emu.machine.kernel_build import build_kernel, can_build
-from isl_emu.machine.outside import watched_guest
+from isl_emu.machine.load import watched_guest
 from isl_emu.machine.place import Place, choose_place
-from isl_emu.parts.endpoints import active_endpoints
-from isl_emu.parts.part import Preparation
-from isl_emu.parts.registry import PARTS
-from isl_emu.parts.source import Source
-from isl_emu.planned import PlannedNetwork, open_planned, plan_network
+from isl_emu.machine.uml import inside_guest
+from isl_emu.parts.part import Preparation, Source
+from isl_emu.parts.registry import PARTS, active_endpoints
+from isl_emu.planned import PlannedNetwork, open_planned, plan_network, read_planned
 from isl_emu.progress import Steps
 from isl_emu.results.conclude import conclude
 from isl_emu.results.fidelity import Fidelity
-from isl_emu.results.provenance import provenance
+from isl_emu.results.provenance import file_facts, provenance
 from isl_emu.results.render import styled
 from isl_emu.results.run_results import RunResults
 from isl_emu.routing.forwarding import plan_routes, write_routes
 from isl_emu.runs.directory import create_run_directory
 from isl_emu.runs.execution import INTERRUPTED_BY_USER
 from isl_emu.runs.folder import RunFolder
-from isl_emu.runs.journal import OUTSIDE_JOURNAL, Journal
-from isl_emu.runs.wishes import Wishes
+from isl_emu.runs.journal import OUTSIDE_JOURNAL, PROCESSES_JOURNAL, Journal, read_journal
+from isl_emu.runs.process import module_command
+from isl_emu.runs.wishes import USUAL_TRUST, Trust, Wishes
 from isl_emu.scenario.model import Scenario
-from isl_emu.scenario.parse import format_scenario, with_changes
+from isl_emu.scenario.parse import format_scenario, load_scenario, with_changes
 from isl_emu.units import NS_PER_S
 
 
@@ -84,6 +85,7 @@ def run(
     machine: str = "auto",
     clock: str | None = None,
     progress: bool = False,
+    trust: Trust = USUAL_TRUST,
     **changes: Any,
 ) -> RunResults:
     """Run a scenario to its end and return what it measured; as `isl-emu run`, from Python.
@@ -95,6 +97,7 @@ def run(
         out: folder for the results, new or empty; results/NAME-TIME by default.
         machine: "auto", "host" or "guest".
         clock: "exact", "real", or "auto" for exact where it can be had; by default what the scenario says.
+        trust: what the scenario may do; see `isl_emu.runs.wishes.Trust` and docs/trust.md.
         progress: show on standard output what the command shows.
         changes: top-level keys of the scenario to replace, as in TOML and with units; tables are merged, key by key
             (``seed=7, time={"duration": "60 s"}, questions={"mean_interval": "2 s"}``). A plan's sky is fixed.
@@ -104,9 +107,10 @@ def run(
         KeyboardInterrupt: it was interrupted.
     """
     steps = Steps(Console(quiet=not progress))
-    source = _source(scenario, changes)
-    place = _choose_place(source.scenario, machine, clock, Wishes(), steps)
-    outcome = run_source(source, place, Path(out) if out is not None else None, Wishes(), steps)
+    source, wishes = _source(scenario, changes), Wishes(trust=trust)
+    trust.check(source.scenario.foreign, source.scenario.keys_sent)
+    place = _choose_place(source.scenario, machine, clock, wishes, steps)
+    outcome = run_source(source, place, Path(out) if out is not None else None, wishes, steps)
     if outcome.status == INTERRUPTED:
         raise KeyboardInterrupt
     if outcome.status:
@@ -135,6 +139,11 @@ def _choose_place(scenario: Scenario, machine: str, clock: str | None, wishes: W
     if wanted != "real" and machine != "host" and not reasons:
         _build_kernel(wanted, steps)
     place = choose_place(machine, wanted, reasons[0] if reasons else "")
+    if place.kind == "host" and scenario.has_programs and not wishes.trust.all and not inside_guest():
+        raise MachineError(
+            "--machine host: programs of the scenario (`isl-emu check` lists them) would be root on this machine, with "
+            "nothing between them and its files; use --machine guest, or --trust it if it is as good as your own"
+        )
     if wishes.pace is not None and place.clock == "real":
         raise MachineError(
             f"--pace: is {wishes.pace:g}, but the run takes real time ({place.reason}); leave --pace out, or see "
@@ -171,7 +180,11 @@ def run_file(
         The exit status: 0 done, 1 failed, 3 done but the run is marked invalid, 130 interrupted.
     """
     with steps.step("planning links, routes and questions"):
+        if not wishes.trust.programs:  # a function of the scenario's would be called while it is planned
+            unplanned = read_planned(path).scenario if path.suffix == ".parquet" else load_scenario(path)
+            wishes.trust.check(unplanned.foreign, ())
         source = load_source(path, changes)
+        wishes.trust.check(source.scenario.foreign, source.scenario.keys_sent)
         wishes.check(source.plan.grid.duration_ns)
     place = _choose_place(source.scenario, machine, clock, wishes, steps)
     if wishes.interactive:
@@ -198,7 +211,8 @@ def run_source(source: Source, place: Place, out: Path | None, wishes: Wishes, s
     steps.note(f"runs on: {place.kind}, {place.reason}\nresults: {folder.path}")
     planned = folder, source.scenario, source.plan, source.routes
     try:
-        status = _execute(place, folder, source.scenario, wishes, steps)
+        seen = [path for preparation in preparations for path in preparation.seen]
+        status = _execute(place, folder, source.scenario, seen, wishes, steps)
     except BaseException as error:
         with suppress(Exception):  # the first error is the one to hear of
             conclude(*planned, failure=str(error) or INTERRUPTED_BY_USER)
@@ -224,7 +238,7 @@ def prepare(source: Source, place: Place, preparations: Sequence[Preparation], o
     folder = RunFolder.create(out, scenario.name)
     folder.scenario.write_text(format_scenario(scenario))
     write_plan(plan, folder.plan)
-    write_routes(source.routes, folder.routes)
+    write_routes(source.routes, plan, folder.routes)
     models = dict.fromkeys(path for preparation in preparations for path in preparation.models)
     inputs = dict.fromkeys(path for preparation in preparations for path in preparation.inputs)
     record = provenance(
@@ -232,6 +246,7 @@ def prepare(source: Source, place: Place, preparations: Sequence[Preparation], o
         seed=scenario.seed,
         rate_scale=scenario.rate_scale,
         plan_digest=plan.digest(),
+        scenario_digest=file_facts(folder.scenario)["sha256"],
         place=place.kind,
         reason=place.reason,
         clock=place.clock,
@@ -249,13 +264,29 @@ def _clock(scenario: Scenario, wishes: Wishes) -> VirtualClock:
     return VirtualClock(round(scenario.time.start.timestamp()) * NS_PER_S, pace, scenario.seed)
 
 
-def _execute(place: Place, folder: RunFolder, scenario: Scenario, wishes: Wishes, steps: Steps) -> int:
+def _started_as(folder: RunFolder, pid: int) -> str | None:
+    """What a process in a container of a live run was started as, and in which node.
+
+    One that computes from its first instruction on is known by this: that it was started, and its id never came.
+    """
+    begun: dict[tuple[str, str], int] = {}
+    for record in read_journal(folder.journal / f"{PROCESSES_JOURNAL}.jsonl").records:
+        words, node = shlex.join(record["argv"]), record["node"]
+        if record["pid"] == pid:
+            return f"{words} in {node}"
+        begun[words, node] = begun.get((words, node), 0) + (1 if record["pid"] is None else -1)
+    return next((f"{words} in {node}" for (words, node), count in reversed(begun.items()) if count), None)
+
+
+def _execute(
+    place: Place, folder: RunFolder, scenario: Scenario, seen: Sequence[Path], wishes: Wishes, steps: Steps
+) -> int:
     """The live part, on this kernel or in a guest's."""
     if place.kind == "host":
         from isl_emu.live.execute import execute  # Mininet is slow to import, and not needed for the guest
 
         return execute(folder, wishes, steps)
-    command = [sys.executable, "-m", "isl_emu", "execute", str(folder.path), *wishes.words()]
+    command = module_command("isl_emu", "execute", str(folder.path), *wishes.words())
     command += ["--quiet"] if steps.quiet else []
     needs, run = all_needs(scenario), create_run_directory()
     announce(run, folder.path)
@@ -264,10 +295,12 @@ def _execute(place: Place, folder: RunFolder, scenario: Scenario, wishes: Wishes
         command,
         run=run,
         writable=[folder.path],
-        readable=sorted(files_of(needs)),
+        readable=sorted({*files_of(needs), *seen}),
         memory_byte=guest_memory_byte(scenario, needs),
         interactive=wishes.interactive,
         kernel=place.kernel,
+        who=partial(_started_as, folder),
+        trusted=wishes.trust.all,
     )
     try:
         if place.clock == "exact":

@@ -24,7 +24,7 @@ from isl_emu.linkplan.tables import contacts_table, events_table, links_table
 from isl_emu.routing.paths import NodePath, PathFinder, delays_ns, disjoint_paths_at, path_at, paths_at, paths_to
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import format_scenario, load_scenario, parse_scenario, with_changes
-from isl_emu.units import NS_PER_S
+from isl_emu.units import seconds_text
 
 MOST_PATHS = 16  # more equal ones than anybody reads
 
@@ -65,7 +65,7 @@ class PlannedNetwork:
         return (
             f"<{type(self).__name__} {self.scenario.name}: {len(self.nodes)} nodes, "
             f"{len(self.link_plan.links.a)} links, "
-            f"{grid.count} instants {grid.step_ns / NS_PER_S:g} s apart from {grid.start.isoformat()}>"
+            f"{grid.count} instants {seconds_text(grid.step_ns)} apart from {grid.start.isoformat()}>"
         )
 
     @property

@@ -1,17 +1,29 @@
-"""After a run that was killed: what it left in the kernel is removed, and what it wrote down becomes results."""
+"""After a run that was killed: what it left in the kernel is removed, and what it wrote down becomes results.
+
+In the kernel only what carries a run's id is touched.
+"""
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterable
+from contextlib import suppress
+from glob import glob
 from pathlib import Path
 
 from isl_emu.errors import ScenarioError
+from isl_emu.files import read_json
 from isl_emu.linkplan.plan_file import read_plan
 from isl_emu.live.control import POINTER
 from isl_emu.machine.guest import clean_guest
-from isl_emu.nodes.clean import clean_runs
+from isl_emu.nodes.cgroups import remove_run_cgroups
+from isl_emu.nodes.mounts import mount_points, unmount
+from isl_emu.nodes.nodespaces import namespace_path, remove_space_file
+from isl_emu.nodes.processes import kill_processes_in, namespace_ids
 from isl_emu.results.conclude import conclude
+from isl_emu.results.provenance import file_facts
 from isl_emu.routing.forwarding import read_routes
-from isl_emu.runs.directory import RunDirectory, registered_runs
+from isl_emu.runs.directory import RUN_ID, RunDirectory, registered_runs
 from isl_emu.runs.folder import RunFolder
 from isl_emu.scenario.parse import load_scenario
 
@@ -37,7 +49,17 @@ def conclude_folder(path: Path) -> RunFolder:
         raise ScenarioError(f"{path}: has no journals, but results are made of them; name a killed run's folder")
     if any(run.owner_pid is not None and _results_of(run) == folder.path.resolve() for run in registered_runs()):
         raise ScenarioError(f"{path}: its run is still alive, but results come after its end; use `isl-emu stop`")
-    conclude(folder, load_scenario(folder.scenario), read_plan(folder.plan), read_routes(folder.routes))
+    plan, record = read_plan(folder.plan), read_json(folder.provenance) or {}
+    for file, name, digest in (
+        (folder.plan, "plan_sha256", plan.digest()),
+        (folder.scenario, "scenario_sha256", file_facts(folder.scenario)["sha256"]),
+    ):
+        if record.get(name) != digest:
+            raise ScenarioError(
+                f"{file}: is not the one of this run by its provenance.json, but results belong to what was run; take "
+                "the run's own file"
+            )
+    conclude(folder, load_scenario(folder.scenario), plan, read_routes(folder.routes, plan))
     return folder
 
 
@@ -46,3 +68,33 @@ def _results_of(run: RunDirectory) -> Path | None:
     pointer = run.path / POINTER
     folder = Path(pointer.read_text()).resolve() if pointer.exists() else None
     return folder if folder and (folder / "journal").is_dir() else None
+
+
+def clean_runs(runs: Iterable[RunDirectory]) -> list[str]:
+    """Remove what is left of those runs whose owner is gone; may be repeated.
+
+    Returns:
+        One sentence per run that was removed, or that could not be removed wholly.
+    """
+    return [_clean_run(run) for run in runs if RUN_ID.fullmatch(run.run_id) and run.owner_pid is None]
+
+
+def _clean_run(run: RunDirectory) -> str:
+    paths = sorted(glob(namespace_path(run.run_id, "*")))
+    groups = remove_run_cgroups(run.run_id)  # first: processes that a pause has frozen die in no other way
+    killed = kill_processes_in(namespace_ids(paths))
+    for path in paths:
+        remove_space_file(path)
+    removed = f"run {run.run_id}: removed {len(paths)} namespaces, {len(killed)} processes, {len(groups)} cgroups"
+    for point in sorted(_mounts_below(run.path), reverse=True):  # innermost first
+        with suppress(OSError):
+            unmount(point)
+    if mounted := _mounts_below(run.path):
+        return f"{removed}; its folder stays, because {mounted[0]} is still mounted; unmount it and try again"
+    shutil.rmtree(run.path, ignore_errors=True)
+    return f"{removed} and its folder {run.path}"
+
+
+def _mounts_below(folder: Path) -> list[Path]:
+    mounts = mount_points(Path("/proc/self/mountinfo").read_text())
+    return [point for point in mounts if folder.resolve() in (point, *point.parents)]

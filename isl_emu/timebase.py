@@ -5,16 +5,30 @@ The clock of a live run, which stops and goes on for all of its processes at onc
 
 from __future__ import annotations
 
+import math
+import os
+import signal
+import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Protocol
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Protocol
 
 from isl_emu.units import NS_PER_S
 
 if TYPE_CHECKING:
     import numpy as np
+
+EXACT_TIME = "ISL_EMU_CALENDAR"  # is set where a calendar drives the time: isl_emu.machine.calendar_control
+LIMIT_S = 60.0  # for one call
+LIMIT_LINES = 20_000_000  # for one call where no time passes meanwhile; counting makes 60 s of them
+
+
+EVENT_GRAIN_S = 2e-6  # Python waits for an event in whole microseconds, rounded up; what is left is slept to the ns
 
 
 @dataclass(frozen=True)
@@ -94,12 +108,21 @@ class Waiting:
 
     def sleep_until_ns(self: Clock, deadline_ns: int) -> None:
         while self.now_ns() < deadline_ns:
-            time.sleep(self.timeout_s(deadline_ns))
+            _sleep(self.timeout_s(deadline_ns))
 
     def wait_until_ns(self: Clock, deadline_ns: int, event: threading.Event) -> bool:
         while not event.is_set() and self.now_ns() < deadline_ns:
-            event.wait(self.timeout_s(deadline_ns))
+            timeout_s = self.timeout_s(deadline_ns)
+            if timeout_s > EVENT_GRAIN_S:
+                event.wait(timeout_s - EVENT_GRAIN_S)
+            else:
+                _sleep(timeout_s)
         return event.is_set()
+
+
+def _sleep(duration_s: float) -> None:
+    """Python rounds up to whole nanoseconds, and what is a trace more than one would be one more: 61 ns become 62."""
+    time.sleep(math.nextafter(duration_s, 0.0))
 
 
 class MonotonicClock(Waiting):
@@ -149,3 +172,49 @@ class ManualClock:
 
     def own_ns(self, real_ns: int) -> int:
         return real_ns
+
+
+class TooLongError(Exception):
+    """A function has not returned in time."""
+
+
+@contextmanager
+def time_limit() -> Iterator[None]:
+    """What takes too long in the block ends with a `TooLongError`; only a program's main thread can be limited."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+    elif EXACT_TIME in os.environ:
+        with _counted_lines():
+            yield
+    else:
+        before = signal.signal(signal.SIGALRM, _end)
+        signal.setitimer(signal.ITIMER_REAL, LIMIT_S)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+
+
+def _end(*_: object) -> None:
+    raise TooLongError
+
+
+@contextmanager
+def _counted_lines() -> Iterator[None]:
+    """The same where a call takes no time: a limit of lines."""
+    left = LIMIT_LINES
+
+    def count(frame: FrameType, event: str, argument: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise TooLongError
+        return count
+
+    before = sys.gettrace()
+    sys.settrace(count)
+    try:
+        yield
+    finally:
+        sys.settrace(before)

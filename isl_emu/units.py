@@ -140,6 +140,11 @@ def _smallest_unit(dimension: Dimension[Any]) -> str:
     return min(dimension.factors, key=lambda unit: dimension.factors[unit])
 
 
+def seconds_text(value_ns: float) -> str:
+    """A time in seconds, in full and without an exponent: "86400 s", "0.00005 s"."""
+    return f"{value_ns / NS_PER_S:.9f}".rstrip("0").rstrip(".") + " s"
+
+
 def format_rate(value: float, unit: str) -> str:
     """A rate of computing, or a power, with three digits that count: "85.0 TFLOPS"; large ones in peta, as is usual."""
     for size, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):

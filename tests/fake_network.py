@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
 from isl_emu.errors import NetworkError
 from isl_emu.linkplan.plan import LinkPlan
-from isl_emu.network.desired import END, ROUTE, expected, initial_ends
+from isl_emu.network.desired import DROPS, END, ROUTE, expected, initial_ends
+from isl_emu.network.interventions import Disturbance
 from isl_emu.network.naming import wire
 from isl_emu.routing.forwarding import NO_ROUTE
 
@@ -20,6 +21,7 @@ class FakeBackend:
         self.wiring = wire(plan)
         self.ends = initial_ends(plan, 0)
         self.routes: dict[tuple[int, int], tuple[int, ...]] = {}
+        self.dropped = np.zeros((len(self.ends), 2), np.int64)
         self.log: list[str] = []  # what was asked for, in order
 
     def change_ends(self, which: np.ndarray, states: np.ndarray) -> None:
@@ -42,6 +44,30 @@ class FakeBackend:
     def read_ends(self, nodes: Sequence[int]) -> np.ndarray:
         which = np.flatnonzero(np.isin(self.wiring.node, nodes))
         return expected(which, self.ends[which])
+
+    disturbed = False
+
+    def drops(self, nodes: Iterable[int]) -> np.ndarray:
+        """As a test sets them."""
+        which = np.flatnonzero(np.isin(self.wiring.node, list(nodes)))
+        found = np.zeros(len(which), DROPS)
+        found["end"] = which
+        found["netem"], found["queue"] = self.dropped[which].T
+        return found
+
+    def listen(self, now_ns: Callable[[], int]) -> None:
+        """Nobody else is there."""
+
+    def disturbances(self) -> list[Disturbance]:
+        return []
+
+    def interfaces_down(self, node: int) -> list[str]:
+        return []
+
+    def restore(self, node: int, ends: np.ndarray, routes: np.ndarray) -> None:
+        which = np.flatnonzero(self.wiring.node == node)
+        self.ends[which] = ends[which]
+        self.change_routes(routes)
 
     def read_routes(self, nodes: Sequence[int]) -> dict[str, np.ndarray]:
         wanted = set(nodes)

@@ -27,8 +27,8 @@ PARTS_BELOW = {
     "uplink": {"serving"},
     "kv_handover": {"serving", "questions"},
     "training": {"serving"},
-    "power": {"serving", "training"},
-    "programs": set(),
+    "power": {"serving"},
+    "programs": {"serving"},
     "probes": set(),
 }
 PURE = ("scenario", "geometry", "linkplan", "routing", "export", "energy")

@@ -8,11 +8,11 @@ from datetime import datetime
 
 import numpy as np
 
+from isl_emu.arrays import unit
 from isl_emu.geometry.elements import EARTH_RADIUS_KM, Elements, constellation_elements
 from isl_emu.geometry.orbits import propagate
 from isl_emu.geometry.pointing import VELOCITY_STEP_NS, local_axes, velocity_km_s
 from isl_emu.geometry.sunlight import in_shadow, sun_direction
-from isl_emu.geometry.vectors import unit
 from isl_emu.scenario.model import Orbits, Scenario
 
 POSITIONS_AT_ONCE = 200_000  # satellites x instants held in memory together: about 40 MB with what is derived

@@ -25,7 +25,7 @@ from isl_emu.geometry.elements import (
 )
 from isl_emu.geometry.kepler import NO_ELLIPSE, kepler_j2_km, secular_rates
 from isl_emu.scenario.model import Orbits, Scenario
-from isl_emu.units import NS_PER_S
+from isl_emu.units import NS_PER_S, seconds_text
 
 NS_PER_DAY = 86_400 * NS_PER_S
 POSITIONS_AT_ONCE = 500_000  # satellites x instants that are propagated together to look for those without any
@@ -187,7 +187,7 @@ def failures(elements: Elements, errors: np.ndarray) -> list[tuple[int, int, str
 
 def _refusals(elements: Elements, errors: np.ndarray, offsets_ns: np.ndarray) -> list[str]:
     return [
-        f"satellite {elements.names[n]}: {reason} at {offsets_ns[k] / NS_PER_S:g} s, but an orbit must hold for the "
+        f"satellite {elements.names[n]}: {reason} at {seconds_text(offsets_ns[k])}, but an orbit must hold for the "
         f'whole run; raise it or correct its elements, or set orbits.on_bad to "mask"'
         for n, k, reason in failures(elements, errors)
     ]
@@ -246,6 +246,6 @@ def _masked(scenario: Scenario) -> Iterator[str]:
             if n not in found:
                 found.add(n)
                 yield (
-                    f"satellite {elements.names[n]}: {reason} at {offsets_ns[k] / NS_PER_S:g} s; "
+                    f"satellite {elements.names[n]}: {reason} at {seconds_text(offsets_ns[k])}; "
                     f"it has no links while it has no position"
                 )

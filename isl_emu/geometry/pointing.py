@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from isl_emu.arrays import Floats
-from isl_emu.geometry.vectors import dot, length, unit
+from isl_emu.arrays import Floats, dot, length, unit
 from isl_emu.units import NS_PER_S
 
 EARTH_MU_KM3_S2 = 398_600.8  # WGS72, as in SGP4

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from isl_emu.arrays import Floats, Ints
+from isl_emu.arrays import Floats, Ints, dot, length
 from isl_emu.geometry.elements import EARTH_RADIUS_KM
-from isl_emu.geometry.vectors import dot, length
 from isl_emu.units import NS_PER_S, SPEED_OF_LIGHT_KM_S
 
 

@@ -6,10 +6,9 @@ from datetime import datetime
 
 import numpy as np
 
-from isl_emu.arrays import Bools, Floats, Ints
+from isl_emu.arrays import Bools, Floats, Ints, dot
 from isl_emu.geometry.elements import EARTH_RADIUS_KM
 from isl_emu.geometry.sun import J2000
-from isl_emu.geometry.vectors import dot
 from isl_emu.units import NS_PER_S
 
 SECONDS_PER_DAY = 86_400.0

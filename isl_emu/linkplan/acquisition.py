@@ -15,17 +15,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isl_emu.arrays import Bools
+from isl_emu.arrays import Bools, dot, unit
 from isl_emu.geometry.pointing import local_axes, local_direction
-from isl_emu.geometry.vectors import dot, unit
-from isl_emu.linkplan.assignment import Choice, assign
 from isl_emu.linkplan.candidates import LaserCandidates, joined_candidates, pair_keys
 from isl_emu.linkplan.constraints import Ephemeris
 from isl_emu.linkplan.events import LinkState
 from isl_emu.linkplan.lasers import LaserQuality
 from isl_emu.linkplan.pairing import Pairing
-from isl_emu.linkplan.rows import Rows, joined_rows
-from isl_emu.linkplan.terminals import NONE, Terminals
+from isl_emu.linkplan.plan import Rows, joined_rows
+from isl_emu.linkplan.terminals import NONE, Choice, Terminals, assign
 from isl_emu.units import NS_PER_S
 
 

@@ -19,8 +19,7 @@ from isl_emu.linkplan.ground import GroundSegment
 from isl_emu.linkplan.handover import GroundPolicy
 from isl_emu.linkplan.lasers import LaserQuality, ideal_rows
 from isl_emu.linkplan.pairing import Pairing, ideal_candidates, pairings_of
-from isl_emu.linkplan.plan import AQM, LinkKind, LinkPlan, Links, NodeKind, Nodes, QueueKind
-from isl_emu.linkplan.rows import Rows, joined_rows
+from isl_emu.linkplan.plan import AQM, LinkKind, LinkPlan, Links, NodeKind, Nodes, QueueKind, Rows, joined_rows
 from isl_emu.linkplan.terminals import Terminals, constellation_terminals
 from isl_emu.scenario.model import GroundStation, Orbits, Scenario
 from isl_emu.scenario.queueing import QueueTerms

@@ -12,11 +12,10 @@ from functools import cached_property
 
 import numpy as np
 
-from isl_emu.arrays import Bools
+from isl_emu.arrays import Bools, unit
 from isl_emu.geometry.pointing import sight_rate_rad_s
 from isl_emu.geometry.sightline import grazing_altitude_km, range_km
 from isl_emu.geometry.sunlight import in_shadow
-from isl_emu.geometry.vectors import unit
 from isl_emu.linkplan.candidates import LaserCandidates
 from isl_emu.linkplan.plan import LinkKind
 

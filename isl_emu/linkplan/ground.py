@@ -12,7 +12,7 @@ from isl_emu.geometry.sightline import one_way_delay_ns
 from isl_emu.linkplan.candidates import pair_keys
 from isl_emu.linkplan.events import LinkState
 from isl_emu.linkplan.handover import GroundPolicy, carrying, looks_ahead, station_policy, steps
-from isl_emu.linkplan.rows import Rows
+from isl_emu.linkplan.plan import Rows
 from isl_emu.linkplan.sightings import View, find_passes, joined_views, station_view, with_set_times
 from isl_emu.linkplan.weather import clear_sky, rain_rate_ratios, scintillation_loss_ratio, weather_place
 from isl_emu.scenario.model import GroundStation

@@ -14,7 +14,7 @@ from isl_emu.linkplan.budget import closing_rate_bit_s
 from isl_emu.linkplan.candidates import LaserCandidates
 from isl_emu.linkplan.constraints import Ephemeris, feasible
 from isl_emu.linkplan.draws import exponential, uniform
-from isl_emu.linkplan.rows import Rows
+from isl_emu.linkplan.plan import Rows
 from isl_emu.scenario.lasers import Jitter, Outages
 
 

@@ -179,7 +179,7 @@ def _by_topology(bare: Pairing, topology: str) -> Pairing:
         return bare
     if topology == "pairs":
         return replace(bare, fixed=listed_candidates(bare.terms, bare.names, bare.places))
-    return replace(bare, function=user_function(topology, "lasers.topology"))
+    return replace(bare, function=user_function(topology, "lasers.topology", 3))
 
 
 def listed_candidates(terms: LaserTerms, names: tuple[str, ...], places: Places) -> LaserCandidates:

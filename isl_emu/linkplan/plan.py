@@ -7,7 +7,8 @@ not instants x pairs.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum
 
 import numpy as np
@@ -155,3 +156,25 @@ class LinkPlan:
             self.row_start, self.row_link, self.row_delay_ns, self.row_rate_ab_bit_s, self.row_rate_ba_bit_s,
             self.row_loss_ratio, self.events.k, self.events.link, self.events.state,
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Links up at instants, R of them in any order; all arrays have shape (R,)."""
+
+    k: np.ndarray  # int64
+    a: np.ndarray  # int64, node index
+    b: np.ndarray  # int64, node index, b > a
+    delay_ns: np.ndarray  # int64
+    rate_ab_bit_s: np.ndarray  # int64
+    rate_ba_bit_s: np.ndarray  # int64
+    loss_ratio: np.ndarray  # float64
+
+    def later(self, instants: int) -> Rows:
+        """The same, so many instants later."""
+        return replace(self, k=self.k + instants)
+
+
+def joined_rows(parts: Sequence[Rows]) -> Rows:
+    """All rows of several records."""
+    return Rows(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Rows)))

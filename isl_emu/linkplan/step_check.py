@@ -19,7 +19,7 @@ import numpy as np
 
 from isl_emu.linkplan.contacts import find_contacts, rows_by_link
 from isl_emu.linkplan.plan import LinkPlan
-from isl_emu.units import DURATION_NS, NS_PER_S, format_quantity
+from isl_emu.units import DURATION_NS, NS_PER_S, format_quantity, seconds_text
 
 MISSED_PER_SEEN_ONCE = 0.5
 WORTH_A_WARNING = 1.0  # missed contacts and gaps: from here on, one is expected to be
@@ -128,7 +128,7 @@ def step_sentences(check: StepCheck, plan: LinkPlan) -> list[str]:
             lines.append(f"no {name} begins and ends within the plan")
         else:
             lines.append(
-                f"shortest {name}: {seen.shortest_ns / NS_PER_S:g} s; {seen.once} of {seen.count} last a single step, "
+                f"shortest {name}: {seconds_text(seen.shortest_ns)}; {seen.once} of {seen.count} last a single step, "
                 f"so up to {seen.missed:.1f} ({seen.missed_ratio:.2%}) more are expected to be missed"
             )
     return lines

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from isl_emu.errors import MachineError
 from isl_emu.machine.claims import MIB, available_memory_byte
-from isl_emu.parts.needs import Need
+from isl_emu.parts.part import Need
 from isl_emu.parts.registry import PARTS
 from isl_emu.scenario.model import Scenario
 

@@ -1,23 +1,29 @@
 """The process between isl-emu and the guest kernel: whatever happens to isl-emu, no part of the guest outlives it.
 
-Run as ``guardian.py CPU LIFELINE COMMAND...`` in the guest's control folder. It starts the command pinned to one CPU
-and ends when the command ends, or kills it when the lifeline closes, which a ``kill -9`` of isl-emu does too.
-User-mode Linux consists of many processes, some of them stopped under ptrace and some in sessions of their own; what
-they have in common is their current folder, so that is how they are found.
+Run in the guest's control folder, where guardian.json says what to start; see `Order`. It starts the command pinned to
+one CPU, behind the wall of `sandbox`, and ends when the command ends, or kills it when the lifeline closes, which a
+``kill -9`` of isl-emu does too. If it is killed itself, all behind the wall end. User-mode Linux consists of many
+processes, some of them stopped under ptrace and some in sessions of their own; what they have in common is their
+current folder, so that is how they are found.
 
-It imports nothing of isl-emu: a bare ``python -I -S`` starts it in a few milliseconds.
+It imports no more of isl-emu than the wall: a bare ``python -I -S`` starts it in a few milliseconds.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
 import resource
 import select
 import signal
 import sys
 import time
+from pathlib import Path
+from typing import NamedTuple
+
+from isl_emu.machine import sandbox
 
 PR_SET_PDEATHSIG = 1  # Source: linux/prctl.h
 PR_SET_CHILD_SUBREAPER = 36  # Source: linux/prctl.h
@@ -25,15 +31,47 @@ GUEST_PRIORITY = 10
 GONE_WITHIN_S = 10.0
 
 
-def main(arguments: list[str]) -> int:
+ORDER, REFUSED = "guardian.json", "refused"  # in the control folder; the latter says why there is no wall
+
+
+class Order(NamedTuple):
+    """What to start.
+
+    Args:
+        cpu: where it runs.
+        command: the program's path and its arguments.
+        environment: all variables that it gets.
+        kept: open descriptors that it gets besides the standard ones.
+        view: what it sees of the machine; None for all of it, without a wall.
+    """
+
+    cpu: int
+    command: list[str]
+    environment: dict[str, str]
+    kept: list[int]
+    view: sandbox.View | None
+
+    def write(self, folder: Path) -> None:
+        """Leave it for `read_order`."""
+        record = {**self._asdict(), "view": self.view and self.view._asdict()}
+        (folder / ORDER).write_text(json.dumps(record))
+
+
+def read_order() -> Order:
+    """What `Order.write` left in the current folder."""
+    record = json.loads(Path(ORDER).read_text())
+    view = record.pop("view")
+    return Order(**record, view=view and sandbox.View(**view))
+
+
+def main(lifeline: int) -> int:
     """Run the command until it ends or the lifeline closes; return its exit status."""
-    cpu, lifeline, command = int(arguments[0]), int(arguments[1]), arguments[2:]
-    folder = os.getcwd()
+    order, folder = read_order(), os.getcwd()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     child = os.fork()
     if child == 0:
-        _become(command, cpu)
+        _become(order)
     ended = os.pidfd_open(child)
     poll = select.poll()
     poll.register(lifeline, 0)
@@ -77,21 +115,42 @@ def _current_folder(pid: int) -> str | None:
         return None
 
 
-def _become(command: list[str], cpu: int) -> None:
+def _become(order: Order) -> None:
     """Turn into the command, pinned, first in line on its CPU if allowed, and bound to die with its parent."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    os.sched_setaffinity(0, {cpu})
-    # Without reset-on-fork a busy loop in the guest would starve the guest's own kernel.
-    with contextlib.suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(GUEST_PRIORITY))
+    os.sched_setaffinity(0, {order.cpu})
     # Each file that the guest opens is an open file of the host.
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    # An open folder of the machine's would be a way around any wall.
+    below = 2
+    for descriptor in [*sorted(order.kept), most]:
+        os.closerange(below + 1, descriptor)
+        below = descriptor
+    for descriptor in order.kept:
+        os.set_inheritable(descriptor, True)
+    _go_first(0)
+    if order.view is not None:
+        refused = os.open(REFUSED, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        try:
+            lent = sandbox.enter(order.view)
+            _go_first(os.SCHED_RESET_ON_FORK)  # while it is root, if it is
+            sandbox.drop_rights(lent)
+        except OSError as error:
+            os.write(refused, str(error).encode())
+            os._exit(126)
+    _go_first(os.SCHED_RESET_ON_FORK)
     try:
-        os.execvp(command[0], command)
+        os.execve(order.command[0], order.command, order.environment)
     except OSError as error:
-        print(f"cannot start {command[0]}: {error}", flush=True)
+        print(f"cannot start {order.command[0]}: {error}", flush=True)
         os._exit(127)
+
+
+def _go_first(flag: int) -> None:
+    """Reset on fork once the command begins: otherwise a busy loop in the guest would starve the guest's kernel."""
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_FIFO | flag, os.sched_param(GUEST_PRIORITY))
 
 
 def _reap_all() -> dict[int, int]:
@@ -104,4 +163,4 @@ def _reap_all() -> dict[int, int]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]) & 0xFF)
+    sys.exit(main(int(sys.argv[1])) & 0xFF)

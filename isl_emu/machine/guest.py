@@ -5,11 +5,15 @@ into memory, and only the folders named as writable reach the disk. It has one C
 call of a guest process hands over between two processes of the host, which costs eight times more across CPUs.
 
 Its clock is the machine's, or virtual: then computing takes no time, and a calendar says how time goes.
+
+Root in it is nobody on the machine: its kernel's process is behind the wall of `isl_emu.machine.sandbox`, and sees what
+`_view` says.
 """
 
 from __future__ import annotations
 
 import argparse
+import compileall
 import contextlib
 import os
 import re
@@ -19,18 +23,21 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 
 from isl_emu.errors import INTERRUPTED, MachineError
-from isl_emu.machine.calendar_control import FOLDER_VARIABLE, CalendarControl
-from isl_emu.machine.claims import MIB, CpuClaim, choose_memory_folder, claim_cpu, default_memory_byte
+from isl_emu.machine.calendar_control import BELL, FOLDER_VARIABLE, CalendarControl, GuestState
+from isl_emu.machine.claims import MIB, OVERHEAD_BYTE, choose_memory_folder, claim_cpu, default_memory_byte
 from isl_emu.machine.console import Console, Interrupter, raw_terminal, send_mconsole
-from isl_emu.machine.guardian import kill_processes_in
+from isl_emu.machine.guardian import REFUSED, Order, kill_processes_in
+from isl_emu.machine.sandbox import View
 from isl_emu.machine.uml import UmlKernel, build_shim, find_uml, needs_shim
 from isl_emu.runs.directory import RunDirectory, create_run_directory
+from isl_emu.units import NS_PER_S
 
 # Folders that the guest covers with its own; what lies below them must be mounted to be seen.
 COVERED = tuple(map(Path, ("/run", "/dev", "/proc", "/sys")))
@@ -41,10 +48,18 @@ PASSED_ON = (
     *("PYTHONPATH", "PYTHONHASHSEED", "PYTHONDONTWRITEBYTECODE"),
     *("OPENBLAS_CORETYPE", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "OMP_WAIT_POLICY"),
 )
+# What programs may want to read of the machine; neither passwords nor keys.
+SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/proc/cpuinfo")
+SETTINGS = (
+    *("alternatives", "bash.bashrc", "ca-certificates", "debian_version", "group", "hosts", "inputrc", "iproute2"),
+    *("ld.so.cache", "localtime", "login.defs", "lsb-release", "mime.types", "nsswitch.conf", "os-release", "passwd"),
+    *("pki", "profile", "protocols", "services", "ssl/certs", "ssl/openssl.cnf", "terminfo", "timezone"),
+)  # in /etc
 LINES_SHOWN = 12
 CALENDAR_FOLDER = "time"  # beside the guest's own: several guests may share it
 SOCKET = "calendar"
 SEED_MASK = (1 << 64) - 1
+WARN_AFTER_S = 30.0
 PATIENCE_S = 600  # a program may compute for so long while virtual time stands still
 
 
@@ -74,6 +89,8 @@ def run_in_guest(
     interactive: bool = False,
     kernel: UmlKernel | None = None,
     clock: VirtualClock | None = None,
+    who: Callable[[int], str | None] = lambda pid: None,
+    trusted: bool = False,
 ) -> int:
     """Boot a guest kernel, run one command in it as root in the current folder, and return its exit status.
 
@@ -86,18 +103,22 @@ def run_in_guest(
         writable: existing folders whose contents the command may change; all else it writes is lost.
         memory_byte: the guest's memory.
         environment: variables on top of the usual ones (`PASSED_ON`).
-        readable: files and folders that the command needs and that may lie where the guest has folders of its own
-            (`COVERED`); everything else is visible anyway.
+        readable: files and folders that the command needs, besides the machine's programs and Python's modules.
         interactive: pass on what is typed, if we have a terminal.
         kernel: the one to boot; by default that of `find_uml`.
         clock: how virtual time begins; None for real time.
+        who: what is known of a process of the guest, by its id: told of one that computes without end.
+        trusted: whether root in the guest may have the machine's files as the caller has them.
 
     Raises:
         MachineError: the guest cannot start, or dies before the command ends.
     """
-    streams = _streams(interactive)
-    folder = run.path.resolve() / "guest"
-    command_line = _kernel_command(kernel or find_uml(), folder, memory_byte, clock)
+    if not sys.dont_write_bytecode:  # what Python compiles in the guest is lost with it
+        compileall.compile_dir(Path(__file__).resolve().parents[1], quiet=2)
+    streams, kernel = _streams(interactive), kernel or find_uml()
+    folder, writable, readable = run.path.resolve() / "guest", list(writable), [*_modules(), *readable]
+    command_line = _kernel_command(kernel, folder, memory_byte, clock)
+    shim = build_shim() if needs_shim(kernel) else None
     folder.mkdir(mode=0o700)
     times, variables = [], dict(environment or {})
     try:
@@ -105,15 +126,16 @@ def run_in_guest(
             if clock is not None:
                 times.append(stack.enter_context(_calendar(run, clock)))
                 variables[FOLDER_VARIABLE] = str(times[0])
-            binds = _binds(
-                [folder, *times, *writable],
-                [Path.cwd(), Path(sys.prefix), Path(sys.base_prefix), _package_root(), *readable],
-            )
+            binds = _binds([folder, *times, *writable], [Path.cwd(), *readable])
+            own = [*readable, Path(kernel.program), *([shim] if shim else [])]
+            view = None if trusted else _view(own, [folder, *times, *writable], memory_byte)
             (folder / "binds").write_text("".join(f"{access} {path}\n" for access, path in binds))
             (folder / "command.sh").write_text(_command_script(argv, variables, streams))
             (folder / "console").write_text(streams)
             _place_init(folder)
-            return _boot(command_line, folder, streams)
+            memory = choose_memory_folder(memory_byte) if trusted else Path("/dev/shm")
+            preload = {"LD_PRELOAD": str(shim)} if shim else {}
+            return _boot(command_line, {"TMPDIR": str(memory), **preload}, view, folder, streams, who)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -157,6 +179,13 @@ def _calendar(run: RunDirectory, clock: VirtualClock) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+_GUARDIAN = f"""import sys
+sys.path.append({str(Path(__file__).resolve().parents[2])!r})
+from isl_emu.machine.guardian import main
+sys.exit(main(int(sys.argv[1])) & 0xFF)
+"""
+
+
 def _streams(interactive: bool) -> str:
     """What the command's standard streams are: a terminal with a keyboard, a terminal without one, or pipes."""
     if not sys.stdout.isatty():
@@ -168,6 +197,13 @@ def _package_root() -> Path:
     return Path(__file__).resolve().parents[2]
 
 
+def _modules() -> list[Path]:
+    """Where Python finds its modules and ours; not in the current folder, which a scenario has to ask for."""
+    here = Path.cwd()
+    paths = [Path(entry) for entry in (sys.prefix, sys.base_prefix, *sys.path) if entry and Path(entry).exists()]
+    return [*(path for path in paths if path != here), Path(__file__).resolve().parents[1]]
+
+
 def _kernel_command(kernel: UmlKernel, folder: Path, memory_byte: int, clock: VirtualClock | None) -> list[str]:
     """linux.uml and its arguments; the two consoles are added when they exist."""
     if " " in str(folder):
@@ -177,11 +213,8 @@ def _kernel_command(kernel: UmlKernel, folder: Path, memory_byte: int, clock: Vi
             f"guest kernel: {kernel.program} is the distribution's, but only the one that isl-emu builds has exact "
             "time; `isl-emu doctor` says what a build needs"
         )
-    variables = [f"TMPDIR={choose_memory_folder(memory_byte)}"]
-    if needs_shim(kernel):
-        variables.append(f"LD_PRELOAD={build_shim()}")
     return [
-        *("env", *variables, kernel.program, f"mem={memory_byte // MIB}M"),
+        *(kernel.program, f"mem={memory_byte // MIB}M"),
         *("root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", f"init={folder}/init", f"isl_dir={folder}"),
         *("console=tty1", "quiet", "loglevel=4", "con=null", "umid=vm", "uml_dir=./"),
         *(_virtual_words(clock) if clock is not None else []),
@@ -202,6 +235,46 @@ def _binds(writable: Iterable[Path], readable: Iterable[Path]) -> list[tuple[str
         if "\n" in str(path) or not path.is_dir():
             raise MachineError(f"guest kernel: {path} is to be seen in the guest, but is not a folder; create it")
     return sorted(wanted, key=lambda bind: len(bind[1].parts))
+
+
+def _view(readable: Iterable[Path], writable: Iterable[Path], memory_byte: int) -> View:
+    """What the guest's kernel sees of the machine.
+
+    Raises:
+        MachineError: a folder to be read is somebody's home, or has it inside.
+    """
+    homes = {Path(home).resolve() for home in (Path.home(), "/root", "/home")}
+    system = {path for name in (*SYSTEM, *(f"/etc/{name}" for name in SETTINGS)) if (path := Path(name)).exists()}
+    changed, read = {path.resolve() for path in writable}, {path.resolve() for path in readable}
+    for path in read:
+        if any(home.is_relative_to(path) for home in homes) or path == Path(path.anchor):
+            raise MachineError(
+                f"guest kernel: programs of the scenario would see {path}, and somebody's home with it; call isl-emu "
+                "from the folder of the scenario, or --trust a scenario that is as good as your own programs"
+            )
+    shown = {path.resolve() for path in system}
+    own = {path for path in read if not (shown | changed | (read - {path})).intersection((path, *path.parents))}
+    links: dict[Path, str] = {}
+    for path in (*system, *readable, *writable, Path.cwd()):
+        _add_links(path, links)
+    outside = [path for path in shown if not shown.intersection(path.parents)]
+    return View(
+        system=sorted(map(str, outside)),
+        own=sorted(map(str, own)),
+        writable=sorted(str(path) for path in changed if not changed.intersection(path.parents)),
+        links=sorted((str(path), target) for path, target in links.items()),
+        empty=[os.getcwd()],
+        memory_byte=memory_byte + OVERHEAD_BYTE,
+    )
+
+
+def _add_links(path: Path, links: dict[Path, str]) -> None:
+    """The symbolic links on the way to a path, and on the way to where they lead."""
+    path = Path(os.path.abspath(path))
+    for part in (*reversed(path.parents), path):
+        if part.is_symlink() and part not in links:
+            links[part] = os.readlink(part)
+            _add_links(part.parent / links[part], links)
 
 
 def _folder_of(path: Path) -> Path:
@@ -226,10 +299,7 @@ def _variables(environment: Mapping[str, str]) -> dict[str, str]:
     """The command's environment: ours as far as it makes sense in the guest, and what the caller adds."""
     variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     variables["PATH"] = f"{variables.get('PATH', '/usr/local/bin:/usr/bin:/bin')}:/usr/sbin:/sbin"
-    home = variables.get("HOME", "")
-    if not os.access(home, os.R_OK | os.X_OK) or _is_covered(Path(home)):
-        variables["HOME"] = "/run/home"
-    return {**variables, "ISL_EMU_GUEST": "1", **environment}
+    return {**variables, "HOME": "/run/home", "ISL_EMU_GUEST": "1", **environment}
 
 
 def _place_init(folder: Path) -> None:
@@ -239,28 +309,92 @@ def _place_init(folder: Path) -> None:
     (folder / "init").chmod(0o755)
 
 
-def _boot(command_line: list[str], folder: Path, streams: str) -> int:
-    failed = folder.parent / CALENDAR_FOLDER / "failed"
-    with contextlib.closing(Console()) as console, _GuestProcess.started(command_line, folder, console) as guest:
-        interrupter, asked = Interrupter(folder, guest.kill), False
+def _boot(
+    command_line: list[str],
+    environment: dict[str, str],
+    view: View | None,
+    folder: Path,
+    streams: str,
+    who: Callable[[int], str | None],
+) -> int:
+    os.mkfifo(folder / BELL)
+    with contextlib.closing(Console()) as console, contextlib.ExitStack() as stack:
+        bell = os.open(folder / BELL, os.O_RDWR | os.O_NONBLOCK)  # so that it never ends
+        stack.callback(os.close, bell)
+        ends = console.guest_end.fileno(), console.guest_log_end.fileno(), bell
+        words = [*command_line, *(f"con{number}=fd:{end},fd:{end}" for number, end in enumerate(ends))]
+        guest = stack.enter_context(_GuestProcess.started(words, environment, view, folder, ends))
+        interrupter, hang = Interrupter(folder, guest.kill), _Hang(folder, console, who)
 
         def look() -> None:
-            """A guest whose time stands still is asked what it runs, and killed half a second later."""
-            nonlocal asked
             interrupter.kill_if_overdue()
-            if asked:
+            if hang.look():
                 guest.kill()
-            elif failed.exists():
-                for command in ("sysrq 9", "sysrq p"):  # say everything; say what you run
-                    send_mconsole(folder, command)
-                asked = True
 
         with _attended(interrupter, streams) as keyboard:
             console.relay(guest.ended, keyboard, look)
-        if failed.exists():
-            running = re.findall(r"comm: (\S+)", "\n".join(console.log_lines()))
-            raise MachineError(f"{failed.read_text()}; it runs {running[-1] if running else 'its kernel'}")
+        hang.check()
         return _outcome(folder, console, interrupter)
+
+
+class _Hang:
+    """Says who computes in a guest whose time stands still meanwhile, early on and when the calendar gives it up.
+
+    Args:
+        who: what is known of a process of the guest, by its id.
+    """
+
+    def __init__(self, folder: Path, console: Console, who: Callable[[int], str | None]):
+        times = folder.parent / CALENDAR_FOLDER
+        self._folder, self._console, self._who = folder, console, who
+        self._control, self._failed = CalendarControl(times), times / "failed"
+        self._asked = self._warned = self._told = False
+
+    def look(self) -> bool:
+        """Look, at least every half second; whether the guest must be killed."""
+        if self._failed.exists():
+            if self._told:
+                return True
+            self._ask()
+            self._told = True
+            return False
+        silent_s = max((guest.computing_s for guest in self._guests()), default=0.0)
+        if silent_s < WARN_AFTER_S:
+            self._asked = self._warned = False
+        elif not self._asked:
+            self._ask()
+        elif not self._warned:
+            self._warned = True
+            print(
+                f"Warning: time stands still, since something has computed for {silent_s:.0f} s: {self._running()}; "
+                f"after {PATIENCE_S} s the run ends",
+                file=sys.stderr,
+                flush=True,
+            )
+        return False
+
+    def check(self) -> None:
+        """Raise a MachineError if it was given up."""
+        if self._failed.exists():
+            raise MachineError(f"{self._failed.read_text()}; it runs {self._running()}")
+
+    def _guests(self) -> Sequence[GuestState]:
+        state = self._control.state()
+        return () if state is None else state.guests
+
+    def _ask(self) -> None:
+        for command in ("sysrq 9", "sysrq p"):  # say everything; say what you run
+            send_mconsole(self._folder, command)
+        self._asked = True
+
+    def _running(self) -> str:
+        """What the guest said last that it runs."""
+        said = re.findall(r"Pid: (\d+), comm: (\S+)", "\n".join(self._console.log_lines()))
+        if not said:
+            return "its kernel"
+        pid, name = said[-1]
+        known = self._who(int(pid))
+        return f"{name} ({known})" if known else name
 
 
 @contextlib.contextmanager
@@ -277,22 +411,27 @@ def _attended(interrupter: Interrupter, streams: str) -> Iterator[int | None]:
 
 def _outcome(folder: Path, console: Console, interrupter: Interrupter) -> int:
     """The command's own exit status, or why there is none."""
-    status = _read_status(folder)
-    if status is not None:
-        return status
+    if status := _read(folder / "status").strip():
+        return int(status)
     if interrupter.was_used:
         return INTERRUPTED
+    if refusal := _read(folder / REFUSED):
+        raise MachineError(
+            f"guest kernel: this machine refuses the wall between a scenario and its own files ({refusal}); use root, "
+            "allow user namespaces (sysctl kernel.apparmor_restrict_unprivileged_userns=0), or --trust a scenario that "
+            "is as good as your own programs"
+        )
     lines = console.log_lines()[-LINES_SHOWN:]
     how = "died while the command ran" if (folder / "started").exists() else "did not start"
     said = "\n  ".join(lines) if lines else "nothing"
     raise MachineError(f"guest kernel: it {how}; `isl-emu doctor` may know why. It said last:\n  {said}")
 
 
-def _read_status(folder: Path) -> int | None:
+def _read(file: Path) -> str:
     try:
-        return int((folder / "status").read_text())
-    except (OSError, ValueError):
-        return None
+        return file.read_text()
+    except OSError:
+        return ""
 
 
 @dataclass
@@ -304,10 +443,23 @@ class _GuestProcess:
 
     @classmethod
     @contextlib.contextmanager
-    def started(cls, command_line: list[str], folder: Path, console: Console) -> Iterator[_GuestProcess]:
+    def started(
+        cls, words: list[str], environment: dict[str, str], view: View | None, folder: Path, consoles: tuple[int, ...]
+    ) -> Iterator[_GuestProcess]:
+        """The guardian and below it the guest, in a session that our terminal's Ctrl-C does not reach."""
         guests_end, lifeline = os.pipe()
         claim = claim_cpu()
-        process = _start_guardian(command_line, folder, console, claim, guests_end)
+        Order(claim.cpu, words, environment, list(consoles), view).write(folder)
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _GUARDIAN, str(guests_end)],
+            cwd=folder,
+            env={},
+            stdin=subprocess.DEVNULL,
+            stdout=consoles[1],
+            stderr=consoles[1],
+            pass_fds=(*consoles, guests_end, claim.lock),
+            start_new_session=True,
+        )
         os.close(guests_end)
         os.close(claim.lock)
         guest = cls(os.pidfd_open(process.pid), lifeline)
@@ -325,28 +477,11 @@ class _GuestProcess:
             self._lifeline = None
 
 
-def _start_guardian(
-    command_line: list[str], folder: Path, console: Console, claim: CpuClaim, lifeline: int
-) -> subprocess.Popen[bytes]:
-    """The guardian and below it the guest, in a session that our terminal's Ctrl-C does not reach."""
-    output, log = console.guest_end.fileno(), console.guest_log_end.fileno()
-    guardian = files("isl_emu.machine").joinpath("guardian.py")
-    return subprocess.Popen(
-        [sys.executable, "-I", "-S", str(guardian), str(claim.cpu), str(lifeline)]
-        + [*command_line, f"con0=fd:{output},fd:{output}", f"con1=fd:{log},fd:{log}"],
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
-        pass_fds=(output, log, lifeline, claim.lock),
-        start_new_session=True,
-    )
-
-
 def main(arguments: list[str]) -> int:
-    """``python -m isl_emu.machine.guest [--writable FOLDER]... -- COMMAND...``, for developers."""
+    """``python -m isl_emu.machine.guest [--exact] [--writable FOLDER]... -- COMMAND...``, for developers."""
     parser = argparse.ArgumentParser(prog="python -m isl_emu.machine.guest", description="Run a command in a guest.")
     parser.add_argument("--writable", type=Path, action="append", default=[], help="folder that the command may change")
+    parser.add_argument("--exact", action="store_true", help="in exact time, from the present second on")
     parser.add_argument("command", nargs="+")
     options = parser.parse_args(arguments)
     run = create_run_directory()
@@ -355,8 +490,10 @@ def main(arguments: list[str]) -> int:
             options.command,
             run=run,
             writable=options.writable,
+            readable=[Path.cwd()],
             memory_byte=default_memory_byte(),
             interactive=True,
+            clock=VirtualClock(int(time.time()) * NS_PER_S) if options.exact else None,
         )
     except MachineError as error:
         print(error, file=sys.stderr)

@@ -16,9 +16,10 @@ export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 modules=/usr/lib/uml/modules
 new=/mnt/root
 
+# If even that is not to be had, the end of PID 1 is the end of the kernel.
 power_off() {
     sync
-    echo o > /proc/sysrq-trigger
+    echo o > /proc/sysrq-trigger || exit 1
     while :; do sleep 1; done
 }
 
@@ -51,7 +52,8 @@ mount_kernel_folders() {
     must mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts "$new/dev/pts"
     must mount -t tmpfs -o mode=1777 tmpfs "$new/dev/shm"
     must mount -t tmpfs -o mode=755 tmpfs "$new/run"
-    must mkdir -p "$new/run/netns" "$new/run/lock" "$new/run/home"
+    must mkdir -p "$new/run/netns" "$new/run/lock" "$new/run/home" "$new/run/written"
+    must mount --bind /mnt/upper "$new/run/written"     # what is in memory alone, for live/execute.py to tell of
     must mount -t tmpfs -o mode=755 cgroup "$new/sys/fs/cgroup"
     for controller in cpu cpuacct memory pids freezer devices; do
         must mkdir "$new/sys/fs/cgroup/$controller"
@@ -109,7 +111,9 @@ drain_output() {
     stty opost < /dev/tty0           # returns when the console has taken all output
 }
 
-if [ "$1" != in-new-root ]; then
+# A setuid program whose owner is unknown behind the wall would take our rights away.
+[ -n "$1" ] || exec setpriv --no-new-privs sh "$isl_dir/init" first
+if [ "$1" = first ]; then
     must mount -t proc proc /proc
     echo 0 > /proc/sys/kernel/ctrl-alt-del     # "cad" becomes SIGINT to us instead of a reboot
     make_root

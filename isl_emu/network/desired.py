@@ -39,6 +39,8 @@ FOUND = np.dtype(
         ("queue_byte", "i8"),
     ]
 )  # what a back end reports of one end's netem, and of the managed queue before it
+DROPS = np.dtype([("end", "i4"), ("netem", "i8"), ("queue", "i8")])
+"""Packets that an end's netem, and the managed queue before it, have dropped since they were made."""
 ROUTE = np.dtype([("node", "i4"), ("destination", "i4"), ("link", "i4")])
 """A route of a node to a node or alias over a link, or NO_ROUTE. One over several links is as many rows, together."""
 
@@ -143,8 +145,13 @@ def queue_byte(rate_bit_s: np.ndarray, queue_ns: np.ndarray) -> np.ndarray:
 
 def serialiser_bit_s(ends: np.ndarray) -> np.ndarray:
     """The rate at which the netem of each end serialises; int64, shape as `ends`."""
-    faster = np.ceil(ends["rate_bit_s"] * (SERIALISER_HEADROOM_RATIO / RATE_GRAIN_BIT_S)).astype(np.int64)
-    return np.where(ends["aqm"] == QueueKind.NONE, ends["rate_bit_s"], faster * RATE_GRAIN_BIT_S)
+    return np.where(ends["aqm"] == QueueKind.NONE, ends["rate_bit_s"], faster_bit_s(ends["rate_bit_s"]))
+
+
+def faster_bit_s(rate_bit_s: np.ndarray | float) -> np.ndarray:
+    """The rate at which the netem behind a managed queue of this rate serialises; int64, of the same shape."""
+    whole_byte_s: np.ndarray = np.ceil(rate_bit_s * (SERIALISER_HEADROOM_RATIO / RATE_GRAIN_BIT_S)).astype(np.int64)
+    return whole_byte_s * RATE_GRAIN_BIT_S
 
 
 def gso_byte(plan: LinkPlan) -> np.ndarray:

@@ -13,16 +13,17 @@ import pty
 import select
 import shlex
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal, overload
 
 from mininet.link import Intf, Link
 from mininet.node import Node
 from mininet.util import isShellBuiltin
 
-from isl_emu.nodes.containers import Container
+from isl_emu.nodes.containers import OUT_VARIABLE, Container
 from isl_emu.nodes.mounts import MS_BIND, MS_PRIVATE, MS_REC, mount
-from isl_emu.nodes.namespaces import CLONE_NEWNS, enter_network, in_own_thread, unshare
+from isl_emu.nodes.namespaces import CLONE_NEWNS, Result, enter_network, in_own_thread, unshare
 
 PROMPT = chr(127)  # what Mininet waits for
 # A session leader that opens a terminal gets it as its own: then Ctrl-C in it reaches what the shell runs.
@@ -37,15 +38,19 @@ class SpaceNode(Node):
         name: of the node.
         netns_path: the file that holds its namespace.
         hosts_path: what its shells and programs see as /etc/hosts.
+        entering: called before anything that is not ours is let in, whoever else may change the node's network.
         params: Mininet's; `ip` is the loopback address.
     """
 
     name: str
     params: dict[str, Any]
     shell: subprocess.Popen[bytes] | None
+    out: Path | None = None  # a folder for the files of its programs, who find it as $ISL_EMU_OUT
 
-    def __init__(self, name: str, netns_path: str, hosts_path: str, **params: Any):
-        self.netns_path = netns_path
+    def __init__(
+        self, name: str, netns_path: str, hosts_path: str, entering: Callable[[], object] = lambda: None, **params: Any
+    ):
+        self.netns_path, self._entering = netns_path, entering
         self._hosts_path = hosts_path
         self._container: Container | None = None
         super().__init__(name, inNamespace=True, **params)
@@ -64,11 +69,21 @@ class SpaceNode(Node):
     @container.setter
     def container(self, container: Container | None) -> None:
         self.terminate()
+        self._entering()
         self._container = container
 
     def IP(self, intf: Any = None) -> str:
         """The loopback address: links have none."""
         return self.address
+
+    def defaultIntf(self) -> Intf:
+        """An interface whose address is the node's: its loopback where it has no link."""
+        return super().defaultIntf() if self.intfs else Loopback(self)
+
+    def restart_shell(self) -> None:
+        """End the shell, and whatever it runs; the next command starts a new one."""
+        self.terminate()
+        self.waiting = False
 
     def startShell(self, mnopts: str | None = None) -> None:
         """Nothing: the shell starts with the first command."""
@@ -99,6 +114,21 @@ class SpaceNode(Node):
         process: subprocess.Popen[Any] = super().popen(*args, **{"mncmd": [], **kwargs})
         return process
 
+    def popen_in_out(self, argv: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
+        """Start a program in this node whose working directory is the folder of the node's files, if it has one."""
+        if self.out is not None:
+            self.out.mkdir(parents=True, exist_ok=True)
+        return self._popen(argv, cwd=self.out, **options)
+
+    def call(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        """Call a function in a thread that sees this node's files, and return what it returns."""
+        if self.out is not None:
+            self.out.mkdir(parents=True, exist_ok=True)
+        if self._container is not None:
+            return self._container.call(function, *arguments)
+        self._entering()
+        return in_own_thread(function, *arguments)
+
     def config(self, **_params: Any) -> dict[str, Any]:
         """Nothing: the namespace is configured when the net is made."""
         return {}
@@ -114,6 +144,11 @@ class SpaceNode(Node):
         """What Mininet starts every program with."""
         if self._container is not None:
             return self._container.popen(cmd, **params)
+        self._entering()
+        if self.out is not None:
+            self.out.mkdir(parents=True, exist_ok=True)
+            environment = dict(os.environ if params.get("env") is None else params["env"])
+            params["env"] = {**environment, OUT_VARIABLE: str(self.out)}
 
         def start() -> subprocess.Popen[Any]:
             enter_network(self.netns_path)
@@ -124,15 +159,26 @@ class SpaceNode(Node):
 
         return in_own_thread(start)
 
+    @property
+    def waiting(self) -> bool:
+        """Whether its shell works on a command; one that has ended does not."""
+        return self._waiting and self.shell is not None and self.shell.poll() is None
+
+    @waiting.setter
+    def waiting(self, waiting: bool) -> None:
+        self._waiting = waiting
+
     def _need_shell(self) -> None:
-        if self.shell:
+        if self.shell and self.shell.poll() is None:
             return
+        self.restart_shell()
         self.master, self.slave = pty.openpty()
         environment = {**os.environ, "PS1": PROMPT}
         environment.pop("PROMPT_COMMAND", None)
-        self.shell = self._popen(
-            [*SHELL, f"mininet:{self.name}"], stdin=self.slave, stdout=self.slave, stderr=self.slave, env=environment
-        )
+        streams = {"stdin": self.slave, "stdout": self.slave, "stderr": self.slave}
+        self.shell = self.popen_in_out([*SHELL, f"mininet:{self.name}"], env=environment, **streams)
+        os.close(self.slave)  # so that it is heard when the shell ends; Mininet closes what stands for it here
+        self.slave = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self.stdin = self.stdout = os.fdopen(self.master, "r")
         self.pid = self.shell.pid
         self.pollOut = select.poll()
@@ -192,6 +238,19 @@ class LaserInterface(Intf):
     def status(self) -> str:
         """OK or MISSING."""
         return "OK" if f": {self.name}@" in self.node.cmd("ip", "link", "show") else "MISSING"
+
+
+class Loopback:
+    """The loopback interface of a node, for who asks an interface for the node's address."""
+
+    name = "lo"
+
+    def __init__(self, node: SpaceNode):
+        self.node = node
+
+    def updateIP(self) -> str:
+        """The node's address."""
+        return self.node.address
 
 
 class LaserLink(Link):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
 from isl_emu.errors import NetworkError
 from isl_emu.linkplan.plan import LinkPlan, QueueKind
 from isl_emu.network import messages, queues
-from isl_emu.network.desired import FRAME_BYTE, ROUTE, UNKNOWN_LINK, gso_byte, initial_ends
+from isl_emu.network.desired import DROPS, FRAME_BYTE, ROUTE, UNKNOWN_LINK, gso_byte, initial_ends
+from isl_emu.network.interventions import Disturbance, Listeners
 from isl_emu.network.naming import (
     FIRST_INTERFACE_INDEX,
     alias_names,
@@ -22,7 +24,17 @@ from isl_emu.network.naming import (
     mac_bytes,
     wire,
 )
-from isl_emu.network.qdiscs import RTM_GETQDISC, count_drops, decode_netems, loss_seeds, netem_messages, qdiscs_question
+from isl_emu.network.qdiscs import (
+    RTM_GETQDISC,
+    TC_H_ROOT,
+    count_drops,
+    decode_netems,
+    loss_seeds,
+    netem_messages,
+    qdisc_removal,
+    qdiscs_question,
+)
+from isl_emu.network.readback import differing_ends
 from isl_emu.network.routes import (
     RTM_GETROUTE,
     decode_routes,
@@ -63,6 +75,7 @@ class KernelBackend:
         self._managed = np.repeat(plan.links.aqm["kind"] != QueueKind.NONE, 2)
         self._buckets = np.zeros((2 * len(plan.links.a), len(BUCKET_FIELDS)), np.int64)  # as they were set last
         self._dispatch = Dispatch()
+        self._listeners: Listeners | None = None
         try:
             self._build(run_id)
         except BaseException:
@@ -71,6 +84,9 @@ class KernelBackend:
 
     def close(self) -> None:
         """Remove everything; may be called again. Processes in the namespaces must have ended before."""
+        if self._listeners is not None:
+            self._listeners.close()
+            self._listeners = None
         self._dispatch.close()
         remove_spaces(self.spaces)
         self.spaces.clear()
@@ -139,13 +155,95 @@ class KernelBackend:
             for family in self.families
         }
 
+    def listen(self, now_ns: Callable[[], int]) -> None:
+        self._listeners = self._listeners or Listeners(self.spaces, now_ns)
+
+    def listen_in(self, node: int) -> None:
+        """Hear what others change in a node from now on, if anybody listens: somebody is about to be let in.
+
+        Nodes that nobody is let into are not listened in, since a kernel takes each change in any node to all
+        listeners of all: with 2,800 of them an instant would take several times as long.
+        """
+        if self._listeners is not None:
+            self._listeners.listen_in(node)
+
+    @property
+    def disturbed(self) -> bool:
+        return self._listeners is not None and self._listeners.disturbed
+
+    def disturbances(self) -> list[Disturbance]:
+        return [] if self._listeners is None else self._listeners.take()
+
+    def interfaces_down(self, node: int) -> list[str]:
+        up, ends = self._interfaces(node), self._ends_by_index(node)
+        wanted = {messages.LOOPBACK_INDEX: "lo"} | {index: self.wiring.interface[end] for index, end in ends.items()}
+        wanted |= {index: queues.queue_name(index) for index in self._ends_by_queue(node)}
+        return [name for index, name in wanted.items() if not up.get(index, False)]
+
+    def restore(self, node: int, ends: np.ndarray, routes: np.ndarray) -> None:
+        space = self.spaces[node]
+        for other in {node, *self._make_again(node)}:
+            self._restore_shaping(other, ends)
+        space.netlink.demand(map(messages.link_up, self._ends_by_queue(node)), f"queues of {space.node}")
+        space.netlink.demand(self._node_messages(node), f"node {space.node}", (errno.EEXIST,))
+        self.change_routes(routes)
+
+    def _interfaces(self, node: int) -> dict[int, bool]:
+        """The interfaces of a node by their numbers, and whether they are up."""
+        links = self.spaces[node].netlink.dump(messages.RTM_GETLINK, messages.links_question())
+        return {index: bool(flags & messages.IFF_UP) for index, _, flags in map(messages.decode_link, links)}
+
+    def _make_again(self, node: int) -> list[int]:
+        """Make a node's interfaces that are gone; the nodes at their other ends, which have lost theirs too."""
+        there, others, space = self._interfaces(node), list[int](), self.spaces[node]
+        for end in self._ends[node].tolist():
+            if int(self.wiring.interface_index[end]) not in there:
+                peer = int(self.wiring.peer[end])
+                with open(self.spaces[peer].path, "rb") as namespace:
+                    pair = messages.new_veth(self._veth_end(end), self._veth_end(end ^ 1), namespace.fileno())
+                    space.netlink.demand([pair], f"links of {space.node}", (errno.EEXIST,))
+                other = self.spaces[peer]
+                other.netlink.demand(self._node_messages(peer), f"node {other.node}", (errno.EEXIST,))
+                others.append(peer)
+            index = int(self.wiring.interface_index[end])
+            if self._managed[end] and queues.queue_index(index) not in there:
+                name, number = queues.queue_name(index), queues.queue_index(index)
+                ifb = messages.new_ifb(name, number, int(self._gso_byte[end]), FRAME_BYTE)
+                space.netlink.demand([ifb], f"queues of {space.node}", (errno.EEXIST,))
+        return others
+
+    def _restore_shaping(self, node: int, states: np.ndarray) -> None:
+        """Give the ends of a node that hold something else their qdiscs anew; what waits in them is lost."""
+        space, ends, gone = self.spaces[node], self._ends[node], (errno.ENOENT, errno.EINVAL)
+        ends = ends[differing_ends(ends, states[ends], self.read_ends([node]))]
+        if not len(ends):
+            return
+        managed, indices = ends[self._managed[ends]], self.wiring.interface_index[ends]
+        places = [(int(index), TC_H_ROOT) for index in indices]
+        for index in self.wiring.interface_index[managed].tolist():
+            places += [(index, queues.TC_H_CLSACT), (queues.queue_index(index), TC_H_ROOT)]
+        for place in places:  # one by one: a kernel may answer for a missing one in several ways
+            space.netlink.demand([qdisc_removal(*place)], f"node {space.node}", gone)
+        seeds = loss_seeds(self._seed, len(self.wiring.node))[ends]
+        space.netlink.send_rows(netem_messages(states[ends], indices, create=True, seeds=seeds))
+        if len(managed):
+            self._make_queues(space, managed, states)
+            self._buckets[managed] = np.stack([states[managed][field] for field in BUCKET_FIELDS], axis=1)
+        space.netlink.demand((), f"node {space.node}")
+
+    def drops(self, nodes: Iterable[int]) -> np.ndarray:
+        found = []
+        for node in nodes:
+            bodies = self.spaces[node].netlink.dump(RTM_GETQDISC, qdiscs_question())
+            queued = count_drops(bodies, self._ends_by_queue(node))
+            netem = count_drops(bodies, self._ends_by_index(node))
+            found += [(end, count, queued.get(end, 0)) for end, count in netem.items()]
+        return np.array(found, DROPS)
+
     def dropped_packets(self) -> int:
         """Packets that link ends have dropped: the link was down or lost them as planned, or a queue was full."""
-        dropped = 0
-        for node, space in enumerate(self.spaces):
-            roots = self._ends_by_index(node) | self._ends_by_queue(node)
-            dropped += count_drops(space.netlink.dump(RTM_GETQDISC, qdiscs_question()), roots)
-        return dropped
+        found = self.drops(range(len(self.spaces)))
+        return int(found["netem"].sum() + found["queue"].sum())
 
     def marked_packets(self) -> int:
         """Packets that managed queues have marked as having met congestion (ECN), instead of dropping them."""
@@ -209,7 +307,7 @@ class KernelBackend:
                 insides.append(queues.inside_message(aqm, index, int(states["queue_byte"][end]), self._slowdown))
             insides += queues.detour_messages(index)
         where = f"queues of {space.node}"
-        space.netlink.demand(interfaces, where)
+        space.netlink.demand(interfaces, where, (errno.EEXIST,))
         space.netlink.send_rows(self._bucket_messages(ends, states[ends], create=True))
         space.netlink.demand(insides, where)
 

@@ -7,11 +7,19 @@ from __future__ import annotations
 
 import socket
 import struct
+import sys
 
 from isl_emu.nodes.netlink import NLM_F_CREATE, NLM_F_EXCL, attribute, message, split_attributes, u32
 
 RTM_NEWLINK, RTM_GETLINK, RTM_NEWADDR, RTM_NEWNEIGH = 16, 18, 20, 28  # linux/rtnetlink.h
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_LINKINFO, IFLA_NET_NS_FD, IFLA_EXT_MASK = 1, 3, 18, 28, 29  # linux/if_link.h
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_LINKINFO, IFLA_STATS64, IFLA_NET_NS_FD, IFLA_EXT_MASK = (
+    1,
+    3,
+    18,
+    23,
+    28,
+    29,
+)  # linux/if_link.h
 IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES, IFLA_GSO_MAX_SEGS, IFLA_GSO_MAX_SIZE, IFLA_GSO_IPV4_MAX_SIZE = (
     31,
     32,
@@ -88,6 +96,17 @@ def permanent_neighbour(address: str, mac: bytes, index: int) -> bytes:
 def links_question() -> bytes:
     """The body of a dump request for all interfaces, without their statistics."""
     return IFINFOMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)
+
+
+def counters_question() -> bytes:
+    """The body of a dump request for all interfaces with what they have carried."""
+    return IFINFOMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
+
+
+def decode_sent_byte(body: bytes) -> tuple[int, int]:
+    """Index of an interface, and how many bytes have left it."""
+    counters = split_attributes(body[IFINFOMSG.size :])[IFLA_STATS64]
+    return IFINFOMSG.unpack_from(body)[2], int.from_bytes(counters[24:32], sys.byteorder)  # rtnl_link_stats64.tx_bytes
 
 
 def decode_link(body: bytes) -> tuple[int, str, int]:

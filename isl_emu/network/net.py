@@ -8,6 +8,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, overload
 
@@ -101,6 +102,7 @@ class IslNet(Mininet):
         self.run_directory = run
         self.hosts_path = str(run.path / "hosts")
         self._backend: KernelBackend | None = None
+        self._numbers = {name: number for number, name in enumerate(plan.nodes.names)}
         raised, Mininet.inited = Mininet.inited, True  # else Mininet raises limits of the whole machine
         try:
             super().__init__(IslTopo(plan), controller=None, link=LaserLink, intf=LaserInterface, build=True)
@@ -152,13 +154,16 @@ class IslNet(Mininet):
         Raises:
             NetworkError: the plan has no such node.
         """
-        if name not in self.plan.nodes.names:
+        if name not in self._numbers:
             raise NetworkError(
                 f"net: node {name} is new, but only the plan's nodes can be in it; add it to the scenario"
             )
         path = namespace_path(self.run_directory.run_id, name)
         cls = cls or NODE_CLASSES[params["kind"]]
-        host: SpaceNode = super().addHost(name, cls=cls, netns_path=path, hosts_path=self.hosts_path, **params)
+        entering = partial(self.backend.listen_in, self._numbers[name])
+        host: SpaceNode = super().addHost(
+            name, cls=cls, netns_path=path, hosts_path=self.hosts_path, entering=entering, **params
+        )
         return host
 
     def addLink(self, node1: Any, node2: Any, port1: int | None = None, port2: int | None = None,
@@ -259,5 +264,24 @@ class NetCLI(CLI):
             ends: bool | None = super().onecmd(line)
         except IslEmuError as reason:
             error(f"*** {reason}\n")
-            return None
-        return ends
+        except KeyboardInterrupt:  # ends what runs, not the session: Mininet's own matter
+            raise
+        except BaseException as reason:  # whatever goes wrong in Mininet, in Python or by its exit
+            error(f"*** {line.strip()}: failed, {type(reason).__name__} ({reason}); the net goes on\n")
+        else:
+            return ends
+        for node in self.mn.values():
+            if node.waiting:  # its shell is in the middle of something, or has ended
+                node.restart_shell()
+        return None
+
+    def do_source(self, line: str) -> None:
+        """Read commands from a file."""
+        try:
+            with open(line.strip()) as commands:
+                for command in commands:
+                    self.onecmd(command)
+        except OSError as reason:
+            error(
+                f"*** source: {line.strip() or 'no file is named'} cannot be read ({reason.strerror}); name another\n"
+            )

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from isl_emu.network.desired import FOUND, serialiser_bit_s
-from isl_emu.nodes.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, split_attributes
+from isl_emu.nodes.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, message, split_attributes
 
-RTM_NEWQDISC, RTM_GETQDISC = 36, 38  # linux/rtnetlink.h
+RTM_NEWQDISC, RTM_DELQDISC, RTM_GETQDISC = 36, 37, 38  # linux/rtnetlink.h
 TCA_KIND, TCA_OPTIONS, TCA_STATS2 = 1, 2, 7
 TCA_STATS_QUEUE = 3  # linux/gen_stats.h
 TC_H_ROOT = 0xFFFFFFFF  # linux/pkt_sched.h, as are the following
@@ -96,6 +96,11 @@ def root_qdiscs(layout: np.dtype, kind: bytes, interface_index: np.ndarray, *, c
     return rows
 
 
+def qdisc_removal(interface_index: int, parent: int) -> bytes:
+    """What removes the qdisc at a place of an interface."""
+    return message(RTM_DELQDISC, 0, TCMSG.pack(0, interface_index, 0, parent, 0))
+
+
 def qdiscs_question() -> bytes:
     """The body of a dump request for the qdiscs of all interfaces."""
     return TCMSG.pack(0, 0, 0, 0, 0)
@@ -116,12 +121,12 @@ def decode_netems(bodies: list[bytes], end_of_index: Mapping[int, int]) -> np.nd
     return np.array(found, FOUND)
 
 
-def count_drops(bodies: list[bytes], end_of_index: Mapping[int, int]) -> int:
-    """How many packets the roots of link ends among dumped qdiscs have dropped since they were made."""
-    return sum(
-        QUEUE_STATS.unpack_from(split_attributes(attributes[TCA_STATS2])[TCA_STATS_QUEUE])[2]
-        for _, attributes in _roots(bodies, end_of_index)
-    )
+def count_drops(bodies: list[bytes], end_of_index: Mapping[int, int]) -> dict[int, int]:
+    """How many packets the roots of link ends among dumped qdiscs have dropped since they were made, by end."""
+    return {
+        end: QUEUE_STATS.unpack_from(split_attributes(attributes[TCA_STATS2])[TCA_STATS_QUEUE])[2]
+        for end, attributes in _roots(bodies, end_of_index)
+    }
 
 
 def _roots(bodies: list[bytes], end_of_index: Mapping[int, int]) -> Iterator[tuple[int, dict[int, bytes]]]:

@@ -34,15 +34,23 @@ def end_mismatches(
     """
     planned, row = expected(which, states), np.full(len(wiring.node), -1)
     row[found["end"]] = np.arange(len(found))
-    there = row[which] >= 0
-    same = np.zeros(len(which), bool)
-    same[there] = _same(planned[there], found[row[which[there]]])
+    there, same = row[which] >= 0, ~differing_ends(which, states, found)
     wrong = []
     for end, should, known in zip(which[~same].tolist(), planned[~same], there[~same].tolist(), strict=True):
         where = f"{plan.nodes.names[wiring.node[end]]} {wiring.interface[end]}"
         shown = _shown(found[row[end]]) if known else "no netem"
         wrong.append(f"{where}: the shaping is {shown}, but the plan says {_shown(should)}; {ADVICE}")
     return wrong
+
+
+def differing_ends(which: np.ndarray, states: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Which of the ends `which` (C,) are not found as `states` (desired.END, (C,)) says; bool, (C,)."""
+    planned, differs = expected(which, states), np.ones(len(which), bool)
+    row = {int(end): number for number, end in enumerate(found["end"])}
+    there = np.array([row.get(end, -1) for end in which.tolist()], np.int64)
+    known = there >= 0
+    differs[known] = ~_same(planned[known], found[there[known]])
+    return differs
 
 
 def route_mismatches(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,16 +22,20 @@ import pyarrow as pa
 from isl_emu.errors import NetworkError
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.network.desired import DELAY_GRAIN_NS, ROUTE, changed_ends, ends_at, initial_ends
+from isl_emu.network.interventions import Disturbance
 from isl_emu.network.naming import Wiring
-from isl_emu.network.readback import end_mismatches, route_mismatches
+from isl_emu.network.readback import ADVICE, end_mismatches, route_mismatches
 from isl_emu.routing.forwarding import GROUP_BASE, NO_ROUTE, RoutePlan
-from isl_emu.runs.journal import INSTANTS_JOURNAL
+from isl_emu.runs.journal import CHANGES_JOURNAL, DROPS_JOURNAL, INCIDENTS_JOURNAL, INSTANTS_JOURNAL, Journal
 from isl_emu.timebase import Clock
 from isl_emu.units import NS_PER_S
 
 READ_BACK_NODES = 64  # nodes whose ends are read back after an instant of 1 s; if more changed, they take turns
 READ_BACK_ROUTES = 2_000  # about as many routes are read back after an instant of 1 s, whole tables at a time
 MOST_MISMATCHES_KEPT = 100
+MOST_NODES_COUNTED = 128  # at one instant, whose drops are told apart by the state before and after
+DOWN, LOST, FULL, UNCLEAR = range(4)  # why packets were dropped: columns of `Replay.drops`
+MOST_DIFFERENCES_TOLD = 3  # of one node
 CHANGES = pa.schema(
     [
         ("k", pa.int32()), ("t_planned_ns", pa.int64()), ("t_applied_ns", pa.int64()), ("link", pa.int32()),
@@ -63,6 +67,30 @@ class Backend(Protocol):
 
     def read_routes(self, nodes: Sequence[int]) -> dict[str, np.ndarray]:
         """The routes found at some nodes, for each address family; ROUTE."""
+
+    def drops(self, nodes: Iterable[int]) -> np.ndarray:
+        """What the ends of some nodes have dropped so far; desired.DROPS."""
+
+    def listen(self, now_ns: Callable[[], int]) -> None:
+        """Hear from now on what others change in nodes that they are let into; `now_ns` gives it its time."""
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether others have changed anything that `disturbances` has not told yet."""
+
+    def disturbances(self) -> Sequence[Disturbance]:
+        """What others have changed since the last call, one for each node; what we change ourselves is none."""
+
+    def interfaces_down(self, node: int) -> list[str]:
+        """The names of a node's interfaces that are down, or gone."""
+
+    def restore(self, node: int, ends: np.ndarray, routes: np.ndarray) -> None:
+        """Let a node hold again what it should, whatever was done to it.
+
+        Args:
+            ends: the state of all ends, desired.END (2L,).
+            routes: all routes of the node, ROUTE.
+        """
 
 
 @dataclass(frozen=True)
@@ -127,6 +155,10 @@ class Replay:
         self._column[routes.destinations] = np.arange(len(routes.destinations))
         self._k_applied = -1
         self._first: Applied | None = None
+        self._t0_ns = 0
+        self.drops = np.zeros((len(self._ends), 4), np.int64)  # packets, by end and cause
+        self._dropped = np.zeros((len(self._ends), 2), np.int64)  # as they were read last: netem, queue
+        self._unclear = np.zeros(len(self._ends), bool)  # ends whose state has changed since
 
     def apply_initial(self) -> None:
         """Set every link end and all routes of instant 0, and read everything back.
@@ -137,6 +169,7 @@ class Replay:
         self._first = self._apply(self._step_to(0, everything=True))
         if wrong := self.verify_all():
             raise NetworkError("\n".join(wrong[:MOST_MISMATCHES_KEPT]))
+        self.backend.listen(self.clock.now_ns)
 
     def run(self, t0_ns: int, stop: threading.Event) -> None:
         """Replay the instants after the first until the end of the plan, or until `stop` is set.
@@ -150,7 +183,8 @@ class Replay:
             NetworkError: the network refuses a change.
         """
         assert self._first is not None, "apply_initial comes before run"
-        grid, k = self.plan.grid, 1
+        grid, k, self._t0_ns = self.plan.grid, 1, t0_ns
+        self._dropped[:] = self._read_drops(range(len(self.plan.nodes.names)))
         with _Journal(self._journal_dir, t0_ns, grid.step_ns) as journal:
             journal.write(self._first, range(1), 0)
             while k < grid.count:
@@ -159,13 +193,89 @@ class Replay:
                     return
                 newest = grid.instant_at(self.clock.now_ns() - t0_ns)
                 step = step if newest <= k else self._step_to(newest)
+                self.put_right()
+                before = self._ends
                 with _collector_at_rest():
                     applied = self._apply(step)
+                self._count_changed(before, step.ends)
                 wrong = self._differences(step)
+                if self.backend.disturbed:  # what differs now is told and put right next
+                    wrong = []
                 self.mismatches += wrong[: MOST_MISMATCHES_KEPT - len(self.mismatches)]
                 journal.write(applied, range(k, step.k + 1), len(wrong))
                 k = step.k + 1
             self.clock.wait_until_ns(t0_ns + grid.duration_ns, stop)
+
+    def count_drops(self) -> None:
+        """Count what was dropped up to now, and write it down."""
+        self._count(range(len(self.plan.nodes.names)), self._ends)
+        names, wiring = self.plan.nodes.names, self.backend.wiring
+        with Journal(self._journal_dir / f"{DROPS_JOURNAL}.jsonl") as journal:
+            for end in np.flatnonzero(self.drops.any(axis=1)).tolist():
+                journal.append({
+                    "node": names[wiring.node[end]],
+                    "peer": names[wiring.peer[end]],
+                    **dict(zip(("down", "lost", "full", "unclear"), self.drops[end].tolist(), strict=True)),
+                })  # fmt: skip
+
+    def _count_changed(self, before: np.ndarray, after: np.ndarray) -> None:
+        """Count what ends that came up or went down have dropped until then; if too many did, it stays unclear."""
+        changed = np.flatnonzero(before["up"] != after["up"])
+        nodes = np.unique(self.backend.wiring.node[changed])
+        if len(nodes) > MOST_NODES_COUNTED:
+            self._unclear[changed] = True
+        elif len(nodes):
+            self._count(nodes.tolist(), before)
+
+    def _read_drops(self, nodes: Iterable[int]) -> np.ndarray:
+        """As `_dropped`; what was not asked for stays as it was."""
+        dropped: np.ndarray = self._dropped.copy()
+        found = self.backend.drops(nodes)
+        dropped[found["end"]] = np.stack([found["netem"], found["queue"]], axis=1)
+        return dropped
+
+    def _count(self, nodes: Iterable[int], state: np.ndarray) -> None:
+        """Add what some nodes' ends have dropped since they were asked last, when they were in this state."""
+        dropped = self._read_drops(nodes)
+        new = np.where(dropped < self._dropped, dropped, dropped - self._dropped)  # one made anew counts from 0
+        cause = np.where(~state["up"], DOWN, np.where(state["loss_ratio"] > 0, LOST, FULL))
+        cause[self._unclear] = UNCLEAR
+        self.drops[np.arange(len(cause)), cause] += new[:, 0]
+        self.drops[:, FULL] += new[:, 1]
+        self._dropped = dropped
+        self._unclear[np.isin(self.backend.wiring.node, list(nodes))] = False
+
+    def put_right(self) -> None:
+        """Restore what somebody else has changed since the last look, and write it down as an intervention."""
+        for found in self.backend.disturbances():
+            name = self.plan.nodes.names[found.node]
+            wrong = [f"{one} is down" for one in self.backend.interfaces_down(found.node)]
+            differing = self._mismatches([found.node], [found.node])
+            wrong += [one.removesuffix(f"; {ADVICE}").removeprefix(f"{name}: ") for one in differing]
+            if wrong:
+                self.backend.restore(found.node, self._ends, self._routes_of(found.node))
+            elif not found.by_process:
+                continue  # a neighbour's change that was seen from here
+            more = [f"and {len(wrong) - MOST_DIFFERENCES_TOLD} more"] if len(wrong) > MOST_DIFFERENCES_TOLD else []
+            stays = found.kinds & {"routes", "rules", "addresses"} and not wrong
+            told = wrong[:MOST_DIFFERENCES_TOLD] + more or [f"its {', '.join(sorted(found.kinds))} were changed"]
+            with Journal(self._journal_dir / f"{INCIDENTS_JOURNAL}.jsonl") as journal:
+                journal.append({
+                    "t_ns": found.t_ns - self._t0_ns,
+                    "t_end_ns": None if stays else self.clock.now_ns() - self._t0_ns,
+                    "kind": "intervention",
+                    "node": name,
+                    "what": "network",
+                    "cause": "; ".join(told),
+                })  # fmt: skip
+
+    def _routes_of(self, node: int) -> np.ndarray:
+        """All routes that a node should have; ROUTE."""
+        column = np.flatnonzero(self._table[node] != NO_ROUTE)
+        routes = np.empty(len(column), ROUTE)
+        routes["node"], routes["destination"] = node, self.routes.destinations[column]
+        routes["link"] = self._table[node, column]
+        return _with_groups_spread(routes, self.routes)
 
     def verify_all(self) -> list[str]:
         """Read every link end and route back; one sentence for each that is not what was applied last."""
@@ -189,12 +299,20 @@ class Replay:
     def _apply(self, step: Step) -> Applied:
         """Make before break."""
         begun_ns = self.clock.now_ns()
-        self.backend.change_ends(step.made, step.ends[step.made])
+        self._unless_disturbed(lambda: self.backend.change_ends(step.made, step.ends[step.made]))
         made_ns = self.clock.now_ns()
-        self.backend.change_routes(step.routes)
-        self.backend.change_ends(step.broken, step.ends[step.broken])
+        self._unless_disturbed(lambda: self.backend.change_routes(step.routes))
+        self._unless_disturbed(lambda: self.backend.change_ends(step.broken, step.ends[step.broken]))
         self._ends, self._table, self._k_applied = step.ends, step.table, step.k
         return Applied(step, begun_ns, made_ns, self.clock.now_ns())
+
+    def _unless_disturbed(self, change: Callable[[], None]) -> None:
+        """Make a change; where somebody else has just changed something, a refusal is put right with that."""
+        try:
+            change()
+        except NetworkError:
+            if not self.backend.disturbed:
+                raise
 
     def _differences(self, step: Step) -> list[str]:
         """Read back what a step has changed, or a sample of it, and compare."""
@@ -241,7 +359,7 @@ class _Journal:
     def __init__(self, folder: Path, t0_ns: int, step_ns: int):
         self._t0_ns, self._step_ns = t0_ns, step_ns
         self._instants = (folder / f"{INSTANTS_JOURNAL}.jsonl").open("w", buffering=1)
-        self._file = (folder / "changes.arrow").open("wb")
+        self._file = (folder / f"{CHANGES_JOURNAL}.arrow").open("wb")
         self._changes = pa.ipc.new_stream(self._file, CHANGES)
 
     def __enter__(self) -> _Journal:

@@ -11,7 +11,7 @@ import os
 import select
 import socket
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,6 +52,12 @@ class Netlink:
         self._socket.bind((0, 0))
         for option in (NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK):
             self._socket.setsockopt(SOL_NETLINK, option, 1)
+
+    @property
+    def port(self) -> int:
+        """The number by which the kernel knows this socket."""
+        address: tuple[int, int] = self._socket.getsockname()
+        return address[0]
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -97,14 +103,17 @@ class Netlink:
                 return found
             found += [refusal for kind, flags, body in split_messages(data) if (refusal := _refusal(kind, flags, body))]
 
-    def demand(self, messages: Iterable[bytes], where: str) -> None:
+    def demand(self, messages: Iterable[bytes], where: str, allowed: Container[int] = ()) -> None:
         """Send messages of which none may be refused.
+
+        Args:
+            allowed: for which errno nevertheless.
 
         Raises:
             NetworkError: one was, with `where` and the kernel's reason.
         """
         self.send(messages)
-        if refused := self.refusals():
+        if refused := [refusal for refusal in self.refusals() if refusal.errno not in allowed]:
             raise NetworkError(
                 f"{where}: the kernel's answer is {refused[0]}, but every setting is needed; run isl-emu doctor"
             )

@@ -70,7 +70,7 @@ def make_spaces(run_id: str, nodes: Sequence[str], spaces: list[NodeSpace]) -> N
     Raises:
         NetworkError: not root, or too few descriptors.
     """
-    _allow_descriptors(2 * len(nodes) + SPARE_DESCRIPTORS)
+    _allow_descriptors(3 * len(nodes) + SPARE_DESCRIPTORS)
     try:
         os.makedirs(NAMESPACE_FOLDER, exist_ok=True)
         in_own_thread(_make_spaces, run_id, nodes, spaces)

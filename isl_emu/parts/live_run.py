@@ -13,6 +13,7 @@ from isl_emu.progress import Report, Steps
 from isl_emu.runs.clock import RunClock
 from isl_emu.runs.execution import Execution
 from isl_emu.runs.folder import RunFolder
+from isl_emu.runs.process import Watch
 from isl_emu.scenario.model import Scenario
 
 if TYPE_CHECKING:  # Mininet is slow to import, and where a run is only planned it is not needed
@@ -42,6 +43,7 @@ class LiveRun:
 
     Args:
         containers: of the satellites that run programs, by name.
+        watch: what writes down that something dies that is to last as long as the run.
         undo: ends what a part has started, when the emulated time is over or the run fails.
     """
 
@@ -51,6 +53,7 @@ class LiveRun:
     clock: RunClock
     net: IslNet
     containers: Mapping[str, Container]
+    watch: Watch
     phase: Phases
     undo: ExitStack
 

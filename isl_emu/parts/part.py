@@ -6,22 +6,60 @@ The rest of the house loops over `registry.PARTS` and names none of them; docs/a
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+import numpy as np
 import pyarrow as pa
 
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.finished_run import FinishedRun
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.needs import Need
-from isl_emu.parts.source import Source
 from isl_emu.progress import Steps
+from isl_emu.routing.forwarding import RoutePlan
 from isl_emu.runs.folder import RunFolder
 from isl_emu.scenario.model import Scenario
+
+
+@dataclass(frozen=True)
+class Source:
+    """What to run: a scenario and the plans made from it, or replayed from a file."""
+
+    scenario: Scenario
+    plan: LinkPlan
+    routes: RoutePlan
+    warnings: tuple[str, ...] = ()  # what to check before trusting the plan
+
+
+@dataclass(frozen=True)
+class Need:
+    """What one of a node's programs needs; a node may have several, such as to serve a model and to get it.
+
+    Args:
+        cpus: share of one core, at the scenario's own pace; 0 if it shares what there is for the node's other programs.
+            Where all of them do, they have a whole core.
+        memory_byte: the most that it may take.
+        expected_byte: the most that it is expected to take, without the files in `visible`; a guest has room for that.
+        visible: files and folders that it reads; files are in memory once for all.
+    """
+
+    node: str
+    cpus: float
+    memory_byte: int
+    expected_byte: int
+    visible: tuple[Path, ...] = ()
+
+
+def files_named(words: Sequence[str]) -> tuple[Path, ...]:
+    """The files that a command names by whole paths, and its program; what there is not is for the run to tell."""
+    found = [shutil.which(words[0]), *words[1:]]
+    paths = [Path(word) for word in found if word is not None]
+    return tuple(path for path in paths if path.is_absolute() and path.is_file())
+
 
 EVERY_NODE_UP_TO = 300  # nodes with routes to all; 90,000 next hops, which a machine computes in some ms an instant
 
@@ -39,11 +77,13 @@ class Preparation:
 
     Args:
         models: the files of weights that its programs read; `inputs` what else was read.
+        seen: folders that its processes outside containers must see, such as that of a user's function.
         leave: writes what its processes need, once there is a run folder.
     """
 
     models: tuple[Path, ...] = ()
     inputs: tuple[Path, ...] = ()
+    seen: tuple[Path, ...] = ()
     leave: Callable[[RunFolder, Steps], None] = _nothing
 
 
@@ -157,3 +197,42 @@ class Part:
             figures: of all parts' judgements.
         """
         yield from ()
+
+
+Share = Callable[[str, int, int], float]
+"""A part of the whole that a satellite has between two times: (satellite, from_ns, to_ns) -> 0..1."""
+
+
+class Spells:
+    """Spells of computing, each with the share of a CPU that it may have taken.
+
+    Args:
+        spells: from when, to when, and with how many CPUs.
+        watched: whether each is a piece of work that lasts too long if there are too few CPUs.
+    """
+
+    def __init__(self, spells: Iterable[tuple[int, int, float]], watched: bool = False):
+        rows = list(spells)
+        self.spans: Sequence[tuple[int, int]] = [(begin, end) for begin, end, _ in rows] if watched else ()
+        self._begin_ns, self._end_ns, self._cpus = np.array(rows, dtype=np.float64).reshape(-1, 3).T
+
+    def mean_cpus(self, from_ns: int, to_ns: int) -> float:
+        """The mean number of CPUs between two times."""
+        overlap_ns = np.minimum(self._end_ns, to_ns) - np.maximum(self._begin_ns, from_ns)
+        return float((np.clip(overlap_ns, 0.0, None) * self._cpus).sum()) / (to_ns - from_ns)
+
+
+def shares_of_a_cpu(cpus: Mapping[str, float], pace: Share, slowdown: float) -> Share:
+    """The CPU that a satellite's only thread may take.
+
+    In slow motion it gets less, for longer, and so does one that is short of energy, or too hot.
+
+    Args:
+        cpus: what each satellite's thread has at the scenario's own pace; none for others.
+        pace: what it was allowed of that.
+    """
+
+    def share(satellite: str, from_ns: int, to_ns: int) -> float:
+        return min(cpus.get(satellite, 0.0) * pace(satellite, from_ns, to_ns) / slowdown, 1.0)
+
+    return share

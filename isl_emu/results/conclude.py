@@ -1,21 +1,177 @@
-"""The end of a run: journals become tables, the run is judged, and the summary is written."""
+"""The end of a run: journals become tables, the run is judged, and the summary is written.
+
+Here are the tables that every run has, those on the machine and on pauses; each part has its own.
+"""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from isl_emu.files import read_json, write_json
 from isl_emu.linkplan.plan import LinkPlan
-from isl_emu.parts.finished_run import FinishedRun
+from isl_emu.parts.finished_run import FinishedRun, Row
+from isl_emu.parts.registry import PARTS
 from isl_emu.results.fidelity import Fidelity, assess
 from isl_emu.results.provenance import completed
 from isl_emu.results.render import render
-from isl_emu.results.tables import write_tables
 from isl_emu.routing.forwarding import RoutePlan
 from isl_emu.runs.execution import Execution
 from isl_emu.runs.folder import RunFolder
+from isl_emu.runs.journal import (
+    CHANGES_JOURNAL,
+    DROPS_JOURNAL,
+    INCIDENTS_JOURNAL,
+    INSTANTS_JOURNAL,
+    LOAD_JOURNAL,
+    OUTSIDE_JOURNAL,
+    PAUSES_JOURNAL,
+)
 from isl_emu.scenario.model import Scenario
+from isl_emu.tables.schema import COUNT, FLAG, NAME, NS, RATIO, TEXT, column, schema
+
+INSTANTS = schema(
+    column("k", COUNT, "", "number of the instant"),
+    column("t_planned_ns", NS, "ns", "when its state was due"),
+    column("t_begun_ns", NS, "ns", "when the first change was sent to the kernel; negative before the start"),
+    column("t_done_ns", NS, "ns", "when the last change was in force"),
+    column("lateness_ns", NS, "ns", "t_done - t_planned; 0 when it was early, as the first one is"),
+    column("links", COUNT, "changes", "link ends that were changed"),
+    column("routes", COUNT, "changes", "routes that were changed"),
+    column("mismatches", COUNT, "", "settings that the kernel did not hold as planned when read back"),
+)
+
+CHANGES = schema(
+    column("k", COUNT, "", "number of the instant"),
+    column("t_planned_ns", NS, "ns", "when the change was due"),
+    column("t_applied_ns", NS, "ns", "when the kernel had it"),
+    column("lateness_ns", NS, "ns", "t_applied - t_planned; 0 when it was early"),
+    column("link", COUNT, "", "number of the link in the plan"),
+    column("node", NAME, "", "node at this end of the link; the state is that of sending from here"),
+    column("peer", NAME, "", "node at the other end"),
+    column("up", FLAG, "", "the link carries packets"),
+    column("planned_delay_ns", NS, "ns", "one-way propagation delay of the plan"),
+    column("set_delay_ns", NS, "ns", "delay given to the kernel: planned, less what the kernel adds by itself"),
+    column("rate_bit_s", NS, "bit/s", "rate given to the kernel: the physical rate times rate_scale"),
+    column("limit_packets", COUNT, "packets", "queue limit given to the kernel: in flight plus waiting"),
+    column("loss_ratio", RATIO, "ratio", "share of packets that the kernel drops at random; 1 when the link is down"),
+)
+
+LOAD = schema(
+    column("t_ns", NS, "ns", "end of the second that the row describes"),
+    column("cpus", COUNT, "CPUs", "CPUs of the kernel that ran the network"),
+    column("busy_ratio", RATIO, "ratio", "share of CPU time that was not idle"),
+    column("steal_ratio", RATIO, "ratio", "share of CPU time that a hypervisor took"),
+    column("pressure_ratio", RATIO, "ratio", "share of time some process waited for a CPU; null if not known"),
+    column("wakeup_lateness_ns", NS, "ns", "how late the sampler itself woke up"),
+)
+
+OUTSIDE = schema(
+    column("utc_ns", NS, "ns", "end of the second that the row describes, UTC"),
+    column("guest_busy_ratio", RATIO, "ratio", "share of time for which the guest kernel and what is in it ran"),
+    column("guest_waiting_ratio", RATIO, "ratio", "share of time for which it could have run, but others had its CPU"),
+    column("steal_ratio", RATIO, "ratio", "share of the machine's CPU time that a hypervisor took"),
+    column("pressure_ratio", RATIO, "ratio", "share of time some process there waited for a CPU; null if not known"),
+)
+
+PAUSES = schema(
+    column("t_ns", NS, "ns", "where the emulated time stood"),
+    column("lasted_ns", NS, "ns", "for how long, in the machine's time"),
+)
+
+INCIDENTS = schema(
+    column("t_ns", NS, "ns", "when it happened"),
+    column("t_end_ns", NS, "ns", "when it was put right; null if it was not"),
+    column("kind", TEXT, "", "death: something that was to last ended; intervention: somebody changed the network"),
+    column("node", TEXT, "", "node in which it happened; null where that is none"),
+    column("what", TEXT, "", "what died, or was changed"),
+    column("cause", TEXT, "", "why it died, or what was found changed"),
+)
+
+DROPS = schema(
+    column("node", TEXT, "", "node that sends"),
+    column("peer", TEXT, "", "node at the other end of the link"),
+    column("down", COUNT, "packets", "dropped because the link was down"),
+    column("lost", COUNT, "packets", "dropped while the link was up and had a planned loss: by it, or by a full queue"),
+    column("full", COUNT, "packets", "dropped because the queue was full"),
+    column("unclear", COUNT, "packets", "one of these: too many links changed at once to tell"),
+)
+
+TABLES = {
+    INSTANTS_JOURNAL: INSTANTS,
+    CHANGES_JOURNAL: CHANGES,
+    LOAD_JOURNAL: LOAD,
+    OUTSIDE_JOURNAL: OUTSIDE,
+    PAUSES_JOURNAL: PAUSES,
+    INCIDENTS_JOURNAL: INCIDENTS,
+    DROPS_JOURNAL: DROPS,
+}
+
+
+def write_tables(run: FinishedRun) -> None:
+    """Write every table of a run from its journals.
+
+    Those that every run has are empty if their journal was never begun; others are left out then.
+    """
+    instants, load = run.journal(INSTANTS_JOURNAL), run.journal(LOAD_JOURNAL)
+    run.write(INSTANTS_JOURNAL, INSTANTS, map(_instant_row, instants.records), instants.lost_lines)
+    run.write(LOAD_JOURNAL, LOAD, load.records, load.lost_lines)
+    write_changes(run.folder.journal / f"{CHANGES_JOURNAL}.arrow", run.folder.table(CHANGES_JOURNAL), run.plan)
+    incidents = run.journal(INCIDENTS_JOURNAL)
+    if incidents.records:
+        rows = sorted(incidents.records, key=lambda record: record["t_ns"])
+        run.write(INCIDENTS_JOURNAL, INCIDENTS, rows, incidents.lost_lines)
+    lines = {OUTSIDE_JOURNAL: OUTSIDE, PAUSES_JOURNAL: PAUSES, DROPS_JOURNAL: DROPS}
+    for part in PARTS:
+        lines |= part.lines
+    for name, columns in lines.items():
+        if run.has_journal(name):
+            own = run.journal(name)
+            run.write(name, columns, own.records, own.lost_lines)
+    for part in PARTS:
+        part.conclude(run)
+
+
+def _instant_row(record: Row) -> Row:
+    times = {f"t_{key}": record[key] for key in ("planned_ns", "begun_ns", "done_ns")}
+    return {**record, **times, "lateness_ns": max(0, record["done_ns"] - record["planned_ns"])}
+
+
+def write_changes(source: Path, target: Path, plan: LinkPlan) -> None:
+    """Turn the replay's Arrow stream into `changes.parquet`, batch by batch: it may hold millions of rows."""
+    schema = CHANGES.with_metadata({**CHANGES.metadata, b"rate_scale": str(plan.rate_scale).encode()})
+    with pq.ParquetWriter(target, schema, compression="zstd") as writer:
+        for batch in _stream_batches(source):
+            writer.write_batch(_named_changes(batch, plan, schema))
+
+
+def _stream_batches(source: Path) -> Iterator[pa.RecordBatch]:
+    """The complete batches of a stream; one that was cut off by a kill ends it."""
+    if not source.exists() or source.stat().st_size == 0:
+        return
+    with source.open("rb") as file:
+        try:
+            yield from pa.ipc.open_stream(file)
+        except (pa.ArrowInvalid, OSError):
+            return
+
+
+def _named_changes(batch: pa.RecordBatch, plan: LinkPlan, schema: pa.Schema) -> pa.RecordBatch:
+    """Changes with node names in place of a link's end, and their lateness."""
+    columns = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in batch.schema.names}
+    a, b = plan.links.a[columns["link"]], plan.links.b[columns["link"]]
+    names = pa.array(plan.nodes.names, type=pa.string())
+    columns["node"] = pa.DictionaryArray.from_arrays(np.where(columns["end"] == 0, a, b).astype(np.int32), names)
+    columns["peer"] = pa.DictionaryArray.from_arrays(np.where(columns["end"] == 0, b, a).astype(np.int32), names)
+    columns["lateness_ns"] = np.maximum(columns["t_applied_ns"] - columns["t_planned_ns"], 0)
+    arrays = [pa.array(columns[field.name], type=field.type) for field in schema]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def conclude(
@@ -23,7 +179,7 @@ def conclude(
 ) -> Fidelity:
     """Write the tables, fidelity.json and summary.txt of a run folder, and complete its provenance.json.
 
-    The journal is removed when the run came to its end without an error; otherwise it stays, with the servers' logs.
+    The journal is removed when the run came to its end without an error; what processes printed goes to `logs` before.
 
     Args:
         failure: why the run did not come to its end, as far as the caller knows; what the live part wrote down about
@@ -40,5 +196,14 @@ def conclude(
     folder.fidelity.write_text(fidelity.to_json())
     folder.summary.write_text(render(run, fidelity, provenance))
     if execution and not execution.error:
+        _keep_logs(folder)
         shutil.rmtree(folder.journal)
     return fidelity
+
+
+def _keep_logs(folder: RunFolder) -> None:
+    """What servers and other processes of the run have printed stays."""
+    for log in sorted(folder.journal.glob("*.log")):
+        if log.stat().st_size:
+            folder.logs.mkdir(exist_ok=True)
+            log.replace(folder.logs / log.name)

@@ -20,7 +20,7 @@ from isl_emu.parts.finished_run import FinishedRun, Rows
 from isl_emu.parts.part import CpuUse
 from isl_emu.parts.registry import PARTS
 from isl_emu.runs.execution import Execution
-from isl_emu.runs.journal import INSTANTS_JOURNAL, LOAD_JOURNAL, OUTSIDE_JOURNAL, PAUSES_JOURNAL
+from isl_emu.runs.journal import INCIDENTS_JOURNAL, INSTANTS_JOURNAL, LOAD_JOURNAL, OUTSIDE_JOURNAL, PAUSES_JOURNAL
 from isl_emu.scenario.model import Scenario
 from isl_emu.tables.distribution import Distribution
 from isl_emu.tables.schema import LOST_LINES
@@ -28,6 +28,7 @@ from isl_emu.tables.text import beyond
 from isl_emu.units import NS_PER_S
 
 FULL_RATIO = 0.97  # the emulator samples in clock ticks of 10 ms: 3 of 100 may be rounding
+MOST_DEATHS_TOLD = 5  # in the verdict; all are in the table
 CPU_TOLERANCE = 0.1  # CPUs; service times overlap a little at their ends, by one network delay
 
 
@@ -70,7 +71,8 @@ class Fidelity:
 
     clock: str  # "exact", where the machine's load distorts nothing, or "real"
     valid: bool
-    reasons: tuple[str, ...]
+    reasons: tuple[str, ...]  # of the machine, and of what died
+    interventions: tuple[str, ...]  # what somebody changed in the network
     replay: ReplayFidelity
     cpu: CpuFidelity
     parts: Mapping[str, Any]  # what each part measured, by its name in fidelity.json
@@ -94,7 +96,8 @@ class Fidelity:
     def to_json(self) -> str:
         """The text of fidelity.json."""
         figures = dataclasses.asdict(self)
-        verdict, parts, _ = "valid" if figures.pop("valid") else "invalid", figures.pop("parts"), figures.pop("machine")
+        valid, parts, _ = figures.pop("valid"), figures.pop("parts"), figures.pop("machine")
+        verdict = "valid" if valid else "invalid" if self.reasons else "intervened"
         return json.dumps({"verdict": verdict, **figures, **parts}, indent=2) + "\n"
 
 
@@ -116,8 +119,11 @@ def assess(run: FinishedRun) -> Fidelity:
     )
     schemas = [pq.read_schema(path) for path in run.folder.tables]
     readback = None if execution.mismatches is None else len(execution.mismatches)
+    incidents = run.rows(INCIDENTS_JOURNAL)
+    interventions = tuple(map(incident_text, (row for row in incidents if row["kind"] == "intervention")))
     reasons = (
         *_ending_reasons(run.execution),
+        *_death_reasons([row for row in incidents if row["kind"] == "death"]),
         *_replay_reasons(replay, readback, 0 if exact and not pauses else scenario.fidelity.lateness_p99_ns),
         *(() if exact else _cpu_reasons(cpu, scenario)),
         *(() if exact else surroundings_reasons(surroundings, cpu.steal_mean_ratio, scenario)),
@@ -125,8 +131,9 @@ def assess(run: FinishedRun) -> Fidelity:
     )
     return Fidelity(
         clock=execution.clock,
-        valid=not reasons,
+        valid=not reasons and not interventions,
         reasons=reasons,
+        interventions=interventions,
         replay=replay,
         cpu=cpu,
         parts={name: figures for judgement in judgements for name, figures in judgement.figures.items()},
@@ -188,6 +195,22 @@ def _ending_reasons(execution: Execution | None) -> Iterator[str]:
         yield f"run: it ended with an error, but only a complete run counts: {execution.error}"
 
 
+def incident_text(row: Mapping[str, Any]) -> str:
+    """A row of incidents.parquet in one sentence."""
+    where = f" on {row['node']}" if row["node"] else ""
+    right = f"; put right at {row['t_end_ns'] / NS_PER_S:.3f} s" if row["t_end_ns"] is not None else ""
+    return f"{row['what']}{where} at t = {row['t_ns'] / NS_PER_S:.3f} s: {row['cause']}{right}"
+
+
+def _death_reasons(deaths: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for row in deaths[:MOST_DEATHS_TOLD]:
+        program = row["what"].startswith("program ")
+        remedy = "mend its command, or say that it may_fail" if program else "see logs/, or raise its memory"
+        yield f"{incident_text(row)}, but it was to last; {remedy}"
+    if (more := len(deaths) - MOST_DEATHS_TOLD) > 0:
+        yield f"deaths: {more} more are in incidents.parquet"
+
+
 def _replay_reasons(replay: ReplayFidelity, readback: int | None, limit_ns: int) -> Iterator[str]:
     if replay.applied_instants < replay.planned_instants:
         yield (
@@ -214,7 +237,7 @@ def _cpu_reasons(cpu: CpuFidelity, scenario: Scenario) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class SurroundingsFidelity:
-    """What `isl_emu.machine.outside` saw: means over the emulated time, pauses left out; None if not in a guest.
+    """What `isl_emu.machine.load` saw: means over the emulated time, pauses left out; None if not in a guest.
 
     Inside a guest kernel, time that another process took looks like time that the guest's own programs took.
     """

@@ -31,6 +31,7 @@ def provenance(
     inputs: Sequence[Path] = (),
     clock: str = "real",
     kernel: Mapping[str, Any] | None = None,
+    scenario_digest: str | None = None,
 ) -> dict[str, Any]:
     """The record that is written before a run; `completed` adds its end.
 
@@ -40,6 +41,7 @@ def provenance(
         inputs: what else was read: a trace, a file of prompts.
         clock: "exact" or "real".
         kernel: a guest's kernel, with the digest of its program.
+        scenario_digest: SHA-256 of the run's own scenario file.
     """
     return {
         "format": PROVENANCE_FORMAT,
@@ -47,6 +49,7 @@ def provenance(
         "seed": seed,
         "rate_scale": rate_scale,
         "plan_sha256": plan_digest,
+        "scenario_sha256": scenario_digest,
         "place": {"kind": place, "reason": reason, "clock": clock, "kernel": kernel},
         "command": sys.argv,
         "started_utc": _now(),

@@ -7,11 +7,14 @@ one used, so no choice of the first path hides a better set.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import dijkstra
 
 from isl_emu.linkplan.plan import LinkPlan, NodeKind
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 Way = tuple[tuple[int, ...], tuple[int, ...]]
 """The nodes of a path from its source to its destination, and the links between them."""
@@ -34,6 +37,8 @@ class DisjointSearch:
 
     def paths(self, source: int, destination: int, count: int) -> list[Way]:
         """Up to `count` disjoint paths, as many as there are, by rising delay; none leads through a station."""
+        from scipy.sparse.csgraph import dijkstra  # noqa: PLC0415  scipy is slow to import, and a live run needs none
+
         arcs = self._arcs(source, destination)
         start, potential = arcs.leaving(source), np.zeros(arcs.places)
         for _ in range(count):
@@ -89,6 +94,8 @@ class _Arcs:
 
         An arc that is used can be taken back, at what it cost; until then its link is not used the other way.
         """
+        from scipy.sparse import csr_array  # noqa: PLC0415
+
         arc = np.flatnonzero(self._used | ~self._used[self._opposite])
         back = self._used[arc]
         tail, head = np.where(back, (self._head[arc], self._tail[arc]), (self._tail[arc], self._head[arc]))

@@ -6,10 +6,10 @@ node, or an alias: one more address of a node, to which a disjoint path of its o
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -17,9 +17,8 @@ from isl_emu.arrays import Ints
 from isl_emu.errors import ScenarioError
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.routing.aliases import NO_ALIASES, Aliases, alias_table, aliases_of
-from isl_emu.routing.equal_cost import GROUP_BASE
 from isl_emu.routing.policies import policy_of
-from isl_emu.routing.shortest import NO_ROUTE
+from isl_emu.routing.shortest import GROUP_BASE, NO_ROUTE
 from isl_emu.scenario.routing import Routing
 
 __all__ = ["GROUP_BASE", "NO_ROUTE", "Aliases", "RouteChanges", "RoutePlan", "plan_routes"]
@@ -120,26 +119,50 @@ def _checked(table: np.ndarray, plan: LinkPlan, destinations: np.ndarray) -> np.
     return table.astype(np.int32, copy=False)
 
 
-def write_routes(routes: RoutePlan, path: Path) -> None:
+def write_routes(routes: RoutePlan, plan: LinkPlan, path: Path) -> None:
     """Write a route plan to `path`: it is planned once, applied by the live part, and looked up for the results.
 
-    The file belongs to its run and is never read from anywhere else, so Python's own format will do.
+    Args:
+        plan: whose routes they are.
     """
     with path.open("wb") as file:
-        pickle.dump(routes, file, pickle.HIGHEST_PROTOCOL)
+        np.savez(
+            file,
+            plan=np.frombuffer(plan.digest().encode(), dtype=np.uint8),
+            **{name: getattr(routes, name) for name in _ARRAYS},
+            group_size=np.array([len(group) for group in routes.groups], dtype=np.int64),
+            group_link=np.array([link for group in routes.groups for link in group], dtype=np.int64),
+            **{f"alias_{name}": getattr(routes.aliases, name) for name in _ALIASES},
+        )
 
 
-def read_routes(path: Path) -> RoutePlan:
-    """The route plan in a file that `write_routes` wrote.
+def read_routes(path: Path, plan: LinkPlan) -> RoutePlan:
+    """The route plan in a file that `write_routes` wrote for this plan; nothing in the file is executed.
 
     Raises:
-        ScenarioError: there is no such file.
+        ScenarioError: there is no such file, it is none, or it belongs to another plan.
     """
     try:
-        with path.open("rb") as file:
-            routes: RoutePlan = pickle.load(file)
-            return routes
-    except OSError as error:
-        raise ScenarioError(
-            f"{path}: cannot be read ({error.strerror}), but it holds the routes of the run; run the scenario again"
-        ) from None
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = dict(stored)
+    except (OSError, EOFError, ValueError, BadZipFile) as error:
+        raise _unusable(path, getattr(error, "strerror", None) or str(error)) from None
+    missing = {"plan", "group_size", "group_link", *_ARRAYS, *(f"alias_{name}" for name in _ALIASES)} - set(arrays)
+    if missing:
+        raise _unusable(path, f"it has no {min(missing)}")
+    if arrays["plan"].tobytes() != plan.digest().encode():
+        raise _unusable(path, "it belongs to another plan")
+    ends = np.cumsum(arrays["group_size"])
+    return RoutePlan(
+        **{name: arrays[name] for name in _ARRAYS},
+        groups=tuple(tuple(links.tolist()) for links in np.split(arrays["group_link"], ends[:-1])) if len(ends) else (),
+        aliases=Aliases(*(arrays[f"alias_{name}"] for name in _ALIASES)),
+    )
+
+
+_ARRAYS = ("destinations", "row_start", "row_node", "row_destination", "row_link")
+_ALIASES = ("owner", "user", "path")
+
+
+def _unusable(path: Path, found: str) -> ScenarioError:
+    return ScenarioError(f"{path}: cannot be read ({found}), but holds the routes of the run; run the scenario again")

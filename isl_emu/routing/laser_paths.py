@@ -10,8 +10,6 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import dijkstra
 
 from isl_emu.linkplan.plan import LinkKind, LinkPlan
 
@@ -27,6 +25,9 @@ class LaserPaths:
     """
 
     def __init__(self, plan: LinkPlan, k: int, nodes: Sequence[int]):
+        from scipy.sparse import csr_array  # noqa: PLC0415  scipy is slow to import, and most runs need no such paths
+        from scipy.sparse.csgraph import dijkstra  # noqa: PLC0415
+
         snapshot = plan.snapshot(k)
         laser = plan.links.kind[snapshot.link] != LinkKind.GROUND
         a, b = plan.links.a[snapshot.link[laser]], plan.links.b[snapshot.link[laser]]

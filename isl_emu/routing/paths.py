@@ -125,6 +125,20 @@ class PathFinder:
             return Extent(path.delay_ns, path.delay_ns, path.hops, path.hops)
         return self._extents(source, destination, k, {})
 
+    def ends_on_the_way(self, source: int, destination: int, k: int) -> set[int]:
+        """The link ends from which a packet may be sent, on any of its ways at instant `k`; end 2 x link is a's."""
+        found: set[int] = set()
+        reached, ahead = {source}, [source]
+        while ahead:
+            node = ahead.pop()
+            for link in () if node == self._end(destination) else self.ways_on(node, destination, k):
+                found.add(2 * link + int(node != self._plan.links.a[link]))
+                following = self._other_end(link, node)
+                if following not in reached:
+                    reached.add(following)
+                    ahead.append(following)
+        return found
+
     def disjoint_paths(self, source: int, destination: int, k: int) -> list[NodePath | None]:
         """The disjoint paths that the pair has addresses for, None where there is none now; empty if it has none."""
         first = len(self._plan.nodes.names)
@@ -145,7 +159,7 @@ class PathFinder:
         if node == self._end(destination):
             return Extent(0, 0, 0, 0)
         if node not in known:
-            links = self._ways_on(node, destination, k)
+            links = self.ways_on(node, destination, k)
             known[node] = Extent.of_any([self._extent_over(link, node, destination, k, known) for link in links])
         return known[node]
 
@@ -162,9 +176,10 @@ class PathFinder:
             over = self._extent_over(link, node, destination, k, known)
             return over.delay_least_ns, over.hops_least, link
 
-        return min(self._ways_on(node, destination, k), key=cost)
+        return min(self.ways_on(node, destination, k), key=cost)
 
-    def _ways_on(self, node: int, destination: int, k: int) -> tuple[int, ...]:
+    def ways_on(self, node: int, destination: int, k: int) -> tuple[int, ...]:
+        """The links on one of which `node` sends towards `destination` at instant `k`; none without a route."""
         return self._routes.links_of(self.next_hop(node, destination, k))
 
     def _end(self, destination: int) -> int:

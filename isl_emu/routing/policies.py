@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from isl_emu.linkplan.plan import LinkPlan
-from isl_emu.routing.equal_cost import EqualCost
-from isl_emu.routing.shortest import HOP, Search
+from isl_emu.routing.shortest import HOP, EqualCost, Search
 from isl_emu.scenario.routing import Routing
 from isl_emu.scenario.user_functions import user_function
 
@@ -82,7 +81,7 @@ def policy_of(routing: Routing) -> Policy:
         ScenarioError: the function cannot be imported.
     """
     if ":" in routing.policy:
-        return user_function(routing.policy, "routing.policy")
+        return user_function(routing.policy, "routing.policy", 4)
     return POLICIES[routing.policy].make(routing)
 
 

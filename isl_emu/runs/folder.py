@@ -37,6 +37,11 @@ class RunFolder:
         return self.path / "journal"
 
     @property
+    def logs(self) -> Path:
+        """What servers and other processes printed, once the run is over."""
+        return self.path / "logs"
+
+    @property
     def scenario(self) -> Path:
         """The resolved scenario, TOML."""
         return self.path / "scenario.toml"
@@ -65,6 +70,10 @@ class RunFolder:
     def fidelity(self) -> Path:
         """The verdict and its figures, JSON."""
         return self.path / "fidelity.json"
+
+    def files_of(self, node: str) -> Path:
+        """What programs in a node have written; there only if they have."""
+        return self.path / "files" / node
 
     def table(self, name: str) -> Path:
         """A table of the results, Parquet."""

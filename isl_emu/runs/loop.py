@@ -10,11 +10,11 @@ import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from isl_emu.timebase import EXACT_TIME
 from isl_emu.units import NS_PER_S
 
 Result = TypeVar("Result")
 
-EXACT_TIME = "ISL_EMU_CALENDAR"  # is set where a calendar drives the time: isl_emu.machine.calendar_control
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 

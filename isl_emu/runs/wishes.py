@@ -1,11 +1,47 @@
-"""What a user wants of a live run before it begins."""
+"""What a user wants of a run before it begins, and what a scenario may do in it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from isl_emu.errors import ScenarioError
-from isl_emu.units import NS_PER_S
+from isl_emu.units import seconds_text
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What a scenario may do, apart from what isl-emu itself does; by default it may run programs behind a wall.
+
+    Args:
+        all: it is as good as the user's own programs: it may run them where no wall is.
+        programs: it may name commands, functions and URLs.
+        keys: the environment variables that it may send to URLs.
+    """
+
+    all: bool = False
+    programs: bool = True
+    keys: tuple[str, ...] = ()
+
+    def check(self, foreign: Sequence[str], keys_sent: Sequence[str]) -> None:
+        """Raise a ScenarioError if a scenario runs, imports, asks or sends what it may not.
+
+        Args:
+            foreign, keys_sent: of the scenario.
+        """
+        if foreign and not self.programs:
+            raise ScenarioError(
+                f"--no-programs: the scenario has {'; '.join(foreign)}, but it is to have none; leave the option out "
+                "if you trust these"
+            )
+        if strange := [name for name in keys_sent if name not in self.keys]:
+            raise ScenarioError(
+                f"compute.key_variable: is {strange[0]}, but the contents of a variable leave this machine only if you "
+                f"say so; add --allow-key {strange[0]} if you trust the scenario with it"
+            )
+
+
+USUAL_TRUST = Trust()
 
 
 @dataclass(frozen=True)
@@ -16,6 +52,7 @@ class Wishes:
         interactive: open Mininet's command line on the live net; the run ends when the user leaves it.
         pause_at_ns: pause at this emulated time.
         until_ns: end at this emulated time, though the plan goes on.
+        trust: what the scenario may do.
         pace: emulated seconds per second of the wall at most; for exact time, which is paced from outside.
     """
 
@@ -23,6 +60,7 @@ class Wishes:
     pause_at_ns: int | None = None
     until_ns: int | None = None
     pace: float | None = None
+    trust: Trust = USUAL_TRUST
 
     def words(self) -> list[str]:
         """The options of `isl-emu execute` that say the same."""
@@ -34,7 +72,7 @@ class Wishes:
         for name, t_ns in self._times().items():
             if t_ns is not None and not 0 < t_ns < duration_ns:
                 raise ScenarioError(
-                    f"{name}: is {t_ns / NS_PER_S:g} s, but the plan ends at {duration_ns / NS_PER_S:g} s and begins "
+                    f"{name}: is {seconds_text(t_ns)}, but the plan ends at {seconds_text(duration_ns)} and begins "
                     "at 0; choose a time between"
                 )
 

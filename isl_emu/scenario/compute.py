@@ -13,9 +13,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from isl_emu.scenario.boards import board_named
 from isl_emu.scenario.matching import Satellites, matching, unmatched
-from isl_emu.scenario.models import model_named
+from isl_emu.scenario.models import Roofline, model_named
 from isl_emu.scenario.quantities import Record, Size
-from isl_emu.scenario.roofline import Roofline
 
 BUNDLED = "bundled"
 BUNDLED_MODEL = "smollm2-135m"  # what the bundled file holds

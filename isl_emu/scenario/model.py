@@ -7,6 +7,7 @@ Nothing here looks at the machine: a scenario that is valid on one computer is v
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 from pydantic import Field
@@ -164,10 +165,11 @@ class Scenario(Constellation):
 
     @property
     def boards(self) -> dict[str, Board]:
-        """The board of each satellite that has one: of its `[compute]`, else its training, else its `[[power]]`."""
+        """The board of each satellite that has one: of its `[compute]`, else training, split, or `[[power]]`."""
         named: list[tuple[Satellites, str | None]] = [
             *((group.satellites, group.board) for group in self.power),
-            *((job.satellites, job.modelled.board) for job in self.training if job.modelled),
+            *((split.satellites, split.board) for split in self.split),
+            *((job.satellites, job.board) for job in self.training),
             *((group.satellites, group.board) for group in self.compute),
         ]
         names = self.satellite_names
@@ -182,6 +184,36 @@ class Scenario(Constellation):
             *((f"training[{n}]", job.satellites) for n, job in enumerate(self.training)),
             *((f"split[{n}]", split.satellites) for n, split in enumerate(self.split)),
         ]
+
+    @property
+    def foreign(self) -> tuple[str, ...]:
+        """What it runs, imports or asks that is not isl-emu's own: one line each, with its key."""
+        walkers = [shell for shell in self.shell if shell.lasers]
+        functions = {
+            "routing.policy": self.routing.policy,
+            **{f"shell.{shell.name}.lasers.topology": shell.lasers.topology for shell in walkers if shell.lasers},
+            **{f"inter_shell[{n}].topology": links.topology for n, links in enumerate(self.inter_shell)},
+            "questions.target": self.questions.target if self.questions else "",
+            **{f"workload.{workload.name}.function": workload.function for workload in self.workload},
+        }
+        servers = [(f"compute[{n}]", group) for n, group in enumerate(self.compute)]
+        return (
+            *(f"{key}: imports {name}" for key, name in functions.items() if ":" in name),
+            *(f"program.{program.name}: runs {shlex.join(program.command)}" for program in self.program),
+            *(f"{key}.command: runs {group.command}" for key, group in servers if group.command),
+            *(f"{key}.url: asks {group.url}" for key, group in servers if group.url),
+            *(f"{key}.key_variable: sends it ${group.key_variable}" for key, group in servers if group.key_variable),
+        )
+
+    @property
+    def has_programs(self) -> bool:
+        """Whether it has programs of its own in nodes: commands, workloads or servers."""
+        return bool(self.program or self.workload or any(group.command for group in self.compute))
+
+    @property
+    def keys_sent(self) -> tuple[str, ...]:
+        """Names of the environment variables whose contents it sends to a URL."""
+        return tuple(dict.fromkeys(group.key_variable for group in self.compute if group.key_variable))
 
 
 def contradictions(scenario: Scenario) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -12,7 +12,8 @@ from isl_emu.scenario.quantities import Delay, Duration, NodeName, Record, Size,
 
 MIB = 1024 * 1024
 RESERVED = frozenset({  # tables of our own
-    *("plan", "instants", "changes", "load", "outside", "pauses", "requests", "attempts", "polls", "serving"),
+    *("plan", "instants", "changes", "load", "outside", "pauses", "incidents", "drops"),
+    *("requests", "attempts", "polls", "serving"),
     *("servers", "split", "kv_handovers", "transfers", "deliveries", "probes", "energy", "programs", "program_cpu"),
     "training",
 })  # fmt: skip
@@ -21,9 +22,11 @@ RESERVED = frozenset({  # tables of our own
 class Program(Record):
     """A program that is started in a node while the sky moves, as its user would: iperf3, curl, a server.
 
-    It is ended with the run, or after `duration_ns`; its exit status is recorded, and no failure of the run. It runs in
+    It is ended with the run, or after `duration_ns`; its exit status is recorded, and no failure of the run. That it is
+    killed, cannot be run or fails within a second makes the run invalid, unless it `may_fail`. It runs in
     its node's container. `cpus`: share of one core that the container has for it; without it, it shares what is there
     for other things, and has a whole core where there is nothing else. `memory`: that the container has for it.
+    `cpu_time`: "stated" by the program itself (`isl_emu.compute`) in exact time, where computing takes none.
     """
 
     name: NodeName
@@ -31,7 +34,9 @@ class Program(Record):
     command: tuple[str, ...] = Field(min_length=1)
     at_ns: Delay = Field(alias="at", default=0)
     duration_ns: Duration | None = Field(alias="duration", default=None)
+    may_fail: bool = False
     cpus: float | None = Field(gt=0.0, le=64.0, default=None)
+    cpu_time: Literal["stated"] | None = None
     memory_byte: Size = Field(alias="memory", default=256 * MIB)
 
 
@@ -39,7 +44,7 @@ class UserWorkload(Record):
     """A workload in Python: a function that is called when the run begins, in a process of its own.
 
     The process runs in the container of the first of its nodes. It gets an `isl_emu.WorkloadContext`, with `options` as
-    they stand in the scenario. `cpus`, `memory`: that each of its nodes has for it, as for a program.
+    they stand in the scenario. `cpus`, `memory`, `cpu_time`: that each of its nodes has for it, as for a program.
     """
 
     name: NodeName
@@ -47,6 +52,7 @@ class UserWorkload(Record):
     nodes: tuple[NodeName, ...] = Field(min_length=1)
     options: dict[str, Any] = Field(default_factory=dict)
     cpus: float | None = Field(gt=0.0, le=64.0, default=None)
+    cpu_time: Literal["stated"] | None = None
     memory_byte: Size = Field(alias="memory", default=512 * MIB)
 
     @model_validator(mode="after")

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from isl_emu.scenario.boards import board_named
+from isl_emu.scenario.compute import BITS, BoardName
 from isl_emu.scenario.matching import NodePattern, matching, unmatched
+from isl_emu.scenario.models import Roofline, model_named
 from isl_emu.scenario.quantities import Record, Size
 
 LEAST_SATELLITES = 2
@@ -20,7 +23,8 @@ class Split(Record):
     answers questions. `engine`: "pipeline" passes activations from satellite to satellite and back to the head by
     torch.distributed; "llama-rpc" is llama.cpp's server at the head, with the others as its remote processors.
     `layers`: how many each satellite has; even shares if left out. `cpus`, `memory`: for each satellite.
-    `conversations`: how many the head keeps under way at once.
+    `conversations`: how many the head keeps under way at once. `board`: whose time the layers take in exact time, with
+    the model in the file, or with `pace_model` of `bits` a weight.
     """
 
     satellites: tuple[NodePattern, ...] = Field(min_length=1)
@@ -31,6 +35,30 @@ class Split(Record):
     memory_byte: Size = Field(alias="memory", default=1024 * 1024 * 1024)
     context_tokens: int = Field(ge=64, default=1024)
     conversations: int = Field(ge=1, le=64, default=1)
+    board: BoardName | None = None
+    pace_model: str | None = None
+    bits: Literal[4, 8, 16] | None = None
+
+    @model_validator(mode="after")
+    def _whose_pace(self) -> Split:
+        if self.pace_model is None:
+            if self.bits is not None:
+                raise ValueError(
+                    "bits is given, but they are those of pace_model, and the model's file has its own; give pace_model"
+                )
+            return self
+        if self.board is None:
+            raise ValueError("pace_model is given, but no board says where it has its pace; give board")
+        try:
+            model_named(self.pace_model)
+        except ValueError as error:
+            raise ValueError(f"pace_model {error}") from None
+        return self
+
+    @property
+    def roofline(self) -> Roofline:
+        """The pace of its `pace_model` on its board."""
+        return Roofline(board_named(self.board or ""), model_named(self.pace_model or ""), self.bits or BITS)
 
     def members(self, names: Sequence[str]) -> tuple[str, ...]:
         """Its satellites in the order in which layers are given out; those of a pattern in the order of `names`."""

@@ -7,16 +7,41 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from isl_emu.scenario.boards import board_named
 from isl_emu.scenario.compute import BoardName
 from isl_emu.scenario.constellation import Constellation
 from isl_emu.scenario.matching import Satellites, matching, unmatched
 from isl_emu.scenario.quantities import Duration, NodeName, Record, Size
+from isl_emu.units import NS_PER_S
 
 HALF_PRECISION_BYTE = 2  # bfloat16, in which gradients of large models are exchanged
 FLOP_PER_PARAMETER_AND_TOKEN = 6  # forward and backward; Source: Kaplan et al. 2020, section 2.1
 
 
-class Modelled(Record):
+class StepTime(Record):
+    """How long one satellite computes for one step: `compute_time`, or as long as its work takes a `board`."""
+
+    compute_time_ns: Duration | None = Field(alias="compute_time", default=None)
+    board: BoardName | None = None
+    utilisation: float = Field(gt=0.0, le=1.0, default=0.4)  # PaLM reached 0.46; Source: Chowdhery et al. 2022, table 3
+
+    @model_validator(mode="after")
+    def _one_time(self) -> StepTime:
+        if self.compute_time_ns is not None and self.board is not None:
+            raise ValueError("has compute_time and board, but only one says how long a step computes; remove one")
+        return self
+
+    def step_ns(self, parameters: int | None, tokens: int | None) -> int:
+        """The time of a step that trains `parameters` on `tokens`."""
+        if self.compute_time_ns is not None:
+            stated_ns: int = self.compute_time_ns
+            return stated_ns
+        assert parameters is not None and tokens is not None and self.board is not None, "the scenario was checked"
+        flop = FLOP_PER_PARAMETER_AND_TOKEN * parameters * tokens
+        return round(flop * NS_PER_S / (self.utilisation * board_named(self.board).fp16_flop_s))
+
+
+class Modelled(StepTime):
     """A training step that is not computed: it lasts a stated time, and exchanges bytes of the right number.
 
     `gradient`: what all satellites sum in a synchronisation; by default two bytes a parameter. `compute_time`: of one
@@ -24,12 +49,9 @@ class Modelled(Record):
     `tokens`: that one satellite trains on in one step.
     """
 
-    compute_time_ns: Duration | None = Field(alias="compute_time", default=None)
     gradient_byte: Size | None = Field(alias="gradient", default=None)
     parameters: int | None = Field(ge=1, default=None)
     tokens: int | None = Field(ge=1, default=None)
-    board: BoardName | None = None
-    utilisation: float = Field(gt=0.0, le=1.0, default=0.4)  # PaLM reached 0.46; Source: Chowdhery et al. 2022, table 3
 
     @model_validator(mode="after")
     def _enough(self) -> Modelled:
@@ -37,8 +59,6 @@ class Modelled(Record):
             raise ValueError("has neither gradient nor parameters, but something must be exchanged; add one")
         if self.compute_time_ns is None and None in (self.board, self.parameters, self.tokens):
             raise ValueError("has no compute_time, but then it needs board, parameters and tokens; add them")
-        if self.compute_time_ns is not None and self.board is not None:
-            raise ValueError("has compute_time and board, but only one says how long a step computes; remove one")
         return self
 
     @property
@@ -47,9 +67,10 @@ class Modelled(Record):
         return self.gradient_byte or HALF_PRECISION_BYTE * int(self.parameters or 0)
 
 
-class Real(Record):
+class Real(StepTime):
     """A small transformer that learns to write, character by character, with PyTorch in the satellites' containers.
 
+    In exact time, where computing takes none, a step takes `compute_time`, or as long as its work takes a `board`.
     `cpus`: share of one core, `memory`: of each satellite's container. `batch`: sequences of `context` characters that
     one satellite trains on in one step.
     """
@@ -105,6 +126,12 @@ class Training(Record):
         return self
 
     @property
+    def board(self) -> str | None:
+        """The board on which its steps are computed, if one says how long they take."""
+        step = self.modelled or self.real
+        return step.board if step else None
+
+    @property
     def local_steps(self) -> int:
         """Steps that a satellite takes from one synchronisation to the next."""
         return self.inner_steps if self.method == "diloco" else 1
@@ -117,10 +144,10 @@ def training_satellites(constellation: Constellation, job: Training) -> tuple[st
     return tuple(dict.fromkeys(name for pattern in patterns for name in matching((pattern,), names)))
 
 
-def modelled_trainers(constellation: Constellation, jobs: Sequence[Training]) -> tuple[str, ...]:
-    """The satellites that train in some of the jobs whose steps are not computed."""
-    modelled = [job for job in jobs if job.modelled]
-    return tuple(dict.fromkeys(name for job in modelled for name in training_satellites(constellation, job)))
+def trainers(constellation: Constellation, jobs: Sequence[Training], modelled_only: bool) -> tuple[str, ...]:
+    """The satellites that train in some of the jobs, or in some whose steps are not computed."""
+    meant = [job for job in jobs if job.modelled or not modelled_only]
+    return tuple(dict.fromkeys(name for job in meant for name in training_satellites(constellation, job)))
 
 
 def planes_of(constellation: Constellation) -> dict[str, tuple[str, int]]:

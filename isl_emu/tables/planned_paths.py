@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from isl_emu.linkplan.plan import LinkKind, LinkPlan
+from isl_emu.linkplan.plan import LinkKind, LinkPlan, QueueKind
+from isl_emu.network.desired import faster_bit_s
 from isl_emu.routing.paths import Extent, NodePath, PathFinder
 from isl_emu.units import NS_PER_S
 
@@ -26,6 +27,7 @@ class PlannedPaths:
         self._done_ns = done_ns
         self._index = {name: index for index, name in enumerate(plan.nodes.names)}
         self._found: dict[tuple[str, str, int], NodePath | None] = {}
+        self._ends: dict[tuple[str, str, int], frozenset[int]] = {}
 
     def instant(self, t_ns: int) -> int:
         """The instant whose state is due at `t_ns`."""
@@ -41,6 +43,23 @@ class PlannedPaths:
     def extent(self, source: str, destination: str, k: int) -> Extent | None:
         """Between which bounds a packet's path lies at instant `k`, where it may take one of several; None without."""
         return self._finder.extent(self._index[source], self._index[destination], k)
+
+    def ends(self, source: str, destination: str, k: int) -> frozenset[int]:
+        """The link ends from which a packet may be sent on its way at instant `k`; end 2 x link is node a's."""
+        key = (source, destination, k)
+        if key not in self._ends:
+            ends = self._finder.ends_on_the_way(self._index[source], self._index[destination], k)
+            self._ends[key] = frozenset(ends)
+        return self._ends[key]
+
+    def holding_ns(self, byte: Mapping[int, int], k: int) -> int:
+        """The time that so many bytes at each of some link ends take to be sent, one end after the other."""
+        snapshot, total_s = self._plan.snapshot(k), 0.0
+        for end, count in byte.items():
+            row = int(np.searchsorted(snapshot.link, end // 2))
+            rate_bit_s = (snapshot.rate_ab_bit_s, snapshot.rate_ba_bit_s)[end % 2][row]
+            total_s += count * 8 / (float(rate_bit_s) * self._plan.rate_scale)
+        return round(total_s * NS_PER_S)
 
     def names(self, path: NodePath | None) -> list[str] | None:
         """The path's node names."""
@@ -92,9 +111,15 @@ class PlannedPaths:
         return links, snapshot.delay_ns[np.searchsorted(snapshot.link, links)].tolist()
 
     def serialisation_ns(self, path: NodePath, k: int, frame_byte: int) -> int:
-        """The time to put one frame on each link of the path, at the shaped rates."""
-        total_s = sum(frame_byte * 8 / rate_bit_s for rate_bit_s in self._rates_bit_s(path, k))
-        return round(total_s * NS_PER_S)
+        """The time to put one frame that meets no other on each link of the path, as the links are shaped.
+
+        A managed queue has a bucket for single frames, and the serialiser behind it is a little faster than the link.
+        """
+        managed, total_ns = self._plan.links.aqm["kind"], 0
+        for link, rate_bit_s in zip(path.links, self._rates_bit_s(path, k), strict=True):
+            shaped_bit_s = rate_bit_s if managed[link] == QueueKind.NONE else float(faster_bit_s(rate_bit_s))
+            total_ns += int(frame_byte * 8 * NS_PER_S / shaped_bit_s)  # which netem counts in whole ns too
+        return total_ns
 
     def sending_ns(self, path: NodePath, k: int, byte: int) -> int:
         """The time to put a message on the path's slowest link, and a packet of it on each other link."""

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
 from isl_emu.tables.distribution import Distribution
-from isl_emu.units import NS_PER_MS, NS_PER_S
+from isl_emu.units import DURATION_NS, NS_PER_S, format_quantity
 
 WIDTH = 100
 INDENT = "  "
@@ -83,4 +83,5 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> It
 
 def beyond(what: str, found_ns: float, limit_ns: int, remedy: str) -> str:
     """The sentence on a time that is beyond its limit."""
-    return f"{what} is {found_ns / NS_PER_MS:.3g} ms, but at most {limit_ns / NS_PER_MS:.3g} ms is allowed; {remedy}"
+    limit = format_quantity(limit_ns, DURATION_NS)
+    return f"{what} is {time_text(found_ns)}, but at most {limit} is allowed; {remedy}"

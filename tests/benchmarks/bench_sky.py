@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from isl_emu.geometry.elements import Elements, constellation_elements  # noqa: E402
 from isl_emu.geometry.orbits import propagate  # noqa: E402
 from isl_emu.linkplan.build import plan_links  # noqa: E402
-from isl_emu.parts.endpoints import active_endpoints  # noqa: E402
+from isl_emu.parts.registry import active_endpoints  # noqa: E402
 from isl_emu.routing.forwarding import plan_routes  # noqa: E402
 from isl_emu.scenario.parse import format_scenario, load_scenario, parse_scenario, with_changes  # noqa: E402
 from isl_emu.units import NS_PER_S  # noqa: E402

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from isl_emu.errors import MachineError
+from isl_emu.experiment import run as isl_emu_run
+from isl_emu.machine import guest
 from isl_emu.machine.uml import find_uml
+from isl_emu.units import NS_PER_S
 from tests.exact_guest import needs_exact_time
-from tests.runs import ROOT, finished, isl_emu, rows
+from tests.runs import COMMAND, ROOT, finished, isl_emu, rows
 from tests.scenarios import head, quiet_ring, shell, station, table
 
 EXPLAINS_ITSELF = {"provenance.json", "stdout.txt"}  # when and how a run was made
@@ -87,11 +94,13 @@ def test_changes_and_probes_come_at_their_nanosecond(tmp_path: Path) -> None:
     assert {row["error_ns"] for row in probes} == {0}
 
 
-def test_probes_over_one_to_ten_hops_are_off_by_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("aqm", ["none", "fq_codel"])
+def test_probes_over_one_to_ten_hops_are_off_by_nothing(tmp_path: Path, aqm: str) -> None:
     """66 satellites in planes of 22, along one of them; 5 instants a second."""
     pairs = [["p00s00", f"p00s{hops:02d}"] for hops in HOPS]
     text = head("planes", rate_scale=0.01, duration="4 s", step="200 ms")
-    text += shell(66, 3, 1, altitude="1200 km", inclination="60 deg", lasers="+grid")
+    lasers = {"topology": "+grid", "aqm": aqm}
+    text += shell(66, 3, 1, altitude="1200 km", inclination="60 deg", lasers=lasers)
     out = tmp_path / "out"
     finished(text + table("probes", interval="100 ms", pairs=pairs), out, "--clock", "exact")
     probes = [row for row in rows(out, "probes") if not row["straddles_change"]]
@@ -110,6 +119,39 @@ def test_a_network_of_1584_satellites_is_as_exact(tmp_path: Path) -> None:
     assert {row["lateness_ns"] for row in rows(out, "instants")} == {0}
 
 
+RECEIVE = """
+import socket
+connection = socket.create_server(("", 9001)).accept()[0]
+while connection.recv(65536):
+    pass
+"""
+SEND = """
+import socket
+connection = socket.create_connection(("p00s01", 9001))
+while True:
+    connection.sendall(bytes(65536))
+"""
+
+
+def test_probes_wait_behind_own_traffic_and_for_nothing_else(tmp_path: Path) -> None:
+    """Two programs fill a laser of 10 Mbit/s that half of the probes cross."""
+    python = ["/usr/bin/python3", "-S", "-c"]
+    text = head("busy", rate_scale=0.0001, duration="6 s")
+    text += shell(24, 4, 1, altitude="1200 km", inclination="60 deg", lasers="+grid")
+    text += table("probes", interval="200 ms", pairs=[["p00s00", "p00s02"]])
+    text += table("[program]", name="receiver", node="p00s01", command=[*python, RECEIVE])
+    text += table("[program]", name="sender", node="p00s00", at="1 s", command=[*python, SEND])
+    out = tmp_path / "out"
+    finished(text, out, "--clock", "exact")
+    assert json.loads((out / "fidelity.json").read_text())["verdict"] == "valid"
+    steady = [row for row in rows(out, "probes") if not row["straddles_change"] and row["error_ns"] is not None]
+    assert {row["excess_ns"] for row in steady} == {0}
+    back = [row["error_ns"] for row in steady if row["a"] == "p00s02"]  # beside acknowledgements
+    assert 0 in back and max(back) < 100_000
+    there = [row["error_ns"] for row in steady if row["a"] == "p00s00" and row["t_send_ns"] > 3_000_000_000]
+    assert min(there) > 1_000_000
+
+
 def test_two_runs_are_the_same_whatever_the_load_and_the_hashes(same_or_not: dict[str, Path]) -> None:
     assert _differing(same_or_not["first"], same_or_not["crowded"]) <= EXPLAINS_ITSELF
     assert any(row["outcome"] == "completed" for row in rows(same_or_not["first"], "requests"))
@@ -121,7 +163,9 @@ def test_another_seed_is_another_run(same_or_not: dict[str, Path]) -> None:
 
 
 def test_what_needs_real_time_is_refused_with_the_reason(tmp_path: Path) -> None:
-    done = isl_emu("run", ROOT / "topologies" / "qwen3-uplink.toml", "--clock", "exact", "--out", tmp_path / "out")
+    scenario = tmp_path / "scenario.toml"
+    scenario.write_text(quiet_ring() + table("compute", satellites=["p00s01"]))
+    done = isl_emu("run", scenario, "--clock", "exact", "--out", tmp_path / "out")
     assert done.returncode == 1
     assert '--clock exact: compute.server is "real"' in done.stderr and "add board" in done.stderr
 
@@ -135,3 +179,114 @@ def test_provenance_names_the_clock_and_the_kernel(tmp_path: Path) -> None:
     assert place["clock"] == "exact"
     assert place["kernel"]["sha256"] == find_uml().sha256
     assert find_uml().sha256[:12] in (out / "summary.txt").read_text()
+
+
+def test_what_programs_say_they_compute_takes_their_share_and_their_power(tmp_path: Path) -> None:
+    """A quarter of a core takes four times as long, two at once take turns, and the board draws for it."""
+    told = (
+        "from isl_emu import compute as c; from time import monotonic_ns as t; c(1.0); print(t()); c(0.25); print(t())"
+    )
+    text = quiet_ring("8 s") + table(
+        "[program]", name="one", node="p00s00", command=["python3", "-c", told], cpus=0.25, cpu_time="stated"
+    )
+    text += table("[workload]", name="two", function="tests.user_workloads:stating", nodes=["p00s02", "p00s03"],
+                  cpus=0.5, cpu_time="stated")  # fmt: skip
+    text += table("[power]", board="raspberry-pi-5", bus="10 W", panel={"area": "1 m2"}, battery={"capacity": "100 Wh"},
+                  radiator={"area": "1 m2", "heat_capacity": "20 kJ/K"})  # fmt: skip
+    text = text.replace('"python3"', json.dumps(sys.executable))
+    for out in ("first", "second"):
+        finished(text, tmp_path / out, "--clock", "exact")
+    begun, ended = map(int, (tmp_path / "first" / "programs" / "one.log").read_text().split())
+    assert ended - begun == NS_PER_S
+    took_ns = {(row["node"], row["seconds"]): row["took_ns"] for row in rows(tmp_path / "first", "two")}
+    assert took_ns == {("p00s02", 0.5): 2 * NS_PER_S, ("p00s02", 1.0): 3 * NS_PER_S, ("p00s03", 0.3): 3 * NS_PER_S // 5}
+    busy_ns = {node: 0.0 for node in ("p00s00", "p00s02", "p00s03", "p00s04")}
+    for row in rows(tmp_path / "first", "energy"):
+        assert row["board_w"] == pytest.approx(3.0 + (9.0 - 3.0) * row["busy_ratio"], abs=1e-4)
+        if row["satellite"] in busy_ns:
+            busy_ns[row["satellite"]] += row["busy_ratio"] * row["interval_ns"]
+    wanted_ns = {"p00s00": 5e9, "p00s02": 3e9, "p00s03": 0.6e9, "p00s04": 0.0}
+    assert busy_ns == pytest.approx(wanted_ns, abs=1000)
+    computed_ns = sum(row["cpu_ns"] for row in rows(tmp_path / "first", "program_cpu"))
+    assert computed_ns == pytest.approx(1.25e9 + 1.8e9, abs=1000)
+    assert _differing(tmp_path / "first", tmp_path / "second") <= EXPLAINS_ITSELF
+
+
+WRONG_CHOICE = """
+def choose(situation):
+    return situation.nobody
+"""
+
+
+def test_a_users_function_that_fails_in_a_run_is_told_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client finds it in the folder in which isl-emu is called, behind the wall too."""
+    (tmp_path / "choice.py").write_text(WRONG_CHOICE)
+    (tmp_path / "scenario.toml").write_text(
+        quiet_ring("4 s")
+        + table("compute", satellites=["p00s00"], server="modelled", board="inference-2035", model="qwen3-8b",
+                context_tokens=4096)
+        + table("questions", mean_interval="1 s", target="choice:choose", prompts=["Why?"], deadline="3 s",
+                max_answer_tokens=16)
+    )  # fmt: skip
+    command = [*COMMAND, "run", "scenario.toml", "--clock", "exact", "--out", "out"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 1
+    assert "questions.target: choice:choose failed in line 3 of" in done.stdout + done.stderr
+    assert (
+        "AttributeError ('Situation' object has no attribute 'nobody'); mend the function" in done.stdout + done.stderr
+    )
+
+
+def _program(name: str, node: str, command: str, **more: object) -> str:
+    return table("[program]", name=name, node=node, command=["/bin/sh", "-c", command], **more)
+
+
+UNLUCKY = (
+    quiet_ring("6 s", step="1 s")
+    + table("[program]", name="typo", node="p00s00", command=["no-such-program"])
+    + _program("brief", "p00s01", "echo cannot bind; exit 4", at="1 s")
+    + _program("greedy", "p00s02", "exec /usr/bin/python3 -c 'x = bytearray(10**9)'", at="2.5 s", memory="64 MiB")
+    + _program("grep", "p00s03", "exit 1", may_fail=True)
+    + _program("lasting", "p00s03", "sleep 2; exit 7", at="1 s")
+    + _program("cutter", "p00s04", "ip link set to-p00s05 down", at="3.5 s")
+    + table("probes", pairs=[["p00s03", "p00s06"]], interval="200 ms")
+)
+
+
+def test_what_dies_and_who_intervenes_is_told_with_its_time(tmp_path: Path) -> None:
+    said = finished(UNLUCKY, tmp_path / "out", "--clock", "exact")
+    found = {(row["kind"], row["node"]): row for row in rows(tmp_path / "out", "incidents")}
+    causes = {place: row["cause"] for place, row in found.items()}
+    assert sorted(found) == [*(("death", f"p00s0{n}") for n in range(3)), ("intervention", "p00s04")]
+    assert causes["death", "p00s00"] == "there is no program no-such-program"
+    assert causes["death", "p00s01"] == "it ended with status 4 (cannot bind)"
+    assert "more memory than it may take" in causes["death", "p00s02"]
+    cut = found["intervention", "p00s04"]
+    assert 3_500_000_000 <= cut["t_ns"] < 3_600_000_000 and cut["t_end_ns"] == 4_000_000_000
+    assert "to-p00s05 is down" in cut["cause"]
+    assert "INVALID: do not trust these figures; 3 reasons at the end" in said
+    assert (tmp_path / "out" / "programs" / "brief.log").read_text() == "cannot bind\n"
+    after = [row for row in rows(tmp_path / "out", "probes") if row["t_send_ns"] > 4_000_000_000]
+    assert after and all(row["error_ns"] == 0 for row in after)
+
+
+@pytest.mark.parametrize("before", ["", "import time; time.sleep(1)\n"])
+def test_a_program_that_computes_without_end_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], before: str
+) -> None:
+    """Its time stands still, so nothing would ever end it."""
+    monkeypatch.setattr(guest, "PATIENCE_S", 20)
+    monkeypatch.setattr(guest, "WARN_AFTER_S", 5.0)
+    command = [sys.executable, "-c", f"{before}while True: pass"]
+    scenario = tmp_path / "spin.toml"
+    scenario.write_text(quiet_ring("4 s") + table("[program]", name="spin", node="p00s04", command=command, at="1 s"))
+    named = rf"python\S* \({re.escape(shlex.join(command))} in p00s04\)"
+    with pytest.raises(MachineError, match=f"computed for .* it runs {named}"):
+        isl_emu_run(scenario, out=tmp_path / "out", clock="exact")
+    assert re.search(
+        rf"Warning: time stands still, since something has computed for \d+ s: {named}", capfd.readouterr().err
+    )
+    assert "inp00s04)" in "".join((tmp_path / "out" / "summary.txt").read_text().split())

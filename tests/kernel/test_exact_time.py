@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import tempfile
 import threading
 import time
@@ -13,7 +14,7 @@ import pytest
 
 from isl_emu.errors import MachineError
 from isl_emu.machine import guest
-from isl_emu.machine.calendar_control import CalendarControl
+from isl_emu.machine.calendar_control import CalendarControl, ring
 from isl_emu.machine.guest import clean_guest
 from isl_emu.runs.directory import RunDirectory
 from tests.exact_guest import SAY, START_UTC_S, needs_exact_time, said_in_guest
@@ -169,6 +170,39 @@ def test_time_stands_at_once_for_who_wishes_it_inside_and_goes_on_for_who_wishes
     assert after_ns == before_ns + 1_000_000
 
 
+RUNG = """
+from isl_emu.machine.calendar_control import CalendarControl, FOLDER_VARIABLE, rings
+import os
+from pathlib import Path
+bells, control = rings(), CalendarControl(Path(os.environ[FOLDER_VARIABLE]))
+def answer():
+    for _ in bells:
+        say(time.monotonic_ns(), subprocess.run(["echo", "done"], capture_output=True, text=True).stdout.strip())
+        control.go_on()
+threading.Thread(target=answer, daemon=True).start()
+time.sleep(0.01)
+control.hold(time.monotonic_ns() + 500)
+say(time.monotonic_ns())
+time.sleep(1)
+"""
+
+
+def test_a_bell_is_heard_and_a_command_run_while_time_stands(run, folder):
+    def ring_once() -> None:
+        control, deadline_s = CalendarControl(run.path / "time"), time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline_s:
+            if (state := control.state()) is not None and state.held:
+                time.sleep(0.2)
+                ring(run.path / "guest")
+                return
+
+    ringer = threading.Thread(target=ring_once)
+    ringer.start()
+    before_ns, rung_ns, done = said_in_guest(run, folder, SAY + RUNG).split()
+    ringer.join()
+    assert before_ns <= rung_ns <= str(int(before_ns) + 500) and done == "done"
+
+
 def test_with_a_factor_time_is_not_ahead_of_the_wall(run, folder):
     began_s = time.monotonic()
     said_in_guest(run, folder, SAY + "time.sleep(2)", factor=2.0)
@@ -180,6 +214,36 @@ def test_a_program_that_computes_without_end_ends_the_run_with_a_sentence(run, f
     sentence = r"^guest 0: .* computed for \d+ s of the wall clock .* but 3 s are the most; .*; it runs python"
     with pytest.raises(MachineError, match=sentence):
         said_in_guest(run, folder, SAY + "import re; re.match('(a+)+b', 'a' * 60)")
+
+
+BLOCK = """
+import mmap
+area = mmap.mmap(-1, 64 << 12, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+address = ctypes.addressof(ctypes.c_char.from_buffer(area))
+page = 16 - (address >> 12) % 16 + 3
+area[page << 12] = 1
+held = (ctypes.c_char * 64)()
+libc.mincore(ctypes.c_void_p(address), ctypes.c_size_t(64 << 12), held)
+say([number - page for number in range(64) if held.raw[number] & 1])
+say(area[:].count(b"\\1"), area[:].count(b"\\0"))
+"""
+
+
+def test_who_writes_to_new_memory_gets_the_rest_of_its_block_of_pages(run, folder):
+    """A fault costs as much as ten pages. The block has 16, and the page that is written is its fourth."""
+    held, content = said_in_guest(run, folder, SAY + BLOCK).splitlines()
+    assert held == str(list(range(13)))
+    assert content == f"1 {(64 << 12) - 1}"
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="no C compiler")
+def test_registers_outlive_calls_faults_switches_signals_and_copies(run, folder):
+    """The kernel leaves a program's floating-point registers where they are until somebody else needs the place."""
+    (folder / "results").mkdir()
+    source, program = Path(__file__).with_name("registers.c"), folder / "results" / "registers"
+    subprocess.run(["gcc", "-O1", "-pthread", str(source), "-o", str(program)], check=True)
+    asked = "say(subprocess.run([sys.argv[2]], capture_output=True, text=True).stdout.strip())"
+    assert said_in_guest(run, folder, SAY + asked, None, 0, str(program)) == "right\n"
 
 
 def test_nothing_is_left_of_a_run(run, folder):

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def results(tmp_path: Path) -> Path:
     return folder
 
 
-def _program(run: RunDirectory, results: Path, argv: list[str], interactive: bool = False) -> list[str]:
+def _program(run: RunDirectory, results: Path, argv: list[str], interactive=False, trusted=False) -> list[str]:
     """A Python command that runs argv in a guest, for tests that need a process of their own around it."""
     source = f"""
         import sys
@@ -70,7 +71,8 @@ def _program(run: RunDirectory, results: Path, argv: list[str], interactive: boo
         from isl_emu.machine.guest import run_in_guest
         from isl_emu.runs.directory import RunDirectory
         sys.exit(run_in_guest({argv!r}, run=RunDirectory({run.run_id!r}, Path({str(run.path)!r})),
-                              writable=[Path({str(results)!r})], memory_byte={MEMORY_BYTE}, interactive={interactive}))
+                              writable=[Path({str(results)!r})], memory_byte={MEMORY_BYTE}, interactive={interactive},
+                              trusted={trusted}))
     """
     return [sys.executable, "-c", textwrap.dedent(source)]
 
@@ -210,18 +212,31 @@ def test_an_interactive_command_has_a_terminal_of_our_size(run, results):
 def test_nothing_outlives_a_killed_owner(run, results):
     process = pexpect.spawn(*_split(_program(run, results, ["sh", "-c", "echo ready; sleep 99"])))
     _wait_for(process, "ready\r\n")
-    guardian = _parent_of_guest(run)
+    guardian = _guardian(run)
     process.kill(signal.SIGKILL)
     ended = os.pidfd_open(guardian)
     _wait_readable(ended)
     assert _guest_processes(run) == []
 
 
-def test_clean_guest_kills_what_a_killed_guardian_left(run, results):
+def test_nothing_outlives_a_killed_guardian(run, results):
     process = pexpect.spawn(*_split(_program(run, results, ["sh", "-c", "echo ready; sleep 99"])))
     _wait_for(process, "ready\r\n")
     process.kill(signal.SIGSTOP)
-    os.kill(_parent_of_guest(run), signal.SIGKILL)
+    os.kill(_guardian(run), signal.SIGKILL)
+    give_up_s = time.monotonic() + BOOTED_WITHIN_S
+    while _guest_processes(run) and time.monotonic() < give_up_s:
+        time.sleep(0.01)
+    process.kill(signal.SIGKILL)
+    assert _guest_processes(run) == []
+
+
+def test_clean_guest_kills_what_a_killed_guardian_left_without_a_wall(run, results):
+    program = _program(run, results, ["sh", "-c", "echo ready; sleep 99"], trusted=True)
+    process = pexpect.spawn(*_split(program))
+    _wait_for(process, "ready\r\n")
+    process.kill(signal.SIGSTOP)
+    os.kill(_guardian(run), signal.SIGKILL)
     process.kill(signal.SIGKILL)
     clean_guest(run)
     assert _guest_processes(run) == []
@@ -251,13 +266,12 @@ def _exit_status(process: pexpect.spawn) -> int | None:
     return process.exitstatus
 
 
-def _parent_of_guest(run: RunDirectory) -> int:
-    """The guardian: of the guest's processes the one that runs Python."""
-    for entry in _guest_processes(run):
-        pid = int(entry.split("/")[2])
-        if b"guardian.py" in Path(f"/proc/{pid}/cmdline").read_bytes():
-            return pid
-    raise AssertionError("no guardian")
+def _guardian(run: RunDirectory) -> int:
+    """Of the processes in the guest's folder the one whose parent is not among them."""
+    pids = {int(entry.split("/")[2]) for entry in _guest_processes(run)}
+    parents = {pid: int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) for pid in pids}
+    (guardian,) = (pid for pid, parent in parents.items() if parent not in pids)
+    return guardian
 
 
 def _wait_readable(descriptor: int) -> None:

@@ -23,9 +23,8 @@ from isl_emu.parts.serving.model_file import resolve_model
 from isl_emu.parts.serving.servers import serve
 from isl_emu.runs.clock import RunClock
 from isl_emu.runs.directory import RunDirectory
-from isl_emu.runs.endpoints import Endpoint, write_endpoints
+from isl_emu.runs.endpoints import MODEL_PORT, Endpoint, write_endpoints
 from isl_emu.runs.journal import Journal, read_journal
-from isl_emu.runs.ports import MODEL_PORT
 from isl_emu.units import NS_PER_S
 
 SATELLITE, STATION = "p00s00", "gs-oslo"

@@ -18,13 +18,16 @@ import pytest
 from mininet import log
 
 from isl_emu.errors import NetworkError
+from isl_emu.linkplan.plan import QueueKind
 from isl_emu.network.calibration import NetemBias, measure_bias
 from isl_emu.network.net import IslNet, NetCLI
-from isl_emu.nodes.clean import clean_runs
 from isl_emu.nodes.containers import Container
+from isl_emu.recovery import clean_runs
 from isl_emu.runs.directory import registered_runs
+from isl_emu.runs.journal import read_journal
+from tests.kernel.test_queues import need_queue
 from tests.nets import live_net, ping_lost, ping_times_ms, run_directory
-from tests.plans import MS, make_plan, ring_edges
+from tests.plans import MS, SECOND, make_plan, ring_edges
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("netem")]
 STATION_MS, RING_MS = 3, 5
@@ -64,6 +67,45 @@ def test_round_trips_take_what_was_planned(tmp_path: Path) -> None:
             assert planned - NO_EARLIER_MS <= min(times)
             quartile = statistics.quantiles(times, n=4)[0]  # others on the machine only make single pings longer
             assert quartile <= planned + HALF_A_MS_PER_HOP * hops
+
+
+BAD_COMMANDS = (
+    "source /nope", "source", "link p00s00", "link p00s00 p00s01 sideways", "link p00s00 nosuch up", "dpctl show",
+    "switch s1 stop", "x", "x nosuch", "xterm nosuch", "nosuch ping p00s00", "p00s00", "py 1/0", "py exit(3)",
+    "px import nosuch", "px raise SystemExit", "iperf p00s00 nosuch", "iperfudp 2M p00s00", "time nosuch",
+    "noecho nosuch", "pingpair x y z", "p00s00 exit", "p00s00 kill -9 $$", "p00s00 nosuch", "gtermnal", "!", "?nosuch",
+    "sh exit 3", "py net.get('nosuch').cmd('ls')",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("command", BAD_COMMANDS)
+def test_a_command_that_fails_ends_the_command_alone(tmp_path: Path, command: str) -> None:
+    with live_net(make_plan(2, [], [ring_edges(2, MS)]), tmp_path) as (net, _):
+        said = in_cli(net, tmp_path / "script", command, "p00s00 ping -c 1 p00s01")
+    assert "1 received" in said
+
+
+def test_nodes_without_a_link_can_be_asked(tmp_path: Path) -> None:
+    """A satellite that is in nobody's view all the time is a node all the same."""
+    with live_net(make_plan(3, [], [{(0, 1): MS}]), tmp_path) as (net, replay):
+        commands = (
+            "p00s00 ping -c 1 -W 1 p00s02",
+            "p00s02 hostname",
+            "p00s02 ping -c 1 p00s02",
+            "intfs",
+            "links",
+            "dump",
+        )
+        said = in_cli(net, tmp_path / "script", *commands, "iperf p00s00 p00s02", "p00s00 ping -c 1 p00s01")
+        assert said.count("1 received") == 2
+        assert replay.verify_all() == []
+
+
+def test_a_laser_that_is_taken_down_and_up_by_hand_has_its_routes_again(tmp_path: Path) -> None:
+    with live_net(make_plan(3, [], LINE, step_ns=SECOND), tmp_path) as (net, replay):
+        in_cli(net, tmp_path / "script", "link p00s00 p00s01 down", "link p00s00 p00s01 up")
+        replay.put_right()
+        assert "1 received" in in_cli(net, tmp_path / "script", "p00s00 ping -c 1 p00s02")
 
 
 def test_a_command_may_begin_with_a_name_with_hyphens(tmp_path: Path) -> None:
@@ -192,12 +234,62 @@ def test_what_tc_and_ip_change_is_found(tmp_path: Path) -> None:
         assert wrong[2].startswith("p00s02: the IPv4 route to p00s00 is to-p00s01, but the plan says to-p00s00")
 
 
-def test_a_change_that_the_kernel_refuses_names_the_place(tmp_path: Path) -> None:
-    plan = make_plan(3, [], [ring_edges(3, delay * MS) for delay in (5, 6)], step_ns=100 * MS)
-    with live_net(plan, tmp_path) as (net, replay):
-        net.get("p00s01").cmd("tc qdisc del dev to-p00s02 root")
-        with pytest.raises(NetworkError, match="p00s01: the shaping of to-p00s02 cannot be set"):
-            replay.run(time.monotonic_ns(), threading.Event())
+LINE = [{(0, 1): 5 * MS, (1, 2): 5 * MS}, {(0, 1): 6 * MS, (1, 2): 6 * MS}]
+
+
+@pytest.mark.parametrize(
+    ("node", "commands", "told"),
+    [
+        ("p00s01", ["ip link set to-p00s02 down"], "to-p00s02 is down"),
+        ("p00s01", ["ip link set to-p00s02 down", "ip link set to-p00s02 up"], "route to p00s02 is none"),
+        ("p00s01", ["ip link del to-p00s02"], "to-p00s02 is down"),
+        ("p00s01", ["ip link set lo down"], "lo is down"),
+        ("p00s01", ["tc qdisc del dev to-p00s02 root"], "to-p00s02: the shaping is no netem"),
+        ("p00s01", ["tc qdisc replace dev to-p00s02 root netem delay 9ms"], "to-p00s02: the shaping is delay 9 ms"),
+        ("p00s01", ["tc qdisc del dev to-p00s02 root", "tc qdisc add dev to-p00s02 root handle 1: pfifo"], "no netem"),
+        ("p00s00", ["ip route del 10.0.0.3"], "the IPv4 route to p00s02 is none"),
+        ("p00s00", ["ip route replace blackhole 10.0.0.3"], "the IPv4 route to p00s02 is none"),
+        ("p00s00", ["ip -6 route flush proto 151"], "the IPv6 route to p00s01 is none"),
+    ],
+)  # fmt: skip
+def test_what_somebody_changes_is_put_right_at_the_next_instant_and_told(
+    tmp_path: Path, node: str, commands: list[str], told: str
+) -> None:
+    with live_net(make_plan(3, [], LINE, step_ns=SECOND), tmp_path) as (net, replay):
+        replaying = threading.Thread(target=replay.run, args=(time.monotonic_ns(), threading.Event()))
+        replaying.start()
+        assert all(not net.get(node).cmd(command) for command in commands)
+        replaying.join()
+        replay.put_right()
+        assert replay.mismatches == replay.verify_all() == []
+        assert ping_lost(net.get("p00s00").cmd("ping -c 2 -i 0.1 -W 2 p00s02")) == 0
+        assert ping_lost(net.get("p00s00").cmd("ping -6 -c 2 -i 0.1 -W 2 p00s02.ip6")) == 0
+    records = read_journal(tmp_path / "incidents.jsonl").records
+    assert any(record["node"] == node and told in record["cause"] for record in records), records
+    assert all(0 <= record["t_ns"] < SECOND <= record["t_end_ns"] for record in records)
+
+
+@pytest.mark.parametrize("change", ["ip route add 10.9.9.9/32 dev to-p00s00", "ip rule add from 10.0.0.2 lookup 77"])
+def test_routes_of_ones_own_stay_and_are_told(tmp_path: Path, change: str) -> None:
+    with live_net(make_plan(3, [], LINE, step_ns=SECOND), tmp_path) as (net, replay):
+        replay._t0_ns = time.monotonic_ns()
+        assert not net.get("p00s01").cmd(change)
+        replay.put_right()
+        assert "10.9.9.9" in net.get("p00s01").cmd("ip route") or "lookup 77" in net.get("p00s01").cmd("ip rule")
+    (record,) = read_journal(tmp_path / "incidents.jsonl").records
+    assert (record["node"], record["t_end_ns"]) == ("p00s01", None)
+    assert "were changed" in record["cause"]
+
+
+def test_a_managed_queue_that_somebody_took_away_is_made_anew(tmp_path: Path) -> None:
+    need_queue(QueueKind.FQ_CODEL)
+    plan = make_plan(2, [], [{(0, 1): 5 * MS}] * 2, step_ns=SECOND, aqm=QueueKind.FQ_CODEL)
+    for change in ("ip link del queue-1000", "tc qdisc del dev queue-1000 root", "tc qdisc del dev to-p00s01 clsact"):
+        with live_net(plan, tmp_path) as (net, replay):
+            assert not net.get("p00s00").cmd(change)
+            replay.put_right()
+            assert replay.verify_all() == [], change
+            assert ping_lost(net.get("p00s00").cmd("ping -c 2 -i 0.1 -W 2 p00s01")) == 0
 
 
 def test_a_killed_run_is_cleaned_and_no_other(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from isl_emu.parts.probes.prober import Prober, open_probes, open_receivers
+from isl_emu.runs.clock import RunTimes
 from isl_emu.runs.journal import Journal, read_journal
-from isl_emu.runs.times import RunTimes
 from isl_emu.timebase import MonotonicClock
 from tests.nets import endpoints_of, live_net
 from tests.plans import MS, make_plan

@@ -19,7 +19,7 @@ from isl_emu.parts.serving.model_file import resolve_model
 from isl_emu.parts.serving.servers import ModelServer, answers, serve, serve_with, start_program
 from isl_emu.parts.serving.throttling import _decode, throttle
 from isl_emu.runs.directory import RunDirectory
-from isl_emu.runs.ports import MODEL_PORT
+from isl_emu.runs.endpoints import MODEL_PORT
 from isl_emu.units import NS_PER_S
 from tests.nets import loopback_spaces
 

@@ -21,9 +21,8 @@ from isl_emu.parts.questions.asking import OUTLOOK, Asking
 from isl_emu.parts.questions.requests import PlannedRequest
 from isl_emu.routing.outlook import plan_outlook
 from isl_emu.runs.clock import RunClock
-from isl_emu.runs.endpoints import write_endpoints
+from isl_emu.runs.endpoints import MODEL_PORT, write_endpoints
 from isl_emu.runs.journal import Journal, read_journal
-from isl_emu.runs.ports import MODEL_PORT
 from isl_emu.units import NS_PER_S
 from tests.nets import endpoints_of, live_net
 from tests.plans import MS, make_plan, make_routes

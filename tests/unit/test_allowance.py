@@ -6,8 +6,7 @@ import threading
 
 import pytest
 
-from isl_emu.parts.serving.modelled_state import ModelledState
-from isl_emu.parts.training.allowance import FILE, UNLIMITED, Allowance
+from isl_emu.parts.serving.modelled_state import TRAINED, UNLIMITED, Allowance, ModelledState
 from isl_emu.timebase import ManualClock
 
 S = 1_000_000_000
@@ -29,7 +28,7 @@ class Governed(ManualClock):
 
 @pytest.fixture
 def state(tmp_path) -> ModelledState:
-    return ModelledState.create(tmp_path / FILE, ["p00s00"])
+    return ModelledState.create(tmp_path / TRAINED, ["p00s00"])
 
 
 @pytest.mark.parametrize(
@@ -42,13 +41,13 @@ def state(tmp_path) -> ModelledState:
 )
 def test_work_takes_as_long_as_its_pace_says(state, tmp_path, paces, takes_s):
     clock = Governed(state, paces)
-    assert not Allowance.of_run(tmp_path).work("p00s00", 3 * S, clock, threading.Event())
+    assert not Allowance.of(tmp_path / TRAINED).work("p00s00", 3 * S, clock, threading.Event())
     assert clock.now_ns() == takes_s * S
     assert state.busy_ns[0] == 3 * S
 
 
 def test_whoever_has_no_power_works_at_full_pace(tmp_path):
-    for allowance in (UNLIMITED, Allowance.of_run(tmp_path)):
+    for allowance in (UNLIMITED, Allowance.of(tmp_path / TRAINED)):
         clock = ManualClock()
         assert not allowance.work("p00s09", 3 * S, clock, threading.Event())
         assert clock.now_ns() == 3 * S
@@ -57,5 +56,5 @@ def test_whoever_has_no_power_works_at_full_pace(tmp_path):
 def test_it_can_be_stopped_while_the_computer_is_off(state, tmp_path):
     state.pace_ratio[0], stopped = 0.0, threading.Event()
     stopped.set()
-    assert Allowance.of_run(tmp_path).work("p00s00", 3 * S, ManualClock(), stopped)
+    assert Allowance.of(tmp_path / TRAINED).work("p00s00", 3 * S, ManualClock(), stopped)
     assert state.busy_ns[0] == 0

@@ -9,9 +9,8 @@ import pytest
 
 from isl_emu.errors import ScenarioError, WorkloadError
 from isl_emu.parts.questions.asking import Asking, read_asking
-from isl_emu.parts.questions.chooser import Chooser
+from isl_emu.parts.questions.chooser import Chooser, Heard, Queues, queue_of
 from isl_emu.parts.questions.policies import Situation, policy_of
-from isl_emu.parts.questions.queues import Heard, Queues, queue_of
 from isl_emu.parts.questions.requests import PlannedRequest
 from isl_emu.parts.serving.who_serves import ServingSatellites
 from isl_emu.routing.outlook import NOBODY, Outlook
@@ -123,7 +122,7 @@ def stranger(situation: Situation) -> str:
 
 def test_a_policy_of_a_users_own(serving: ServingSatellites, monkeypatch: pytest.MonkeyPatch) -> None:
     finder = "isl_emu.parts.questions.policies.user_function"
-    monkeypatch.setattr(finder, lambda name, where: globals()[name.split(":")[1]])
+    monkeypatch.setattr(finder, lambda name, where, arguments: globals()[name.split(":")[1]])
     assert _chooser(serving, "my.policies:farthest").choose(REQUEST, 0, []) == "s1"
     with pytest.raises(WorkloadError, match="returned 's9' for gs-a, but it chooses one of the candidates .s2, s3, s1"):
         _chooser(serving, "my.policies:stranger").choose(REQUEST, 0, [])

@@ -6,8 +6,8 @@ import json
 import os
 from pathlib import Path
 
-from isl_emu.nodes.clean import clean_runs
 from isl_emu.nodes.processes import kill_processes_in, namespace_ids
+from isl_emu.recovery import clean_runs
 from isl_emu.runs.directory import RunDirectory
 
 

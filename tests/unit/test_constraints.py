@@ -7,11 +7,11 @@ import math
 import numpy as np
 import pytest
 
+from isl_emu.arrays import unit
 from isl_emu.errors import ScenarioError
 from isl_emu.geometry.elements import constellation_elements
 from isl_emu.geometry.orbits import propagate
 from isl_emu.geometry.sunlight import in_shadow, sun_direction
-from isl_emu.geometry.vectors import unit
 from isl_emu.linkplan import build
 from isl_emu.linkplan.build import plan_links
 from isl_emu.linkplan.plan import LinkKind

@@ -4,9 +4,9 @@ from datetime import datetime, timezone
 
 from isl_emu.linkplan.build import plan_links
 from isl_emu.linkplan.plan import LinkKind
-from isl_emu.parts.endpoints import active_endpoints
 from isl_emu.parts.part import EVERY_NODE_UP_TO
 from isl_emu.parts.questions.part import asked_satellites
+from isl_emu.parts.registry import active_endpoints
 from isl_emu.routing.forwarding import NO_ROUTE, plan_routes
 from isl_emu.routing.paths import PathFinder
 from isl_emu.scenario.model import Scenario

@@ -19,11 +19,10 @@ from isl_emu.parts import activity
 from isl_emu.parts.kv_handover.handover import Due, HandoverEnd, Series, fetch, offer
 from isl_emu.parts.kv_handover.part import KvHandoverPart
 from isl_emu.parts.kv_handover.results import kv_section
-from isl_emu.runs.endpoints import Endpoint
+from isl_emu.runs.clock import RunTimes
+from isl_emu.runs.endpoints import FIRST_CACHE_PORT as CACHE_PORT
+from isl_emu.runs.endpoints import MODEL_PORT, TRANSFER_PORT, Endpoint
 from isl_emu.runs.folder import RunFolder
-from isl_emu.runs.ports import FIRST_CACHE_PORT as CACHE_PORT
-from isl_emu.runs.ports import MODEL_PORT, TRANSFER_PORT
-from isl_emu.runs.times import RunTimes
 from isl_emu.scenario.parse import format_scenario, parse_scenario
 from isl_emu.timebase import ManualClock
 from tests.scenarios import SMALL

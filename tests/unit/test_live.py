@@ -15,8 +15,8 @@ from isl_emu.linkplan.plan import QueueKind
 from isl_emu.live import execute as live
 from isl_emu.parts.activity import RunProcess
 from isl_emu.progress import Steps
+from isl_emu.runs.clock import RunTimes
 from isl_emu.runs.folder import RunFolder
-from isl_emu.runs.times import RunTimes
 from tests.plans import MS, SECOND, make_plan
 
 

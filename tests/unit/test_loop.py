@@ -6,7 +6,8 @@ import asyncio
 import os
 import socket
 
-from isl_emu.runs.loop import EXACT_TIME, NanosecondSelector, run_loop
+from isl_emu.runs.loop import NanosecondSelector, run_loop
+from isl_emu.timebase import EXACT_TIME
 
 
 async def _selector_and_a_sleep() -> str:

@@ -6,8 +6,7 @@ import pytest
 
 from isl_emu.parts.serving.modelled_engine import LOOK_AGAIN_NS, Engine, Job
 from isl_emu.scenario.boards import board_named
-from isl_emu.scenario.models import model_named
-from isl_emu.scenario.roofline import Roofline
+from isl_emu.scenario.models import Roofline, model_named
 
 ROOFLINE = Roofline(board_named("three-body"), model_named("qwen3-8b"), 4)
 T0_NS = 5_000_000_000

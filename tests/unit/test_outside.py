@@ -7,8 +7,7 @@ import time
 
 import pytest
 
-from isl_emu.machine.load import Counters, CpuTimes
-from isl_emu.machine.outside import Outside, look, outside_between, parse_schedstat, watched_guest
+from isl_emu.machine.load import Counters, CpuTimes, Outside, look, outside_between, parse_schedstat, watched_guest
 
 S = 1_000_000_000
 

@@ -6,9 +6,8 @@ import pytest
 
 from isl_emu.errors import ScenarioError
 from isl_emu.scenario.boards import board_named
-from isl_emu.scenario.models import model_named
+from isl_emu.scenario.models import Roofline, model_named
 from isl_emu.scenario.parse import parse_scenario
-from isl_emu.scenario.roofline import Roofline
 from tests.scenarios import SMALL
 
 # Decoding, tokens/s of one answer: TensorRT-Edge-LLM, issue 60 (AGX Orin, Qwen3-4B-VL) and documentation (Thor, INT4);

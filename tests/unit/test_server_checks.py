@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,17 +12,16 @@ from isl_emu.errors import IslEmuError, ScenarioError
 from isl_emu.live import room
 from isl_emu.live.room import all_needs, check_room, run_memory_byte
 from isl_emu.parts.kv_handover.part import KvHandoverPart
+from isl_emu.parts.part import Source
 from isl_emu.parts.serving import model_file
 from isl_emu.parts.serving.board_pace import file_roofline, pace_name, wanted_tokens_s
 from isl_emu.parts.serving.kinds import KINDS, kind_of
 from isl_emu.parts.serving.part import ServingPart
-from isl_emu.parts.serving.report import servers_section
+from isl_emu.parts.serving.results import servers_section
 from isl_emu.parts.serving.server_kind import ServerGroup
 from isl_emu.parts.serving.start import write_serving
 from isl_emu.parts.serving.who_serves import SERVING, ServingSatellites
-from isl_emu.parts.source import Source
-from isl_emu.runs.endpoints import Endpoint, write_endpoints
-from isl_emu.runs.ports import MODEL_PORT, WORDS_PORT
+from isl_emu.runs.endpoints import MODEL_PORT, WORDS_PORT, Endpoint, write_endpoints
 from isl_emu.scenario.boards import board_named
 from isl_emu.scenario.compute import SERVERS
 from isl_emu.scenario.model import Scenario
@@ -113,7 +113,7 @@ def test_a_command_brings_the_files_that_it_names(tmp_path: Path) -> None:
     program.write_text("")
     keys = f"""server = "external"\ncommand = "python3 '{program}' --port {{port}}"\ncpus = 0.5"""
     needs = list(all_needs(scenario(keys)))
-    assert {need.visible for need in needs} == {(program,)}
+    assert {need.visible for need in needs} == {(Path(shutil.which("python3") or ""), program)}
     assert all((need.cpus, need.expected_byte) == (0.5, need.memory_byte) for need in needs)
 
 
@@ -230,7 +230,12 @@ def test_the_summary_says_whose_words_and_whose_pace(tmp_path: Path) -> None:
     assert "the words are those of the files" in words
 
 
-def test_caches_are_moved_in_real_time_alone() -> None:
-    moving = SimpleNamespace(kv_handover=("one",))
-    assert list(KvHandoverPart().real_time(moving)) == ["kv_handover: saving and restoring a cache would take no time"]
-    assert list(KvHandoverPart().real_time(SimpleNamespace(kv_handover=()))) == []
+@pytest.mark.parametrize(("pace_model", "exact"), [(None, True), ("smollm2-135m", True), ("qwen3-8b", False)])
+def test_a_cache_is_moved_in_exact_time_if_it_is_of_the_model_whose_pace_it_is(
+    pace_model: str | None, exact: bool
+) -> None:
+    group = SimpleNamespace(model="bundled", pace_model=pace_model)
+    moving = SimpleNamespace(kv_handover=(SimpleNamespace(source="a", target="b"),), compute_of=lambda name: group)
+    reasons = list(KvHandoverPart().real_time(moving))
+    assert (reasons == []) is exact
+    assert all("remove pace_model" in reason for reason in reasons)

@@ -29,10 +29,9 @@ from isl_emu.nodes.namespaces import enter_network
 from isl_emu.parts.http_server import answering
 from isl_emu.parts.kv_handover.results import JOURNAL
 from isl_emu.parts.prompts import BUNDLED, read_prompts
-from isl_emu.runs.clock import run_clock
+from isl_emu.runs.clock import RunTimes, run_clock, run_parser
 from isl_emu.runs.endpoints import Endpoint, read_endpoints
 from isl_emu.runs.journal import Journal
-from isl_emu.runs.times import RunTimes, run_parser
 from isl_emu.timebase import Clock
 from isl_emu.units import NS_PER_MS
 

@@ -9,14 +9,14 @@ from typing import Any
 from isl_emu.files import read_json, write_json
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.activity import Activity, RunProcess
-from isl_emu.parts.cpu_use import Spells, shares_of_a_cpu
 from isl_emu.parts.finished_run import FinishedRun
 from isl_emu.parts.kv_handover.results import JOURNAL, KV_HANDOVERS, kv_section
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.part import CpuUse, Pace, Part
+from isl_emu.parts.part import CpuUse, Pace, Part, Spells, shares_of_a_cpu
 from isl_emu.parts.serving.model_server import SLOT_FOLDER
-from isl_emu.runs.journal import count_lines
-from isl_emu.runs.ports import FIRST_CACHE_PORT
+from isl_emu.runs.endpoints import FIRST_CACHE_PORT
+from isl_emu.runs.journal import SERVERS_JOURNAL, count_lines
+from isl_emu.scenario.compute import BUNDLED, BUNDLED_MODEL
 from isl_emu.scenario.model import Scenario
 
 PLANNED = "kv_planned.json"  # in a run's journal: how many handovers
@@ -30,8 +30,15 @@ class KvHandoverPart(Part):
         return (name for handover in scenario.kv_handover for name in (handover.source, handover.target))
 
     def real_time(self, scenario: Scenario) -> Iterable[str]:
-        if scenario.kv_handover:
-            yield "kv_handover: saving and restoring a cache would take no time"
+        """Servers at their board's pace compute in its time, but a cache is that of the model whose words are real."""
+        for name in (name for handover in scenario.kv_handover for name in (handover.source, handover.target)):
+            group = scenario.compute_of(name)
+            own = BUNDLED_MODEL if group and group.model == BUNDLED else None
+            if group and group.pace_model not in (None, own):
+                yield (
+                    f"kv_handover moves the cache of {group.model}, but {name} computes at the pace of "
+                    f"{group.pace_model}, whose cache has another size; remove pace_model"
+                )
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
         if planned := sum(len(handover.tokens) for handover in live.scenario.kv_handover):
@@ -62,7 +69,7 @@ class KvHandoverPart(Part):
 
 def _server_cpus(run: FinishedRun) -> dict[str, float]:
     """The CPUs of the servers at both ends: a throttled one has what was found to give its pace, else its group's."""
-    scenario, found = run.scenario, {row["group"]: row["cpus"] for row in run.rows("servers")}
+    scenario, found = run.scenario, {row["group"]: row["cpus"] for row in run.rows(SERVERS_JOURNAL)}
     cpus: dict[str, float] = {}
     for name in {name for handover in scenario.kv_handover for name in (handover.source, handover.target)}:
         group = scenario.compute_of(name)

@@ -18,12 +18,9 @@ from isl_emu.errors import WorkloadError
 from isl_emu.nodes.containers import Container
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.serving import modelled_state
-from isl_emu.parts.serving.modelled_state import ModelledState
-from isl_emu.parts.training import allowance
+from isl_emu.parts.serving.modelled_state import FILES, ModelledState
+from isl_emu.runs.clock import RunTimes
 from isl_emu.runs.journal import Journal
-from isl_emu.runs.times import RunTimes
-from isl_emu.scenario.training import modelled_trainers
 from isl_emu.timebase import Clock, TimeGrid
 from isl_emu.units import NS_PER_S
 
@@ -48,10 +45,12 @@ class ContainerComputers:
 
     Args:
         slowdown: of the run's clock; a container's share is smaller by that.
+        counted: whether its CPU time says what they do; in exact time computing takes none, and they are only switched
+            on and off: what they pretend to do is told otherwise.
     """
 
-    def __init__(self, containers: Sequence[Container], slowdown: float):
-        self._containers = containers
+    def __init__(self, containers: Sequence[Container], slowdown: float, counted: bool = True):
+        self._containers, self._counted = containers, counted
         self._full_cpus = np.array([container.cpus * slowdown for container in containers])
         self._pace = np.ones(len(containers))
         self._used_ns = self._read()
@@ -73,7 +72,7 @@ class ContainerComputers:
         self._pace = coarse
 
     def _read(self) -> np.ndarray:
-        return np.array([container.cpu_ns() for container in self._containers], dtype=np.int64)
+        return np.array([container.cpu_ns() * self._counted for container in self._containers], dtype=np.int64)
 
 
 class ModelledComputers:
@@ -196,9 +195,6 @@ class Governing(Activity):
 
     def __init__(self, live: LiveRun):
         self._live, self._fleet = live, scenario_fleet(live.scenario)
-        ModelledState.create(
-            live.folder.journal / allowance.FILE, modelled_trainers(live.scenario, live.scenario.training)
-        )
         self._governor: Governor | None = None
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
@@ -232,8 +228,8 @@ def _kinds(fleet: Fleet, live: LiveRun) -> Iterator[Kind]:
     inside = [n for n, name in enumerate(fleet.names) if name in live.containers]
     if inside:
         chosen = [live.containers[fleet.names[n]] for n in inside]
-        yield np.array(inside), ContainerComputers(chosen, live.scenario.time.slowdown)
-    for path in (live.folder.journal / modelled_state.FILE, live.folder.journal / allowance.FILE):
+        yield np.array(inside), ContainerComputers(chosen, live.scenario.time.slowdown, counted=not live.exact)
+    for path in (live.folder.journal / name for name in FILES):
         if path.exists():
             yield from _sharing(fleet, ModelledState.open(path))
 

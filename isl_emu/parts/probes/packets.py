@@ -14,18 +14,17 @@ import struct
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from isl_emu.errors import MachineError
 from isl_emu.nodes.namespaces import enter_network, in_own_thread
+from isl_emu.runs.endpoints import PROBE_PORT
 from isl_emu.units import NS_PER_S
 
+if TYPE_CHECKING:
+    from scapy.packet import Packet
+
 logging.getLogger("scapy").setLevel(logging.CRITICAL)  # its warnings are about the machine's own routes, not about ours
-
-from scapy.layers.inet import IP, UDP  # noqa: E402
-from scapy.packet import Packet  # noqa: E402
-
-from isl_emu.runs.ports import PROBE_PORT  # noqa: E402
 
 PAYLOAD_BYTE = 16
 FRAME_BYTE = 14 + 20 + 8 + PAYLOAD_BYTE  # Ethernet, IPv4 and UDP headers before the payload
@@ -54,9 +53,11 @@ class ProbeArrival:
 
 def probe_packet(source: str, destination: str, identifier: int) -> bytes:
     """The IPv4 packet of a probe with number 0; without a checksum, so that the number can be changed."""
+    from scapy.layers.inet import IP, UDP  # noqa: PLC0415  slow to import, and only the prober's process makes packets
+
     # scapy's classes do not say of what type they make packets
-    packet = cast(Packet, IP(src=source, dst=destination, ttl=INITIAL_TTL))
-    datagram = cast(Packet, UDP(sport=PROBE_PORT, dport=PROBE_PORT, chksum=0))
+    packet = cast("Packet", IP(src=source, dst=destination, ttl=INITIAL_TTL))
+    datagram = cast("Packet", UDP(sport=PROBE_PORT, dport=PROBE_PORT, chksum=0))
     datagram.add_payload(_PAYLOAD.pack(identifier, 0))
     packet.add_payload(datagram)
     return bytes(packet)

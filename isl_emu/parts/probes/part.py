@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -9,9 +10,12 @@ from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.activity import Activity, RunProcess
 from isl_emu.parts.finished_run import FinishedRun
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.part import Judgement, Pace, Part
+from isl_emu.parts.part import Judgement, Pace, Part, Preparation, Source
 from isl_emu.parts.probes.prober import JOURNAL
-from isl_emu.parts.probes.results import PROBES, delays_section, probe_fidelity, probe_reasons, probe_row
+from isl_emu.parts.probes.results import PROBES, delays_section, probe_fidelity, probe_reasons, probe_rows
+from isl_emu.parts.probes.traffic import JOURNAL as ENDS_JOURNAL
+from isl_emu.parts.probes.traffic import ProbedEnds, leave_watched_ends
+from isl_emu.runs.journal import INCIDENTS_JOURNAL
 from isl_emu.scenario.model import Scenario
 from isl_emu.tables.text import time_text
 
@@ -23,6 +27,14 @@ class ProbesPart(Part):
     def endpoints(self, scenario: Scenario, plan: LinkPlan) -> Iterable[str]:
         return (name for pair in scenario.probes.pairs for name in pair)
 
+    def prepare(self, source: Source, place: str) -> Preparation:
+        pairs = source.scenario.probes.pairs
+        if not pairs:
+            return Preparation()
+        return Preparation(
+            leave=lambda folder, _: leave_watched_ends(source.plan, source.routes, pairs, folder.journal)
+        )
+
     def start(self, live: LiveRun) -> Iterable[Activity]:
         probes = live.scenario.probes
         if probes.pairs:
@@ -30,16 +42,24 @@ class ProbesPart(Part):
             rhythm = ["--interval-ns", str(probes.interval_ns), "--step-ns", str(live.plan.grid.step_ns)]
             words = ["isl_emu.parts.probes.prober", "--pairs", pairs, *rhythm]
             yield RunProcess("prober", words, live.folder.journal)
+            yield ProbedEnds(live)
 
     def conclude(self, run: FinishedRun) -> None:
-        probes = run.journal(JOURNAL)
-        run.write("probes", PROBES, [probe_row(record, run.paths) for record in probes.records], probes.lost_lines)
+        probes, samples = run.journal(JOURNAL), run.journal(ENDS_JOURNAL)
+        disturbed = [
+            (record["t_ns"], math.inf if record["t_end_ns"] is None else record["t_end_ns"])
+            for record in run.journal(INCIDENTS_JOURNAL).records
+            if record["kind"] == "intervention"
+        ]
+        rows = probe_rows(probes.records, run.paths, samples.records, disturbed)
+        run.write("probes", PROBES, rows, probes.lost_lines)
 
     def judge(self, run: FinishedRun, pace: Pace) -> Judgement:
         found = probe_fidelity(run.rows("probes"))
         error = found.error_per_hop_ns
         line = "probes", f"off by {time_text(error.p50)} a hop (p50), {time_text(error.p95)} (p95)"
-        reasons = tuple(probe_reasons(found, run.scenario))
+        exact = run.execution is not None and run.execution.clock == "exact"
+        reasons = tuple(probe_reasons(found, run.scenario, exact))
         return Judgement({"probes": found}, reasons, (line,) if found.sent else ())
 
     def sections(self, run: FinishedRun, figures: Mapping[str, Any]) -> Iterator[Iterable[str]]:

@@ -17,10 +17,9 @@ from types import FrameType
 from typing import NamedTuple
 
 from isl_emu.parts.probes.packets import open_receiver, open_sender, probe_packet, receive, send, with_number
-from isl_emu.runs.clock import run_clock
+from isl_emu.runs.clock import RunTimes, run_clock, run_parser
 from isl_emu.runs.endpoints import Endpoint, read_endpoints
 from isl_emu.runs.journal import Journal
-from isl_emu.runs.times import RunTimes, run_parser
 from isl_emu.timebase import Clock, MonotonicClock
 from isl_emu.units import NS_PER_S
 

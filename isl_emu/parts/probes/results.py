@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from isl_emu.parts.finished_run import Row, Rows
 from isl_emu.parts.probes.packets import FRAME_BYTE
+from isl_emu.parts.probes.traffic import OwnTraffic
 from isl_emu.scenario.model import Scenario
 from isl_emu.tables.distribution import Distribution
 from isl_emu.tables.planned_paths import PlannedPaths
 from isl_emu.tables.schema import COUNT, FLAG, NS, PATH, TEXT, column, schema
 from isl_emu.tables.text import beyond, table, time_text
+
+RESOLUTION_NS = 1  # of the clock, in exact time
 
 PROBES = schema(
     column("a", TEXT, "", "node that sends the probe"),
@@ -29,12 +32,38 @@ PROBES = schema(
     column("planned_delay_most_ns", NS, "ns", "the same of the longest path that the probe may take (ecmp)"),
     column("planned_serialisation_ns", NS, "ns", "time to put the probe on all links of path, at the shaped rates"),
     column("error_ns", NS, "ns", "delay - planned_delay - planned_serialisation; by ecmp 0 up to the longest path"),
-    column("straddles_change", FLAG, "", "a change of its path was due or being applied while it was on its way"),
+    column("queued_most_ns", NS, "ns", "what else left the links on its way meanwhile, at their rates; null when lost"),
+    column("excess_ns", NS, "ns", "error beyond 0 to queued_most: what the run's own traffic does not explain"),
+    column("straddles_change", FLAG, "", "a change of its path, or by somebody, was made while it was on its way"),
 )
 
 
-def probe_row(record: Mapping[str, Any], paths: PlannedPaths) -> Row:
-    """A journal's probe with what the plan says about its way at the time it was sent."""
+def probe_rows(
+    records: Sequence[Mapping[str, Any]],
+    paths: PlannedPaths,
+    samples: Sequence[Row],
+    disturbed: Sequence[tuple[int, float]] = (),
+) -> list[Row]:
+    """A journal's probes with what the plan says about their way, and with what else was on it.
+
+    Args:
+        disturbed: from when to when somebody had changed the network.
+        samples: how many bytes had left the link ends on their ways, from the journal of `traffic`.
+    """
+    rows = [probe_row(record, paths, disturbed) for record in records]
+    ways = [paths.ends(row["a"], row["b"], paths.instant(row["t_send_ns"])) if row["hops"] else () for row in rows]
+    own = OwnTraffic(samples, zip((row["t_send_ns"] for row in rows), ways, strict=True))
+    for row, way in zip(rows, ways, strict=True):
+        if row.get("error_ns") is not None:
+            send_ns, error_ns = row["t_send_ns"], row["error_ns"]
+            byte = {end: own.other_byte(end, send_ns, send_ns + row["delay_ns"]) for end in way}
+            row["queued_most_ns"] = paths.holding_ns(byte, paths.instant(send_ns))
+            row["excess_ns"] = error_ns - min(max(error_ns, 0), row["queued_most_ns"])
+    return rows
+
+
+def probe_row(record: Mapping[str, Any], paths: PlannedPaths, disturbed: Sequence[tuple[int, float]] = ()) -> Row:
+    """A journal's probe with what the plan says about its way at the time it was sent, and if it was `disturbed`."""
     a, b, send_ns, delay_ns = record["a"], record["b"], record["t_send_ns"], record.get("delay_ns")
     k = paths.instant(send_ns)
     way, bounds = paths.at(a, b, k), paths.extent(a, b, k)
@@ -49,13 +78,18 @@ def probe_row(record: Mapping[str, Any], paths: PlannedPaths) -> Row:
         if delay_ns is not None:  # how far it is from those that are planned, which lie in the spread
             excess_ns = delay_ns - expected_ns
             row["error_ns"] = excess_ns - min(max(excess_ns, 0), spread_ns)
-    row["straddles_change"] = paths.straddles_change(a, b, send_ns, send_ns + (delay_ns or expected_ns))
+    end_ns = send_ns + (delay_ns or expected_ns)
+    by_somebody = any(send_ns < until_ns and from_ns < end_ns for from_ns, until_ns in disturbed)
+    row["straddles_change"] = by_somebody or paths.straddles_change(a, b, send_ns, end_ns)
     return row
 
 
 @dataclass(frozen=True)
 class ProbeFidelity:
-    """Measured against planned one-way delays; errors are absolute, over probes that do not straddle a change."""
+    """Measured against planned one-way delays; errors are absolute, over probes that do not straddle a change.
+
+    Errors are those that the run's own traffic does not explain; what it may explain is the time in queues.
+    """
 
     sent: int
     arrived: int
@@ -67,6 +101,7 @@ class ProbeFidelity:
     error_ns: Distribution
     error_per_hop_ns: Distribution
     signed_error_p50_ns: float | None
+    queued_ns: Distribution
 
 
 def probe_fidelity(probes: Rows) -> ProbeFidelity:
@@ -84,9 +119,10 @@ def probe_fidelity(probes: Rows) -> ProbeFidelity:
         straddling=len(probes) - len(steady),
         strayed=sum(_strayed(row) for row in steady),
         silent_pairs=tuple(f"{a} to {b}" for a, b in asked if (a, b) not in heard),
-        error_ns=Distribution.of(abs(row["error_ns"]) for row in good),
-        error_per_hop_ns=Distribution.of(abs(row["error_ns"]) / row["hops"] for row in good),
-        signed_error_p50_ns=Distribution.of(row["error_ns"] for row in good).p50,
+        error_ns=Distribution.of(abs(row["excess_ns"]) for row in good),
+        error_per_hop_ns=Distribution.of(abs(row["excess_ns"]) / row["hops"] for row in good),
+        signed_error_p50_ns=Distribution.of(row["excess_ns"] for row in good).p50,
+        queued_ns=Distribution.of(row["error_ns"] - row["excess_ns"] for row in good),
     )
 
 
@@ -96,8 +132,11 @@ def _strayed(probe: Mapping[str, Any]) -> bool:
     return probe["hops"] is None or not probe["hops_least"] <= probe["hops_seen"] <= probe["hops_most"]
 
 
-def probe_reasons(probes: ProbeFidelity, scenario: Scenario) -> Iterator[str]:
-    """Why a run whose packets did not take as long as planned is invalid."""
+def probe_reasons(probes: ProbeFidelity, scenario: Scenario, exact: bool) -> Iterator[str]:
+    """Why a run whose packets did not take as long as planned is invalid.
+
+    In exact time nothing but the run's own traffic may hold a packet, and the clock's resolution is 1 ns a hop.
+    """
     limits = scenario.fidelity
     if scenario.probes.pairs and not probes.sent:
         yield "probes: nothing measured the delays, but the scenario plans probes; see whether the prober was started"
@@ -108,6 +147,13 @@ def probe_reasons(probes: ProbeFidelity, scenario: Scenario) -> Iterator[str]:
             f"probes: {probes.strayed} of {probes.sent} crossed another number of links than planned, but none may; "
             "check the routes"
         )
+    if exact:
+        if (found_ns := probes.error_per_hop_ns.max) is not None and found_ns > RESOLUTION_NS:
+            yield (
+                f"probes: the largest error per hop is {found_ns:.0f} ns, but at most {RESOLUTION_NS} ns is allowed in "
+                "exact time; report it as a fault of isl-emu"
+            )
+        return
     less_load = "lower the load, or give the run a machine of its own"
     if (found_ns := probes.error_per_hop_ns.p50) is not None and found_ns > limits.probe_error_per_hop_p50_ns:
         yield beyond("probes: the median error per hop", found_ns, limits.probe_error_per_hop_p50_ns, less_load)
@@ -116,26 +162,34 @@ def probe_reasons(probes: ProbeFidelity, scenario: Scenario) -> Iterator[str]:
 
 
 def delays_section(probes: Rows) -> Iterator[str]:
-    yield "DELAY ONE WAY  (medians of the probes; those during a change are left out)"
+    yield "DELAY ONE WAY  (medians, none during a change; planned + sending + off by = measured; queued: p95)"
     pairs: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for row in probes:
         pairs.setdefault((row["a"], row["b"]), []).append(row)
-    header = ("from, to", "hops", "planned", "measured", "off by", "p95", "probes", "lost", "no path")
+    delays = ("planned", "sending", "off by", "measured", "p95", "queued")
+    header = ("from, to", "hops", *delays, "probes", "lost", "no path")
     yield from table(header, [_delay_row(pair, rows) for pair, rows in pairs.items()], left=1)
+
+
+def _sum(good: Rows) -> tuple[float | None, ...]:
+    """Planned propagation, time to put the probe on all links, what is beyond both, and all of it, as was measured."""
+    terms = ("planned_delay_ns", "planned_serialisation_ns", "delay_ns")
+    planned, sending, measured = (Distribution.of(row[term] for row in good).p50 for term in terms)
+    off = None if planned is None or sending is None or measured is None else measured - planned - sending
+    return planned, sending, off, measured
 
 
 def _delay_row(pair: tuple[str, str], rows: Rows) -> tuple[str, ...]:
     steady = [row for row in rows if not row["straddles_change"]]
     good = [row for row in steady if row["error_ns"] is not None]
-    error = Distribution.of(abs(row["error_ns"]) for row in good)
+    error = Distribution.of(abs(row["excess_ns"]) for row in good)
     hops = sorted({row["hops"] for row in good})
     return (
         f"{pair[0]} → {pair[1]}",
         "-" if not hops else str(hops[0]) if len(hops) == 1 else f"{hops[0]}-{hops[-1]}",
-        time_text(Distribution.of(row["planned_delay_ns"] for row in good).p50),
-        time_text(Distribution.of(row["delay_ns"] for row in good).p50),
-        time_text(error.p50),
+        *map(time_text, _sum(good)),
         time_text(error.p95),
+        time_text(Distribution.of(row["error_ns"] - row["excess_ns"] for row in good).p95),
         str(len(steady)),
         str(sum(row["delay_ns"] is None and row["planned_delay_ns"] is not None for row in steady)),
         str(sum(row["planned_delay_ns"] is None for row in steady)),

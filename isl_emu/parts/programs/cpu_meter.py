@@ -1,4 +1,6 @@
-"""What a user's programs and workloads really computed: the CPU time of the nodes' containers, second by second.
+"""What a user's programs and workloads computed: the CPU time of the nodes' containers, second by second.
+
+In exact time, where computing takes none, it is what they have said that they computed.
 
 It is accounted for when the machine's CPUs are full. What other parts have started in the same containers, such as a
 model server, accounts for itself, and is taken off.
@@ -17,8 +19,9 @@ from pathlib import Path
 from isl_emu.nodes.containers import Container
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.live_run import LiveRun
+from isl_emu.parts.serving.modelled_state import PROGRAMS, ModelledState
+from isl_emu.runs.clock import RunTimes
 from isl_emu.runs.journal import Journal
-from isl_emu.runs.times import RunTimes
 from isl_emu.units import NS_PER_S
 
 JOURNAL = "program_cpu"
@@ -67,6 +70,22 @@ class Meter:
         return self._container.cpu_ns() - taken_off_ns
 
 
+class StatedMeter:
+    """The CPU time that programs in one node have said, in exact time, that they computed.
+
+    Args:
+        row: of the node in `state`.
+        cpus: of its container.
+    """
+
+    def __init__(self, state: ModelledState, row: int, cpus: float):
+        self._state, self._row, self._cpus = state, row, cpus
+
+    def cpu_ns(self) -> int:
+        """Since the run's beginning."""
+        return round(int(self._state.busy_ns[self._row]) * self._cpus)
+
+
 def _read(pid: int) -> ProcessTimes | None:
     """None if it has ended meanwhile."""
     try:
@@ -85,7 +104,15 @@ class CpuMeter(Activity):
 
     def __init__(self, live: LiveRun, containers: Mapping[str, Container], own: Collection[int]):
         self._live = live
-        self._meters = {name: Meter(container, own, os.getpid()) for name, container in containers.items()}
+        self._meters: dict[str, Meter | StatedMeter]
+        if live.exact:
+            state = ModelledState.open(live.folder.journal / PROGRAMS)
+            self._meters = {
+                name: StatedMeter(state, state.names.index(name), container.cpus)
+                for name, container in containers.items()
+            }
+        else:
+            self._meters = {name: Meter(container, own, os.getpid()) for name, container in containers.items()}
         self._stopped = threading.Event()
 
     def begin(self, times: RunTimes, ending: ExitStack) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -13,18 +11,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from isl_emu.linkplan.plan import LinkPlan
-from isl_emu.parts.activity import Activity
-from isl_emu.parts.cpu_use import Spells
+from isl_emu.parts.activity import Activity, Service
 from isl_emu.parts.finished_run import FinishedRun
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.needs import Need
-from isl_emu.parts.part import CpuUse, Pace, Part, Preparation
+from isl_emu.parts.part import CpuUse, Need, Pace, Part, Preparation, Source, Spells, files_named
+from isl_emu.parts.programs.computing import write_nodes
 from isl_emu.parts.programs.cpu_meter import JOURNAL as CPU_JOURNAL
 from isl_emu.parts.programs.cpu_meter import CpuMeter
-from isl_emu.parts.programs.programs import JOURNAL, LOGS, STARTS_JOURNAL, Programs, WorkloadProcess
+from isl_emu.parts.programs.programs import JOURNAL, LOGS, STARTS_JOURNAL, Programs, WorkloadProcess, found_here
 from isl_emu.parts.programs.results import PROGRAM_CPU, PROGRAMS, programs_section
 from isl_emu.parts.programs.user_workload import JOURNAL_PREFIX, journal_of
-from isl_emu.parts.source import Source
+from isl_emu.parts.serving.modelled_state import PROGRAMS as PROGRAMS_STATE
+from isl_emu.parts.serving.modelled_state import ModelledState
 from isl_emu.runs.journal import count_lines
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.programs import MIB, Program, UserWorkload
@@ -33,6 +31,9 @@ from isl_emu.tables.schema import LOST_LINES
 
 PROGRAM_BYTE = 32 * MIB  # expected of a program of which nothing is known
 WORKLOAD_BYTE = 128 * MIB  # Python, numpy and the scenario: measured 48 MB; the rest is for what the function does
+
+
+STATE_IT = 'add cpu_time = "stated" if it says by isl_emu.compute how long it computes'
 
 
 class ProgramsPart(Part):
@@ -45,16 +46,16 @@ class ProgramsPart(Part):
     def real_time(self, scenario: Scenario) -> Iterable[str]:
         own: tuple[Program | UserWorkload, ...] = (*scenario.program, *scenario.workload)
         for one in own:
-            if one.cpus is not None:
-                yield f"{one.name} is given a share of a core, but what it computes would take no time"
-            elif scenario.power:
-                yield f"power counts what {one.name} computes, which would take no time"
+            if one.cpu_time is None and one.cpus is not None:
+                yield f"{one.name} is given a share of a core, but what it computes would take no time; {STATE_IT}"
+            elif one.cpu_time is None and scenario.power:
+                yield f"power counts what {one.name} computes, which would take no time; {STATE_IT}"
 
     def needs(self, scenario: Scenario) -> Iterable[Need]:
         """Programs and workloads see the folder in which isl-emu was called, and where Python finds modules."""
         for program in scenario.program:
             expected_byte = min(program.memory_byte, PROGRAM_BYTE)
-            visible = (*_seen_here(), *_executable(program.command))
+            visible = (*_seen_here(), *files_named(found_here(program.command)))
             yield Need(program.node, program.cpus or 0.0, program.memory_byte, expected_byte, visible)
         for workload in scenario.workload:
             for place, node in enumerate(dict.fromkeys(workload.nodes)):  # the process itself is in the first one
@@ -63,7 +64,7 @@ class ProgramsPart(Part):
 
     def prepare(self, source: Source, place: str) -> Preparation:
         for workload in source.scenario.workload:
-            user_function(workload.function, f"workload {workload.name}: function")  # so that an error comes now
+            user_function(workload.function, f"workload {workload.name}: function", 1)  # so that an error comes now
         return Preparation()
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
@@ -71,6 +72,12 @@ class ProgramsPart(Part):
         if not scenario.visited_nodes:
             return
         (live.folder.path / LOGS).mkdir(exist_ok=True)
+        if live.exact:
+            nodes, journal = list(dict.fromkeys(scenario.visited_nodes)), live.folder.journal
+            ModelledState.create(journal / PROGRAMS_STATE, nodes)
+            write_nodes(live, nodes)
+            words = ["isl_emu.parts.programs.computing", "--journal", str(journal)]
+            yield Service("computing", words, journal, live.undo)
         if scenario.workload:
             with live.phase("workloads", f"starting {', '.join(workload.name for workload in scenario.workload)}"):
                 workloads = [WorkloadProcess(live, workload, own) for workload in scenario.workload]
@@ -114,9 +121,3 @@ class ProgramsPart(Part):
 
 def _seen_here() -> tuple[Path, ...]:
     return (Path.cwd(), *(Path(entry) for entry in sys.path if entry and Path(entry).is_dir()))
-
-
-def _executable(command: tuple[str, ...]) -> tuple[Path, ...]:
-    """The file of a command; none if there is none, which is a result."""
-    found = shutil.which(command[0], path=os.environ.get("PATH"))
-    return () if found is None else (Path(found).resolve(),)

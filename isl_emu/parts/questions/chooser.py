@@ -1,17 +1,83 @@
-"""Who is asked next: what stations know about the satellites, put before a policy when a question is sent."""
+"""Who is asked next: what stations know about the satellites, put before a policy when a question is sent.
+
+How busy satellites are, a station knows as far as it has heard. It asks those it might use for their metrics every so
+often (`polls`), over the emulated network, so the answer is late by what the path and a busy server add, and gets lost
+where the path is. What it hears is old until it hears again; in between a station counts what it has sent there itself,
+but knows nothing of what others send.
+"""
 
 from __future__ import annotations
 
+import math
 import random
+import re
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 
 from isl_emu.errors import WorkloadError
 from isl_emu.parts.questions.asking import Asking
 from isl_emu.parts.questions.policies import Candidate, Policy, Situation
-from isl_emu.parts.questions.queues import Queues
 from isl_emu.parts.questions.requests import PlannedRequest
 from isl_emu.parts.serving.who_serves import ServingSatellites
 from isl_emu.routing.outlook import NOBODY, Outlook
+
+# What llama.cpp's server, and vLLM, call requests that are worked on and that wait.
+_GAUGE = re.compile(
+    r"^(?:llamacpp:requests_(?P<a>processing|deferred)|vllm:num_requests_(?P<b>running|waiting))(?:\{.*\})? +(\S+)",
+    re.MULTILINE,
+)
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a station heard of a satellite's queue, and when it had asked."""
+
+    t_asked_ns: int
+    queue: float
+
+
+class Queues:
+    """What all stations know about the queues of satellites."""
+
+    def __init__(self) -> None:
+        self._heard: dict[tuple[str, str], Heard] = {}
+        self._sent_since: Counter[tuple[str, str]] = Counter()
+
+    def hear(self, station: str, satellite: str, heard: Heard, sent_before: int) -> None:
+        """A satellite has told a station its queue.
+
+        Args:
+            sent_before: what `sent` was when the station asked.
+        """
+        self._heard[station, satellite] = heard
+        self._sent_since[station, satellite] -= sent_before
+
+    def send(self, station: str, satellite: str) -> None:
+        """A station sends a satellite a question."""
+        self._sent_since[station, satellite] += 1
+
+    def sent(self, station: str, satellite: str) -> int:
+        """How many questions have gone there since the last news."""
+        return self._sent_since[station, satellite]
+
+    def of(self, station: str, satellite: str, t_ns: int) -> tuple[float | None, int | None]:
+        """The queue of a satellite as a station knows it, and how old that is; nothing if it never heard."""
+        heard = self._heard.get((station, satellite))
+        if heard is None:
+            return None, None
+        return heard.queue + self._sent_since[station, satellite], t_ns - heard.t_asked_ns
+
+
+def queue_of(metrics: str) -> float | None:
+    """How many requests a server works on or keeps waiting, by its metrics in Prometheus' text format."""
+    values: list[float] = []
+    for match in _GAUGE.finditer(metrics):
+        with suppress(ValueError):
+            values.append(float(match[3]))
+    known = [value for value in values if math.isfinite(value)]
+    return sum(known) if known else None
 
 
 class Chooser:

@@ -12,6 +12,8 @@ import asyncio
 import errno
 import resource
 import signal
+import sys
+import traceback
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -20,6 +22,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
+from isl_emu.errors import IslEmuError
 from isl_emu.nodes.namespaces import enter_network
 from isl_emu.parts.questions.asking import (
     ATTEMPTS_JOURNAL,
@@ -29,22 +32,20 @@ from isl_emu.parts.questions.asking import (
     Asking,
     read_asking,
 )
-from isl_emu.parts.questions.chooser import Chooser
+from isl_emu.parts.questions.chooser import Chooser, Queues
 from isl_emu.parts.questions.connection import Connector, post
 from isl_emu.parts.questions.exchange import COMPLETED, UNFINISHED, Attempt, OpenRequest, body, judge
 from isl_emu.parts.questions.policies import policy_of
 from isl_emu.parts.questions.polls import Polls
-from isl_emu.parts.questions.queues import Queues
 from isl_emu.parts.questions.requests import PlannedRequest
 from isl_emu.parts.questions.sse import EventParser
 from isl_emu.parts.questions.tcp_bytes import WireBytes
 from isl_emu.parts.serving.who_serves import SERVING, ServingSatellites
 from isl_emu.routing.outlook import open_outlook
-from isl_emu.runs.clock import run_clock
+from isl_emu.runs.clock import RunTimes, run_clock, run_parser
 from isl_emu.runs.endpoints import Endpoint, read_endpoints
 from isl_emu.runs.journal import REQUESTS_JOURNAL, Journal, read_journal
 from isl_emu.runs.loop import run_loop
-from isl_emu.runs.times import RunTimes, run_parser
 
 PATH = "/v1/chat/completions"
 # outcomes of an attempt after which another may help
@@ -69,9 +70,16 @@ class AnswerListener:
 
     def take(self, part: bytes, now_ns: int) -> bool:
         """Take in the events that are complete; true after the last."""
+        self.attempt.t_life_ns = now_ns
         for event in self.parser.feed(part):
             self.attempt.take(event, now_ns)
         return self.attempt.done
+
+    def ended(self, now_ns: int) -> None:
+        """The stream has ended in order, and with it what came last."""
+        if not self.attempt.done:
+            for event in self.parser.end():
+                self.attempt.take(event, now_ns)
 
     def patient_until_ns(self) -> int:
         """As the attempt has it."""
@@ -104,7 +112,7 @@ class Client:
     queues: Queues = field(default_factory=Queues)
     beside: Sequence[Coroutine[Any, Any, None]] = ()
     _followers: dict[int, PlannedRequest] = field(default_factory=dict)
-    _open: set[asyncio.Task[None]] = field(default_factory=set)
+    _open: dict[asyncio.Task[None], None] = field(default_factory=dict)  # in the order of their starts
     _errors: list[BaseException] = field(default_factory=list)  # that are no outcome of a request
     _changed: asyncio.Event = field(default_factory=asyncio.Event)  # a request has ended
 
@@ -154,11 +162,11 @@ class Client:
 
     def _begin(self, request: PlannedRequest, due_ns: int) -> None:
         task = asyncio.create_task(self._ask(OpenRequest(request, due_ns)))
-        self._open.add(task)
+        self._open[task] = None
         task.add_done_callback(self._end)
 
     def _end(self, task: asyncio.Task[None]) -> None:
-        self._open.discard(task)
+        self._open.pop(task, None)
         if not task.cancelled() and (error := task.exception()):
             self._errors.append(error)
         self._changed.set()
@@ -211,8 +219,13 @@ class Client:
         station, satellite = self.endpoints[request.station], self.endpoints[attempt.satellite]
         self.queues.send(request.station, attempt.satellite)
         listener = AnswerListener(attempt, self.asking)
-        await self.connector.ask(station, satellite, post(PATH, satellite, body(request)), listener)
-        if not attempt.done:
+        try:
+            await self.connector.ask(station, satellite, post(PATH, satellite, body(request)), listener)
+            listener.ended(self.connector.clock.now_ns())
+        except (OSError, HTTPException):
+            if not attempt.whole:
+                raise
+        if not attempt.whole:
             raise HTTPException("the answer ended without saying that it was complete")
 
     def _record(self, exchange: OpenRequest, verdict: Verdict) -> None:
@@ -225,7 +238,11 @@ def main() -> None:
     options = run_parser("isl_emu.parts.questions.client", __doc__).parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a descriptor for each open request
-    run_loop(_ask_all(options.journal, RunTimes.of(options)))
+    try:
+        run_loop(_ask_all(options.journal, RunTimes.of(options)))
+    except IslEmuError as error:
+        traceback.print_exc()
+        sys.exit(str(error))  # the last line of its log
 
 
 async def _ask_all(journal: Path, times: RunTimes) -> None:

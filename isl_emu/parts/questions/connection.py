@@ -16,13 +16,13 @@ from typing import Any, Protocol
 
 import h11
 
-from isl_emu.parts.questions.exchange import RefusedError, UnavailableError, error_text
+from isl_emu.parts.questions.exchange import SHOWN, STALL_NS, refused
 from isl_emu.parts.questions.tcp_bytes import WireBytes, wire_bytes
 from isl_emu.runs.endpoints import Endpoint
 from isl_emu.timebase import Clock
 
 OK = 200
-UNAVAILABLE = 503
+LONGEST_REFUSAL_BYTE = 65_536
 LONGEST_HEAD_BYTE = 65_536
 CUT_OFF = "the connection ended before the answer did"
 
@@ -137,18 +137,22 @@ class AnswerProtocol(asyncio.Protocol):
         if answer.status == OK:
             return (bool(part) and self._listener.take(part, now_ns)) or answer.complete
         self._refusal += part
-        if answer.complete:
-            kind = UnavailableError if answer.status == UNAVAILABLE else RefusedError
-            try:
-                reason = error_text(json.loads(self._refusal))
-            except ValueError:
-                reason = answer.reason
-            raise kind(f"HTTP status {answer.status}: {reason}")
+        if answer.complete or len(self._refusal) > LONGEST_REFUSAL_BYTE:
+            raise refused(_told(self._refusal, answer.reason), answer.status)
         return False
 
     def _count(self) -> None:
         if self._transport and (connection := self._transport.get_extra_info("socket")).fileno() >= 0:
             self._wire = wire_bytes(connection)
+
+
+def _told(body: bytes, reason: str) -> Any:
+    """What the body of a refusal says: JSON, a line of text, or nothing for people to read."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        text = " ".join(body.decode(errors="replace").split())
+        return reason if not text or text.startswith("<") else text[:SHOWN]
 
 
 @dataclass(frozen=True)
@@ -166,8 +170,8 @@ class Connector:
         """Send a request, and let the listener have its answer as it comes.
 
         Raises:
-            TimeoutError: it was given up. RefusedError: another status than 200. OSError, HTTPException: no route, no
-            server, or a broken connection.
+            TimeoutError: it was given up. RefusedError: another status than 200, UnavailableError if it may serve
+                later. OSError, HTTPException: no route, no server, or a broken connection.
         """
         connection = self._socket(source)
         try:
@@ -200,7 +204,8 @@ class Connector:
     async def _patiently(self, future: asyncio.Future[Any], listener: Listener) -> None:
         """Wait for a future as long as the listener does."""
         while not future.done():
-            timeout_s = self.clock.timeout_s(listener.patient_until_ns())
+            look_ns = min(listener.patient_until_ns(), self.clock.now_ns() + STALL_NS)  # patience may also shorten
+            timeout_s = self.clock.timeout_s(look_ns)
             done, _ = await asyncio.wait({future}, timeout=timeout_s)
             if not done and self.clock.now_ns() >= listener.patient_until_ns():
                 raise TimeoutError("timed out")

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -23,6 +25,17 @@ from isl_emu.units import NS_PER_MS, NS_PER_S
 # Past its deadline an answer is still read as long as it keeps coming: late is not lost.
 STALL_NS = 5 * NS_PER_S
 NO_ROUTE = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EINVAL, errno.EACCES}  # the last two: blackhole, prohibit
+# An answer of one of these says that the server cannot serve now: timed out, too early, too many, a gateway without its
+# server, overloaded. Sources: RFC 9110, RFC 8470, RFC 6585; 529 is in use where servers are hired.
+NOT_NOW = frozenset({408, 425, 429, 502, 503, 504, 529})
+# What of a streamed choice counts as tokens of an answer, because servers count it: text, thinking aloud, tool calls.
+# Source: the chunks of OpenAI, llama.cpp, vLLM (`reasoning`), SGLang, Ollama (`thinking`); a completion has `text`.
+GENERATED = (
+    "content", "text", "reasoning_content", "reasoning", "thinking", "refusal", "tool_calls", "function_call", "audio",
+)  # fmt: skip
+SHOWN = 200  # characters of an answer that is not understood
+MOST_TOKENS = 2**31 - 1  # in a column of results
+LONGEST_OWN_MS = 1e9  # of a server's own times: 11 days
 UNFINISHED = ("unfinished", "the run ended first")
 COMPLETED = ("completed", None)
 
@@ -32,7 +45,7 @@ class RefusedError(Exception):
 
 
 class UnavailableError(RefusedError):
-    """The server said that it cannot serve now: HTTP status 503."""
+    """The server said that it cannot serve now, by one of the statuses `NOT_NOW`."""
 
 
 @dataclass
@@ -41,14 +54,19 @@ class Attempt:
 
     Args:
         satellite: who is asked; None if nobody can be.
-        t_token_ns: when each token came, on the clock's scale.
+        t_token_ns: when each event with something of the answer came, on the clock's scale.
+        t_life_ns: when anything came last, were it only a sign that the server is still there.
+        finished: the answer has an end, though the stream may go on with counts and its own end.
     """
 
     satellite: str | None
     t_send_ns: int
     connected: bool = False
     done: bool = False
+    finished: bool = False
     t_token_ns: list[int] = field(default_factory=list)
+    t_life_ns: int | None = None
+    t_event_ns: int | None = None
     texts: list[str] = field(default_factory=list)
     usage: dict[str, int] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
@@ -56,39 +74,56 @@ class Attempt:
     stood_ns: int = 0  # for how long the clock had stood when it was sent
 
     def take(self, event: str, now_ns: int) -> None:
-        """Take in one event of the answer.
+        """Take in one event of the answer, whatever a server may put into one.
 
         Raises:
             RefusedError: it is an error.
+            ValueError: it is none of a streamed answer.
         """
-        if event == "[DONE]":
+        self.t_event_ns = now_ns
+        if event.strip() == "[DONE]":
             self.done = True
             return
-        content = json.loads(event)
-        if "error" in content:
-            raise RefusedError(error_text(content))
-        for choice in content.get("choices", ()):
-            if text := choice.get("delta", {}).get("content"):
-                self.texts.append(text)
-                self.t_token_ns.append(now_ns)
-        self.usage = content.get("usage") or self.usage
-        self.timings = content.get("timings") or self.timings
+        content = _parsed(event)
+        if content.get("error") or content.get("object") == "error":
+            raise refused(content)
+        came = False
+        for choice in _records(content.get("choices")):
+            for part in (choice, *_records([choice.get("delta"), choice.get("message")])):
+                self.texts += [text for key in ("content", "text") for text in _texts(part.get(key))]
+                came = came or any(_says_something(part.get(key)) for key in GENERATED)
+            self.finished = self.finished or bool(choice.get("finish_reason"))
+        if came:
+            self.t_token_ns.append(now_ns)
+        self.usage |= _numbers(content.get("usage"), ("prompt_tokens", "completion_tokens"), MOST_TOKENS)
+        self.timings |= _numbers(content.get("timings"), ("prompt_ms", "predicted_ms"), LONGEST_OWN_MS)
 
     def patient_until_ns(self, asking: Asking) -> int:
         """Until when to wait for more.
 
         That is the time-out of an attempt after the last sign of life; without one the deadline, or a stall's length
-        after the last token if that is later.
+        after the last token if that is later. Of a finished answer only its counts are still to come.
         """
+        if self.finished and self.t_event_ns is not None:
+            return self.t_event_ns + STALL_NS
         if asking.attempt_timeout_ns is not None:
-            return (self.t_token_ns[-1] if self.t_token_ns else self.t_send_ns) + asking.attempt_timeout_ns
+            return (self.t_send_ns if self.t_life_ns is None else self.t_life_ns) + asking.attempt_timeout_ns
         end_ns = self.t_send_ns + asking.deadline_ns
         return max(end_ns, self.t_token_ns[-1] + STALL_NS) if self.t_token_ns else end_ns
 
     @property
+    def whole(self) -> bool:
+        """Whether the answer has come to its end: the stream says so, or the choice in it."""
+        return self.done or self.finished
+
+    @property
     def tokens(self) -> int:
-        """How many tokens came, as the server counts them if it does."""
-        return self.usage.get("completion_tokens", len(self.t_token_ns))
+        """How many tokens came, as the server counts them if it does, and never fewer than came apart."""
+        return max(int(self.usage.get("completion_tokens", 0)), len(self.t_token_ns))
+
+    def t_end_ns(self, outcome: str, now_ns: int) -> int:
+        """When it ended: a complete answer with its last event, though the connection may have been open for longer."""
+        return self.t_event_ns if outcome == COMPLETED[0] and self.whole and self.t_event_ns is not None else now_ns
 
     def record(self, outcome: str, error: str | None, now_ns: int, t0_ns: int) -> dict[str, Any]:
         """The attempt's line, with times since `t0_ns`."""
@@ -96,7 +131,7 @@ class Attempt:
             "satellite": self.satellite,
             "t_send_ns": self.t_send_ns - t0_ns,
             "t_first_ns": self.t_token_ns[0] - t0_ns if self.t_token_ns else None,
-            "t_finish_ns": now_ns - t0_ns,
+            "t_finish_ns": self.t_end_ns(outcome, now_ns) - t0_ns,
             "outcome": outcome,
             "error": error,
             "answer_tokens": self.tokens,
@@ -124,6 +159,7 @@ class OpenRequest:
         """
         request, now_ns = self.request, clock.now_ns()
         last = self.attempts[-1] if self.attempts else Attempt(request.satellite, now_ns)
+        now_ns = last.t_end_ns(outcome, now_ns)
         tokens, send_ns = last.t_token_ns, self.attempts[0].t_send_ns if self.attempts else None
         timings = last.timings if clock.stood_ns() == last.stood_ns else {}
         wire = sum((attempt.wire for attempt in self.attempts), WireBytes())
@@ -132,7 +168,7 @@ class OpenRequest:
             "station": request.station,
             "satellite": last.satellite,
             "question": request.question,
-            "answer": "".join(last.texts),
+            "answer": _readable("".join(last.texts)),
             "outcome": outcome,
             "error": error,
             "t_due_ns": self.t_due_ns - t0_ns,
@@ -144,7 +180,7 @@ class OpenRequest:
             "itl_ns": [later - earlier for earlier, later in pairwise(tokens)],
             "e2e_ns": now_ns - send_ns if outcome == "completed" and send_ns is not None else None,
             "attempts": len(self.attempts),
-            "prompt_tokens": last.usage.get("prompt_tokens"),
+            "prompt_tokens": _whole(last.usage.get("prompt_tokens")),
             "answer_tokens": last.tokens,
             "server_prompt_ns": _own_ns(timings.get("prompt_ms"), clock),
             "server_predict_ns": _own_ns(timings.get("predicted_ms"), clock),
@@ -190,13 +226,73 @@ def judge(error: Exception, connected: bool) -> tuple[str, str]:
         return "unreachable", f"there was no route when it was sent ({strerror})"
     if code in NO_ROUTE:
         return "path_lost", f"the route was lost ({strerror})"
-    return "failed", (os.strerror(code) if code else str(error)) or type(error).__name__
+    return "failed", (os.strerror(code) if code else _readable(str(error))) or type(error).__name__
+
+
+def refused(answer: Any, status: int | None = None) -> RefusedError:
+    """The error that a server has answered with, by its HTTP status or the code in its body."""
+    error = answer.get("error") if isinstance(answer, dict) else None
+    codes = {status, *(one.get(key) for one in _records([answer, error]) for key in ("code", "status"))}
+    text = _readable(error_text(answer)) if status is None else f"HTTP status {status}: {_readable(error_text(answer))}"
+    return (UnavailableError if any(code in NOT_NOW for code in codes if type(code) is int) else RefusedError)(text)
 
 
 def error_text(answer: Any) -> str:
     """What a server's answer says is wrong."""
     error = answer.get("error") if isinstance(answer, dict) else None
-    return str(error.get("message", error) if isinstance(error, dict) else error or answer)
+    if isinstance(error, dict):
+        return str(error.get("message") or error)
+    if isinstance(answer, dict):
+        error = error or answer.get("message") or answer.get("detail")
+    return str(error or answer)
+
+
+def _parsed(event: str) -> Mapping[str, Any]:
+    """An event as a record."""
+    try:
+        content = json.loads(event)
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        shown = " ".join(event.split())[:SHOWN]
+        raise ValueError(f"an event of the answer is no JSON object, as a streamed answer needs: {shown}")
+    return content
+
+
+def _records(found: Any) -> Iterator[Mapping[str, Any]]:
+    """The records in a list, if it is one."""
+    return (one for one in (found if isinstance(found, list) else ()) if isinstance(one, dict))
+
+
+def _texts(content: Any) -> Iterator[str]:
+    """The text of a content: itself, or that of its parts."""
+    if isinstance(content, str):
+        if content:
+            yield content
+    elif isinstance(content, list):
+        for part in content:
+            yield from _texts(part.get("text") if isinstance(part, dict) else part)
+
+
+def _says_something(content: Any) -> bool:
+    """Whether there is anything in it."""
+    return any(map(_says_something, content)) if isinstance(content, list) else bool(content)
+
+
+def _numbers(found: Any, keys: tuple[str, ...], most: float) -> dict[str, Any]:
+    """The sensible numbers among those that a server tells by these names."""
+    told = found if isinstance(found, dict) else {}
+    values = {key: told[key] for key in keys if type(told.get(key)) in (int, float)}
+    return {key: value for key, value in values.items() if math.isfinite(value) and 0 <= value <= most}
+
+
+def _readable(text: str) -> str:
+    """The same text without half characters, as which JSON may send what is beyond 16 bits; those can't be written."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _whole(count: float | None) -> int | None:
+    return None if count is None else int(count)
 
 
 def _own_ns(real_ms: float | None, clock: Clock) -> int | None:

@@ -15,7 +15,7 @@ from isl_emu.linkplan.plan import LinkKind, LinkPlan
 from isl_emu.parts.activity import Activity, RunProcess
 from isl_emu.parts.finished_run import FinishedRun, Row
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.part import EVERY_NODE_UP_TO, Part, Preparation
+from isl_emu.parts.part import EVERY_NODE_UP_TO, Part, Preparation, Source
 from isl_emu.parts.questions import asking
 from isl_emu.parts.questions.asking import Asking
 from isl_emu.parts.questions.figures import read_serving_figures
@@ -34,11 +34,10 @@ from isl_emu.parts.questions.results import (
 )
 from isl_emu.parts.serving.busy import AnsweringTimes, service_span
 from isl_emu.parts.serving.kinds import kind_of
-from isl_emu.parts.source import Source
 from isl_emu.progress import Steps
 from isl_emu.routing.outlook import plan_outlook
 from isl_emu.runs.folder import RunFolder
-from isl_emu.runs.journal import REQUESTS_JOURNAL, Journal, count_lines
+from isl_emu.runs.journal import REQUESTS_JOURNAL, SERVERS_JOURNAL, Journal, count_lines
 from isl_emu.scenario.model import Scenario
 
 FIGURES = "serving.json"  # in the run folder
@@ -62,7 +61,8 @@ class QuestionsPart(Part):
         requests = plan_requests(questions, scenario.users_by_station, satellites, duration_ns, rng, asked)
         check_fit(requests, scenario.least_context_tokens)
         inputs = tuple(Path(name) for name in questions.files)
-        return Preparation(inputs=inputs, leave=partial(_leave, source, satellites, requests))
+        seen = (Path.cwd(),) if ":" in questions.target else ()  # where the client finds a user's function
+        return Preparation(inputs=inputs, seen=seen, leave=partial(_leave, source, satellites, requests))
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
         if live.scenario.questions:
@@ -122,7 +122,7 @@ def _request_rows(recorded: Sequence[Row], run: FinishedRun) -> list[Row]:
     records = [record for record in records if record["t_due_ns"] < run.ended_ns]
     answering = AnsweringTimes(records)
     records.sort(key=lambda record: record["id"])
-    paces = {record["group"]: record.get("paced_as") for record in run.journal("servers").records}
+    paces = {record["group"]: record.get("paced_as") for record in run.journal(SERVERS_JOURNAL).records}
     rows = [request_row(record, run.paths, questions) for record in records]
     for row in rows:
         span, satellite = service_span(row), row["satellite"]

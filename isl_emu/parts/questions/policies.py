@@ -80,4 +80,4 @@ def policy_of(target: str) -> Policy | None:
     Raises:
         ScenarioError: it is a user's function, and cannot be imported.
     """
-    return user_function(target, "questions.target") if ":" in target else OURS.get(target)
+    return user_function(target, "questions.target", 1) if ":" in target else OURS.get(target)

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from http.client import HTTPException
 from typing import Any
 
-from isl_emu.parts.questions.chooser import Chooser
+from isl_emu.parts.questions.chooser import Chooser, Heard, Queues, queue_of
 from isl_emu.parts.questions.connection import Connector, get
 from isl_emu.parts.questions.exchange import RefusedError
-from isl_emu.parts.questions.queues import Heard, Queues, queue_of
 from isl_emu.parts.questions.tcp_bytes import WireBytes
 from isl_emu.runs.endpoints import Endpoint
 from isl_emu.units import NS_PER_S
@@ -65,15 +64,15 @@ class Polls:
 
     async def run(self, station: str) -> None:
         """Poll from one station until it is cancelled; a satellite is asked anew once it has answered or timed out."""
-        clock, polls = self.connector.clock, set()
+        clock, polls = self.connector.clock, list[asyncio.Task[None]]()
         t_ns = clock.now_ns()
         try:
             while True:
                 for satellite in self.chooser.names(station, clock.now_ns() - self.t0_ns):
                     if (station, satellite) not in self._open:
                         self._open.add((station, satellite))
-                        polls.add(asyncio.create_task(self._poll(station, satellite)))
-                polls = {poll for poll in polls if not poll.done()}
+                        polls.append(asyncio.create_task(self._poll(station, satellite)))
+                polls = [poll for poll in polls if not poll.done()]
                 t_ns = max(t_ns + self.interval_ns, clock.now_ns())
                 await self.connector.sleep_until(t_ns)
         finally:

@@ -10,8 +10,7 @@ from isl_emu.errors import WorkloadError
 from isl_emu.parts.serving.model_file import ModelHeader, read_header, resolve_model
 from isl_emu.scenario.boards import BITS, Board, board_named
 from isl_emu.scenario.compute import Compute
-from isl_emu.scenario.models import Model
-from isl_emu.scenario.roofline import Roofline
+from isl_emu.scenario.models import Model, Roofline
 from isl_emu.units import NS_PER_S
 
 # llama.cpp reads a prompt about twice as fast as it decodes, with one thread: 23 ms a token and 50, the bundled model

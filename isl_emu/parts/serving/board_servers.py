@@ -10,7 +10,7 @@ from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.serving.board_pace import group_roofline, pace_name, wanted_tokens_s
 from isl_emu.parts.serving.modelled_specification import Specification, write_specifications
 from isl_emu.parts.serving.server_kind import Facts, ServerGroup
-from isl_emu.runs.ports import MODEL_PORT
+from isl_emu.runs.endpoints import MODEL_PORT
 from isl_emu.scenario.compute import Compute
 from isl_emu.scenario.models import MODELS
 

@@ -9,7 +9,7 @@ import math
 import os
 import platform
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import metadata
@@ -159,15 +159,6 @@ def read_header(path: Path) -> ModelHeader:
             f"compute.model: {path} cannot be read ({error.strerror}), but it must be a GGUF file; "
             'give a path, or "bundled"'
         ) from None
-
-
-def read_tensors(path: Path) -> Sequence[StoredTensor]:
-    """Which tensors a GGUF file has and where, in its order; their data is not touched.
-
-    Raises:
-        WorkloadError: as `read_header`.
-    """
-    return read_header(path).tensors
 
 
 @lru_cache(maxsize=16)

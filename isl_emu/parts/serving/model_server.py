@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from xllamacpp import CommonParams
 
 MODEL_ALIAS = "sat"  # without one the model's whole path is in every streamed chunk
-MCL_FUTURE = 2  # of mlockall
+# Source: glibc malloc.h
+M_TOP_PAD, M_ARENA_MAX = -2, -8
+HEAP_STEP_BYTE = 8 << 20
 PROMPT_BATCH_TOKENS = 256
 SLOT_FOLDER = Path("/tmp/isl-emu-slots")  # in the container; where conversations are saved when they are to move
 
@@ -43,12 +45,11 @@ def parameters(model: Path, host: str, port: int, context_tokens: int) -> Common
     return params
 
 
-def populate_memory() -> None:
-    """Have all memory from now on at once: page by page, as it is touched, costs a guest kernel ten times as much.
-
-    It may fail where a limit on locked memory stands against it; then it is only slower.
-    """
-    ctypes.CDLL(None).mlockall(MCL_FUTURE)
+def take_memory_in_steps() -> None:
+    """Have one heap that grows by megabytes: that of a thread grows page by page, 4,000 calls while a model loads."""
+    libc = ctypes.CDLL(None)
+    libc.mallopt(M_ARENA_MAX, 1)
+    libc.mallopt(M_TOP_PAD, HEAP_STEP_BYTE)
 
 
 def main() -> None:
@@ -58,15 +59,13 @@ def main() -> None:
     parser.add_argument("--host", required=True)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--context", type=int, required=True)
-    parser.add_argument("--populate", action="store_true", help="have all memory at once")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     SLOT_FOLDER.mkdir(exist_ok=True)
     os.environ["OMP_WAIT_POLICY"] = "passive"  # read when the library is loaded
     from xllamacpp import Server  # noqa: PLC0415  after its environment is set
 
-    if options.populate:
-        populate_memory()
+    take_memory_in_steps()
     server = Server(parameters(options.model, options.host, options.port, options.context))
     print(f"listening on {server.listening_address}", flush=True)
     signal.pause()

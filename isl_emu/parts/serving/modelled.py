@@ -12,8 +12,7 @@ from isl_emu.parts.serving.modelled_specification import PACE
 from isl_emu.parts.serving.server_kind import Facts, PaceJudgement, ServerGroup, ServerKind, Started
 from isl_emu.runs.journal import read_journal
 from isl_emu.scenario.compute import Compute
-from isl_emu.tables.text import time_text
-from isl_emu.units import NS_PER_MS
+from isl_emu.tables.text import beyond, time_text
 
 LATE = ("late_p50_ns", "late_p99_ns", "late_max_ns")
 
@@ -40,10 +39,8 @@ class ModelledServers(ServerKind):
         if late_ns is None:
             return PaceJudgement(figures)
         limit_ns = run.scenario.fidelity.token_lateness_p99_ns
-        reason = (
-            f"servers at a board's pace: the 99th percentile of how late tokens were is {late_ns / NS_PER_MS:.3g} ms, "
-            f"but at most {limit_ns / NS_PER_MS:.3g} ms is allowed; ask fewer questions at once, or use slow motion"
-        )
+        what = "servers at a board's pace: the 99th percentile of how late tokens were"
+        reason = beyond(what, late_ns, limit_ns, "ask fewer questions at once, or use slow motion")
         return PaceJudgement(figures, (reason,) if late_ns > limit_ns else ())
 
     def pace_lines(self, figures: Facts) -> Iterator[str]:

@@ -11,8 +11,7 @@ from isl_emu.parts.serving.board_pace import BoardPace, StatedPace
 from isl_emu.parts.serving.modelled_state import FILE as STATE_FILE
 from isl_emu.parts.serving.modelled_state import ModelledState
 from isl_emu.scenario.boards import board_named
-from isl_emu.scenario.models import Model, model_named
-from isl_emu.scenario.roofline import Roofline
+from isl_emu.scenario.models import Model, Roofline, model_named
 
 SPECIFICATIONS = "modelled_servers.json"  # in the journal
 PACE = "pace.jsonl"  # beside it: what the servers say of themselves at their end

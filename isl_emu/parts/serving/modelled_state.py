@@ -1,19 +1,25 @@
-"""What modelled servers share with the rest of a run: how fast each may be, and how much each has done.
+"""What computers whose work is modelled share with the rest of a run: how fast each may be, and how much each has done.
 
-One array in a memory-mapped file, a row for each modelled satellite: whoever governs energy writes a pace, the servers
-write what they did, and both read the other's column at no cost. Each value is one aligned machine word, so a reader
-sees the old one or the new one.
+One array in a memory-mapped file, a row for each satellite: whoever governs energy writes a pace, who works writes what
+it did, and both read the other's column at no cost. Each value is one aligned machine word, so a reader sees the old
+one or the new one. Each kind of work has a file of its own, since nobody else may write its rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-FILE = "modelled_state"  # in the journal folder
+from isl_emu.timebase import Clock
+from isl_emu.units import NS_PER_S
+
+FILE = "modelled_state"  # in the journal folder: that of servers at a board's pace
+TRAINED, SPLIT, PROGRAMS = "training_state", "split_state", "program_state"  # and those of other work
+FILES = FILE, TRAINED, SPLIT, PROGRAMS
 _ROW = np.dtype([("name", "S64"), ("pace_ratio", "f8"), ("busy_ns", "i8"), ("tokens", "i8")])
 
 
@@ -47,3 +53,49 @@ class ModelledState:
         rows = np.memmap(path, _ROW, "r+") if path.stat().st_size else np.zeros(0, _ROW)
         names = tuple(name.decode() for name in rows["name"])
         return cls(names, rows["pace_ratio"], rows["busy_ns"], rows["tokens"])
+
+
+LOOK_INTERVAL_NS = NS_PER_S // 2  # between two looks at the pace
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """What energy and heat leave of computers whose work is a wait; all others may work at their full pace.
+
+    Args:
+        state: shared with whoever governs energy.
+        rows: of `state`, by satellite.
+    """
+
+    state: ModelledState | None = None
+    rows: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, path: Path) -> Allowance:
+        """That in a file of a shared state; without the file nothing limits them."""
+        if not path.exists():
+            return cls()
+        state = ModelledState.open(path)
+        return cls(state, {name: row for row, name in enumerate(state.names)})
+
+    def work(self, satellite: str, work_ns: int, clock: Clock, stopped: threading.Event) -> bool:
+        """Wait for as long as work takes that needs `work_ns` at full pace: whether it was stopped meanwhile.
+
+        While the computer is off the work stands still; it is told to whoever governs energy as it is done.
+        """
+        begun_ns = clock.now_ns()
+        if self.state is None or satellite not in self.rows:
+            return clock.wait_until_ns(begun_ns + work_ns, stopped)
+        row, left_ns = self.rows[satellite], float(work_ns)
+        while left_ns > 0.5:
+            pace = float(self.state.pace_ratio[row])
+            end_ns = begun_ns + (min(round(left_ns / pace), LOOK_INTERVAL_NS) if pace > 0.0 else LOOK_INTERVAL_NS)
+            if clock.wait_until_ns(end_ns, stopped):
+                return True
+            done_ns = min(left_ns, (end_ns - begun_ns) * pace)
+            self.state.busy_ns[row] += round(done_ns)
+            left_ns, begun_ns = left_ns - done_ns, end_ns
+        return False
+
+
+UNLIMITED = Allowance()

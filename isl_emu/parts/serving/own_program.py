@@ -11,11 +11,11 @@ from pathlib import Path
 from isl_emu.errors import WorkloadError
 from isl_emu.nodes.containers import Container
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.needs import Need
+from isl_emu.parts.part import Need, files_named
 from isl_emu.parts.serving.model_file import resolve_model
 from isl_emu.parts.serving.server_kind import Facts, ServerGroup, ServerKind, Started
 from isl_emu.parts.serving.servers import ModelServer, read_ahead, serve_with, start_program
-from isl_emu.runs.ports import MODEL_PORT
+from isl_emu.runs.endpoints import MODEL_PORT
 from isl_emu.scenario.compute import HEALTH_PATH, Compute
 
 
@@ -25,8 +25,7 @@ class OwnPrograms(ServerKind):
     key = "external-by-command"
 
     def needs(self, group: Compute, satellites: Sequence[str]) -> Iterable[Need]:
-        named = (Path(word) for word in _words(group))
-        files = (*_models(group), *(path for path in named if path.is_absolute() and path.is_file()))
+        files = (*_models(group), *files_named(_words(group)))
         return (Need(name, group.cpus, group.memory_byte, group.memory_byte, files) for name in satellites)
 
     def check(self, group: Compute, place: str) -> Sequence[Path]:
@@ -47,7 +46,9 @@ class OwnPrograms(ServerKind):
                 read_ahead(model)
             begin = partial(_start_program, words, next(iter(models), None), live.folder.journal)
             with live.phase("servers", f"starting {words[0]} on {len(containers)} satellites") as report:
-                live.undo.enter_context(serve_with(containers, begin, report, group.compute.health or HEALTH_PATH))
+                serving = serve_with(containers, begin, report, group.compute.health or HEALTH_PATH)
+                for server in live.undo.enter_context(serving):
+                    live.watch.add(server.watched())
         return Started([self.facts(group.compute) for group in groups])
 
 

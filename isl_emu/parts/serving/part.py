@@ -9,25 +9,22 @@ from typing import Any
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.finished_run import FinishedRun
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.needs import Need
-from isl_emu.parts.part import CpuUse, Judgement, Pace, Part, Preparation
+from isl_emu.parts.part import CpuUse, Judgement, Need, Pace, Part, Preparation, Source
 from isl_emu.parts.serving.busy import AnsweringCpus
 from isl_emu.parts.serving.kinds import KINDS, kind_of
-from isl_emu.parts.serving.report import servers_section
+from isl_emu.parts.serving.results import SERVERS, servers_section
 from isl_emu.parts.serving.start import serve_models, server_groups
-from isl_emu.parts.serving.tables import SERVERS
 from isl_emu.parts.serving.who_serves import SERVING
-from isl_emu.parts.source import Source
 from isl_emu.runs.endpoints import FILE as ENDPOINTS
 from isl_emu.runs.endpoints import read_endpoints
-from isl_emu.runs.journal import count_lines
+from isl_emu.runs.journal import REQUESTS_JOURNAL, SERVERS_JOURNAL, count_lines
 from isl_emu.scenario.matching import matching
 from isl_emu.scenario.model import Scenario
 
 
 class ServingPart(Part):
     key = "serving"
-    lines = {"servers": SERVERS}
+    lines = {SERVERS_JOURNAL: SERVERS}
 
     def needs(self, scenario: Scenario) -> Iterable[Need]:
         for group in scenario.compute:
@@ -56,7 +53,7 @@ class ServingPart(Part):
         In slow motion each gets less, for longer, and so does one that is short of energy, or too hot.
         """
         scenario = run.scenario
-        by_group = {row["group"]: row["cpus"] or 0.0 for row in run.rows("servers")}
+        by_group = {row["group"]: row["cpus"] or 0.0 for row in run.rows(SERVERS_JOURNAL)}
         cpus = {
             name: by_group.get(number, group.compute.cpus)
             for number, group in server_groups(scenario).items()
@@ -67,7 +64,7 @@ class ServingPart(Part):
             own = cpus.get(satellite, 0.0) * pace(satellite, from_ns, to_ns)
             return min(own / scenario.time.slowdown, 1.0)
 
-        yield AnsweringCpus(run.rows("requests"), share)
+        yield AnsweringCpus(run.rows(REQUESTS_JOURNAL), share)
 
     def judge(self, run: FinishedRun, pace: Pace) -> Judgement:
         found = [kind.judge(run, pace) for kind in KINDS.values()]
@@ -75,5 +72,5 @@ class ServingPart(Part):
         return Judgement({"pace": figures}, tuple(reason for one in found for reason in one.reasons))
 
     def sections(self, run: FinishedRun, figures: Mapping[str, Any]) -> Iterator[Iterable[str]]:
-        if servers := run.rows("servers"):
+        if servers := run.rows(SERVERS_JOURNAL):
             yield servers_section(servers, run.scenario.compute, figures["pace"])

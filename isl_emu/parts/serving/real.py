@@ -10,13 +10,13 @@ from pathlib import Path
 
 from isl_emu.errors import WorkloadError
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.needs import Need
+from isl_emu.parts.part import Need
 from isl_emu.parts.serving.board_pace import wanted_tokens_s
 from isl_emu.parts.serving.board_servers import pace_facts, specifications
 from isl_emu.parts.serving.model_file import check_memory, estimate_memory_byte, resolve_model
 from isl_emu.parts.serving.server_kind import Facts, ServerGroup, ServerKind, Started
 from isl_emu.parts.serving.servers import serve
-from isl_emu.runs.ports import WORDS_PORT
+from isl_emu.runs.endpoints import WORDS_PORT
 from isl_emu.scenario.compute import Compute
 
 
@@ -70,5 +70,6 @@ class RealServers(ServerKind):
             with live.phase("servers", f"loading {model.name} on {len(containers)} satellites") as report:
                 context_tokens, journal = group.compute.context_tokens, live.folder.journal
                 serving = serve(containers, model, context_tokens, journal, report, live.exact)
-                live.undo.enter_context(serving)
+                for server in live.undo.enter_context(serving):
+                    live.watch.add(server.watched())
         return self.facts(group.compute)

@@ -12,7 +12,7 @@ from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.serving.relay_orders import Relayed, write_relayed
 from isl_emu.parts.serving.server_kind import Facts, ServerGroup, ServerKind, Started
 from isl_emu.parts.serving.servers import answers
-from isl_emu.runs.ports import MODEL_PORT
+from isl_emu.runs.endpoints import MODEL_PORT
 from isl_emu.scenario.compute import BUNDLED, HEALTH_PATH, Compute
 
 OUTSIDE_TIMEOUT_S = 30.0

@@ -16,8 +16,7 @@ from isl_emu.nodes.containers import Container
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.finished_run import FinishedRun
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.needs import Need
-from isl_emu.parts.part import Pace
+from isl_emu.parts.part import Need, Pace
 from isl_emu.parts.serving.modelled_specification import Specification
 from isl_emu.scenario.compute import Compute
 

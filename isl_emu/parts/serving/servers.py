@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,8 +15,8 @@ from subprocess import DEVNULL, STDOUT, Popen
 from isl_emu.errors import WorkloadError
 from isl_emu.nodes.containers import Container
 from isl_emu.nodes.namespaces import enter_network, in_own_thread
-from isl_emu.runs.ports import MODEL_PORT, WORDS_PORT
-from isl_emu.runs.process import kill, last_line
+from isl_emu.runs.endpoints import MODEL_PORT, WORDS_PORT
+from isl_emu.runs.process import Watched, kill, last_line, module_command
 from isl_emu.scenario.compute import HEALTH_PATH
 from isl_emu.timebase import Clock, MonotonicClock
 from isl_emu.units import NS_PER_S
@@ -45,6 +44,10 @@ class ModelServer:
     def name(self) -> str:
         """The satellite's name."""
         return self.container.name
+
+    def watched(self, what: str = "model server") -> Watched:
+        """It as a process that is to last as long as the run."""
+        return Watched(self.process, what, self.name, self.log, self.container.oom_kills)
 
 
 @contextmanager
@@ -157,8 +160,8 @@ def start_server(
     """
     port = WORDS_PORT if exact else MODEL_PORT
     words = ["--model", str(model), "--host", container.address, "--port", str(port)]
-    words += ["--context", str(context_tokens), *(["--populate"] if exact else [])]
-    command = [sys.executable, "-m", "isl_emu.parts.serving.model_server", *words]
+    words += ["--context", str(context_tokens)]
+    command = module_command("isl_emu.parts.serving.model_server", *words)
     return replace(start_program(container, command, journal), port=port)
 
 

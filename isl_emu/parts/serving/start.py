@@ -11,11 +11,9 @@ from isl_emu.parts.serving.kinds import KINDS, kind_of
 from isl_emu.parts.serving.modelled_specification import Specification
 from isl_emu.parts.serving.server_kind import Facts, ServerGroup
 from isl_emu.parts.serving.who_serves import SERVING
-from isl_emu.runs.journal import Journal
+from isl_emu.runs.journal import SERVERS_JOURNAL, Journal
 from isl_emu.scenario.matching import matching
 from isl_emu.scenario.model import Scenario
-
-SERVERS = "servers.jsonl"  # in the journal: a line for each group, once its servers are ready
 
 
 def serve_models(live: LiveRun) -> Sequence[Activity]:
@@ -35,7 +33,7 @@ def serve_models(live: LiveRun) -> Sequence[Activity]:
             specs += started.specifications
     if specs:
         activities.append(start_board_servers(live, specs))
-    with Journal(live.folder.journal / SERVERS) as servers:
+    with Journal(live.folder.journal / f"{SERVERS_JOURNAL}.jsonl") as servers:
         for number, group in groups.items():
             compute, size = group.compute, len(group.satellites)
             known = {"group": number, "server": compute.server, "satellites": size, "board": compute.board}

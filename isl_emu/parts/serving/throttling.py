@@ -24,7 +24,8 @@ from isl_emu.parts.serving.board_servers import pace_facts
 from isl_emu.parts.serving.model_file import resolve_model
 from isl_emu.parts.serving.real import RealServers
 from isl_emu.parts.serving.server_kind import Facts, PaceJudgement, ServerGroup
-from isl_emu.runs.ports import MODEL_PORT
+from isl_emu.runs.endpoints import MODEL_PORT
+from isl_emu.runs.journal import REQUESTS_JOURNAL, SERVERS_JOURNAL
 from isl_emu.scenario.compute import Compute
 from isl_emu.units import NS_PER_S
 
@@ -71,8 +72,8 @@ class ThrottledServers(RealServers):
         """The decoding pace of each answer that such a server gave whole, over what was wanted of it."""
         if run.execution is not None and run.execution.clock == "exact":
             return  # nothing is throttled there
-        wanted = {row["group"]: row["decode_tokens_s"] for row in run.rows("servers")}
-        for row in run.rows("requests") if wanted else ():
+        wanted = {row["group"]: row["decode_tokens_s"] for row in run.rows(SERVERS_JOURNAL)}
+        for row in run.rows(REQUESTS_JOURNAL) if wanted else ():
             spent_ns, tokens = row["server_predict_ns"], row["answer_tokens"]
             group = run.scenario.compute_of(row["satellite"]) if row["satellite"] else None
             if group is not None and group.kind == self.key and spent_ns and tokens:

@@ -8,14 +8,11 @@ from typing import Any
 
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.activity import Activity
-from isl_emu.parts.cpu_use import shares_of_a_cpu
 from isl_emu.parts.finished_run import FinishedRun
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.needs import Need
-from isl_emu.parts.part import CpuUse, Pace, Part, Preparation
+from isl_emu.parts.part import CpuUse, Need, Pace, Part, Preparation, Source, shares_of_a_cpu
 from isl_emu.parts.serving.busy import AnsweringCpus
 from isl_emu.parts.serving.model_file import resolve_model
-from isl_emu.parts.source import Source
 from isl_emu.parts.split.results import SPLIT, split_rows, split_section
 from isl_emu.parts.split.shares import check_engine, check_split, layer_count, share_byte, shares
 from isl_emu.parts.split.start import PASSES, READY, start_splits
@@ -39,8 +36,15 @@ class SplitPart(Part):
                 yield Need(name, split.cpus, split.memory_byte, expected_byte, (model,))
 
     def real_time(self, scenario: Scenario) -> Iterable[str]:
-        if scenario.split:
-            yield "split: its satellites would take no time to compute their layers"
+        """The stages of a pipeline are ours, and wait for their share of a board's time; llama.cpp's do not."""
+        for split in scenario.split:
+            if split.engine != "pipeline":
+                yield f'split.engine is "{split.engine}", which would take no time to compute; use "pipeline"'
+            elif split.board is None:
+                yield (
+                    "split: its satellites would take no time to compute their layers unless board says whose time "
+                    "they take; add board, and pace_model if it is that of another model"
+                )
 
     def prepare(self, source: Source, place: str) -> Preparation:
         models = []

@@ -16,13 +16,13 @@ import torch
 
 from isl_emu.parts.split.decoder import Ends, Layers
 from isl_emu.parts.split.front import Conversation, UnanswerableError, WantedAnswer, answering_questions
-from isl_emu.parts.split.pipeline_stage import arguments
+from isl_emu.parts.split.pipeline_stage import StageTime, arguments
 from isl_emu.parts.split.ring import Ring, RingPass
 from isl_emu.parts.split.text import ChatText
 from isl_emu.parts.split.weights import ModelFile
 from isl_emu.runs.clock import RunClock
+from isl_emu.runs.endpoints import MODEL_PORT
 from isl_emu.runs.journal import Journal
-from isl_emu.runs.ports import MODEL_PORT
 from isl_emu.timebase import Clock
 
 
@@ -30,14 +30,14 @@ class Head:
     """Keeps conversations under way: the one waits for the ring while others are computed.
 
     Args:
-        name: of the satellite.
+        time: of its layers; it has the satellite's name.
         slots: how many at once; further ones wait.
         record: takes each pass that has come back.
     """
 
     def __init__(
         self,
-        name: str,
+        time: StageTime,
         ring: Ring,
         layers: Layers,
         ends: Ends,
@@ -47,7 +47,7 @@ class Head:
         context_tokens: int,
         record: Callable[[dict[str, Any]], None],
     ):
-        self._name = name
+        self._time = time
         self._ring, self._layers, self._ends, self._text = ring, layers, ends, text
         self._clock, self._record, self._context_tokens = clock, record, context_tokens
         self._free, self._waiting = list(range(slots)), SimpleQueue[Conversation]()
@@ -94,6 +94,7 @@ class Head:
     def _send(self, slot: int, number: int, position: int, tokens: list[int]) -> None:
         begun_ns = self._clock.now_ns()
         x = self._layers.forward(self._ends.embed(tokens), slot, position)
+        self._time.spend(number, position, len(tokens))
         self._ring.send(RingPass(slot, number, position, x, [begun_ns, self._clock.now_ns()]))
 
     def _advance(self, back: RingPass) -> None:
@@ -104,7 +105,7 @@ class Head:
         chosen_ns = self._clock.now_ns()
         self._record(
             {
-                "head": self._name,
+                "head": self._time.satellite,
                 "number": back.number,
                 "tokens": tokens,
                 "activation_byte": back.activation_byte,
@@ -132,7 +133,6 @@ class Head:
 def main() -> None:
     """Load the head's part, join the ring, and answer."""
     parser = arguments("isl_emu.parts.split.pipeline_head", __doc__)
-    parser.add_argument("--satellite", required=True, help="its name")
     parser.add_argument("--journal", type=Path, required=True, help="file to which the passes are written")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -141,7 +141,7 @@ def main() -> None:
     embedding, slots = model.shape().embedding, options.conversations
     ring = Ring(options.head, options.ring_port, options.rank, options.size, embedding, slots)
     journal, clock = Journal(options.journal), RunClock(options.clock)
-    head = Head(options.satellite, ring, layers, ends, text, clock, slots, options.context, journal.append)
+    head = Head(StageTime.of(options, clock), ring, layers, ends, text, clock, slots, options.context, journal.append)
     with answering_questions(head, options.head, MODEL_PORT):
         print(f"answers at {options.head}:{MODEL_PORT}", flush=True)
         head.run()

@@ -23,8 +23,8 @@ from isl_emu.nodes.tcp_info import own_connections, tcp_counters
 from isl_emu.parts.serving.model_server import parameters
 from isl_emu.parts.split.rpc_backend import RpcBackend
 from isl_emu.runs.clock import RunClock
+from isl_emu.runs.endpoints import MODEL_PORT
 from isl_emu.runs.journal import Journal
-from isl_emu.runs.ports import MODEL_PORT
 from isl_emu.timebase import Clock
 
 METER_INTERVAL_S = 0.1

@@ -5,14 +5,20 @@ Known from the file's header alone, before anything is started.
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from importlib.util import find_spec
 from itertools import accumulate
 from pathlib import Path
 
 from isl_emu.errors import WorkloadError
-from isl_emu.parts.serving.model_file import ModelHeader, estimate_memory_byte, read_header
+from isl_emu.parts.serving.board_pace import file_roofline
+from isl_emu.parts.serving.model_file import ModelHeader, estimate_memory_byte, read_header, resolve_model
 from isl_emu.parts.split.rpc_backend import backend_path
+from isl_emu.scenario.boards import board_named
+from isl_emu.scenario.models import Model, Roofline
 from isl_emu.scenario.split import Split
 from isl_emu.units import SIZE_BYTE, format_quantity
 
@@ -46,6 +52,29 @@ def shares(layers: int, members: int, given: Sequence[int] = ()) -> list[range]:
     return [range(end - count, end) for count, end in zip(counts, ends, strict=True)]
 
 
+def split_roofline(split: Split) -> Roofline:
+    """The pace of the whole model on the board of each of its satellites.
+
+    Raises:
+        WorkloadError: the file of weights does not say how its layers look.
+    """
+    assert split.board is not None, "the scenario was checked"
+    if split.pace_model is not None:
+        return split.roofline
+    return file_roofline(resolve_model(split.model), board_named(split.board))
+
+
+def pace_text(roofline: Roofline) -> str:
+    """A roofline for a process's command line; `pace_of` reads it."""
+    return json.dumps({"board": roofline.board.name, "model": asdict(roofline.model), "bits": roofline.bits})
+
+
+def pace_of(text: str) -> Roofline:
+    """What `pace_text` wrote."""
+    told = json.loads(text)
+    return Roofline(board_named(told["board"]), Model(**told["model"]), told["bits"])
+
+
 def check_engine(engine: str) -> None:
     """Refuse an engine whose libraries, which isl-emu does not bring along, are not installed.
 
@@ -57,7 +86,9 @@ def check_engine(engine: str) -> None:
         if missing:
             raise WorkloadError(
                 f'split.engine: is "pipeline", but {", ".join(missing)} is not installed; '
-                "run `pip install torch gguf tokenizers` (half a minute, 0.9 GB; docs/split.md), or use llama-rpc"
+                f"run `{sys.executable} -m pip install 'isl-emu[pipeline]' --extra-index-url "
+                "https://download.pytorch.org/whl/cpu` (0.9 GB; in a checkout: `scripts/setup pipeline`), "
+                "or use llama-rpc"
             )
     elif not backend_path().exists():
         raise WorkloadError(

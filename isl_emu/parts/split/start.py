@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from signal import SIGKILL
 from subprocess import DEVNULL, STDOUT
 
 from isl_emu.errors import WorkloadError
-from isl_emu.nodes.containers import Container
+from isl_emu.nodes.containers import Container, handed
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.serving.model_file import resolve_model
+from isl_emu.parts.serving.modelled_state import SPLIT, ModelledState
 from isl_emu.parts.serving.servers import ModelServer, is_healthy, read_ahead, stop_servers
 from isl_emu.parts.serving.start import write_serving
-from isl_emu.parts.split.shares import layer_count, shares
+from isl_emu.parts.split.shares import layer_count, pace_text, shares, split_roofline
 from isl_emu.runs.clock import FILE as CLOCK_FILE
+from isl_emu.runs.endpoints import FIRST_SPLIT_PORT
 from isl_emu.runs.journal import Journal
-from isl_emu.runs.ports import FIRST_SPLIT_PORT
-from isl_emu.runs.process import last_line
+from isl_emu.runs.process import last_line, module_command
 from isl_emu.scenario.split import Split
 
 # journals of a run, one line each: a pass around a pipeline; what an RPC process has done; a model that is ready
@@ -38,19 +36,28 @@ def start_splits(live: LiveRun) -> None:
     Raises:
         WorkloadError: a process ended, with the last line of its log, or a model was not ready in an hour.
     """
+    if live.scenario.power and live.exact:
+        names = live.scenario.satellite_names
+        own = (name for split in live.scenario.split for name in split.members(names))
+        ModelledState.create(live.folder.journal / SPLIT, list(dict.fromkeys(own)))
     for number, split in enumerate(live.scenario.split):
         containers = [live.containers[name] for name in split.members(live.scenario.satellite_names)]
         model, count = resolve_model(split.model), len(containers)
         parts = shares(layer_count(model), count, split.layers)
         read_ahead(model)
         with live.phase("split", f"splitting {model.name} over {count} satellites by {split.engine}") as report:
-            members = _pipeline if split.engine == "pipeline" else _rpc
+            if split.engine == "pipeline":
+                members = _pipeline(split, containers, parts, FIRST_SPLIT_PORT + number, live.exact)
+            else:
+                members = _rpc(split, containers, parts, FIRST_SPLIT_PORT + number)
             processes: list[ModelServer] = []
             live.undo.callback(stop_servers, processes)
-            for member in members(split, containers, parts, FIRST_SPLIT_PORT + number):
+            for member in members:
                 processes.append(_start(live, member))
                 report(len(processes) / (count + 1), f"{len(processes)} of {count} begun")
             _await_ready(processes)
+        for process in processes:
+            live.watch.add(process.watched("split model's process"))
         with Journal(live.folder.journal / f"{READY}.jsonl") as journal:
             journal.append({"head": containers[0].name, "engine": split.engine, "satellites": count})
         write_serving(live, (containers[0].name,), t_ns=0)
@@ -63,24 +70,29 @@ class Member:
     Args:
         module: of this package, with its options.
         record: the run's journal that it writes.
+        waits: for as long as its board would compute.
     """
 
     container: Container
     module: str
     options: Sequence[str]
     record: str | None = None
+    waits: bool = False
 
 
-def _pipeline(split: Split, containers: Sequence[Container], parts: Sequence[range], port: int) -> Iterator[Member]:
-    """The head last: it answers once all have joined the ring."""
+def _pipeline(
+    split: Split, containers: Sequence[Container], parts: Sequence[range], port: int, exact: bool
+) -> Iterator[Member]:
+    """The head last: it answers once all have joined the ring. In exact time each takes its share of a board's."""
     head = containers[0]
     common = [*_model_options(split), "--head", head.address, "--ring-port", str(port), "--size", str(len(containers))]
     for rank in reversed(range(len(containers))):
         own = ["--rank", str(rank), "--layers", str(parts[rank].start), str(parts[rank].stop)]
-        if rank:
-            yield Member(containers[rank], "pipeline_stage", [*common, *own])
-        else:
-            yield Member(head, "pipeline_head", [*common, *own, "--satellite", head.name], PASSES)
+        own += ["--satellite", containers[rank].name]
+        if exact:
+            own += ["--pace", pace_text(split_roofline(split)), "--share", repr(len(parts[rank]) / parts[-1].stop)]
+        module, record = ("pipeline_stage", None) if rank else ("pipeline_head", PASSES)
+        yield Member(containers[rank], module, [*common, *own], record, waits=exact)
 
 
 def _rpc(split: Split, containers: Sequence[Container], parts: Sequence[range], port: int) -> Iterator[Member]:
@@ -105,14 +117,14 @@ def _model_options(split: Split) -> list[str]:
 def _start(live: LiveRun, member: Member) -> ModelServer:
     """Start a process in its container, and hand it the run's clock and its journal, which it cannot see inside."""
     journal, log = live.folder.journal, live.folder.journal / f"split-{member.container.name}.log"
-    handed = {"--clock": journal / CLOCK_FILE}
+    files = {"--clock": journal / CLOCK_FILE}
     if member.record:
-        handed["--journal"] = journal / f"{member.record}.jsonl"
-    with log.open("wb") as output, _opened(handed.values()) as descriptors:
-        words = [word for option, number in zip(handed, descriptors, strict=True)
-                 for word in (option, f"/proc/self/fd/{number}")]  # fmt: skip
+        files["--journal"] = journal / f"{member.record}.jsonl"
+    if member.waits and live.scenario.power:
+        files["--state"] = journal / SPLIT
+    with log.open("wb") as output, handed(files) as (words, descriptors):
         process = member.container.popen(
-            [sys.executable, "-m", f"isl_emu.parts.split.{member.module}", *member.options, *words],
+            module_command(f"isl_emu.parts.split.{member.module}", *member.options, *words),
             stdin=DEVNULL,
             stdout=output,
             stderr=STDOUT,
@@ -120,17 +132,6 @@ def _start(live: LiveRun, member: Member) -> ModelServer:
             env={**os.environ, **ONE_THREAD},
         )
     return ModelServer(member.container, process, log)
-
-
-@contextmanager
-def _opened(paths: Iterable[Path]) -> Iterator[tuple[int, ...]]:
-    """Descriptors of files, to read and write."""
-    descriptors = tuple(os.open(path, os.O_RDWR | os.O_CREAT, 0o644) for path in paths)
-    try:
-        yield descriptors
-    finally:
-        for descriptor in descriptors:
-            os.close(descriptor)
 
 
 def _await_ready(processes: Sequence[ModelServer]) -> None:

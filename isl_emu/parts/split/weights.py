@@ -14,7 +14,7 @@ from gguf.quants import dequantize, quant_shape_to_byte_shape
 from torch import Tensor
 
 from isl_emu.errors import WorkloadError
-from isl_emu.parts.serving.model_file import read_header, read_tensors
+from isl_emu.parts.serving.model_file import read_header
 from isl_emu.parts.split.decoder import Ends, Layers, Shape, Weights
 
 INTERLEAVED = {"llama": True, "qwen3": False}  # by architecture; no other can be computed here
@@ -36,7 +36,7 @@ class ModelFile:
     def __init__(self, path: Path):
         self.path = path
         self._header = read_header(path)
-        self._tensors = {tensor.name: tensor for tensor in read_tensors(path)}
+        self._tensors = {tensor.name: tensor for tensor in read_header(path).tensors}
         self._bytes = np.memmap(path, mode="r")
         if self._header.architecture not in INTERLEAVED:
             known = " or ".join(INTERLEAVED)

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from isl_emu.errors import WorkloadError
 from isl_emu.parts.training.meeting import largest_group
-from isl_emu.runs.times import RunTimes
+from isl_emu.runs.clock import RunTimes
 from isl_emu.scenario.training import Training
 from isl_emu.timebase import Clock
 from isl_emu.units import NS_PER_S

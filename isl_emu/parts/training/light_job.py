@@ -14,37 +14,23 @@ from pathlib import Path
 from typing import Any
 
 from isl_emu.linkplan.plan_file import read_plan
-from isl_emu.parts.training.allowance import UNLIMITED, Allowance
+from isl_emu.parts.serving.modelled_state import TRAINED, UNLIMITED, Allowance
 from isl_emu.parts.training.collectives import Kind, Schedule
 from isl_emu.parts.training.coordinator import Coordinator
 from isl_emu.parts.training.light_rank import Formation, LightRank, Task, form
 from isl_emu.parts.training.meeting import Reception, call_roll, open_listener, port_of
 from isl_emu.parts.training.planned_ways import PlannedWays
 from isl_emu.parts.training.records import ELEMENT_BYTE, JOURNAL, StepRecorder
-from isl_emu.runs.clock import run_clock
+from isl_emu.runs.clock import RunTimes, run_clock, run_parser
 from isl_emu.runs.endpoints import Endpoint, read_endpoints
 from isl_emu.runs.journal import Journal
-from isl_emu.runs.times import RunTimes, run_parser
-from isl_emu.scenario.boards import board_named
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import load_scenario
-from isl_emu.scenario.training import FLOP_PER_PARAMETER_AND_TOKEN, Modelled, Training, planes_of, training_satellites
+from isl_emu.scenario.training import Modelled, Training, planes_of, training_satellites
 from isl_emu.timebase import Clock
-from isl_emu.units import NS_PER_S
 
 PROCESS_BYTE = 200_000_000  # Python, its libraries and the plan
 RANK_ELEMENT_BYTE = 10  # of memory for an element: the vector, a summand and a comparison
-
-
-def compute_ns(modelled: Modelled) -> int:
-    """How long one satellite computes for one step."""
-    stated_ns: int | None = modelled.compute_time_ns
-    if stated_ns is not None:
-        return stated_ns
-    parameters, tokens, board = modelled.parameters, modelled.tokens, modelled.board
-    assert parameters is not None and tokens is not None and board is not None, "the scenario was checked"
-    flop = FLOP_PER_PARAMETER_AND_TOKEN * parameters * tokens
-    return round(flop * NS_PER_S / (modelled.utilisation * board_named(board).fp16_flop_s))
 
 
 def really_sent_elements(modelled: Modelled, rate_scale: float) -> int:
@@ -138,7 +124,7 @@ def task_of(
         kind=job.collective,
         planes=planes_of(scenario),
         elements=really_sent_elements(job.modelled, scenario.rate_scale),
-        compute_ns=job.local_steps * compute_ns(job.modelled),
+        compute_ns=job.local_steps * job.modelled.step_ns(job.modelled.parameters, job.modelled.tokens),
         timeout_ns=job.timeout_ns,
         clock=clock,
         t0_ns=t0_ns,
@@ -172,7 +158,7 @@ def main() -> None:
     endpoints = read_endpoints(options.journal)
     addresses = {name: endpoint.address for name, endpoint in endpoints.items()}
     job, clock = scenario.training[options.job], run_clock(options.journal)
-    allowance = Allowance.of_run(options.journal)
+    allowance = Allowance.of(options.journal / TRAINED)
     task = task_of(scenario, options.job, addresses, clock, options.t0_ns, stopped, allowance)
     ways = PlannedWays(read_plan(options.folder / "plan.parquet"), job.ring, task.names)
     with Journal(options.journal / f"{JOURNAL}.jsonl") as journal, LightRanks(task, endpoints) as ranks:

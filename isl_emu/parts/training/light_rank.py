@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from isl_emu.nodes.namespaces import enter_network
-from isl_emu.parts.training.allowance import UNLIMITED, Allowance
+from isl_emu.parts.serving.modelled_state import UNLIMITED, Allowance
 from isl_emu.parts.training.collectives import Kind, Round, Schedule, hand_on, pairs_of, schedule
 from isl_emu.parts.training.exchange import Lines, Stalled
 from isl_emu.parts.training.meeting import Reception, open_line

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from isl_emu.nodes.namespaces import enter_network, in_own_thread
-from isl_emu.runs.ports import FIRST_TRAINING_PORT
+from isl_emu.runs.endpoints import FIRST_TRAINING_PORT
 from isl_emu.timebase import Clock
 
 _HELLO = struct.Struct("!4sII")  # what for; the number of the ring; who

@@ -10,19 +10,17 @@ from typing import Any
 from isl_emu.errors import WorkloadError
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.activity import Activity, RunProcess
-from isl_emu.parts.cpu_use import Spells
 from isl_emu.parts.finished_run import FinishedRun, Rows
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.needs import Need
-from isl_emu.parts.part import CpuUse, Pace, Part, Preparation
-from isl_emu.parts.source import Source
+from isl_emu.parts.part import CpuUse, Need, Pace, Part, Preparation, Source, Spells
+from isl_emu.parts.serving.modelled_state import TRAINED, ModelledState
 from isl_emu.parts.training.light_job import light_jobs_byte
 from isl_emu.parts.training.records import JOURNAL
 from isl_emu.parts.training.results import TRAINING, training_section
 from isl_emu.parts.training.torch_job import CoordinatedJob, start_ranks
 from isl_emu.runs.journal import read_latest
 from isl_emu.scenario.model import Scenario
-from isl_emu.scenario.training import training_satellites
+from isl_emu.scenario.training import trainers, training_satellites
 from isl_emu.tables.text import counted
 
 DONE = ("completed", "handed-over")  # outcomes of a step that need not be repeated
@@ -48,8 +46,11 @@ class TrainingPart(Part):
 
     def real_time(self, scenario: Scenario) -> Iterable[str]:
         for job in scenario.training:
-            if job.real:
-                yield f"training: the steps of {job.name} would take no time to compute"
+            if job.real and job.real.compute_time_ns is None and job.real.board is None:
+                yield (
+                    f"training.real: the steps of {job.name} would take no time to compute; add compute_time, or board "
+                    "for as long as their work takes that"
+                )
 
     def prepare(self, source: Source, place: str) -> Preparation:
         if any(job.real for job in source.scenario.training):
@@ -57,6 +58,9 @@ class TrainingPart(Part):
         return Preparation()
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
+        if live.scenario.power:
+            waiting = trainers(live.scenario, live.scenario.training, modelled_only=not live.exact)
+            ModelledState.create(live.folder.journal / TRAINED, waiting)
         for number, job in enumerate(live.scenario.training):
             if job.modelled:
                 words = ["isl_emu.parts.training.light_job", "--folder", str(live.folder.path), "--job", str(number)]

@@ -6,7 +6,6 @@ import json
 import os
 import queue
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -15,18 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from isl_emu.errors import WorkloadError
+from isl_emu.nodes.containers import handed
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.live_run import LiveRun
+from isl_emu.parts.serving.modelled_state import TRAINED
 from isl_emu.parts.training.collectives import Kind, Schedule, schedule
 from isl_emu.parts.training.coordinator import Coordinator
 from isl_emu.parts.training.meeting import call_roll, port_of
 from isl_emu.parts.training.planned_ways import PlannedWays
 from isl_emu.parts.training.records import JOURNAL, StepRecorder
 from isl_emu.runs.clock import FILE as CLOCK_FILE
+from isl_emu.runs.clock import RunTimes
+from isl_emu.runs.endpoints import FIRST_STORE_PORT, STORE_PORTS
 from isl_emu.runs.journal import Journal
-from isl_emu.runs.ports import FIRST_STORE_PORT, STORE_PORTS
-from isl_emu.runs.process import kill
-from isl_emu.runs.times import RunTimes
+from isl_emu.runs.process import kill, module_command
 from isl_emu.scenario.training import Training, training_satellites
 
 READY_TIMEOUT_S = 900.0  # loading PyTorch takes 4 s of a core in a guest, and each satellite has a share of one
@@ -96,21 +97,20 @@ class RankProcesses:
         return "ring", schedule("ring", self.parameters, [range(len(members))])
 
     def _start(self, name: str) -> subprocess.Popen[str]:
-        clock = os.open(self._live.folder.journal / CLOCK_FILE, os.O_RDWR)
-        module = ["-m", "isl_emu.parts.training.torch_rank", "--clock", f"/proc/self/fd/{clock}"]
-        try:
-            with self._log(name).open("wb") as log:
-                process = self._containers[name].popen(
-                    [sys.executable, *module],
-                    text=True,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=log,
-                    pass_fds=(clock,),
-                    env={**os.environ, "OMP_NUM_THREADS": "1"},
-                )
-        finally:
-            os.close(clock)
+        journal = self._live.folder.journal
+        files = {"--clock": journal / CLOCK_FILE}
+        if (journal / TRAINED).exists():
+            files["--state"] = journal / TRAINED
+        with self._log(name).open("wb") as log, handed(files) as (words, descriptors):
+            process = self._containers[name].popen(
+                module_command("isl_emu.parts.training.torch_rank", *words),
+                text=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                pass_fds=descriptors,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )
         with suppress(BrokenPipeError):
             _write_line(process, json.dumps(self._setting(name)) + "\n")
         return process
@@ -123,6 +123,7 @@ class RankProcesses:
             "port": self._port,
             "store_port": self._store_port,
             "seed": self._live.scenario.seed,
+            "exact": self._live.exact,
             "job": self.job.model_dump_json(by_alias=True, exclude_none=True),
         }
 

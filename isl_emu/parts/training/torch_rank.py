@@ -14,6 +14,7 @@ import gc
 import json
 import os
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
@@ -25,10 +26,11 @@ from torch import distributed
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from isl_emu.nodes.tcp_info import own_bytes
+from isl_emu.parts.serving.modelled_state import UNLIMITED, Allowance
 from isl_emu.parts.training.meeting import Reception, open_listener
 from isl_emu.parts.training.transformer import Batches, Writer
 from isl_emu.runs.clock import RunClock
-from isl_emu.runs.ports import STORE_PORTS
+from isl_emu.runs.endpoints import STORE_PORTS
 from isl_emu.scenario.training import Training
 from isl_emu.timebase import Clock
 
@@ -77,11 +79,19 @@ class TorchRank:
     """A rank of a job.
 
     Args:
-        setting: what all ranks have in common (`job`, `names`, `addresses`, `port`, `store_port`, `seed`), and `name`.
+        setting: what all ranks have in common (`job`, `names`, `addresses`, `port`, `store_port`, `seed`, `exact`), and
+            `name`.
         emit: takes the rank's events.
+        allowance: what energy leaves of its computer in exact time.
     """
 
-    def __init__(self, setting: Mapping[str, Any], clock: Clock, emit: Callable[[Mapping[str, Any]], None]):
+    def __init__(
+        self,
+        setting: Mapping[str, Any],
+        clock: Clock,
+        emit: Callable[[Mapping[str, Any]], None],
+        allowance: Allowance = UNLIMITED,
+    ):
         self._setting, self._clock, self._emit = setting, clock, emit
         self._job = Training.model_validate_json(setting["job"])
         assert self._job.real is not None, "only jobs with real gradients have such ranks"
@@ -92,6 +102,9 @@ class TorchRank:
         outer = self._job.outer_learning_rate, self._job.outer_momentum
         self._outer = Nesterov(len(self._weights), *outer) if self._job.method == "diloco" else None
         self._ring: int | None = None
+        self._allowance, self._work_ns = allowance, 0
+        if setting["exact"]:  # computing takes no time, so what it would take is waited
+            self._work_ns = self._job.local_steps * form.step_ns(len(self._weights), form.batch * form.context)
 
     def obey(self, order: Mapping[str, Any]) -> None:
         """Train as ordered, until it is done or the ring no longer works."""
@@ -142,6 +155,7 @@ class TorchRank:
     def _step(self, step: int, order: Mapping[str, Any], taken_byte: int) -> None:
         begun_ns = self._clock.now_ns()
         moved, loss = self._moved(step) if self._outer else self._gradient_at(self._weights, step)
+        self._allowance.work(self._setting["name"], self._work_ns, self._clock, threading.Event())
         computed_ns = self._clock.now_ns()
         sent, received = own_bytes()
         distributed.all_reduce(moved)
@@ -176,6 +190,7 @@ def main() -> None:
     """Obey orders until standard input ends."""
     parser = argparse.ArgumentParser(prog="isl_emu.parts.training.torch_rank", description=__doc__)
     parser.add_argument("--clock", type=Path, required=True, help="file of the run's clock")
+    parser.add_argument("--state", type=Path, help="file of what energy leaves of the computers")
     options = parser.parse_args()
     told = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever else prints does not mix with what is told
@@ -187,7 +202,8 @@ def main() -> None:
     setting = json.loads(sys.stdin.readline())
     listener = open_listener(setting["addresses"][setting["name"]], setting["port"])
     with Reception({setting["names"].index(setting["name"]): listener}):
-        rank = TorchRank(setting, RunClock(options.clock), emit)
+        allowance = Allowance.of(options.state) if options.state else UNLIMITED
+        rank = TorchRank(setting, RunClock(options.clock), emit, allowance)
         emit({"event": "ready", "parameters": len(rank._weights)})
         for line in sys.stdin:
             rank.obey(json.loads(line))

@@ -15,7 +15,7 @@ from aiohttp import ClientConnectorError, ClientError
 
 from isl_emu.parts.uplink.pieces import DigestError, Holding
 from isl_emu.timebase import Clock
-from isl_emu.units import NS_PER_S
+from isl_emu.units import seconds_text
 
 LOOK_S = 0.2  # between two looks at whether an attempt is to end
 
@@ -144,7 +144,7 @@ class AttemptLog:
                 if moved_on():
                     raise MovedOnError("the next pass has begun")
                 if self.clock.now_ns() - attempt.t_active_ns > self.stall_ns:
-                    raise StalledError(f"nothing came for {self.stall_ns / NS_PER_S:g} s")
+                    raise StalledError(f"nothing came for {seconds_text(self.stall_ns)}")
             task.result()
         finally:
             task.cancel()

@@ -21,12 +21,10 @@ from isl_emu.parts.uplink.fetch import READ_BUFFER_BYTE, Fetcher
 from isl_emu.parts.uplink.pieces import Holding
 from isl_emu.parts.uplink.plan import ATTEMPTS, HELD, Receiver, TransferPlan, read_transfer_plan
 from isl_emu.parts.uplink.server import serve_file
-from isl_emu.runs.clock import run_clock
-from isl_emu.runs.endpoints import read_endpoints
+from isl_emu.runs.clock import RunTimes, run_clock
+from isl_emu.runs.endpoints import TRANSFER_PORT, read_endpoints
 from isl_emu.runs.journal import Journal
 from isl_emu.runs.loop import run_loop
-from isl_emu.runs.ports import TRANSFER_PORT
-from isl_emu.runs.times import RunTimes
 
 
 async def take_part(name: str, plan: TransferPlan, journal: Path, times: RunTimes) -> None:

@@ -12,11 +12,9 @@ from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.finished_run import FinishedRun
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.needs import Need
-from isl_emu.parts.part import Part, Preparation
+from isl_emu.parts.part import Need, Part, Preparation, Source
 from isl_emu.parts.serving.model_file import MIB, resolve_model
 from isl_emu.parts.serving.who_serves import SERVING
-from isl_emu.parts.source import Source
 from isl_emu.parts.uplink.plan import ATTEMPTS, FILE, HELD
 from isl_emu.parts.uplink.planning import plan_transfer
 from isl_emu.parts.uplink.results import DELIVERIES, TRANSFERS, delivery_rows, transfer_rows, uplink_section

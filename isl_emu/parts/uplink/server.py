@@ -7,7 +7,7 @@ from pathlib import Path
 from aiohttp import web
 
 from isl_emu.parts.uplink.pieces import Holding
-from isl_emu.runs.ports import TRANSFER_PORT
+from isl_emu.runs.endpoints import TRANSFER_PORT
 
 FILE_PATH = "/file"
 PIECES_PATH = "/pieces"  # which pieces are here: one character each, 0 or 1

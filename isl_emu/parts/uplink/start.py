@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -27,9 +26,9 @@ from isl_emu.parts.serving.servers import (
 )
 from isl_emu.parts.serving.start import write_serving
 from isl_emu.parts.uplink.plan import HELD, UNSERVED, read_transfer_plan
+from isl_emu.runs.clock import RunTimes
 from isl_emu.runs.journal import Journal, read_journal
-from isl_emu.runs.process import end
-from isl_emu.runs.times import RunTimes
+from isl_emu.runs.process import end, module_command
 from isl_emu.scenario.compute import Compute
 from isl_emu.scenario.model import Scenario
 from isl_emu.timebase import MonotonicClock
@@ -99,7 +98,7 @@ def start_transfer_nodes(live: LiveRun) -> dict[str, subprocess.Popen[bytes]]:
         read_ahead(file)
         for name in (*scenario.uplink_stations, *scenario.uplinked_satellites):
             words = ["--name", name, "--journal", f"/proc/self/fd/{journal}"]
-            command = [sys.executable, "-m", "isl_emu.parts.uplink.node", *words]
+            command = module_command("isl_emu.parts.uplink.node", *words)
             with (live.folder.journal / _log(name)).open("wb") as messages:
                 processes[name] = live.net.get(name).popen(
                     command, pass_fds=(journal,), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=messages
@@ -127,6 +126,7 @@ def give_up(live: LiveRun, name: str, error: str) -> None:
     """Write down why a satellite will not serve."""
     with Journal(live.folder.journal / f"{UNSERVED}.jsonl") as journal:
         journal.append({"satellite": name, "error": error})
+    live.watch.record("model on its way", name, error)
 
 
 class ServerStarter:
@@ -177,6 +177,7 @@ class ServerStarter:
             journal = self._live.folder.journal
             server = start_server(container, self._model, group.context_tokens, journal, self._live.exact)
             self._servers.append(server)
+            self._live.watch.add(server.watched())
             if self._stop.is_set():
                 server.process.kill()
             return server

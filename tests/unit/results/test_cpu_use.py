@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from isl_emu.results.conclude import write_tables
 from isl_emu.results.fidelity import Fidelity, assess
-from isl_emu.results.tables import write_tables
 from isl_emu.scenario.parse import parse_scenario
 from tests.unit.results.conftest import SCENARIO
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from isl_emu.results.conclude import write_tables
 from isl_emu.results.fidelity import Fidelity, assess
-from isl_emu.results.tables import write_tables
 
 MS = 1_000_000
 S = 1_000_000_000
@@ -92,7 +92,7 @@ def be_crowded_by_strangers(run: Any) -> None:
         (stop_early, "3 of 4 instants", "all of them"),
         (hold_something_else, "2 settings differ", "none may"),
         (read_back_something_else, "1 setting differs", "none may"),
-        (be_slow_on_each_hop, "median error per hop is 0.991 ms", "at most 0.25 ms"),
+        (be_slow_on_each_hop, "median error per hop is 991 us", "at most 250 us"),
         (be_very_slow_sometimes, "95th percentile of the error is 3", "at most 10 ms"),
         (lose_all_of_a_pair, "gs-a to p00s02", "a path was planned"),
         (measure_nothing, "nothing measured", "plans probes"),
@@ -108,6 +108,25 @@ def test_each_distortion_is_the_one_reason(good_run: Any, spoil: Callable[[Any],
     (reason,) = fidelity.reasons
     assert not fidelity.valid
     assert found in reason and rule in reason
+
+
+def test_a_queue_of_the_runs_own_is_no_distortion(good_run: Any) -> None:
+    be_very_slow_sometimes(good_run)
+    good_run.write("probed_ends.jsonl", [{"t_ns": k * S, "byte": {"0": k * 10**6}} for k in range(5)])
+    fidelity = judged(good_run)
+    assert fidelity.valid
+    assert fidelity.parts["probes"].queued_ns.max > 25 * MS
+
+
+def test_in_exact_time_no_probe_may_be_off_at_all(good_run: Any) -> None:
+    good_run.write("execution.json", [{"error": None, "clock": "exact", "mismatches": []}])
+    good_run.write("instants.jsonl", [good_run.instant(k, 0) for k in range(4)])
+    planned_ns = 5 * MS + round(58 * 8 / 50e6 * S)
+    good_run.write("probes.jsonl", [good_run.probe(delay_ns=planned_ns + off_ns) for off_ns in (0, 1, -1)])
+    assert judged(good_run).valid
+    good_run.write("probes.jsonl", [good_run.probe(delay_ns=planned_ns + off_ns) for off_ns in (0, 0, -2)])
+    (reason,) = judged(good_run).reasons
+    assert "largest error per hop is 2 ns, but at most 1 ns" in reason
 
 
 def test_two_distortions_give_two_reasons(good_run: Any) -> None:

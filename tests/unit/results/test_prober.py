@@ -15,9 +15,9 @@ from scapy.layers.inet import IP, UDP
 from isl_emu.errors import MachineError
 from isl_emu.parts.probes.packets import FRAME_BYTE, ProbeArrival, probe_packet, receive, send, with_number
 from isl_emu.parts.probes.prober import LOST_AFTER_NS, Probe, Prober, due_ns, phase_ns
+from isl_emu.runs.clock import RunTimes
+from isl_emu.runs.endpoints import PROBE_PORT as PORT
 from isl_emu.runs.journal import Journal, read_journal
-from isl_emu.runs.ports import PROBE_PORT as PORT
-from isl_emu.runs.times import RunTimes
 
 SO_TIMESTAMPNS, SO_TIMESTAMPING, IP_TTL = 35, 37, 2
 S = 1_000_000_000

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from isl_emu.parts.registry import PARTS
-from isl_emu.results.tables import TABLES as OWN
+from isl_emu.results.conclude import TABLES as OWN
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "results.md"
 TABLES = {**OWN, **{name: schema for part in PARTS for name, schema in {**part.lines, **part.tables}.items()}}

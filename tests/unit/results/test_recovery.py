@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from isl_emu.errors import ScenarioError
+from isl_emu.files import read_json, write_json
 from isl_emu.linkplan.plan_file import write_plan
 from isl_emu.live.control import announce
 from isl_emu.recovery import clean_up, conclude_folder
+from isl_emu.results.provenance import file_facts
 from isl_emu.routing.forwarding import read_routes, write_routes
 from isl_emu.runs import directory as rundir
 from isl_emu.scenario.parse import format_scenario
@@ -22,7 +28,12 @@ def killed_run(good_run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.setattr(rundir, "runs_root", lambda: tmp_path / "runs")
     good_run.folder.scenario.write_text(format_scenario(good_run.scenario))
     write_plan(good_run.plan, good_run.folder.plan)
-    write_routes(good_run.routes, good_run.folder.routes)
+    write_routes(good_run.routes, good_run.plan, good_run.folder.routes)
+    digests = {
+        "plan_sha256": good_run.plan.digest(),
+        "scenario_sha256": file_facts(good_run.folder.scenario)["sha256"],
+    }
+    write_json(good_run.folder.provenance, {**(read_json(good_run.folder.provenance) or {}), **digests})
     good_run.folder.execution.unlink()
     return good_run
 
@@ -55,7 +66,41 @@ def test_a_folder_without_journals_is_refused(tmp_path: Path) -> None:
 
 
 def test_routes_survive_their_file(killed_run: Any) -> None:
-    found = read_routes(killed_run.folder.routes)
+    found = read_routes(killed_run.folder.routes, killed_run.plan)
     assert (found.row_link == killed_run.routes.row_link).all() and not found.row_link.flags.writeable
     with pytest.raises(ScenarioError, match="run the scenario again"):
-        read_routes(killed_run.folder.path / "none")
+        read_routes(killed_run.folder.path / "none", killed_run.plan)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"PK\x03\x04torn", pickle.dumps(os.getpid), b"\x93NUMPY\x01\x00"],
+    ids=["empty", "torn", "pickle", "npy"],
+)
+def test_what_holds_no_routes_is_refused_and_executes_nothing(killed_run: Any, content: bytes) -> None:
+    killed_run.folder.routes.write_bytes(content)
+    with pytest.raises(ScenarioError, match="holds the routes of the run"):
+        conclude_folder(killed_run.folder.path)
+
+
+def test_objects_in_it_are_not_loaded(killed_run: Any) -> None:
+    with np.load(killed_run.folder.routes) as stored:
+        arrays = dict(stored)
+    np.savez(
+        killed_run.folder.routes.with_suffix(".npz"), **{**arrays, "row_link": np.array([os.getpid], dtype=object)}
+    )
+    killed_run.folder.routes.with_suffix(".npz").replace(killed_run.folder.routes)
+    with pytest.raises(ScenarioError, match="cannot be read"):
+        conclude_folder(killed_run.folder.path)
+
+
+def test_files_of_another_run_are_refused(killed_run: Any) -> None:
+    text = killed_run.folder.scenario.read_text()
+    killed_run.folder.scenario.write_text(text.replace("seed =", "seed = 1"))
+    with pytest.raises(ScenarioError, match="not the one of this run"):
+        conclude_folder(killed_run.folder.path)
+    killed_run.folder.scenario.write_text(text)
+    longer = replace(killed_run.plan, rate_scale=killed_run.plan.rate_scale / 2)
+    write_routes(killed_run.routes, longer, killed_run.folder.routes)
+    with pytest.raises(ScenarioError, match="belongs to another plan"):
+        conclude_folder(killed_run.folder.path)

@@ -55,7 +55,7 @@ def test_latency_table_and_outcomes(good_run: Any) -> None:
 
 def test_delay_table_compares_planned_and_measured(good_run: Any) -> None:
     (row,) = [line.split() for line in summary(good_run).splitlines() if line.startswith("  p00s00 → p00s01")]
-    assert row[3:] == ["1", "5.00", "ms", "5.05", "ms", "41", "us", "41", "us", "1", "0", "0"]
+    assert row[3:] == ["1", *["5.00", "ms", "9", "us", "41", "us", "5.05", "ms", "41", "us", "0", "us"], "1", "0", "0"]
 
 
 def test_machine_section(good_run: Any) -> None:
@@ -162,3 +162,39 @@ def test_what_the_live_part_says_about_its_end_goes_first(good_run: Any) -> None
     good_run.write("execution.json", [{"error": "disk full", "mismatches": []}])
     conclude(good_run.folder, good_run.scenario, good_run.plan, good_run.routes, failure="it ended with status 1")
     assert json.loads(good_run.folder.provenance.read_text())["execution"]["error"] == "disk full"
+
+
+DEATH = {"t_ns": 1_500 * MS, "t_end_ns": None, "kind": "death", "node": "p00s01", "what": "model server"}
+CHANGE = {"t_ns": 500 * MS, "t_end_ns": S, "kind": "intervention", "node": "p00s00", "what": "network"}
+
+
+def test_who_changed_the_network_is_told_apart_from_the_machine(good_run: Any) -> None:
+    good_run.write("incidents.jsonl", [{**CHANGE, "cause": "to-p00s01 is down"}])
+    text = summary(good_run)
+    assert text.splitlines()[0].startswith("INTERVENED: the machine kept up with the plan, but somebody changed")
+    assert "- network on p00s00 at t = 0.500 s: to-p00s01 is down; put right at 1.000 s\n" in text
+    fidelity = json.loads(good_run.folder.fidelity.read_text())
+    assert (fidelity["verdict"], fidelity["reasons"], len(fidelity["interventions"])) == ("intervened", [], 1)
+
+
+def test_what_died_makes_a_run_invalid_with_its_time_and_cause(good_run: Any) -> None:
+    good_run.write("incidents.jsonl", [{**DEATH, "cause": "it was killed by signal 9, SIGKILL"}] * 7)
+    text = summary(good_run)
+    assert text.startswith("INVALID")
+    flat = " ".join(text.split())
+    assert "model server on p00s01 at t = 1.500 s: it was killed by signal 9, SIGKILL, but it was to last" in flat
+    assert "deaths: 2 more are in incidents.parquet" in flat
+
+
+def test_probes_during_an_intervention_are_not_held_against_the_routes(good_run: Any) -> None:
+    good_run.write("probes.jsonl", [good_run.probe(hops_seen=4), good_run.probe(t_send_ns=2 * S), good_run.far_probe()])
+    good_run.write("incidents.jsonl", [{**CHANGE, "t_ns": 300 * MS, "t_end_ns": S, "cause": "routes"}])
+    assert summary(good_run).startswith("INTERVENED")
+
+
+def test_what_processes_printed_stays(good_run: Any) -> None:
+    (good_run.journal / "server-p00s01.log").write_text("out of tokens")
+    (good_run.journal / "client.log").write_text("")
+    summary(good_run)
+    assert [log.name for log in good_run.folder.logs.iterdir()] == ["server-p00s01.log"]
+    assert not good_run.journal.exists()

@@ -10,7 +10,7 @@ import pytest
 
 from isl_emu.parts.split.part import SplitPart
 from isl_emu.parts.split.results import split_section
-from isl_emu.results.tables import write_tables
+from isl_emu.results.conclude import write_tables
 from isl_emu.scenario.parse import parse_scenario
 from tests.unit.results.conftest import SCENARIO
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from isl_emu.results.conclude import write_tables
 from isl_emu.results.fidelity import assess, live_spans
-from isl_emu.results.tables import write_tables
 from isl_emu.runs.execution import Execution
 
 S = 1_000_000_000

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from isl_emu.parts.uplink.results import uplink_section
-from isl_emu.results.tables import write_tables
+from isl_emu.results.conclude import write_tables
 from tests.unit.results.conftest import MiniatureRun, S
 
 SIZE_BYTE = 100_000

@@ -13,7 +13,7 @@ import pytest
 from isl_emu.linkplan.events import no_events
 from isl_emu.parts.probes.packets import FRAME_BYTE
 from isl_emu.parts.registry import PARTS
-from isl_emu.results.tables import CHANGES, INSTANTS, LOAD, write_tables
+from isl_emu.results.conclude import CHANGES, INSTANTS, LOAD, write_tables
 from isl_emu.routing.forwarding import plan_routes
 from isl_emu.routing.paths import PathFinder
 from isl_emu.tables.planned_paths import PlannedPaths
@@ -137,6 +137,47 @@ def test_each_direction_is_compared_with_its_own_plan(bare_run: Any) -> None:
     assert back["path"] == there["path"][::-1]
     assert there["planned_serialisation_ns"] - back["planned_serialisation_ns"] == 464_000  # a slower uplink
     assert back["error_ns"] == 500_000 - back["planned_serialisation_ns"]
+
+
+TEN_MS_BYTE = 62_500  # of the laser's 50 Mbit/s
+
+
+@pytest.mark.parametrize(
+    ("late_ms", "excess_ms"), [(4, 0), (10, 0), (13, 3), (-2, -2)], ids=["behind some", "behind all", "more", "early"]
+)
+def test_own_traffic_explains_what_left_the_link_meanwhile(bare_run: Any, late_ms: int, excess_ms: int) -> None:
+    """Sent at 0.4 s over the link 0, whose bytes are counted at 0, 1 and 2 s; it is 58 bytes of them itself."""
+    counts = [{"0": 700, "1": 5}, {"0": 700 + TEN_MS_BYTE + 58, "1": 10**9}, {"0": 10**9}]
+    bare_run.write("probed_ends.jsonl", [{"t_ns": k * S, "byte": byte} for k, byte in enumerate(counts)])
+    (plan,) = rows_of(bare_run, [bare_run.probe()])
+    expected_ns = plan["planned_delay_ns"] + plan["planned_serialisation_ns"]
+    (row,) = rows_of(bare_run, [bare_run.probe(delay_ns=expected_ns + late_ms * MS)])
+    assert (row["error_ns"], row["queued_most_ns"], row["excess_ns"]) == (late_ms * MS, 10 * MS, excess_ms * MS)
+
+
+def rows_of(run: Any, probes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    run.write("probes.jsonl", probes)
+    return written(run, "probes")
+
+
+def test_without_a_count_nothing_is_explained(bare_run: Any) -> None:
+    (row,) = rows_of(bare_run, [bare_run.probe()])
+    assert (row["queued_most_ns"], row["excess_ns"]) == (0, row["error_ns"])
+
+
+def test_a_change_of_one_links_delay_is_a_change_though_the_sum_stays(bare_run: Any) -> None:
+    """Over two lasers, one of which becomes as much longer at instant 1 as the other becomes shorter."""
+    delays = bare_run.plan.row_delay_ns.copy()
+    first, second = (
+        int(bare_run.plan.row_start[1] + np.searchsorted(bare_run.plan.snapshot(1).link, link)) for link in (0, 2)
+    )
+    delays[first] += MS
+    delays[second] -= MS
+    plan = replace(bare_run.plan, row_delay_ns=delays)
+    paths = PlannedPaths(plan, PathFinder(plan, bare_run.routes), {})
+    assert paths.at("p00s00", "p00s02", 0).delay_ns == paths.at("p00s00", "p00s02", 1).delay_ns
+    assert paths.straddles_change("p00s00", "p00s02", 995 * MS, 1005 * MS)
+    assert not paths.straddles_change("p00s00", "p00s02", 500 * MS, 510 * MS)
 
 
 def test_lost_probe_has_a_plan_but_no_error(bare_run: Any) -> None:

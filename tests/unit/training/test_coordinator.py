@@ -11,7 +11,7 @@ import pytest
 
 from isl_emu.errors import WorkloadError
 from isl_emu.parts.training.coordinator import Coordinator
-from isl_emu.runs.times import RunTimes
+from isl_emu.runs.clock import RunTimes
 from isl_emu.scenario.training import Modelled, Training
 from isl_emu.timebase import ManualClock
 from isl_emu.units import NS_PER_S

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from isl_emu.parts.training.light_job import LightRanks, compute_ns, lead, really_sent_elements
+from isl_emu.parts.training.light_job import LightRanks, lead, really_sent_elements
 from isl_emu.parts.training.light_rank import Task
 from isl_emu.parts.training.meeting import Reception, call_roll, largest_group, open_listener
 from isl_emu.parts.training.planned_ways import PlannedWays
@@ -131,6 +131,7 @@ def test_the_largest_group_goes_on() -> None:
 
 def test_a_step_takes_as_long_as_the_board_needs() -> None:
     by_board = Modelled(parameters=1_000_000_000, tokens=4096, board="h100-pcie", utilisation=0.5)
-    assert compute_ns(by_board) == pytest.approx(6e9 * 4096 / (0.5 * 756e12) * NS_PER_S)
+    found_ns = by_board.step_ns(by_board.parameters, by_board.tokens)
+    assert found_ns == pytest.approx(6e9 * 4096 / (0.5 * 756e12) * NS_PER_S)
     assert really_sent_elements(by_board, 0.001) == 500_000  # 2 GB, a thousandth of it
-    assert compute_ns(Modelled(gradient="1 GB", compute_time="2 s")) == 2 * NS_PER_S
+    assert Modelled(gradient="1 GB", compute_time="2 s").step_ns(None, None) == 2 * NS_PER_S

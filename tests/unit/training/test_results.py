@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from isl_emu.parts.cpu_use import Spells
+from isl_emu.parts.part import Spells
 from isl_emu.parts.training.part import TrainingPart, learning_spells
 from isl_emu.parts.training.results import TRAINING, training_section
 from isl_emu.runs.journal import Journal

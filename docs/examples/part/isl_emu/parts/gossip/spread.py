@@ -16,11 +16,9 @@ from functools import partial
 from pathlib import Path
 
 from isl_emu.nodes.namespaces import enter_network, in_own_thread
-from isl_emu.runs.clock import run_clock
-from isl_emu.runs.endpoints import Endpoint, read_endpoints
+from isl_emu.runs.clock import RunTimes, run_clock, run_parser
+from isl_emu.runs.endpoints import FIRST_GOSSIP_PORT, Endpoint, read_endpoints
 from isl_emu.runs.journal import Journal
-from isl_emu.runs.ports import FIRST_GOSSIP_PORT
-from isl_emu.runs.times import RunTimes, run_parser
 from isl_emu.scenario.parse import load_scenario
 from isl_emu.timebase import Clock
 from isl_emu.units import NS_PER_S
