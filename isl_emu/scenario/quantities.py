@@ -96,6 +96,7 @@ RaanSpread = Annotated[float, Quantity(ANGLE_RAD, 0.0, 2 * math.pi)]
 Latitude = Annotated[float, Quantity(ANGLE_RAD, -math.pi / 2, math.pi / 2)]
 Longitude = Annotated[float, Quantity(ANGLE_RAD, -math.pi, 2 * math.pi)]
 Elevation = Annotated[float, Quantity(ANGLE_RAD, 0.0, math.pi / 2)]
+LeastElevation = Annotated[float, Quantity(ANGLE_RAD, math.radians(-10.0), math.pi / 2)]
 LONGEST_NS = 366 * 86_400 * NS_PER_S
 Duration = Annotated[int, Quantity(DURATION_NS, high=LONGEST_NS, above=0)]
 Delay = Annotated[int, Quantity(DURATION_NS, 0, LONGEST_NS)]
