@@ -19,17 +19,14 @@ from typing import Any
 
 from isl_emu.errors import ScenarioError
 from isl_emu.export.formats import export_text
-from isl_emu.geometry.orbits import orbit_warnings
 from isl_emu.linkplan import plan_file
-from isl_emu.planned import NamedPath, PlannedNetwork, open_planned, plan_network, read_planned
+from isl_emu.planned import NamedPath, PlannedNetwork, open_planned, plan_network, read_planned, scenario_warnings
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import format_scenario, load_scenario
 from isl_emu.show.text import summary
 from isl_emu.units import NS_PER_S
 
 __all__ = ["NamedPath", "Plan", "Scenario", "format_scenario", "load", "plan", "read_plan", "scenario_warnings"]
-
-scenario_warnings = orbit_warnings  # what a scenario alone gives reason to check
 
 
 class Plan(PlannedNetwork):

@@ -17,7 +17,7 @@ import pyarrow as pa
 from isl_emu.errors import ScenarioError
 from isl_emu.geometry.orbits import orbit_warnings
 from isl_emu.linkplan import plan_file
-from isl_emu.linkplan.build import plan_links
+from isl_emu.linkplan.build import never_linked, plan_links
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.linkplan.step_check import StepCheck, check_step
 from isl_emu.linkplan.tables import contacts_table, events_table, links_table
@@ -102,7 +102,7 @@ class PlannedNetwork:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What to check before trusting the plan; one sentence each."""
-        return (*orbit_warnings(self.scenario), *self.step_check.warnings)
+        return (*scenario_warnings(self.scenario), *self.step_check.warnings)
 
     @property
     def digest(self) -> str:
@@ -189,6 +189,15 @@ class PlannedNetwork:
         if not -count <= k < count:
             raise ScenarioError(f"instant: is {k}, but the plan has {count}; choose one from 0 to {count - 1}")
         return k % count
+
+
+def scenario_warnings(scenario: Scenario) -> tuple[str, ...]:
+    """What a scenario alone gives reason to check: stale elements, masked satellites, links that can never be.
+
+    Raises:
+        ScenarioError: the elements cannot be made.
+    """
+    return (*orbit_warnings(scenario), *never_linked(scenario))
 
 
 def plan_network(scenario: Scenario, changes: dict[str, Any] | None = None) -> PlannedNetwork:

@@ -92,7 +92,10 @@ def _failed_before(elements: Elements, first_day: float, last_day: float) -> np.
     codes = np.zeros(len(elements.names), dtype=np.uint8)
     nearer_day = np.clip(elements.epoch_day, first_day, last_day)
     steps = np.minimum(np.ceil(np.abs(nearer_day - elements.epoch_day) / SCAN_DAY), MOST_SCANNED).astype(int)
-    away = np.flatnonzero(steps)
+    axis_km, _ = secular_rates(elements)
+    high = axis_km * (1.0 - elements.eccentricity) > EARTH_RADIUS_WGS72_KM + SWING_KM
+    steady = (elements.bstar == 0.0) & high & ~_resonant(elements)  # nothing changes its size or shape
+    away = np.flatnonzero((steps > 0) & ~steady)
     if not len(away):
         return codes
     records, (day, fraction) = satrecs(elements), julian_date(elements.epoch)
@@ -108,8 +111,14 @@ def _failed_before(elements: Elements, first_day: float, last_day: float) -> np.
 def _highest_km(elements: Elements) -> np.ndarray:
     """No position of an orbit is farther from the Earth's centre than this, shape (N,)."""
     axis_km, _ = secular_rates(elements)
-    swung = TURN_RAD / elements.mean_motion_rad_min >= RESONANT_MIN
-    return axis_km * (1.0 + np.where(swung, 1.0, np.minimum(elements.eccentricity, 1.0))) * DRAG_SPREAD + SWING_KM
+    return (
+        axis_km * (1.0 + np.where(_resonant(elements), 1.0, np.minimum(elements.eccentricity, 1.0))) * DRAG_SPREAD
+        + SWING_KM
+    )
+
+
+def _resonant(elements: Elements) -> np.ndarray:
+    return TURN_RAD / elements.mean_motion_rad_min >= RESONANT_MIN
 
 
 def _with_sense(errors: np.ndarray, r_km: np.ndarray, highest_km: np.ndarray) -> np.ndarray:
