@@ -98,6 +98,28 @@ def test_ion_contacts_lie_within_the_plans_and_never_overlap(plan):
     assert found[1, 4] == [(1, 2), (6, 7)]
 
 
+def test_rates_and_times_that_ion_has_no_bits_for_are_cut_or_refused(plan):
+    """As ionadmin reads them: strtol into an unsigned int, and no time after 19 January 2038."""
+    fast = replace(plan.link_plan, row_rate_ba_bit_s=np.full_like(plan.link_plan.row_rate_ba_bit_s, 100_000_000_000))
+    lines = export_text(fast, plan.scenario, "ion").splitlines()
+    rates = [int(line.split()[-1]) for line in lines if line.startswith("a contact")]
+    assert set(rates) == {125_000_000, 4_294_967_295}, "12,500,000,000 would become 3,910,065,408"
+    assert "# rates of more than 4294967295 bytes/s are written as that: ION counts in 32 bits" in lines
+    assert "32 bits" not in plan.export("ion")
+    assert "12500000000" in export_text(fast, plan.scenario, "ud3tn")
+    late = replace(plan.link_plan, grid=replace(plan.link_plan.grid, start=datetime(2040, 1, 1, tzinfo=timezone.utc)))
+    with pytest.raises(ScenarioError, match="2040.*but ION has times from 1970-01-01 to 2038-01-19 only"):
+        export_text(late, plan.scenario, "ion")
+    assert '"start": 1262304000' in export_text(late, plan.scenario, "ud3tn")
+
+
+def test_times_before_2000_are_none_of_ud3tn(plan):
+    early = replace(plan.link_plan, grid=replace(plan.link_plan.grid, start=datetime(1999, 1, 1, tzinfo=timezone.utc)))
+    with pytest.raises(ScenarioError, match="1999.*but uD3TN has times from 2000-01-01"):
+        export_text(early, plan.scenario, "ud3tn")
+    assert "@ 1999/01/01-00:00:00" in export_text(early, plan.scenario, "ion")
+
+
 def test_ud3tn_messages_have_the_fields_of_its_schema(plan):
     text = json.loads(plan.export("ud3tn"))
     eid = re.compile(r"[a-zA-Z0-9]+:.+")
