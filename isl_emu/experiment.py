@@ -51,6 +51,8 @@ from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import format_scenario, load_scenario, with_changes
 from isl_emu.units import NS_PER_S
 
+MACHINES, CLOCKS = ("auto", "host", "guest"), ("auto", "exact", "real")
+
 
 def load_source(path: Path, changes: dict[str, Any]) -> Source:
     """Read a scenario (TOML) and plan it, or read a saved plan (Parquet) with the scenario inside.
@@ -152,12 +154,16 @@ def run(
         trust: what the scenario may do; see `isl_emu.runs.wishes.Trust` and docs/trust.md.
         progress: show on standard output what the command shows.
         changes: top-level keys of the scenario to replace, as in TOML and with units; tables are merged, key by key
-            (``seed=7, time={"duration": "60 s"}, questions={"mean_interval": "2 s"}``). A plan's sky is fixed.
+            (``seed=7, time={"duration": "60 s"}, questions={"mean_interval": "2 s"}``), and None takes a key or a table
+            away (``uplink=None, questions={"stop_after": None}``). A plan's sky is fixed.
 
     Raises:
         IslEmuError: the scenario has a problem, this machine cannot run it, or the run failed.
         KeyboardInterrupt: it was interrupted.
     """
+    for key, value, known in (("machine", machine, MACHINES), ("clock", clock, (*CLOCKS, None))):
+        if value not in known:
+            raise ScenarioError(f"{key}: is {value!r}, but it is {', '.join(filter(None, known))}; choose one")
     steps = Steps(Console(quiet=not progress))
     source, wishes = _source(scenario, changes), Wishes(trust=trust)
     trust.check(source.scenario.foreign, source.scenario.keys_sent)

@@ -180,14 +180,14 @@ class PlannedNetwork:
         try:
             return self.link_plan.nodes.index(name)
         except KeyError:
-            close = difflib.get_close_matches(name, self.nodes, n=1)
+            close = difflib.get_close_matches(str(name), self.nodes, n=1)
             hint = f"did you mean {close[0]}?" if close else f"one is {self.nodes[0]}"
             raise ScenarioError(f"node: is {name!r}, but the plan has no such node; {hint}") from None
 
     def _instant(self, k: int) -> int:
         count = self.link_plan.grid.count
-        if not -count <= k < count:
-            raise ScenarioError(f"instant: is {k}, but the plan has {count}; choose one from 0 to {count - 1}")
+        if not hasattr(k, "__index__") or not -count <= k < count:
+            raise ScenarioError(f"instant: is {k!r}, but the plan has {count}; choose one from 0 to {count - 1}")
         return k % count
 
 
@@ -201,12 +201,12 @@ def scenario_warnings(scenario: Scenario) -> tuple[str, ...]:
 
 
 def plan_network(scenario: Scenario, changes: dict[str, Any] | None = None) -> PlannedNetwork:
-    """The scenario planned, with top-level fields replaced, as in TOML; those that are None or empty are not.
+    """The scenario planned, with top-level fields replaced, as in TOML; empty ones are not, and None takes one away.
 
     Raises:
         ScenarioError: a change that cannot be, or an orbit that does not exist or does not hold.
     """
-    given = {key: value for key, value in (changes or {}).items() if value is not None and value != {}}
+    given = {key: value for key, value in (changes or {}).items() if value != {}}
     resolved = with_changes(scenario, **given) if given else scenario
     return PlannedNetwork(plan_links(resolved, format_scenario(resolved)), resolved)
 
