@@ -499,13 +499,14 @@ def conclude(folder: Path) -> None:
 @PAUSE_AT
 @UNTIL
 def execute(folder: Path, interactive: bool, quiet: bool, pause_at: str | None, until: str | None) -> int:
-    """Carry out a prepared run folder on the kernel that this process runs on."""
+    """Carry out a prepared run folder on the kernel that this process runs on, which ends with it."""
     from isl_emu.live.execute import execute as execute_folder
     from isl_emu.machine.calendar_control import calendar_control
 
     calendar = calendar_control()
     steps = Steps(Console(quiet=quiet), time.monotonic if calendar is None else calendar.wall_s)
-    return execute_folder(RunFolder(folder), _wishes(interactive, pause_at, until), steps)
+    wishes = _wishes(interactive, pause_at, until)
+    return execute_folder(RunFolder(folder), wishes, steps, kernel_ends=True)
 
 
 def _wishes(
