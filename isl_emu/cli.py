@@ -172,15 +172,27 @@ def run(
 
 @cli.command()
 @click.argument("scenario", type=SCENARIO)
-def check(scenario: Path) -> None:
-    """Check SCENARIO and print it with every default written out, and what it runs or asks that is not isl-emu's."""
+@click.option(
+    "--no-programs",
+    is_flag=True,
+    help="Look at the text alone if it names commands, functions or URLs, and only list these.",
+)
+def check(scenario: Path, no_programs: bool) -> None:
+    """Check SCENARIO and print it with every default written out, and what it runs or asks that is not isl-emu's.
+
+    Files, functions and programs that it names are looked at too: models, traces, prompts.
+    """
     from isl_emu.api import format_scenario, load, scenario_warnings
+    from isl_emu.experiment import check_scenario
 
     checked = load(scenario)
-    _print_warnings(scenario_warnings(checked))
-    click.echo(format_scenario(checked), nl=False)
-    for line in checked.foreign:
-        click.echo(f"# {line}")
+    try:
+        _print_warnings(scenario_warnings(checked))
+        _print_warnings(check_scenario(checked, programs=not no_programs))
+        click.echo(format_scenario(checked), nl=False)
+    finally:
+        for line in checked.foreign:
+            click.echo(f"# {line}")
 
 
 @cli.command()
