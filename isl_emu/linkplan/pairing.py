@@ -27,7 +27,7 @@ from isl_emu.linkplan.constraints import Ephemeris
 from isl_emu.linkplan.plan import LinkKind
 from isl_emu.scenario.lasers import LaserTerms
 from isl_emu.scenario.model import Scenario, Shell
-from isl_emu.scenario.user_functions import user_function
+from isl_emu.scenario.user_functions import planning_function
 
 NEIGHBOURS = 24  # how many of the nearest satellites a nearest pairing looks at; more than a satellite has terminals
 Function = Callable[[tuple[str, ...], np.ndarray, np.ndarray], np.ndarray]
@@ -179,7 +179,7 @@ def _by_topology(bare: Pairing, topology: str) -> Pairing:
         return bare
     if topology == "pairs":
         return replace(bare, fixed=listed_candidates(bare.terms, bare.names, bare.places))
-    return replace(bare, function=user_function(topology, "lasers.topology", 3))
+    return replace(bare, function=planning_function(topology, "lasers.topology", 3))
 
 
 def listed_candidates(terms: LaserTerms, names: tuple[str, ...], places: Places) -> LaserCandidates:

@@ -26,7 +26,7 @@ from isl_emu.parts.serving.modelled_state import ModelledState
 from isl_emu.runs.journal import count_lines
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.programs import MIB, Program, UserWorkload
-from isl_emu.scenario.user_functions import user_function
+from isl_emu.scenario.user_functions import planning_function
 from isl_emu.tables.schema import LOST_LINES
 
 PROGRAM_BYTE = 32 * MIB  # expected of a program of which nothing is known
@@ -64,7 +64,7 @@ class ProgramsPart(Part):
 
     def prepare(self, source: Source, place: str) -> Preparation:
         for workload in source.scenario.workload:
-            user_function(workload.function, f"workload {workload.name}: function", 1)  # so that an error comes now
+            planning_function(workload.function, f"workload {workload.name}: function", 1)  # so that an error comes now
         return Preparation()
 
     def start(self, live: LiveRun) -> Iterable[Activity]:

@@ -19,7 +19,6 @@ from isl_emu.parts.part import EVERY_NODE_UP_TO, Part, Preparation, Source
 from isl_emu.parts.questions import asking
 from isl_emu.parts.questions.asking import Asking
 from isl_emu.parts.questions.figures import read_serving_figures
-from isl_emu.parts.questions.policies import policy_of
 from isl_emu.parts.questions.requests import PlannedRequest, check_fit, plan_requests, read_asked
 from isl_emu.parts.questions.results import (
     ATTEMPTS,
@@ -39,6 +38,7 @@ from isl_emu.routing.outlook import plan_outlook
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import REQUESTS_JOURNAL, SERVERS_JOURNAL, Journal, count_lines
 from isl_emu.scenario.model import Scenario
+from isl_emu.scenario.user_functions import planning_function
 
 FIGURES = "serving.json"  # in the run folder
 
@@ -55,7 +55,8 @@ class QuestionsPart(Part):
         scenario, questions = source.scenario, source.scenario.questions
         if questions is None:
             return Preparation()
-        policy_of(questions.target)  # so that an error comes now
+        if ":" in questions.target:
+            planning_function(questions.target, "questions.target", 1)  # so that an error comes now
         duration_ns, rng = scenario.time.grid.duration_ns, np.random.default_rng(scenario.seed)
         asked, satellites = read_asked(questions, duration_ns), asked_satellites(scenario, source.plan)
         requests = plan_requests(questions, scenario.users_by_station, satellites, duration_ns, rng, asked)
