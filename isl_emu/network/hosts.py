@@ -143,7 +143,7 @@ class SpaceNode(Node):
     def _popen(self, cmd: Sequence[str], **params: Any) -> subprocess.Popen[Any]:
         """What Mininet starts every program with."""
         if self._container is not None:
-            return self._container.popen(cmd, **params)
+            return self._container.popen(cmd, own=True, **params)
         self._entering()
         if self.out is not None:
             self.out.mkdir(parents=True, exist_ok=True)

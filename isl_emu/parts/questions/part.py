@@ -19,7 +19,6 @@ from isl_emu.parts.part import EVERY_NODE_UP_TO, Part, Preparation, Source
 from isl_emu.parts.questions import asking
 from isl_emu.parts.questions.asking import Asking
 from isl_emu.parts.questions.figures import read_serving_figures
-from isl_emu.parts.questions.policies import policy_of
 from isl_emu.parts.questions.requests import PlannedRequest, check_fit, plan_requests, read_asked
 from isl_emu.parts.questions.results import (
     ATTEMPTS,
@@ -40,6 +39,7 @@ from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import REQUESTS_JOURNAL, SERVERS_JOURNAL, Journal, count_lines
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.questions import Questions
+from isl_emu.scenario.user_functions import planning_function
 
 FIGURES = "serving.json"  # in the run folder
 
@@ -54,14 +54,14 @@ class QuestionsPart(Part):
 
     def checks(self, scenario: Scenario) -> Iterable[Callable[[], object]]:
         if questions := scenario.questions:
-            yield lambda: policy_of(questions.target)
+            yield partial(_own_policy, questions)
             yield lambda: none_asked(planned_requests(scenario, questions, scenario.serving_satellites))
 
     def prepare(self, source: Source, place: str) -> Preparation:
         scenario, questions = source.scenario, source.scenario.questions
         if questions is None:
             return Preparation()
-        policy_of(questions.target)  # so that an error comes now
+        _own_policy(questions)  # so that an error comes now
         satellites = asked_satellites(scenario, source.plan)
         requests = planned_requests(scenario, questions, satellites)
         inputs = tuple(Path(name) for name in questions.files)
@@ -99,6 +99,12 @@ class QuestionsPart(Part):
         if requests := run.rows(REQUESTS_JOURNAL):
             yield questions_section(requests, set(run.scenario.station_names))
             yield answers_section(requests, run.scenario)
+
+
+def _own_policy(questions: Questions) -> None:
+    """Import the function that chooses whom to ask, if it is the user's own."""
+    if ":" in questions.target:
+        planning_function(questions.target, "questions.target", 1)
 
 
 def planned_requests(scenario: Scenario, questions: Questions, satellites: Sequence[str]) -> list[PlannedRequest]:
