@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,7 +18,9 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path | None, name: str) -> RunFolder:
-        """Make a new folder at `path`, by default results/<name>-<UTC time>.
+        """Make a new folder at `path`, by default results/<name>-<UTC time>, that only its user may enter.
+
+        One that is there already keeps its mode.
 
         Raises:
             ScenarioError: it exists and is not empty, or cannot be made.
@@ -26,10 +29,18 @@ class RunFolder:
         try:
             if path.is_dir() and any(path.iterdir()):
                 raise ScenarioError(f"--out: {path} is not empty, but results are never mixed; name a new folder")
-            (path / "journal").mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            for folder in (path, path / "journal"):
+                folder.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise ScenarioError(f"--out: {path} cannot be made ({error.strerror}); name another folder") from None
         return cls(path)
+
+    def give_to_caller(self) -> None:
+        """Let who called sudo enter the results of a run that is over; nobody else but root may."""
+        uid, gid = (os.environ.get(name, "") for name in ("SUDO_UID", "SUDO_GID"))
+        if os.geteuid() == 0 and uid.isdecimal() and gid.isdecimal():
+            os.chown(self.path, int(uid), int(gid))
 
     @property
     def journal(self) -> Path:
