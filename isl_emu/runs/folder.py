@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -35,6 +36,24 @@ class RunFolder:
         except OSError as error:
             raise ScenarioError(f"--out: {path} cannot be made ({error.strerror}); name another folder") from None
         return cls(path)
+
+    def check_plain(self) -> None:
+        """Raise a ScenarioError if anything but files and folders lies where results are read and written.
+
+        A link would lead them elsewhere, with the rights of who concludes the run, and a pipe would hold them up. What
+        programs have written in `files` nobody follows.
+        """
+        for where, folders, names in os.walk(self.path):
+            if Path(where) == self.path and "files" in folders:
+                folders.remove("files")
+            for name in (*folders, *names):
+                path = Path(where, name)
+                mode = path.lstat().st_mode
+                if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                    raise ScenarioError(
+                        f"{path}: is a link, a pipe or a device, but results are files and folders; remove it, and trust "
+                        "nothing of this run"
+                    )
 
     def give_to_caller(self) -> None:
         """Let who called sudo enter the results of a run that is over; nobody else but root may."""
