@@ -275,8 +275,11 @@ def run_source(source: Source, place: Place, out: Path | None, wishes: Wishes, s
     except BaseException as error:
         with suppress(Exception):  # the first error is the one to hear of
             conclude(*planned, failure=str(error) or INTERRUPTED_BY_USER)
+        folder.give_to_caller()
         raise
-    return Outcome(folder, conclude(*planned, failure=_failure(status)), status)
+    fidelity = conclude(*planned, failure=_failure(status))
+    folder.give_to_caller()
+    return Outcome(folder, fidelity, status)
 
 
 def _check_terminal(place: Place) -> None:

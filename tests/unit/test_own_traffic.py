@@ -289,7 +289,7 @@ def test_a_program_in_another_node_joins_its_groups(tmp_path):
     with (tmp_path / "procs").open("w") as procs:
         context = isl_emu.WorkloadContext(
             nodes, {}, {}, np.random.default_rng(1), 10**15, print, clock, clock.now_ns(),
-            threads=threads, groups={"p00s01": [procs.fileno()]},
+            threads=threads, groups={"p00s01": [procs.fileno()]}, files=tmp_path,
         )  # fmt: skip
         with pytest.raises(FileNotFoundError, match="no-such-program is to be started in p00s01"):
             context.popen("p00s01", ["no-such-program"])
