@@ -29,11 +29,25 @@ from isl_emu.units import NS_PER_S
 
 __all__ = ["NamedPath", "Plan", "Scenario", "format_scenario", "load", "plan", "read_plan", "scenario_warnings"]
 
-scenario_warnings = orbit_warnings  # what a scenario alone gives reason to check
+
+def scenario_warnings(scenario: Scenario) -> tuple[str, ...]:
+    """What a scenario alone gives reason to check; one sentence each."""
+    return (*orbit_warnings(scenario), *_warnings_of_exact_time(scenario))
+
+
+def _warnings_of_exact_time(scenario: Scenario) -> tuple[str, ...]:
+    from isl_emu.live.room import packet_warnings  # which knows all parts, and these much that no plan needs
+
+    return () if scenario.time.clock == "real" else packet_warnings(scenario)
 
 
 class Plan(PlannedNetwork):
     """The link plan of a scenario, and all that can be made of it: a file, text in other formats, and pictures."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What to check before trusting the plan, or running it; one sentence each."""
+        return (*super().warnings, *_warnings_of_exact_time(self.scenario))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan as one Parquet file, which `read_plan`, `isl-emu run` and other tools read.
