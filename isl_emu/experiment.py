@@ -24,7 +24,7 @@ from isl_emu.files import write_json
 from isl_emu.linkplan.pairing import own_topology
 from isl_emu.linkplan.plan_file import write_plan
 from isl_emu.live.control import announce
-from isl_emu.live.room import all_needs, check_room, files_of, guest_memory_byte
+from isl_emu.live.room import all_needs, check_room, files_of, guest_memory_byte, packet_warnings
 from isl_emu.machine.functions import trusting
 from isl_emu.machine.guest import VirtualClock, run_in_guest
 from isl_emu.machine.kernel_build import build_kernel, can_build
@@ -262,7 +262,7 @@ def run_source(source: Source, place: Place, out: Path | None, wishes: Wishes, s
     """
     preparations = [part.prepare(source, place.kind) for part in PARTS]
     check_room(source.scenario)
-    for warning in source.warnings:
+    for warning in (*source.warnings, *(packet_warnings(source.scenario) if place.clock == "exact" else ())):
         steps.note(f"Warning: {warning}")
     folder = prepare(source, place, preparations, out)
     for preparation in preparations:

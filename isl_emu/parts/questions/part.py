@@ -15,7 +15,7 @@ from isl_emu.linkplan.plan import LinkKind, LinkPlan
 from isl_emu.parts.activity import Activity, RunProcess
 from isl_emu.parts.finished_run import FinishedRun, Row
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.part import EVERY_NODE_UP_TO, Part, Preparation, Source
+from isl_emu.parts.part import EVERY_NODE_UP_TO, Part, Preparation, Source, Traffic
 from isl_emu.parts.questions import asking
 from isl_emu.parts.questions.asking import Asking
 from isl_emu.parts.questions.figures import read_serving_figures
@@ -42,6 +42,7 @@ from isl_emu.scenario.questions import Questions
 from isl_emu.scenario.user_functions import planning_function
 
 FIGURES = "serving.json"  # in the run folder
+QUESTION_PACKETS, TOKEN_PACKETS = 6, 2  # which both programs work on: the connection, headers; a token as an event
 
 
 class QuestionsPart(Part):
@@ -56,6 +57,21 @@ class QuestionsPart(Part):
         if questions := scenario.questions:
             yield partial(_own_policy, questions)
             yield lambda: none_asked(planned_requests(scenario, questions, scenario.serving_satellites))
+
+    def traffic(self, scenario: Scenario) -> Iterable[Traffic]:
+        """A trace is read when the run is prepared."""
+        questions, stations = scenario.questions, len(scenario.asking_stations)
+        if questions is None or questions.trace:
+            return
+        duration_ns = scenario.time.duration_ns
+        end_ns = duration_ns if questions.stop_after_ns is None else min(questions.stop_after_ns, duration_ns)
+        asked: float = (questions.count or 0) * (stations if questions.arrivals == "single-stream" else 1)
+        if questions.mean_interval_ns:
+            asked = max(0, end_ns - questions.start_after_ns) / questions.mean_interval_ns
+        yield Traffic("questions", asked * (QUESTION_PACKETS + TOKEN_PACKETS * questions.max_answer_tokens))
+        if questions.poll_interval_ns:
+            polls = stations * questions.candidates * duration_ns / questions.poll_interval_ns
+            yield Traffic("polls of questions", polls * QUESTION_PACKETS)
 
     def prepare(self, source: Source, place: str) -> Preparation:
         scenario, questions = source.scenario, source.scenario.questions
