@@ -13,7 +13,7 @@ import pty
 import select
 import shlex
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, overload
 
 from mininet.link import Intf, Link
@@ -36,7 +36,7 @@ class SpaceNode(Node):
     Args:
         name: of the node.
         netns_path: the file that holds its namespace.
-        hosts_path: what its shells and programs see as /etc/hosts.
+        files: what its shells and programs see in place of files of the machine, by their paths.
         params: Mininet's; `ip` is the loopback address.
     """
 
@@ -44,9 +44,9 @@ class SpaceNode(Node):
     params: dict[str, Any]
     shell: subprocess.Popen[bytes] | None
 
-    def __init__(self, name: str, netns_path: str, hosts_path: str, **params: Any):
+    def __init__(self, name: str, netns_path: str, files: Mapping[str, str], **params: Any):
         self.netns_path = netns_path
-        self._hosts_path = hosts_path
+        self._files = files
         self._container: Container | None = None
         super().__init__(name, inNamespace=True, **params)
 
@@ -128,7 +128,9 @@ class SpaceNode(Node):
             enter_network(self.netns_path)
             unshare(CLONE_NEWNS)
             mount("none", "/", None, MS_REC | MS_PRIVATE)
-            mount(self._hosts_path, "/etc/hosts", None, MS_BIND)
+            for place, own in self._files.items():
+                if os.path.exists(place):  # not every machine has each
+                    mount(own, place, None, MS_BIND)
             return subprocess.Popen(cmd, **{"start_new_session": True, **params})
 
         return in_own_thread(start)

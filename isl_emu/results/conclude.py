@@ -58,7 +58,7 @@ CHANGES = schema(
     column("planned_delay_ns", NS, "ns", "one-way propagation delay of the plan"),
     column("set_delay_ns", NS, "ns", "delay given to the kernel: planned, less what the kernel adds by itself"),
     column("rate_bit_s", NS, "bit/s", "rate given to the kernel: the physical rate times rate_scale"),
-    column("limit_packets", COUNT, "packets", "queue limit given to the kernel: in flight plus waiting"),
+    column("queue_byte", COUNT, "bytes", "the most that may wait"),
     column("loss_ratio", RATIO, "ratio", "share of packets that the kernel drops at random; 1 when the link is down"),
 )
 

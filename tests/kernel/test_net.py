@@ -12,8 +12,10 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mininet import log
 
@@ -143,6 +145,31 @@ def test_ipv6_goes_the_same_way(tmp_path: Path) -> None:
         if len(net.backend.families) == 1:
             pytest.skip("the kernel has no IPv6")
         assert ping_lost(net.get("gs-chengdu").cmd("ping -6 -c 2 -i 0.1 gs-berlin-brandenburg.ip6")) == 0
+        assert ping_lost(net.get("gs-chengdu").cmd("ping -6 -c 2 -i 0.1 gs-berlin-brandenburg")) == 0
+        if Path("/etc/gai.conf").exists():
+            assert " (10.0.0.14) " in net.get("gs-chengdu").cmd("ping -c 1 gs-berlin-brandenburg")
+
+
+def test_a_path_of_more_than_64_links_carries_packets(tmp_path: Path) -> None:
+    """Linux sends with a TTL of 64 unless it is told otherwise."""
+    plan = make_plan(71, [], [{(hop, hop + 1): MS // 10 for hop in range(70)}])
+    with live_net(plan, tmp_path) as (net, _):
+        for version in ("-4", "-6") if len(net.backend.families) > 1 else ("-4",):
+            assert ping_lost(net.get("p00s00").cmd(f"ping {version} -c 2 -i 0.1 p00s70")) == 0, version
+
+
+def test_each_link_has_its_own_longest_packet(tmp_path: Path) -> None:
+    """9,000 bytes go over the first link; the second is for 1,500, and the node before it says so."""
+    plan = make_plan(3, [], [{(0, 1): MS, (1, 2): MS}], rate_bit_s=100_000_000)
+    plan = replace(plan, links=replace(plan.links, mtu_byte=np.array([9_000, 1_500], np.int32)))
+    with live_net(plan, tmp_path) as (net, replay):
+        node = net.get("p00s00")
+        times = ping_times_ms(node.cmd("ping -M do -s 8972 -c 5 -i 0.1 p00s01"))
+        planned_ms = 2 * (1 + 9_014 * 8 / 100_000)
+        assert planned_ms <= min(times) <= planned_ms + 1
+        assert "mtu = 1500" in node.cmd("ping -M do -s 1473 -c 1 -W 1 p00s02")
+        assert ping_lost(node.cmd("ping -M dont -s 8972 -c 2 -i 0.1 p00s02")) == 0
+        assert replay.verify_all() == []
 
 
 def test_the_api_and_the_command_line_of_mininet_work(tmp_path: Path) -> None:
@@ -229,7 +256,9 @@ def test_what_tc_and_ip_change_is_found(tmp_path: Path) -> None:
         net.get("p00s02").cmd("ip route replace 10.0.0.1/32 via 10.0.0.2 dev to-p00s01 onlink proto 151")
         wrong = replay.verify_all()
         assert len(wrong) == 3
-        assert wrong[0].startswith("p00s00 to-p00s01: the shaping is delay 7 ms, rate 1 Gbit/s, limit 5000 packets")
+        assert wrong[0].startswith(
+            "p00s00 to-p00s01: the shaping is delay 7 ms, rate 1 Gbit/s, loss 0, limit 5000 packets"
+        )
         assert wrong[1].startswith("p00s01 to-p00s02: the shaping is no netem, but the plan says delay 5 ms")
         assert wrong[2].startswith("p00s02: the IPv4 route to p00s00 is to-p00s01, but the plan says to-p00s00")
 

@@ -27,7 +27,7 @@ from isl_emu.scenario.parse import parse_scenario
 from tests.plans import MS, make_plan
 from tests.scenarios import head, shell, station
 
-UP = np.array([(True, 5 * MS, 5 * MS, 40_000_000_000, 500, 0.0, QueueKind.CODEL, 250_000)], END)
+UP = np.array([(True, 5 * MS, 5 * MS, 40_000_000_000, 0.0, QueueKind.CODEL, 250_000)], END)
 
 
 def scenario(lasers: dict[str, Any], **terms: Any) -> str:
@@ -74,7 +74,9 @@ def test_management_is_in_the_digest() -> None:
 
 def test_a_queue_in_bytes_is_its_time_at_the_rate() -> None:
     rates, waits = np.array([8_000_000, 1_000, 10**12]), np.array([20 * MS, 20 * MS, 1000 * MS])
-    assert queue_byte(rates, waits).tolist() == [20_000, 8 * 1514, 2**31 - 1]
+    assert queue_byte(rates, waits, np.array([1514] * 3)).tolist() == [20_000, 8 * 1514, 2**31 - 1]
+    assert queue_byte(rates[2:], np.array([1_000]), np.array([1514])).tolist() == [125_000]
+    assert queue_byte(rates[2:], np.array([100]), np.array([1514])).tolist() == [65_536]  # one super-packet
 
 
 def test_the_netem_behind_a_bucket_serialises_a_little_faster() -> None:
@@ -96,7 +98,7 @@ def clsact() -> list[bytes]:
 def test_a_bucket_and_what_is_inside_read_back_as_written() -> None:
     aqm = np.array([(QueueKind.FQ_CODEL, True, 5 * MS, 100 * MS)], AQM)[0]
     bodies = as_dumped(bucket_messages(UP, np.array([1003]), np.array([65_536]), create=True).tobytes())
-    bodies += as_dumped(inside_message(aqm, 1003, 250_000, 1.0)) + clsact()
+    bodies += as_dumped(inside_message(aqm, 1003, 250_000, 1514, 1.0)) + clsact()
     for order in (bodies, bodies[::-1]):
         found = np.zeros(1, FOUND)
         found["end"] = 6
@@ -135,7 +137,7 @@ def _options(one: bytes) -> bytes:
 @pytest.mark.parametrize("kind", [QueueKind.CODEL, QueueKind.FQ_CODEL])
 def test_times_are_in_us_and_slow_motion_makes_them_longer(kind: QueueKind) -> None:
     aqm = np.array([(kind, False, 5 * MS, 100 * MS)], AQM)[0]
-    options = split_attributes(_options(inside_message(aqm, 1003, 151_400, slowdown=4.0)))
+    options = split_attributes(_options(inside_message(aqm, 1003, 151_400, 1514, slowdown=4.0)))
     assert {key: struct.unpack("=I", value)[0] for key, value in options.items()} == {
         1: 20_000,
         2: 100,

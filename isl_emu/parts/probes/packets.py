@@ -28,7 +28,7 @@ logging.getLogger("scapy").setLevel(logging.CRITICAL)  # its warnings are about 
 
 PAYLOAD_BYTE = 16
 FRAME_BYTE = 14 + 20 + 8 + PAYLOAD_BYTE  # Ethernet, IPv4 and UDP headers before the payload
-INITIAL_TTL = 64  # Linux's default (net.ipv4.ip_default_ttl), and what we send with
+INITIAL_TTL = 255  # the most there is, as packets of nodes have
 _PAYLOAD = struct.Struct(f"!II{PAYLOAD_BYTE - 8}x")  # identifier and number
 _PAYLOAD_AT = 20 + 8  # after an IPv4 header without options and a UDP header
 _RECEIVE_BYTE, _ANCILLARY_BYTE = 2048, 512
