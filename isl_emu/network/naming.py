@@ -23,6 +23,7 @@ IPV4_BASE = int(ipaddress.IPv4Address("10.0.0.0"))
 IPV6_BASE = int(ipaddress.IPv6Address("fd00::"))
 IPV6_GATEWAY_BASE = int(ipaddress.IPv6Address("fe80::"))
 IPV4_FIRST = "precedence ::ffff:0:0/96 100\n"  # gai.conf(5): of a name's two addresses programs take this one first
+BOTH_FAMILIES = "multi on\n"  # host.conf(5): a name may stand in several lines of /etc/hosts
 MAC_BASE = 0x02_00_00_00_00_00  # the bit that says: locally administered (IEEE 802, section 8.4)
 
 

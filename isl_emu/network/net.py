@@ -20,7 +20,16 @@ from isl_emu.errors import IslEmuError, NetworkError
 from isl_emu.linkplan.plan import LinkKind, LinkPlan, NodeKind
 from isl_emu.network.hosts import LaserInterface, LaserLink, SatelliteNode, SpaceNode, StationNode
 from isl_emu.network.kernel import KernelBackend
-from isl_emu.network.naming import IPV4_FIRST, alias_names, hosts_file, ipv4_address, ipv6_address, mac_address, wire
+from isl_emu.network.naming import (
+    BOTH_FAMILIES,
+    IPV4_FIRST,
+    alias_names,
+    hosts_file,
+    ipv4_address,
+    ipv6_address,
+    mac_address,
+    wire,
+)
 from isl_emu.nodes.nodespaces import namespace_path
 from isl_emu.nodes.processes import NodeFreezer, kill_processes_in, namespace_ids
 from isl_emu.routing.aliases import NO_ALIASES, Aliases
@@ -99,7 +108,7 @@ class IslNet(Mininet):
     ):
         self.plan, self.slowdown, self.aliases, self.seed = plan, slowdown, aliases, seed
         self.run_directory = run
-        self.files = {"/etc/hosts": str(run.path / "hosts"), "/etc/gai.conf": str(run.path / "gai.conf")}
+        self.files = {f"/etc/{name}": str(run.path / name) for name in ("hosts", "gai.conf", "host.conf")}
         self._backend: KernelBackend | None = None
         raised, Mininet.inited = Mininet.inited, True  # else Mininet raises limits of the whole machine
         try:
@@ -126,9 +135,9 @@ class IslNet(Mininet):
 
     def build(self) -> None:
         """Make everything in the kernel, then Mininet's objects for it."""
-        texts = {"/etc/hosts": hosts_file(self.plan.nodes.names, self.aliases), "/etc/gai.conf": IPV4_FIRST}
-        for place, kept in self.files.items():
-            Path(kept).write_text(texts[place])
+        texts = hosts_file(self.plan.nodes.names, self.aliases), IPV4_FIRST, BOTH_FAMILIES
+        for kept, text in zip(self.files.values(), texts, strict=True):
+            Path(kept).write_text(text)
         self._backend = KernelBackend(self.plan, self.run_directory.run_id, self.slowdown, self.aliases, self.seed)
         try:
             self.buildFromTopo(self.topo)

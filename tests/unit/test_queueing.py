@@ -66,6 +66,45 @@ def test_each_link_of_the_plan_has_its_own_management(tmp_path) -> None:
     assert read_plan(tmp_path / "plan.parquet").links.aqm.tolist() == plan.links.aqm.tolist()
 
 
+def test_each_link_has_its_longest_packet_and_its_loss(tmp_path) -> None:
+    lasers = {"mtu": "9000 B", "loss_ratio": 0.5, "jitter": {"mean_loss_ratio": 0.02}}
+    plan = plan_links(parse_scenario(scenario(lasers, mtu="1280 B", loss_ratio=0.25), "x"), "")
+    ground = plan.links.kind == LinkKind.GROUND
+    assert set(plan.links.mtu_byte[~ground].tolist()) == {9_000}
+    assert set(plan.links.mtu_byte[ground].tolist()) == {1_280}
+    on_ground = ground[plan.row_link]
+    assert set(plan.row_loss_ratio[on_ground].tolist()) == {0.25}
+    jittered = plan.row_loss_ratio[~on_ground]
+    assert jittered.min() >= 0.5
+    assert abs(jittered.mean() - 0.51) < 0.002  # half of the 98 % that jitter leaves
+    write_plan(plan, tmp_path / "plan.parquet")
+    again = read_plan(tmp_path / "plan.parquet")
+    assert again.links.mtu_byte.tolist() == plan.links.mtu_byte.tolist()
+    assert again.digest() == plan.digest()
+
+
+def test_a_constant_loss_needs_nothing_beside_it() -> None:
+    plan = plan_links(parse_scenario(scenario({"loss_ratio": 0.125}), "x"), "")
+    lasers = plan.links.kind[plan.row_link] != LinkKind.GROUND
+    assert set(plan.row_loss_ratio[lasers].tolist()) == {0.125}
+
+
+@pytest.mark.parametrize(
+    ("keys", "complaint"),
+    [
+        ({"mtu": "1000 B"}, "mtu"),
+        ({"mtu": "70 kB"}, "mtu"),
+        ({"mtu": 1500}, "mtu"),
+        ({"loss_ratio": 1.5}, "loss_ratio is 1.5"),
+        ({"loss_ratio": -0.1}, "loss_ratio is -0.1"),
+    ],
+)
+def test_links_that_cannot_be_are_refused(keys: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        parse_scenario(scenario(keys), "some.toml")
+    assert complaint in str(caught.value)
+
+
 def test_management_is_in_the_digest() -> None:
     plan = make_plan(2, [], [{(0, 1): MS}])
     managed = replace(plan, links=replace(plan.links, aqm=np.array([(QueueKind.CODEL, True, 1, 2)], AQM)))

@@ -28,7 +28,7 @@ UTC_NS = 1_774_000_000 * S
 @pytest.mark.parametrize("number", [0, 1, 65_535, 65_536, (1 << 32) - 1])
 def test_a_packet_says_which_probe_it_is(number: int) -> None:
     packet = IP(with_number(probe_packet("10.0.0.1", "10.0.0.2", 7), number))
-    assert (packet.src, packet.dst, packet.ttl) == ("10.0.0.1", "10.0.0.2", 64)
+    assert (packet.src, packet.dst, packet.ttl) == ("10.0.0.1", "10.0.0.2", 255)
     assert (packet[UDP].dport, packet[UDP].chksum) == (PORT, 0)
     assert struct.unpack("!II8x", bytes(packet[UDP].payload)) == (7, number)
 
@@ -71,14 +71,14 @@ def payload(identifier: int, number: int) -> bytes:
 
 def test_an_arrival_tells_the_links_that_were_crossed() -> None:
     receiver = FakeSocket(lambda: UTC_NS)
-    receiver.arriving = [(payload(7, 3), 64, UTC_NS), (payload(7, 4), 60, UTC_NS + 5)]
+    receiver.arriving = [(payload(7, 3), 255, UTC_NS), (payload(7, 4), 251, UTC_NS + 5)]
     assert receive(receiver) == ProbeArrival(7, 3, UTC_NS, 1)  # no router on its way
     assert receive(receiver) == ProbeArrival(7, 4, UTC_NS + 5, 5)
 
 
 def test_other_packets_are_no_probes() -> None:
     receiver = FakeSocket(lambda: UTC_NS)
-    receiver.arriving = [(b"hello", 64, UTC_NS)]
+    receiver.arriving = [(b"hello", 255, UTC_NS)]
     assert receive(receiver) is None
 
 
@@ -118,7 +118,7 @@ class Bench:
         """Let the prober do at a time what its loop does after waking up; each arrival is a payload and its time."""
         self.t_ns = t_ns
         for content, arrived_ns in arrivals:
-            self.receiver.arriving.append((content, 62, arrived_ns + UTC_NS))
+            self.receiver.arriving.append((content, 253, arrived_ns + UTC_NS))
             self.prober._receive(self.receiver)  # type: ignore[arg-type]
         self.prober._send_due()
         self.prober._give_up_lost()
