@@ -64,23 +64,26 @@ class Plan(PlannedNetwork):
         folder: str | os.PathLike[str],
         pairs: Sequence[tuple[str, str]] = (),
         links: Sequence[tuple[str, str]] = (),
+        formats: Sequence[str] = ("png",),
     ) -> list[Path]:
-        """Write pictures (PNG): contacts, map, ranges and rates of links, degree, and delays of paths.
+        """Write pictures: contacts, map, ranges and rates of links, degree, and delays of paths.
 
         Args:
             folder: made if need be.
             pairs: of nodes, for the path delay; some that tell most if empty.
             links: by the names of their ends, for range and rate; some that tell most if empty.
+            formats: "png", "svg", "pdf": each picture in all of them.
 
         Returns:
             The files.
 
         Raises:
-            ScenarioError: a node or link that is not in the plan, or a folder that cannot be written.
+            ScenarioError: a node or link that is not in the plan, a format that is none, or a folder that cannot be
+                written.
         """
         from isl_emu.show.draw import draw  # matplotlib is slow to import, and few plans are drawn
 
-        return draw(self, Path(folder), pairs, links)
+        return draw(self, Path(folder), pairs, links, formats)
 
 
 def load(path: str | os.PathLike[str]) -> Scenario:

@@ -33,24 +33,26 @@ class PowerBalance(FleetBalance):
         """The balance by shell, and what the constellation can compute, as text."""
         return balance_text(self)
 
-    def draw(self, folder: str | os.PathLike[str]) -> Path:
-        """Write a picture (PNG) of sunlight, charge, temperature and pace over time, by shell.
+    def draw(self, folder: str | os.PathLike[str], picture_format: str = "png") -> Path:
+        """Write a picture of sunlight, charge, temperature and pace over time, by shell.
 
         Args:
             folder: made if need be.
+            picture_format: "png", "svg" or "pdf".
 
         Returns:
             The file.
 
         Raises:
-            ScenarioError: the folder cannot be written.
+            ScenarioError: the folder cannot be written, or there is no such format.
         """
         from isl_emu.show.energy import draw_balance  # matplotlib is slow to import, and few balances are drawn
-        from isl_emu.show.style import save
+        from isl_emu.show.style import check_formats, save
 
+        check_formats([picture_format])
         try:
             Path(folder).mkdir(parents=True, exist_ok=True)
-            return save(draw_balance(self), Path(folder) / "energy.png")
+            return save(draw_balance(self), Path(folder) / f"energy.{picture_format}")
         except OSError as error:
             raise ScenarioError(f"{folder}: cannot be written ({error.strerror}); name another folder") from None
 

@@ -34,6 +34,7 @@ else:
 
 DEBUG = "ISL_EMU_DEBUG"  # the environment variable that --debug sets; a guest gets it too
 SCENARIO = click.Path(path_type=Path, dir_okay=False)
+STDIN = 0
 TABLE_WIDTH = 130  # of a table that goes to a file or a pipe
 
 
@@ -69,6 +70,17 @@ PAUSE_AT = click.option(
     "--pause-at", type=Duration(), help="Pause at this emulated time, until `isl-emu resume` in a second terminal."
 )
 UNTIL = click.option("--until", type=Duration(), help="End the run at this emulated time; the plan stays as it is.")
+
+
+FORMAT = click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    default=("png",),
+    show_default=True,
+    type=click.Choice(["png", "svg", "pdf"]),
+    help="Of the pictures; can be given several times.",
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -194,7 +206,14 @@ def plan(scenario: Path, out: Path | None, duration: str | None) -> None:
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for pictures; none without it.")
 @click.option("--pair", "pairs", nargs=2, multiple=True, metavar="A B", help="Show the path delay from A to B.")
 @click.option("--link", "links", nargs=2, multiple=True, metavar="A B", help="Show range and rate of the link A - B.")
-def show(plan: Path, out: Path | None, pairs: tuple[tuple[str, str], ...], links: tuple[tuple[str, str], ...]) -> None:
+@FORMAT
+def show(
+    plan: Path,
+    out: Path | None,
+    pairs: tuple[tuple[str, str], ...],
+    links: tuple[tuple[str, str], ...],
+    formats: tuple[str, ...],
+) -> None:
     """Show PLAN (a saved plan, or a scenario) as text, and with --out as pictures.
 
     --pair and --link can be given several times; without them, some that tell most are chosen.
@@ -206,7 +225,7 @@ def show(plan: Path, out: Path | None, pairs: tuple[tuple[str, str], ...], links
     for a, b in pairs:
         click.echo(_delay_sentence(a, b, planned.path_delay_ns(a, b)))
     if out is not None:
-        for path in planned.draw(out, pairs, links):
+        for path in planned.draw(out, pairs, links, formats):
             click.echo(f"wrote {path}")
     _print_warnings(planned.warnings)
 
@@ -223,7 +242,8 @@ def show(plan: Path, out: Path | None, pairs: tuple[tuple[str, str], ...], links
     show_default=True,
     help="The share of its full work that every computer is wanted for.",
 )
-def energy(scenario: Path, out: Path | None, duration: str, step: str, demand: float) -> None:
+@FORMAT
+def energy(scenario: Path, out: Path | None, duration: str, step: str, demand: float, formats: tuple[str, ...]) -> None:
     """Show what Sun, batteries and radiators let the satellites of SCENARIO compute, without running it."""
     from isl_emu.api import load
     from isl_emu.balance import power_balance
@@ -232,7 +252,8 @@ def energy(scenario: Path, out: Path | None, duration: str, step: str, demand: f
     balance = power_balance(load(scenario), duration_s=span_s, step_s=step_s, demand=demand)
     click.echo(balance.summary(), nl=False)
     if out is not None:
-        click.echo(f"wrote {balance.draw(out)}")
+        for name in formats:
+            click.echo(f"wrote {balance.draw(out, name)}")
 
 
 @cli.command()
@@ -319,8 +340,40 @@ def link(a: str, b: str, folder: Path | None) -> int:
 @click.argument("node")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def exec_in_node(node: str, command: tuple[str, ...], folder: Path | None) -> int:
-    """Run COMMAND in NODE of the live run, and return its exit status."""
-    return _ask({"verb": "exec", "node": node, "argv": command}, folder)
+    """Run COMMAND in NODE of the live run, with this standard input, and return its exit status.
+
+    It begins in the folder of the node's files, $ISL_EMU_OUT. 127: there is no such program. 128 + N: signal N
+    ended it.
+    """
+    return _ask({"verb": "exec", "node": node, "argv": command}, folder, reads=_may_read_input())
+
+
+@cli.command()
+@RUN
+@click.argument("source")
+@click.argument("target")
+def cp(source: str, target: str, folder: Path | None) -> int:
+    """Copy a file or folder to a node of the live run, or from one: one of SOURCE and TARGET is NODE:PATH.
+
+    A relative PATH is below the folder of the node's files, $ISL_EMU_OUT.
+    """
+    from isl_emu.live.control import copy_from, copy_to, find_live_run
+
+    (from_node, from_path), (to_node, to_path) = (_in_node(text) for text in (source, target))
+    if bool(from_node) == bool(to_node):
+        raise click.UsageError("one of SOURCE and TARGET is in a node (NODE:PATH), the other on this machine.")
+    try:
+        if to_node:
+            return copy_to(*find_live_run(folder), Path(from_path), to_node, to_path or ".", _write_error)
+        return copy_from(*find_live_run(folder), from_node, from_path or ".", Path(to_path), _write_error)
+    except OSError as error:
+        raise ScenarioError(f"cp: {error.filename or to_path or from_path}: {error.strerror or error}") from None
+
+
+def _in_node(text: str) -> tuple[str, str]:
+    """The node and the path of NODE:PATH; no node if there is none, as in ./a:b."""
+    node, colon, path = text.partition(":")
+    return (node, path) if colon and "/" not in node else ("", text)
 
 
 @cli.command()
@@ -345,6 +398,19 @@ def resume(until: str | None, folder: Path | None) -> int:
 def stop(at: str | None, folder: Path | None) -> int:
     """End the live run in order, now or at a time to come: its results are valid up to there."""
     return _ask({"verb": "stop", "at_ns": _ns(at)}, folder)
+
+
+@cli.command()
+def scenarios() -> None:
+    """List the scenarios that come with isl-emu: their names serve wherever SCENARIO is asked for."""
+    from isl_emu.api import load
+    from isl_emu.scenario.parse import shipped_scenarios
+
+    table = Table("scenario", "satellites", "what it is", box=None, pad_edge=False)
+    for name, path in shipped_scenarios().items():
+        scenario = load(path)
+        table.add_row(name, f"{len(scenario.satellite_names):,}", scenario.description)
+    Console(width=None if sys.stdout.isatty() else TABLE_WIDTH).print(table)
 
 
 @cli.command()
@@ -440,15 +506,32 @@ def _ns(duration: str | None) -> int | None:
     return None if duration is None else parse_quantity(duration, DURATION_NS)
 
 
-def _ask(request: dict[str, Any], folder: Path | None) -> int:
-    """Pass a request on to the live run, and its answer to the terminal."""
+def _ask(request: dict[str, Any], folder: Path | None, reads: bool = False) -> int:
+    """Pass a request on to the live run, with our input if it reads it, and its answer to the terminal."""
     from isl_emu.live.control import ask, find_live_run
 
     def write(said: bytes) -> None:
         sys.stdout.buffer.write(said)
         sys.stdout.flush()
 
-    return ask(*find_live_run(folder), request, write)
+    def read(size_byte: int) -> bytes:
+        return os.read(STDIN, size_byte)
+
+    found = find_live_run(folder)
+    return ask(*found, {**request, "stdin": reads}, write, _write_error, read if reads else None)
+
+
+def _write_error(said: bytes) -> None:
+    sys.stderr.buffer.write(said)
+    sys.stderr.flush()
+
+
+def _may_read_input() -> bool:
+    """Whether there is an input, and we are not in the background of its terminal, which would stop us."""
+    try:
+        return not os.isatty(STDIN) or os.tcgetpgrp(STDIN) == os.getpgrp()
+    except OSError:
+        return False
 
 
 def _changes(

@@ -7,6 +7,7 @@ The three meet only in the run folder, so each can be looked at, and the middle 
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -41,7 +42,7 @@ from isl_emu.routing.forwarding import plan_routes, write_routes
 from isl_emu.runs.directory import create_run_directory
 from isl_emu.runs.execution import INTERRUPTED_BY_USER
 from isl_emu.runs.folder import RunFolder
-from isl_emu.runs.journal import OUTSIDE_JOURNAL, Journal
+from isl_emu.runs.journal import OUTSIDE_JOURNAL, PROCESSES_JOURNAL, Journal, read_journal
 from isl_emu.runs.process import module_command
 from isl_emu.runs.wishes import USUAL_TRUST, Trust, Wishes
 from isl_emu.scenario.model import Scenario
@@ -210,7 +211,8 @@ def run_source(source: Source, place: Place, out: Path | None, wishes: Wishes, s
     steps.note(f"runs on: {place.kind}, {place.reason}\nresults: {folder.path}")
     planned = folder, source.scenario, source.plan, source.routes
     try:
-        status = _execute(place, folder, source.scenario, wishes, steps)
+        seen = [path for preparation in preparations for path in preparation.seen]
+        status = _execute(place, folder, source.scenario, seen, wishes, steps)
     except BaseException as error:
         with suppress(Exception):  # the first error is the one to hear of
             conclude(*planned, failure=str(error) or INTERRUPTED_BY_USER)
@@ -262,7 +264,23 @@ def _clock(scenario: Scenario, wishes: Wishes) -> VirtualClock:
     return VirtualClock(round(scenario.time.start.timestamp()) * NS_PER_S, pace, scenario.seed)
 
 
-def _execute(place: Place, folder: RunFolder, scenario: Scenario, wishes: Wishes, steps: Steps) -> int:
+def _started_as(folder: RunFolder, pid: int) -> str | None:
+    """What a process in a container of a live run was started as, and in which node.
+
+    One that computes from its first instruction on is known by this: that it was started, and its id never came.
+    """
+    begun: dict[tuple[str, str], int] = {}
+    for record in read_journal(folder.journal / f"{PROCESSES_JOURNAL}.jsonl").records:
+        words, node = shlex.join(record["argv"]), record["node"]
+        if record["pid"] == pid:
+            return f"{words} in {node}"
+        begun[words, node] = begun.get((words, node), 0) + (1 if record["pid"] is None else -1)
+    return next((f"{words} in {node}" for (words, node), count in reversed(begun.items()) if count), None)
+
+
+def _execute(
+    place: Place, folder: RunFolder, scenario: Scenario, seen: Sequence[Path], wishes: Wishes, steps: Steps
+) -> int:
     """The live part, on this kernel or in a guest's."""
     if place.kind == "host":
         from isl_emu.live.execute import execute  # Mininet is slow to import, and not needed for the guest
@@ -277,10 +295,11 @@ def _execute(place: Place, folder: RunFolder, scenario: Scenario, wishes: Wishes
         command,
         run=run,
         writable=[folder.path],
-        readable=sorted(files_of(needs)),
+        readable=sorted({*files_of(needs), *seen}),
         memory_byte=guest_memory_byte(scenario, needs),
         interactive=wishes.interactive,
         kernel=place.kernel,
+        who=partial(_started_as, folder),
         trusted=wishes.trust.all,
     )
     try:

@@ -16,10 +16,10 @@ else:
 __all__ = ["read_json", "tomllib", "write_json", "write_whole"]
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str | bytes) -> None:
     """Write `text` so that whoever reads it meanwhile, or after a crash, finds the old file or the new one."""
     draft = path.with_name(path.name + ".new")
-    draft.write_text(text)
+    draft.write_bytes(text.encode() if isinstance(text, str) else text)
     draft.replace(path)
 
 

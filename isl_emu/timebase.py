@@ -5,6 +5,7 @@ The clock of a live run, which stops and goes on for all of its processes at onc
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -107,7 +108,7 @@ class Waiting:
 
     def sleep_until_ns(self: Clock, deadline_ns: int) -> None:
         while self.now_ns() < deadline_ns:
-            time.sleep(self.timeout_s(deadline_ns))
+            _sleep(self.timeout_s(deadline_ns))
 
     def wait_until_ns(self: Clock, deadline_ns: int, event: threading.Event) -> bool:
         while not event.is_set() and self.now_ns() < deadline_ns:
@@ -115,8 +116,13 @@ class Waiting:
             if timeout_s > EVENT_GRAIN_S:
                 event.wait(timeout_s - EVENT_GRAIN_S)
             else:
-                time.sleep(timeout_s)
+                _sleep(timeout_s)
         return event.is_set()
+
+
+def _sleep(duration_s: float) -> None:
+    """Python rounds up to whole nanoseconds, and what is a trace more than one would be one more: 61 ns become 62."""
+    time.sleep(math.nextafter(duration_s, 0.0))
 
 
 class MonotonicClock(Waiting):

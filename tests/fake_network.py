@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
 from isl_emu.errors import NetworkError
 from isl_emu.linkplan.plan import LinkPlan
-from isl_emu.network.desired import END, ROUTE, expected, initial_ends
+from isl_emu.network.desired import DROPS, END, ROUTE, expected, initial_ends
 from isl_emu.network.interventions import Disturbance
 from isl_emu.network.naming import wire
 from isl_emu.routing.forwarding import NO_ROUTE
@@ -21,6 +21,7 @@ class FakeBackend:
         self.wiring = wire(plan)
         self.ends = initial_ends(plan, 0)
         self.routes: dict[tuple[int, int], tuple[int, ...]] = {}
+        self.dropped = np.zeros((len(self.ends), 2), np.int64)
         self.log: list[str] = []  # what was asked for, in order
 
     def change_ends(self, which: np.ndarray, states: np.ndarray) -> None:
@@ -45,6 +46,14 @@ class FakeBackend:
         return expected(which, self.ends[which])
 
     disturbed = False
+
+    def drops(self, nodes: Iterable[int]) -> np.ndarray:
+        """As a test sets them."""
+        which = np.flatnonzero(np.isin(self.wiring.node, list(nodes)))
+        found = np.zeros(len(which), DROPS)
+        found["end"] = which
+        found["netem"], found["queue"] = self.dropped[which].T
+        return found
 
     def listen(self, now_ns: Callable[[], int]) -> None:
         """Nobody else is there."""

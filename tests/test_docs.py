@@ -1,4 +1,7 @@
-"""What docs/plan.md tells people to type works: every command and every piece of Python, in an empty folder."""
+"""What docs/plan.md tells people to type works: every command and every piece of Python, in an empty folder.
+
+And the proofs that docs/exact.md names are there.
+"""
 
 from __future__ import annotations
 
@@ -62,3 +65,14 @@ def test_every_format_and_every_public_member_of_a_plan_is_documented():
     members = [name for name in vars(api.Plan) if not name.startswith("_") and name not in {"index", "digest"}]
     for name in (*members, *FORMATS):
         assert f"plan.{name}" in PAGE or f"`{name}`" in PAGE, name
+
+
+def test_what_proves_exact_time_is_there():
+    page = (ROOT / "docs" / "exact.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(test_\w+)`", page))
+    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_exact*.py"))
+    tests += (ROOT / "tests" / "emulation" / "test_board_time.py").read_text(encoding="utf-8")
+    assert len(named) > 10
+    assert named <= set(re.findall(r"^def (test_\w+)\(", tests, flags=re.MULTILINE))
+    patches = [path.stem.replace("-", " ") for path in sorted((ROOT / "isl_emu/machine/kernel/patches").iterdir())]
+    assert re.findall(r"^\| (\d [a-z -]+) \|", page, flags=re.MULTILINE) == patches

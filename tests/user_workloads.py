@@ -17,9 +17,17 @@ def broken(context) -> None:
     raise RuntimeError("this workload is broken")
 
 
+def endless(context) -> None:
+    """Never looks at the time."""
+    while True:
+        pass
+
+
 def noting(context) -> None:
-    """Writes one row, and prints."""
+    """Writes one row and a file, and prints."""
     print("it was called")
+    with open("noted.txt", "w") as file:
+        file.write("kept")
     context.record(duration_ns=context.duration_ns)
 
 
@@ -50,3 +58,12 @@ def _state(context, node: str, seconds: float) -> None:
     begun_ns = context.now_ns()
     context.in_node(node, isl_emu.compute, seconds)
     context.record(node=node, seconds=seconds, took_ns=context.now_ns() - begun_ns)
+
+
+def noting_in_all(context) -> None:
+    """Writes into each of its nodes' folders where that is."""
+    first, *others = context.nodes
+    with open("noted.txt", "w") as file:
+        file.write(f"{context.out}\n")
+    for node in others:
+        context.popen(node, ["sh", "-c", f"echo {context.out.parent}/{node} > $ISL_EMU_OUT/noted.txt"]).wait()

@@ -55,6 +55,8 @@ def _nodes(plan: LinkPlan, scenario: Scenario) -> Iterator[dict[str, Any]]:
         is_satellite = node < satellites
         color = {"rgba": SATELLITE_RGBA if is_satellite else STATION_RGBA}
         packet["point"] = {"pixelSize": 5 if is_satellite else 9, "color": color}
+        if not is_satellite and "epoch" in packet["position"]:  # it moves
+            packet["path"] = {"width": 2, "resolution": 60, "material": {"solidColor": {"color": color}}}
         if not is_satellite or satellites <= LABELS_UP_TO:
             offset = {"cartesian2": [8, 0]}
             packet["label"] = {

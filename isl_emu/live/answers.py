@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import io
+import os
+import signal
 import socket
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 
 from isl_emu.errors import MachineError, NetworkError
 from isl_emu.linkplan.plan import LinkPlan
-from isl_emu.live.control import Handler
+from isl_emu.live.control import Answer, Handler, pack, unpack
 from isl_emu.live.course import Course, seconds
 from isl_emu.network.net import IslNet
 from isl_emu.network.queues import queue_name
@@ -23,7 +28,8 @@ from isl_emu.runs.folder import RunFolder
 from isl_emu.units import DURATION_NS, NS_PER_S, RATE_BIT_S, format_quantity, seconds_text
 
 POLL_S = 0.05
-CANCELLED = 130
+# What a shell returns, too.
+CANCELLED, NOT_FOUND, NOT_EXECUTABLE, SIGNALLED = 130, 127, 126, 128
 
 
 @dataclass(frozen=True)
@@ -37,10 +43,10 @@ class LiveAnswers:
 
     def handlers(self) -> dict[str, Handler]:
         """The answers by verb."""
-        own = {"status": self.status, "link": self.link, "exec": self.exec}
+        own = {"status": self.status, "link": self.link, "exec": self.exec, "push": self.push, "pull": self.pull}
         return own | {"pause": self.pause, "resume": self.resume, "stop": self.stop}
 
-    def status(self, request: Mapping[str, Any], output: BinaryIO, cancelled: Callable[[], bool]) -> int:
+    def status(self, request: Mapping[str, Any], answer: Answer) -> int:
         """Where the run stands."""
         grid, t_ns = self.plan.grid, self.course.t_ns()
         paused = "paused at " if self.course.paused else ""
@@ -51,25 +57,25 @@ class LiveAnswers:
         ]
         lines += [line for part in PARTS for line in part.status(self.folder.journal)]
         lines.append(f"results: {self.folder.path}")
-        output.write(("\n".join(lines) + "\n").encode())
+        answer.output.write(("\n".join(lines) + "\n").encode())
         return 0
 
-    def link(self, request: Mapping[str, Any], output: BinaryIO, cancelled: Callable[[], bool]) -> int:
+    def link(self, request: Mapping[str, Any], answer: Answer) -> int:
         """What the plan says of the link between two nodes now, and what the kernel says at both ends."""
         a, b = (self._node(name) for name in (request["a"], request["b"]))
         links = self.net.linksBetween(a, b)
         if not links:
             raise NetworkError(f"link: {a.name} and {b.name} are never linked in this plan; see `isl-emu plan`")
-        output.write(f"plan: {self._planned(a.name, b.name)}\n".encode())
+        answer.output.write(f"plan: {self._planned(a.name, b.name)}\n".encode())
         for interface in (links[0].intf1, links[0].intf2):
-            output.write(f"{interface.node.name} {interface.name}:\n".encode())
-            output.write(in_own_thread(_shaping, interface))
+            answer.output.write(f"{interface.node.name} {interface.name}:\n".encode())
+            answer.output.write(in_own_thread(_shaping, interface))
         return 0
 
-    def exec(self, request: Mapping[str, Any], output: BinaryIO, cancelled: Callable[[], bool]) -> int:
-        """Run a command in a node until it ends or nobody waits for it any more."""
+    def exec(self, request: Mapping[str, Any], answer: Answer) -> int:
+        """Run a command in a node until it ends or nobody waits for it any more; its status is as a shell has it."""
         node = self._node(request["node"])
-        if self.course.paused and node.container is not None:
+        if self.course.frozen and node.container is not None:
             raise MachineError(
                 f"exec: {node.name} stands still, but a program is to run in it; use `isl-emu resume` first"
             )
@@ -78,30 +84,58 @@ class LiveAnswers:
                 f"exec: the computer of {node.name} is off, but a program is to run in it; wait until its battery or "
                 f"temperature lets it go on (`isl-emu status`)"
             )
-        streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}
-        process = node.popen(list(request["argv"]), **streams)
-        while process.poll() is None:
-            if cancelled():
-                process.kill()
-                process.wait()
-                return CANCELLED
-            time.sleep(POLL_S)
-        return int(process.returncode)
+        reads = subprocess.PIPE if request["stdin"] else subprocess.DEVNULL
+        try:
+            process = node.popen_in_out(
+                list(request["argv"]), stdin=reads, stdout=answer.output, stderr=answer.errors, bufsize=0
+            )
+        except (FileNotFoundError, PermissionError) as error:
+            answer.errors.write(f"exec: {request['argv'][0]}: {error.strerror}\n".encode())
+            return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
+        if process.stdin is not None:
+            threading.Thread(target=_feed, args=(process, answer), name="input", daemon=True).start()
+        left = threading.Event()
 
-    def pause(self, request: Mapping[str, Any], output: BinaryIO, cancelled: Callable[[], bool]) -> int:
+        def leave() -> None:
+            while process.returncode is None and not left.is_set():
+                if answer.cancelled():
+                    left.set()
+                    os.killpg(process.pid, signal.SIGKILL)  # it has a session of its own
+                time.sleep(POLL_S)
+
+        threading.Thread(target=leave, daemon=True).start()
+        status = int(process.wait())  # without a look at any time: that may stand
+        if left.is_set():
+            return CANCELLED
+        return status if status >= 0 else SIGNALLED - status
+
+    def push(self, request: Mapping[str, Any], answer: Answer) -> int:
+        """Write a file or folder, which comes as a tar archive, to a path in a node."""
+        node = self._node(request["node"])
+        with io.BufferedReader(_Input(answer)) as archive:
+            node.call(unpack, archive, request["path"], node.out)
+        return 0
+
+    def pull(self, request: Mapping[str, Any], answer: Answer) -> int:
+        """Print a file or folder of a node as a tar archive."""
+        node = self._node(request["node"])
+        node.call(pack, request["path"], node.out, answer.output)
+        return 0
+
+    def pause(self, request: Mapping[str, Any], answer: Answer) -> int:
         """Pause; answered when the run stands."""
-        return _say_time(output, "paused at", self.course.pause(request["at_ns"], cancelled))
+        return _say_time(answer.output, "paused at", self.course.pause(request["at_ns"], answer.cancelled))
 
-    def resume(self, request: Mapping[str, Any], output: BinaryIO, cancelled: Callable[[], bool]) -> int:
+    def resume(self, request: Mapping[str, Any], answer: Answer) -> int:
         """Go on; answered at once, or with a next pause when the run stands again."""
-        _say_time(output, "goes on at", self.course.resume())
+        _say_time(answer.output, "goes on at", self.course.resume())
         if request["until_ns"] is None:
             return 0
-        return _say_time(output, "paused at", self.course.pause(request["until_ns"], cancelled))
+        return _say_time(answer.output, "paused at", self.course.pause(request["until_ns"], answer.cancelled))
 
-    def stop(self, request: Mapping[str, Any], output: BinaryIO, cancelled: Callable[[], bool]) -> int:
+    def stop(self, request: Mapping[str, Any], answer: Answer) -> int:
         """End the run in order; answered when it ends."""
-        return _say_time(output, "ends at", self.course.end(request["at_ns"], cancelled))
+        return _say_time(answer.output, "ends at", self.course.end(request["at_ns"], answer.cancelled))
 
     def _node(self, name: str) -> Any:
         if name not in self.net:
@@ -125,6 +159,48 @@ class LiveAnswers:
 
     def _up(self) -> Any:
         return self.plan.snapshot(self.plan.grid.instant_at(self.course.t_ns()))
+
+
+class _Input(io.RawIOBase):
+    """What the asking side gives to read, as a file."""
+
+    def __init__(self, answer: Answer):
+        self._answer, self._rest = answer, b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._rest:
+            piece = self._answer.read()
+            if piece == b"":
+                return 0
+            if self._answer.cancelled():
+                raise InterruptedError("nobody waits for it any more")
+            self._rest = piece or b""
+            if piece is None:
+                time.sleep(POLL_S)
+        taken, self._rest = self._rest[: len(buffer)], self._rest[len(buffer) :]
+        buffer[: len(taken)] = taken
+        return len(taken)
+
+
+def _feed(process: subprocess.Popen[bytes], answer: Answer) -> None:
+    """Give a program what it is to read, until that or the program ends."""
+    assert process.stdin is not None
+    with suppress(BrokenPipeError), process.stdin:
+        while process.poll() is None and (piece := answer.read()) != b"":
+            if piece is None:
+                time.sleep(POLL_S)
+            else:
+                _write_all(process.stdin, piece)
+
+
+def _write_all(stream: IO[bytes], piece: bytes) -> None:
+    """Write to an unbuffered stream, which may take less at once."""
+    rest = memoryview(piece)
+    while rest:
+        rest = rest[stream.write(rest) :]
 
 
 def _say_time(output: BinaryIO, what: str, t_ns: int | None) -> int:

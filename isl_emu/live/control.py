@@ -5,6 +5,8 @@ and its answer grows in another beside it:
 
     ID.request   JSON: {"verb": ..., and what the verb needs}
     ID.output    what the answer prints, as it comes
+    ID.errors    what it prints as errors
+    ID.inputN    the Nth piece of the asking side's standard input, removed when it was taken; an empty one is its end
     ID.status    the exit status; written last
     ID.cancel    made by the asking side when nobody waits any more
 """
@@ -12,20 +14,27 @@ and its answer grows in another beside it:
 from __future__ import annotations
 
 import json
+import os
 import secrets
+import tarfile
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, BinaryIO
+from itertools import count
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, BinaryIO
 
 from isl_emu.errors import IslEmuError, MachineError
 from isl_emu.files import write_whole
+from isl_emu.machine.calendar_control import calendar_control, ring, rings
 from isl_emu.runs.directory import RunDirectory, registered_runs
 from isl_emu.timebase import Clock, MonotonicClock
 
 LOOK_INTERVAL_NS = 100_000_000
+PIECE_BYTE = 1 << 20  # of input and output at once
+PIECES_AHEAD = 8
 FOLDER = "control"
 POINTER = "results"  # in a run's directory: where its run folder is
 
@@ -47,6 +56,15 @@ class Enquiry:
         return self.path.with_suffix(".output")
 
     @property
+    def errors(self) -> Path:
+        """What the answer prints as errors."""
+        return self.path.with_suffix(".errors")
+
+    def input(self, number: int) -> Path:
+        """A piece of what is given to the answer to read."""
+        return self.path.with_suffix(f".input{number}")
+
+    @property
     def status(self) -> Path:
         """The exit status; the answer is complete when it exists."""
         return self.path.with_suffix(".status")
@@ -57,8 +75,34 @@ class Enquiry:
         return self.path.with_suffix(".cancel")
 
 
-Handler = Callable[[Mapping[str, Any], BinaryIO, Callable[[], bool]], int]
-"""Answers one request: (request, output, whether it was cancelled) -> exit status."""
+@dataclass
+class Answer:
+    """The answering side of one request.
+
+    Args:
+        cancelled: whether nobody waits for it any more.
+    """
+
+    enquiry: Enquiry
+    output: BinaryIO
+    errors: BinaryIO
+    cancelled: Callable[[], bool]
+    pieces_taken: int = 0
+
+    def read(self) -> bytes | None:
+        """What the asking side has given next; None if there is nothing yet, empty at its end."""
+        path = self.enquiry.input(self.pieces_taken)
+        try:
+            piece = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        path.unlink()
+        self.pieces_taken += 1
+        return piece
+
+
+Handler = Callable[[Mapping[str, Any], Answer], int]
+"""Answers one request, and returns the exit status."""
 
 
 class ControlDesk(threading.Thread):
@@ -74,10 +118,12 @@ class ControlDesk(threading.Thread):
         self._folder = journal / FOLDER
         self._folder.mkdir(exist_ok=True)
         self._handlers = handlers
-        self._stopped = threading.Event()
+        self._stopped, self._seen, self._looking = threading.Event(), set[Path](), threading.Lock()
 
     def __enter__(self) -> ControlDesk:
         self.start()
+        if calendar_control() is not None:
+            threading.Thread(target=self._listen, name="control-bell", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -85,10 +131,18 @@ class ControlDesk(threading.Thread):
         self.join()
 
     def run(self) -> None:
-        seen: set[Path] = set()
         while not self._stopped.wait(LOOK_INTERVAL_NS / 1e9):
-            for path in set(self._folder.glob("*.request")) - seen:
-                seen.add(path)
+            self._look()
+
+    def _listen(self) -> None:
+        """Look whenever the bell rings: virtual time may stand."""
+        for _ in rings():
+            self._look()
+
+    def _look(self) -> None:
+        with self._looking:
+            for path in set(self._folder.glob("*.request")) - self._seen:
+                self._seen.add(path)
                 threading.Thread(target=self._answer, args=(Enquiry(path.with_suffix("")),), daemon=True).start()
 
     def _answer(self, enquiry: Enquiry) -> None:
@@ -97,11 +151,12 @@ class ControlDesk(threading.Thread):
         def cancelled() -> bool:
             return enquiry.cancel.exists() or self._stopped.is_set()
 
-        with enquiry.output.open("wb", buffering=0) as output:
+        with enquiry.output.open("wb", buffering=0) as output, enquiry.errors.open("wb", buffering=0) as errors:
             try:
-                status = self._handlers[request["verb"]](request, output, cancelled)
-            except (IslEmuError, OSError) as error:
-                output.write(f"Error: {error}\n".encode())
+                status = self._handlers[request["verb"]](request, Answer(enquiry, output, errors, cancelled))
+            except Exception as error:  # whatever it is, somebody waits for an answer
+                known = isinstance(error, (IslEmuError, OSError))
+                errors.write(f"Error: {error if known else repr(error)}\n".encode())
                 status = 1
         write_whole(enquiry.status, str(status))
 
@@ -133,9 +188,15 @@ def ask(
     folder: Path,
     request: Mapping[str, Any],
     write: Callable[[bytes], object],
+    write_error: Callable[[bytes], object] | None = None,
+    read: Callable[[int], bytes] | None = None,
     clock: Clock | None = None,
 ) -> int:
     """Send a request to a live run, pass on what it prints as it comes, and return its exit status.
+
+    Args:
+        write: takes what it prints; `write_error` what it prints as errors, by default `write`.
+        read: gives what the answer is to read, at most so many bytes at once, and none at its end; called in a thread.
 
     Raises:
         MachineError: the run ended before it answered.
@@ -146,26 +207,144 @@ def ask(
         raise MachineError(f"live run: {folder} does not answer yet, but a net is needed; wait until it emulates")
     enquiry = Enquiry(desk / secrets.token_hex(6))
     write_whole(enquiry.request, json.dumps(request))
+    if read is not None:
+        threading.Thread(target=_give, args=(enquiry, read, clock), name="input", daemon=True).start()
+    ring(run.path / "guest")
     try:
-        return _follow(enquiry, run, write, clock)
+        return _follow(enquiry, run, write, write_error or write, clock)
     except BaseException:
         with suppress(OSError):  # the run may be over, and its journal gone
             enquiry.cancel.touch()
         raise
 
 
-def _follow(enquiry: Enquiry, run: RunDirectory, write: Callable[[bytes], object], clock: Clock) -> int:
-    passed_on = 0
+def _give(enquiry: Enquiry, read: Callable[[int], bytes], clock: Clock) -> None:
+    """Pass on what there is to read, a few pieces ahead of what was taken."""
+    for number in count():
+        while number >= PIECES_AHEAD and enquiry.input(number - PIECES_AHEAD).exists():
+            clock.sleep_until_ns(clock.now_ns() + LOOK_INTERVAL_NS // 10)
+        with suppress(OSError, ValueError):  # the run may be over, its journal gone, and what we read from closed
+            piece = read(PIECE_BYTE)
+            write_whole(enquiry.input(number), piece)
+            if piece:
+                continue
+        return
+
+
+def _follow(
+    enquiry: Enquiry,
+    run: RunDirectory,
+    write: Callable[[bytes], object],
+    write_error: Callable[[bytes], object],
+    clock: Clock,
+) -> int:
+    passed_on = {enquiry.output: 0, enquiry.errors: 0}
     while True:
         status = _text(enquiry.status)  # before the output: what came before the status is then complete
-        output = _bytes_from(enquiry.output, passed_on)
-        passed_on += len(output)
-        write(output)
+        silent = True
+        for path, take in ((enquiry.output, write), (enquiry.errors, write_error)):
+            while piece := _piece_from(path, passed_on[path]):
+                passed_on[path] += len(piece)
+                take(piece)
+                silent = False
         if status is not None:
             return int(status)
         if run.owner_pid is None or not enquiry.request.exists():
             raise MachineError("live run: it ended before it answered; run it again for longer")
-        clock.sleep_until_ns(clock.now_ns() + LOOK_INTERVAL_NS)
+        if silent:
+            clock.sleep_until_ns(clock.now_ns() + LOOK_INTERVAL_NS)
+
+
+def copy_to(run: RunDirectory, folder: Path, source: Path, node: str, path: str, say: Callable[[bytes], object]) -> int:
+    """Copy a file or folder of this machine to a path in a node of a live run, and return the exit status.
+
+    Raises:
+        MachineError: the run ended before it was done.
+        OSError: it cannot be read.
+    """
+    source.lstat()
+    reading, writing = os.pipe()
+    with ThreadPoolExecutor(1) as executor, os.fdopen(reading, "rb", buffering=0) as archive:
+
+        def write() -> None:
+            with os.fdopen(writing, "wb") as target:
+                pack(str(source), Path.cwd(), target)
+
+        packing = executor.submit(write)
+        request = {"verb": "push", "node": node, "path": path}
+        status = ask(run, folder, request, say, read=archive.read)
+        archive.close()  # if it was not read to its end
+        if (error := packing.exception()) and not isinstance(error, BrokenPipeError):
+            raise error
+        return status
+
+
+def copy_from(
+    run: RunDirectory, folder: Path, node: str, path: str, target: Path, say: Callable[[bytes], object]
+) -> int:
+    """Copy a file or folder of a node of a live run to a path of this machine, and return the exit status.
+
+    Raises:
+        MachineError: the run ended before it was done.
+        OSError: it cannot be written.
+    """
+    reading, writing = os.pipe()
+    with ThreadPoolExecutor(1) as executor:
+
+        def read() -> None:
+            with os.fdopen(reading, "rb") as archive:
+                unpack(archive, str(target), Path.cwd())
+
+        unpacking = executor.submit(read)
+        status = 0
+        with suppress(BrokenPipeError), os.fdopen(writing, "wb") as archive:  # then the other end tells why
+            status = ask(run, folder, {"verb": "pull", "node": node, "path": path}, archive.write, say)
+        if status:
+            return status
+        unpacking.result()
+        return status
+
+
+def pack(path: str, base: Path, target: IO[bytes]) -> None:
+    """Write a file, or a folder with all in it, as a tar archive.
+
+    Args:
+        base: what a relative path is below.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    source = (base / path).resolve(strict=True)
+    with tarfile.open(fileobj=target, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+        archive.add(source, arcname=Path(path).name or source.name)
+
+
+def unpack(source: IO[bytes], path: str, base: Path) -> None:
+    """Write what is in an archive of `pack` to a path; into it, under its own name, if it is a folder, as `cp` does.
+
+    Args:
+        base: what a relative path is below.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    target = base / path
+    into = target.is_dir()
+    if not into and (path.endswith("/") or not target.parent.is_dir()):
+        raise NotADirectoryError(f"{path}: there is no such folder, but a file is to be written there; make it first")
+    with tarfile.open(fileobj=source, mode="r|") as archive:
+        if hasattr(tarfile, "fully_trusted_filter"):  # since Python 3.11.4: the archive is one of our own
+            archive.extraction_filter = tarfile.fully_trusted_filter
+
+        def place(name: str) -> str:
+            inside = PurePosixPath(name).parts
+            return str(target.absolute().joinpath(*(inside if into else inside[1:]))).lstrip("/")
+
+        for member in archive:
+            member.name = place(member.name)
+            if member.islnk():
+                member.linkname = place(member.linkname)
+            archive.extract(member, "/")
 
 
 def _is_live(run: RunDirectory) -> bool:
@@ -179,10 +358,10 @@ def _text(path: Path) -> str | None:
         return None
 
 
-def _bytes_from(path: Path, offset: int) -> bytes:
+def _piece_from(path: Path, offset: int) -> bytes:
     try:
         with path.open("rb") as file:
             file.seek(offset)
-            return file.read()
+            return file.read(PIECE_BYTE)
     except OSError:
         return b""

@@ -1,8 +1,9 @@
 """The course of a live run: when it pauses, goes on and ends, as its user wants it, from the start or from a terminal.
 
 A pause stops the run's clock, and with it all that goes by it: the sky, the traffic, the time stamps. Once the clock
-stands, what runs in the nodes is brought to a stand too. An end that comes before the plan's is a stop of the clock
-for good, so nothing happens after it.
+stands, what runs in the nodes is brought to a stand too. In exact time a pause has time itself stand, and packets on
+their way with it, so nothing has to be stopped, and the run does not know that it paused. An end that comes before the
+plan's is a stop of the clock for good, so nothing happens after it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from isl_emu.errors import MachineError
-from isl_emu.machine.calendar_control import CalendarControl, calendar_control
+from isl_emu.machine.calendar_control import calendar_control
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.runs.clock import RunClock, RunTimes
 from isl_emu.runs.journal import PAUSES_JOURNAL, Journal
@@ -33,25 +34,17 @@ class Freezer(Protocol):
     def thaw(self) -> None: ...
 
 
-class UnhurriedFreezer:
-    """Brings programs to a stand where a calendar drives the time, and has time pass as on the wall meanwhile.
+class Holding(Protocol):
+    """What has virtual time itself stand, where a calendar drives it."""
 
-    The commands from a terminal are looked for by time that passes, and time would race, since nothing uses it.
-    """
+    def hold(self, at_ns: int) -> object:
+        """Stop before an instant of the guest's monotonic clock."""
 
-    def __init__(self, freezer: Freezer, control: CalendarControl):
-        self._freezer, self._control, self._factor = freezer, control, control.wish().factor
+    def go_on(self) -> object:
+        """Go on, or do not stop after all."""
 
-    def freeze(self) -> None:
-        """Bring them to a stand."""
-        self._freezer.freeze()
-        self._control.pace(1.0)
-
-    def thaw(self) -> None:
-        """Let them go on."""
-        if self._control.wish().factor != self._factor:
-            self._control.pace(self._factor)
-        self._freezer.thaw()
+    def wall_s(self) -> float:
+        """The wall's time, which goes on."""
 
 
 class Course:
@@ -62,17 +55,26 @@ class Course:
         duration_ns: of the plan.
         ended: is set when the run is to end.
         pauses: one line is written for each pause when it is over.
+        holding: in exact time.
     """
 
     def __init__(
-        self, clock: RunClock, freezer: Freezer, t0_ns: int, duration_ns: int, ended: threading.Event, pauses: Journal
+        self,
+        clock: RunClock,
+        freezer: Freezer,
+        t0_ns: int,
+        duration_ns: int,
+        ended: threading.Event,
+        pauses: Journal,
+        holding: Holding | None = None,
     ):
         self._clock, self._freezer, self._t0_ns, self._duration_ns = clock, freezer, t0_ns, duration_ns
+        self._holding = holding
         self._ended, self._pauses = ended, pauses
         self._lock = threading.RLock()
         self._pause_ns: int | None = None  # when to stop, or where it stands
         self._end_ns: int | None = None
-        self._stands_since_ns: int | None = None  # the machine's
+        self._stands_since_s: float | None = None  # by the wall
 
     def t_ns(self) -> int:
         """Where the run is; negative before it begins."""
@@ -81,7 +83,12 @@ class Course:
     @property
     def paused(self) -> bool:
         """Whether all stands still."""
-        return self._stands_since_ns is not None
+        return self._stands_since_s is not None
+
+    @property
+    def frozen(self) -> bool:
+        """Whether nothing can run in the nodes: where time itself stands, what needs none still can."""
+        return self.paused and self._holding is None
 
     def pause(self, at_ns: int | None, cancelled: Callable[[], bool]) -> int | None:
         """Pause at a time, or at once, and wait until it stands: the time, or None if it was cancelled before.
@@ -124,7 +131,11 @@ class Course:
                 )
             if self._end_ns is not None:
                 raise MachineError(f"stop: the run is to end at {seconds(self._end_ns)} already; wait until then")
-            self._end_ns = self.t_ns() if self.paused and at_ns is None else self._stop_at(at_ns, "stop")
+            if self.paused and at_ns is None:
+                self._end_ns = self.t_ns()
+                self._clock.stop_at_ns(self._t0_ns + self._end_ns)
+            else:
+                self._end_ns = self._stop_at(at_ns, "stop")
         if not self._reaches(self._end_ns, cancelled):
             with self._lock:
                 self._end_ns = None
@@ -151,17 +162,27 @@ class Course:
 
     def _stop_at(self, at_ns: int | None, verb: str) -> int:
         """Have the clock stop at a time, or in a moment: the time."""
-        if at_ns is None:
+        if at_ns is None and self._holding is not None and verb == "pause":
+            at_ns = max(self.t_ns() + 1, 1)
+        elif at_ns is None:
             at_ns = self._soon_ns()
         elif not max(self.t_ns(), 0) < at_ns < self._duration_ns:
             raise MachineError(
                 f"{verb}: --at is {seconds(at_ns)}, but the run is at {seconds(self.t_ns())} of "
                 f"{seconds(self._duration_ns)}; choose a time still to come"
             )
-        others = [t_ns for t_ns in (self._pause_ns, self._end_ns) if t_ns is not None]
-        if not self.paused:
+        if self._holding is not None and verb == "pause":
+            self._holding.hold(self._t0_ns + at_ns + 1)  # what is due at just that time is done
+            return at_ns
+        others = [t_ns for t_ns in (self._stopping_ns, self._end_ns) if t_ns is not None]
+        if not self.frozen:
             self._clock.stop_at_ns(self._t0_ns + min([at_ns, *others]))
         return at_ns
+
+    @property
+    def _stopping_ns(self) -> int | None:
+        """The pause for which the clock stops."""
+        return self._pause_ns if self._holding is None else None
 
     def _soon_ns(self) -> int:
         """A stop as soon as it can be one for everybody; not before the run has begun."""
@@ -174,7 +195,7 @@ class Course:
     def _set_stop(self) -> None:
         """Have the clock stop at what is wanted next, if anything is; it goes on until then."""
         self._clock.go_on()
-        wanted = [t_ns for t_ns in (self._pause_ns, self._end_ns) if t_ns is not None]
+        wanted = [t_ns for t_ns in (self._stopping_ns, self._end_ns) if t_ns is not None]
         if wanted:
             self._clock.stop_at_ns(self._t0_ns + min(wanted))
 
@@ -183,7 +204,12 @@ class Course:
         while self.t_ns() < t_ns:
             if cancelled() or self._ended.is_set():
                 return False
-            time.sleep(min(POLL_S, self._clock.timeout_s(self._t0_ns + t_ns)))
+            if (left_s := self._clock.timeout_s(self._t0_ns + t_ns)) > POLL_S:
+                time.sleep(POLL_S)
+            elif self._holding is not None:
+                self._clock.sleep_until_ns(self._t0_ns + t_ns)
+            else:
+                time.sleep(left_s)
         return True
 
     def _stand(self, t_ns: int, cancelled: Callable[[], bool]) -> int | None:
@@ -197,9 +223,13 @@ class Course:
             if not reached:
                 self._go_on()
                 return None
-            self._stands_since_ns = time.monotonic_ns()
-            self._freeze()
+            self._stands_since_s = self._wall_s()
+            if self._holding is None:
+                self._freeze()
         return t_ns
+
+    def _wall_s(self) -> float:
+        return time.monotonic() if self._holding is None else self._holding.wall_s()
 
     def _freeze(self) -> None:
         try:
@@ -210,15 +240,18 @@ class Course:
 
     def _go_on(self) -> None:
         self._note_pause()
-        self._freezer.thaw()
+        if self._holding is None:
+            self._freezer.thaw()
+        elif self._pause_ns is not None:
+            self._holding.go_on()
         self._pause_ns = None
         self._set_stop()
 
     def _note_pause(self) -> None:
-        if self._stands_since_ns is not None:
-            lasted_ns = time.monotonic_ns() - self._stands_since_ns
+        if self._stands_since_s is not None:
+            lasted_ns = round((self._wall_s() - self._stands_since_s) * NS_PER_S)
             self._pauses.append({"t_ns": self.t_ns(), "lasted_ns": lasted_ns})
-            self._stands_since_ns = None
+            self._stands_since_s = None
 
 
 @contextmanager
@@ -235,10 +268,8 @@ def open_course(live: LiveRun, times: RunTimes, ended: threading.Event, wishes: 
             live.phase.steps.note(f"Warning: {error}")
 
     with Journal(live.folder.journal / f"{PAUSES_JOURNAL}.jsonl") as pauses:
-        freezer: Freezer = live.net.freezer()
-        if (control := calendar_control()) is not None:
-            freezer = UnhurriedFreezer(freezer, control)
-        course = Course(live.clock, freezer, times.t0_ns, times.duration_ns, ended, pauses)
+        plan = times.t0_ns, times.duration_ns
+        course = Course(live.clock, live.net.freezer(), *plan, ended, pauses, calendar_control())
         for act, at_ns in ((course.pause, wishes.pause_at_ns), (course.end, wishes.until_ns)):
             if at_ns is not None:
                 threading.Thread(target=wish, args=(act, at_ns), daemon=True).start()

@@ -6,16 +6,18 @@ is undone in reverse order, whether the run ends, fails or is interrupted.
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as StillRunning
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,6 +37,7 @@ from isl_emu.network.net import IslNet, NetCLI, build_net
 from isl_emu.network.probing import missing_features, missing_queues
 from isl_emu.network.replay import Replay
 from isl_emu.nodes.containers import Container
+from isl_emu.nodes.mounts import files_below
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.live_run import LiveRun, Phases
 from isl_emu.parts.part import Need
@@ -46,7 +49,7 @@ from isl_emu.runs.directory import RunDirectory, create_run_directory
 from isl_emu.runs.endpoints import MODEL_PORT, Endpoint, write_endpoints
 from isl_emu.runs.execution import INTERRUPTED_BY_USER, Execution, kernel_facts
 from isl_emu.runs.folder import RunFolder
-from isl_emu.runs.journal import LOAD_JOURNAL, Journal
+from isl_emu.runs.journal import LOAD_JOURNAL, PROCESSES_JOURNAL, Journal
 from isl_emu.runs.process import LAST_WORDS_S, Watch, Watched
 from isl_emu.runs.wishes import Wishes
 from isl_emu.scenario.model import Scenario
@@ -56,6 +59,8 @@ from isl_emu.units import NS_PER_S, NS_PER_US, seconds_text
 EXACT_GRAIN_NS = 0
 HEAD_START_NS = 3 * NS_PER_S  # before instant 0: for the client and the prober to be ready
 WHOLE_CORE = 1.0  # for programs none of which asks for a share
+GUEST_WRITES = Path("/run/written")  # machine/guest_init.sh mounts there what a guest has written into memory
+LOST_FILES_NAMED = 20  # of each node; more are counted
 LOOK_INTERVAL_S = 0.5  # between two looks at how far the run is
 
 
@@ -106,7 +111,12 @@ def _build(folder: RunFolder, phase: Phases, undo: ExitStack) -> tuple[LiveRun, 
         undo.callback(net.stop)
         replay = Replay(plan, routes, net.backend, clock, folder.journal, bias_ns, slowdown, grain_ns)
         replay.apply_initial()
-    containers = start_containers(scenario, net, run, undo)
+    for node in net.hosts:
+        node.out = folder.files_of(node.name).resolve()
+    undo.callback(_remove_empty, folder)
+    containers: dict[str, Container] = {}
+    undo.callback(_note_lost_files, containers, phase.execution, _files_of_guest())
+    start_containers(scenario, net, run, undo, containers, folder.journal)
     write_endpoints(_endpoints(scenario, net), folder.journal)
     watch = Watch(folder.journal, clock.now_ns)
     undo.callback(watch.close)
@@ -124,15 +134,34 @@ def _calibrate(run: RunDirectory, phase: Phases) -> int:
     return found.bias_ns
 
 
-def start_containers(scenario: Scenario, net: IslNet, run: RunDirectory, undo: ExitStack) -> dict[str, Container]:
-    """A running container in each node that runs programs, by its name; `undo` stops them.
+def start_containers(
+    scenario: Scenario,
+    net: IslNet,
+    run: RunDirectory,
+    undo: ExitStack,
+    containers: dict[str, Container],
+    journal: Path | None = None,
+) -> None:
+    """Start a container in each node that runs programs, and add it to `containers` by its name; `undo` stops them.
 
     A container may use what the node's programs need together.
+
+    Args:
+        journal: where what is started in them is written down.
     """
+    processes = undo.enter_context(Journal(journal / f"{PROCESSES_JOURNAL}.jsonl")) if journal else None
+
+    def noting(node: str) -> Callable[[int | None, Sequence[str]], None]:
+        def note(pid: int | None, argv: Sequence[str]) -> None:
+            if processes is not None:
+                processes.append({"pid": pid, "node": node, "argv": list(argv)})
+
+        return note
+
     needs_by_node: dict[str, list[Need]] = {}
     for need in all_needs(scenario):
         needs_by_node.setdefault(need.node, []).append(need)
-    hosts, containers = net.addresses, {}
+    hosts = net.addresses
     for name, needs in needs_by_node.items():
         node = net.get(name)
         cpus = (
@@ -140,11 +169,44 @@ def start_containers(scenario: Scenario, net: IslNet, run: RunDirectory, undo: E
         ) / scenario.time.slowdown  # so that programs too are slower by that
         memory_byte = sum(need.memory_byte for need in needs)
         visible = tuple(dict.fromkeys(path for need in needs for path in need.visible))
-        container = Container(name, node.netns_path, run, cpus, memory_byte, hosts, visible, net.files)
+        container = Container(
+            name, node.netns_path, run, cpus, memory_byte, hosts, visible, net.files, node.out, noting(name)
+        )
         undo.callback(container.stop)
         container.start()
         node.container = containers[name] = container
-    return containers
+
+
+def _note_lost_files(containers: Mapping[str, Container], execution: Execution, before: set[str]) -> None:
+    """What programs have written that ends with the run: of each container, and in a guest of all other nodes.
+
+    Args:
+        before: what there was in the guest's memory when the run was built.
+    """
+    lost = {name: container.lost_files for name, container in containers.items()}
+    lost["nodes without a container"] = sorted(_files_of_guest() - before)
+    execution.lost_files = {
+        name: {"count": len(paths), "paths": paths[:LOST_FILES_NAMED]} for name, paths in lost.items() if paths
+    }
+
+
+def _files_of_guest() -> set[str]:
+    """The files that are only in the memory of the guest that this process is in; none outside of one."""
+    try:
+        folder = os.open(GUEST_WRITES, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return set()
+    try:
+        return {f"/{path}" for path in files_below(folder)}
+    finally:
+        os.close(folder)
+
+
+def _remove_empty(folder: RunFolder) -> None:
+    """The folders of nodes whose programs have written nothing there."""
+    for path in [*folder.files_of("any").parent.glob("*"), folder.files_of("any").parent]:
+        with suppress(OSError):
+            path.rmdir()
 
 
 def _check_queues(plan: LinkPlan) -> None:
@@ -206,6 +268,7 @@ def _emulate(
         ended.set()
         replaying.result()
     replay.put_right()
+    replay.count_drops()
     execution.mismatches = [*replay.mismatches, *replay.verify_all()]
     execution.dropped_packets = backend.dropped_packets() - dropped_before
     execution.marked_packets = backend.marked_packets() - marked_before

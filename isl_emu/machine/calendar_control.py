@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import tty
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,6 +21,9 @@ AT_ONCE_NS = 0
 # A guest's root may write a number to it: the calendar then looks at the wish, and says where it stands, before any
 # time passes.
 LOOK_NOW = Path("/sys/kernel/um-ext-time/bc-message")
+# Time that stands wakes nobody who looks from time to time, but a bell does: what is written into this file of the
+# guest's folder on the machine, a program in the guest reads from its third console.
+BELL, BELL_INSIDE = "bell", Path("/dev/tty2")
 
 
 @dataclass(frozen=True)
@@ -131,3 +136,24 @@ def calendar_control() -> CalendarControl | None:
     """The control of the calendar that drives this process's time; None in real time."""
     folder = os.environ.get(FOLDER_VARIABLE)
     return None if folder is None else CalendarControl(Path(folder))
+
+
+def ring(folder: Path) -> None:
+    """Ring the bell of the guest that has this folder, if it has one."""
+    with contextlib.suppress(OSError):  # no guest, or it is gone
+        bell = os.open(folder / BELL, os.O_WRONLY | os.O_NONBLOCK)
+        try:
+            os.write(bell, b"\n")
+        finally:
+            os.close(bell)
+
+
+def rings() -> Iterator[None]:
+    """Each time that somebody rings at this guest, in which a calendar drives the time."""
+    bell = os.open(BELL_INSIDE, os.O_RDWR | os.O_NOCTTY)
+    try:
+        tty.setraw(bell)  # what it echoed would ring again
+        while os.read(bell, 64):
+            yield
+    finally:
+        os.close(bell)

@@ -23,19 +23,21 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 
 from isl_emu.errors import INTERRUPTED, MachineError
-from isl_emu.machine.calendar_control import FOLDER_VARIABLE, CalendarControl
+from isl_emu.machine.calendar_control import BELL, FOLDER_VARIABLE, CalendarControl, GuestState
 from isl_emu.machine.claims import MIB, OVERHEAD_BYTE, choose_memory_folder, claim_cpu, default_memory_byte
 from isl_emu.machine.console import Console, Interrupter, raw_terminal, send_mconsole
 from isl_emu.machine.guardian import REFUSED, Order, kill_processes_in
 from isl_emu.machine.sandbox import View
 from isl_emu.machine.uml import UmlKernel, build_shim, find_uml, needs_shim
 from isl_emu.runs.directory import RunDirectory, create_run_directory
+from isl_emu.units import NS_PER_S
 
 # Folders that the guest covers with its own; what lies below them must be mounted to be seen.
 COVERED = tuple(map(Path, ("/run", "/dev", "/proc", "/sys")))
@@ -58,6 +60,7 @@ LINES_SHOWN = 12
 CALENDAR_FOLDER = "time"  # beside the guest's own: several guests may share it
 SOCKET = "calendar"
 SEED_MASK = (1 << 64) - 1
+WARN_AFTER_S = 30.0
 PATIENCE_S = 600  # a program may compute for so long while virtual time stands still
 
 
@@ -87,6 +90,7 @@ def run_in_guest(
     interactive: bool = False,
     kernel: UmlKernel | None = None,
     clock: VirtualClock | None = None,
+    who: Callable[[int], str | None] = lambda pid: None,
     trusted: bool = False,
 ) -> int:
     """Boot a guest kernel, run one command in it as root in the current folder, and return its exit status.
@@ -104,6 +108,7 @@ def run_in_guest(
         interactive: pass on what is typed, if we have a terminal.
         kernel: the one to boot; by default that of `find_uml`.
         clock: how virtual time begins; None for real time.
+        who: what is known of a process of the guest, by its id: told of one that computes without end.
         trusted: whether root in the guest may have the machine's files as the caller has them.
 
     Raises:
@@ -131,7 +136,7 @@ def run_in_guest(
             _place_init(folder)
             memory = choose_memory_folder(memory_byte) if trusted else Path("/dev/shm")
             preload = {"LD_PRELOAD": str(shim)} if shim else {}
-            return _boot(command_line, {"TMPDIR": str(memory), **preload}, view, folder, streams)
+            return _boot(command_line, {"TMPDIR": str(memory), **preload}, view, folder, streams, who)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -305,31 +310,92 @@ def _place_init(folder: Path) -> None:
     (folder / "init").chmod(0o755)
 
 
-def _boot(command_line: list[str], environment: dict[str, str], view: View | None, folder: Path, streams: str) -> int:
-    failed = folder.parent / CALENDAR_FOLDER / "failed"
+def _boot(
+    command_line: list[str],
+    environment: dict[str, str],
+    view: View | None,
+    folder: Path,
+    streams: str,
+    who: Callable[[int], str | None],
+) -> int:
+    os.mkfifo(folder / BELL)
     with contextlib.closing(Console()) as console, contextlib.ExitStack() as stack:
-        output, log = console.guest_end.fileno(), console.guest_log_end.fileno()
-        words = [*command_line, f"con0=fd:{output},fd:{output}", f"con1=fd:{log},fd:{log}"]
-        guest = stack.enter_context(_GuestProcess.started(words, environment, view, folder, (output, log)))
-        interrupter, asked = Interrupter(folder, guest.kill), False
+        bell = os.open(folder / BELL, os.O_RDWR | os.O_NONBLOCK)  # so that it never ends
+        stack.callback(os.close, bell)
+        ends = console.guest_end.fileno(), console.guest_log_end.fileno(), bell
+        words = [*command_line, *(f"con{number}=fd:{end},fd:{end}" for number, end in enumerate(ends))]
+        guest = stack.enter_context(_GuestProcess.started(words, environment, view, folder, ends))
+        interrupter, hang = Interrupter(folder, guest.kill), _Hang(folder, console, who)
 
         def look() -> None:
-            """A guest whose time stands still is asked what it runs, and killed half a second later."""
-            nonlocal asked
             interrupter.kill_if_overdue()
-            if asked:
+            if hang.look():
                 guest.kill()
-            elif failed.exists():
-                for command in ("sysrq 9", "sysrq p"):  # say everything; say what you run
-                    send_mconsole(folder, command)
-                asked = True
 
         with _attended(interrupter, streams) as keyboard:
             console.relay(guest.ended, keyboard, look)
-        if failed.exists():
-            running = re.findall(r"comm: (\S+)", "\n".join(console.log_lines()))
-            raise MachineError(f"{failed.read_text()}; it runs {running[-1] if running else 'its kernel'}")
+        hang.check()
         return _outcome(folder, console, interrupter)
+
+
+class _Hang:
+    """Says who computes in a guest whose time stands still meanwhile, early on and when the calendar gives it up.
+
+    Args:
+        who: what is known of a process of the guest, by its id.
+    """
+
+    def __init__(self, folder: Path, console: Console, who: Callable[[int], str | None]):
+        times = folder.parent / CALENDAR_FOLDER
+        self._folder, self._console, self._who = folder, console, who
+        self._control, self._failed = CalendarControl(times), times / "failed"
+        self._asked = self._warned = self._told = False
+
+    def look(self) -> bool:
+        """Look, at least every half second; whether the guest must be killed."""
+        if self._failed.exists():
+            if self._told:
+                return True
+            self._ask()
+            self._told = True
+            return False
+        silent_s = max((guest.computing_s for guest in self._guests()), default=0.0)
+        if silent_s < WARN_AFTER_S:
+            self._asked = self._warned = False
+        elif not self._asked:
+            self._ask()
+        elif not self._warned:
+            self._warned = True
+            print(
+                f"Warning: time stands still, since something has computed for {silent_s:.0f} s: {self._running()}; "
+                f"after {PATIENCE_S} s the run ends",
+                file=sys.stderr,
+                flush=True,
+            )
+        return False
+
+    def check(self) -> None:
+        """Raise a MachineError if it was given up."""
+        if self._failed.exists():
+            raise MachineError(f"{self._failed.read_text()}; it runs {self._running()}")
+
+    def _guests(self) -> Sequence[GuestState]:
+        state = self._control.state()
+        return () if state is None else state.guests
+
+    def _ask(self) -> None:
+        for command in ("sysrq 9", "sysrq p"):  # say everything; say what you run
+            send_mconsole(self._folder, command)
+        self._asked = True
+
+    def _running(self) -> str:
+        """What the guest said last that it runs."""
+        said = re.findall(r"Pid: (\d+), comm: (\S+)", "\n".join(self._console.log_lines()))
+        if not said:
+            return "its kernel"
+        pid, name = said[-1]
+        known = self._who(int(pid))
+        return f"{name} ({known})" if known else name
 
 
 @contextlib.contextmanager
@@ -379,7 +445,7 @@ class _GuestProcess:
     @classmethod
     @contextlib.contextmanager
     def started(
-        cls, words: list[str], environment: dict[str, str], view: View | None, folder: Path, consoles: tuple[int, int]
+        cls, words: list[str], environment: dict[str, str], view: View | None, folder: Path, consoles: tuple[int, ...]
     ) -> Iterator[_GuestProcess]:
         """The guardian and below it the guest, in a session that our terminal's Ctrl-C does not reach."""
         guests_end, lifeline = os.pipe()
@@ -413,9 +479,10 @@ class _GuestProcess:
 
 
 def main(arguments: list[str]) -> int:
-    """``python -m isl_emu.machine.guest [--writable FOLDER]... -- COMMAND...``, for developers."""
+    """``python -m isl_emu.machine.guest [--exact] [--writable FOLDER]... -- COMMAND...``, for developers."""
     parser = argparse.ArgumentParser(prog="python -m isl_emu.machine.guest", description="Run a command in a guest.")
     parser.add_argument("--writable", type=Path, action="append", default=[], help="folder that the command may change")
+    parser.add_argument("--exact", action="store_true", help="in exact time, from the present second on")
     parser.add_argument("command", nargs="+")
     options = parser.parse_args(arguments)
     run = create_run_directory()
@@ -427,6 +494,7 @@ def main(arguments: list[str]) -> int:
             readable=[Path.cwd()],
             memory_byte=default_memory_byte(),
             interactive=True,
+            clock=VirtualClock(int(time.time()) * NS_PER_S) if options.exact else None,
         )
     except MachineError as error:
         print(error, file=sys.stderr)

@@ -52,7 +52,8 @@ mount_kernel_folders() {
     must mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts "$new/dev/pts"
     must mount -t tmpfs -o mode=1777 tmpfs "$new/dev/shm"
     must mount -t tmpfs -o mode=755 tmpfs "$new/run"
-    must mkdir -p "$new/run/netns" "$new/run/lock" "$new/run/home"
+    must mkdir -p "$new/run/netns" "$new/run/lock" "$new/run/home" "$new/run/written"
+    must mount --bind /mnt/upper "$new/run/written"     # what is in memory alone, for live/execute.py to tell of
     must mount -t tmpfs -o mode=755 cgroup "$new/sys/fs/cgroup"
     for controller in cpu cpuacct memory pids freezer devices; do
         must mkdir "$new/sys/fs/cgroup/$controller"

@@ -40,6 +40,8 @@ FOUND = np.dtype(
         ("queue_byte", "i8"),
     ]
 )  # what a back end reports of one end's netem, and of what is before it
+DROPS = np.dtype([("end", "i4"), ("netem", "i8"), ("queue", "i8")])
+"""Packets that an end's netem, and what is before it, have dropped since they were made."""
 ROUTE = np.dtype([("node", "i4"), ("destination", "i4"), ("link", "i4")])
 """A route of a node to a node or alias over a link, or NO_ROUTE. One over several links is as many rows, together."""
 
@@ -109,9 +111,10 @@ def expected(which: np.ndarray, states: np.ndarray) -> np.ndarray:
     found["rate_bit_s"] = serialiser_bit_s(states)
     found["loss_ratio"] = np.where(states["up"], states["loss_ratio"], 1.0)
     found["delay_ns"], found["aqm"], found["limit_packets"] = states["delay_ns"], states["aqm"], NETEM_LIMIT_PACKETS
-    found["queue_rate_bit_s"] = states["rate_bit_s"]
-    policed = policed_byte(policed_ticks(states["queue_byte"], states["rate_bit_s"]), states["rate_bit_s"])
-    found["queue_byte"] = np.where(states["aqm"] == QueueKind.NONE, policed, states["queue_byte"])
+    policed_rate, is_policed = policed_bit_s(states["rate_bit_s"]), states["aqm"] == QueueKind.NONE
+    policed = policed_byte(policed_ticks(states["queue_byte"], policed_rate), policed_rate)
+    found["queue_rate_bit_s"] = np.where(is_policed, policed_rate, states["rate_bit_s"])
+    found["queue_byte"] = np.where(is_policed, policed, states["queue_byte"])
     return found
 
 
@@ -144,6 +147,18 @@ def queue_byte(rate_bit_s: np.ndarray, queue_ns: np.ndarray, frame_byte: np.ndar
     least = np.maximum(LEAST_QUEUE_FRAMES * frame_byte, _super_packet_byte(rate_bit_s))
     most: np.ndarray = np.clip(waiting, least, np.iinfo(np.int32).max)
     return most.astype(np.int64)
+
+
+def policed_bit_s(rate_bit_s: np.ndarray) -> np.ndarray:
+    """The rate of the policer before a netem of this rate: less by at most a millionth, in whole bytes a second.
+
+    A policer takes the time of a packet from a reciprocal that is rounded down. At the same rate that can be 1 ns less
+    than the netem takes, by which the queue of an overloaded link would grow with each packet.
+    Source: psched_ratecfg_precompute in net/sched/sch_generic.c, packet_time_ns in net/sched/sch_netem.c.
+    """
+    byte_s = rate_bit_s // RATE_GRAIN_BIT_S
+    policed: np.ndarray = (byte_s - (byte_s >> 20)) * RATE_GRAIN_BIT_S
+    return policed
 
 
 def policed_ticks(byte: np.ndarray, rate_bit_s: np.ndarray) -> np.ndarray:

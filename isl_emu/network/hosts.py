@@ -13,16 +13,17 @@ import pty
 import select
 import shlex
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, overload
 
 from mininet.link import Intf, Link
 from mininet.node import Node
 from mininet.util import isShellBuiltin
 
-from isl_emu.nodes.containers import Container
+from isl_emu.nodes.containers import OUT_VARIABLE, Container
 from isl_emu.nodes.mounts import MS_BIND, MS_PRIVATE, MS_REC, mount
-from isl_emu.nodes.namespaces import CLONE_NEWNS, enter_network, in_own_thread, unshare
+from isl_emu.nodes.namespaces import CLONE_NEWNS, Result, enter_network, in_own_thread, unshare
 
 PROMPT = chr(127)  # what Mininet waits for
 # A session leader that opens a terminal gets it as its own: then Ctrl-C in it reaches what the shell runs.
@@ -43,6 +44,7 @@ class SpaceNode(Node):
     name: str
     params: dict[str, Any]
     shell: subprocess.Popen[bytes] | None
+    out: Path | None = None  # a folder for the files of its programs, who find it as $ISL_EMU_OUT
 
     def __init__(self, name: str, netns_path: str, files: Mapping[str, str], **params: Any):
         self.netns_path = netns_path
@@ -108,6 +110,20 @@ class SpaceNode(Node):
         process: subprocess.Popen[Any] = super().popen(*args, **{"mncmd": [], **kwargs})
         return process
 
+    def popen_in_out(self, argv: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
+        """Start a program in this node whose working directory is the folder of the node's files, if it has one."""
+        if self.out is not None:
+            self.out.mkdir(parents=True, exist_ok=True)
+        return self._popen(argv, cwd=self.out, **options)
+
+    def call(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        """Call a function in a thread that sees this node's files, and return what it returns."""
+        if self.out is not None:
+            self.out.mkdir(parents=True, exist_ok=True)
+        if self._container is not None:
+            return self._container.call(function, *arguments)
+        return in_own_thread(function, *arguments)
+
     def config(self, **_params: Any) -> dict[str, Any]:
         """Nothing: the namespace is configured when the net is made."""
         return {}
@@ -123,6 +139,10 @@ class SpaceNode(Node):
         """What Mininet starts every program with."""
         if self._container is not None:
             return self._container.popen(cmd, **params)
+        if self.out is not None:
+            self.out.mkdir(parents=True, exist_ok=True)
+            environment = dict(os.environ if params.get("env") is None else params["env"])
+            params["env"] = {**environment, OUT_VARIABLE: str(self.out)}
 
         def start() -> subprocess.Popen[Any]:
             enter_network(self.netns_path)
@@ -151,9 +171,8 @@ class SpaceNode(Node):
         self.master, self.slave = pty.openpty()
         environment = {**os.environ, "PS1": PROMPT}
         environment.pop("PROMPT_COMMAND", None)
-        self.shell = self._popen(
-            [*SHELL, f"mininet:{self.name}"], stdin=self.slave, stdout=self.slave, stderr=self.slave, env=environment
-        )
+        streams = {"stdin": self.slave, "stdout": self.slave, "stderr": self.slave}
+        self.shell = self.popen_in_out([*SHELL, f"mininet:{self.name}"], env=environment, **streams)
         os.close(self.slave)  # so that it is heard when the shell ends; Mininet closes what stands for it here
         self.slave = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self.stdin = self.stdout = os.fdopen(self.master, "r")

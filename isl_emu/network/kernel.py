@@ -7,14 +7,14 @@ import itertools
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
 from isl_emu.errors import NetworkError
 from isl_emu.linkplan.plan import LinkPlan, QueueKind
 from isl_emu.network import messages, queues
-from isl_emu.network.desired import ROUTE, UNKNOWN_LINK, frame_byte, gso_byte, initial_ends, queue_kinds
+from isl_emu.network.desired import DROPS, ROUTE, UNKNOWN_LINK, frame_byte, gso_byte, initial_ends, queue_kinds
 from isl_emu.network.interventions import Disturbance, Listeners
 from isl_emu.network.naming import (
     FIRST_INTERFACE_INDEX,
@@ -147,8 +147,9 @@ class KernelBackend:
         for node in nodes:
             bodies = self.spaces[node].netlink.dump(RTM_GETQDISC, qdiscs_question())
             found = decode_netems(bodies, self._ends_by_index(node))
-            queues.add_queues(found, bodies, self._ends_by_queue(node))
-            queues.add_policers(found, self._policers(node), self._ends_by_index(node))
+            if self._managed[self._ends[node]].any():
+                queues.add_queues(found, bodies, self._actions(node, "mirred"), self._ends_by_queue(node))
+            queues.add_policers(found, bodies, self._policers(node), self._ends_by_index(node))
             parts.append(found)
         return np.concatenate(parts)
 
@@ -220,18 +221,24 @@ class KernelBackend:
         seeds = loss_seeds(self._seed, len(self.wiring.node))[ends]
         space.netlink.send_rows(netem_messages(states[ends], indices, create=True, seeds=seeds))
         if len(managed):
-            self._make_queues(space, managed, states)
+            self._make_queues(space, managed, states, again=True)
             self._buckets[managed] = np.stack([states[managed][field] for field in BUCKET_FIELDS], axis=1)
-        self._make_policers(space, ends[~self._managed[ends]], states)
+        self._make_policers(space, ends[~self._managed[ends]], states, again=True)
+
+    def drops(self, nodes: Iterable[int]) -> np.ndarray:
+        found = []
+        for node in nodes:
+            bodies = self.spaces[node].netlink.dump(RTM_GETQDISC, qdiscs_question())
+            queued = count_drops(bodies, self._ends_by_queue(node))
+            queued |= queues.count_policed(self._policers(node), self._ends_by_index(node))
+            netem = count_drops(bodies, self._ends_by_index(node))
+            found += [(end, count, queued.get(end, 0)) for end, count in netem.items()]
+        return np.array(found, DROPS)
 
     def dropped_packets(self) -> int:
         """Packets that link ends have dropped: the link was down or lost them as planned, or a queue was full."""
-        dropped = 0
-        for node, space in enumerate(self.spaces):
-            roots = self._ends_by_index(node) | self._ends_by_queue(node)
-            dropped += count_drops(space.netlink.dump(RTM_GETQDISC, qdiscs_question()), roots)
-            dropped += queues.count_policed(self._policers(node), self._ends_by_index(node))
-        return dropped
+        found = self.drops(range(len(self.spaces)))
+        return int(found["netem"].sum() + found["queue"].sum())
 
     def marked_packets(self) -> int:
         """Packets that managed queues have marked as having met congestion (ECN), instead of dropping them."""
@@ -282,17 +289,21 @@ class KernelBackend:
             self._make_policers(space, ends[~self._managed[ends]], states)
         self._await_carriers()
 
-    def _make_policers(self, space: NodeSpace, ends: np.ndarray, states: np.ndarray) -> None:
+    def _make_policers(self, space: NodeSpace, ends: np.ndarray, states: np.ndarray, *, again: bool = False) -> None:
         indices = self.wiring.interface_index[ends].tolist()
-        made = (queues.policer_messages(states[end], index) for end, index in zip(ends, indices, strict=True))
+        each = zip(states[ends], indices, strict=True)
+        made = (queues.policer_messages(state, index, again=again) for state, index in each)
         space.netlink.demand(itertools.chain.from_iterable(made), f"queues of {space.node}")
 
     def _policers(self, node: int) -> list[bytes]:
         if self._managed[self._ends[node]].all():
             return []
-        return self.spaces[node].netlink.dump(queues.RTM_GETACTION, queues.policers_question())
+        return self._actions(node, "police")
 
-    def _make_queues(self, space: NodeSpace, ends: np.ndarray, states: np.ndarray) -> None:
+    def _actions(self, node: int, kind: str) -> list[bytes]:
+        return self.spaces[node].netlink.dump(queues.RTM_GETACTION, queues.actions_question(kind))
+
+    def _make_queues(self, space: NodeSpace, ends: np.ndarray, states: np.ndarray, *, again: bool = False) -> None:
         """The interface, bucket and queue discipline of each of a node's managed ends, and the way through them."""
         interfaces, insides = [], []
         for end in ends.tolist():
@@ -305,7 +316,7 @@ class KernelBackend:
             if self._queue_kind[end] != QueueKind.BFIFO:  # that one comes with the bucket, and follows its length
                 byte, frame = int(states["queue_byte"][end]), int(self._frame_byte[end])
                 insides.append(queues.inside_message(aqm, index, byte, frame, self._slowdown))
-            insides += queues.detour_messages(index)
+            insides += queues.detour_messages(index, again=again)
         where = f"queues of {space.node}"
         space.netlink.demand(interfaces, where, (errno.EEXIST,))
         space.netlink.send_rows(self._bucket_messages(ends, states[ends], create=True))

@@ -120,12 +120,12 @@ def decode_netems(bodies: list[bytes], end_of_index: Mapping[int, int]) -> np.nd
     return np.array(found, FOUND)
 
 
-def count_drops(bodies: list[bytes], end_of_index: Mapping[int, int]) -> int:
-    """How many packets the roots of link ends among dumped qdiscs have dropped since they were made."""
-    return sum(
-        QUEUE_STATS.unpack_from(split_attributes(attributes[TCA_STATS2])[TCA_STATS_QUEUE])[2]
-        for _, attributes in _roots(bodies, end_of_index)
-    )
+def count_drops(bodies: list[bytes], end_of_index: Mapping[int, int]) -> dict[int, int]:
+    """How many packets the roots of link ends among dumped qdiscs have dropped since they were made, by end."""
+    return {
+        end: QUEUE_STATS.unpack_from(split_attributes(attributes[TCA_STATS2])[TCA_STATS_QUEUE])[2]
+        for end, attributes in _roots(bodies, end_of_index)
+    }
 
 
 def _roots(bodies: list[bytes], end_of_index: Mapping[int, int]) -> Iterator[tuple[int, dict[int, bytes]]]:

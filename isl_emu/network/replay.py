@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,13 +26,15 @@ from isl_emu.network.interventions import Disturbance
 from isl_emu.network.naming import Wiring
 from isl_emu.network.readback import ADVICE, end_mismatches, route_mismatches
 from isl_emu.routing.forwarding import GROUP_BASE, NO_ROUTE, RoutePlan
-from isl_emu.runs.journal import CHANGES_JOURNAL, INCIDENTS_JOURNAL, INSTANTS_JOURNAL, Journal
+from isl_emu.runs.journal import CHANGES_JOURNAL, DROPS_JOURNAL, INCIDENTS_JOURNAL, INSTANTS_JOURNAL, Journal
 from isl_emu.timebase import Clock
 from isl_emu.units import NS_PER_S
 
 READ_BACK_NODES = 64  # nodes whose ends are read back after an instant of 1 s; if more changed, they take turns
 READ_BACK_ROUTES = 2_000  # about as many routes are read back after an instant of 1 s, whole tables at a time
 MOST_MISMATCHES_KEPT = 100
+MOST_NODES_COUNTED = 128  # at one instant, whose drops are told apart by the state before and after
+DOWN, LOST, FULL, UNCLEAR = range(4)  # why packets were dropped: columns of `Replay.drops`
 MOST_DIFFERENCES_TOLD = 3  # of one node
 CHANGES = pa.schema(
     [
@@ -65,6 +67,9 @@ class Backend(Protocol):
 
     def read_routes(self, nodes: Sequence[int]) -> dict[str, np.ndarray]:
         """The routes found at some nodes, for each address family; ROUTE."""
+
+    def drops(self, nodes: Iterable[int]) -> np.ndarray:
+        """What the ends of some nodes have dropped so far; desired.DROPS."""
 
     def listen(self, now_ns: Callable[[], int]) -> None:
         """Hear from now on what others change; `now_ns` gives it its time."""
@@ -151,6 +156,9 @@ class Replay:
         self._k_applied = -1
         self._first: Applied | None = None
         self._t0_ns = 0
+        self.drops = np.zeros((len(self._ends), 4), np.int64)  # packets, by end and cause
+        self._dropped = np.zeros((len(self._ends), 2), np.int64)  # as they were read last: netem, queue
+        self._unclear = np.zeros(len(self._ends), bool)  # ends whose state has changed since
 
     def apply_initial(self) -> None:
         """Set every link end and all routes of instant 0, and read everything back.
@@ -176,6 +184,7 @@ class Replay:
         """
         assert self._first is not None, "apply_initial comes before run"
         grid, k, self._t0_ns = self.plan.grid, 1, t0_ns
+        self._dropped[:] = self._read_drops(range(len(self.plan.nodes.names)))
         with _Journal(self._journal_dir, t0_ns, grid.step_ns) as journal:
             journal.write(self._first, range(1), 0)
             while k < grid.count:
@@ -185,8 +194,10 @@ class Replay:
                 newest = grid.instant_at(self.clock.now_ns() - t0_ns)
                 step = step if newest <= k else self._step_to(newest)
                 self.put_right()
+                before = self._ends
                 with _collector_at_rest():
                     applied = self._apply(step)
+                self._count_changed(before, step.ends)
                 wrong = self._differences(step)
                 if self.backend.disturbed:  # what differs now is told and put right next
                     wrong = []
@@ -194,6 +205,45 @@ class Replay:
                 journal.write(applied, range(k, step.k + 1), len(wrong))
                 k = step.k + 1
             self.clock.wait_until_ns(t0_ns + grid.duration_ns, stop)
+
+    def count_drops(self) -> None:
+        """Count what was dropped up to now, and write it down."""
+        self._count(range(len(self.plan.nodes.names)), self._ends)
+        names, wiring = self.plan.nodes.names, self.backend.wiring
+        with Journal(self._journal_dir / f"{DROPS_JOURNAL}.jsonl") as journal:
+            for end in np.flatnonzero(self.drops.any(axis=1)).tolist():
+                journal.append({
+                    "node": names[wiring.node[end]],
+                    "peer": names[wiring.peer[end]],
+                    **dict(zip(("down", "lost", "full", "unclear"), self.drops[end].tolist(), strict=True)),
+                })  # fmt: skip
+
+    def _count_changed(self, before: np.ndarray, after: np.ndarray) -> None:
+        """Count what ends that came up or went down have dropped until then; if too many did, it stays unclear."""
+        changed = np.flatnonzero(before["up"] != after["up"])
+        nodes = np.unique(self.backend.wiring.node[changed])
+        if len(nodes) > MOST_NODES_COUNTED:
+            self._unclear[changed] = True
+        elif len(nodes):
+            self._count(nodes.tolist(), before)
+
+    def _read_drops(self, nodes: Iterable[int]) -> np.ndarray:
+        """As `_dropped`; what was not asked for stays as it was."""
+        dropped: np.ndarray = self._dropped.copy()
+        found = self.backend.drops(nodes)
+        dropped[found["end"]] = np.stack([found["netem"], found["queue"]], axis=1)
+        return dropped
+
+    def _count(self, nodes: Iterable[int], state: np.ndarray) -> None:
+        """Add what some nodes' ends have dropped since they were asked last, when they were in this state."""
+        dropped = self._read_drops(nodes)
+        new = np.where(dropped < self._dropped, dropped, dropped - self._dropped)  # one made anew counts from 0
+        cause = np.where(~state["up"], DOWN, np.where(state["loss_ratio"] > 0, LOST, FULL))
+        cause[self._unclear] = UNCLEAR
+        self.drops[np.arange(len(cause)), cause] += new[:, 0]
+        self.drops[:, FULL] += new[:, 1]
+        self._dropped = dropped
+        self._unclear[np.isin(self.backend.wiring.node, list(nodes))] = False
 
     def put_right(self) -> None:
         """Restore what somebody else has changed since the last look, and write it down as an intervention."""

@@ -23,7 +23,7 @@ from typing import Any, Literal, overload
 
 from isl_emu.errors import MachineError
 from isl_emu.nodes.cgroups import Cgroup, create_cgroup
-from isl_emu.nodes.mounts import build_root
+from isl_emu.nodes.mounts import build_root, files_below
 from isl_emu.nodes.namespaces import (
     CLONE_FS,
     CLONE_NEWIPC,
@@ -31,6 +31,7 @@ from isl_emu.nodes.namespaces import (
     CLONE_NEWNS,
     CLONE_NEWPID,
     CLONE_NEWUTS,
+    Result,
     enter_network,
     in_own_thread,
     set_host_name,
@@ -42,6 +43,8 @@ from isl_emu.runs.directory import RunDirectory
 
 _ALL_NAMESPACES = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET
 STOP_TIMEOUT_S = 20.0
+OUT_VARIABLE = "ISL_EMU_OUT"  # names the folder of a node whose files are kept
+_OWN_FILES = {"/etc/hostname", "/etc/hosts"}
 # Joining comes first, so that everything else is charged to the container. Writing 0 moves the writer.
 _JOIN = "for group in $ISL_JOIN; do echo 0 > /proc/self/fd/$group || exit 125; done; unset ISL_JOIN; "
 # PID 1 reads from a pipe that this process holds: if isl-emu is killed, it ends, and the kernel ends all others in the
@@ -64,6 +67,10 @@ class Container:
         files: what is seen in place of files of the machine, by their paths; /etc/hosts too, if it is among them.
         visible: files and folders that must be seen inside at the same path, read-only, even if they lie on another
             file system than the machine's root (the overlay covers only that one); Python and isl-emu are always.
+        out: a folder of this machine that is the same inside; programs find it as ``$ISL_EMU_OUT``. What they write
+            elsewhere is in memory and ends with the container: `lost_files` tells what that was.
+        note: takes the process id and the words of each program that is started inside; before it starts without an id,
+            since one that computes without end may leave us no time afterwards.
     """
 
     def __init__(
@@ -76,6 +83,8 @@ class Container:
         hosts: Mapping[str, str],
         visible: Sequence[Path] = (),
         files: Mapping[str, str] = MappingProxyType({}),
+        out: Path | None = None,
+        note: Callable[[int | None, Sequence[str]], object] = lambda pid, argv: None,
     ):
         self.name = name
         self.netns_path = netns_path
@@ -84,7 +93,10 @@ class Container:
         self.cpus = cpus
         self.memory_byte = memory_byte
         ours = Path(sys.prefix), Path(sys.base_prefix), Path(__file__).resolve().parents[1]
-        self._visible = (*ours, *visible)
+        self._visible, self._note = (*ours, *visible), note
+        self.out = out and out.resolve()
+        self._in_memory: dict[str, int] = {}
+        self.lost_files: list[str] = []
         self._group: Cgroup | None = None
         self._init: subprocess.Popen[bytes] | None = None
         self._started: list[subprocess.Popen[Any]] = []
@@ -135,6 +147,8 @@ class Container:
             MachineError: a limit or a namespace that this kernel does not give.
         """
         self._group = create_cgroup(self._run.run_id, self.name, self.cpus, self.memory_byte)
+        if self.out is not None:
+            self.out.mkdir(parents=True, exist_ok=True)
         try:
             self._init = self._start_inside(self._leave_machine, _INIT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
             assert self._init.stdout is not None
@@ -163,7 +177,9 @@ class Container:
         Args:
             options: as for `subprocess.Popen`; the program gets a session of its own.
         """
+        self._note(None, argv)
         process = self._start_inside(self._enter, [*_RUN, *argv], **options)
+        self._note(process.pid, argv)
         self._started = [*(earlier for earlier in self._started if earlier.poll() is None), process]
         return process
 
@@ -219,7 +235,10 @@ class Container:
         try:
             if self._init is not None:
                 self._kill(self._init)
+            self.lost_files += self._files_in_memory()
         finally:
+            while self._in_memory:
+                os.close(self._in_memory.popitem()[1])
             if self._group is not None:
                 self._group.remove()
             with suppress(OSError):
@@ -243,6 +262,20 @@ class Container:
                 "end the shells that entered it first"
             ) from None
 
+    def call(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        """Call a function in a thread that sees the container's files and network, and return what it returns."""
+
+        def inside() -> Result:
+            self._enter()
+            return function(*arguments)
+
+        return in_own_thread(inside)
+
+    def _files_in_memory(self) -> list[str]:
+        """What programs have written that no folder of this machine has."""
+        found = [os.path.join(place, path) for place, folder in self._in_memory.items() for path in files_below(folder)]
+        return sorted(set(found) - _OWN_FILES)
+
     @property
     def _folder(self) -> Path:
         return self._run.path / "containers" / self.name
@@ -252,6 +285,8 @@ class Container:
         joins = self.group.open_joins()
         environment = dict(os.environ if options.get("env") is None else options["env"])
         environment["ISL_JOIN"] = " ".join(map(str, joins))
+        if self.out is not None:
+            environment[OUT_VARIABLE] = str(self.out)
         options.update(env=environment, pass_fds=(*joins, *options.get("pass_fds", ())), start_new_session=True)
 
         def start() -> subprocess.Popen[Any]:
@@ -271,7 +306,7 @@ class Container:
         unshare(CLONE_FS | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID)
         os.umask(0o022)
         set_host_name(self.name)
-        build_root(self._folder, self._visible)
+        self._in_memory = build_root(self._folder, self._visible, () if self.out is None else (self.out.parent,))
         Path("/etc/hostname").write_text(f"{self.name}\n")
         for place, text in {"/etc/hosts": hosts_text(self.hosts), **self._files}.items():
             Path(place).write_text(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from isl_emu.nodes.namespaces import checked, libc
@@ -25,7 +25,7 @@ _DEVICE_LINKS = {
 }
 
 
-def build_root(folder: Path, visible: Iterable[Path]) -> None:
+def build_root(folder: Path, visible: Iterable[Path], writable: Iterable[Path] = ()) -> dict[str, int]:
     """Make an overlay over / at `folder`, with devices and private /tmp, /run and /sys, and make it the root.
 
     The calling thread must have a mount namespace of its own. /proc is the machine's until the container's first
@@ -34,6 +34,10 @@ def build_root(folder: Path, visible: Iterable[Path]) -> None:
     Args:
         folder: an empty folder; it hides the layers inside and stays empty outside.
         visible: paths bound read-only at the same place where the overlay does not show them.
+        writable: folders bound at the same place, whose files are this machine's.
+
+    Returns:
+        Open descriptors of the folders in memory that everything written elsewhere goes to, by where they begin.
     """
     mount("none", "/", None, MS_REC | MS_PRIVATE)
     covers = mount_points(Path("/proc/self/mountinfo").read_text()) | {Path("/tmp"), Path("/run")}
@@ -48,12 +52,26 @@ def build_root(folder: Path, visible: Iterable[Path]) -> None:
     mount("/proc", root / "proc", None, MS_BIND)  # without /proc/self/fd, Popen closes each possible descriptor
     _fill_devices(root / "dev")
     for path in hidden_paths(visible, covers):
-        _bind_read_only(path, root)
+        mount("none", _bind(path, root), None, MS_BIND | MS_REMOUNT | MS_RDONLY)
+    for path in writable:
+        _bind(path, root)
+    in_memory = {"/": upper, "/tmp": root / "tmp", "/run": root / "run"}
+    opened = {place: os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) for place, path in in_memory.items()}
     os.chdir(root)
     # "." stands for the new root and for the old one, so no folder is needed for it
     checked(libc.syscall(SYS_PIVOT_ROOT[os.uname().machine], b".", b"."), "pivot_root")
     unmount(".")
     os.chdir("/")
+    return opened
+
+
+def files_below(folder: int) -> Iterator[str]:
+    """The regular files below an open folder, by their paths from there, but for what Python keeps of its modules."""
+    for where, folders, names, descriptor in os.fwalk(".", dir_fd=folder):
+        folders[:] = [name for name in folders if name != "__pycache__"]
+        for name in names:
+            if stat.S_ISREG(os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode):
+                yield os.path.normpath(os.path.join(where, name))
 
 
 def mount(source: str | Path, target: str | Path, kind: str | None, flags: int, options: str = "") -> None:
@@ -82,7 +100,7 @@ def hidden_paths(visible: Iterable[Path], covers: set[Path]) -> list[Path]:
     return hidden
 
 
-def _bind_read_only(path: Path, root: Path) -> None:
+def _bind(path: Path, root: Path) -> Path:
     target = root / path.relative_to("/")
     if path.is_dir():
         target.mkdir(parents=True, exist_ok=True)
@@ -90,7 +108,7 @@ def _bind_read_only(path: Path, root: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.touch()
     mount(path, target, None, MS_BIND | MS_REC)
-    mount("none", target, None, MS_BIND | MS_REMOUNT | MS_RDONLY)
+    return target
 
 
 def _fill_devices(dev: Path) -> None:

@@ -36,6 +36,8 @@ class Activity:
 class RunProcess(Activity):
     """A process of ours from the beginning of a run to its end, which may fail the run.
 
+    That it is killed ends what it does, and not the run: it is written down (`watched`), and the verdict tells.
+
     It is told the run's journal and times on its command line; its output goes to ``<name>.log`` in the journal.
 
     Args:
@@ -56,7 +58,7 @@ class RunProcess(Activity):
         ending.callback(end, [self._process], self.patience_s)
 
     def check(self) -> None:
-        if self._process is not None and (status := self._process.poll()):
+        if self._process is not None and (status := self._process.poll() or 0) > 0:
             log = self._journal / f"{self._name}.log"
             raise WorkloadError(
                 f"{self._name}: it ended with status {status} ({last_line(log)}), but must end with 0; "
@@ -77,6 +79,8 @@ class RunProcess(Activity):
 class Service(Activity):
     """A process of ours that serves others until it is told to stop, from before the beginning of a run.
 
+    That it is killed is written down, as of a `RunProcess`.
+
     Its messages go to ``<name>.log`` in the journal. It is ready when it has printed its first line.
 
     Args:
@@ -94,13 +98,14 @@ class Service(Activity):
         undo.callback(end, [self._process])
         assert self._process.stdout is not None
         undo.callback(self._process.stdout.close)
-        self.pid = self._process.pid
+        self.pid, self._ready = self._process.pid, False
         if not self._process.stdout.readline():
             self._process.wait()
             self.check()
+        self._ready = True
 
     def check(self) -> None:
-        if (status := self._process.poll()) is not None:
+        if (status := self._process.poll()) is not None and (status >= 0 or not self._ready):
             raise WorkloadError(
                 f"{self._name}: ended with status {status} ({last_line(self._log)}), but it must serve the whole run; "
                 f"see journal/{self._log.name}"

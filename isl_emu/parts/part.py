@@ -77,11 +77,13 @@ class Preparation:
 
     Args:
         models: the files of weights that its programs read; `inputs` what else was read.
+        seen: folders that its processes outside containers must see, such as that of a user's function.
         leave: writes what its processes need, once there is a run folder.
     """
 
     models: tuple[Path, ...] = ()
     inputs: tuple[Path, ...] = ()
+    seen: tuple[Path, ...] = ()
     leave: Callable[[RunFolder, Steps], None] = _nothing
 
 

@@ -26,6 +26,7 @@ from isl_emu.runs.execution import Execution
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import (
     CHANGES_JOURNAL,
+    DROPS_JOURNAL,
     INCIDENTS_JOURNAL,
     INSTANTS_JOURNAL,
     LOAD_JOURNAL,
@@ -93,6 +94,15 @@ INCIDENTS = schema(
     column("cause", TEXT, "", "why it died, or what was found changed"),
 )
 
+DROPS = schema(
+    column("node", TEXT, "", "node that sends"),
+    column("peer", TEXT, "", "node at the other end of the link"),
+    column("down", COUNT, "packets", "dropped because the link was down"),
+    column("lost", COUNT, "packets", "dropped while the link was up and had a planned loss: by it, or by a full queue"),
+    column("full", COUNT, "packets", "dropped because the queue was full"),
+    column("unclear", COUNT, "packets", "one of these: too many links changed at once to tell"),
+)
+
 TABLES = {
     INSTANTS_JOURNAL: INSTANTS,
     CHANGES_JOURNAL: CHANGES,
@@ -100,6 +110,7 @@ TABLES = {
     OUTSIDE_JOURNAL: OUTSIDE,
     PAUSES_JOURNAL: PAUSES,
     INCIDENTS_JOURNAL: INCIDENTS,
+    DROPS_JOURNAL: DROPS,
 }
 
 
@@ -116,7 +127,7 @@ def write_tables(run: FinishedRun) -> None:
     if incidents.records:
         rows = sorted(incidents.records, key=lambda record: record["t_ns"])
         run.write(INCIDENTS_JOURNAL, INCIDENTS, rows, incidents.lost_lines)
-    lines = {OUTSIDE_JOURNAL: OUTSIDE, PAUSES_JOURNAL: PAUSES}
+    lines = {OUTSIDE_JOURNAL: OUTSIDE, PAUSES_JOURNAL: PAUSES, DROPS_JOURNAL: DROPS}
     for part in PARTS:
         lines |= part.lines
     for name, columns in lines.items():

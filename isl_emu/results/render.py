@@ -7,15 +7,18 @@ from typing import Any
 
 from rich.text import Text
 
-from isl_emu.parts.finished_run import FinishedRun
+from isl_emu.parts.finished_run import FinishedRun, Rows
 from isl_emu.parts.registry import PARTS
 from isl_emu.results.fidelity import Fidelity
+from isl_emu.runs.journal import DROPS_JOURNAL
 from isl_emu.scenario.model import Scenario
 from isl_emu.tables.distribution import Distribution
 from isl_emu.tables.text import counted, facts, share, table, time_text, wrapped
 from isl_emu.units import DURATION_NS, format_quantity
 
+MOST_DROPPING = 3  # link ends, in the summary; all are in drops.parquet
 MOST_TOLD = 20  # interventions
+FILES_NAMED = 3  # of those that are lost, of each node; execution in provenance.json has more
 
 
 def render(run: FinishedRun, fidelity: Fidelity, provenance: Mapping[str, Any]) -> str:
@@ -24,7 +27,9 @@ def render(run: FinishedRun, fidelity: Fidelity, provenance: Mapping[str, Any]) 
     for part in PARTS:
         for section in part.sections(run, fidelity.parts):
             lines += ["", *section]
-    lines += ["", "MACHINE", *table(("", ""), list(_machine_facts(fidelity)), left=2), ""]
+    if files := list(_files(run)):
+        lines += ["", "FILES", *table(("", ""), files, left=2)]
+    lines += ["", "MACHINE", *table(("", ""), list(_machine_facts(fidelity, run.rows(DROPS_JOURNAL))), left=2), ""]
     if fidelity.interventions:
         told = fidelity.interventions[:MOST_TOLD]
         more = len(fidelity.interventions) - len(told)
@@ -33,6 +38,17 @@ def render(run: FinishedRun, fidelity: Fidelity, provenance: Mapping[str, Any]) 
     if fidelity.reasons:
         lines += ["WHY IT IS INVALID", *(line for reason in fidelity.reasons for line in wrapped("- ", reason)), ""]
     return "\n".join(line.rstrip() for line in [*lines, verdict_line(fidelity)]) + "\n"
+
+
+def _files(run: FinishedRun) -> Iterator[tuple[str, str]]:
+    """What programs have written, by node: where it is kept, or that it went with the run."""
+    for folder in sorted(run.folder.files_of("any").parent.glob("*")):
+        sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+        yield folder.name, f"{counted(len(sizes), 'file')}, {sum(sizes):,} bytes, in files/{folder.name}"
+    for node, lost in (run.execution.lost_files if run.execution else {}).items():
+        named, count = lost["paths"][:FILES_NAMED], lost["count"]
+        rest = f" and {count - len(named)} more" if count > len(named) else ""
+        yield node, f"LOST with the run, as not in $ISL_EMU_OUT: {', '.join(named)}{rest}"
 
 
 def _course(fidelity: Fidelity) -> Iterator[str]:
@@ -98,7 +114,27 @@ def _heading(scenario: Scenario, provenance: Mapping[str, Any]) -> Iterator[str]
         yield from wrapped("", f"ran in the {place['kind']}: {place['reason']}{digest}")
 
 
-def _machine_facts(fidelity: Fidelity) -> Iterator[tuple[str, str]]:
+CAUSES = {
+    "down": "link down",
+    "full": "queue full",
+    "lost": "planned loss, or queue full meanwhile",
+    "unclear": "link down or queue full",
+}
+
+
+def _dropped(row: Mapping[str, Any]) -> int:
+    """How many packets a link end has dropped."""
+    return sum(row[cause] for cause in CAUSES)
+
+
+def _causes(drops: Rows) -> str:
+    """Why packets were dropped, and how many each."""
+    counts = {text: sum(row[cause] for row in drops) for cause, text in CAUSES.items()}
+    known = ", ".join(f"{count:,} {text}" for text, count in counts.items() if count)
+    return f": {known}" if known else ""
+
+
+def _machine_facts(fidelity: Fidelity, drops: Rows) -> Iterator[tuple[str, str]]:
     """What the verdict rests on."""
     replay, cpu, calibration = fidelity.replay, fidelity.cpu, fidelity.calibration
     instants = f"{replay.applied_instants} of {replay.planned_instants} instants applied"
@@ -121,8 +157,9 @@ def _machine_facts(fidelity: Fidelity) -> Iterator[tuple[str, str]]:
         yield "outside", f"others had the guest's CPU when it wanted to run for {share(waited)} of the time"
     if fidelity.dropped_packets is not None:
         marked = f" · {fidelity.marked_packets:,} marked by managed queues" if fidelity.marked_packets else ""
-        dropped = f"{counted(fidelity.dropped_packets, 'packet')} dropped: link down, planned loss, or queue full"
-        yield "links", dropped + marked
+        yield "links", f"{counted(fidelity.dropped_packets, 'packet')} dropped{_causes(drops)}{marked}"
+        for row in sorted(drops, key=_dropped, reverse=True)[:MOST_DROPPING]:
+            yield "", f"{row['node']} → {row['peer']}: {counted(_dropped(row), 'packet')}{_causes([row])}"
     if fidelity.journal_lines_lost:
         yield "journal", f"{counted(fidelity.journal_lines_lost, 'torn line')} left out"
 

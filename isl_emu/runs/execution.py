@@ -28,6 +28,8 @@ class Execution:
         calibration: how that was found.
         t0_monotonic_ns: instant 0, on the machine's clock without slow motion; `t0_utc` the same in UTC (ISO 8601).
         ended_ns: where the run ended in order.
+        lost_files: of each node, what its programs have written outside of the folder that is kept: `count`, and the
+            first `paths`.
         mismatches: settings that differed from the plan when the kernel was read back.
         dropped_packets: on all links in the emulated time; `marked_packets` those that managed queues marked.
     """
@@ -42,6 +44,7 @@ class Execution:
     t0_monotonic_ns: int | None = None
     t0_utc: str | None = None
     ended_ns: int | None = None
+    lost_files: Mapping[str, Any] = field(default_factory=dict)
     mismatches: list[str] | None = None
     dropped_packets: int | None = None
     marked_packets: int | None = None

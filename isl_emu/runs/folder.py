@@ -71,6 +71,10 @@ class RunFolder:
         """The verdict and its figures, JSON."""
         return self.path / "fidelity.json"
 
+    def files_of(self, node: str) -> Path:
+        """What programs in a node have written; there only if they have."""
+        return self.path / "files" / node
+
     def table(self, name: str) -> Path:
         """A table of the results, Parquet."""
         return self.path / f"{name}.parquet"

@@ -28,15 +28,20 @@ from isl_emu.scenario.tle import catalogue_number, read_tles
 def load_scenario(path: Path) -> Scenario:
     """The scenario in the TOML file at `path`, resolved: the files that it names are read and their content is in it.
 
+    Args:
+        path: of a file, or the name of a shipped scenario; a file of that name, with or without .toml, goes before it.
+
     Raises:
         ScenarioError: a file cannot be read, is no TOML, or breaks a rule; all problems at once.
     """
+    path = _found(path)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise ScenarioError(
-            f"{path}: cannot be read ({reason}); name a TOML scenario, such as topologies/three-body.toml"
+            f"{path}: cannot be read ({reason}); name a TOML scenario, or one that `isl-emu scenarios` lists, such as "
+            f"{path.stem if path.stem in shipped_scenarios() else 'three-body'}"
         ) from None
     try:
         scenario = resolve_files(_valid(text, str(path)), path.parent)
@@ -44,6 +49,20 @@ def load_scenario(path: Path) -> Scenario:
         prefix = f"{path}: "
         raise ScenarioError(*(prefix + problem.removeprefix(prefix) for problem in error.problems)) from None
     return _consistent(scenario, str(path))
+
+
+def shipped_scenarios() -> dict[str, Path]:
+    """The scenarios that come with isl-emu, by name."""
+    found = {path.stem: path for path in (Path(__file__).parents[1] / "topologies").glob("*.toml")}
+    return dict(sorted(found.items()))
+
+
+def _found(path: Path) -> Path:
+    """Where a scenario is: the file itself, or for a name alone that of the current folder, or the shipped one."""
+    if path.exists() or path.suffix or len(path.parts) != 1:
+        return path
+    own = path.with_suffix(".toml")
+    return own if own.is_file() else shipped_scenarios().get(path.name, path)
 
 
 def parse_scenario(text: str, source: str) -> Scenario:

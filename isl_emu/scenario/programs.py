@@ -12,9 +12,10 @@ from isl_emu.scenario.quantities import Delay, Duration, NodeName, Record, Size,
 
 MIB = 1024 * 1024
 RESERVED = frozenset({  # tables of our own
-    *("plan", "instants", "changes", "load", "outside", "pauses", "incidents", "requests", "attempts", "polls"),
+    *("plan", "instants", "changes", "load", "outside", "pauses", "incidents", "drops"),
+    *("requests", "attempts", "polls", "serving"),
     *("servers", "split", "kv_handovers", "transfers", "deliveries", "probes", "energy", "programs", "program_cpu"),
-    *("serving", "training"),
+    "training",
 })  # fmt: skip
 
 

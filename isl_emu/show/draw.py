@@ -1,4 +1,4 @@
-"""All pictures of a plan, as PNG files in a folder.
+"""All pictures of a plan, as files in a folder.
 
 To add one: a function that draws it, in a module of this package, and a line in `draw`.
 """
@@ -14,13 +14,17 @@ from isl_emu.show.gantt import draw_gantt
 from isl_emu.show.ground_map import draw_map
 from isl_emu.show.measures import telling_links
 from isl_emu.show.over_time import draw_degree, draw_links, draw_path_delays
-from isl_emu.show.style import save
+from isl_emu.show.style import check_formats, save
 
 PAIRS_AT_MOST = 4  # of those that are chosen for the user
 
 
 def draw(
-    plan: PlannedNetwork, folder: Path, pairs: Sequence[tuple[str, str]], links: Sequence[tuple[str, str]]
+    plan: PlannedNetwork,
+    folder: Path,
+    pairs: Sequence[tuple[str, str]],
+    links: Sequence[tuple[str, str]],
+    formats: Sequence[str],
 ) -> list[Path]:
     """Write the pictures; the folder is made if need be.
 
@@ -29,13 +33,16 @@ def draw(
         folder: to write to.
         pairs: of nodes, for the path delay; if empty, those that the scenario probes, else stations, else satellites.
         links: by the names of their ends; if empty, those of each kind whose delay changes most.
+        formats: "png", "svg", "pdf": each picture in all of them.
 
     Returns:
         The files.
 
     Raises:
-        ScenarioError: a node or link that is not in the plan, or a folder that cannot be written.
+        ScenarioError: a node or link that is not in the plan, no format of pictures, or a folder that cannot be
+            written.
     """
+    check_formats(formats)
     numbers = [_link_number(plan, a, b) for a, b in links] or telling_links(plan.link_plan)
     figures = {
         "contacts": draw_gantt(plan),
@@ -47,7 +54,7 @@ def draw(
         figures["path-delay"] = draw_path_delays(plan, chosen)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return [save(figure, folder / f"{name}.png") for name, figure in figures.items()]
+        return [save(figure, folder / f"{name}.{suffix}") for name, figure in figures.items() for suffix in formats]
     except OSError as error:
         raise ScenarioError(f"{folder}: cannot be written ({error.strerror}); name another folder") from None
 

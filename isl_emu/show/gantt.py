@@ -29,6 +29,7 @@ from isl_emu.units import NS_PER_S
 LASERS_SHOWN = 30
 LANES_SHOWN = 60
 LANE_IN = 0.26
+NEIGHBOURS = 2  # so many contacts before and after one have other colours, where there are enough
 BARS = tuple(color for color in CYCLE if color != BLACK)
 LIGHT = {ORANGE, SKY, PURPLE, YELLOW, GREEN}  # bars that carry black text
 GETTING_READY = (LinkState.SLEWING, LinkState.ACQUIRING)
@@ -73,10 +74,11 @@ def _draw_stations(axes: Axes, plan: PlannedNetwork, contacts: Contacts, lanes: 
     what = f"Ground contacts of {plan.scenario.name}, by station and antenna in use"
     title(axes, what, f"bars name satellites{more}")
     duration_s = plan.link_plan.grid.duration_ns / NS_PER_S
+    colors = _colors_in_turn(plan, contacts)
     for row, (_, lane) in enumerate(shown):
         for at in lane:
             satellite = int(plan.link_plan.links.a[contacts.link[at]])
-            color, name = BARS[satellite % len(BARS)], plan.nodes[satellite]
+            color, name = colors[satellite], plan.nodes[satellite]
             start_s, end_s = contacts.start_ns[at] / NS_PER_S, contacts.end_ns[at] / NS_PER_S
             axes.barh(row, end_s - start_s, left=start_s, height=0.8, color=color, edgecolor="white", linewidth=0.8)
             if (end_s - start_s) / duration_s > CHARACTER_SHARE * len(name):
@@ -87,6 +89,30 @@ def _draw_stations(axes: Axes, plan: PlannedNetwork, contacts: Contacts, lanes: 
         if label and row:
             axes.axhline(row - 0.5, color=QUIET, linewidth=0.6)
     _label_rows(axes, [label for label, _ in shown], "no station ever has a link")
+
+
+def _colors_in_turn(plan: PlannedNetwork, contacts: Contacts) -> dict[int, str]:
+    """A colour for each satellite: another than those have that a station sees shortly before it and after it.
+
+    A satellite has its colour at all stations. Where no colour is left, that of the farthest neighbour serves again.
+    """
+    links = plan.link_plan.links
+    neighbours: dict[int, list[int]] = {}  # the nearest first
+    ground = np.flatnonzero(links.kind[contacts.link] == LinkKind.GROUND)
+    for distance in range(1, NEIGHBOURS + 1):
+        for station in np.unique(links.b[contacts.link[ground]]):
+            mine = ground[links.b[contacts.link[ground]] == station]
+            seen = links.a[contacts.link[mine[np.argsort(contacts.start_ns[mine], kind="stable")]]].tolist()
+            for one, other in zip(seen, seen[distance:]):
+                neighbours.setdefault(one, []).append(other)
+                neighbours.setdefault(other, []).append(one)
+    colors: dict[int, str] = {}
+    for satellite in sorted(set(links.a[contacts.link[ground]].tolist())):
+        around = [colors[other] for other in neighbours.get(satellite, ()) if other != satellite and other in colors]
+        first = satellite % len(BARS)
+        turn = (*BARS[first:], *BARS[:first])
+        colors[satellite] = max(turn, key=lambda color: around.index(color) if color in around else len(around))
+    return colors
 
 
 def _changing_lasers(plan: PlannedNetwork, contacts: Contacts) -> list[int]:

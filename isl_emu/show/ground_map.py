@@ -36,7 +36,10 @@ NAMES_UP_TO = 40
 FEW_SATELLITES, FEW_LINKS = 100, 400  # up to these, with larger dots and broader lines
 SHELL_COLOR = (BLUE, BLACK, SKY, YELLOW, QUIET)  # those that no kind of link has
 TRACK_POINTS = 240
-NAME_DEG = 24  # how far a station's name reaches to its right
+Box = tuple[float, float, float, float]  # least longitude and latitude, then the largest, deg
+NODE_DEG = 1.6  # from the middle of a node to its edge
+CHARACTER_DEG, NAME_DEG = 1.75, 4.4  # the width of a name's character, and its height, on a map of this size
+OUTSIDE = 10.0  # a name that the edge cuts is so many times as bad as one that lies on something
 HALO = [withStroke(linewidth=2.2, foreground="white")]  # keeps names readable over lines
 
 
@@ -50,18 +53,20 @@ def draw_map(plan: PlannedNetwork, k: int = 0) -> Figure:
     axes = figure.subplots()
     _draw_earth(axes)
     tracked = _tracked(plan, satellites)
-    _draw_tracks(axes, plan, tracked)
+    moving = _draw_tracks(axes, plan, tracked, satellites)
     _draw_links(axes, plan, k, r_km)
     _draw_satellites(axes, plan, lat_deg[:satellites], lon_deg[:satellites])
-    _draw_stations(axes, plan, lat_deg[satellites:], lon_deg[satellites:])
+    _draw_stations(axes, lat_deg[satellites:], lon_deg[satellites:])
+    _draw_names(axes, plan, satellites, lat_deg, lon_deg)
     when = f"{grid.utc(k * grid.step_ns):%Y-%m-%d %H:%M:%S} UTC"
     whose = "all satellites" if len(tracked) == satellites else ", ".join(plan.nodes[node] for node in tracked)
     title(
         axes,
         f"{plan.scenario.name}: satellites and links at {when}",
-        f"ground tracks of {whose} over {seconds_text(grid.duration_ns)}",
+        f"ground tracks of {whose}{', and of stations that move,' if moving else ''} over "
+        f"{seconds_text(grid.duration_ns)}",
     )
-    legend = figure.legend(loc="outside lower center", ncols=6, frameon=False, fontsize=8)
+    legend = figure.legend(loc="outside lower center", ncols=7, frameon=False, fontsize=8)
     for handle in legend.legend_handles:  # as clear as can be, however faint the lines are
         if handle is not None:
             handle.set_alpha(1.0)
@@ -106,12 +111,20 @@ def _tracked(plan: PlannedNetwork, satellites: int) -> list[int]:
     return [sum(sizes[:index]) for index in range(len(sizes))][:TRACKS_UP_TO]
 
 
-def _draw_tracks(axes: Axes, plan: PlannedNetwork, tracked: list[int]) -> None:
+def _draw_tracks(axes: Axes, plan: PlannedNetwork, tracked: list[int], satellites: int) -> bool:
+    """Where satellites and stations pass; whether any station moves."""
     offsets_ns = np.linspace(0, plan.link_plan.grid.duration_ns, TRACK_POINTS).astype(np.int64)
     lat_deg, lon_deg = _degrees(places_itrs_km(plan.scenario, plan.link_plan.grid.start, offsets_ns))
-    pieces = [np.column_stack([lon_deg[:, n], lat_deg[:, n]]) for n in tracked]
-    pieces = [part for piece in pieces for part in _split_at_date_line(piece)]
-    axes.add_collection(LineCollection(pieces, colors=QUIET, linewidths=0.8, alpha=0.8, label="ground track"))
+    moving = [n for n in range(satellites, lat_deg.shape[1]) if np.ptp(lat_deg[:, n]) or np.ptp(lon_deg[:, n])]
+    for nodes, label, color, width in (
+        (tracked, "ground track", QUIET, 0.8),
+        (moving, "track of a station", VERMILION, 2.2),
+    ):
+        lines = [np.column_stack([lon_deg[:, n], lat_deg[:, n]]) for n in nodes]
+        pieces = [part for line in lines for part in _split_at_date_line(line)]
+        if nodes:
+            axes.add_collection(LineCollection(pieces, colors=color, linewidths=width, alpha=0.8, label=label))
+    return bool(moving)
 
 
 def _split_at_date_line(points: np.ndarray) -> list[np.ndarray]:
@@ -159,11 +172,6 @@ def _draw_satellites(axes: Axes, plan: PlannedNetwork, lat_deg: np.ndarray, lon_
             lon_deg[here], lat_deg[here], s=size, color=color, zorder=4, linewidths=0, label=f"{shell} ({count})"
         )
         first += count
-    if len(lat_deg) <= NAMES_UP_TO:
-        for name, lat, lon in zip(plan.nodes, lat_deg, lon_deg):
-            axes.annotate(
-                name, (lon, lat), (4, 4), textcoords="offset points", fontsize=7, color="#333333", path_effects=HALO
-            )
 
 
 def shell_sizes(plan: PlannedNetwork, satellites: int) -> list[tuple[str, int]]:
@@ -175,17 +183,47 @@ def shell_sizes(plan: PlannedNetwork, satellites: int) -> list[tuple[str, int]]:
     return list(zip([shell.name for shell in shells], counts))
 
 
-def _draw_stations(axes: Axes, plan: PlannedNetwork, lat_deg: np.ndarray, lon_deg: np.ndarray) -> None:
+def _draw_stations(axes: Axes, lat_deg: np.ndarray, lon_deg: np.ndarray) -> None:
     if not len(lat_deg):
         return
     label = f"stations ({len(lat_deg)})"
     axes.scatter(
         lon_deg, lat_deg, marker="^", s=55, color=VERMILION, edgecolors="white", linewidths=0.8, zorder=6, label=label
     )
-    if len(lat_deg) <= NAMES_UP_TO:
-        for name, lat, lon in zip(plan.nodes[-len(lat_deg) :], lat_deg, lon_deg):
-            left = ((lon_deg > lon) & (lon_deg < lon + NAME_DEG) & (np.abs(lat_deg - lat) < 4)).any()
-            axes.annotate(
-                name, (lon, lat), (-6 if left else 6, -9), textcoords="offset points", ha="right" if left else "left",
-                fontsize=7.5, fontweight="bold", zorder=7, path_effects=HALO,
-            )  # fmt: skip
+
+
+def _draw_names(axes: Axes, plan: PlannedNetwork, satellites: int, lat_deg: np.ndarray, lon_deg: np.ndarray) -> None:
+    """Names of stations, then of satellites, where there are few: each where it hides no node and no other name."""
+    stations = range(satellites, len(lat_deg)) if len(lat_deg) - satellites <= NAMES_UP_TO else range(0)
+    names = [*stations, *(range(satellites) if satellites <= NAMES_UP_TO else ())]
+    known = np.isfinite(lat_deg) & np.isfinite(lon_deg)
+    boxes = [_box(lon, lat, NODE_DEG, NODE_DEG) for lon, lat in zip(lon_deg[known], lat_deg[known])]
+    for node in (node for node in names if known[node]):
+        lon, lat, name = float(lon_deg[node]), float(lat_deg[node]), plan.nodes[node]
+        width = CHARACTER_DEG * len(name) * (1.15 if node >= satellites else 1.0)  # stations' are bold
+        away = NODE_DEG, NODE_DEG + NAME_DEG / 2
+        places = [(lon + side * (away[0] + width / 2), lat + up * away[1]) for up in (1, -1, 0) for side in (1, -1)]
+        places += [(lon, lat + up * away[1]) for up in (1, -1)]
+        found = [_box(x, y, width / 2, NAME_DEG / 2) for x, y in places]
+        hidden = [sum(_overlap(box, other) for other in boxes) + OUTSIDE * _outside(box) for box in found]
+        best = hidden.index(min(hidden))
+        boxes.append(found[best])
+        bold = (
+            {"fontsize": 7.5, "fontweight": "bold", "zorder": 8} if node >= satellites else {"fontsize": 7, "zorder": 7}
+        )
+        axes.text(*places[best], name, ha="center", va="center", color="black", path_effects=HALO, **bold)
+
+
+def _box(x: float, y: float, half_width: float, half_height: float) -> Box:
+    return x - half_width, y - half_height, x + half_width, y + half_height
+
+
+def _overlap(one: Box, other: Box) -> float:
+    """The area that two boxes share, square degrees."""
+    width, height = (min(one[2 + axis], other[2 + axis]) - max(one[axis], other[axis]) for axis in (0, 1))
+    return max(width, 0.0) * max(height, 0.0)
+
+
+def _outside(box: Box) -> float:
+    """The area of a box that is not on the map, square degrees."""
+    return (box[2] - box[0]) * (box[3] - box[1]) - _overlap(box, (-180.0, -90.0, 180.0, 90.0))

@@ -58,7 +58,7 @@ def draw_path_delays(plan: PlannedNetwork, pairs: Sequence[tuple[str, str]]) -> 
     for number, (a, b) in enumerate(pairs):
         delay_ns, style = plan.path_delay_ns(a, b), line_style(number)
         reached = 100 * (1 - np.ma.getmaskarray(delay_ns).mean())
-        label = f"{a} to {b}" + ("" if reached == 100 else f" (reachable {reached:.1f} % of the time)")
+        label = f"{a} to {b}" + ("" if reached == 100 else f"\n(reachable {reached:.1f} % of the time)")
         delay_ms = np.ma.filled(delay_ns.astype(float), np.nan) / 1e6
         axes.step(_edges_s(plan), _held(delay_ms), where="post", label=label, **style)
     axes.set_ylabel("one-way delay (ms)")

@@ -169,6 +169,7 @@ def main() -> None:
 
     def measure(size: int, way: str, scenario: str | Path, clock: str, seconds: float) -> None:
         found = run(scenario, clock, seconds)
+        print(f"{size} satellites, {way}, {clock}: {found}", file=sys.stderr)
         figures.add_row(
             *(str(size), way, clock, f"{found.wall_s:.1f} s", f"{found.cpu_s:.1f} s"),
             f"{found.seconds / found.wall_s:.1f}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from isl_emu.runs.journal import count_lines
+from isl_emu.units import NS_PER_MS as MS
 from isl_emu.units import NS_PER_S as S
-from tests.runs import COMMAND, PATIENCE_S, isl_emu, rows, wait_for
+from tests.exact_guest import needs_exact_time
+from tests.runs import COMMAND, PATIENCE_S, finished, isl_emu, rows, wait_for
 from tests.scenarios import quiet_ring, table
 
 pytestmark = pytest.mark.emulation
@@ -28,6 +31,45 @@ def lines(out: Path) -> dict[str, int]:
     """How long each journal of traffic is."""
     names = ("instants", "probes", "requests", "load")
     return {name: count_lines(out / "journal" / f"{name}.jsonl") for name in names}
+
+
+FLOWING = (
+    table("compute", satellites=["p00s01"], server="modelled", board="three-body", model="qwen3-0-6b")
+    + table("questions", mean_interval="300 ms", target="uniform", max_answer_tokens=16, deadline="60 s",
+            prompts=["Why is the sky black? " * 100])
+    + table("probes", interval="100 ms", pairs=[["p00s00", "p00s06"]])
+    + table("[workload]", name="bulk", function="docs.examples.bulk_transfer:transfer", nodes=["p00s00", "p00s03"],
+            options={"size_byte": 2_000_000})
+)  # fmt: skip
+
+
+@needs_exact_time
+def test_in_exact_time_a_pause_holds_packets_on_their_way_and_changes_nothing(tmp_path: Path) -> None:
+    text = quiet_ring("6 s") + FLOWING
+    finished(text, tmp_path / "straight", "--clock", "exact")
+    out = tmp_path / "paused"
+    command = [*COMMAND, "run", str(tmp_path / "scenario.toml"), "--clock", "exact", "--pause-at", "1512ms"]
+
+    def ask(verb: str, *words: str) -> subprocess.CompletedProcess[str]:
+        return isl_emu(verb, "--run", out, *words)
+
+    with ExitStack() as undo:
+        run = undo.enter_context(
+            subprocess.Popen([*command, "--out", str(out)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        )
+        undo.callback(run.terminate)  # one that stands paused would not end
+        wait_for(lambda: run.poll() is not None or "paused at t = 1.5 s" in ask("status").stdout, "the pause")
+        queued = [ask("link", "p00s00", "p00s01").stdout for _ in range(2)]
+        assert queued[0] == queued[1] and re.search(r"backlog [1-9]", queued[0])  # of packets that are on their way
+        assert ask("exec", "p00s00", "--", "echo", "hello").stdout == "hello\n"  # in a container, too
+        assert ask("resume", "--until", "3s").stdout.endswith("paused at t = 3.000 s\n")
+        assert ask("resume").returncode == 0
+        output, _ = run.communicate(timeout=PATIENCE_S)
+    assert run.returncode == 0, output
+    assert [pause["t_ns"] for pause in json.loads((out / "fidelity.json").read_text())["pauses"]] == [1512 * MS, 3 * S]
+    for name in ("bulk", "requests", "attempts", "probes", "instants", "changes"):
+        straight, paused = ((folder / f"{name}.parquet").read_bytes() for folder in (tmp_path / "straight", out))
+        assert straight == paused, f"{name}: a pause has changed it"
 
 
 def test_a_run_pauses_goes_on_and_ends_where_its_user_wants(tmp_path: Path) -> None:

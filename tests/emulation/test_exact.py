@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,10 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from isl_emu.errors import MachineError
+from isl_emu.experiment import run as isl_emu_run
+from isl_emu.machine import guest
 from isl_emu.machine.uml import find_uml
 from isl_emu.units import NS_PER_S
 from tests.exact_guest import needs_exact_time
-from tests.runs import ROOT, finished, isl_emu, rows
+from tests.runs import COMMAND, ROOT, finished, isl_emu, rows
 from tests.scenarios import head, quiet_ring, shell, station, table
 
 EXPLAINS_ITSELF = {"provenance.json", "stdout.txt"}  # when and how a run was made
@@ -207,6 +212,34 @@ def test_what_programs_say_they_compute_takes_their_share_and_their_power(tmp_pa
     assert _differing(tmp_path / "first", tmp_path / "second") <= EXPLAINS_ITSELF
 
 
+WRONG_CHOICE = """
+def choose(situation):
+    return situation.nobody
+"""
+
+
+def test_a_users_function_that_fails_in_a_run_is_told_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client finds it in the folder in which isl-emu is called, behind the wall too."""
+    (tmp_path / "choice.py").write_text(WRONG_CHOICE)
+    (tmp_path / "scenario.toml").write_text(
+        quiet_ring("4 s")
+        + table("compute", satellites=["p00s00"], server="modelled", board="inference-2035", model="qwen3-8b",
+                context_tokens=4096)
+        + table("questions", mean_interval="1 s", target="choice:choose", prompts=["Why?"], deadline="3 s",
+                max_answer_tokens=16)
+    )  # fmt: skip
+    command = [*COMMAND, "run", "scenario.toml", "--clock", "exact", "--out", "out"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 1
+    assert "questions.target: choice:choose failed in line 3 of" in done.stdout + done.stderr
+    assert (
+        "AttributeError ('Situation' object has no attribute 'nobody'); mend the function" in done.stdout + done.stderr
+    )
+
+
 def _program(name: str, node: str, command: str, **more: object) -> str:
     return table("[program]", name=name, node=node, command=["/bin/sh", "-c", command], **more)
 
@@ -215,7 +248,7 @@ UNLUCKY = (
     quiet_ring("6 s", step="1 s")
     + table("[program]", name="typo", node="p00s00", command=["no-such-program"])
     + _program("brief", "p00s01", "echo cannot bind; exit 4", at="1 s")
-    + _program("greedy", "p00s02", "exec /usr/bin/python3 -c 'x = bytearray(10**9)'", at="2 s", memory="64 MiB")
+    + _program("greedy", "p00s02", "exec /usr/bin/python3 -c 'x = bytearray(10**9)'", at="2.5 s", memory="64 MiB")
     + _program("grep", "p00s03", "exit 1", may_fail=True)
     + _program("lasting", "p00s03", "sleep 2; exit 7", at="1 s")
     + _program("cutter", "p00s04", "ip link set to-p00s05 down", at="3.5 s")
@@ -238,3 +271,22 @@ def test_what_dies_and_who_intervenes_is_told_with_its_time(tmp_path: Path) -> N
     assert (tmp_path / "out" / "programs" / "brief.log").read_text() == "cannot bind\n"
     after = [row for row in rows(tmp_path / "out", "probes") if row["t_send_ns"] > 4_000_000_000]
     assert after and all(row["error_ns"] == 0 for row in after)
+
+
+@pytest.mark.parametrize("before", ["", "import time; time.sleep(1)\n"])
+def test_a_program_that_computes_without_end_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], before: str
+) -> None:
+    """Its time stands still, so nothing would ever end it."""
+    monkeypatch.setattr(guest, "PATIENCE_S", 20)
+    monkeypatch.setattr(guest, "WARN_AFTER_S", 5.0)
+    command = [sys.executable, "-c", f"{before}while True: pass"]
+    scenario = tmp_path / "spin.toml"
+    scenario.write_text(quiet_ring("4 s") + table("[program]", name="spin", node="p00s04", command=command, at="1 s"))
+    named = rf"python\S* \({re.escape(shlex.join(command))} in p00s04\)"
+    with pytest.raises(MachineError, match=f"computed for .* it runs {named}"):
+        isl_emu_run(scenario, out=tmp_path / "out", clock="exact")
+    assert re.search(
+        rf"Warning: time stands still, since something has computed for \d+ s: {named}", capfd.readouterr().err
+    )
+    assert "inp00s04)" in "".join((tmp_path / "out" / "summary.txt").read_text().split())

@@ -14,7 +14,7 @@ import pytest
 
 from isl_emu.errors import MachineError
 from isl_emu.machine import guest
-from isl_emu.machine.calendar_control import CalendarControl
+from isl_emu.machine.calendar_control import CalendarControl, ring
 from isl_emu.machine.guest import clean_guest
 from isl_emu.runs.directory import RunDirectory
 from tests.exact_guest import SAY, START_UTC_S, needs_exact_time, said_in_guest
@@ -168,6 +168,39 @@ def test_time_stands_at_once_for_who_wishes_it_inside_and_goes_on_for_who_wishes
     waiter.join()
     assert stood == [before_ns]
     assert after_ns == before_ns + 1_000_000
+
+
+RUNG = """
+from isl_emu.machine.calendar_control import CalendarControl, FOLDER_VARIABLE, rings
+import os
+from pathlib import Path
+bells, control = rings(), CalendarControl(Path(os.environ[FOLDER_VARIABLE]))
+def answer():
+    for _ in bells:
+        say(time.monotonic_ns(), subprocess.run(["echo", "done"], capture_output=True, text=True).stdout.strip())
+        control.go_on()
+threading.Thread(target=answer, daemon=True).start()
+time.sleep(0.01)
+control.hold(time.monotonic_ns() + 500)
+say(time.monotonic_ns())
+time.sleep(1)
+"""
+
+
+def test_a_bell_is_heard_and_a_command_run_while_time_stands(run, folder):
+    def ring_once() -> None:
+        control, deadline_s = CalendarControl(run.path / "time"), time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline_s:
+            if (state := control.state()) is not None and state.held:
+                time.sleep(0.2)
+                ring(run.path / "guest")
+                return
+
+    ringer = threading.Thread(target=ring_once)
+    ringer.start()
+    before_ns, rung_ns, done = said_in_guest(run, folder, SAY + RUNG).split()
+    ringer.join()
+    assert before_ns <= rung_ns <= str(int(before_ns) + 500) and done == "done"
 
 
 def test_with_a_factor_time_is_not_ahead_of_the_wall(run, folder):

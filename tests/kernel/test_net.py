@@ -269,6 +269,8 @@ def test_what_tc_and_ip_change_is_found(tmp_path: Path) -> None:
         assert wrong[2].startswith("p00s02: the IPv4 route to p00s00 is to-p00s01, but the plan says to-p00s00")
 
 
+UNPOLICED = "to-p00s02: the shaping is delay 5 ms, rate 1 Gbit/s, loss 0"
+INDEX = "$(ip -o link show to-p00s02 | cut -d: -f1)"
 LINE = [{(0, 1): 5 * MS, (1, 2): 5 * MS}, {(0, 1): 6 * MS, (1, 2): 6 * MS}]
 
 
@@ -282,6 +284,9 @@ LINE = [{(0, 1): 5 * MS, (1, 2): 5 * MS}, {(0, 1): 6 * MS, (1, 2): 6 * MS}]
         ("p00s01", ["tc qdisc del dev to-p00s02 root"], "to-p00s02: the shaping is no netem"),
         ("p00s01", ["tc qdisc replace dev to-p00s02 root netem delay 9ms"], "to-p00s02: the shaping is delay 9 ms"),
         ("p00s01", ["tc qdisc del dev to-p00s02 root", "tc qdisc add dev to-p00s02 root handle 1: pfifo"], "no netem"),
+        ("p00s01", ["tc qdisc del dev to-p00s02 clsact"], f"{UNPOLICED}, but the plan says"),
+        ("p00s01", ["tc filter del dev to-p00s02 egress"], f"{UNPOLICED}, but the plan says"),
+        ("p00s01", [f"tc actions change action police rate 1mbit burst 9k drop index {INDEX}"], f"{UNPOLICED}, but"),
         ("p00s00", ["ip route del 10.0.0.3"], "the IPv4 route to p00s02 is none"),
         ("p00s00", ["ip route replace blackhole 10.0.0.3"], "the IPv4 route to p00s02 is none"),
         ("p00s00", ["ip -6 route flush proto 151"], "the IPv6 route to p00s01 is none"),
@@ -319,9 +324,13 @@ def test_routes_of_ones_own_stay_and_are_told(tmp_path: Path, change: str) -> No
 def test_a_managed_queue_that_somebody_took_away_is_made_anew(tmp_path: Path) -> None:
     need_queue(QueueKind.FQ_CODEL)
     plan = make_plan(2, [], [{(0, 1): 5 * MS}] * 2, step_ns=SECOND, aqm=QueueKind.FQ_CODEL)
-    for change in ("ip link del queue-1000", "tc qdisc del dev queue-1000 root", "tc qdisc del dev to-p00s01 clsact"):
+    qdiscs = "tc qdisc del dev queue-1000 root", "tc qdisc del dev to-p00s01 clsact"
+    for change in ("ip link del queue-1000", *qdiscs, "tc filter del dev to-p00s01 egress"):
         with live_net(plan, tmp_path) as (net, replay):
             assert not net.get("p00s00").cmd(change)
+            assert len(replay.verify_all()) == 1, change
+            while not net.backend.disturbed:
+                time.sleep(0.01)
             replay.put_right()
             assert replay.verify_all() == [], change
             assert ping_lost(net.get("p00s00").cmd("ping -c 2 -i 0.1 -W 2 p00s01")) == 0

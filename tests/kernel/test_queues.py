@@ -20,7 +20,7 @@ from tests.kernel.transfers import Goodput, bulk_transfer, message_times_s
 from tests.nets import live_net, ping_times_ms, udp_socket
 from tests.plans import MS, make_plan
 
-pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("netem")]
+pytestmark = [pytest.mark.kernel, pytest.mark.any_clock, pytest.mark.usefixtures("netem")]
 PORT = 9000
 FRAME_BYTE = 1514  # an MTU of 1500 and Ethernet's header
 GBIT = 1_000_000_000

@@ -18,6 +18,7 @@ pytest.importorskip("torch", reason="real training needs PyTorch, the extra trai
 from isl_emu.errors import WorkloadError
 from isl_emu.live.execute import start_containers
 from isl_emu.network.net import IslNet
+from isl_emu.nodes.containers import Container
 from isl_emu.parts.live_run import LiveRun, Phases
 from isl_emu.parts.training.torch_job import CoordinatedJob, start_ranks
 from isl_emu.progress import Steps
@@ -44,7 +45,8 @@ def live_run(net: IslNet, plan, folder: Path, undo: ExitStack, real: dict[str, A
     scenario = parse_scenario(text, "here")
     clock = RunClock.create(folder / "journal", 1.0)
     phases = Phases(Steps(Console(quiet=True)), Execution())
-    containers = start_containers(scenario, net, net.run_directory, undo)
+    containers: dict[str, Container] = {}
+    start_containers(scenario, net, net.run_directory, undo, containers)
     return LiveRun(RunFolder(folder), scenario, plan, clock, net, containers, phases, undo)
 
 

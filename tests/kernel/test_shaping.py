@@ -15,7 +15,7 @@ from tests.kernel.transfers import bulk_transfer
 from tests.nets import live_net, ping_lost, udp_socket
 from tests.plans import MS, make_plan, ring_edges
 
-pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("netem")]
+pytestmark = [pytest.mark.kernel, pytest.mark.any_clock, pytest.mark.usefixtures("netem")]
 PORT = 9000
 PAIR = {(0, 1): 50 * MS}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import isl_emu
 from isl_emu.cli import cli
 from isl_emu.energy.sky import eclipse_ratio
 from isl_emu.errors import ScenarioError
+from isl_emu.scenario.parse import with_changes
 
 ROOT = Path(__file__).parents[2]
 SCENARIO = ROOT / "topologies" / "dawn-dusk-energy.toml"
@@ -102,6 +104,19 @@ def test_the_python_of_the_page_works(folder):
     assert blocks
     for block in blocks:
         exec(compile(block, "docs/energy.md", "exec"), {})
+
+
+@pytest.mark.parametrize(("day", "dawn_ratio", "train_ratio"), [("06-21", 0.0, 0.0), ("12-21", 0.173, 0.131)])
+def test_the_shadow_of_dawn_dusk_orbits_over_the_year_is_what_the_page_says(day, dawn_ratio, train_ratio):
+    scenario = isl_emu.load(ROOT / "topologies" / "three-body-2035.toml")
+    there = with_changes(scenario, time={"start": datetime.fromisoformat(f"2026-{day}T04:00:00+00:00")})
+    rows = isl_emu.power_balance(there, duration_s=86400, step_s=300).satellites.to_pylist()
+    for shell, expected_ratio in (("dawn", dawn_ratio), ("train", train_ratio)):
+        found = [row["eclipse_ratio"] for row in rows if row["satellite"].startswith(f"{shell}-")]
+        assert len(found) in (400, 480)
+        assert np.mean(found) == pytest.approx(expected_ratio, abs=0.005)
+    for ratio in filter(None, (dawn_ratio, train_ratio)):
+        assert f"{ratio:.0%}".replace("%", " %") in PAGE
 
 
 def test_the_page_explains_every_column(balance):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import os
 import threading
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 from isl_emu.errors import MachineError, NetworkError
 from isl_emu.live import control
-from isl_emu.live.control import ControlDesk, announce, ask, find_live_run
+from isl_emu.live.control import ControlDesk, announce, ask, find_live_run, pack, unpack
 from isl_emu.runs import directory as rundir
 from isl_emu.runs.directory import RunDirectory, create_run_directory
 
@@ -27,24 +28,35 @@ def folder(run, tmp_path) -> Path:
     return path
 
 
-def _greet(request, output, cancelled) -> int:
-    output.write(f"hello {request['name']}\n".encode())
+def _greet(request, answer) -> int:
+    answer.output.write(f"hello {request['name']}\n".encode())
     return 7
 
 
-def _fail(request, output, cancelled) -> int:
+def _fail(request, answer) -> int:
     raise NetworkError("net: it is not there")
 
 
-def _wait_for_cancel(request, output, cancelled) -> int:
-    output.write(b"waiting\n")
-    while not cancelled():
+def _wait_for_cancel(request, answer) -> int:
+    answer.output.write(b"waiting\n")
+    while not answer.cancelled():
         threading.Event().wait(0.01)
     request["seen"].set() if "seen" in request else None
     return 130
 
 
-HANDLERS = {"greet": _greet, "fail": _fail, "wait": _wait_for_cancel}
+def _break(request, answer) -> int:
+    raise ZeroDivisionError("nobody thought of this")
+
+
+def _copy(request, answer) -> int:
+    while (piece := answer.read()) != b"":
+        answer.output.write(piece or b"")
+    answer.errors.write(b"copied\n")
+    return 0
+
+
+HANDLERS = {"copy": _copy, "break": _break, "greet": _greet, "fail": _fail, "wait": _wait_for_cancel}
 
 
 def test_an_answer_comes_with_its_output_and_status(run, folder):
@@ -62,11 +74,72 @@ def test_an_error_is_said_and_not_raised_in_the_run(run, folder):
     assert b"".join(said) == b"Error: net: it is not there\nhello again\n"
 
 
+def test_an_error_that_nobody_thought_of_is_an_answer_too(run, folder):
+    said = []
+    with ControlDesk(folder / "journal", HANDLERS):
+        assert ask(run, folder, {"verb": "break"}, said.append) == 1
+    assert b"ZeroDivisionError" in b"".join(said)
+
+
+def test_input_comes_through_byte_for_byte_and_errors_apart(run, folder):
+    given = os.urandom(3 * control.PIECES_AHEAD * control.PIECE_BYTE // 2)
+    source, said, errors = io.BytesIO(given), [], []
+    with ControlDesk(folder / "journal", HANDLERS):
+        assert ask(run, folder, {"verb": "copy"}, said.append, errors.append, source.read) == 0
+    assert b"".join(said) == given
+    assert b"".join(errors) == b"copied\n"
+    assert not list((folder / "journal" / control.FOLDER).glob("*.input*"))
+
+
+def test_input_is_not_read_further_than_it_is_taken(run, folder):
+    read = []
+
+    def endless(size_byte: int) -> bytes:
+        read.append(size_byte)
+        return bytes(size_byte)
+
+    with ControlDesk(folder / "journal", HANDLERS | {"sleepy": _read_one_and_end}):
+        assert ask(run, folder, {"verb": "sleepy"}, lambda _: None, read=endless) == 0
+    assert len(read) <= control.PIECES_AHEAD + 2
+
+
+def _read_one_and_end(request, answer) -> int:
+    while answer.read() is None:
+        threading.Event().wait(0.01)
+    threading.Event().wait(0.3)
+    return 0
+
+
+def test_a_folder_is_packed_and_unpacked_with_all_in_it(tmp_path):
+    source, here = tmp_path / "source", tmp_path / "here"
+    (source / "inner").mkdir(parents=True)
+    here.mkdir()
+    (source / "inner" / "data").write_bytes(os.urandom(100_000))
+    (source / "tool").write_text("#!/bin/sh\n")
+    (source / "tool").chmod(0o755)
+    (source / "link").symlink_to("/etc/hostname")
+    os.link(source / "tool", source / "same")
+    archive = io.BytesIO()
+    pack("source", tmp_path, archive)
+    for target, expected in (("here", here / "source"), ("new", tmp_path / "new"), ("here/other", here / "other")):
+        archive.seek(0)
+        unpack(archive, target, tmp_path)
+        assert (expected / "inner" / "data").read_bytes() == (source / "inner" / "data").read_bytes()
+        assert os.access(expected / "tool", os.X_OK)
+        assert (expected / "same").read_text() == "#!/bin/sh\n"
+        assert os.readlink(expected / "link") == "/etc/hostname"
+    archive.seek(0)
+    with pytest.raises(NotADirectoryError, match="no such folder"):
+        unpack(archive, "missing/", tmp_path)
+    with pytest.raises(FileNotFoundError):
+        pack("missing", tmp_path, archive)
+
+
 def test_who_stops_waiting_cancels(run, folder):
     finished = threading.Event()
 
-    def wait(request, output, cancelled):
-        status = _wait_for_cancel({}, output, cancelled)
+    def wait(request, answer):
+        status = _wait_for_cancel({}, answer)
         finished.set()
         return status
 

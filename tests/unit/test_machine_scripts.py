@@ -1,10 +1,17 @@
-"""The sum of two pytest runs that scripts/test ends with."""
+"""The sum of two pytest runs that scripts/test ends with, and what scripts/isl-emu says before a set-up."""
 
 from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 
 from tests import tally
+
+ROOT = Path(__file__).parents[2]
 
 PASSED = '<testsuites><testsuite errors="0" failures="0" skipped="1" tests="4" time="1.5"/></testsuites>'
 FAILED = '<testsuites><testsuite errors="1" failures="2" skipped="0" tests="5" time="2.25"/></testsuites>'
@@ -35,3 +42,24 @@ def test_two_runs_are_added_up(tmp_path, capsys, reports, line, status):
 def test_a_run_without_a_report_is_an_error(tmp_path, capsys):
     assert tally.main([str(tmp_path / "absent.xml")]) == 1
     assert " 1 errors " in capsys.readouterr().out
+
+
+def test_what_a_scenario_needs_besides_is_said_before_the_set_up(tmp_path):
+    scripts, topologies = tmp_path / "scripts", tmp_path / "topologies"
+    shutil.copytree(ROOT / "topologies", topologies)
+    scripts.mkdir()
+    shutil.copy(ROOT / "scripts" / "isl-emu", scripts)
+    (scripts / "setup").write_text("#!/bin/sh\necho setting up\nexit 1\n")
+    (scripts / "setup").chmod(0o755)
+    environment = {**os.environ, "ISL_EMU_VENV": str(tmp_path / "venv")}
+
+    def said(scenario: str) -> str:
+        words = [str(scripts / "isl-emu"), "run", scenario]
+        return subprocess.run(
+            words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        ).stdout
+
+    for scenario in ("split-model", str(topologies / "split-model.toml")):
+        assert "0.9 GB" in said(scenario) and "scripts/setup pipeline" in said(scenario)
+        assert "setting up" not in said(scenario)
+    assert said("three-body") == "setting up\n"

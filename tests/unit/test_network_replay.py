@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from isl_emu.errors import NetworkError
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.network.desired import ends_at, initial_ends
+from isl_emu.network.interventions import Disturbance
 from isl_emu.network.replay import Replay
 from isl_emu.timebase import ManualClock, MonotonicClock
 from tests.fake_network import FakeBackend
@@ -161,7 +163,7 @@ def test_mismatches_of_an_instant_are_counted(tmp_path: Path) -> None:
     replay.backend.ends["queue_byte"][0] = 7  # at node 0, of which another link changes
     replay.run(START_NS, threading.Event())
     assert [row["mismatches"] for row in instants(tmp_path)] == [0, 1]
-    assert "behind a policer at 1 Gbit/s of 8 bytes" in replay.mismatches[0]
+    assert "behind a policer at 999999048 bit/s of 8 bytes" in replay.mismatches[0]
 
 
 def test_a_start_that_does_not_read_back_is_an_error(tmp_path: Path) -> None:
@@ -173,3 +175,88 @@ def test_a_start_that_does_not_read_back_is_an_error(tmp_path: Path) -> None:
 
     with pytest.raises(NetworkError, match="loss 1, behind .* but the plan says"):
         Replay(plan, make_routes(plan), Deaf(plan), ManualClock(), tmp_path, 0).apply_initial()
+
+
+class DroppingBackend(FakeBackend):
+    """One whose links drop two packets more each time that their ends are changed, and a queue one."""
+
+    def change_ends(self, which: np.ndarray, states: np.ndarray) -> None:
+        super().change_ends(which, states)
+        self.dropped[which] += [2, 1]
+
+
+def drops(folder: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (folder / "drops.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("most", [128, 0])
+def test_drops_are_told_by_link_and_by_the_state_in_which_they_came(
+    tmp_path: Path, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up, then down, then up: what was counted at a change came before it; with too many changes nobody knows."""
+    monkeypatch.setattr("isl_emu.network.replay.MOST_NODES_COUNTED", most)
+    plan = make_plan(3, [], [TRIANGLE, BROKEN, TRIANGLE])
+    replay = Replay(plan, make_routes(plan), DroppingBackend(plan), ManualClock(START_NS), tmp_path, 0)
+    replay.apply_initial()
+    replay.run(START_NS, threading.Event())
+    replay.count_drops()
+    causes = (
+        {"down": 2, "lost": 0, "full": 4, "unclear": 0} if most else {"down": 0, "lost": 0, "full": 2, "unclear": 4}
+    )
+    ends = {(row["node"], row["peer"]): row for row in drops(tmp_path)}
+    assert ends["p00s00", "p00s02"] == {"node": "p00s00", "peer": "p00s02", **causes}
+    assert ("p00s00", "p00s01") not in ends
+
+
+def test_drops_of_a_lossy_link_are_its_loss_or_its_queue(tmp_path: Path) -> None:
+    plan = make_plan(3, [], [TRIANGLE])
+    replay = replay_of(replace(plan, row_loss_ratio=np.full(3, 0.1)), tmp_path)
+    replay.run(START_NS, threading.Event())
+    replay.backend.dropped[0] = [5, 0]
+    replay.count_drops()
+    (row,) = drops(tmp_path)
+    assert (row["lost"], row["full"], row["down"]) == (5, 0, 0)
+
+
+class DisturbedBackend(FakeBackend):
+    """One in which somebody takes an interface of p00s01 down before the second instant."""
+
+    def __init__(self, plan: LinkPlan):
+        super().__init__(plan)
+        self.down, self.heard = [True], [Disturbance(1, START_NS + SECOND // 2, frozenset({"interfaces"}), True)]
+
+    @property
+    def disturbed(self) -> bool:
+        return bool(self.heard)
+
+    def disturbances(self) -> list[Disturbance]:
+        heard, self.heard = self.heard, []
+        return heard
+
+    def interfaces_down(self, node: int) -> list[str]:
+        return ["to-p00s02"] if self.down and node == 1 else []
+
+    def change_ends(self, which: np.ndarray, states: np.ndarray) -> None:
+        if self.down and self.log:  # once the first instant is made
+            raise NetworkError("p00s01: the shaping of to-p00s02 cannot be set")
+        super().change_ends(which, states)
+
+    def restore(self, node: int, ends: np.ndarray, routes: np.ndarray) -> None:
+        self.down.clear()
+        super().restore(node, ends, routes)
+
+
+def test_what_somebody_changed_is_put_right_before_the_next_change_and_written_down(tmp_path: Path) -> None:
+    plan = make_plan(3, [], [TRIANGLE, LONGER])
+    backend = DisturbedBackend(plan)
+    backend.down.clear()
+    replay = Replay(plan, make_routes(plan), backend, ManualClock(START_NS), tmp_path, 0)
+    replay.apply_initial()
+    backend.down.append(True)
+    replay.run(START_NS, threading.Event())
+    assert replay.mismatches == replay.verify_all() == []
+    (told,) = [json.loads(line) for line in (tmp_path / "incidents.jsonl").read_text().splitlines()]
+    assert told == {
+        "t_ns": SECOND // 2, "t_end_ns": SECOND, "kind": "intervention", "node": "p00s01", "what": "network",
+        "cause": "to-p00s02 is down",
+    }  # fmt: skip

@@ -27,6 +27,7 @@ from isl_emu.runs.clock import RunClock, RunTimes
 from isl_emu.runs.endpoints import Endpoint, write_endpoints
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import Journal, read_journal
+from isl_emu.runs.process import Watch
 from isl_emu.scenario import user_functions
 from isl_emu.scenario.parse import format_scenario, parse_scenario, with_changes
 from isl_emu.scenario.programs import RESERVED
@@ -196,7 +197,11 @@ class _NativeContainer:
     name, netns_path, suspended = "p00s00", "/proc/self/ns/net", False
     group = SimpleNamespace(folders=())
 
+    def __init__(self, out: Path):
+        self.out = out
+
     def popen(self, argv, **options) -> subprocess.Popen:
+        options["env"] = {**options["env"], "ISL_EMU_OUT": str(self.out)}
         return subprocess.Popen(argv, **options)
 
     def oom_kills(self) -> int:
@@ -210,9 +215,14 @@ def live(tmp_path, monkeypatch):
     folder = RunFolder.create(tmp_path / "run", "any")
     (folder.path / "programs").mkdir()
     write_endpoints({name: Endpoint("/none", "127.0.0.1", None) for name in ("p00s00", "p00s01")}, folder.journal)
-    clock, containers = RunClock.create(folder.journal, 1.0), dict.fromkeys(("p00s00", "p00s01"), _NativeContainer())
+    out = folder.files_of("p00s00")
+    out.mkdir(parents=True)
+    clock = RunClock.create(folder.journal, 1.0)
+    containers = dict.fromkeys(("p00s00", "p00s01"), _NativeContainer(out))
     with ExitStack() as undo:
-        yield SimpleNamespace(folder=folder, clock=clock, containers=containers, undo=undo)
+        watch = Watch(folder.journal, clock.now_ns)
+        undo.callback(watch.close)
+        yield SimpleNamespace(folder=folder, clock=clock, containers=containers, undo=undo, watch=watch)
 
 
 def _workload(live, function: str) -> WorkloadProcess:
@@ -232,6 +242,20 @@ def test_a_workload_is_ready_before_the_run_and_writes_rows_in_it(live):
     assert row["t_ns"] >= 0
     assert row["duration_ns"] == 10**9
     assert (live.folder.path / "programs" / "bulk.log").read_text() == "it was called\n"
+    assert (live.folder.files_of("p00s00") / "noted.txt").read_text() == "kept"
+
+
+def test_a_workload_that_never_returns_is_killed_and_told(live, monkeypatch):
+    monkeypatch.setattr("isl_emu.parts.programs.programs.LAST_WORDS_S", 0.5)
+    process = _workload(live, "tests.user_workloads:endless")
+    process.await_ready()
+    with ExitStack() as ending:
+        now_ns = live.clock.now_ns()
+        process.begin(RunTimes(now_ns, now_ns + 10**8), ending)
+        process.await_end(0.5)
+    (death,) = read_journal(live.folder.journal / "incidents.jsonl").records
+    assert death["what"] == "workload bulk"
+    assert "tests.user_workloads:endless did not return when the run ended, and was killed" in death["cause"]
 
 
 def test_a_workload_whose_run_never_begins_is_ended(live):

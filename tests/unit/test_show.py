@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from matplotlib.collections import PathCollection
 from matplotlib.path import Path as Outline
 
 import isl_emu
@@ -16,11 +18,11 @@ from isl_emu.linkplan.contacts import find_contacts
 from isl_emu.linkplan.events import LinkState, ordered_events
 from isl_emu.linkplan.plan import LinkKind
 from isl_emu.show.draw import chosen_pairs
-from isl_emu.show.gantt import _ready_spans_s, _station_lanes
-from isl_emu.show.ground_map import _lines_deg, _split_at_date_line, land_outlines_deg
+from isl_emu.show.gantt import _colors_in_turn, _ready_spans_s, _station_lanes
+from isl_emu.show.ground_map import _lines_deg, _split_at_date_line, draw_map, land_outlines_deg
 from isl_emu.show.measures import degrees, link_series, telling_links
 from isl_emu.show.over_time import draw_degree
-from isl_emu.show.style import KIND_COLOR, save
+from isl_emu.show.style import KIND_COLOR, new_figure, save, time_axis
 from isl_emu.units import SPEED_OF_LIGHT_KM_S
 from tests.golden.test_exports import small_plan
 from tests.plans import MS, make_plan
@@ -49,6 +51,84 @@ def test_every_picture_is_drawn(star, tmp_path):
 def test_equal_plans_give_equal_files(star, tmp_path):
     one, two = (save(draw_degree(star), tmp_path / f"{name}.png") for name in ("one", "two"))
     assert one.read_bytes() == two.read_bytes()
+
+
+def test_pictures_come_in_other_formats_too_and_equal_plans_give_equal_files(star, tmp_path):
+    files = [star.draw(tmp_path / name, formats=["svg", "pdf"]) for name in ("one", "two")]
+    assert [path.name for path in files[0][:2]] == ["contacts.svg", "contacts.pdf"]
+    assert len(files[0]) == 2 * len(PICTURES)
+    for one, two in zip(*files, strict=True):
+        assert one.read_bytes().startswith(b"<?xml" if one.suffix == ".svg" else b"%PDF")
+        assert one.read_bytes() == two.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "label", "last_s", "last"),
+    [
+        (120, "(s)", 120, "120"),
+        (1200, "(min)", 1200, "20"),
+        (86400, "(h)", 86400, "24"),
+        (7 * 86400, "(days)", 604800, "7"),
+    ],
+)
+def test_time_is_in_the_unit_that_suits_it(duration_s, label, last_s, last):
+    figure = new_figure(11, 4)
+    axes = figure.subplots()
+    time_axis(axes, duration_s, "2026-03-20 12:00:00")
+    figure.canvas.draw()
+    ticks = {float(t_s): text.get_text() for t_s, text in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)}
+    assert axes.get_xlabel().endswith(label)
+    assert 5 <= len([t_s for t_s in ticks if 0 <= t_s <= duration_s]) <= 13
+    assert ticks[last_s] == last
+
+
+@pytest.mark.parametrize("name", ["three-body", "moving-terminals", "split-model"])
+def test_names_on_the_map_hide_no_node_and_no_name_and_are_on_it(name):
+    plan = isl_emu.plan(isl_emu.load(TOPOLOGIES / f"{name}.toml"), duration_s=20)
+    figure = draw_map(plan)
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    known = [text for text in axes.texts if text.get_text() in plan.nodes]
+    assert {text.get_text() for text in known} >= set(plan.scenario.station_names)
+    boxes = [text.get_window_extent() for text in known]
+    area = axes.get_window_extent()
+    dots = np.vstack([
+        axes.transData.transform(dots.get_offsets()) for dots in axes.collections if isinstance(dots, PathCollection)
+    ])  # fmt: skip
+    assert len(dots) == len(plan.nodes)
+    for number, box in enumerate(boxes):
+        assert area.x0 <= box.x0 and box.x1 <= area.x1
+        assert not [dot for dot in dots if box.contains(*dot)], known[number].get_text()
+        assert not [other for other in boxes[:number] if box.overlaps(other)], known[number].get_text()
+
+
+def test_a_station_that_moves_has_a_track():
+    def labels(name: str) -> list[str]:
+        plan = isl_emu.plan(isl_emu.load(TOPOLOGIES / f"{name}.toml"), duration_s=60)
+        return [drawn.get_label() for drawn in draw_map(plan).axes[0].collections]
+
+    assert "track of a station" in labels("moving-terminals")
+    assert "track of a station" not in labels("three-body")
+
+
+def test_a_station_that_moves_has_a_path_in_cesium_too():
+    plan = isl_emu.plan(isl_emu.load(TOPOLOGIES / "moving-terminals.toml"), duration_s=60)
+    with_path = {packet["id"] for packet in json.loads(plan.export("czml")) if "path" in packet}
+    assert with_path == {"ship-pacific", "aircraft-pacific"}
+
+
+@pytest.mark.parametrize("name", ["three-body", "moving-terminals", "starlink-shell-1"])
+def test_two_satellites_in_a_row_have_two_colours(name):
+    plan = isl_emu.plan(isl_emu.load(TOPOLOGIES / f"{name}.toml"), duration_s=1800, step_s=10)
+    contacts, links = find_contacts(plan.link_plan), plan.link_plan.links
+    colors, pairs = _colors_in_turn(plan, contacts), 0
+    for station in {int(links.b[link]) for link in contacts.link if links.kind[link] == LinkKind.GROUND}:
+        mine = [at for at, link in enumerate(contacts.link) if links.b[link] == station]
+        seen = [int(links.a[contacts.link[at]]) for at in sorted(mine, key=lambda at: contacts.start_ns[at])]
+        for one, two in zip(seen, seen[1:]):
+            assert one == two or colors[one] != colors[two]
+            pairs += one != two
+    assert pairs > 3
 
 
 def test_a_plan_without_any_link_is_drawn_too(tmp_path):
@@ -134,6 +214,7 @@ def test_pairs_are_chosen_where_nobody_names_any(star):
         ({"links": [("p00s00", "p03s05")]}, "never linked in this plan"),
         ({"links": [("p00s00", "p9")]}, "no such node"),
         ({"pairs": [("p00s00", "p9")]}, "no such node"),
+        ({"formats": ["gif"]}, "'gif', but a picture is png, svg, pdf"),
     ],
 )
 def test_what_cannot_be_drawn_is_named(star, tmp_path, arguments, complaint):

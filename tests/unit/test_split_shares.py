@@ -117,7 +117,9 @@ def test_each_member_has_a_role() -> None:
 
 def test_a_missing_library_is_named_with_the_way_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(split_shares, "find_spec", lambda name: None if name == "torch" else name)
-    with pytest.raises(WorkloadError, match="torch is not installed; run `pip install torch gguf tokenizers`"):
+    with pytest.raises(
+        WorkloadError, match=r"torch is not installed; run `.*'isl-emu\[pipeline\]' .*scripts/setup pipeline"
+    ):
         check_engine("pipeline")
     monkeypatch.setattr(split_shares, "backend_path", lambda: tmp_path / "libggml-rpc-1.so")
     with pytest.raises(WorkloadError, match=r"libggml-rpc-1.so does not exist; run `python -m isl_emu"):

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import math
 import threading
 from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
 
+import pytest
+
+from isl_emu import timebase
 from isl_emu.timebase import ManualClock, MonotonicClock, TimeGrid
 
 START = datetime(2026, 3, 20, 14, tzinfo=timezone.utc)
@@ -53,3 +58,15 @@ def test_with_a_manual_clock_nobody_waits():
     clock, event = ManualClock(), threading.Event()
     assert not clock.wait_until_ns(10**15, event)
     assert clock.now_ns() == 10**15
+
+
+@pytest.mark.parametrize("left_ns", [1, 61, 121, 1000, 1999, 1_234_567_891])
+def test_a_sleep_is_not_a_nanosecond_longer_than_what_is_left(monkeypatch, left_ns):
+    """Python sleeps for whole nanoseconds, rounded up."""
+    clock, slept_ns = MonotonicClock(), []
+    now_ns = iter([0, 0, left_ns])
+    sleep = lambda duration_s: slept_ns.append(math.ceil(duration_s * 1e9))  # noqa: E731
+    of_machine = SimpleNamespace(monotonic_ns=lambda: next(now_ns), sleep=sleep)
+    monkeypatch.setattr(timebase, "time", of_machine)  # there only: other threads sleep too
+    clock.sleep_until_ns(left_ns)
+    assert slept_ns == [left_ns]

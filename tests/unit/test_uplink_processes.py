@@ -18,7 +18,9 @@ def _activity(folder, **statuses):
         name: SimpleNamespace(poll=lambda status=status: status, wait=lambda timeout, status=status: status)
         for name, status in statuses.items()
     }
-    return UplinkActivity(SimpleNamespace(folder=RunFolder(folder)), processes)
+    deaths = []
+    watch = SimpleNamespace(record=lambda what, node, cause: deaths.append((what, node, cause)))
+    return UplinkActivity(SimpleNamespace(folder=RunFolder(folder), watch=watch), processes), deaths
 
 
 def _given_up(folder):
@@ -26,20 +28,21 @@ def _given_up(folder):
 
 
 def test_what_runs_or_has_ended_with_the_run_is_fine(tmp_path):
-    activity = _activity(tmp_path, a=None, b=0)
+    activity, _ = _activity(tmp_path, a=None, b=0)
     activity.check()
     activity.await_end(1.0)
     assert _given_up(tmp_path) == []
 
 
 def test_an_error_of_ours_ends_the_run_and_names_the_log(tmp_path):
-    activity = _activity(tmp_path, p00s00=1)
+    activity, _ = _activity(tmp_path, p00s00=1)
     with pytest.raises(WorkloadError, match=r"p00s00 ended with status 1, .*see journal/transfer-p00s00.log"):
         activity.check()
 
 
 def test_a_killed_process_is_reported_once_and_the_run_goes_on(tmp_path):
-    activity = _activity(tmp_path, p00s00=-9, p00s01=None)
+    activity, deaths = _activity(tmp_path, p00s00=-9, p00s01=None)
     activity.check()
     activity.check()
     assert _given_up(tmp_path) == [("p00s00", "what received the model was killed (signal 9)")]
+    assert deaths == [("model on its way", "p00s00", "what received the model was killed (signal 9)")]

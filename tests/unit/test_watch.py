@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from isl_emu.errors import WorkloadError
+from isl_emu.parts.activity import RunProcess
+from isl_emu.runs.clock import RunTimes
 from isl_emu.runs.journal import read_journal
 from isl_emu.runs.process import Watch, Watched, cause_of_death
 from tests.runs import wait_for
@@ -67,6 +72,28 @@ def test_want_of_memory_is_a_cause_and_told_once(tmp_path: Path, watch: Watch) -
     (server, _), (container, cause) = deaths(tmp_path)
     assert (server, container) == ("model server", "container")
     assert "more memory than it may take" in cause
+
+
+@pytest.mark.parametrize(
+    ("command", "told"), [("kill -9 $$", None), ("exit 0", None), ("echo a clue; exit 3", "a clue")]
+)
+def test_a_process_that_is_killed_ends_what_it_does_and_not_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, told: str | None
+) -> None:
+    def start(words: list[str], **streams: Any) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(["sh", "-c", command], **streams)
+
+    monkeypatch.setattr("isl_emu.parts.activity.start_module", start)
+    client = RunProcess("client", ["some.module"], tmp_path)
+    with ExitStack() as ending:
+        client.begin(RunTimes(0, 1), ending)
+        (watched,) = client.watched()
+        watched.process.wait()
+        if told:
+            with pytest.raises(WorkloadError, match=rf"client: it ended with status 3 \({told}\)"):
+                client.check()
+        else:
+            client.check()
 
 
 def test_causes() -> None:

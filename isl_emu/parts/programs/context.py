@@ -8,11 +8,13 @@ import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from isl_emu.errors import WorkloadError
+from isl_emu.nodes.containers import OUT_VARIABLE
 from isl_emu.nodes.namespaces import enter_network, in_own_thread
 from isl_emu.runs.endpoints import Endpoint
 from isl_emu.timebase import Clock
@@ -53,6 +55,12 @@ class WorkloadContext:
     kinds: dict[str, str] = field(default_factory=dict)  # of the columns recorded so far
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict)  # of each node, the files by which to join
     machine: int | None = None  # the descriptor through which they are reached
+    files: Path = field(default_factory=Path.cwd)  # with a folder for each node
+
+    @property
+    def out(self) -> Path:
+        """The folder of the first node's files, which are kept; also the working directory."""
+        return self.files / next(iter(self.nodes))
 
     def now_ns(self) -> int:
         """The time of the run: ns since instant 0, negative before it."""
@@ -75,21 +83,25 @@ class WorkloadContext:
     def popen(self, node: str, argv: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
         """Start a program in the node's network, with its share of CPU and memory; it sees the files of the first node.
 
+        Its working directory, and ``$ISL_EMU_OUT``, is the folder of the node's files that are kept.
+
         Args:
             options: as of `subprocess.Popen`.
 
         Raises:
             OSError: there is no such program.
         """
-        words = list(argv)
+        words, out = list(argv), self.files / node
+        out.mkdir(parents=True, exist_ok=True)
+        environment = dict(os.environ if options.get("env") is None else options["env"])
+        options = {"cwd": out, **options, "env": {**environment, OUT_VARIABLE: str(out)}}
         if groups := self.groups.get(node):
-            environment = dict(os.environ if options.get("env") is None else options["env"])
             if shutil.which(words[0], path=environment.get("PATH")) is None:
                 raise FileNotFoundError(
                     f"workload: {words[0]} is to be started in {node}, but there is no such program"
                 )
             machine = (self.machine,) if self.machine is not None else ()
-            options |= {"env": {**environment, "ISL_GROUPS": " ".join(groups)}}
+            options["env"] |= {"ISL_GROUPS": " ".join(groups)}
             options |= {"pass_fds": (*machine, *options.get("pass_fds", ()))}
             words = [*_IN_GROUPS, *words]
 

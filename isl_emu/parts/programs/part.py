@@ -18,7 +18,7 @@ from isl_emu.parts.part import CpuUse, Need, Pace, Part, Preparation, Source, Sp
 from isl_emu.parts.programs.computing import write_nodes
 from isl_emu.parts.programs.cpu_meter import JOURNAL as CPU_JOURNAL
 from isl_emu.parts.programs.cpu_meter import CpuMeter
-from isl_emu.parts.programs.programs import JOURNAL, LOGS, STARTS_JOURNAL, Programs, WorkloadProcess
+from isl_emu.parts.programs.programs import JOURNAL, LOGS, STARTS_JOURNAL, Programs, WorkloadProcess, found_here
 from isl_emu.parts.programs.results import PROGRAM_CPU, PROGRAMS, programs_section
 from isl_emu.parts.programs.user_workload import JOURNAL_PREFIX, journal_of
 from isl_emu.parts.serving.modelled_state import PROGRAMS as PROGRAMS_STATE
@@ -55,7 +55,7 @@ class ProgramsPart(Part):
         """Programs and workloads see the folder in which isl-emu was called, and where Python finds modules."""
         for program in scenario.program:
             expected_byte = min(program.memory_byte, PROGRAM_BYTE)
-            visible = (*_seen_here(), *files_named(program.command))
+            visible = (*_seen_here(), *files_named(found_here(program.command)))
             yield Need(program.node, program.cpus or 0.0, program.memory_byte, expected_byte, visible)
         for workload in scenario.workload:
             for place, node in enumerate(dict.fromkeys(workload.nodes)):  # the process itself is in the first one

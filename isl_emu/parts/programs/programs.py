@@ -8,15 +8,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from isl_emu.errors import WorkloadError
+from isl_emu.errors import MachineError, WorkloadError
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.runs.clock import RunTimes
@@ -33,6 +34,26 @@ KILL_AFTER_S = 5.0  # from SIGTERM
 AT_START_NS = NS_PER_S  # a program that fails within this time has not done what it was started for
 NOT_RUN = (126, 127)  # the status of a shell that could not run a command
 LOGS = "programs"  # in the run folder
+HERE_VARIABLE = "ISL_EMU_HERE"  # names the folder in which isl-emu was called
+
+
+def found_here(command: Sequence[str]) -> list[str]:
+    """A command whose relative words that name files below the current folder are whole paths.
+
+    Programs begin in the folder of their node's files, but a scenario's user thinks of the folder where he is. A first
+    word without "/" is looked for in PATH, as always.
+    """
+    return [
+        str(Path(word).absolute()) if ("/" in word or place) and Path(word).is_file() else word
+        for place, word in enumerate(command)
+    ]
+
+
+def _environment() -> dict[str, str]:
+    """This process's, with the folder in which isl-emu was called: programs begin in another."""
+    here = os.getcwd()
+    modules = [path for path in (os.environ.get("PYTHONPATH"), here) if path]
+    return {**os.environ, HERE_VARIABLE: here, "PYTHONPATH": ":".join(modules)}
 
 
 def log_of(name: str, folder: RunFolder) -> Path:
@@ -60,9 +81,12 @@ class ProgramThread(threading.Thread):
         if live.clock.wait_until_ns(self._times.t0_ns + program.at_ns, self.stopped):
             return self._record(t_start_ns=None, outcome="not started")
         start_ns, oom_before = self._now_ns(), live.containers[program.node].oom_kills()
-        process = self._start()
-        if process is None:
-            self._died(f"there is no program {program.command[0]}")
+        try:
+            process = self._start()
+        except (OSError, MachineError) as error:
+            cause = "its container is dead" if isinstance(error, MachineError) else str(error)
+            log_of(program.name, live.folder).write_text(f"{cause}\n")
+            self._died(cause)
             return self._record(t_start_ns=start_ns, outcome="cannot be started")
         while process.poll() is None and self._now_ns() < end_ns and not self.stopped.wait(LOOK_INTERVAL_S):
             pass
@@ -88,17 +112,18 @@ class ProgramThread(threading.Thread):
             what, node = f"program {self._program.name}", self._program.node
             self._live.watch.record(what, node, cause, short_of_memory=short_of_memory)
 
-    def _start(self) -> subprocess.Popen[bytes] | None:
-        """The program in its node's container; None if there is no such program."""
+    def _start(self) -> subprocess.Popen[bytes]:
+        """The program in its node's container."""
         program = self._program
         with log_of(program.name, self._live.folder).open("wb") as output:
-            if shutil.which(program.command[0]) is None:
-                output.write(f"{program.command[0]}: there is no such program\n".encode())
-                return None
+            if shutil.which(found_here(program.command)[0]) is None:
+                raise FileNotFoundError(f"there is no program {program.command[0]}")
             self._starts.append({"name": program.name, "t_ns": self._now_ns()})
-            process = self._live.containers[program.node].popen(
-                program.command,
-                cwd=Path.cwd(),
+            container = self._live.containers[program.node]
+            process = container.popen(
+                found_here(program.command),
+                cwd=container.out,
+                env=_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -160,7 +185,7 @@ class WorkloadProcess(Activity):
 
     def __init__(self, live: LiveRun, workload: UserWorkload, own: set[int]):
         self._workload, self._log = workload, log_of(workload.name, live.folder)
-        self._container = live.containers[workload.nodes[0]]
+        self._container, self._watch = live.containers[workload.nodes[0]], live.watch
         machine = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         words = module_command("isl_emu.parts.programs.user_workload", "--name", workload.name)
         words += ["--folder", str(live.folder.path.resolve()), "--machine", f"/proc/self/fd/{machine}"]
@@ -168,7 +193,13 @@ class WorkloadProcess(Activity):
         try:
             with self._log.open("wb") as log:
                 self._process = self._container.popen(
-                    words, text=True, cwd=Path.cwd(), stderr=log, pass_fds=(machine,), **pipes
+                    words,
+                    text=True,
+                    cwd=Path.cwd(),
+                    env=_environment(),
+                    stderr=log,
+                    pass_fds=(machine,),
+                    **pipes,
                 )
         finally:
             os.close(machine)
@@ -219,8 +250,16 @@ class WorkloadProcess(Activity):
 
     def _end(self) -> None:
         """It may have something to write down, unless its computer is off."""
-        if self._process.poll() is None:
-            kill([self._process]) if self._container.suspended else end([self._process], LAST_WORDS_S)
+        if self._process.poll() is not None:
+            return
+        if self._container.suspended:
+            kill([self._process])
+            return
+        end([self._process], LAST_WORDS_S)
+        if self._process.returncode == -signal.SIGKILL:
+            name, node, function = self._workload.name, self._workload.nodes[0], self._workload.function
+            cause = f"{function} did not return when the run ended, and was killed; let it look at context.stopped"
+            self._watch.record(f"workload {name}", node, cause)
 
     def _why(self, rule: str) -> str:
         name, status = self._workload.name, self._process.returncode

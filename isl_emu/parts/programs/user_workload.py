@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from isl_emu.errors import IslEmuError
+from isl_emu.nodes.containers import OUT_VARIABLE
 from isl_emu.parts.programs.context import WorkloadContext
 from isl_emu.runs.clock import RunTimes, run_clock
 from isl_emu.runs.endpoints import read_endpoints
@@ -51,6 +52,7 @@ def main() -> None:
     places, folder = json.loads(sys.stdin.readline()), RunFolder(Path(on_machine + options.folder))
     scenario, endpoints = load_scenario(folder.scenario), read_endpoints(folder.journal)
     workload = next(workload for workload in scenario.workload if workload.name == options.name)
+    sys.path = [str(Path(entry).absolute()) for entry in sys.path]
     function = user_function(workload.function, f"workload {workload.name}: function", 1, limited=False)
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -77,7 +79,9 @@ def main() -> None:
                 if name != workload.nodes[0]  # what is started there is in its container anyway
             },
             machine=int(Path(on_machine).name),
+            files=Path(os.environ[OUT_VARIABLE]).parent,
         )
+        os.chdir(context.out)  # what the function writes by a relative path is kept
         if context.wait_until_ns(0):
             try:
                 function(context)

@@ -61,7 +61,8 @@ class QuestionsPart(Part):
         requests = plan_requests(questions, scenario.users_by_station, satellites, duration_ns, rng, asked)
         check_fit(requests, scenario.least_context_tokens)
         inputs = tuple(Path(name) for name in questions.files)
-        return Preparation(inputs=inputs, leave=partial(_leave, source, satellites, requests))
+        seen = (Path.cwd(),) if ":" in questions.target else ()  # where the client finds a user's function
+        return Preparation(inputs=inputs, seen=seen, leave=partial(_leave, source, satellites, requests))
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
         if live.scenario.questions:

@@ -6,6 +6,7 @@ Known from the file's header alone, before anything is started.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
@@ -85,7 +86,9 @@ def check_engine(engine: str) -> None:
         if missing:
             raise WorkloadError(
                 f'split.engine: is "pipeline", but {", ".join(missing)} is not installed; '
-                "run `pip install torch gguf tokenizers` (half a minute, 0.9 GB; docs/split.md), or use llama-rpc"
+                f"run `{sys.executable} -m pip install 'isl-emu[pipeline]' --extra-index-url "
+                "https://download.pytorch.org/whl/cpu` (0.9 GB; in a checkout: `scripts/setup pipeline`), "
+                "or use llama-rpc"
             )
     elif not backend_path().exists():
         raise WorkloadError(

@@ -137,7 +137,7 @@ def test_a_probe_is_timed_by_the_kernels_stamps(bench: Bench) -> None:
     bench.at(S // 2)
     bench.at(S, (payload(1, 0), S // 2 + 20_000_000))  # it arrived long before the prober was woken
     assert bench.records == (
-        {"a": "a", "b": "b", "seq": 0, "t_send_ns": S // 2, "delay_ns": 20_000_000, "hops_seen": 3},
+        {"a": "a", "b": "b", "seq": 0, "t_send_ns": S // 2, "delay_ns": 20_000_000, "hops_seen": 3, "lost_by": None},
     )
 
 
