@@ -105,9 +105,11 @@ def _arrivals(receiver: socket.socket) -> Iterator[bytes]:
         return
 
 
-def test_a_sender_whose_own_link_is_full_loses_packets_and_sends_them_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("aqm", [QueueKind.NONE, QueueKind.BFIFO], ids=lambda kind: kind.name)
+def test_a_sender_whose_own_link_is_full_loses_packets_and_sends_them_again(tmp_path: Path, aqm: QueueKind) -> None:
     """A netem that is full tells the sender's TCP at once: it drops hundreds, and none is a loss to it."""
-    plan = make_plan(2, [], [{(0, 1): 20 * MS}], rate_bit_s=20_000_000, queue_ns=10 * MS)
+    need_queue(aqm)
+    plan = make_plan(2, [], [{(0, 1): 20 * MS}], rate_bit_s=20_000_000, queue_ns=10 * MS, aqm=aqm)
     with live_net(plan, tmp_path) as (net, _):
         dropped = net.backend.dropped_packets()
         goodput = bulk_transfer(net, "p00s00", "p00s01", 8_000_000)

@@ -40,7 +40,7 @@ _TIMESPEC = struct.Struct("@qq")
 _EXTENDED_ERROR = struct.Struct("=IBBBxII4x4s")  # linux/errqueue.h: errno, origin, type, code, two values; by whom
 _ORIGIN_ICMP = 2
 _REFUSALS = {  # by ICMP's type and code (RFC 792, RFC 1812)
-    (3, 0): "no route to its network",
+    (3, 0): "no route",
     (3, 1): "no route",
     (3, 3): "nobody listens",
     (3, 4): "too long for the next link",

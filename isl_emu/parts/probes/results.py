@@ -18,6 +18,7 @@ from isl_emu.tables.text import beyond, table, time_text
 
 UNSAID = "no node said why, so a link or a program in a node dropped them; see the packets dropped"
 RESOLUTION_NS = 1  # of the clock, in exact time
+MOST_WAYS_TOLD = 3  # of those that probes took and should not have taken
 
 PROBES = schema(
     column("a", TEXT, "", "node that sends the probe"),
@@ -100,6 +101,7 @@ class ProbeFidelity:
     without_path: int  # none was planned, so it is not expected to arrive
     straddling: int
     strayed: int  # crossed another number of links than planned, or arrived without a planned path
+    strayed_by: Mapping[str, int]  # what those did, and how often
     silent_pairs: tuple[str, ...]  # directions of whose probes with a planned path none arrived
     lost_by: Mapping[str, Mapping[str, int]]  # of directions with a planned path: what nodes said of lost probes
     error_ns: Distribution
@@ -122,6 +124,11 @@ def probe_fidelity(probes: Rows) -> ProbeFidelity:
         without_path=len(steady) - len(routed),
         straddling=len(probes) - len(steady),
         strayed=sum(_strayed(row) for row in steady),
+        strayed_by=Counter(
+            f"{row['a']} to {row['b']} over {row['hops_seen']} instead of {row['hops'] or 'none'}"
+            for row in steady
+            if _strayed(row)
+        ),
         silent_pairs=tuple(f"{a} to {b}" for a, b in asked if (a, b) not in heard),
         lost_by={f"{a} to {b}": dict(told) for a, b in asked if (told := _told(routed, a, b))},
         error_ns=Distribution.of(abs(row["excess_ns"]) for row in good),
@@ -157,9 +164,12 @@ def probe_reasons(probes: ProbeFidelity, scenario: Scenario, exact: bool) -> Ite
             + (f"nodes said: {told}" if told else f"{UNSAID}")
         )
     if probes.strayed:
+        taken = list(probes.strayed_by.items())
+        ways = ", ".join(f"{count} x {way}" for way, count in taken[:MOST_WAYS_TOLD])
+        more = f" and {len(taken) - MOST_WAYS_TOLD} other ways" if len(taken) > MOST_WAYS_TOLD else ""
         yield (
-            f"probes: {probes.strayed} of {probes.sent} crossed another number of links than planned, but none may; "
-            "check the routes"
+            f"probes: {probes.strayed} of {probes.sent} crossed another number of links than planned, but none may "
+            f"({ways}{more}); check the routes"
         )
     if exact:
         if (found_ns := probes.error_per_hop_ns.max) is not None and found_ns > RESOLUTION_NS:
