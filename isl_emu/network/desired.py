@@ -121,16 +121,18 @@ def expected(which: np.ndarray, states: np.ndarray) -> np.ndarray:
 def queue_kinds(plan: LinkPlan) -> np.ndarray:
     """What keeps the queue of each link: QueueKind, uint8 (L,).
 
-    It is what the plan says, but a policer forgets its queue when its rate changes. So where a link's rate varies, a
-    queue that is dropped at its tail is one in a bucket, which does not.
+    It is what the plan says, but a policer forgets its queue when its rate changes, and counts packets that the netem
+    loses before it serialises them. So where a link's rate varies or where it loses packets, a queue that is dropped at
+    its tail is one in a bucket, which does neither.
     """
     kinds: np.ndarray = plan.links.aqm["kind"].copy()
-    links = plan.row_link
+    links, bucket = plan.row_link, plan.row_loss_ratio > 0
     for rate in (plan.row_rate_ab_bit_s, plan.row_rate_ba_bit_s):
         first = np.zeros(len(kinds), rate.dtype)
         first[links[::-1]] = rate[::-1]  # of several rows of a link the last one written stays
-        varying = np.unique(links[rate != first[links]])
-        kinds[varying] = np.where(kinds[varying] == QueueKind.NONE, QueueKind.BFIFO, kinds[varying])
+        bucket = bucket | (rate != first[links])
+    bucketed = np.unique(links[bucket])
+    kinds[bucketed] = np.where(kinds[bucketed] == QueueKind.NONE, QueueKind.BFIFO, kinds[bucketed])
     return kinds
 
 

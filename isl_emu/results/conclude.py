@@ -98,7 +98,7 @@ DROPS = schema(
     column("node", TEXT, "", "node that sends"),
     column("peer", TEXT, "", "node at the other end of the link"),
     column("down", COUNT, "packets", "dropped because the link was down"),
-    column("lost", COUNT, "packets", "dropped while the link was up and had a planned loss: by it, or by a full queue"),
+    column("lost", COUNT, "packets", "dropped by the planned loss of the link while it was up"),
     column("full", COUNT, "packets", "dropped because the queue was full"),
     column("unclear", COUNT, "packets", "one of these: too many links changed at once to tell"),
 )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import socket
 import statistics
+import struct
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -95,6 +97,33 @@ def test_small_packets_at_half_load_are_not_lost(tmp_path: Path, aqm: QueueKind)
         assert arrived == count, net.backend.dropped_packets() - dropped
         sender.close()
         receiver.close()
+
+
+@pytest.mark.parametrize("loss_ratio", [0.0, 0.1])
+def test_a_full_queue_stays_full_where_packets_are_lost_behind_it(tmp_path: Path, loss_ratio: float) -> None:
+    """Twice the rate for 1 s: whoever arrives late has waited the whole queue, whatever the link then loses of them."""
+    need_queue(QueueKind.BFIFO)
+    rate_bit_s, queue_ns, sent_s = 4_000_000, 50 * MS, 1.0
+    plan = make_plan(2, [], [{(0, 1): 10 * MS}], rate_bit_s=rate_bit_s, queue_ns=queue_ns)
+    plan = replace(plan, row_loss_ratio=np.array([loss_ratio]))
+    spacing_s, waits_ms = FRAME_BYTE * 8 / rate_bit_s / 2, []
+    with live_net(plan, tmp_path) as (net, _):
+        sender, receiver = udp_socket(net, "p00s00"), udp_socket(net, "p00s01", PORT)
+        receiver.settimeout(0.0)
+        begun_s = time.monotonic()
+        for number in range(round(sent_s / spacing_s)):
+            time.sleep(max(begun_s + number * spacing_s - time.monotonic(), 0))
+            now = struct.pack("d", time.monotonic())
+            sender.sendto(now + bytes(UDP_PAYLOAD_BYTE - len(now)), (net.get("p00s01").address, PORT))
+            with suppress(BlockingIOError):
+                while packet := receiver.recv(2048):
+                    waits_ms.append((time.monotonic() - struct.unpack_from("d", packet)[0]) * 1e3 - 10)
+        sender.close()
+        receiver.close()
+    arrived = rate_bit_s * sent_s / 8 / FRAME_BYTE * (1 - loss_ratio)
+    assert abs(len(waits_ms) / arrived - 1) < 0.15
+    late = waits_ms[len(waits_ms) // 2 :]
+    assert statistics.median(late) == pytest.approx(queue_ns / MS, abs=2 * FRAME_BYTE * 8 / rate_bit_s * 1e3)
 
 
 def _arrivals(receiver: socket.socket) -> Iterator[bytes]:

@@ -105,6 +105,13 @@ def test_a_queue_of_a_varying_rate_is_in_a_bucket() -> None:
     assert queue_kinds(managed).tolist() == [QueueKind.CAKE] * 2
 
 
+def test_a_queue_before_losses_is_in_a_bucket() -> None:
+    """A policer would count what the netem loses without serialising it."""
+    plan = make_plan(3, [], [{(0, 1): MS, (1, 2): MS}] * 2)
+    plan = replace(plan, row_loss_ratio=np.array([0.0, 0.0, 0.1, 0.0]))
+    assert queue_kinds(plan).tolist() == [QueueKind.BFIFO, QueueKind.NONE]
+
+
 def test_long_packets_make_long_frames_and_queues() -> None:
     plan = make_plan(2, [], [{(0, 1): MS}], rate_bit_s=1_000_000, queue_ns=MS)
     plan = replace(plan, links=replace(plan.links, mtu_byte=np.array([9_000], np.int32)))

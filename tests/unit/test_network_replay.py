@@ -208,14 +208,14 @@ def test_drops_are_told_by_link_and_by_the_state_in_which_they_came(
     assert ("p00s00", "p00s01") not in ends
 
 
-def test_drops_of_a_lossy_link_are_its_loss_or_its_queue(tmp_path: Path) -> None:
+def test_drops_of_a_lossy_link_are_its_loss_and_those_before_it_are_its_queue(tmp_path: Path) -> None:
     plan = make_plan(3, [], [TRIANGLE])
     replay = replay_of(replace(plan, row_loss_ratio=np.full(3, 0.1)), tmp_path)
     replay.run(START_NS, threading.Event())
-    replay.backend.dropped[0] = [5, 0]
+    replay.backend.dropped[0] = [5, 3]
     replay.count_drops()
     (row,) = drops(tmp_path)
-    assert (row["lost"], row["full"], row["down"]) == (5, 0, 0)
+    assert (row["lost"], row["full"], row["down"]) == (5, 3, 0)
 
 
 class DisturbedBackend(FakeBackend):
