@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from isl_emu.errors import MachineError
+from isl_emu.linkplan.plan import MTU_BYTE
 from isl_emu.machine.claims import MIB, available_memory_byte
-from isl_emu.network.desired import FRAME_BYTE, GSO_MOST_BYTE, GSO_TIME_NS
+from isl_emu.network.desired import GSO_MOST_BYTE, GSO_TIME_NS
 from isl_emu.parts.part import Need
 from isl_emu.parts.registry import PARTS
 from isl_emu.scenario.model import Scenario
@@ -78,7 +79,7 @@ def check_room(scenario: Scenario) -> None:
 def packet_warnings(scenario: Scenario) -> tuple[str, ...]:
     """Whether its packets make exact time slower than real time, for minutes; one sentence, or none."""
     longest_byte = scenario.rate_scale * scenario.fastest_laser_bit_s * GSO_TIME_NS / (8 * NS_PER_S)
-    packet_byte = min(max(longest_byte, FRAME_BYTE), GSO_MOST_BYTE)
+    packet_byte = min(max(longest_byte, MTU_BYTE), GSO_MOST_BYTE)
     duration_s = scenario.time.duration_ns / NS_PER_S
     found = []
     for traffic in (traffic for part in PARTS for traffic in part.traffic(scenario)):

@@ -119,7 +119,7 @@ def _heading(scenario: Scenario, provenance: Mapping[str, Any]) -> Iterator[str]
 CAUSES = {
     "down": "link down",
     "full": "queue full",
-    "lost": "planned loss, or queue full meanwhile",
+    "lost": "planned loss",
     "unclear": "link down or queue full",
 }
 
