@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.activity import Activity, RunProcess
 from isl_emu.parts.finished_run import FinishedRun, Rows
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.part import CpuUse, Need, Pace, Part, Preparation, Source, Spells, Traffic
+from isl_emu.parts.part import CpuUse, Need, Pace, Part, Preparation, Source, Spells, Traffic, as_warning
 from isl_emu.parts.serving.modelled_state import TRAINED, ModelledState
 from isl_emu.parts.training.light_job import light_jobs_byte, really_sent_elements
 from isl_emu.parts.training.records import ELEMENT_BYTE, JOURNAL
@@ -66,6 +67,9 @@ class TrainingPart(Part):
                 sums = min(sums, math.inf if job.steps is None else job.steps / job.local_steps)
                 sent_byte = 2 * (members - 1) * ELEMENT_BYTE * really_sent_elements(job.modelled, scenario.rate_scale)
                 yield Traffic(f"training {job.name}", byte=sums * sent_byte, scaled=True)
+
+    def checks(self, scenario: Scenario) -> Iterable[Callable[[], object]]:
+        return [partial(as_warning, check_torch)] if any(job.real for job in scenario.training) else []
 
     def prepare(self, source: Source, place: str) -> Preparation:
         if any(job.real for job in source.scenario.training):
