@@ -76,8 +76,10 @@ def check_room(scenario: Scenario) -> None:
         )
 
 
-def packet_warnings(scenario: Scenario) -> tuple[str, ...]:
+def exact_time_warnings(scenario: Scenario) -> tuple[str, ...]:
     """Whether its packets make exact time slower than real time, for minutes; one sentence, or none."""
+    if scenario.time.clock == "real":
+        return ()
     longest_byte = scenario.rate_scale * scenario.fastest_laser_bit_s * GSO_TIME_NS / (8 * NS_PER_S)
     packet_byte = min(max(longest_byte, MTU_BYTE), GSO_MOST_BYTE)
     duration_s = scenario.time.duration_ns / NS_PER_S

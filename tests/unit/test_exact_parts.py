@@ -7,9 +7,9 @@ import re
 import pytest
 
 import isl_emu
-from isl_emu.api import scenario_warnings
+from isl_emu.experiment import check_scenario
 from isl_emu.live.execute import slowness
-from isl_emu.live.room import BULK_BYTE_S, PACKET_S, packet_warnings
+from isl_emu.live.room import BULK_BYTE_S, PACKET_S, exact_time_warnings
 from isl_emu.parts.registry import PARTS
 from isl_emu.scenario.parse import load_scenario, parse_scenario
 from tests.scenarios import TOPOLOGIES, head, quiet_ring, shell, table
@@ -74,7 +74,7 @@ def test_what_computes_needs_real_time(text, reason):
 
 @pytest.mark.parametrize("path", sorted(TOPOLOGIES.glob("*.toml")), ids=lambda path: path.stem)
 def test_shipped_scenarios_fit_into_exact_time(path):
-    assert packet_warnings(load_scenario(path)) == ()
+    assert exact_time_warnings(load_scenario(path)) == ()
 
 
 def test_only_scenarios_with_bulk_of_their_own_scale_their_rates():
@@ -93,7 +93,7 @@ def _gradients(**top):
 
 def test_what_does_not_fit_into_exact_time_is_told_with_packets_and_the_walls_time(tmp_path):
     """60 s of sums of 1 GB by twelve satellites, each of which sends 22/12 of it in 22/12 x 8/100 s."""
-    (warning,) = packet_warnings(_gradients())
+    (warning,) = exact_time_warnings(_gradients())
     byte = 60 / (1 + 22 / 12 * 0.08) * 22e9
     packets = byte / 65536
     hours = (packets * PACKET_S + byte * BULK_BYTE_S) / 3600
@@ -102,7 +102,7 @@ def test_what_does_not_fit_into_exact_time_is_told_with_packets_and_the_walls_ti
     found = [float(word.replace(",", "")) for word in said.groups()]
     assert found == pytest.approx([packets, packets / 60, hours], rel=0.02)
     assert "state a smaller rate_scale, with which it sends less, or shorten time.duration" in warning
-    assert packet_warnings(_gradients(rate_scale=0.0001)) == ()
+    assert exact_time_warnings(_gradients(rate_scale=0.0001)) == ()
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_what_does_not_fit_into_exact_time_is_told_with_packets_and_the_walls_ti
     ],
 )
 def test_who_sends_most_is_named(text, most):
-    (warning,) = packet_warnings(parse_scenario(quiet_ring() + text, "the test"))
+    (warning,) = exact_time_warnings(parse_scenario(quiet_ring() + text, "the test"))
     assert f"{most} and all else send about" in warning and "; let it send less, or" in warning
 
 
@@ -130,7 +130,7 @@ def test_a_plan_and_a_scenario_warn_unless_time_is_real():
     scenario = _gradients()
     real = scenario.model_copy(update={"time": scenario.time.model_copy(update={"clock": "real"})})
     for one, warned in ((scenario, True), (real, False)):
-        assert any("rate_scale" in text for text in scenario_warnings(one)) == warned
+        assert any("rate_scale" in text for text in check_scenario(one)) == warned
         assert any("rate_scale" in text for text in isl_emu.plan(one).warnings) == warned
 
 
