@@ -32,6 +32,7 @@ POSITIONS_AT_ONCE = 500_000  # satellites x instants that are propagated togethe
 STRICT_SGP4 = Orbits()
 SCAN_DAY = 0.1  # between epoch and run: about one revolution and a half of a low orbit
 MOST_SCANNED = 100_000  # instants; 27 years, beyond any element set
+LOOKS = 100  # of a check at a run
 ASTRAY = 7  # a code of our own, after SGP4's: a position that no orbit with these elements has
 RESONANT_MIN = 225.0  # from this period on SGP4 adds the pull of Sun and Moon, which changes the eccentricity
 DRAG_SPREAD, SWING_KM = 1.1, 200.0  # of the highest range in a low orbit: drag backwards in time, short-period terms
@@ -77,6 +78,7 @@ def find_positions(
     if orbits.propagator == "kepler_j2":
         return kepler_j2_km(elements, since_day)
     r_km, errors = sgp4_km(elements, since_day)
+    errors = _with_sense(errors, r_km, _highest_km(elements))
     if not len(since_day):
         return r_km, errors
     before = _failed_before(elements, float(since_day[0]), float(since_day[-1]))
@@ -141,20 +143,19 @@ def sgp4_km(elements: Elements, since_day: np.ndarray) -> tuple[np.ndarray, np.n
         since_day: K instants in days after the common epoch, shape (K,).
 
     Returns:
-        km in TEME, shape (K, N, 3), and error codes, shape (K, N), 0 where the position is good: SGP4's or `ASTRAY`.
+        km in TEME, shape (K, N, 3), and SGP4's error codes, shape (K, N), 0 where it says that the position is good.
     """
     day, fraction = julian_date(elements.epoch)
     satellites = SatrecArray(satrecs(elements))
     instants, count = len(since_day), len(elements.names)
     days, fractions = np.full(instants, day), fraction + since_day
     r_km, errors = np.empty((instants, count, 3)), np.empty((instants, count), dtype=np.uint8)
-    at_once, highest_km = max(1, EPOCHS_IN_CACHE // count), _highest_km(elements)
+    at_once = max(1, EPOCHS_IN_CACHE // count)
     for first in range(0, instants, at_once):
         some = slice(first, first + at_once)
         found_errors, found_km, _ = satellites.sgp4(days[some], fractions[some])
         found_errors[~np.isfinite(found_km[..., 0]) & (found_errors == 0)] = NO_ELLIPSE
         r_km[some], errors[some] = np.swapaxes(found_km, 0, 1), found_errors.T
-        errors[some] = _with_sense(errors[some], r_km[some], highest_km)
     return r_km, errors
 
 
@@ -212,8 +213,20 @@ def _reason(elements: Elements, n: int, code: int) -> str:
     return f'SGP4 reports "{SGP4_ERRORS[code]}"'
 
 
+def check_orbits(scenario: Scenario) -> None:
+    """Look at the orbits at `LOOKS` instants of the run at the most, its first and its last among them.
+
+    Raises:
+        ScenarioError: as `propagate`; the elements cannot be made.
+    """
+    grid = scenario.time.grid
+    instants = np.unique(np.linspace(0, grid.count - 1, LOOKS).astype(np.int64))
+    propagate(constellation_elements(scenario), grid.start, grid.offsets_ns[instants], scenario.orbits)
+
+
 def orbit_warnings(scenario: Scenario) -> tuple[str, ...]:
-    """One sentence for each shell with stale elements, and for each satellite without a position at some instant.
+    """One sentence for each shell with elements that were passed over or are stale, and for each satellite without a
+    position at some instant.
 
     Satellites without a position are looked for only where the scenario masks them, since elsewhere planning refuses
     them; this propagates the whole run again.
@@ -221,7 +234,18 @@ def orbit_warnings(scenario: Scenario) -> tuple[str, ...]:
     Raises:
         ScenarioError: the elements cannot be made.
     """
-    return (*_stale(scenario), *_masked(scenario))
+    return (*_left_out(scenario), *_stale(scenario), *_masked(scenario))
+
+
+def _left_out(scenario: Scenario) -> Iterator[str]:
+    """Shells whose file has an object more than once."""
+    for shell in scenario.shell:
+        if shell.left_out:
+            more = f" and {len(shell.left_out) - 3} others" if len(shell.left_out) > 3 else ""
+            yield (
+                f"shell {shell.name}: its file has objects more than once; the elements nearest to the start fly, and "
+                f"left out are {', '.join(shell.left_out[:3])}{more}"
+            )
 
 
 def _stale(scenario: Scenario) -> Iterator[str]:

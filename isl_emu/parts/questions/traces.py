@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from isl_emu.errors import ScenarioError
+from isl_emu.files import encoding_of, why_no_text
 from isl_emu.parts.prompts import BLOCK_TOKENS
 from isl_emu.scenario.questions import Trace
 from isl_emu.units import NS_PER_MS, NS_PER_S
@@ -59,12 +60,14 @@ def read_trace(trace: Trace, end_ns: int) -> list[TracedRequest]:
     path = Path(trace.file)
     where = f"questions.trace.file: {path}"
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with path.open("rb") as file:
+            encoding = encoding_of(file.read(8))
+        with path.open(encoding=encoding, newline="") as file:
             rows = _rows(file, trace.format, where)
             answered = (row for row in rows if row.answer_tokens > 0)
             return list(islice(_in_the_run(answered, trace, end_ns), trace.limit))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or why_no_text(error)
         raise ScenarioError(f"{where} cannot be read ({reason}); name a BurstGPT, Azure or Mooncake trace") from None
 
 
