@@ -102,7 +102,7 @@ def never_linked(scenario: Scenario) -> Iterator[str]:
             f"apart, and the line between them passes {abs(highest_km[n]):,.0f} km "
             f"{'over' if highest_km[n] >= 0 else 'below'} the ground at best; have more satellites, other pairs or "
             "other limits"
-            for n in np.flatnonzero(~possible)
+            for n in np.flatnonzero(~possible & np.isfinite(nearest_km))  # else one has no position, which is told
         )
 
 

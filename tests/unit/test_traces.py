@@ -136,3 +136,17 @@ def test_a_packed_trace_is_refused_as_such_and_one_in_utf_16_is_read(tmp_path: P
         read_trace(Trace.model_validate({"file": str(packed)}), YEARS_NS)
     wide.write_text(BURSTGPT, encoding="utf-16")
     assert len(read_trace(Trace.model_validate({"file": str(wide)}), YEARS_NS)) == len(_read(tmp_path, BURSTGPT))
+
+
+def test_quotes_and_whole_numbers_with_decimals_are_read(tmp_path: Path) -> None:
+    """As pandas writes a table with a missing value, all in quotes."""
+    quoted = ["Timestamp", "Model", "Request tokens", "Response tokens"], ["5.0", "m", "472.0", "18.0"]
+    text = "".join(",".join(f'"{cell}"' for cell in row) + "\r\n" for row in quoted)
+    assert _read(tmp_path, text) == [TracedRequest(0, 472, 18)]
+
+
+@pytest.mark.parametrize("tokens", ["-5", "4.5", "nan", "inf", "x", ""])
+def test_what_is_no_number_of_tokens_is_refused(tmp_path: Path, tokens: str) -> None:
+    for line in (f"5,m,{tokens},18", f"5,m,18,{tokens}"):
+        with pytest.raises(ScenarioError, match="line 2 is broken"):
+            _read(tmp_path, f"Timestamp,Model,Request tokens,Response tokens\n{line}\n")
