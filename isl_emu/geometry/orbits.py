@@ -69,7 +69,7 @@ def propagate(elements: Elements, start: datetime, offsets_ns: np.ndarray, orbit
 def find_positions(
     elements: Elements, start: datetime, offsets_ns: np.ndarray, orbits: Orbits
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Positions, shape (K, N, 3), and error codes, shape (K, N), 0 or as SGP4 has them; one with a code is of no use.
+    """Positions, shape (K, N, 3), and error codes, shape (K, N), 0, SGP4's or `ASTRAY`; one with a code is of no use.
 
     SGP4's code is not monotone in time: long after an orbit has decayed it gives positions again. So an orbit that has
     failed anywhere between its own epoch and an instant has failed at that instant.
@@ -78,9 +78,9 @@ def find_positions(
     if orbits.propagator == "kepler_j2":
         return kepler_j2_km(elements, since_day)
     r_km, errors = sgp4_km(elements, since_day)
-    errors = _with_sense(errors, r_km, _highest_km(elements))
     if not len(since_day):
         return r_km, errors
+    errors = _with_sense(errors, r_km, _highest_km(elements))
     before = _failed_before(elements, float(since_day[0]), float(since_day[-1]))
     later = since_day[:, np.newaxis] >= elements.epoch_day
     errors = np.where(before > 0, before, errors)
@@ -143,7 +143,7 @@ def sgp4_km(elements: Elements, since_day: np.ndarray) -> tuple[np.ndarray, np.n
         since_day: K instants in days after the common epoch, shape (K,).
 
     Returns:
-        km in TEME, shape (K, N, 3), and SGP4's error codes, shape (K, N), 0 where it says that the position is good.
+        km in TEME, shape (K, N, 3), and SGP4's error codes, shape (K, N), 0 where the position is good.
     """
     day, fraction = julian_date(elements.epoch)
     satellites = SatrecArray(satrecs(elements))

@@ -68,6 +68,11 @@ class Walker(Record):
             problems.append(f"phasing is {self.phasing}, but f is at most p - 1 = {self.planes - 1}; lower it")
         if self.raan_spread_rad is not None and self.pattern == "delta":
             problems.append("raan_spread is given, but a delta spreads over 360 deg; remove it, or make it a star")
+        if self.alternate is True and self.pattern == "delta" and self.planes % 2:
+            problems.append(
+                f"alternate is true with {self.planes} planes, but around a delta only an even number can alternate; "
+                'change planes, or let two neighbours be alike with alternate = "half-slot"'
+            )
         if self.alternate == "half-slot" and self.phasing:
             problems.append('alternate is "half-slot", which is a phase difference, but phasing is another; remove it')
         if problems:
