@@ -30,6 +30,7 @@ from isl_emu.timebase import TimeGrid
 from isl_emu.units import NS_PER_S
 
 POSITIONS_AT_ONCE = 100_000  # satellites x instants held in memory together: about 20 MB with what is derived
+FEW = 100  # satellites of whom each may be linked with each
 LOOKS = 24  # around a revolution, for links that are never possible
 
 
@@ -115,6 +116,11 @@ def _fixed_links(scenario: Scenario) -> Iterator[tuple[list[str], LaserCandidate
             several = terms.topology == "+grid" and shell.walker.planes > 1
             sort = (kind == LinkKind.INTER_PLANE).astype(np.int64)
             yield sorts if several else sorts[:1], laser_candidates(a + first, b + first, kind, terms), sort
+        elif terms.topology == "nearest" and shell.walker and 1 < shell.count <= FEW:
+            a, b = np.triu_indices(shell.count, 1)
+            kind = np.full(len(a), LinkKind.INTER_PLANE)
+            sort = np.zeros(len(a), dtype=np.int64)
+            yield [f"{where}: of the links to the nearest"], laser_candidates(a + first, b + first, kind, terms), sort
         first += shell.count
     tables += ((f"inter_shell[{n}]", table) for n, table in enumerate(scenario.inter_shell))
     for where, one in tables:

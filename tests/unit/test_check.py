@@ -168,6 +168,7 @@ def test_what_is_taken_out_of_an_ordered_list_is_out() -> None:
         (72, 6, "+grid", []),
         (12, 1, "ring", []),
         (12, 1, "nearest", []),
+        (3, 1, "nearest", ["of the links to the nearest none is ever possible"]),
     ],
 )
 def test_links_that_can_never_be_are_told(total: int, planes: int, lasers, expected: list[str]) -> None:
