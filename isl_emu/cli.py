@@ -202,12 +202,11 @@ def check(scenario: Path, no_programs: bool) -> None:
 
     Files, functions and programs that it names are looked at too: models, traces, prompts.
     """
-    from isl_emu.api import format_scenario, load, scenario_warnings
+    from isl_emu.api import format_scenario, load
     from isl_emu.experiment import check_scenario
 
     checked = load(scenario)
     try:
-        _print_warnings(scenario_warnings(checked))
         _print_warnings(check_scenario(checked, programs=not no_programs))
         click.echo(format_scenario(checked), nl=False)
     finally:

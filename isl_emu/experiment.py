@@ -21,6 +21,7 @@ from rich.console import Console
 
 from isl_emu.errors import INTERRUPTED, INVALID, IslEmuError, MachineError, ScenarioError
 from isl_emu.files import write_json
+from isl_emu.geometry.orbits import check_orbits
 from isl_emu.linkplan.pairing import own_topology
 from isl_emu.linkplan.plan_file import write_plan
 from isl_emu.live.control import announce
@@ -33,7 +34,7 @@ from isl_emu.machine.place import Place, choose_place
 from isl_emu.machine.uml import inside_guest
 from isl_emu.parts.part import Preparation, Source
 from isl_emu.parts.registry import PARTS, active_endpoints
-from isl_emu.planned import PlannedNetwork, open_planned, plan_network, read_planned
+from isl_emu.planned import PlannedNetwork, open_planned, plan_network, read_planned, scenario_warnings
 from isl_emu.progress import Steps
 from isl_emu.results.conclude import conclude
 from isl_emu.results.fidelity import Fidelity
@@ -83,23 +84,27 @@ def check_scenario(scenario: Scenario, *, programs: bool = True) -> tuple[str, .
         IslEmuError: something cannot be used; all such problems at once, as a ScenarioError if they are of several
             classes.
     """
-    if scenario.foreign and not programs:
-        return ()
     named = [*(shell.lasers.topology for shell in scenario.shell), *(table.topology for table in scenario.inter_shell)]
     checks: list[Callable[[], object]] = [
-        partial(routing_policy_of, scenario.routing),
-        *(partial(own_topology, name) for name in named if ":" in name),
-        partial(_check_clock, scenario),
-        *(check for part in PARTS for check in part.checks(scenario)),
+        partial(check_orbits, scenario),
+        partial(scenario_warnings, scenario),
     ]
-    warnings, errors = [], []
+    if programs or not scenario.foreign:
+        checks += [
+            partial(routing_policy_of, scenario.routing),
+            *(partial(own_topology, name) for name in named if ":" in name),
+            partial(_check_clock, scenario),
+            *(check for part in PARTS for check in part.checks(scenario)),
+        ]
+    warnings: list[str] = []
+    errors: list[IslEmuError] = []
     for check in checks:
         try:
             found = check()
         except IslEmuError as error:
             errors.append(error)
         else:
-            warnings += [found] if isinstance(found, str) else []
+            warnings += [found] if isinstance(found, str) else found if isinstance(found, tuple) else []
     if errors:
         problems = dict.fromkeys(line for error in errors for line in getattr(error, "problems", [str(error)]))
         kinds = {type(error) for error in errors}

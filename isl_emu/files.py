@@ -13,7 +13,9 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["read_json", "tomllib", "write_json", "write_whole"]
+__all__ = ["encoding_of", "read_json", "tomllib", "why_no_text", "write_json", "write_whole"]
+
+PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
 def write_whole(path: Path, text: str | bytes) -> None:
@@ -21,6 +23,23 @@ def write_whole(path: Path, text: str | bytes) -> None:
     draft = path.with_name(path.name + ".new")
     draft.write_bytes(text.encode() if isinstance(text, str) else text)
     draft.replace(path)
+
+
+def encoding_of(head: bytes) -> str:
+    """How a text that begins with these bytes is encoded: UTF-16, as PowerShell writes it, says so; all else is UTF-8.
+
+    Raises:
+        ValueError: it is packed.
+    """
+    for mark, packer in PACKED.items():
+        if head.startswith(mark):
+            raise ValueError(f"it is packed by {packer}, but text is read; unpack it first")
+    return "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+
+
+def why_no_text(error: Exception) -> str:
+    """What `encoding_of` or decoding said, as a reason."""
+    return "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error).partition(",")[0]
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:

@@ -32,6 +32,7 @@ POSITIONS_AT_ONCE = 500_000  # satellites x instants that are propagated togethe
 STRICT_SGP4 = Orbits()
 SCAN_DAY = 0.1  # between epoch and run: about one revolution and a half of a low orbit
 MOST_SCANNED = 100_000  # instants; 27 years, beyond any element set
+LOOKS = 100  # of a check at a run
 ASTRAY = 7  # a code of our own, after SGP4's: a position that no orbit with these elements has
 RESONANT_MIN = 225.0  # from this period on SGP4 adds the pull of Sun and Moon, which changes the eccentricity
 DRAG_SPREAD, SWING_KM = 1.1, 200.0  # of the highest range in a low orbit: drag backwards in time, short-period terms
@@ -212,8 +213,20 @@ def _reason(elements: Elements, n: int, code: int) -> str:
     return f'SGP4 reports "{SGP4_ERRORS[code]}"'
 
 
+def check_orbits(scenario: Scenario) -> None:
+    """Look at the orbits at `LOOKS` instants of the run at the most, its first and its last among them.
+
+    Raises:
+        ScenarioError: as `propagate`; the elements cannot be made.
+    """
+    grid = scenario.time.grid
+    instants = np.unique(np.linspace(0, grid.count - 1, LOOKS).astype(np.int64))
+    propagate(constellation_elements(scenario), grid.start, grid.offsets_ns[instants], scenario.orbits)
+
+
 def orbit_warnings(scenario: Scenario) -> tuple[str, ...]:
-    """One sentence for each shell with stale elements, and for each satellite without a position at some instant.
+    """One sentence for each shell with elements that were passed over or are stale, and for each satellite without a
+    position at some instant.
 
     Satellites without a position are looked for only where the scenario masks them, since elsewhere planning refuses
     them; this propagates the whole run again.
@@ -221,7 +234,18 @@ def orbit_warnings(scenario: Scenario) -> tuple[str, ...]:
     Raises:
         ScenarioError: the elements cannot be made.
     """
-    return (*_stale(scenario), *_masked(scenario))
+    return (*_left_out(scenario), *_stale(scenario), *_masked(scenario))
+
+
+def _left_out(scenario: Scenario) -> Iterator[str]:
+    """Shells whose file has an object more than once."""
+    for shell in scenario.shell:
+        if shell.left_out:
+            more = f" and {len(shell.left_out) - 3} others" if len(shell.left_out) > 3 else ""
+            yield (
+                f"shell {shell.name}: its file has objects more than once; the elements nearest to the start fly, and "
+                f"left out are {', '.join(shell.left_out[:3])}{more}"
+            )
 
 
 def _stale(scenario: Scenario) -> Iterator[str]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 
@@ -31,6 +30,7 @@ from isl_emu.timebase import TimeGrid
 from isl_emu.units import NS_PER_S
 
 POSITIONS_AT_ONCE = 100_000  # satellites x instants held in memory together: about 20 MB with what is derived
+FEW = 100  # satellites of whom each may be linked with each
 LOOKS = 24  # around a revolution, for links that are never possible
 
 
@@ -65,7 +65,7 @@ def space_segment(scenario: Scenario) -> SpaceSegment:
     """The satellites of a scenario, and the laser links that they try to keep."""
     elements, grid = constellation_elements(scenario), scenario.time.grid
     bare = SpaceSegment(elements, joined_candidates([]), scenario.orbits)
-    lasers = ideal_candidates(scenario, lambda: _sky(bare, grid.start, grid.offsets_ns[:1]))
+    lasers = ideal_candidates(scenario, lambda: _sky(bare, grid, 0).at(0))
     pairings = tuple(pairings_of(scenario))
     terminals = constellation_terminals(scenario.shell) if pairings else None
     return SpaceSegment(elements, lasers, scenario.orbits, pairings, terminals)
@@ -77,32 +77,30 @@ def never_linked(scenario: Scenario) -> Iterator[str]:
     """
     elements = constellation_elements(scenario)
     space = SpaceSegment(elements, joined_candidates([]), scenario.orbits.model_copy(update={"on_bad": "mask"}))
-    period_ns = TURN_RAD / elements.mean_motion_rad_min.min() * 60 * NS_PER_S
-    looks_ns = np.rint(np.arange(LOOKS) / LOOKS * period_ns).astype(np.int64)
-
-    @cache
-    def sky(look: int) -> Ephemeris:
-        return _sky(space, scenario.epoch, looks_ns[look : look + 1])
+    step_ns = round(TURN_RAD / elements.mean_motion_rad_min.min() * 60 * NS_PER_S / LOOKS)
+    grid = TimeGrid(scenario.epoch, step_ns, LOOKS)
+    sky_from = cache(partial(_sky, space, grid))
 
     for sorts, lasers, sort in _fixed_links(scenario):
-        quality, count = LaserQuality(lasers, scenario.seed, round(period_ns)), len(sorts)
+        quality, count = LaserQuality(lasers, scenario.seed, grid.duration_ns), len(sorts)
         possible = np.bincount(sort, minlength=count) == 0
         yield from (f"{sorts[n]} there are none: each plane has one satellite" for n in np.flatnonzero(possible))
         nearest_km, highest_km = np.full(count, np.inf), np.full(count, -np.inf)
-        for look in range(LOOKS):
+        for first in range(0, LOOKS, _chunk(space)):
             if possible.all():
                 break
-            up, distance_km = quality.possible(sky(look))
-            possible[sort[up[0]]] = True
-            np.fmin.at(nearest_km, sort, distance_km[0])
-            lines_km = grazing_altitude_km(sky(look).r_km[0, lasers.a], sky(look).r_km[0, lasers.b])
-            np.fmax.at(highest_km, sort, lines_km)
+            sky = sky_from(first)
+            up, distance_km = quality.possible(sky)
+            possible[sort[up.any(axis=0)]] = True
+            np.fmin.at(nearest_km, sort, np.fmin.reduce(distance_km))
+            lines_km = grazing_altitude_km(sky.r_km[:, lasers.a], sky.r_km[:, lasers.b])
+            np.fmax.at(highest_km, sort, np.fmax.reduce(lines_km))
         yield from (
             f"{sorts[n]} none is ever possible: around a revolution their ends are at least {nearest_km[n]:,.0f} km "
             f"apart, and the line between them passes {abs(highest_km[n]):,.0f} km "
             f"{'over' if highest_km[n] >= 0 else 'below'} the ground at best; have more satellites, other pairs or "
             "other limits"
-            for n in np.flatnonzero(~possible)
+            for n in np.flatnonzero(~possible & np.isfinite(nearest_km))  # else one has no position, which is told
         )
 
 
@@ -118,6 +116,11 @@ def _fixed_links(scenario: Scenario) -> Iterator[tuple[list[str], LaserCandidate
             several = terms.topology == "+grid" and shell.walker.planes > 1
             sort = (kind == LinkKind.INTER_PLANE).astype(np.int64)
             yield sorts if several else sorts[:1], laser_candidates(a + first, b + first, kind, terms), sort
+        elif terms.topology == "nearest" and shell.walker and 1 < shell.count <= FEW:
+            a, b = np.triu_indices(shell.count, 1)
+            kind = np.full(len(a), LinkKind.INTER_PLANE)
+            sort = np.zeros(len(a), dtype=np.int64)
+            yield [f"{where}: of the links to the nearest"], laser_candidates(a + first, b + first, kind, terms), sort
         first += shell.count
     tables += ((f"inter_shell[{n}]", table) for n, table in enumerate(scenario.inter_shell))
     for where, one in tables:
@@ -147,9 +150,8 @@ def plan_segments(
     ground = GroundSegment(tuple(stations), len(space.elements.names), grid, policy, seed)
     parts: list[Rows] = []
     views = []
-    at_once = max(1, POSITIONS_AT_ONCE // len(space.elements.names))
-    for first in range(0, grid.count, at_once):
-        sky = _sky(space, grid.start, grid.offsets_ns[first : first + at_once])
+    for first in range(0, grid.count, _chunk(space)):
+        sky = _sky(space, grid, first)
         parts += [ideal_rows(lasers, sky).later(first), *(pointed.rows(sky, first) if pointed else [])]
         views.append(ground.views(sky.r_km, sky.t_ns, first))
     later_ns = ground.horizon_ns
@@ -207,14 +209,20 @@ def _events(
     )
 
 
-def _sky(space: SpaceSegment, start: datetime, t_ns: np.ndarray) -> Ephemeris:
-    """The satellites at some instants."""
-    r_km = propagate(space.elements, start, t_ns, space.orbits)
+def _chunk(space: SpaceSegment) -> int:
+    """How many instants are worked on at once."""
+    return max(1, POSITIONS_AT_ONCE // len(space.elements.names))
+
+
+def _sky(space: SpaceSegment, grid: TimeGrid, first: int) -> Ephemeris:
+    """The satellites at one chunk of instants, from `first` on."""
+    t_ns = grid.offsets_ns[first : first + _chunk(space)]
+    r_km = propagate(space.elements, grid.start, t_ns, space.orbits)
 
     def velocities() -> np.ndarray:
-        return velocity_km_s(r_km, propagate(space.elements, start, t_ns + VELOCITY_STEP_NS, space.orbits))
+        return velocity_km_s(r_km, propagate(space.elements, grid.start, t_ns + VELOCITY_STEP_NS, space.orbits))
 
-    return Ephemeris(t_ns, r_km, velocities, lambda: sun_direction(start, t_ns))
+    return Ephemeris(t_ns, r_km, velocities, lambda: sun_direction(grid.start, t_ns))
 
 
 def _nodes(space: SpaceSegment, stations: Sequence[GroundStation]) -> Nodes:

@@ -179,7 +179,7 @@ class Part:
     def checks(self, scenario: Scenario) -> Iterable[Callable[[], object]]:
         """What can be known of the files, functions and programs that it names, without a plan: one call for each.
 
-        A call raises an IslEmuError if the thing cannot be used; text that it returns is a warning.
+        A call raises an IslEmuError if the thing cannot be used; text that it returns is a warning, a tuple several.
         """
         return ()
 

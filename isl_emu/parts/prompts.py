@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from isl_emu.errors import ScenarioError
+from isl_emu.files import encoding_of, why_no_text
 
 CHARACTERS_PER_TOKEN = 4.6  # of the shipped prompts: 4.49 to 4.69 with the tokeniser of SmolLM2, measured
 MOST_CHARACTERS_PER_TOKEN = 8  # no text in words has more over its length: what is longer surely does not fit
@@ -33,9 +34,10 @@ def read_prompts(name: str) -> tuple[str, ...]:
     where = f"questions.prompt_file: {name}"
     try:
         source = files("isl_emu.data").joinpath("prompts.jsonl") if name == BUNDLED else Path(name)
-        text = source.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        data = source.read_bytes()
+        text = data.decode(encoding_of(data))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or why_no_text(error)
         raise ScenarioError(f"{where} cannot be read ({reason}); name a file of lines like {LINE}") from None
     found = tuple(_prompt(line, f"{where} line {n}") for n, line in enumerate(text.splitlines(), 1) if line.strip())
     if not found:

@@ -9,12 +9,16 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 from xml.etree import ElementTree
 
 FIXED = {"CENTER_NAME": "EARTH", "REF_FRAME": "TEME", "TIME_SYSTEM": "UTC", "MEAN_ELEMENT_THEORY": "SGP4"}
+VERSIONS = ("1.0", "2.0", "3.0")
+SGP4_TYPES = ("0", "1", "2", "3")  # of ephemeris; 4 is SGP4-XP, whose drag and radiation terms these are
+XP_TERMS = ("BTERM", "AGOM")
 ELEMENTS = ("MEAN_MOTION", "ECCENTRICITY", "INCLINATION", "RA_OF_ASC_NODE", "ARG_OF_PERICENTER", "MEAN_ANOMALY")
 
 
@@ -38,9 +42,11 @@ def _entries(text: str) -> list[dict[str, str]]:
     try:
         if text.startswith("<"):
             messages = [node for node in ElementTree.fromstring(text).iter() if _plain(node.tag) == "omm"]
-            return [
+            said = [
                 {_plain(node.tag): node.text.strip() for node in message.iter() if node.text} for message in messages
             ]
+            versions = [message.get("version", VERSIONS[-1]) for message in messages]
+            return [{"CCSDS_OMM_VERS": version, **entry} for version, entry in zip(versions, said, strict=True)]
         if text.startswith(("[", "{")):
             found = json.loads(text)
             entries = found if isinstance(found, list) else [found]
@@ -49,7 +55,15 @@ def _entries(text: str) -> list[dict[str, str]]:
         raise ValueError(f"it is not well formed ({error}), but an OMM is; fetch it again") from None
     if text.startswith(("CCSDS_OMM_VERS", "COMMENT")):
         return _kvn_entries(text)
-    return [{key: value for key, value in row.items() if key and value} for row in csv.DictReader(io.StringIO(text))]
+    rows = csv.DictReader(io.StringIO(text))
+    if "MEAN_MOTION" not in (rows.fieldnames or ()) and text:
+        what = (
+            "is a TLE; name it by tle"
+            if re.match(r"(.*\n)?1 [ A-Z\d]{5}", text)
+            else "is no OMM in XML, KVN, JSON or CSV; fetch it again"
+        )
+        raise ValueError(f"begins with {text.splitlines()[0][:60]!r}, which {what}")
+    return [{key: value for key, value in row.items() if key and value} for row in rows]
 
 
 def _plain(tag: Any) -> str:
@@ -62,7 +76,7 @@ def _kvn_entries(text: str) -> list[dict[str, str]]:
     for line in text.splitlines():
         key, equals, value = line.partition("=")
         if key.strip() == "CCSDS_OMM_VERS":
-            entries.append({})
+            entries.append({key.strip(): value.strip()})
         elif equals and entries:
             entries[-1][key.strip()] = value.split("[")[0].strip()
     return entries
@@ -76,6 +90,11 @@ def _table(entry: Mapping[str, str], number: int) -> tuple[str, str, dict[str, A
         found = entry.get(key, rule)
         if found.upper() != rule and not (key == "MEAN_ELEMENT_THEORY" and found.upper() in ("SGP", "SGP/SGP4")):
             raise ValueError(f"{where} has {key} {found}, but only {rule} is read; convert it")
+    if (kind := entry.get("EPHEMERIS_TYPE", "0")) not in SGP4_TYPES or any(term in entry for term in XP_TERMS):
+        found = f"EPHEMERIS_TYPE {kind}" if kind not in SGP4_TYPES else " and ".join(set(XP_TERMS) & set(entry))
+        raise ValueError(f"{where} has {found}, which is for SGP4-XP, but SGP4 is applied; fetch elements for SGP4")
+    if (version := entry.get("CCSDS_OMM_VERS", VERSIONS[-1])) not in VERSIONS:
+        raise ValueError(f"{where} has version {version}, but {', '.join(VERSIONS)} are read; convert it")
     value = {key: _number(entry, key, where) for key in ELEMENTS}
     table = {
         "epoch": _epoch(entry, where),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from itertools import count
 from pathlib import Path
 from typing import Any, get_args
@@ -17,13 +18,13 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from isl_emu.errors import ScenarioError
-from isl_emu.files import tomllib
+from isl_emu.files import encoding_of, tomllib
 from isl_emu.scenario.compute import loads_file
 from isl_emu.scenario.model import Scenario, contradictions
 from isl_emu.scenario.omm import read_omm
-from isl_emu.scenario.quantities import NAME_LENGTH
+from isl_emu.scenario.quantities import NAME_LENGTH, OF_THE_MACHINE
 from isl_emu.scenario.space import Shell
-from isl_emu.scenario.tle import catalogue_number, read_tles
+from isl_emu.scenario.tle import catalogue_number, read_tles, tle_epoch
 
 
 def load_scenario(path: Path) -> Scenario:
@@ -81,6 +82,11 @@ def _valid(text: str, source: str) -> Scenario:
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
+        if leap := re.search(r"[\dT: -]*\d:[0-5]\d:60\S*", text):
+            raise ScenarioError(
+                f"{source}: has the leap second {leap[0].strip()}, but times are counted without; write the second "
+                "before or after it"
+            ) from None
         raise ScenarioError(f"{source}: is not valid TOML: {error}") from None
     try:
         return Scenario.model_validate(_tuples(table))
@@ -253,7 +259,7 @@ def resolve_files(scenario: Scenario, folder: Path) -> Scenario:
         problems.extend(error.problems)
     for shell in scenario.shell:
         try:
-            shells.append(shell if shell.resolved else _resolved(shell, folder))
+            shells.append(shell if shell.resolved else _resolved(shell, folder, scenario.time.start))
         except ScenarioError as error:
             problems.extend(error.problems)
     if problems:
@@ -298,11 +304,13 @@ def safe_name(name: str, number: str) -> str:
 
 
 def unique_names(labels: Sequence[tuple[str, str]]) -> list[str]:
-    """A safe name for each (name, number); one that an earlier satellite has gets its number too, then is counted."""
-    taken: dict[str, None] = {}
+    """A safe name for each (name, number); one that an earlier satellite or the machine has gets its number too, then
+    is counted.
+    """
+    taken = dict.fromkeys(OF_THE_MACHINE)
     for name, number in labels:
         taken[next(candidate for candidate in _candidates(name, number) if candidate not in taken)] = None
-    return list(taken)
+    return list(taken)[len(OF_THE_MACHINE) :]
 
 
 def _candidates(name: str, number: str) -> Iterator[str]:
@@ -318,28 +326,60 @@ def _with_suffix(name: str, suffix: str) -> str:
     return f"{name[: NAME_LENGTH - 1 - len(suffix)].rstrip('-')}-{suffix}"
 
 
-def _resolved(shell: Shell, folder: Path) -> Shell:
-    """The shell with its file's satellites."""
+def _resolved(shell: Shell, folder: Path, start: datetime) -> Shell:
+    """The shell with its file's satellites; of those that are in it twice, as they are nearest to the start."""
     kind, name = ("tle", shell.tle) if shell.tle is not None else ("omm", str(shell.omm))
     where = f"shell {shell.name}: {kind} file {folder / name}"
     try:
-        text = (folder / name).read_text(encoding="utf-8-sig")
+        data = (folder / name).read_bytes()
+        try:
+            text = data.decode(encoding_of(data))
+        except UnicodeDecodeError:
+            text = data.decode("latin-1")  # only names have letters that ASCII has not
         if kind == "omm":
             found = read_omm(text)
         else:
             found = [(tle.name, catalogue_number(tle.lines), {"tle": tle.lines}) for tle in read_tles(text)]
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise ScenarioError(f"{where} cannot be read ({reason}); give its path from the scenario's folder") from None
+    except OSError as error:
+        raise ScenarioError(
+            f"{where} cannot be read ({error.strerror}); give its path from the scenario's folder"
+        ) from None
     except ValueError as error:
         raise ScenarioError(f"{where}: {error}") from None
-    names = unique_names([(name, number) for name, number, _ in found])
-    satellites = tuple({"name": name, **table} for name, (_, _, table) in zip(names, found))
+    kept, left_out = _nearest(found, start)
+    names = unique_names([(name, number) for name, number, _ in kept])
+    satellites = tuple({"name": name, **table} for name, (_, _, table) in zip(names, kept))
     rest = {key: value for key, value in shell.model_dump(by_alias=True, exclude_none=True).items() if key != kind}
     try:
-        return Shell.model_validate({**rest, "satellite": satellites})
+        return Shell.model_validate({**rest, "satellite": satellites, "left_out": left_out})
     except ValidationError as error:
         raise ScenarioError(*(f"{where}: {_damage(item, names)}" for item in error.errors())) from None
+
+
+def _nearest(
+    found: Sequence[tuple[str, str, dict[str, Any]]], start: datetime
+) -> tuple[list[tuple[str, str, dict[str, Any]]], tuple[str, ...]]:
+    """Of each object, by name and number, the elements whose epoch is nearest to the start; and what is left out.
+
+    Different elements of one epoch are different satellites, as in generated sets that number none.
+    """
+
+    def epoch(table: dict[str, Any]) -> datetime:
+        return tle_epoch(table["tle"]) if "tle" in table else table["epoch"]
+
+    nearest: dict[tuple[str, str], datetime] = {}
+    for name, number, table in found:
+        known = nearest.setdefault((name, number), epoch(table))
+        nearest[name, number] = min(known, epoch(table), key=lambda moment: (abs(moment - start), moment))
+    kept: list[tuple[str, str, dict[str, Any]]] = []
+    left_out, seen = [], set[str]()
+    for name, number, table in found:
+        if (label := repr((name, number, table))) not in seen and epoch(table) == nearest[name, number]:
+            kept.append((name, number, table))
+        else:
+            left_out.append(f"{f'{name} ({number})' if name else number} of {epoch(table):%Y-%m-%dT%H:%M:%SZ}")
+        seen.add(label)
+    return kept, tuple(left_out)
 
 
 def _damage(error: Any, names: Sequence[str]) -> str:

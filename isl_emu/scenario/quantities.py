@@ -147,7 +147,12 @@ NAME_LENGTH = 32
 NODE_NAME = re.compile(rf"[a-z][a-z0-9-]{{0,{NAME_LENGTH - 1}}}")
 
 
+OF_THE_MACHINE = ("localhost", "ip6-localhost", "ip6-loopback")  # in every node's /etc/hosts
+
+
 def _node_name(name: str) -> str:
+    if name in OF_THE_MACHINE:
+        raise ValueError(f"is {name!r}, but in every node that name means the node itself; choose another")
     if not NODE_NAME.fullmatch(name):
         raise ValueError(
             f"is {name!r}, but a node name is 1 to 32 lower-case letters, digits and hyphens and starts with a letter"

@@ -68,6 +68,11 @@ class Walker(Record):
             problems.append(f"phasing is {self.phasing}, but f is at most p - 1 = {self.planes - 1}; lower it")
         if self.raan_spread_rad is not None and self.pattern == "delta":
             problems.append("raan_spread is given, but a delta spreads over 360 deg; remove it, or make it a star")
+        if self.alternate is True and self.pattern == "delta" and self.planes % 2:
+            problems.append(
+                f"alternate is true with {self.planes} planes, but around a delta only an even number can alternate; "
+                'change planes, or let two neighbours be alike with alternate = "half-slot"'
+            )
         if self.alternate == "half-slot" and self.phasing:
             problems.append('alternate is "half-slot", which is a phase difference, but phasing is another; remove it')
         if problems:
@@ -142,7 +147,8 @@ class Shell(Record):
 
     A pattern is a `walker` table with altitude (or mean motion) and inclination, or all of it as a one-line `code`,
     which is expanded here. The other sources are a list of satellites, and a TLE or an OMM file, whose satellites are
-    put in its place when the scenario is resolved.
+    put in its place when the scenario is resolved. `left_out`: elements in that file that were passed over for others
+    of the same object.
     """
 
     SHORTHANDS: ClassVar[tuple[str, ...]] = ("code",)  # keys that are expanded into others
@@ -160,6 +166,7 @@ class Shell(Record):
     satellite: tuple[Satellite, ...] = ()
     tle: str | None = None
     omm: str | None = None
+    left_out: tuple[str, ...] = ()
     lasers: LaserLinks
 
     @model_validator(mode="before")
@@ -222,6 +229,8 @@ class Shell(Record):
         unused = set() if self.walker else {*PATTERN_KEYS, *PATTERN_KEYS.values()}
         if self.ltan is not None:
             unused |= {"raan", "raan_rad"}
+        if not self.left_out:
+            unused.add("left_out")
         if not self.satellite:
             unused.add("satellite")
         return {key: value for key, value in handler(self).items() if key not in unused}

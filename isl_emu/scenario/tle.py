@@ -8,8 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 
 LINE_LENGTH = 69
+OTHERS = ("{", "[", "<", "OBJECT_NAME,", "CCSDS_OMM_VERS")  # how JSON, XML, HTML, CSV and KVN begin
 NUMBER = re.compile(r"\.\d")  # names of satellites hold at most one
 UNSEEN = dict.fromkeys(map(ord, "\ufeff\u200b\u200c\u200d\u2060"))  # marks of no width
 EPOCH = re.compile(r"[ \d]\d[ \d]{2}\d\.[\d ]{8}")
@@ -20,6 +22,7 @@ ELEMENT_COLUMNS = {  # of the second line, from 0
     "mean anomaly": slice(43, 51),
     "mean motion": slice(52, 63),
 }
+EPHEMERIS_TYPE, SGP4_TYPES = 62, " 0123"  # of the first line; SGP, SGP4 and SDP4 are all read as SGP4 since 1980
 ECCENTRICITY = slice(26, 33)  # after an implied decimal point
 
 
@@ -41,6 +44,11 @@ def read_tles(text: str) -> list[NamedTle]:
     Raises:
         ValueError: a line is out of place, damaged or fails its checksum; it names the line's number.
     """
+    if text.lstrip("\ufeff \r\n").startswith(OTHERS):
+        raise ValueError(
+            f"begins with {text.strip()[:24]!r}, but TLEs are lines of text; name elements in JSON, XML, CSV or KVN by "
+            "omm, and fetch a page that is none again"
+        )
     lines = list(_content(text))
     promised = (
         re.fullmatch(r"(\d+) +(\d+)", lines[0][1]) if len(lines) > 1 else None
@@ -68,7 +76,10 @@ def read_tles(text: str) -> list[NamedTle]:
     if first:
         raise ValueError("the last line is the first of a TLE, but its second is missing; complete the file")
     if not entries:
-        raise ValueError("there is no TLE in it, but at least one is needed; name another file")
+        said = f" but {name[1][:60]!r}" if name else ""
+        raise ValueError(
+            f"there is no TLE in it{said}, and at least one is needed; fetch it again, or name another file"
+        )
     if name:
         raise ValueError(f"line {name[0]} is the name {name[1]!r}, but no lines of elements follow; add or remove them")
     if promised and len(entries) != int(promised[1]) * int(promised[2]):
@@ -90,6 +101,12 @@ def check_tle(lines: Sequence[str]) -> None:
 def catalogue_number(lines: Sequence[str]) -> str:
     """The five characters of a TLE's satellite number (letters occur, for numbers above 99,999)."""
     return lines[0][2:7].strip()
+
+
+def tle_epoch(lines: Sequence[str]) -> datetime:
+    """When the elements of a TLE hold, UTC, to the microsecond; two digits of the year are those of 1957 to 2056."""
+    year, day = int(lines[0][18:20]), float(lines[0][20:32].replace(" ", "0"))
+    return datetime(2000 + year if year < 57 else 1900 + year, 1, 1, tzinfo=timezone.utc) + timedelta(days=day - 1)
 
 
 def _content(text: str) -> Iterator[tuple[int, str]]:
@@ -129,6 +146,11 @@ def _checked(first: str, second: str) -> tuple[str, str]:
         raise ValueError(f"is of satellite {second[2:7]}, but the line before is of {first[2:7]}; pair them rightly")
     if not EPOCH.fullmatch(first[18:32]):
         raise ValueError(f"follows an epoch {first[18:32]!r}, but one is YYDDD.DDDDDDDD; copy the TLE again")
+    if first[EPHEMERIS_TYPE] not in SGP4_TYPES:
+        raise ValueError(
+            f"follows a first line of ephemeris type {first[EPHEMERIS_TYPE]!r} (column 63), but SGP4's are 0, and 4 is "
+            "for SGP4-XP, whose elements lead it kilometres astray; fetch elements for SGP4"
+        )
     if not second[ECCENTRICITY].replace(" ", "0").isdigit():
         raise ValueError(f"has the eccentricity {second[ECCENTRICITY]!r}, but it is seven digits; copy it again")
     for what, columns in ELEMENT_COLUMNS.items():

@@ -168,6 +168,7 @@ def test_what_is_taken_out_of_an_ordered_list_is_out() -> None:
         (72, 6, "+grid", []),
         (12, 1, "ring", []),
         (12, 1, "nearest", []),
+        (3, 1, "nearest", ["of the links to the nearest none is ever possible"]),
     ],
 )
 def test_links_that_can_never_be_are_told(total: int, planes: int, lasers, expected: list[str]) -> None:
@@ -185,3 +186,31 @@ def test_a_link_that_is_possible_for_a_part_of_a_revolution_is_none_of_these() -
     lasers = {"topology": "+grid", "max_range": "2000 km"}
     text = head("checked") + shell(48, 2, pattern="star", lasers=lasers, inclination="90 deg")
     assert scenario_warnings(parse_scenario(text, "checked")) == ()
+
+
+DECAYED = """
+name = "decayed"
+[time]
+start = 2025-09-20T00:00:00Z
+duration = "10 min"
+[[shell]]
+name = "s"
+satellite = [{ name = "gone", tle = [
+  "1 45110U 20007A   23232.80903846 0.00110000  00000-0  32750-2 0    04",
+  "2 45110  69.9913 111.5649 0009740 159.9373 200.0626 15.34502222    06",
+] }]
+lasers = { topology = "none" }
+[routing]
+policy = "no_such_module:policy"
+"""
+
+
+def test_an_orbit_that_does_not_hold_is_told_with_the_rest() -> None:
+    """As planning would; the satellite decays within 400 days, and 760 days later SGP4 has positions again."""
+    with pytest.raises(ScenarioError) as told:
+        check_scenario(parse_scenario(DECAYED, "decayed"))
+    assert [problem.split(":")[0] for problem in told.value.problems] == ["satellite gone", "routing.policy"]
+    masked = check_scenario(
+        parse_scenario(DECAYED.replace("[[shell]]", '[orbits]\non_bad = "mask"\n[[shell]]'), "decayed"), programs=False
+    )
+    assert any("it has no links while it has no position" in warning for warning in masked)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
+import lzma
 import math
 from datetime import datetime, timezone
 
@@ -217,6 +220,18 @@ def test_parsing_alone_reads_no_file():
         ('tle = "none.tle"', None, "cannot be read (No such file or directory)"),
         ('tle = "bad"', ISS.replace("51.6439", "51.6438"), "line 3 ends in checksum '2', but"),
         ('omm = "bad"', "[]", "there is no OMM in it"),
+        ('omm = "bad"', "No GP data found", "begins with 'No GP data found', which is no OMM"),
+        ('omm = "bad"', ISS, "begins with 'ISS (ZARYA)', which is a TLE; name it by tle"),
+        ('omm = "bad"', ISS.split("\n", 1)[1], "which is a TLE; name it by tle"),
+        ('tle = "bad"', "No GP data found", "there is no TLE in it but 'No GP data found'"),
+        ('tle = "bad"', json.dumps([ISS_OMM]), "by omm"),
+        ('tle = "bad"', "<!DOCTYPE html><html>", "fetch a page that is none again"),
+        ('tle = "bad"', ISS.replace(" 0  9991", " 4  9995"), "of ephemeris type '4' (column 63)"),
+        ('omm = "bad"', json.dumps({**ISS_OMM, "EPHEMERIS_TYPE": 4}), "has EPHEMERIS_TYPE 4, which is for SGP4-XP"),
+        ('omm = "bad"', json.dumps({**ISS_OMM, "BTERM": 0.02}), "has BTERM, which is for SGP4-XP"),
+        ('omm = "bad"', json.dumps({**ISS_OMM, "CCSDS_OMM_VERS": "7.0"}), "has version 7.0, but 1.0, 2.0"),
+        ('omm = "bad"', '<omm version="7.0"><EPOCH>x</EPOCH></omm>', "has version 7.0"),
+        ('omm = "bad"', "CCSDS_OMM_VERS = 7.0\nOBJECT_NAME = X\n", "has version 7.0"),
         ('omm = "bad"', "[{", "it is not well formed"),
         ('omm = "bad"', "<omm>", "it is not well formed"),
         ('omm = "bad"', json.dumps({**ISS_OMM, "ECCENTRICITY": "x"}), "entry 1 (ISS (ZARYA)) has ECCENTRICITY"),
@@ -233,6 +248,74 @@ def test_an_unusable_file_is_named_with_the_place_in_it(folder, source, text, co
         load(folder, source)
     assert complaint in str(caught.value)
     assert all(problem.startswith(f"{folder / 'sky.toml'}: ") for problem in caught.value.problems)
+
+
+def packed(folder, name, pack):
+    (folder / name).write_bytes(pack(ISS.encode()))
+    return load(folder, f'tle = "{name}"')
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress], ids=["gzip", "bzip2", "xz"])
+def test_a_packed_file_is_refused_by_what_it_is(folder, request, pack):
+    with pytest.raises(ScenarioError, match=f"it is packed by {request.node.callspec.id}, but text is read; unpack it"):
+        packed(folder, "iss.packed", pack)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "latin-1"])
+def test_text_is_read_however_it_is_encoded(folder, encoding):
+    (folder / "iss.tle").write_bytes(ISS.replace("ISS (ZARYA)", "TÜRKSAT 3A").encode(encoding))
+    name = "t-rksat-3a"
+    assert load(folder, 'tle = "iss.tle"').satellite_names == (name,)
+
+
+LATER = ISS.replace("19343.69339541", "19344.69339541").replace("0  9991", "0  9992")
+AFTER = ISS.replace("19343.69339541", "19350.00000000").replace("0  9991", "0  9990")
+
+
+def test_of_two_epochs_of_one_object_the_nearest_to_the_start_flies_and_the_others_are_told(folder):
+    texts = [with_checksums(text) for text in (ISS, LATER, AFTER)]
+    (folder / "iss.tle").write_text("".join(texts))
+    scenario = load(folder, 'tle = "iss.tle"')
+    assert scenario.satellite_names == ("iss-zarya",)
+    assert scenario.shell[0].satellite[0].tle == tuple(texts[0].splitlines()[1:3])
+    assert scenario.shell[0].left_out == (
+        "ISS (ZARYA) (25544) of 2019-12-10T16:38:29Z", "ISS (ZARYA) (25544) of 2019-12-16T00:00:00Z"
+    )  # fmt: skip
+    (warning,) = orbit_warnings(scenario)
+    assert warning.startswith("shell low: its file has objects more than once; the elements nearest to the start fly")
+    assert parse_scenario(format_scenario(scenario), "resolved") == scenario
+    entries = [{**ISS_OMM, "EPOCH": f"2019-12-{day:02d}T00:00:00"} for day in (1, 9, 30)]
+    (folder / "iss.json").write_text(json.dumps(entries))
+    assert load(folder, 'omm = "iss.json"').shell[0].satellite[0].epoch.day == 9
+
+
+def test_one_entry_twice_is_one_satellite_and_others_of_one_epoch_and_number_are_several(folder):
+    other = with_checksums(ISS.replace("85.6398", "95.6398"))
+    (folder / "iss.tle").write_text(ISS + ISS + other)
+    scenario = load(folder, 'tle = "iss.tle"')
+    assert scenario.satellite_names == ("iss-zarya", "iss-zarya-25544")
+    assert len(scenario.shell[0].left_out) == 1
+
+
+def with_checksums(text):
+    """A TLE whose checksums are right again."""
+    lines = [line[:68] for line in text.splitlines()]
+    sums = [sum(int(char) if char.isdigit() else char == "-" for char in line) % 10 for line in lines]
+    return "".join(f"{line}{'' if place == 0 else digit}\n" for place, (line, digit) in enumerate(zip(lines, sums)))
+
+
+@pytest.mark.parametrize("name", ["localhost", "ip6-localhost", "ip6-loopback"])
+def test_names_of_the_machine_itself_are_none_of_a_satellite(folder, name):
+    (folder / "iss.tle").write_text(ISS.replace("ISS (ZARYA)", name.upper()))
+    assert load(folder, 'tle = "iss.tle"').satellite_names == (f"{name}-25544",)
+    source = f'satellite = [{{ name = "{name}", altitude = "550 km", inclination = "53 deg" }}]'
+    with pytest.raises(ScenarioError, match="in every node that name means the node itself"):
+        load(folder, source)
+
+
+def test_a_leap_second_is_refused_as_one():
+    with pytest.raises(ScenarioError, match="has the leap second 2016-12-31T23:59:60Z, but times are counted without"):
+        parse_scenario(shell('code = "D:550:53.0:4/2/0"').replace("2019-12-10T00:00:00Z", "2016-12-31T23:59:60Z"), "x")
 
 
 def test_stale_elements_are_a_warning(folder):

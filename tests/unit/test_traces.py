@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -126,3 +127,26 @@ def test_what_is_no_trace_is_refused_with_its_line(
 def test_a_missing_file_is_named() -> None:
     with pytest.raises(ScenarioError, match="no-such.csv cannot be read"):
         read_trace(Trace.model_validate({"file": "no-such.csv"}), YEARS_NS)
+
+
+def test_a_packed_trace_is_refused_as_such_and_one_in_utf_16_is_read(tmp_path: Path) -> None:
+    packed, wide = tmp_path / "trace.csv.gz", tmp_path / "wide.csv"
+    packed.write_bytes(gzip.compress(BURSTGPT.encode()))
+    with pytest.raises(ScenarioError, match=r"trace.csv.gz cannot be read \(it is packed by gzip\)"):
+        read_trace(Trace.model_validate({"file": str(packed)}), YEARS_NS)
+    wide.write_text(BURSTGPT, encoding="utf-16")
+    assert len(read_trace(Trace.model_validate({"file": str(wide)}), YEARS_NS)) == len(_read(tmp_path, BURSTGPT))
+
+
+def test_quotes_and_whole_numbers_with_decimals_are_read(tmp_path: Path) -> None:
+    """As pandas writes a table with a missing value, all in quotes."""
+    quoted = ["Timestamp", "Model", "Request tokens", "Response tokens"], ["5.0", "m", "472.0", "18.0"]
+    text = "".join(",".join(f'"{cell}"' for cell in row) + "\r\n" for row in quoted)
+    assert _read(tmp_path, text) == [TracedRequest(0, 472, 18)]
+
+
+@pytest.mark.parametrize("tokens", ["-5", "4.5", "nan", "inf", "x", ""])
+def test_what_is_no_number_of_tokens_is_refused(tmp_path: Path, tokens: str) -> None:
+    for line in (f"5,m,{tokens},18", f"5,m,18,{tokens}"):
+        with pytest.raises(ScenarioError, match="line 2 is broken"):
+            _read(tmp_path, f"Timestamp,Model,Request tokens,Response tokens\n{line}\n")

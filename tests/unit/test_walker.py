@@ -49,6 +49,8 @@ def test_alternating_planes_lead_by_one_phase_difference():
     _, arg_lat_rad = walker_angles(Walker(pattern="delta", total=1156, planes=34, phasing=17, alternate=True))
     half_slot_deg = 360 / 68
     assert np.degrees(arg_lat_rad[:, 0]) == pytest.approx(np.tile([0.0, half_slot_deg], 17))
+    with pytest.raises(ValueError, match="only an even number can alternate"):
+        Walker(pattern="delta", total=9, planes=3, alternate=True)
 
 
 def test_hypatias_telesat_has_odd_planes_half_a_slot_ahead_of_which_no_f_tells():

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from isl_emu.errors import ScenarioError
+from isl_emu.files import encoding_of, why_no_text
 from isl_emu.parts.prompts import BLOCK_TOKENS
 from isl_emu.scenario.questions import Trace
 from isl_emu.units import NS_PER_MS, NS_PER_S
@@ -59,12 +60,14 @@ def read_trace(trace: Trace, end_ns: int) -> list[TracedRequest]:
     path = Path(trace.file)
     where = f"questions.trace.file: {path}"
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with path.open("rb") as file:
+            encoding = encoding_of(file.read(8))
+        with path.open(encoding=encoding, newline="") as file:
             rows = _rows(file, trace.format, where)
             answered = (row for row in rows if row.answer_tokens > 0)
             return list(islice(_in_the_run(answered, trace, end_ns), trace.limit))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or why_no_text(error)
         raise ScenarioError(f"{where} cannot be read ({reason}); name a BurstGPT, Azure or Mooncake trace") from None
 
 
@@ -112,19 +115,27 @@ def _kind_of(head: str) -> str | None:
     """The format of a file that begins with this line."""
     if head.lstrip().startswith("{"):
         return "mooncake" if '"input_length"' in head else None
-    columns = {column.strip() for column in head.split(",")}
+    columns = {column.strip() for column in next(csv.reader([head], skipinitialspace=True), [])}
     return next((kind for kind, needed in COLUMNS.items() if columns >= needed), None)
 
 
 def burstgpt(row: Mapping[str, str]) -> TracedRequest:
     """A request of a trace in this format."""
     t_ns = int(Decimal(row["Timestamp"]) * NS_PER_S)
-    return TracedRequest(t_ns, int(row["Request tokens"]), int(row["Response tokens"]))
+    return TracedRequest(t_ns, _count(row["Request tokens"]), _count(row["Response tokens"]))
 
 
 def azure(row: Mapping[str, str]) -> TracedRequest:
     """A request of a trace in this format."""
-    return TracedRequest(_moment_ns(row["TIMESTAMP"]), int(row["ContextTokens"]), int(row["GeneratedTokens"]))
+    return TracedRequest(_moment_ns(row["TIMESTAMP"]), _count(row["ContextTokens"]), _count(row["GeneratedTokens"]))
+
+
+def _count(tokens: object) -> int:
+    """A number of tokens, such as 472 or "472.0"."""
+    number = Decimal(str(tokens))
+    if number != int(number) or number < 0:
+        raise ValueError(f"{tokens} is no number of tokens")
+    return int(number)
 
 
 def _moment_ns(text: str) -> int:
@@ -141,13 +152,13 @@ def _moment_ns(text: str) -> int:
 def mooncake(line: str) -> TracedRequest:
     """A request of a trace in this format."""
     row = json.loads(line)
-    length, blocks = int(row["input_length"]), row.get("hash_ids")
+    length, blocks = _count(row["input_length"]), row.get("hash_ids")
     if "chat_id" in row or "parent_chat_id" in row:
         raise ValueError("it has a chat_id, so it is of another publisher, who counts seconds and blocks of 16 tokens")
     if blocks is not None and len(blocks) not in (length // BLOCK_TOKENS, -(-length // BLOCK_TOKENS)):
         raise ValueError(f"{len(blocks)} hash_ids for {length} tokens, where there is one for each {BLOCK_TOKENS}")
     t_ns = round(Decimal(str(row["timestamp"])) * NS_PER_MS)
-    return TracedRequest(t_ns, length, int(row["output_length"]), tuple(map(int, blocks or ())))
+    return TracedRequest(t_ns, length, _count(row["output_length"]), tuple(map(int, blocks or ())))
 
 
 COLUMNS = {
