@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,14 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["read_json", "tomllib", "write_json", "write_whole"]
+__all__ = ["everybody_may_read", "read_json", "tomllib", "write_json", "write_whole"]
+
+
+def everybody_may_read(path: Path) -> bool:
+    """Whether each user of the machine may read a file, wherever its links lead."""
+    found = path.resolve()
+    entered = all(folder.stat().st_mode & stat.S_IXOTH for folder in found.parents)
+    return entered and bool(found.stat().st_mode & stat.S_IROTH)
 
 
 def write_whole(path: Path, text: str | bytes) -> None:

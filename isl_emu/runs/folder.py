@@ -51,8 +51,8 @@ class RunFolder:
                 mode = path.lstat().st_mode
                 if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
                     raise ScenarioError(
-                        f"{path}: is a link, a pipe or a device, but results are files and folders; remove it, and trust "
-                        "nothing of this run"
+                        f"{path}: is a link, a pipe or a device, but results are files and folders; remove it, and "
+                        "trust nothing of this run"
                     )
 
     def give_to_caller(self) -> None:
