@@ -51,9 +51,10 @@ PASSED_ON = (
 # What programs may want to read of the machine; neither passwords nor keys.
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/proc/cpuinfo")
 SETTINGS = (
-    *("alternatives", "bash.bashrc", "ca-certificates", "debian_version", "group", "hosts", "inputrc", "iproute2"),
-    *("ld.so.cache", "localtime", "login.defs", "lsb-release", "mime.types", "nsswitch.conf", "os-release", "passwd"),
-    *("pki", "profile", "protocols", "services", "ssl/certs", "ssl/openssl.cnf", "terminfo", "timezone"),
+    *("alternatives", "bash.bashrc", "ca-certificates", "debian_version", "gai.conf", "group", "host.conf", "hosts"),
+    *("inputrc", "iproute2", "ld.so.cache", "localtime", "login.defs", "lsb-release", "mime.types", "nsswitch.conf"),
+    *("os-release", "passwd", "pki", "profile", "protocols", "services", "ssl/certs", "ssl/openssl.cnf", "terminfo"),
+    "timezone",
 )  # in /etc
 LINES_SHOWN = 12
 CALENDAR_FOLDER = "time"  # beside the guest's own: several guests may share it

@@ -21,6 +21,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, overload
 
 from isl_emu.errors import MachineError
@@ -67,6 +68,7 @@ class Container:
         cpus: share of one core.
         memory_byte: limit of its memory.
         hosts: node name -> address, for /etc/hosts.
+        files: what is seen in place of files of the machine, by their paths; /etc/hosts too, if it is among them.
         visible: files and folders that must be seen inside at the same path, read-only, even if they lie on another
             file system than the machine's root (the overlay covers only that one); Python and isl-emu are always.
         out: a folder of this machine that is the same inside; programs find it as ``$ISL_EMU_OUT``. What they write
@@ -84,12 +86,13 @@ class Container:
         memory_byte: int,
         hosts: Mapping[str, str],
         visible: Sequence[Path] = (),
+        files: Mapping[str, str] = MappingProxyType({}),
         out: Path | None = None,
         note: Callable[[int | None, Sequence[str]], object] = lambda pid, argv: None,
     ):
         self.name = name
         self.netns_path = netns_path
-        self.hosts = hosts
+        self.hosts, self._files = hosts, {place: Path(own).read_text() for place, own in files.items()}
         self._run = run
         self.cpus = cpus
         self.memory_byte = memory_byte
@@ -330,7 +333,8 @@ class Container:
         set_host_name(self.name)
         self._in_memory = build_root(self._folder, self._visible, () if self.out is None else (self.out.parent,))
         Path("/etc/hostname").write_text(f"{self.name}\n")
-        Path("/etc/hosts").write_text(hosts_text(self.hosts))
+        for place, text in {"/etc/hosts": hosts_text(self.hosts), **self._files}.items():
+            Path(place).write_text(text)
 
     def _strangers_view(self) -> tuple[int, ...]:
         """A copy of the container's mounts in which the kernel is masked: its mount namespace, and its root."""

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import pyarrow as pa
 
+from isl_emu.errors import IslEmuError
 from isl_emu.files import everybody_may_read
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.activity import Activity
@@ -56,6 +57,23 @@ class Need:
     visible: tuple[Path, ...] = ()
 
 
+@dataclass(frozen=True)
+class Traffic:
+    """About what one thing sends in a whole run, as far as the scenario tells.
+
+    Args:
+        what: the thing, as a user knows it.
+        messages: small ones, a packet each.
+        byte: in bulk, in packets as long as the links allow.
+        scaled: whether it is less with a smaller `rate_scale`.
+    """
+
+    what: str
+    messages: float = 0.0
+    byte: float = 0.0
+    scaled: bool = False
+
+
 def files_named(words: Sequence[str]) -> tuple[Path, ...]:
     """The files that a command names by whole paths, and its program; what there is not is for the run to tell.
 
@@ -66,7 +84,16 @@ def files_named(words: Sequence[str]) -> tuple[Path, ...]:
         program = shutil.which(words[0], path=os.defpath) or program
     found = [program, *words[1:]]
     paths = [Path(word) for word in found if word is not None]
-    return tuple(path for path in paths if path.is_absolute() and path.is_file())
+    return tuple(path for path in paths if path.is_absolute() and os.path.isfile(path))
+
+
+def as_warning(check: Callable[..., object], *arguments: object) -> str | None:
+    """What a check says of this machine, for which the scenario is not to blame."""
+    try:
+        check(*arguments)
+    except IslEmuError as error:
+        return str(error)
+    return None
 
 
 EVERY_NODE_UP_TO = 300  # nodes with routes to all; 90,000 next hops, which a machine computes in some ms an instant
@@ -154,6 +181,17 @@ class Part:
 
     def real_time(self, scenario: Scenario) -> Iterable[str]:
         """Why it needs real time: in exact time computing takes none, so nothing may depend on how long it takes."""
+        return ()
+
+    def checks(self, scenario: Scenario) -> Iterable[Callable[[], object]]:
+        """What can be known of the files, functions and programs that it names, without a plan: one call for each.
+
+        A call raises an IslEmuError if the thing cannot be used; text that it returns is a warning.
+        """
+        return ()
+
+    def traffic(self, scenario: Scenario) -> Iterable[Traffic]:
+        """What it sends, which in exact time costs the machine's time; what nobody knows beforehand is left out."""
         return ()
 
     def prepare(self, source: Source, place: str) -> Preparation:

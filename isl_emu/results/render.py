@@ -14,7 +14,7 @@ from isl_emu.runs.journal import DROPS_JOURNAL
 from isl_emu.scenario.model import Scenario
 from isl_emu.tables.distribution import Distribution
 from isl_emu.tables.text import counted, facts, share, table, time_text, wrapped
-from isl_emu.units import DURATION_NS, format_quantity
+from isl_emu.units import DURATION_NS, NS_PER_S, format_quantity
 
 MOST_DROPPING = 3  # link ends, in the summary; all are in drops.parquet
 MOST_TOLD = 20  # interventions
@@ -119,7 +119,7 @@ def _heading(scenario: Scenario, provenance: Mapping[str, Any]) -> Iterator[str]
 CAUSES = {
     "down": "link down",
     "full": "queue full",
-    "lost": "planned loss, or queue full meanwhile",
+    "lost": "planned loss",
     "unclear": "link down or queue full",
 }
 
@@ -162,6 +162,12 @@ def _machine_facts(fidelity: Fidelity, drops: Rows) -> Iterator[tuple[str, str]]
         yield "links", f"{counted(fidelity.dropped_packets, 'packet')} dropped{_causes(drops)}{marked}"
         for row in sorted(drops, key=_dropped, reverse=True)[:MOST_DROPPING]:
             yield "", f"{row['node']} → {row['peer']}: {counted(_dropped(row), 'packet')}{_causes([row])}"
+        if fidelity.carried_packets is not None and fidelity.ended_ns:
+            a_second = fidelity.carried_packets * NS_PER_S / fidelity.ended_ns
+            yield (
+                "",
+                f"{fidelity.carried_packets:,} packets carried, counted at each hop; {a_second:,.0f} per emulated s",
+            )
     if fidelity.journal_lines_lost:
         yield "journal", f"{counted(fidelity.journal_lines_lost, 'torn line')} left out"
 

@@ -7,20 +7,22 @@ answers a probe: each direction is measured by itself, so delays and routes that
 from __future__ import annotations
 
 import heapq
+import os
 import selectors
 import signal
 import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import NamedTuple
 
-from isl_emu.parts.probes.packets import open_receiver, open_sender, probe_packet, receive, send, with_number
+from isl_emu.parts.probes.packets import open_receiver, open_sender, probe_packet, receive, refusal, send, with_number
 from isl_emu.runs.clock import RunTimes, run_clock, run_parser
 from isl_emu.runs.endpoints import Endpoint, read_endpoints
 from isl_emu.runs.journal import Journal
-from isl_emu.timebase import Clock, MonotonicClock
+from isl_emu.runs.loop import NanosecondSelector
+from isl_emu.timebase import EXACT_TIME, Clock, MonotonicClock
 from isl_emu.units import NS_PER_S
 
 JOURNAL = "probes"
@@ -50,9 +52,13 @@ class Probe:
     awaited: dict[int, Sent] = field(default_factory=dict)
 
 
-def phase_ns(index: int, count: int, step_ns: int) -> int:
-    """How far into a step direction `index` of `count` sends: spread over its middle, away from the changes."""
-    return round(step_ns * (FIRST_PHASE + (LAST_PHASE - FIRST_PHASE) * (index + 0.5) / count))
+def phase_ns(index: int, count: int, interval_ns: int, step_ns: int) -> int:
+    """When direction `index` of `count` sends first: spread over the middle of a step, away from the changes.
+
+    Probes that are more frequent are spread over their interval: no two directions ever send at once, since one would
+    wait for the other on their first link.
+    """
+    return round(min(interval_ns, step_ns) * (FIRST_PHASE + (LAST_PHASE - FIRST_PHASE) * (index + 0.5) / count))
 
 
 def due_ns(number: int, phase: int, interval_ns: int, step_ns: int) -> int:
@@ -69,6 +75,7 @@ class Prober:
         times: when to begin and when to stop sending.
         interval_ns: spacing of each pair's probes.
         step_ns: spacing of the plan's instants.
+        names: of nodes, by their addresses.
     """
 
     def __init__(
@@ -80,7 +87,9 @@ class Prober:
         interval_ns: int,
         step_ns: int,
         clock: Clock | None = None,
+        names: Mapping[str, str] = MappingProxyType({}),
     ):
+        self._names = names
         self._journal, self._clock = journal, clock or MonotonicClock()
         self._receivers = receivers
         self._probes = {probe.identifier: probe for probe in probes}
@@ -92,7 +101,7 @@ class Prober:
 
     def run(self) -> None:
         """Probe until the end of the run and until no probe is on its way any more."""
-        with selectors.DefaultSelector() as selector:
+        with NanosecondSelector() if EXACT_TIME in os.environ else selectors.DefaultSelector() as selector:
             for receiver in self._receivers:
                 selector.register(receiver, selectors.EVENT_READ)
             while (wake_ns := self._next_event_ns()) is not None:
@@ -127,13 +136,19 @@ class Prober:
     def _send(self, probe: Probe) -> None:
         try:
             utc_ns = send(probe.sender, with_number(probe.packet, probe.number), probe.destination)
-        except OSError:  # no route now: the probe is lost at once
-            self._write(probe, probe.number, self._now_ns(), None, None)
+        except OSError as error:  # no route now: the probe is lost at once
+            why = f"{error.strerror or error} at {probe.a}"
+            self._write(probe, probe.number, self._now_ns(), None, None, why)
         else:
             t_ns = self._now_ns() - self._clock.own_ns(time.time_ns() - utc_ns)
             probe.awaited[probe.number] = Sent(t_ns, utc_ns)
 
     def _receive(self, receiver: socket.socket) -> None:
+        while (refused := refusal(receiver)) is not None:
+            probe = self._probes.get(refused.identifier)
+            if probe and refused.number in probe.awaited:
+                why = f"{refused.why} at {self._names.get(refused.address, refused.address)}"
+                self._write(probe, refused.number, probe.awaited.pop(refused.number).t_ns, None, None, why)
         arrival = receive(receiver)
         probe = self._probes.get(arrival.identifier) if arrival else None
         if arrival and probe and arrival.number in probe.awaited:
@@ -147,18 +162,22 @@ class Prober:
             for number in [number for number, sent in probe.awaited.items() if sent.t_ns <= expired_ns]:
                 self._write(probe, number, probe.awaited.pop(number).t_ns, None, None)
 
-    def _write(self, probe: Probe, number: int, t_send_ns: int, delay_ns: int | None, hops: int | None) -> None:
+    def _write(
+        self, probe: Probe, number: int, t_send_ns: int, delay_ns: int | None, hops: int | None, why: str | None = None
+    ) -> None:
         record = {"a": probe.a, "b": probe.b, "seq": number, "t_send_ns": t_send_ns}
-        self._journal.append({**record, "delay_ns": delay_ns, "hops_seen": hops})
+        self._journal.append({**record, "delay_ns": delay_ns, "hops_seen": hops, "lost_by": why})
 
 
-def open_probes(pairs: Sequence[tuple[str, str]], endpoints: Mapping[str, Endpoint], step_ns: int) -> list[Probe]:
+def open_probes(
+    pairs: Sequence[tuple[str, str]], endpoints: Mapping[str, Endpoint], interval_ns: int, step_ns: int
+) -> list[Probe]:
     """The probes of all pairs, each direction at times of its own, with one socket for each sending node."""
     senders = {name: open_sender(endpoints[name].netns) for name in _nodes(pairs)}
     ways = [way for pair in pairs for way in (pair, pair[::-1])]
     probes = []
     for identifier, (a, b) in enumerate(ways):
-        phase, destination = phase_ns(identifier, len(ways), step_ns), endpoints[b].address
+        phase, destination = phase_ns(identifier, len(ways), interval_ns, step_ns), endpoints[b].address
         packet = probe_packet(endpoints[a].address, destination, identifier)
         probes.append(Probe(a, b, identifier, packet, senders[a], destination, phase))
     return probes
@@ -194,10 +213,11 @@ def main() -> None:
     options = parser.parse_args()
     endpoints, step_ns = read_endpoints(options.journal), options.step_ns
     with Journal(options.journal / f"{JOURNAL}.jsonl") as journal:
-        probes = open_probes(options.pairs, endpoints, step_ns)
+        probes = open_probes(options.pairs, endpoints, options.interval_ns, step_ns)
         receivers = open_receivers(options.pairs, endpoints)
         clock, times = run_clock(options.journal), RunTimes.of(options)
-        Prober(journal, probes, receivers, times, options.interval_ns, step_ns, clock).run()
+        names = {endpoint.address: name for name, endpoint in endpoints.items()}
+        Prober(journal, probes, receivers, times, options.interval_ns, step_ns, clock, names).run()
 
 
 if __name__ == "__main__":

@@ -47,10 +47,10 @@ def found_here(command: Sequence[str]) -> list[str]:
     """A command whose relative words that name files below the current folder are whole paths.
 
     Programs begin in the folder of their node's files, but a scenario's user thinks of the folder where he is. A first
-    word without "/" is looked for in PATH, as always.
+    word without "/" is looked for in PATH, as always. A word may be a whole program: longer than any file's name.
     """
     return [
-        str(Path(word).absolute()) if ("/" in word or place) and Path(word).is_file() else word
+        str(Path(word).absolute()) if ("/" in word or place) and os.path.isfile(word) else word
         for place, word in enumerate(command)
     ]
 

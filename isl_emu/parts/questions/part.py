@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from isl_emu.linkplan.plan import LinkKind, LinkPlan
 from isl_emu.parts.activity import Activity, RunProcess
 from isl_emu.parts.finished_run import FinishedRun, Row
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.part import EVERY_NODE_UP_TO, Part, Preparation, Source
+from isl_emu.parts.part import EVERY_NODE_UP_TO, Part, Preparation, Source, Traffic
 from isl_emu.parts.questions import asking
 from isl_emu.parts.questions.asking import Asking
 from isl_emu.parts.questions.figures import read_serving_figures
@@ -38,9 +38,11 @@ from isl_emu.routing.outlook import plan_outlook
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import REQUESTS_JOURNAL, SERVERS_JOURNAL, Journal, count_lines
 from isl_emu.scenario.model import Scenario
+from isl_emu.scenario.questions import Questions
 from isl_emu.scenario.user_functions import planning_function
 
 FIGURES = "serving.json"  # in the run folder
+QUESTION_PACKETS, TOKEN_PACKETS = 6, 2  # which both programs work on: the connection, headers; a token as an event
 
 
 class QuestionsPart(Part):
@@ -51,16 +53,33 @@ class QuestionsPart(Part):
     def endpoints(self, scenario: Scenario, plan: LinkPlan) -> Iterable[str]:
         return asked_satellites(scenario, plan)
 
+    def checks(self, scenario: Scenario) -> Iterable[Callable[[], object]]:
+        if questions := scenario.questions:
+            yield partial(_own_policy, questions)
+            yield lambda: none_asked(planned_requests(scenario, questions, scenario.serving_satellites))
+
+    def traffic(self, scenario: Scenario) -> Iterable[Traffic]:
+        """A trace is read when the run is prepared."""
+        questions, stations = scenario.questions, len(scenario.asking_stations)
+        if questions is None or questions.trace:
+            return
+        duration_ns = scenario.time.duration_ns
+        end_ns = duration_ns if questions.stop_after_ns is None else min(questions.stop_after_ns, duration_ns)
+        asked: float = (questions.count or 0) * (stations if questions.arrivals == "single-stream" else 1)
+        if questions.mean_interval_ns:
+            asked = max(0, end_ns - questions.start_after_ns) / questions.mean_interval_ns
+        yield Traffic("questions", asked * (QUESTION_PACKETS + TOKEN_PACKETS * questions.max_answer_tokens))
+        if questions.poll_interval_ns:
+            polls = stations * questions.candidates * duration_ns / questions.poll_interval_ns
+            yield Traffic("polls of questions", polls * QUESTION_PACKETS)
+
     def prepare(self, source: Source, place: str) -> Preparation:
         scenario, questions = source.scenario, source.scenario.questions
         if questions is None:
             return Preparation()
-        if ":" in questions.target:
-            planning_function(questions.target, "questions.target", 1)  # so that an error comes now
-        duration_ns, rng = scenario.time.grid.duration_ns, np.random.default_rng(scenario.seed)
-        asked, satellites = read_asked(questions, duration_ns), asked_satellites(scenario, source.plan)
-        requests = plan_requests(questions, scenario.users_by_station, satellites, duration_ns, rng, asked)
-        check_fit(requests, scenario.least_context_tokens)
+        _own_policy(questions)  # so that an error comes now
+        satellites = asked_satellites(scenario, source.plan)
+        requests = planned_requests(scenario, questions, satellites)
         inputs = tuple(Path(name) for name in questions.files)
         seen = (Path.cwd(),) if ":" in questions.target else ()  # where the client finds a user's function
         return Preparation(inputs=inputs, seen=seen, leave=partial(_leave, source, satellites, requests))
@@ -98,12 +117,43 @@ class QuestionsPart(Part):
             yield answers_section(requests, run.scenario)
 
 
+def _own_policy(questions: Questions) -> None:
+    """Import the function that chooses whom to ask, if it is the user's own."""
+    if ":" in questions.target:
+        planning_function(questions.target, "questions.target", 1)
+
+
+def planned_requests(scenario: Scenario, questions: Questions, satellites: Sequence[str]) -> list[PlannedRequest]:
+    """All requests of a scenario, by its seed.
+
+    Raises:
+        ScenarioError: a file of prompts or a trace cannot be used, or a request does not fit into the model's context.
+    """
+    duration_ns, rng = scenario.time.grid.duration_ns, np.random.default_rng(scenario.seed)
+    asked = read_asked(questions, duration_ns)
+    requests = plan_requests(questions, scenario.users_by_station, satellites, duration_ns, rng, asked)
+    check_fit(requests, scenario.least_context_tokens)
+    return requests
+
+
+def none_asked(requests: Sequence[PlannedRequest]) -> str | None:
+    """A warning, if there are none."""
+    if requests:
+        return None
+    return (
+        "questions: none is asked in this run; lengthen time.duration, or see when they arrive, and which of a trace "
+        "were answered and come after questions.trace.offset"
+    )
+
+
 def _leave(
     source: Source, satellites: Sequence[str], requests: Sequence[PlannedRequest], folder: RunFolder, steps: Steps
 ) -> None:
     """Write what is asked, and how, where the client finds it."""
     questions = source.scenario.questions
     assert questions is not None
+    if warning := none_asked(requests):
+        steps.note(f"Warning: {warning}")
     with Journal(folder.journal / f"{asking.PLANNED_JOURNAL}.jsonl") as journal:
         for request in requests:
             journal.append(request.to_json())

@@ -65,6 +65,11 @@ def lose_all_of_a_pair(run: Any) -> None:
     run.write("probes.jsonl", [run.probe(), run.far_probe(delay_ns=None, hops_seen=None)])
 
 
+def be_refused_on_the_way(run: Any) -> None:
+    lost = {"delay_ns": None, "hops_seen": None, "lost_by": "no route at p00s01"}
+    run.write("probes.jsonl", [run.probe(), *(run.far_probe(seq=seq, **lost) for seq in (0, 1))])
+
+
 def measure_nothing(run: Any) -> None:
     (run.journal / "probes.jsonl").unlink()
 
@@ -94,9 +99,14 @@ def be_crowded_by_strangers(run: Any) -> None:
         (read_back_something_else, "1 setting differs", "none may"),
         (be_slow_on_each_hop, "median error per hop is 991 us", "at most 250 us"),
         (be_very_slow_sometimes, "95th percentile of the error is 3", "at most 10 ms"),
-        (lose_all_of_a_pair, "gs-a to p00s02", "a path was planned"),
+        (lose_all_of_a_pair, "gs-a to p00s02", "a path was planned; no node said why"),
+        (be_refused_on_the_way, "gs-a to p00s02", "a path was planned; nodes said: 2 x no route at p00s01"),
         (measure_nothing, "nothing measured", "plans probes"),
-        (go_astray, "1 of 2 crossed another number of links", "none may"),
+        (
+            go_astray,
+            "1 of 2 crossed another number of links",
+            "none may (1 x p00s00 to p00s01 over 2 instead of 1)",
+        ),
         (share_a_full_cpu, "saturated for 25.0%", "at most 10.0%"),
         (be_crowded_by_strangers, "saturated for 25.0%", "at most 10.0%"),
     ],
@@ -127,6 +137,20 @@ def test_in_exact_time_no_probe_may_be_off_at_all(good_run: Any) -> None:
     good_run.write("probes.jsonl", [good_run.probe(delay_ns=planned_ns + off_ns) for off_ns in (0, 0, -2)])
     (reason,) = judged(good_run).reasons
     assert "largest error per hop is 2 ns, but at most 1 ns" in reason
+
+
+def test_in_exact_time_no_change_and_no_token_may_be_late_at_all(good_run: Any) -> None:
+    good_run.write("execution.json", [{"error": None, "clock": "exact", "mismatches": []}])
+    good_run.write("probes.jsonl", [good_run.probe(delay_ns=5 * MS + round(58 * 8 / 50e6 * S))])
+    good_run.write("instants.jsonl", [good_run.instant(k, 0) for k in range(4)])
+    pace = {"steps": 200, "late_p50_ns": 0, "late_p99_ns": 0, "late_max_ns": 0}
+    good_run.write("pace.jsonl", [pace])
+    assert judged(good_run).valid
+    good_run.write("pace.jsonl", [{**pace, "late_max_ns": 1}])
+    good_run.write("instants.jsonl", [good_run.instant(k, 1 if k == 3 else 0) for k in range(4)])
+    late, token = judged(good_run).reasons
+    assert "a change was late by 1 ns, but none may" in late
+    assert "a token was late by 1 ns, but none may" in token
 
 
 def test_two_distortions_give_two_reasons(good_run: Any) -> None:
