@@ -267,6 +267,8 @@ def run_source(source: Source, place: Place, out: Path | None, wishes: Wishes, s
     """
     preparations = [part.prepare(source, place.kind) for part in PARTS]
     check_room(source.scenario)
+    if place.kind == "guest" and source.scenario.has_programs:
+        wishes.trust.check_files(files_of(all_needs(source.scenario)))
     for warning in (*source.warnings, *(packet_warnings(source.scenario) if place.clock == "exact" else ())):
         steps.note(f"Warning: {warning}")
     folder = prepare(source, place, preparations, out)

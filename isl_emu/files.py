@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,9 +14,16 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["encoding_of", "read_json", "tomllib", "why_no_text", "write_json", "write_whole"]
+__all__ = ["encoding_of", "everybody_may_read", "read_json", "tomllib", "why_no_text", "write_json", "write_whole"]
 
 PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+
+
+def everybody_may_read(path: Path) -> bool:
+    """Whether each user of the machine may read a file, wherever its links lead."""
+    found = path.resolve()
+    entered = all(folder.stat().st_mode & stat.S_IXOTH for folder in found.parents)
+    return entered and bool(found.stat().st_mode & stat.S_IROTH)
 
 
 def write_whole(path: Path, text: str | bytes) -> None:

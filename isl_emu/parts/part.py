@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from isl_emu.errors import IslEmuError
+from isl_emu.files import everybody_may_read
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.finished_run import FinishedRun
@@ -74,8 +75,14 @@ class Traffic:
 
 
 def files_named(words: Sequence[str]) -> tuple[Path, ...]:
-    """The files that a command names by whole paths, and its program; what there is not is for the run to tell."""
-    found = [shutil.which(words[0]), *words[1:]]
+    """The files that a command names by whole paths, and its program; what there is not is for the run to tell.
+
+    One of the machine's programs goes before one of the same name in somebody's home, such as a version manager's.
+    """
+    program = shutil.which(words[0])
+    if program and "/" not in words[0] and not everybody_may_read(Path(program)):
+        program = shutil.which(words[0], path=os.defpath) or program
+    found = [program, *words[1:]]
     paths = [Path(word) for word in found if word is not None]
     return tuple(path for path in paths if path.is_absolute() and os.path.isfile(path))
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from isl_emu.errors import ScenarioError
+from isl_emu.files import everybody_may_read
 from isl_emu.units import seconds_text
+
+GGUF = b"GGUF"  # how a file of weights begins
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,27 @@ class Trust:
             raise ScenarioError(
                 f"compute.key_variable: is {strange[0]}, but the contents of a variable leave this machine only if you "
                 f"say so; add --allow-key {strange[0]} if you trust the scenario with it"
+            )
+
+    def check_files(self, paths: Iterable[Path]) -> None:
+        """Raise a ScenarioError if a scenario's programs would be shown a file that is not for everybody's eyes.
+
+        What lies where isl-emu was called or where Python's modules are they see anyway, and weights are no secret.
+
+        Args:
+            paths: files and folders that the scenario names, or that its programs need.
+        """
+        shown = [Path(folder).resolve() for folder in (Path.cwd(), sys.prefix, sys.base_prefix)]
+        for path in paths:
+            found = path.resolve()
+            if self.all or not found.is_file() or everybody_may_read(found):
+                continue
+            if any(found.is_relative_to(folder) for folder in shown) or found.open("rb").read(4) == GGUF:
+                continue
+            raise ScenarioError(
+                f"{path}: is named by the scenario, whose programs would read it, but not every user of this machine "
+                "may; copy it into the folder where isl-emu is called, or --trust a scenario that is as good as your "
+                "own programs"
             )
 
 

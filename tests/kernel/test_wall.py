@@ -21,39 +21,10 @@ from isl_emu.machine.guest import run_in_guest, view_of_machine
 from isl_emu.machine.sandbox import NOBODY
 from isl_emu.machine.uml import find_uml
 from isl_emu.runs.directory import RunDirectory
+from tests.break_outs import HOSTFS
 
 MEMORY_BYTE = 512 << 20
 ROOT = Path(__file__).resolve().parents[2]
-HOSTFS = """
-    mkdir /mnt/host /mnt/leak && mount -t hostfs none /mnt/host -o / || exit 9
-    host=/mnt/host
-    try() { what=$1; shift; if sh -c "$*" > /dev/null 2>&1; then echo "DONE $what"; else echo "held $what"; fi; }
-    for folder in / /root /etc /usr /tmp /home /var/tmp $PROJECT $PROJECT/isl_emu $SECRET_FOLDER $PYTHON; do
-        try "write $folder" "echo x > $host$folder/isl-emu-canary"
-    done
-    try "read /etc/shadow" "test -s $host/etc/shadow"
-    try "read secret" "cat $host$SECRET"
-    try "list /root" "ls -A $host/root | grep ."
-    try "list /home" "ls -A $host/home | grep ."
-    try "setuid program" "cp /bin/true $host$PROJECT/isl_emu/x && chmod 4755 $host$PROJECT/isl_emu/x"
-    try "mode of a foreign file" "chmod 4755 $host$PROJECT/isl_emu/cli.py"
-    try "owner of a foreign file" "chown 1:1 $host$PROJECT/isl_emu/cli.py"
-    try "core_pattern" "test -e $host/proc/sys/kernel/core_pattern"
-    try "a process of the host" "ls -d $host/proc/[0-9]*"
-    try "environment of a process" "cat $host/proc/$LAUNCHER/environ"
-    try "cgroup of the host" "mkdir $host/sys/fs/cgroup/isl-emu-canary"
-    try "disk" "ls $host/dev | grep -Ev '^(null|shm)$'"
-    try "device file" "mknod $host$RESULTS/device b 254 0"
-    try "network device" "ls -d /sys/class/net/*/device"
-    for number in 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do
-        for up in . .. ../../../../../..; do
-            mount -t hostfs none /mnt/leak -o /proc/self/fd/$number/$up 2> /dev/null || continue
-            try "descriptor $number $up" "test -e /mnt/leak$SECRET"
-            umount /mnt/leak
-        done
-    done
-    echo kept > $RESULTS/kept
-"""
 KERNELS_PLACE = """
     import ctypes, os, signal, socket
     libc = ctypes.CDLL(None, use_errno=True)
@@ -121,7 +92,7 @@ def test_root_in_the_guest_is_nobody_on_the_machine(folder: Path, capfd: pytest.
         "SECRET_FOLDER": str(folder), "LAUNCHER": str(os.getpid()), "PYTHON": sys.prefix,
     }  # fmt: skip
     run = RunDirectory("abc123", folder / "run")
-    argv = ["sh", "-c", textwrap.dedent(HOSTFS)]
+    argv = ["sh", "-c", HOSTFS]
     status = run_in_guest(
         argv, run=run, writable=[folder / "results"], memory_byte=MEMORY_BYTE, environment=environment
     )

@@ -17,6 +17,7 @@ from isl_emu.cli import cli
 from isl_emu.errors import MachineError, ScenarioError
 from isl_emu.machine import functions
 from isl_emu.machine.functions import WalledFunction
+from isl_emu.parts.part import files_named
 from isl_emu.runs.process import module_command
 from isl_emu.runs.wishes import Trust
 from isl_emu.scenario.parse import load_scenario
@@ -206,3 +207,34 @@ def test_a_plan_with_a_walled_policy_is_the_same(
         found[name] = done.stdout.replace("asked for the first time\x1b[2J\n", "")
         assert ("asked for the first time[2J\n" in done.stderr) == (name == "strange.toml")
     assert found["strange.toml"] == found["plain.toml"] == found["--trust"]
+
+
+def test_a_scenario_shows_its_programs_no_file_that_is_not_for_everybody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, closed = tmp_path / "here", tmp_path / "closed"
+    for folder in (here, closed):
+        folder.mkdir()
+    closed.chmod(0o700)
+    for path in (here / "own", closed / "secret", closed / "weights"):
+        path.write_text("GGUF" if path.name == "weights" else path.name)
+    (here / "link").symlink_to(closed / "secret")
+    monkeypatch.chdir(here)
+    Trust().check_files([here, here / "own", Path("own"), closed / "weights", Path("/etc/passwd"), Path("/bin/sh")])
+    for path in (closed / "secret", here / "link"):
+        with pytest.raises(ScenarioError, match="not every user of this machine may; copy it"):
+            Trust().check_files([path])
+        Trust(all=True).check_files([path])
+
+
+def test_a_program_of_the_machines_goes_before_one_in_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shims = tmp_path / "shims"
+    shims.mkdir()
+    shims.chmod(0o700)
+    for name in ("sh", "only-here"):
+        (shims / name).write_text("#!/nowhere\n")
+        (shims / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(shims), prepend=os.pathsep)
+    assert [str(path) for path in files_named(["sh"])] == ["/bin/sh"]
+    assert files_named(["only-here"]) == (shims / "only-here",)
+    assert files_named([str(shims / "sh")]) == (shims / "sh",)
