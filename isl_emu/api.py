@@ -19,17 +19,14 @@ from typing import Any
 
 from isl_emu.errors import ScenarioError
 from isl_emu.export.formats import export_text
-from isl_emu.geometry.orbits import orbit_warnings
 from isl_emu.linkplan import plan_file
-from isl_emu.planned import NamedPath, PlannedNetwork, open_planned, plan_network, read_planned
+from isl_emu.planned import NamedPath, PlannedNetwork, open_planned, plan_network, read_planned, scenario_warnings
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import format_scenario, load_scenario
 from isl_emu.show.text import summary
-from isl_emu.units import NS_PER_S
+from isl_emu.units import NS_PER_S, is_finite
 
 __all__ = ["NamedPath", "Plan", "Scenario", "format_scenario", "load", "plan", "read_plan", "scenario_warnings"]
-
-scenario_warnings = orbit_warnings  # what a scenario alone gives reason to check
 
 
 class Plan(PlannedNetwork):
@@ -96,7 +93,7 @@ def load(path: str | os.PathLike[str]) -> Scenario:
 
 
 def plan(
-    scenario: Scenario,
+    scenario: Scenario | str | os.PathLike[str],
     *,
     start: datetime | str | None = None,
     duration_s: float | None = None,
@@ -106,7 +103,7 @@ def plan(
     """The link plan of a scenario; equal scenarios give equal plans, byte for byte.
 
     Args:
-        scenario: from `load`.
+        scenario: from `load`, or the path of one.
         start: UTC, instead of what the scenario says; text as in ISO 8601 (``2026-03-20T14:00:00Z``).
         duration_s: instead of what the scenario says.
         step_s: instead of what the scenario says.
@@ -115,9 +112,10 @@ def plan(
     Raises:
         ScenarioError: a time that cannot be, or an orbit that does not exist or does not hold.
     """
-    time = {"start": _utc(start), "duration": _duration(duration_s), "step": _duration(step_s)}
+    time = {"start": _utc(start), "duration": _text("duration_s", duration_s), "step": _text("step_s", step_s)}
     given = {key: value for key, value in time.items() if value is not None}
-    return _with_all(plan_network(scenario, {"time": given, "seed": seed}))
+    loaded = scenario if isinstance(scenario, Scenario) else load(scenario)
+    return _with_all(plan_network(loaded, {"time": given, **({} if seed is None else {"seed": seed})}))
 
 
 def read_plan(path: str | os.PathLike[str]) -> Plan:
@@ -153,5 +151,9 @@ def _utc(start: datetime | str | None) -> datetime | None:
         ) from None
 
 
-def _duration(seconds: float | None) -> str | None:
-    return None if seconds is None else f"{round(seconds * NS_PER_S)} ns"
+def _text(name: str, seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    if not is_finite(seconds):
+        raise ScenarioError(f"{name}: is {seconds!r}, but it is a number of seconds; give one, such as 60")
+    return f"{round(float(seconds) * NS_PER_S)} ns"

@@ -17,9 +17,10 @@ from pathlib import Path
 from isl_emu.energy.balance import FleetBalance, scenario_balance
 from isl_emu.errors import ScenarioError
 from isl_emu.scenario.model import Scenario
+from isl_emu.scenario.parse import load_scenario
 from isl_emu.show.energy_text import balance_text
 from isl_emu.timebase import TimeGrid
-from isl_emu.units import NS_PER_S
+from isl_emu.units import NS_PER_S, is_finite
 
 DAY_S = 86_400.0
 STEP_S = 60.0
@@ -58,12 +59,16 @@ class PowerBalance(FleetBalance):
 
 
 def power_balance(
-    scenario: Scenario, *, duration_s: float = DAY_S, step_s: float = STEP_S, demand: float = 1.0
+    scenario: Scenario | str | os.PathLike[str],
+    *,
+    duration_s: float = DAY_S,
+    step_s: float = STEP_S,
+    demand: float = 1.0,
 ) -> PowerBalance:
     """The power balance of a scenario's satellites from its start on.
 
     Args:
-        scenario: with `[[power]]`.
+        scenario: with `[[power]]`, or the path of one.
         duration_s: how long, also beyond the scenario's own duration.
         step_s: powers are constant in one; well below the tenth of an orbit.
         demand: the share of its full work that every computer is wanted for, 0 to 1.
@@ -71,6 +76,10 @@ def power_balance(
     Raises:
         ScenarioError: no satellite has power, or a figure that cannot be.
     """
+    scenario = scenario if isinstance(scenario, Scenario) else load_scenario(Path(scenario))
+    figures = {"duration": duration_s, "step": step_s, "demand": demand}
+    if wrong := [name for name, one in figures.items() if not is_finite(one)]:
+        raise ScenarioError(f"{wrong[0]}: is {figures[wrong[0]]!r}, but it is a number; give one")
     if not scenario.power:
         raise ScenarioError(f"power: {scenario.name} has none, but its balance is asked for; add a [[power]] group")
     if not 0.0 <= demand <= 1.0:

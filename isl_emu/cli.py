@@ -172,15 +172,27 @@ def run(
 
 @cli.command()
 @click.argument("scenario", type=SCENARIO)
-def check(scenario: Path) -> None:
-    """Check SCENARIO and print it with every default written out, and what it runs or asks that is not isl-emu's."""
+@click.option(
+    "--no-programs",
+    is_flag=True,
+    help="Look at the text alone if it names commands, functions or URLs, and only list these.",
+)
+def check(scenario: Path, no_programs: bool) -> None:
+    """Check SCENARIO and print it with every default written out, and what it runs or asks that is not isl-emu's.
+
+    Files, functions and programs that it names are looked at too: models, traces, prompts.
+    """
     from isl_emu.api import format_scenario, load, scenario_warnings
+    from isl_emu.experiment import check_scenario
 
     checked = load(scenario)
-    _print_warnings(scenario_warnings(checked))
-    click.echo(format_scenario(checked), nl=False)
-    for line in checked.foreign:
-        click.echo(f"# {line}")
+    try:
+        _print_warnings(scenario_warnings(checked))
+        _print_warnings(check_scenario(checked, programs=not no_programs))
+        click.echo(format_scenario(checked), nl=False)
+    finally:
+        for line in checked.foreign:
+            click.echo(f"# {line}")
 
 
 @cli.command()
@@ -487,13 +499,14 @@ def conclude(folder: Path) -> None:
 @PAUSE_AT
 @UNTIL
 def execute(folder: Path, interactive: bool, quiet: bool, pause_at: str | None, until: str | None) -> int:
-    """Carry out a prepared run folder on the kernel that this process runs on."""
+    """Carry out a prepared run folder on the kernel that this process runs on, which ends with it."""
     from isl_emu.live.execute import execute as execute_folder
     from isl_emu.machine.calendar_control import calendar_control
 
     calendar = calendar_control()
     steps = Steps(Console(quiet=quiet), time.monotonic if calendar is None else calendar.wall_s)
-    return execute_folder(RunFolder(folder), _wishes(interactive, pause_at, until), steps)
+    wishes = _wishes(interactive, pause_at, until)
+    return execute_folder(RunFolder(folder), wishes, steps, kernel_ends=True)
 
 
 def _wishes(

@@ -10,7 +10,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -19,8 +19,9 @@ from typing import Any
 
 from rich.console import Console
 
-from isl_emu.errors import INTERRUPTED, INVALID, MachineError, ScenarioError
+from isl_emu.errors import INTERRUPTED, INVALID, IslEmuError, MachineError, ScenarioError
 from isl_emu.files import write_json
+from isl_emu.linkplan.pairing import own_topology
 from isl_emu.linkplan.plan_file import write_plan
 from isl_emu.live.control import announce
 from isl_emu.live.room import all_needs, check_room, files_of, guest_memory_byte
@@ -39,6 +40,7 @@ from isl_emu.results.provenance import file_facts, provenance
 from isl_emu.results.render import styled
 from isl_emu.results.run_results import RunResults
 from isl_emu.routing.forwarding import plan_routes, write_routes
+from isl_emu.routing.policies import policy_of as routing_policy_of
 from isl_emu.runs.directory import create_run_directory
 from isl_emu.runs.execution import INTERRUPTED_BY_USER
 from isl_emu.runs.folder import RunFolder
@@ -48,6 +50,8 @@ from isl_emu.runs.wishes import USUAL_TRUST, Trust, Wishes
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import format_scenario, load_scenario, with_changes
 from isl_emu.units import NS_PER_S
+
+MACHINES, CLOCKS = ("auto", "host", "guest"), ("auto", "exact", "real")
 
 
 def load_source(path: Path, changes: dict[str, Any]) -> Source:
@@ -63,6 +67,56 @@ def _source_of(plan: PlannedNetwork) -> Source:
     scenario, links = plan.scenario, plan.link_plan
     routes = plan_routes(links, scenario.routing, active_endpoints(scenario, links))
     return Source(scenario, links, routes, plan.warnings)
+
+
+def check_scenario(scenario: Scenario, *, programs: bool = True) -> tuple[str, ...]:
+    """Look at all that a scenario names and that can be known before it is planned: files, functions, programs.
+
+    Args:
+        programs: also where it names functions, commands or URLs: its functions are imported.
+
+    Returns:
+        Warnings, a sentence each.
+
+    Raises:
+        IslEmuError: something cannot be used; all such problems at once, as a ScenarioError if they are of several
+            classes.
+    """
+    if scenario.foreign and not programs:
+        return ()
+    named = [*(shell.lasers.topology for shell in scenario.shell), *(table.topology for table in scenario.inter_shell)]
+    checks: list[Callable[[], object]] = [
+        partial(routing_policy_of, scenario.routing),
+        *(partial(own_topology, name) for name in named if ":" in name),
+        partial(_check_clock, scenario),
+        *(check for part in PARTS for check in part.checks(scenario)),
+    ]
+    warnings, errors = [], []
+    for check in checks:
+        try:
+            found = check()
+        except IslEmuError as error:
+            errors.append(error)
+        else:
+            warnings += [found] if isinstance(found, str) else []
+    if errors:
+        problems = dict.fromkeys(line for error in errors for line in getattr(error, "problems", [str(error)]))
+        kinds = {type(error) for error in errors}
+        kind = kinds.pop() if len(kinds) == 1 else ScenarioError
+        raise kind(*problems) if kind is ScenarioError else kind("\n".join(problems))
+    return tuple(warnings)
+
+
+def _check_clock(scenario: Scenario) -> None:
+    if scenario.time.clock == "exact" and (reason := next(_against_exact(scenario), None)):
+        raise ScenarioError(f'time.clock: is "exact", but {reason}')
+
+
+def _against_exact(scenario: Scenario) -> Iterator[str]:
+    """Why a scenario needs real time."""
+    yield from (reason for part in PARTS for reason in part.real_time(scenario))
+    if scenario.time.slowdown > 1.0:
+        yield "slow motion is for real time: exact time waits for the machine by itself"
 
 
 @dataclass(frozen=True)
@@ -100,12 +154,16 @@ def run(
         trust: what the scenario may do; see `isl_emu.runs.wishes.Trust` and docs/trust.md.
         progress: show on standard output what the command shows.
         changes: top-level keys of the scenario to replace, as in TOML and with units; tables are merged, key by key
-            (``seed=7, time={"duration": "60 s"}, questions={"mean_interval": "2 s"}``). A plan's sky is fixed.
+            (``seed=7, time={"duration": "60 s"}, questions={"mean_interval": "2 s"}``), and None takes a key or a table
+            away (``uplink=None, questions={"stop_after": None}``). A plan's sky is fixed.
 
     Raises:
         IslEmuError: the scenario has a problem, this machine cannot run it, or the run failed.
         KeyboardInterrupt: it was interrupted.
     """
+    for key, value, known in (("machine", machine, MACHINES), ("clock", clock, (*CLOCKS, None))):
+        if value not in known:
+            raise ScenarioError(f"{key}: is {value!r}, but it is {', '.join(filter(None, known))}; choose one")
     steps = Steps(Console(quiet=not progress))
     source, wishes = _source(scenario, changes), Wishes(trust=trust)
     trust.check(source.scenario.foreign, source.scenario.keys_sent)
@@ -131,9 +189,7 @@ def _source(scenario: Scenario | PlannedNetwork | str | os.PathLike[str], change
 def _choose_place(scenario: Scenario, machine: str, clock: str | None, wishes: Wishes, steps: Steps) -> Place:
     """Where and by which clock a scenario runs; the kernel that has exact time is built first if it is needed."""
     wanted = clock or scenario.time.clock
-    reasons = [reason for part in PARTS for reason in part.real_time(scenario)]
-    if scenario.time.slowdown > 1.0:
-        reasons.append("slow motion is for real time: exact time waits for the machine by itself")
+    reasons = [*_against_exact(scenario)]
     if wishes.interactive and wanted == "auto":
         reasons.append("somebody is at the keyboard")
     if wanted != "real" and machine != "host" and not reasons:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from isl_emu.errors import ScenarioError
 from isl_emu.geometry.orbits import orbit_warnings
 from isl_emu.linkplan import plan_file
-from isl_emu.linkplan.build import plan_links
+from isl_emu.linkplan.build import never_linked, plan_links
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.linkplan.step_check import StepCheck, check_step
 from isl_emu.linkplan.tables import contacts_table, events_table, links_table
@@ -102,7 +102,7 @@ class PlannedNetwork:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What to check before trusting the plan; one sentence each."""
-        return (*orbit_warnings(self.scenario), *self.step_check.warnings)
+        return (*scenario_warnings(self.scenario), *self.step_check.warnings)
 
     @property
     def digest(self) -> str:
@@ -180,24 +180,33 @@ class PlannedNetwork:
         try:
             return self.link_plan.nodes.index(name)
         except KeyError:
-            close = difflib.get_close_matches(name, self.nodes, n=1)
+            close = difflib.get_close_matches(str(name), self.nodes, n=1)
             hint = f"did you mean {close[0]}?" if close else f"one is {self.nodes[0]}"
             raise ScenarioError(f"node: is {name!r}, but the plan has no such node; {hint}") from None
 
     def _instant(self, k: int) -> int:
         count = self.link_plan.grid.count
-        if not -count <= k < count:
-            raise ScenarioError(f"instant: is {k}, but the plan has {count}; choose one from 0 to {count - 1}")
+        if not hasattr(k, "__index__") or not -count <= k < count:
+            raise ScenarioError(f"instant: is {k!r}, but the plan has {count}; choose one from 0 to {count - 1}")
         return k % count
 
 
+def scenario_warnings(scenario: Scenario) -> tuple[str, ...]:
+    """What a scenario alone gives reason to check: stale elements, masked satellites, links that can never be.
+
+    Raises:
+        ScenarioError: the elements cannot be made.
+    """
+    return (*orbit_warnings(scenario), *never_linked(scenario))
+
+
 def plan_network(scenario: Scenario, changes: dict[str, Any] | None = None) -> PlannedNetwork:
-    """The scenario planned, with top-level fields replaced, as in TOML; those that are None or empty are not.
+    """The scenario planned, with top-level fields replaced, as in TOML; empty ones are not, and None takes one away.
 
     Raises:
         ScenarioError: a change that cannot be, or an orbit that does not exist or does not hold.
     """
-    given = {key: value for key, value in (changes or {}).items() if value is not None and value != {}}
+    given = {key: value for key, value in (changes or {}).items() if value != {}}
     resolved = with_changes(scenario, **given) if given else scenario
     return PlannedNetwork(plan_links(resolved, format_scenario(resolved)), resolved)
 

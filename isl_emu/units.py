@@ -155,3 +155,11 @@ def format_rate(value: float, unit: str) -> str:
 
 def _three_digits(value: float) -> str:
     return f"{value:.2f}" if value < 9.995 else f"{value:.1f}" if value < 99.95 else f"{value:,.0f}"
+
+
+def is_finite(number: object) -> bool:
+    """Whether something is a number that is neither infinite nor none, as a caller from Python may give it."""
+    try:
+        return math.isfinite(number)  # type: ignore[arg-type]
+    except TypeError:
+        return False

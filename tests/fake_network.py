@@ -64,10 +64,11 @@ class FakeBackend:
     def interfaces_down(self, node: int) -> list[str]:
         return []
 
-    def restore(self, node: int, ends: np.ndarray, routes: np.ndarray) -> None:
+    def restore(self, node: int, ends: np.ndarray, routes: np.ndarray) -> list[int]:
         which = np.flatnonzero(self.wiring.node == node)
         self.ends[which] = ends[which]
         self.change_routes(routes)
+        return []
 
     def read_routes(self, nodes: Sequence[int]) -> dict[str, np.ndarray]:
         wanted = set(nodes)

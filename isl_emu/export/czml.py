@@ -50,8 +50,15 @@ def _nodes(plan: LinkPlan, scenario: Scenario) -> Iterator[dict[str, Any]]:
     r_m = np.round(places_itrs_km(scenario, plan.grid.start, offsets_ns) * 1000, 1)
     satellites = int((plan.nodes.kind == NodeKind.SATELLITE).sum())
     for node, name in enumerate(plan.nodes.names):
-        packet: dict[str, Any] = {"id": name, "name": name, "availability": _span(plan, 0, plan.grid.duration_ns)}
-        packet["position"] = _position(plan, offsets_ns, r_m[:, node])
+        known = _known(r_m[:, node])
+        spans = [_span(plan, int(offsets_ns[some][0]), int(offsets_ns[some][-1])) for some in known]
+        packet: dict[str, Any] = {"id": name, "name": name, "availability": spans[0] if len(spans) == 1 else spans}
+        if not spans:
+            yield {**packet, "description": "without a position"}
+            continue
+        parts = [_position(plan, offsets_ns[some], r_m[some, node]) for some in known]
+        whole = len(parts) == 1
+        packet["position"] = parts[0] if whole else [{"interval": span, **part} for span, part in zip(spans, parts)]
         is_satellite = node < satellites
         color = {"rgba": SATELLITE_RGBA if is_satellite else STATION_RGBA}
         packet["point"] = {"pixelSize": 5 if is_satellite else 9, "color": color}
@@ -65,12 +72,17 @@ def _nodes(plan: LinkPlan, scenario: Scenario) -> Iterator[dict[str, Any]]:
         yield packet
 
 
+def _known(r_m: np.ndarray) -> list[slice]:
+    """The runs of instants at which a node has a position, of at least two: between runs it is not there."""
+    edges = np.flatnonzero(np.diff(np.isfinite(r_m).all(axis=1), prepend=False, append=False))
+    return [slice(begin, end) for begin, end in edges.reshape(-1, 2).tolist() if end - begin > 1]
+
+
 def _position(plan: LinkPlan, offsets_ns: np.ndarray, r_m: np.ndarray) -> dict[str, Any]:
-    """A point that stands still, or samples of one that moves; one that is not known (nan) is left out."""
-    known = np.isfinite(r_m).all(axis=1)
-    r_m, seconds = r_m[known], offsets_ns[known] / NS_PER_S
-    if len(r_m) and (r_m == r_m[0]).all():
+    """A point that stands still, or samples of one that moves."""
+    if (r_m == r_m[0]).all():
         return {"cartesian": r_m[0].tolist()}
+    seconds = offsets_ns / NS_PER_S
     samples = np.column_stack([seconds, r_m]).ravel().tolist()
     shape = {"interpolationAlgorithm": "LAGRANGE", "interpolationDegree": DEGREE, "referenceFrame": "FIXED"}
     return {"epoch": _iso(plan.grid.start), **shape, "cartesian": samples}

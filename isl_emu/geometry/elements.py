@@ -42,7 +42,7 @@ def _none_given() -> Floats:
     return np.empty(0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # by identity: arrays have no one truth value, and what follows from them is kept
 class Elements:
     """SGP4 mean elements of N satellites.
 

@@ -8,19 +8,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from functools import lru_cache
 
 import numpy as np
 from sgp4.api import SGP4_ERRORS, WGS72, Satrec, SatrecArray
 
 from isl_emu.errors import ScenarioError
-from isl_emu.geometry.elements import DAY, SGP4_EPOCH_JD, Elements, constellation_elements, julian_date
-from isl_emu.geometry.kepler import NO_ELLIPSE, kepler_j2_km
+from isl_emu.geometry.elements import (
+    DAY,
+    EARTH_RADIUS_WGS72_KM,
+    SGP4_EPOCH_JD,
+    TURN_RAD,
+    Elements,
+    constellation_elements,
+    julian_date,
+)
+from isl_emu.geometry.kepler import NO_ELLIPSE, kepler_j2_km, secular_rates
 from isl_emu.scenario.model import Orbits, Scenario
 from isl_emu.units import NS_PER_S, seconds_text
 
 NS_PER_DAY = 86_400 * NS_PER_S
 POSITIONS_AT_ONCE = 500_000  # satellites x instants that are propagated together to look for those without any
 STRICT_SGP4 = Orbits()
+SCAN_DAY = 0.1  # between epoch and run: about one revolution and a half of a low orbit
+MOST_SCANNED = 100_000  # instants; 27 years, beyond any element set
+ASTRAY = 7  # a code of our own, after SGP4's: a position that no orbit with these elements has
+RESONANT_MIN = 225.0  # from this period on SGP4 adds the pull of Sun and Moon, which changes the eccentricity
+DRAG_SPREAD, SWING_KM = 1.1, 200.0  # of the highest range in a low orbit: drag backwards in time, short-period terms
 EPOCHS_IN_CACHE = 32_768  # satellites x instants of one call to SGP4: 2 MB, which is put in order in the cache
 
 
@@ -54,9 +68,64 @@ def propagate(elements: Elements, start: datetime, offsets_ns: np.ndarray, orbit
 def find_positions(
     elements: Elements, start: datetime, offsets_ns: np.ndarray, orbits: Orbits
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Positions, shape (K, N, 3), and SGP4's error codes, shape (K, N); a position with a code is of no use."""
-    find = sgp4_km if orbits.propagator == "sgp4" else kepler_j2_km
-    return find(elements, days_since_epoch(elements, start, offsets_ns))
+    """Positions, shape (K, N, 3), and error codes, shape (K, N), 0 or as SGP4 has them; one with a code is of no use.
+
+    SGP4's code is not monotone in time: long after an orbit has decayed it gives positions again. So an orbit that has
+    failed anywhere between its own epoch and an instant has failed at that instant.
+    """
+    since_day = days_since_epoch(elements, start, offsets_ns)
+    if orbits.propagator == "kepler_j2":
+        return kepler_j2_km(elements, since_day)
+    r_km, errors = sgp4_km(elements, since_day)
+    if not len(since_day):
+        return r_km, errors
+    before = _failed_before(elements, float(since_day[0]), float(since_day[-1]))
+    later = since_day[:, np.newaxis] >= elements.epoch_day
+    errors = np.where(before > 0, before, errors)
+    errors = np.maximum(errors, np.maximum.accumulate(np.where(later, errors, 0), axis=0))
+    return r_km, np.maximum(errors, np.maximum.accumulate(np.where(later, 0, errors)[::-1], axis=0)[::-1])
+
+
+@lru_cache(maxsize=64)
+def _failed_before(elements: Elements, first_day: float, last_day: float) -> np.ndarray:
+    """The first code of each satellite between its own epoch and the nearer of two days, shape (N,)."""
+    codes = np.zeros(len(elements.names), dtype=np.uint8)
+    nearer_day = np.clip(elements.epoch_day, first_day, last_day)
+    steps = np.minimum(np.ceil(np.abs(nearer_day - elements.epoch_day) / SCAN_DAY), MOST_SCANNED).astype(int)
+    axis_km, _ = secular_rates(elements)
+    high = axis_km * (1.0 - elements.eccentricity) > EARTH_RADIUS_WGS72_KM + SWING_KM
+    steady = (elements.bstar == 0.0) & high & ~_resonant(elements)  # nothing changes its size or shape
+    away = np.flatnonzero((steps > 0) & ~steady)
+    if not len(away):
+        return codes
+    records, (day, fraction) = satrecs(elements), julian_date(elements.epoch)
+    highest_km = _highest_km(elements)
+    for n in away:
+        since_day = np.linspace(elements.epoch_day[n], nearer_day[n], steps[n] + 1)
+        found, r_km, _ = records[n].sgp4_array(np.full(len(since_day), day), fraction + since_day)
+        sensible = _with_sense(found, r_km, highest_km[n])
+        codes[n] = sensible[np.argmax(sensible > 0)]
+    return codes
+
+
+def _highest_km(elements: Elements) -> np.ndarray:
+    """No position of an orbit is farther from the Earth's centre than this, shape (N,)."""
+    axis_km, _ = secular_rates(elements)
+    return (
+        axis_km * (1.0 + np.where(_resonant(elements), 1.0, np.minimum(elements.eccentricity, 1.0))) * DRAG_SPREAD
+        + SWING_KM
+    )
+
+
+def _resonant(elements: Elements) -> np.ndarray:
+    return TURN_RAD / elements.mean_motion_rad_min >= RESONANT_MIN
+
+
+def _with_sense(errors: np.ndarray, r_km: np.ndarray, highest_km: np.ndarray) -> np.ndarray:
+    """SGP4's codes, with those of ours where it reports none but its position makes no sense."""
+    range_km = np.sqrt(np.einsum("...i,...i", r_km, r_km))
+    astray = ~((range_km >= EARTH_RADIUS_WGS72_KM) & (range_km <= highest_km))
+    return np.where((errors == 0) & astray, ASTRAY, errors).astype(np.uint8)
 
 
 def days_since_epoch(elements: Elements, start: datetime, offsets_ns: np.ndarray) -> np.ndarray:
@@ -72,19 +141,20 @@ def sgp4_km(elements: Elements, since_day: np.ndarray) -> tuple[np.ndarray, np.n
         since_day: K instants in days after the common epoch, shape (K,).
 
     Returns:
-        km in TEME, shape (K, N, 3), and SGP4's error codes, shape (K, N), 0 where the position is good.
+        km in TEME, shape (K, N, 3), and error codes, shape (K, N), 0 where the position is good: SGP4's or `ASTRAY`.
     """
     day, fraction = julian_date(elements.epoch)
     satellites = SatrecArray(satrecs(elements))
     instants, count = len(since_day), len(elements.names)
     days, fractions = np.full(instants, day), fraction + since_day
     r_km, errors = np.empty((instants, count, 3)), np.empty((instants, count), dtype=np.uint8)
-    at_once = max(1, EPOCHS_IN_CACHE // count)
+    at_once, highest_km = max(1, EPOCHS_IN_CACHE // count), _highest_km(elements)
     for first in range(0, instants, at_once):
         some = slice(first, first + at_once)
         found_errors, found_km, _ = satellites.sgp4(days[some], fractions[some])
         found_errors[~np.isfinite(found_km[..., 0]) & (found_errors == 0)] = NO_ELLIPSE
         r_km[some], errors[some] = np.swapaxes(found_km, 0, 1), found_errors.T
+        errors[some] = _with_sense(errors[some], r_km[some], highest_km)
     return r_km, errors
 
 
@@ -135,6 +205,10 @@ def _refusals(elements: Elements, errors: np.ndarray, offsets_ns: np.ndarray) ->
 def _reason(elements: Elements, n: int, code: int) -> str:
     if elements.eccentricity[n] >= 1.0:
         return f"its eccentricity is {elements.eccentricity[n]:g}, which is hyperbolic"
+    if code == ASTRAY:
+        return (
+            "between its epoch and here SGP4 leads it where none of its orbits can be, as drag does far from the epoch,"
+        )
     return f'SGP4 reports "{SGP4_ERRORS[code]}"'
 
 

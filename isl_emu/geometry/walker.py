@@ -24,6 +24,8 @@ def slot_spacing_rad(walker: Walker) -> float:
 
 def phase_spacing_rad(walker: Walker) -> float:
     """The difference in argument of latitude between equal slots of the first and second plane, f x 360/t deg."""
+    if walker.alternate == "half-slot":
+        return slot_spacing_rad(walker) / 2
     return walker.phasing * 2 * math.pi / walker.total
 
 

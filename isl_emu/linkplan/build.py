@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
 
 import numpy as np
 
-from isl_emu.geometry.elements import Elements, constellation_elements
+from isl_emu.geometry.elements import TURN_RAD, Elements, constellation_elements
 from isl_emu.geometry.orbits import propagate
 from isl_emu.geometry.pointing import VELOCITY_STEP_NS, velocity_km_s
+from isl_emu.geometry.sightline import grazing_altitude_km
 from isl_emu.geometry.sunlight import sun_direction
 from isl_emu.linkplan.acquisition import Acquisition
-from isl_emu.linkplan.candidates import LaserCandidates, joined_candidates, pair_keys
+from isl_emu.linkplan.candidates import LaserCandidates, joined_candidates, laser_candidates, pair_keys, shell_pairs
 from isl_emu.linkplan.constraints import Ephemeris
 from isl_emu.linkplan.events import Events, events_of_rows, no_events, ordered_events
 from isl_emu.linkplan.ground import GroundSegment
 from isl_emu.linkplan.handover import GroundPolicy
 from isl_emu.linkplan.lasers import LaserQuality, ideal_rows
-from isl_emu.linkplan.pairing import Pairing, ideal_candidates, pairings_of
+from isl_emu.linkplan.pairing import Pairing, ideal_candidates, listed_candidates, pairings_of, places_of
 from isl_emu.linkplan.plan import AQM, LinkKind, LinkPlan, Links, NodeKind, Nodes, QueueKind, Rows, joined_rows
 from isl_emu.linkplan.terminals import Terminals, constellation_terminals
+from isl_emu.scenario.lasers import LaserTerms
 from isl_emu.scenario.model import GroundStation, Orbits, Scenario
 from isl_emu.scenario.queueing import QueueTerms
 from isl_emu.timebase import TimeGrid
+from isl_emu.units import NS_PER_S
 
 POSITIONS_AT_ONCE = 100_000  # satellites x instants held in memory together: about 20 MB with what is derived
+LOOKS = 24  # around a revolution, for links that are never possible
 
 
 @dataclass(frozen=True)
@@ -59,10 +65,67 @@ def space_segment(scenario: Scenario) -> SpaceSegment:
     """The satellites of a scenario, and the laser links that they try to keep."""
     elements, grid = constellation_elements(scenario), scenario.time.grid
     bare = SpaceSegment(elements, joined_candidates([]), scenario.orbits)
-    lasers = ideal_candidates(scenario, lambda: _sky(bare, grid, 0).at(0))
+    lasers = ideal_candidates(scenario, lambda: _sky(bare, grid.start, grid.offsets_ns[:1]))
     pairings = tuple(pairings_of(scenario))
     terminals = constellation_terminals(scenario.shell) if pairings else None
     return SpaceSegment(elements, lasers, scenario.orbits, pairings, terminals)
+
+
+def never_linked(scenario: Scenario) -> Iterator[str]:
+    """A sentence for all links within the planes of a pattern, or between them, and for each listed pair, if none of
+    them is possible at any of `LOOKS` instants around a revolution from their epoch on, outages aside.
+    """
+    elements = constellation_elements(scenario)
+    space = SpaceSegment(elements, joined_candidates([]), scenario.orbits.model_copy(update={"on_bad": "mask"}))
+    period_ns = TURN_RAD / elements.mean_motion_rad_min.min() * 60 * NS_PER_S
+    looks_ns = np.rint(np.arange(LOOKS) / LOOKS * period_ns).astype(np.int64)
+
+    @cache
+    def sky(look: int) -> Ephemeris:
+        return _sky(space, scenario.epoch, looks_ns[look : look + 1])
+
+    for sorts, lasers, sort in _fixed_links(scenario):
+        quality, count = LaserQuality(lasers, scenario.seed, round(period_ns)), len(sorts)
+        possible = np.bincount(sort, minlength=count) == 0
+        yield from (f"{sorts[n]} there are none: each plane has one satellite" for n in np.flatnonzero(possible))
+        nearest_km, highest_km = np.full(count, np.inf), np.full(count, -np.inf)
+        for look in range(LOOKS):
+            if possible.all():
+                break
+            up, distance_km = quality.possible(sky(look))
+            possible[sort[up[0]]] = True
+            np.fmin.at(nearest_km, sort, distance_km[0])
+            lines_km = grazing_altitude_km(sky(look).r_km[0, lasers.a], sky(look).r_km[0, lasers.b])
+            np.fmax.at(highest_km, sort, lines_km)
+        yield from (
+            f"{sorts[n]} none is ever possible: around a revolution their ends are at least {nearest_km[n]:,.0f} km "
+            f"apart, and the line between them passes {abs(highest_km[n]):,.0f} km "
+            f"{'over' if highest_km[n] >= 0 else 'below'} the ground at best; have more satellites, other pairs or "
+            "other limits"
+            for n in np.flatnonzero(~possible)
+        )
+
+
+def _fixed_links(scenario: Scenario) -> Iterator[tuple[list[str], LaserCandidates, np.ndarray]]:
+    """The laser links that do not depend on time: what sorts there are, the links, and the sort of each, shape (C,)."""
+    first, tables = 0, list[tuple[str, LaserTerms]]()
+    for shell in scenario.shell:
+        where, terms = f"shell {shell.name}", shell.lasers.model_copy(update={"outages": None})
+        tables.append((where, terms))
+        if terms.topology in ("ring", "+grid") and shell.walker:
+            a, b, kind = shell_pairs(shell)
+            sorts = [f"{where}: of the links within a plane", f"{where}: of the links between planes"]
+            several = terms.topology == "+grid" and shell.walker.planes > 1
+            sort = (kind == LinkKind.INTER_PLANE).astype(np.int64)
+            yield sorts if several else sorts[:1], laser_candidates(a + first, b + first, kind, terms), sort
+        first += shell.count
+    tables += ((f"inter_shell[{n}]", table) for n, table in enumerate(scenario.inter_shell))
+    for where, one in tables:
+        if one.pairs:
+            sorts = [f"{where}: of pairs[{n}] ({a} - {b})" for n, (a, b) in enumerate(one.pairs)]
+            steady = one.model_copy(update={"outages": None})
+            lasers = listed_candidates(steady, scenario.satellite_names, places_of(scenario))
+            yield sorts, lasers, np.arange(len(sorts))
 
 
 def plan_segments(
@@ -84,8 +147,9 @@ def plan_segments(
     ground = GroundSegment(tuple(stations), len(space.elements.names), grid, policy, seed)
     parts: list[Rows] = []
     views = []
-    for first in range(0, grid.count, _chunk(space)):
-        sky = _sky(space, grid, first)
+    at_once = max(1, POSITIONS_AT_ONCE // len(space.elements.names))
+    for first in range(0, grid.count, at_once):
+        sky = _sky(space, grid.start, grid.offsets_ns[first : first + at_once])
         parts += [ideal_rows(lasers, sky).later(first), *(pointed.rows(sky, first) if pointed else [])]
         views.append(ground.views(sky.r_km, sky.t_ns, first))
     later_ns = ground.horizon_ns
@@ -143,20 +207,14 @@ def _events(
     )
 
 
-def _chunk(space: SpaceSegment) -> int:
-    """How many instants are worked on at once."""
-    return max(1, POSITIONS_AT_ONCE // len(space.elements.names))
-
-
-def _sky(space: SpaceSegment, grid: TimeGrid, first: int) -> Ephemeris:
-    """The satellites at one chunk of instants, from `first` on."""
-    t_ns = grid.offsets_ns[first : first + _chunk(space)]
-    r_km = propagate(space.elements, grid.start, t_ns, space.orbits)
+def _sky(space: SpaceSegment, start: datetime, t_ns: np.ndarray) -> Ephemeris:
+    """The satellites at some instants."""
+    r_km = propagate(space.elements, start, t_ns, space.orbits)
 
     def velocities() -> np.ndarray:
-        return velocity_km_s(r_km, propagate(space.elements, grid.start, t_ns + VELOCITY_STEP_NS, space.orbits))
+        return velocity_km_s(r_km, propagate(space.elements, start, t_ns + VELOCITY_STEP_NS, space.orbits))
 
-    return Ephemeris(t_ns, r_km, velocities, lambda: sun_direction(grid.start, t_ns))
+    return Ephemeris(t_ns, r_km, velocities, lambda: sun_direction(start, t_ns))
 
 
 def _nodes(space: SpaceSegment, stations: Sequence[GroundStation]) -> Nodes:

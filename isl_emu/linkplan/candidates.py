@@ -138,12 +138,15 @@ def inter_plane_pairs(walker: Walker, inclination_rad: float, shift: int | None 
     """One neighbour in each adjacent plane, shape (C, 2).
 
     A slot's neighbour is `shift` slots ahead, or without a shift the nearest, by `nearest_slot_shift`. The last plane
-    of a delta is adjacent to the first, where slots count on by f: p steps of the phasing are f slots. A star's outer
-    planes move against each other, so nothing crosses that seam. Two planes are adjacent once.
+    of a delta is adjacent to the first, where slots count on by f: p steps of the phasing are f slots. If phases
+    alternate between an odd number of planes, these two have the same. A star's outer planes move against each other,
+    so nothing crosses that seam. Two planes are adjacent once.
     """
-    signs = (1, -1 if walker.alternate else 1)  # of the phase difference from even to odd planes, and from odd to even
-    nearest = [nearest_slot_shift(walker, inclination_rad, sign) if shift is None else shift for sign in signs]
-    shifts = [nearest[plane % 2] for plane in range(walker.planes)]
+    signs = [-1 if walker.alternate and plane % 2 else 1 for plane in range(walker.planes)]  # of the next one's phase
+    if walker.alternate and walker.planes % 2:
+        signs[-1] = 0
+    nearest = {sign: nearest_slot_shift(walker, inclination_rad, sign) if shift is None else shift for sign in signs}
+    shifts = [nearest[sign] for sign in signs]
     pairs = [_between(walker, plane, plane + 1, shifts[plane]) for plane in range(walker.planes - 1)]
     if walker.pattern == "delta" and walker.planes > 2:
         counted_on = 0 if walker.alternate else walker.phasing
@@ -152,7 +155,8 @@ def inter_plane_pairs(walker: Walker, inclination_rad: float, shift: int | None 
 
 
 def nearest_slot_shift(walker: Walker, inclination_rad: float, sign: int = 1) -> int:
-    """How many slots ahead the nearest neighbour in the next plane is; `sign` -1 if that plane's phase is behind.
+    """How many slots ahead the nearest neighbour in the next plane is; `sign` -1 if that plane's phase is
+    behind, 0 if it is the same.
 
     For two satellites on circular orbits, sin^2 of half the angle between them is a part that depends on their
     difference in argument of latitude, plus one that oscillates along the orbit and does not. So one shift is nearest

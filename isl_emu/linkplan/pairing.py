@@ -179,7 +179,16 @@ def _by_topology(bare: Pairing, topology: str) -> Pairing:
         return bare
     if topology == "pairs":
         return replace(bare, fixed=listed_candidates(bare.terms, bare.names, bare.places))
-    return replace(bare, function=user_function(topology, "lasers.topology", 3))
+    return replace(bare, function=own_topology(topology))
+
+
+def own_topology(name: str) -> Function:
+    """The function of a user's own that a scenario names as a topology.
+
+    Raises:
+        ScenarioError: it cannot be imported, or does not take three arguments.
+    """
+    return user_function(name, "lasers.topology", 3)
 
 
 def listed_candidates(terms: LaserTerms, names: tuple[str, ...], places: Places) -> LaserCandidates:

@@ -73,7 +73,7 @@ def station_view(
 ) -> View:
     """What a station sees at K instants.
 
-    The exact elevation is worked out only for what is above the horizon plane, a few in a hundred satellites.
+    The exact elevation is worked out only for what can be above it, by the horizon plane: a few in a hundred.
 
     Args:
         station: the site or track, its minimum elevation above the WGS84 horizon, and its longest link.
@@ -85,6 +85,9 @@ def station_view(
     sidereal_rad = sidereal_angle_rad(start, offsets_ns)
     site_km, zenith = (itrs_to_teme(xyz, sidereal_rad) for xyz in terminal_itrs(station, offsets_ns))
     level_km = np.einsum("kj,kj->k", site_km, zenith)
+    if station.min_elevation_rad < 0:  # also what is lower than the plane by the sine of that, over its distance
+        farthest_km = np.fmax.reduce(range_km(site_km[:, np.newaxis], r_teme_km), axis=1, initial=0.0)
+        level_km = level_km + farthest_km * np.sin(station.min_elevation_rad)
     above = np.matmul(r_teme_km, zenith[:, :, np.newaxis])[..., 0] >= level_km[:, np.newaxis] - 1e-6  # 1 mm of rounding
     k, satellite = np.nonzero(above)
     seen_km = r_teme_km[k, satellite]

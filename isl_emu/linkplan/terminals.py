@@ -20,6 +20,7 @@ AXES = {  # fore, starboard, zenith
 }  # fmt: skip
 AT_REST = (1.0, 0.0, 0.0)  # where a terminal without an axis points at first: fore
 NONE = -1
+EVERYWHERE = -1.0  # the least cosine of a free terminal, which no field of regard limits
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,12 @@ def constellation_terminals(shells: Sequence[Shell]) -> Terminals:
     return Terminals(
         satellite=satellite,
         axis=np.array(mounts, dtype=np.float64).reshape(-1, 3),
-        least_cos=np.array([math.cos(terminal.field_of_regard_rad) for terminal in types]),
+        least_cos=np.array(
+            [
+                math.cos(terminal.field_of_regard_rad) if mount != AXES["free"] else EVERYWHERE
+                for terminal, mount in zip(types, mounts, strict=True)
+            ]
+        ),
         slew_rate_rad_s=np.array([math.inf if rate is None else rate for rate in rates_rad_s]),
         acquisition_ns=np.array([terminal.acquisition_ns for terminal in types], dtype=np.int64),
         in_shell=np.array([terminal.serves != "inter-shell" for terminal in types], dtype=bool),

@@ -81,7 +81,7 @@ def rain_rate_ratios(seed: int, station: GroundStation, view: View, t_ns: np.nda
 
     def left(frequency_ghz: float) -> np.ndarray:
         attenuation_db = rain_attenuation_db(
-            ratio, view.elevation_rad, frequency_ghz, climate, station.latitude_rad, height_km
+            ratio, np.maximum(view.elevation_rad, 0.0), frequency_ghz, climate, station.latitude_rad, height_km
         )
         return coded_rate_ratio(attenuation_db, rain.margin_db)
 

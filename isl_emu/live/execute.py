@@ -64,8 +64,11 @@ LOST_FILES_NAMED = 20  # of each node; more are counted
 LOOK_INTERVAL_S = 0.5  # between two looks at how far the run is
 
 
-def execute(folder: RunFolder, wishes: Wishes, steps: Steps) -> int:
+def execute(folder: RunFolder, wishes: Wishes, steps: Steps, *, kernel_ends: bool = False) -> int:
     """Carry out a prepared run folder on this kernel.
+
+    Args:
+        kernel_ends: whether it ends with the run, so that nothing need be removed from it.
 
     Returns:
         0, or 130 if the user interrupted it.
@@ -78,7 +81,7 @@ def execute(folder: RunFolder, wishes: Wishes, steps: Steps) -> int:
     execution = Execution(clock="real" if calendar_control() is None else "exact", kernel=kernel_facts())
     try:
         with _signals() as ignore_signals, _teardown(execution, steps.wall_s) as undo, _on_leaving(ignore_signals):
-            live, replay = _build(folder, Phases(steps, execution), undo)
+            live, replay = _build(folder, Phases(steps, execution), undo, kernel_ends=kernel_ends)
             activities = [activity for part in PARTS for activity in part.start(live)]
             _emulate(live, activities, replay, wishes, ignore_signals)
         return 0
@@ -92,7 +95,7 @@ def execute(folder: RunFolder, wishes: Wishes, steps: Steps) -> int:
         execution.write(folder.execution)
 
 
-def _build(folder: RunFolder, phase: Phases, undo: ExitStack) -> tuple[LiveRun, Replay]:
+def _build(folder: RunFolder, phase: Phases, undo: ExitStack, *, kernel_ends: bool) -> tuple[LiveRun, Replay]:
     """The network of a prepared run as it is at instant 0, with a container in each satellite that runs programs."""
     if missing := missing_features():
         raise MachineError(f"network: {'; '.join(missing)}; use --machine guest, or see `isl-emu doctor`")
@@ -108,7 +111,7 @@ def _build(folder: RunFolder, phase: Phases, undo: ExitStack) -> tuple[LiveRun, 
     bias_ns, grain_ns = (0, EXACT_GRAIN_NS) if exact else (_calibrate(run, phase), DELAY_GRAIN_NS)
     with phase("build", f"building {len(plan.nodes.names)} nodes and {len(plan.links.a)} links"):
         net = build_net(plan, run, slowdown, routes.aliases, scenario.seed)
-        undo.callback(net.stop)
+        undo.callback(net.stop, kernel_ends=kernel_ends)
         replay = Replay(plan, routes, net.backend, clock, folder.journal, bias_ns, slowdown, grain_ns)
         replay.apply_initial()
     for node in net.hosts:

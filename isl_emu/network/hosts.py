@@ -38,6 +38,7 @@ class SpaceNode(Node):
         name: of the node.
         netns_path: the file that holds its namespace.
         files: what its shells and programs see in place of files of the machine, by their paths.
+        entering: called before anything that is not ours is let in, whoever else may change the node's network.
         params: Mininet's; `ip` is the loopback address.
     """
 
@@ -46,8 +47,15 @@ class SpaceNode(Node):
     shell: subprocess.Popen[bytes] | None
     out: Path | None = None  # a folder for the files of its programs, who find it as $ISL_EMU_OUT
 
-    def __init__(self, name: str, netns_path: str, files: Mapping[str, str], **params: Any):
-        self.netns_path = netns_path
+    def __init__(
+        self,
+        name: str,
+        netns_path: str,
+        files: Mapping[str, str],
+        entering: Callable[[], object] = lambda: None,
+        **params: Any,
+    ):
+        self.netns_path, self._entering = netns_path, entering
         self._files = files
         self._container: Container | None = None
         super().__init__(name, inNamespace=True, **params)
@@ -66,6 +74,7 @@ class SpaceNode(Node):
     @container.setter
     def container(self, container: Container | None) -> None:
         self.terminate()
+        self._entering()
         self._container = container
 
     def IP(self, intf: Any = None) -> str:
@@ -122,6 +131,7 @@ class SpaceNode(Node):
             self.out.mkdir(parents=True, exist_ok=True)
         if self._container is not None:
             return self._container.call(function, *arguments)
+        self._entering()
         return in_own_thread(function, *arguments)
 
     def config(self, **_params: Any) -> dict[str, Any]:
@@ -139,6 +149,7 @@ class SpaceNode(Node):
         """What Mininet starts every program with."""
         if self._container is not None:
             return self._container.popen(cmd, **params)
+        self._entering()
         if self.out is not None:
             self.out.mkdir(parents=True, exist_ok=True)
             environment = dict(os.environ if params.get("env") is None else params["env"])

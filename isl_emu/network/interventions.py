@@ -1,7 +1,7 @@
 """Who else changes the network: what a kernel tells of changes in the nodes that are not ours, at once.
 
 Whatever changes interfaces, addresses, routes, rules and qdiscs is announced to who listens (rtnetlink(7)). A listener
-in each node's namespace hears all but our own: a filter in the kernel drops those by their sender.
+in a node's namespace hears all but our own: a filter in the kernel drops those by their sender.
 """
 
 from __future__ import annotations
@@ -55,20 +55,29 @@ class Disturbance:
 
 
 class Listeners:
-    """Hears what others change in namespaces, from when it is made.
+    """Hears what others change in namespaces.
 
     Args:
+        spaces: the namespaces of all nodes.
         now_ns: the clock by which a change gets its time.
     """
 
     def __init__(self, spaces: Sequence[NodeSpace], now_ns: Callable[[], int]):
-        self._now_ns, self._heard, self._lock = now_ns, dict[int, Disturbance](), threading.Lock()
+        self._spaces, self._now_ns = spaces, now_ns
+        self._heard, self._lock = dict[int, Disturbance](), threading.Lock()
         self._epoll, self._ended = select.epoll(), os.eventfd(0)
         self._epoll.register(self._ended, select.EPOLLIN)
         self._sockets: dict[int, tuple[int, socket.socket]] = {}
-        in_own_thread(self._open, spaces)
+        self._listening = [False] * len(spaces)
         self._thread = threading.Thread(target=self._follow, name="interventions", daemon=True)
         self._thread.start()
+
+    def listen_in(self, node: int) -> None:
+        """Hear what others change in a node from now on."""
+        with self._lock:
+            if not self._listening[node]:
+                in_own_thread(self._open, node)
+                self._listening[node] = True
 
     @property
     def disturbed(self) -> bool:
@@ -90,15 +99,14 @@ class Listeners:
         for _, one in self._sockets.values():
             one.close()
 
-    def _open(self, spaces: Sequence[NodeSpace]) -> None:
-        groups = sum(1 << (group - 1) for group in GROUPS)
-        for node, space in enumerate(spaces):
-            enter_network(space.path)
-            one = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
-            self._sockets[one.fileno()] = node, one
-            _leave_out(one, space.netlink.port)
-            one.bind((0, groups))
-            self._epoll.register(one, select.EPOLLIN)
+    def _open(self, node: int) -> None:
+        space = self._spaces[node]
+        enter_network(space.path)
+        one = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
+        self._sockets[one.fileno()] = node, one
+        _leave_out(one, space.netlink.port)
+        one.bind((0, sum(1 << (group - 1) for group in GROUPS)))
+        self._epoll.register(one, select.EPOLLIN)
 
     def _follow(self) -> None:
         while True:

@@ -84,13 +84,14 @@ class KernelBackend:
             self.close()
             raise
 
-    def close(self) -> None:
-        """Remove everything; may be called again. Processes in the namespaces must have ended before."""
+    def close(self, *, keep_spaces: bool = False) -> None:
+        """Remove everything, or only let go of it; may be called again. Processes in it must have ended before."""
         if self._listeners is not None:
             self._listeners.close()
             self._listeners = None
         self._dispatch.close()
-        remove_spaces(self.spaces)
+        if not keep_spaces:
+            remove_spaces(self.spaces)
         self.spaces.clear()
 
     def change_ends(self, which: np.ndarray, states: np.ndarray) -> None:
@@ -162,6 +163,15 @@ class KernelBackend:
     def listen(self, now_ns: Callable[[], int]) -> None:
         self._listeners = self._listeners or Listeners(self.spaces, now_ns)
 
+    def listen_in(self, node: int) -> None:
+        """Hear what others change in a node from now on, if anybody listens: somebody is about to be let in.
+
+        Nodes that nobody is let into are not listened in, since a kernel takes each change in any node to all
+        listeners of all: with 2,800 of them an instant would take several times as long.
+        """
+        if self._listeners is not None:
+            self._listeners.listen_in(node)
+
     @property
     def disturbed(self) -> bool:
         return self._listeners is not None and self._listeners.disturbed
@@ -175,13 +185,14 @@ class KernelBackend:
         wanted |= {index: queues.queue_name(index) for index in self._ends_by_queue(node)}
         return [name for index, name in wanted.items() if not up.get(index, False)]
 
-    def restore(self, node: int, ends: np.ndarray, routes: np.ndarray) -> None:
-        space = self.spaces[node]
-        for other in {node, *self._make_again(node)}:
+    def restore(self, node: int, ends: np.ndarray, routes: np.ndarray) -> list[int]:
+        space, others = self.spaces[node], self._make_again(node)
+        for other in {node, *others}:
             self._restore_shaping(other, ends)
         space.netlink.demand(map(messages.link_up, self._ends_by_queue(node)), f"queues of {space.node}")
         space.netlink.demand(self._node_messages(node), f"node {space.node}", (errno.EEXIST,))
         self.change_routes(routes)
+        return others
 
     def _interfaces(self, node: int) -> dict[int, bool]:
         """The interfaces of a node by their numbers, and whether they are up."""

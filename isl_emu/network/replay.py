@@ -72,7 +72,7 @@ class Backend(Protocol):
         """What the ends of some nodes have dropped so far; desired.DROPS."""
 
     def listen(self, now_ns: Callable[[], int]) -> None:
-        """Hear from now on what others change; `now_ns` gives it its time."""
+        """Hear from now on what others change in nodes that they are let into; `now_ns` gives it its time."""
 
     @property
     def disturbed(self) -> bool:
@@ -84,8 +84,10 @@ class Backend(Protocol):
     def interfaces_down(self, node: int) -> list[str]:
         """The names of a node's interfaces that are down, or gone."""
 
-    def restore(self, node: int, ends: np.ndarray, routes: np.ndarray) -> None:
+    def restore(self, node: int, ends: np.ndarray, routes: np.ndarray) -> Sequence[int]:
         """Let a node hold again what it should, whatever was done to it.
+
+        Returns the nodes at the other ends of links that had to be made again: they hold all but their routes.
 
         Args:
             ends: the state of all ends, desired.END (2L,).
@@ -253,7 +255,8 @@ class Replay:
             differing = self._mismatches([found.node], [found.node])
             wrong += [one.removesuffix(f"; {ADVICE}").removeprefix(f"{name}: ") for one in differing]
             if wrong:
-                self.backend.restore(found.node, self._ends, self._routes_of(found.node))
+                for other in self.backend.restore(found.node, self._ends, self._routes_of(found.node)):
+                    self.backend.change_routes(self._routes_of(other))
             elif not found.by_process:
                 continue  # a neighbour's change that was seen from here
             more = [f"and {len(wrong) - MOST_DIFFERENCES_TOLD} more"] if len(wrong) > MOST_DIFFERENCES_TOLD else []

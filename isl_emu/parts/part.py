@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import pyarrow as pa
 
+from isl_emu.errors import IslEmuError
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.finished_run import FinishedRun
@@ -59,6 +60,15 @@ def files_named(words: Sequence[str]) -> tuple[Path, ...]:
     found = [shutil.which(words[0]), *words[1:]]
     paths = [Path(word) for word in found if word is not None]
     return tuple(path for path in paths if path.is_absolute() and path.is_file())
+
+
+def as_warning(check: Callable[..., object], *arguments: object) -> str | None:
+    """What a check says of this machine, for which the scenario is not to blame."""
+    try:
+        check(*arguments)
+    except IslEmuError as error:
+        return str(error)
+    return None
 
 
 EVERY_NODE_UP_TO = 300  # nodes with routes to all; 90,000 next hops, which a machine computes in some ms an instant
@@ -146,6 +156,13 @@ class Part:
 
     def real_time(self, scenario: Scenario) -> Iterable[str]:
         """Why it needs real time: in exact time computing takes none, so nothing may depend on how long it takes."""
+        return ()
+
+    def checks(self, scenario: Scenario) -> Iterable[Callable[[], object]]:
+        """What can be known of the files, functions and programs that it names, without a plan: one call for each.
+
+        A call raises an IslEmuError if the thing cannot be used; text that it returns is a warning.
+        """
         return ()
 
     def prepare(self, source: Source, place: str) -> Preparation:

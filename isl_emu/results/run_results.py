@@ -28,7 +28,7 @@ class RunResults:
     """
 
     def __init__(self, path: str | os.PathLike[str]):
-        self._folder = RunFolder(Path(path))
+        self._folder = RunFolder(Path(path).absolute())
         if not self._folder.fidelity.is_file():
             raise ScenarioError(f"{path}: holds no results of a finished run; name the folder that `--out` named")
 
@@ -72,8 +72,15 @@ class RunResults:
 
     @property
     def summary(self) -> str:
-        """The report for readers."""
-        return self._folder.summary.read_text()
+        """The report for readers.
+
+        Raises:
+            ScenarioError: it is not there any more.
+        """
+        try:
+            return self._folder.summary.read_text()
+        except OSError as error:
+            raise ScenarioError(f"{self._folder.summary}: cannot be read ({error.strerror}); run it again") from None
 
     @property
     def tables(self) -> tuple[str, ...]:
@@ -84,11 +91,15 @@ class RunResults:
         """One of the tables (Arrow); the unit and meaning of a column are in its field's metadata.
 
         Raises:
-            ScenarioError: this run has no such table.
+            ScenarioError: this run has no such table, or its file is damaged.
         """
         if name not in self.tables:
             raise ScenarioError(f"table: is {name!r}, but this run has only these: {', '.join(self.tables)}")
-        return pq.read_table(self._folder.table(name))
+        path = self._folder.table(name)
+        try:
+            return pq.read_table(path)
+        except (OSError, pa.ArrowException) as error:
+            raise ScenarioError(f"{path}: is not readable as Parquet ({error}); run it again") from None
 
     @property
     def requests(self) -> pa.Table:

@@ -34,16 +34,16 @@ class NanosecondSelector(selectors.EpollSelector):
             raise OSError(ctypes.get_errno(), "timerfd_create")
         self._epoll: Any = self._selector  # type: ignore[attr-defined]
         self._epoll.register(self._timer, selectors.EVENT_READ)
+        self._is_set = False
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Wait until a file is ready or the timeout is over; the timer itself is none of the files."""
-        if timeout is None or timeout <= 0:
+        if timeout is not None and timeout <= 0:
             return super().select(timeout)
-        self._set(max(round(timeout * NS_PER_S), 1))
-        try:
-            return super().select(None)
-        finally:
-            self._set(0)
+        if timeout is not None or self._is_set:  # one that has rung, or is to ring, ends any wait until it is set anew
+            self._set(0 if timeout is None else max(round(timeout * NS_PER_S), 1))
+        self._is_set = timeout is not None
+        return super().select(None)
 
     def close(self) -> None:
         """Close the timer with the rest."""

@@ -10,10 +10,10 @@ from pydantic import Field, model_validator
 from isl_emu.scenario.quantities import (
     Delay,
     Duration,
-    Elevation,
     FlightHeight,
     Frequency,
     Latitude,
+    LeastElevation,
     Longitude,
     Loss,
     NodeName,
@@ -29,7 +29,8 @@ from isl_emu.units import NS_PER_S
 
 FASTEST_KM_H = {"fixed": 0.0, "ship": 150.0, "aircraft": 1_250.0}  # ferries reach 107, airliners in a jet 1,200
 ANTIPODAL_RAD = math.radians(179.0)
-EARTH_RADIUS_KM = 6_371.0088  # mean radius, IUGG; for speeds
+EARTH_RADIUS_KM = 6_371.0088  # mean radius, IUGG; for speeds and the horizon's dip
+REFRACTION_RAD = math.radians(1.0)  # air bends light by 0.6 deg at the horizon, and radio waves somewhat more
 
 
 class Clouds(Record):
@@ -102,7 +103,7 @@ class GroundStation(QueueTerms):
     height_km: FlightHeight = Field(alias="height", default=0.0)
     population: int | None = Field(ge=1, default=None)
     track: tuple[Waypoint, ...] = ()
-    min_elevation_rad: Elevation = Field(alias="min_elevation")
+    min_elevation_rad: LeastElevation = Field(alias="min_elevation")
     max_range_km: Range | None = Field(alias="max_range", default=None)
     antennas: int = Field(ge=1, default=1)
     access: Literal["radio", "optical"] = "radio"
@@ -145,6 +146,14 @@ class GroundStation(QueueTerms):
                     f'weather.{name} is given with access = "{self.access}", but it is for the other kind; remove it'
                 )
         problems += [*self._place_problems(), *self._track_problems()]
+        highest_km = max(self.height_km, 0.0, *(point.height_km for point in self.track))
+        edge_rad = -math.acos(EARTH_RADIUS_KM / (EARTH_RADIUS_KM + highest_km))
+        if self.min_elevation_rad < edge_rad - REFRACTION_RAD:
+            problems.append(
+                f"min_elevation is {math.degrees(self.min_elevation_rad):g} deg, but from {highest_km:g} km up the "
+                f"Earth's edge is at {math.degrees(edge_rad):.2f} deg, and air lifts what is there by less than "
+                "1 deg; raise it"
+            )
         if problems:
             raise ValueError(", and ".join(problems))
         return self

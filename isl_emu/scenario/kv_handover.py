@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pydantic import Field
 
 from isl_emu.scenario.compute import Compute
+from isl_emu.scenario.matching import unknown
 from isl_emu.scenario.quantities import Delay, Duration, NodeName, Record
 
 ROOM_TOKENS = 16  # of the context, for what the next satellite answers
@@ -26,10 +27,15 @@ class KvHandover(Record):
     interval_ns: Duration = Field(alias="interval", default=30_000_000_000)
 
 
-def kv_contradictions(handovers: Sequence[KvHandover], group_of: Callable[[str], Compute | None]) -> Iterator[str]:
-    """Problems of the handovers that show beside the groups that satellites compute in."""
+def kv_contradictions(
+    handovers: Sequence[KvHandover], satellites: Sequence[str], group_of: Callable[[str], Compute | None]
+) -> Iterator[str]:
+    """Problems of the handovers that show beside the satellites and the groups that these compute in."""
     for index, handover in enumerate(handovers):
         where = f"kv_handover[{index}]"
+        if strangers := [*unknown(where, (handover.source, handover.target), satellites, "satellite")]:
+            yield from strangers
+            continue
         if handover.source == handover.target:
             yield f"{where}.target is {handover.target!r}, but that is the source; name another"
         source, target = group_of(handover.source), group_of(handover.target)

@@ -11,9 +11,11 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator
+
+from isl_emu.scenario.quantities import NodeName
 
 PATTERN = re.compile(r"!?[a-z0-9*?\[\]!-]{1,64}")
 WILD = re.compile(r"[*?\[]")
@@ -25,8 +27,15 @@ def _pattern(text: str) -> str:
     return text
 
 
+def _some(names: Any) -> Any:
+    if names in ((), []):
+        raise ValueError('is empty, but it names one at least, or is "all"; name one, or leave out the whole table')
+    return names
+
+
 NodePattern = Annotated[str, AfterValidator(_pattern)]
-Satellites = Literal["all"] | tuple[NodePattern, ...]  # how a scenario's key names satellites
+Satellites = Annotated[Literal["all"] | tuple[NodePattern, ...], BeforeValidator(_some)]  # as a scenario names them
+Stations = Annotated[Literal["all"] | tuple[NodeName, ...], BeforeValidator(_some)]
 
 
 def matching(patterns: Literal["all"] | Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
@@ -38,23 +47,38 @@ def matching(patterns: Literal["all"] | Sequence[str], names: Sequence[str]) -> 
     return tuple(name for name in names if matched(name) and not taken_out(name))
 
 
+def listed(patterns: Literal["all"] | Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+    """The same in the order in which the patterns name them; those of one pattern in their own order."""
+    found = set(matching(patterns, names))
+    patterns = ("*",) if patterns == "all" else patterns
+    return tuple(dict.fromkeys(name for pattern in patterns for name in matching((pattern,), names) if name in found))
+
+
 def _matcher(patterns: Sequence[str]) -> Callable[[str], bool]:
     exact = {pattern for pattern in patterns if not WILD.search(pattern)}
     wild = [pattern for pattern in patterns if WILD.search(pattern)]
     return lambda name: name in exact or any(fnmatchcase(name, pattern) for pattern in wild)
 
 
-def unmatched(where: str, patterns: Literal["all"] | Sequence[str], names: Collection[str]) -> Iterator[str]:
-    """A sentence for each pattern that matches no satellite.
+def unmatched(where: str, patterns: Literal["all"] | Sequence[str], names: Sequence[str]) -> Iterator[str]:
+    """A sentence for each pattern that matches no satellite, or one if together they leave none.
 
     Args:
         where: the scenario's key that has them.
     """
-    for pattern in () if patterns == "all" else (pattern.removeprefix("!") for pattern in patterns):
-        if WILD.search(pattern) and not any(fnmatchcase(name, pattern) for name in names):
+    if patterns == "all":
+        return
+    every_one_known = True
+    for pattern in (pattern.removeprefix("!") for pattern in patterns):
+        known = any(fnmatchcase(name, pattern) for name in names) if WILD.search(pattern) else pattern in names
+        every_one_known &= known
+        if WILD.search(pattern) and not known:
             yield f"{where} has {pattern!r}, but it matches no satellite; `isl-emu check` lists their names"
-        elif not WILD.search(pattern) and pattern not in names:
+        elif not known:
             yield f"{where} names {pattern!r}, but there is no such satellite; {near_name(pattern, names)}"
+    if every_one_known and not matching(patterns, names):
+        shown = ", ".join(map(repr, patterns)) or "no pattern"
+        yield f"{where} has {shown}, but these leave no satellite; name one, or a pattern that does not begin with !"
 
 
 def unknown(where: str, names: Iterable[str], known: Collection[str], kind: str) -> Iterator[str]:

@@ -223,7 +223,7 @@ def contradictions(scenario: Scenario) -> Iterator[str]:
     yield from routing_contradictions(scenario.routing, nodes)
     yield from compute_contradictions(scenario.compute, satellites)
     yield from split_contradictions(scenario.split, satellites, scenario.computing_satellites)
-    yield from kv_contradictions(scenario.kv_handover, scenario.compute_of)
+    yield from kv_contradictions(scenario.kv_handover, satellites, scenario.compute_of)
     if scenario.uplink:
         yield from uplink_contradictions(scenario.uplink, scenario, scenario.compute)
     yield from power_contradictions(

@@ -12,6 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import tomli_w
 from pydantic import BaseModel, ValidationError
 
@@ -34,11 +35,13 @@ def load_scenario(path: Path) -> Scenario:
     Raises:
         ScenarioError: a file cannot be read, is no TOML, or breaks a rule; all problems at once.
     """
-    path = _found(path)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        path = _found(path)
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:  # also a path that can be none
+        reason = getattr(error, "strerror", None) or (
+            "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error
+        )
         raise ScenarioError(
             f"{path}: cannot be read ({reason}); name a TOML scenario, or one that `isl-emu scenarios` lists, such as "
             f"{path.stem if path.stem in shipped_scenarios() else 'three-body'}"
@@ -104,7 +107,8 @@ def with_changes(scenario: Scenario, **changes: Any) -> Scenario:
     """A copy with top-level fields replaced, checked again; values are given as in TOML (`time={"duration": "60 s"}`).
 
     Tables are merged into the existing ones, key by key; where there are several, as of `compute`, into each of them.
-    A model goes to the groups that load one. `model`, which is no field, goes to all that loads a file of weights.
+    None takes a key or a whole table away. A model goes to the groups that load one. `model`, which is no field, goes
+    to all that loads a file of weights.
 
     Raises:
         ScenarioError: a table that the scenario has not, or a value that breaks a rule.
@@ -120,11 +124,29 @@ def with_changes(scenario: Scenario, **changes: Any) -> Scenario:
         for item in loading:
             item["model"] = model
     for key, value in changes.items():
-        if isinstance(value, dict) and not table.get(key):
-            name = next(iter(value))
+        if key not in Scenario.model_fields:
+            raise ScenarioError(f"option: {key} is not a known key{_allowed_keys((key,))}")
+        old = table.get(key)
+        if isinstance(value, dict) and not old:
+            name = next(iter(value), "")
             raise ScenarioError(f"option: {key}.{name} is set, but the scenario has no [{key}]; add it there")
-        table[key] = _merged(key, table[key], value) if isinstance(value, dict) else value
-    return parse_scenario(tomli_w.dumps(table), "option")
+        if isinstance(value, dict) and not isinstance(old, (dict, list)):
+            raise ScenarioError(f"option: {key} is {value!r}, but it is no table; give one value")
+        table[key] = _merged(key, old, value) if isinstance(value, dict) else value
+    try:
+        text = tomli_w.dumps(_without_none(table))
+    except TypeError as error:
+        raise ScenarioError(f"option: {changes!r} cannot be written as TOML ({error}); give what TOML has") from None
+    return parse_scenario(text, "option")
+
+
+def _without_none(value: Any) -> Any:
+    """A value as TOML has it, at every depth without keys that are None; numpy's numbers are plain ones."""
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    if isinstance(value, (list, tuple)):
+        return [_without_none(item) for item in value]
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _merged(key: str, old: Any, new: dict[str, Any]) -> Any:
@@ -301,7 +323,7 @@ def _resolved(shell: Shell, folder: Path) -> Shell:
     kind, name = ("tle", shell.tle) if shell.tle is not None else ("omm", str(shell.omm))
     where = f"shell {shell.name}: {kind} file {folder / name}"
     try:
-        text = (folder / name).read_text(encoding="utf-8")
+        text = (folder / name).read_text(encoding="utf-8-sig")
         if kind == "omm":
             found = read_omm(text)
         else:

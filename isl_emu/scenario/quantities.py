@@ -86,7 +86,7 @@ class Quantity:
 
 Altitude = Annotated[float, Quantity(LENGTH_KM, 160.0, 50_000.0)]  # below 160 km no orbit lasts a day
 SemiMajorAxis = Annotated[float, Quantity(LENGTH_KM, 6_378.137, 500_000.0)]
-MeanMotion = Annotated[float, Quantity(MEAN_MOTION_REV_DAY, 0.1, 18.0)]  # from 200,000 km to below the ground
+MeanMotion = Annotated[float, Quantity(MEAN_MOTION_REV_DAY, 0.03, 18.0)]  # from beyond the Moon to below the ground
 Range = Annotated[float, Quantity(LENGTH_KM, above=0.0)]
 GrazingAltitude = Annotated[float, Quantity(LENGTH_KM, 0.0, 1_000.0)]
 FlightHeight = Annotated[float, Quantity(LENGTH_KM, -0.5, 30.0)]  # from the Dead Sea's shore to stratospheric aircraft
@@ -96,6 +96,7 @@ RaanSpread = Annotated[float, Quantity(ANGLE_RAD, 0.0, 2 * math.pi)]
 Latitude = Annotated[float, Quantity(ANGLE_RAD, -math.pi / 2, math.pi / 2)]
 Longitude = Annotated[float, Quantity(ANGLE_RAD, -math.pi, 2 * math.pi)]
 Elevation = Annotated[float, Quantity(ANGLE_RAD, 0.0, math.pi / 2)]
+LeastElevation = Annotated[float, Quantity(ANGLE_RAD, math.radians(-10.0), math.pi / 2)]
 LONGEST_NS = 366 * 86_400 * NS_PER_S
 Duration = Annotated[int, Quantity(DURATION_NS, high=LONGEST_NS, above=0)]
 Delay = Annotated[int, Quantity(DURATION_NS, 0, LONGEST_NS)]

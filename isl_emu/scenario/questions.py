@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from isl_emu.scenario.ground import GroundStation
-from isl_emu.scenario.matching import near_name, unknown
+from isl_emu.scenario.matching import Stations, near_name, unknown
 from isl_emu.scenario.quantities import Delay, Duration, NodeName, Record
 from isl_emu.units import DURATION_NS, NS_PER_S, format_quantity
 
@@ -60,7 +60,7 @@ class Questions(Record):
     trace: Trace | None = None
     start_after_ns: Delay = Field(alias="start_after", default=0)
     stop_after_ns: Duration | None = Field(alias="stop_after", default=None)
-    stations: Literal["all"] | tuple[NodeName, ...] = "all"
+    stations: Stations = "all"
     users: Literal["equal", "population"] | dict[NodeName, Weight] = "equal"
     target: str = "uniform"
     candidates: int = Field(ge=1, le=1000, default=8)

@@ -46,7 +46,8 @@ class Walker(Record):
     """A Walker pattern `i: t/p/f` (Walker 1984): delta spreads RAAN over 360 deg, star over 180 deg.
 
     `raan_spread`: a star's other width; p planes are that divided by p apart. `alternate`: the phase difference of f x
-    360/t deg does not add up from plane to plane, but odd planes are ahead of even ones by it.
+    360/t deg does not add up from plane to plane, but odd planes are ahead of even ones by it; "half-slot": by half of
+    what is between two slots, whatever f would make that. Of an odd number of planes the last and the first are alike.
     """
 
     pattern: Literal["delta", "star"]
@@ -54,7 +55,7 @@ class Walker(Record):
     planes: int = Field(ge=1)
     phasing: int = Field(ge=0, default=0)
     raan_spread_rad: RaanSpread | None = Field(alias="raan_spread", default=None)
-    alternate: bool = False
+    alternate: bool | Literal["half-slot"] = False
 
     @model_validator(mode="after")
     def _divides(self) -> Walker:
@@ -67,11 +68,8 @@ class Walker(Record):
             problems.append(f"phasing is {self.phasing}, but f is at most p - 1 = {self.planes - 1}; lower it")
         if self.raan_spread_rad is not None and self.pattern == "delta":
             problems.append("raan_spread is given, but a delta spreads over 360 deg; remove it, or make it a star")
-        if self.alternate and self.pattern == "delta" and self.planes % 2:
-            problems.append(
-                f"alternate is set with {self.planes} planes, but around a delta only an even number can alternate; "
-                f"change planes or remove it"
-            )
+        if self.alternate == "half-slot" and self.phasing:
+            problems.append('alternate is "half-slot", which is a phase difference, but phasing is another; remove it')
         if problems:
             raise ValueError(", and ".join(problems))
         return self

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from isl_emu.scenario.boards import board_named
 from isl_emu.scenario.compute import BITS, BoardName
-from isl_emu.scenario.matching import NodePattern, matching, unmatched
+from isl_emu.scenario.matching import NodePattern, listed, unmatched
 from isl_emu.scenario.models import Roofline, model_named
 from isl_emu.scenario.quantities import Record, Size
 
@@ -62,7 +62,7 @@ class Split(Record):
 
     def members(self, names: Sequence[str]) -> tuple[str, ...]:
         """Its satellites in the order in which layers are given out; those of a pattern in the order of `names`."""
-        return tuple(dict.fromkeys(name for pattern in self.satellites for name in matching((pattern,), names)))
+        return listed(self.satellites, names)
 
     def head(self, names: Sequence[str]) -> str:
         """The satellite that answers questions."""

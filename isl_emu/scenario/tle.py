@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 LINE_LENGTH = 69
+NUMBER = re.compile(r"\.\d")  # names of satellites hold at most one
+UNSEEN = dict.fromkeys(map(ord, "\ufeff\u200b\u200c\u200d\u2060"))  # marks of no width
 EPOCH = re.compile(r"[ \d]\d[ \d]{2}\d\.[\d ]{8}")
 ELEMENT_COLUMNS = {  # of the second line, from 0
     "inclination": slice(8, 16),
@@ -30,31 +32,49 @@ class NamedTle:
 
 
 def read_tles(text: str) -> list[NamedTle]:
-    """All entries of a TLE file, with or without name lines; blank lines and lines that begin with "#" are skipped.
+    """All entries of a TLE file, with or without name lines; blank lines and lines that begin with "#" or ";" are
+    skipped.
 
-    Whatever follows the 69th column after a space is not part of the format, and left out.
+    Blanks of any kind count as blanks, also before a line; whatever follows the 69th column after a space is not part
+    of the format, and left out. Every other line belongs to an entry, or the file is refused.
 
     Raises:
         ValueError: a line is out of place, damaged or fails its checksum; it names the line's number.
     """
-    entries, name, first = [], "", ""
-    for number, line in _content(text):
+    lines = list(_content(text))
+    promised = (
+        re.fullmatch(r"(\d+) +(\d+)", lines[0][1]) if len(lines) > 1 else None
+    )  # Hypatia's heading: planes, slots
+    entries, first = [], ""
+    name: tuple[int, str] | None = None
+    for number, line in lines[1:] if promised else lines:
         try:
             if first:
-                entries.append(NamedTle(name, _checked(first, line)))
-                name, first = "", ""
-            elif line.startswith("1 "):
+                entries.append(NamedTle(name[1] if name else "", _checked(first, line)))
+                name, first = None, ""
+            elif line.startswith("1 ") and not _is_name(line):
                 first = _standard(line)
-            elif line.startswith("2 ") and len(line) >= LINE_LENGTH - 1 and line[7:8] == " ":
+            elif line.startswith("2 ") and not _is_name(line):
                 raise ValueError("is a second line of a TLE, but no first line comes before it; add or remove one")
+            elif not _is_name(line):
+                raise ValueError(f"is {line[:24]!r}..., but a line of elements begins with '1 ' or '2 '; copy it whole")
+            elif name:
+                found = f"follows the name {name[1]!r} of line {name[0]}, but after a name come its lines of elements"
+                raise ValueError(f"{found}; add them, or remove the name")
             else:
-                name = line.removeprefix("0 ").strip()
+                name = number, line.removeprefix("0 ").strip()
         except ValueError as error:
             raise ValueError(f"line {number} {error}") from None
     if first:
         raise ValueError("the last line is the first of a TLE, but its second is missing; complete the file")
     if not entries:
         raise ValueError("there is no TLE in it, but at least one is needed; name another file")
+    if name:
+        raise ValueError(f"line {name[0]} is the name {name[1]!r}, but no lines of elements follow; add or remove them")
+    if promised and len(entries) != int(promised[1]) * int(promised[2]):
+        raise ValueError(
+            f"has {len(entries)} TLEs, but begins with {promised[0]!r} (planes and slots); complete the file"
+        )
     return entries
 
 
@@ -73,10 +93,16 @@ def catalogue_number(lines: Sequence[str]) -> str:
 
 
 def _content(text: str) -> Iterator[tuple[int, str]]:
-    """The lines that matter, each with its number in the file."""
+    """The lines that matter, each with its number in the file; blanks of any kind are spaces."""
     for number, line in enumerate(text.splitlines(), start=1):
-        if line.strip() and not line.startswith("#"):
-            yield number, line.rstrip()
+        plain = re.sub(r"\s", " ", line.translate(UNSEEN)).strip()
+        if plain and not plain.startswith(("#", ";")):
+            yield number, plain
+
+
+def _is_name(line: str) -> bool:
+    """Whether a line can be the name of a satellite: it has no two numbers with decimals, as lines of elements have."""
+    return len(NUMBER.findall(line)) < 2 and len(line) < LINE_LENGTH - 1
 
 
 def _standard(line: str) -> str:

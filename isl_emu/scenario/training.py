@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from isl_emu.scenario.boards import board_named
 from isl_emu.scenario.compute import BoardName
 from isl_emu.scenario.constellation import Constellation
-from isl_emu.scenario.matching import Satellites, matching, unmatched
+from isl_emu.scenario.matching import Satellites, listed, unmatched
 from isl_emu.scenario.quantities import Duration, NodeName, Record, Size
 from isl_emu.units import NS_PER_S
 
@@ -139,9 +139,7 @@ class Training(Record):
 
 def training_satellites(constellation: Constellation, job: Training) -> tuple[str, ...]:
     """The satellites of a job as they are listed; those of one pattern in node order."""
-    names = constellation.satellite_names
-    patterns = ("*",) if job.satellites == "all" else job.satellites
-    return tuple(dict.fromkeys(name for pattern in patterns for name in matching((pattern,), names)))
+    return listed(job.satellites, constellation.satellite_names)
 
 
 def trainers(constellation: Constellation, jobs: Sequence[Training], modelled_only: bool) -> tuple[str, ...]:

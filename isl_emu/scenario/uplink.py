@@ -9,8 +9,8 @@ from pydantic import Field
 
 from isl_emu.scenario.compute import Compute
 from isl_emu.scenario.constellation import Constellation
-from isl_emu.scenario.matching import Satellites, matching, unknown, unmatched
-from isl_emu.scenario.quantities import Delay, Duration, NodeName, Record, Size
+from isl_emu.scenario.matching import Satellites, Stations, matching, unknown, unmatched
+from isl_emu.scenario.quantities import Delay, Duration, Record, Size
 
 
 class Uplink(Record):
@@ -21,7 +21,7 @@ class Uplink(Record):
     `stall`: how long a connection is kept on which nothing comes. `piece`: what is verified as a whole.
     """
 
-    stations: Literal["all"] | tuple[NodeName, ...] = "all"
+    stations: Stations = "all"
     satellites: Satellites = "all"
     first: str = "earliest"
     spread: Literal["ring", "tree", "swarm"] = "swarm"
@@ -46,7 +46,7 @@ def uplink_contradictions(uplink: Uplink, constellation: Constellation, groups: 
     if uplink.stations != "all":
         yield from unknown("uplink.stations", uplink.stations, constellation.station_names, "ground station")
     receivers = uplink.receivers(names, groups)
-    if not receivers:
+    if not receivers and uplink.satellites == "all":
         yield 'uplink is given, but no satellite has a real server; add a [compute] group with server = "real"'
     served = {name: next((one for one in groups if matching(one.satellites, (name,))), None) for name in receivers}
     for name, group in served.items():

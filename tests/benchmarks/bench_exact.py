@@ -87,7 +87,7 @@ def scenario_text(size: int, way: str, seconds: float) -> str:
     lasers = {**LASERS, **({"topology": "ring"} if PLANES[size] == 1 else {})}
     text = head(f"exact-{size}", rate_scale=0.01, start="2026-03-20T12:00:00Z", duration=f"{seconds:g} s", step="1 s")
     text += shell(size, PLANES[size], 0 if PLANES[size] == 1 else 1, lasers=lasers, **low)
-    text += station("gs", latitude="30 deg", longitude="100 deg", antennas=2)
+    text += station("gs", latitude="30 deg", longitude="10 deg", antennas=2)
     text += table("probes", interval="1 s", pairs=[["p00s00", "p00s03"]])
     if way == "questions":
         text += table("compute", satellites=["p*"], server="modelled", board="inference-2035", model="qwen3-8b",

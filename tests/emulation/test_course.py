@@ -90,7 +90,7 @@ def test_a_run_pauses_goes_on_and_ends_where_its_user_wants(tmp_path: Path) -> N
         wait_for(is_paused, "the pause")
         assert ask("status").stdout.startswith("paused at t = 2.0 s of 30 s")
         before = lines(out)
-        assert "stands still" in ask("exec", "p00s01", "--", "true").stdout
+        assert "stands still" in ask("exec", "p00s01", "--", "true").stderr
         assert ask("exec", "p00s00", "--", "echo", "hello").stdout == "hello\n"
         assert ask("link", "p00s00", "p00s01").stdout.count("qdisc netem") == 2
         assert lines(out) == before and before["instants"] == 3

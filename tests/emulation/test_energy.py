@@ -26,7 +26,7 @@ CHANGES = {
     'mean_interval = "4 s"': 'mean_interval = "500 ms"',
     "max_answer_tokens = 24": "max_answer_tokens = 8",
     'capacity = "10 Wh", start_charge = 0.88': 'capacity = "1 Wh", start_charge = 0.95',
-    '[compute]\nsatellites = "all"': '[[compute]]\nsatellites = ["dawn-1", "low-1"]\npace_model = "qwen3-4b"',
+    '[compute]\nsatellites = "all"': '[[compute]]\nsatellites = ["dawn-1", "low-1"]',
 }
 MODELLED = table(
     "[compute]", satellites=["dawn-2", "low-2"], server="modelled", board="jetson-agx-orin", model="qwen3-0-6b"

@@ -15,7 +15,7 @@ from tests.scenarios import head, shell
 pytestmark = pytest.mark.emulation
 
 BIG_BYTE = 10_000_000  # several pieces
-WRITER = "pwd; echo $ISL_EMU_OUT; echo relative > relative.txt; echo x > $ISL_EMU_OUT/named.txt; echo x > /root/gone"
+WRITER = "pwd; echo $ISL_EMU_OUT; echo relative > relative.txt; echo x > $ISL_EMU_OUT/named.txt; echo x > /tmp/gone"
 SCENARIO = (
     head("files", start="2026-03-20T14:30:00Z", duration="300 s")
     + shell(8, altitude="1200 km", inclination="60 deg", lasers={"topology": "ring", "rate": "10 Gbit/s"})
@@ -105,8 +105,8 @@ def talk(folder: Path) -> None:
         pushed = run("sh", "-c", "cat > pushed; echo said; echo told >&2", given=big)
         assert (pushed.stdout, pushed.stderr) == (b"said\n", b"told\n")
         assert run("cat", "pushed").stdout == big
-        assert cp("big", f"{node}:/root/copied").returncode == 0
-        assert cp(f"{node}:/root/copied", f"back-{node}").returncode == 0
+        assert cp("big", f"{node}:/tmp/copied").returncode == 0
+        assert cp(f"{node}:/tmp/copied", f"back-{node}").returncode == 0
         assert (folder / f"back-{node}").read_bytes() == big
         assert b"no such folder" in cp("big", f"{node}:/no/such/").stderr
         lost = cp(f"{node}:/no-such-file", "back")
@@ -126,9 +126,9 @@ def test_what_programs_write_in_their_folder_is_kept(done: Path) -> None:
 def test_what_is_lost_is_told(done: Path) -> None:
     lost = [" ".join(line.split()) for line in (done / "summary.txt").read_text().splitlines() if "LOST" in line]
     told = "LOST with the run, as not in $ISL_EMU_OUT:"
-    assert f"p00s01 {told} /root/copied, /root/gone" in lost
+    assert f"p00s01 {told} /tmp/copied, /tmp/gone" in lost
     if "ran in the guest" in (done / "summary.txt").read_text():
-        assert f"nodes without a container {told} /root/copied" in lost
+        assert f"nodes without a container {told} /tmp/copied" in lost
     assert not [line for line in lost if line.startswith(("p00s02", "p00s03", "gs-oslo"))]
 
 

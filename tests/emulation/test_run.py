@@ -208,7 +208,7 @@ def test_a_live_run_answers_a_second_terminal_and_ctrl_c_ends_it_in_order(tmp_pa
     assert [line.split()[1] for line in trace.stdout.splitlines()[1:]] == PATH
     assert [line.split()[-1] for line in planned.stdout.splitlines()[:-1]] == PATH
     assert isl_emu("exec", "--run", out, "p00s00", "--", "sh", "-c", "exit 9").returncode == 9
-    assert "no such node" in isl_emu("exec", "--run", out, "p99s99", "--", "true").stdout
+    assert "no such node" in isl_emu("exec", "--run", out, "p99s99", "--", "true").stderr
     run.send_signal(signal.SIGINT)
     output, _ = run.communicate(timeout=PATIENCE_S)
     assert run.returncode == 130

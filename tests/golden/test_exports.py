@@ -16,10 +16,12 @@ import pytest
 
 from isl_emu.api import Plan
 from isl_emu.errors import ScenarioError
+from isl_emu.export import czml
 from isl_emu.export.formats import FORMATS, export_text
 from isl_emu.geometry.places import places_itrs_km
 from isl_emu.linkplan.contacts import find_contacts
 from isl_emu.linkplan.events import no_events
+from isl_emu.planned import plan_network
 from isl_emu.scenario.parse import parse_scenario
 from isl_emu.timebase import TimeGrid
 from tests.plans import MS, make_plan
@@ -96,6 +98,28 @@ def test_ion_contacts_lie_within_the_plans_and_never_overlap(plan):
     assert found[1, 4] == [(1, 2), (6, 7)]
 
 
+def test_rates_and_times_that_ion_has_no_bits_for_are_cut_or_refused(plan):
+    """As ionadmin reads them: strtol into an unsigned int, and no time after 19 January 2038."""
+    fast = replace(plan.link_plan, row_rate_ba_bit_s=np.full_like(plan.link_plan.row_rate_ba_bit_s, 100_000_000_000))
+    lines = export_text(fast, plan.scenario, "ion").splitlines()
+    rates = [int(line.split()[-1]) for line in lines if line.startswith("a contact")]
+    assert set(rates) == {125_000_000, 4_294_967_295}, "12,500,000,000 would become 3,910,065,408"
+    assert "# rates of more than 4294967295 bytes/s are written as that: ION counts in 32 bits" in lines
+    assert "32 bits" not in plan.export("ion")
+    assert "12500000000" in export_text(fast, plan.scenario, "ud3tn")
+    late = replace(plan.link_plan, grid=replace(plan.link_plan.grid, start=datetime(2040, 1, 1, tzinfo=timezone.utc)))
+    with pytest.raises(ScenarioError, match="2040.*but ION has times from 1970-01-01 to 2038-01-19 only"):
+        export_text(late, plan.scenario, "ion")
+    assert '"start": 1262304000' in export_text(late, plan.scenario, "ud3tn")
+
+
+def test_times_before_2000_are_none_of_ud3tn(plan):
+    early = replace(plan.link_plan, grid=replace(plan.link_plan.grid, start=datetime(1999, 1, 1, tzinfo=timezone.utc)))
+    with pytest.raises(ScenarioError, match="1999.*but uD3TN has times from 2000-01-01"):
+        export_text(early, plan.scenario, "ud3tn")
+    assert "@ 1999/01/01-00:00:00" in export_text(early, plan.scenario, "ion")
+
+
 def test_ud3tn_messages_have_the_fields_of_its_schema(plan):
     text = json.loads(plan.export("ud3tn"))
     eid = re.compile(r"[a-zA-Z0-9]+:.+")
@@ -148,6 +172,51 @@ def test_czml_positions_interpolate_to_where_the_satellites_are():
 def test_czml_names_the_satellites_of_small_constellations_only():
     names = [packet["id"] for packet in json.loads(small_plan().export("czml")) if "label" in packet]
     assert names == ["p00s00", "p00s01", "p00s02", "gs-one"]
+
+
+MASKED = """
+name = "masked"
+[time]
+start = 2024-09-24T00:00:00Z
+duration = "60 s"
+step = "10 s"
+[orbits]
+on_bad = "mask"
+[[shell]]
+name = "s"
+satellite = [
+  { name = "gone", tle = [
+    "1 45110U 20007A   23232.80903846 0.00110000  00000-0  32750-2 0    04",
+    "2 45110  69.9913 111.5649 0009740 159.9373 200.0626 15.34502222    06",
+  ] },
+  { name = "there", altitude = "2000 km", inclination = "53 deg" },
+]
+lasers = { topology = "none" }
+"""
+
+
+def test_a_satellite_without_a_position_is_nowhere_in_czml():
+    planned = plan_network(parse_scenario(MASKED, "masked"), {})
+    packets = {packet["id"]: packet for packet in json.loads(export_text(planned.link_plan, planned.scenario, "czml"))}
+    assert packets["gone"]["availability"] == []
+    assert "position" not in packets["gone"] and "point" not in packets["gone"]
+    assert len(packets["there"]["position"]["cartesian"]) == 4 * 7
+
+
+def test_czml_has_a_position_for_each_span_in_which_it_is_known(monkeypatch):
+    planned = plan_network(parse_scenario(MASKED, "masked"), {})
+
+    def places(scenario, start, offsets_ns):
+        r_km = np.ones((len(offsets_ns), 2, 3)) * np.arange(1, len(offsets_ns) + 1)[:, np.newaxis, np.newaxis]
+        r_km[3:5, 0] = np.nan
+        return r_km
+
+    monkeypatch.setattr(czml, "places_itrs_km", places)
+    packets = {packet["id"]: packet for packet in json.loads(export_text(planned.link_plan, planned.scenario, "czml"))}
+    spans = ["2024-09-24T00:00:00Z/2024-09-24T00:00:20Z", "2024-09-24T00:00:50Z/2024-09-24T00:01:00Z"]
+    assert packets["gone"]["availability"] == spans
+    assert [part["interval"] for part in packets["gone"]["position"]] == spans
+    assert [part["cartesian"][::4] for part in packets["gone"]["position"]] == [[0.0, 10.0, 20.0], [50.0, 60.0]]
 
 
 if __name__ == "__main__":

@@ -83,6 +83,34 @@ for target in ("10.0.0.2", "10.0.1.2", "10.0.2.2"):
 """
 
 
+CLOCKS = """
+import ctypes
+
+def from_kernel_ns(clock):
+    found = (ctypes.c_long * 2)()
+    ctypes.CDLL(None).syscall(228, clock, found)
+    return found[0] * 10**9 + found[1]
+
+clocks = time.CLOCK_REALTIME, time.CLOCK_MONOTONIC
+for setting in (None, 5_000_000_000_123_456_789):
+    if setting:
+        time.clock_settime_ns(time.CLOCK_REALTIME, setting)
+    for pause_s in (0, 1e-9, 0.25):
+        time.sleep(pause_s)
+        if os.fork() == 0:
+            say(*(time.clock_gettime_ns(clock) - from_kernel_ns(clock) for clock in clocks))
+            os._exit(0)
+        os.wait()
+say(time.time_ns() // 10**9)
+"""
+
+
+def test_the_time_that_programs_read_by_themselves_is_the_kernel_s(run, folder):
+    *differences, set_s = said_in_guest(run, folder, "import os\n" + SAY + CLOCKS).split()
+    assert differences == ["0"] * 12
+    assert int(set_s) == 5_000_000_000
+
+
 def test_a_round_trip_takes_what_delays_and_rates_say_over_any_number_of_hops(run, folder):
     found = list(map(int, said_in_guest(run, folder, SAY + HOPS).split()))
     one_way_ns = 3_456_000 + 8 * (14 + 20 + 8)  # Ethernet, IP, ICMP at 1 Gbit/s

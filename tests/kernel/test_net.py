@@ -31,6 +31,7 @@ from isl_emu.runs.journal import read_journal
 from tests.kernel.test_queues import need_queue
 from tests.nets import live_net, ping_lost, ping_times_ms, run_directory
 from tests.plans import MS, SECOND, make_plan, make_routes, ring_edges
+from tests.runs import wait_for
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("netem")]
 STATION_MS, RING_MS = 3, 5
@@ -314,6 +315,7 @@ def test_routes_of_ones_own_stay_and_are_told(tmp_path: Path, change: str) -> No
     with live_net(make_plan(3, [], LINE, step_ns=SECOND), tmp_path) as (net, replay):
         replay._t0_ns = time.monotonic_ns()
         assert not net.get("p00s01").cmd(change)
+        wait_for(lambda: net.backend.disturbed, "word of the change")
         replay.put_right()
         assert "10.9.9.9" in net.get("p00s01").cmd("ip route") or "lookup 77" in net.get("p00s01").cmd("ip rule")
     (record,) = read_journal(tmp_path / "incidents.jsonl").records
@@ -329,8 +331,7 @@ def test_a_managed_queue_that_somebody_took_away_is_made_anew(tmp_path: Path) ->
         with live_net(plan, tmp_path) as (net, replay):
             assert not net.get("p00s00").cmd(change)
             assert len(replay.verify_all()) == 1, change
-            while not net.backend.disturbed:
-                time.sleep(0.01)
+            wait_for(lambda: net.backend.disturbed, "word of the change")
             replay.put_right()
             assert replay.verify_all() == [], change
             assert ping_lost(net.get("p00s00").cmd("ping -c 2 -i 0.1 -W 2 p00s01")) == 0

@@ -26,6 +26,7 @@ from isl_emu.runs.clock import RunClock, RunTimes
 from isl_emu.runs.execution import Execution
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import read_journal
+from isl_emu.runs.process import Watch
 from isl_emu.scenario.parse import parse_scenario
 from tests.kernel.test_training import COUNT, LOST, NAMES, lost_for_a_while
 from tests.nets import live_net
@@ -47,7 +48,9 @@ def live_run(net: IslNet, plan, folder: Path, undo: ExitStack, real: dict[str, A
     phases = Phases(Steps(Console(quiet=True)), Execution())
     containers: dict[str, Container] = {}
     start_containers(scenario, net, net.run_directory, undo, containers)
-    return LiveRun(RunFolder(folder), scenario, plan, clock, net, containers, phases, undo)
+    watch = Watch(folder / "journal", clock.now_ns)
+    undo.callback(watch.close)
+    return LiveRun(RunFolder(folder), scenario, plan, clock, net, containers, watch, phases, undo)
 
 
 def rows_until(live: LiveRun, learning, enough) -> list[dict]:

@@ -112,6 +112,12 @@ def test_a_field_of_regard_that_does_not_reach_the_neighbour_links_nobody():
     assert rows_up(plan_of(RING + wide)) == rows_up(plan_of(RING))
 
 
+@pytest.mark.parametrize("half_angle", ["10 deg", "90 deg"])
+def test_a_free_terminal_looks_everywhere_whatever_its_field_of_regard(half_angle):
+    mounts = f'\n[[shell.lasers.terminal]]\nmounts = ["free", "free"]\nfield_of_regard = "{half_angle}"'
+    assert rows_up(plan_of(RING + mounts)) == rows_up(plan_of(RING))
+
+
 def test_side_mounts_serve_planes_and_fore_and_aft_the_plane():
     sides = '\n[[shell.lasers.terminal]]\nmounts = ["port", "starboard"]\nfield_of_regard = "80 deg"'
     along = '\n[[shell.lasers.terminal]]\nmounts = ["fore", "aft"]\nfield_of_regard = "40 deg"'

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from datetime import datetime, timezone
@@ -9,11 +10,13 @@ import numpy as np
 import pytest
 
 import isl_emu
+from isl_emu.errors import ScenarioError
 from isl_emu.linkplan.plan import LinkKind
 from isl_emu.routing.forwarding import plan_routes
 from isl_emu.routing.paths import PathFinder
 from isl_emu.scenario.parse import format_scenario, parse_scenario, with_changes
 from tests.plans import MS, make_plan
+from tests.scenarios import head, shell
 
 TOPOLOGIES = Path(__file__).parents[2] / "topologies"
 SECOND = 1_000_000_000
@@ -187,3 +190,60 @@ def test_the_plan_carries_the_resolved_scenario(star):
     assert star.link_plan.scenario_toml == format_scenario(star.scenario)
     assert "Plan iridium-star: 69 nodes" in repr(star)
     assert (star.link_plan.links.kind == LinkKind.GROUND).any()
+
+
+@pytest.mark.parametrize("seconds", [math.nan, math.inf, -math.inf, "60 s", "5", [], 1j])
+@pytest.mark.parametrize("name", ["duration_s", "step_s"])
+def test_what_is_no_number_of_seconds_is_our_error(star, name, seconds):
+    with pytest.raises(ScenarioError, match=f"{name}: is .*, but it is a number of seconds"):
+        isl_emu.plan(star.scenario, **{name: seconds})
+
+
+def test_a_scenario_may_be_given_by_its_path(tmp_path):
+    text = head("small", duration="2 s") + shell(12)
+    (tmp_path / "small.toml").write_text(text)
+    for path in (tmp_path / "small.toml", str(tmp_path / "small.toml")):
+        assert isl_emu.plan(path, duration_s=1).digest == isl_emu.plan(parse_scenario(text, ""), duration_s=1).digest
+    with pytest.raises(ScenarioError, match="none.toml: cannot be read"):
+        isl_emu.plan(tmp_path / "none.toml")
+    with pytest.raises(ScenarioError, match="cannot be read"):
+        isl_emu.plan("\0")
+
+
+@pytest.mark.parametrize("k", [1.5, math.nan, "0", None])
+def test_an_instant_is_a_whole_number(star, k):
+    with pytest.raises(ScenarioError, match="instant: is"):
+        star.path(star.nodes[0], star.nodes[1], k)
+
+
+def test_a_node_is_a_name(star):
+    with pytest.raises(ScenarioError, match="node: is 3"):
+        star.path_delay_ns(3, star.nodes[0])
+
+
+@pytest.mark.parametrize(("key", "value"), [("machine", "moon"), ("clock", "sun")])
+def test_a_run_is_somewhere_and_by_a_clock_that_there_is(star, key, value):
+    with pytest.raises(ScenarioError, match=f"{key}: is '{value}', but it is"):
+        isl_emu.run(star, **{key: value})
+
+
+@pytest.mark.parametrize("figure", ["duration_s", "step_s", "demand"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, "5"])
+def test_a_balance_is_of_numbers(figure, value):
+    with pytest.raises(ScenarioError, match="but it is a number"):
+        isl_emu.power_balance("dawn-dusk-energy", **{figure: value})
+
+
+def test_results_are_read_by_text_wherever_one_is_and_damage_is_told(tmp_path, monkeypatch):
+    folder = tmp_path / "results"
+    folder.mkdir()
+    (folder / "fidelity.json").write_text('{"verdict": "valid"}')
+    (folder / "requests.parquet").write_bytes(b"PAR1 cut")
+    monkeypatch.chdir(tmp_path)
+    results = isl_emu.RunResults("results")
+    monkeypatch.chdir("/")
+    assert results.valid and results.path == folder and results.tables == ("requests",)
+    with pytest.raises(ScenarioError, match="requests.parquet: is not readable as Parquet"):
+        results.table("requests")
+    with pytest.raises(ScenarioError, match="summary.txt: cannot be read"):
+        str(results.summary)

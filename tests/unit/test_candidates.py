@@ -159,3 +159,25 @@ def test_neighbours_of_alternating_planes_are_those_of_the_same_shell_counted_on
         for key, pairs in ((True, found), (False, expected))
     ]
     assert links[0] == links[1]
+
+
+def test_the_first_and_the_last_of_an_odd_number_of_alternating_planes_are_alike():
+    pattern = Walker(pattern="delta", total=351, planes=27, alternate="half-slot")
+    seam = inter_plane_pairs(pattern, math.radians(98.98))[-13:]
+    assert seam[:, 0].tolist() == list(range(26 * 13, 27 * 13))
+    raan_rad, arg_lat_rad = (angles.ravel() for angles in walker_angles(pattern))
+    for a, b in seam.tolist():  # the nearest of the first plane, by the angle between them where they cross the equator
+        angles = [_apart(raan_rad[a], arg_lat_rad[a], raan_rad[c], arg_lat_rad[c]) for c in range(13)]
+        assert angles[b] == pytest.approx(min(angles))
+
+
+def _apart(raan_a: float, u_a: float, raan_b: float, u_b: float) -> float:
+    """The mean over a revolution of sin^2 of half the angle between two satellites on circles at 98.98 deg."""
+    turn = np.linspace(0, 2 * np.pi, 90, endpoint=False)
+
+    def place(raan: float, u: float) -> np.ndarray:
+        x, y = np.cos(u + turn), np.sin(u + turn)
+        sideways, up = y * math.cos(math.radians(98.98)), y * math.sin(math.radians(98.98))
+        return np.stack([x * np.cos(raan) - sideways * np.sin(raan), x * np.sin(raan) + sideways * np.cos(raan), up])
+
+    return float(np.mean((1 - (place(raan_a, u_a) * place(raan_b, u_b)).sum(axis=0)) / 2))

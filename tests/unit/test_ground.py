@@ -22,8 +22,11 @@ def view(*sightings: tuple[int, int, float]) -> View:
     return View(k, satellite, np.radians(elevation_deg), np.full(len(k), 1000.0))
 
 
-def station(latitude="0 deg", longitude="0 deg", min_elevation="10 deg"):
-    place = {"latitude": latitude, "longitude": longitude, "min_elevation": min_elevation}
+def station(latitude="0 deg", longitude="0 deg", min_elevation="10 deg", height="0 km"):
+    place = {"latitude": latitude, "longitude": longitude, "height": height, "min_elevation": min_elevation}
+    if height == "18 km":
+        there = {"latitude": latitude, "longitude": longitude, "height": height}
+        place |= {"kind": "aircraft", "track": ({"after": "0 s", **there},)}
     return GroundStation.model_validate({"name": "gs", **place, "uplink": "1 Gbit/s", "downlink": "1 Gbit/s"})
 
 
@@ -86,3 +89,25 @@ def test_the_two_names_of_the_date_line_see_the_same():
 
 def test_an_equatorial_ring_is_never_seen_from_a_pole():
     assert len(station_view(station("90 deg"), _ring_km(0), EPOCH, np.arange(0, 7200, 60) * NS_PER_S).k) == 0
+
+
+def test_from_a_height_satellites_are_seen_below_the_horizon_plane():
+    places_rad, names = np.linspace(0, 2 * np.pi, 24, endpoint=False), [f"s{n}" for n in range(24)]
+    elements = circular_elements(names, EPOCH, 6_928.0, math.radians(53), 5 * places_rad, places_rad)
+    offsets_ns = np.arange(0, 5700, 30, dtype=np.int64) * NS_PER_S
+    r_km = propagate(elements, EPOCH, offsets_ns)
+    high = station("40 deg", min_elevation="-4 deg", height="18 km")
+    everything = station_view(station("40 deg", min_elevation="0 deg", height="18 km"), r_km, EPOCH, offsets_ns)
+    seen = station_view(high, r_km, EPOCH, offsets_ns)
+    level = seen.elevation_rad >= 0
+    assert seen.k[level].tolist() == everything.k.tolist()
+    assert seen.satellite[level].tolist() == everything.satellite.tolist()
+    assert np.degrees(seen.elevation_rad).min() == pytest.approx(-4.0, abs=0.5)
+    assert (np.diff(np.sort(np.degrees(seen.elevation_rad[~level]))) < 2.0).all(), "none is missed in between"
+
+
+@pytest.mark.parametrize(("height", "lowest"), [("0 km", "-1 deg"), ("3 km", "-2.5 deg"), ("9 km", "-4 deg")])
+def test_nothing_is_seen_below_the_edge_of_the_earth(height, lowest):
+    station("40 deg", min_elevation=lowest, height=height)
+    with pytest.raises(ValueError, match="Earth's edge is at"):
+        station("40 deg", min_elevation=f"{float(lowest.split()[0]) - 1.5} deg", height=height)

@@ -55,7 +55,7 @@ def test_queues_that_the_kernel_cannot_manage_are_an_error_before_anything_is_bu
 def test_an_interrupt_is_recorded_and_undone_undisturbed(folder, monkeypatch):
     seen, before = [], signal.getsignal(signal.SIGINT)
 
-    def interrupted(folder: object, phase: object, undo: object) -> None:
+    def interrupted(folder: object, phase: object, undo: object, **_: object) -> None:
         undo.callback(lambda: seen.append(signal.getsignal(signal.SIGINT)))
         raise KeyboardInterrupt
 

@@ -18,16 +18,29 @@ def _text(text: str) -> bytes:
     return struct.pack("<Q", len(text)) + text.encode()
 
 
-def _gguf(version: int = 3, architecture: str = "llama", counts: dict[str, int] | None = None, tensors=()) -> bytes:
-    """A GGUF header with text, numbers and arrays, as the format's document lays them out."""
+def _gguf(
+    version: int = 3,
+    architecture: str = "llama",
+    counts: dict[str, int] | None = None,
+    tensors=(0,),
+    said: dict[str, bytes] | None = None,
+) -> bytes:
+    """A GGUF file with text, numbers, arrays and tensors of 128 bytes, as the format's document lays them out.
+
+    Args:
+        tensors: where each one's data begins.
+        said: further metadata, type and value as in the file.
+    """
     fields = [_text("general.architecture") + struct.pack("<I", 8) + _text(architecture)]
     fields += [_text("general.name") + struct.pack("<I", 8) + _text("Tiny")]
     fields += [_text("tokens") + struct.pack("<IIQ", 9, 8, 2) + _text("a") + _text("bc")]
     fields += [_text("scores") + struct.pack("<IIQ", 9, 6, 3) + struct.pack("<3f", 1, 2, 3)]
     for key, value in (counts or SMOL).items():
         fields.append(_text(f"{architecture}.{key}") + struct.pack("<II", 4, value))
+    fields += [_text(key) + value for key, value in (said or {}).items()]
     described = [_text(f"blk.{number}") + struct.pack("<I2QIQ", 2, 8, 4, 0, at) for number, at in enumerate(tensors)]
-    return b"GGUF" + struct.pack("<IQQ", version, len(tensors), len(fields)) + b"".join(fields + described)
+    header = b"GGUF" + struct.pack("<IQQ", version, len(tensors), len(fields)) + b"".join(fields + described)
+    return header + bytes(-len(header) % 32) + bytes(128 * len(tensors))
 
 
 @pytest.fixture
@@ -76,17 +89,50 @@ def test_other_files_are_refused_by_name(tmp_path: Path, content: bytes, complai
     assert str(path) in str(caught.value)
 
 
-def test_a_file_that_ends_too_early_is_refused(tmp_path: Path) -> None:
-    path, header = tmp_path / "cut.gguf", _gguf(tensors=(0, 128))
-    whole = header + bytes(-len(header) % 32) + bytes(256)
+def test_a_file_that_is_cut_anywhere_is_refused(tmp_path: Path) -> None:
+    path, whole = tmp_path / "cut.gguf", _gguf(tensors=(0, 128))
     path.write_bytes(whole)
     assert read_header(path).architecture == "llama"
-    path.write_bytes(whole[:-128])
-    with pytest.raises(WorkloadError, match=r"cut.gguf ends before its last tensor"):
+    for kept in range(len(whole)):
+        path.write_bytes(whole[:kept])
+        with pytest.raises(WorkloadError, match=r"cut.gguf (ends|has|does not begin)"):
+            resolve_model(str(path))
+    path.write_bytes(whole[:-1])
+    with pytest.raises(WorkloadError, match="ends before its last tensor does"):
         read_header(path)
-    path.write_bytes(header[:-10])
-    with pytest.raises(WorkloadError, match="broken GGUF header"):
-        read_header(path)
+
+
+def _said(text: str) -> bytes:
+    return struct.pack("<I", 8) + _text(text)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (_gguf(said={"general.type": _said("adapter")}), "is of the type 'adapter'"),
+        (_gguf(said={"general.type": _said("mmproj")}, architecture="clip"), "is of the type 'mmproj'"),
+        (_gguf(architecture="bert"), "is of the architecture 'bert', which writes no text"),
+        (_gguf(said={"llama.pooling_type": struct.pack("<II", 4, 3)}), "models for embeddings and ranking"),
+        (_gguf(said={"llama.attention.causal": struct.pack("<I?", 7, False)}), "as encoders do"),
+        (_gguf(tensors=()), "has no tensors, only a vocabulary"),
+        (
+            _gguf(said={"split.no": struct.pack("<IH", 2, 1), "split.count": struct.pack("<IH", 2, 3)}),
+            "is part 2 of 3, but a model is one file; join",
+        ),
+        (_gguf(version=3 << 24), "is a big-endian file"),
+    ],
+)
+def test_what_is_no_whole_language_model_says_what_it_is(tmp_path: Path, content: bytes, complaint: str) -> None:
+    path = tmp_path / "weights.gguf"
+    path.write_bytes(content)
+    with pytest.raises(WorkloadError, match=complaint):
+        resolve_model(str(path))
+
+
+def test_where_each_layer_has_its_own_number_the_greatest_counts(tmp_path: Path) -> None:
+    path, heads = tmp_path / "m.gguf", struct.pack("<IIQ3i", 9, 5, 3, 4, 0, 12)
+    path.write_bytes(_gguf(architecture="lfm2", counts={"block_count": 3}, said={"lfm2.attention.head_count": heads}))
+    assert read_header(path).count("attention.head_count") == 12
 
 
 @pytest.mark.parametrize("counts", [{"block_count": 30}, {**SMOL, "attention.head_count": 0}])

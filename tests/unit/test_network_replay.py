@@ -241,9 +241,9 @@ class DisturbedBackend(FakeBackend):
             raise NetworkError("p00s01: the shaping of to-p00s02 cannot be set")
         super().change_ends(which, states)
 
-    def restore(self, node: int, ends: np.ndarray, routes: np.ndarray) -> None:
+    def restore(self, node: int, ends: np.ndarray, routes: np.ndarray) -> list[int]:
         self.down.clear()
-        super().restore(node, ends, routes)
+        return super().restore(node, ends, routes)
 
 
 def test_what_somebody_changed_is_put_right_before_the_next_change_and_written_down(tmp_path: Path) -> None:

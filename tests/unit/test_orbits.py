@@ -10,8 +10,9 @@ import pytest
 from sgp4.api import Satrec, accelerated
 
 from isl_emu.errors import ScenarioError
-from isl_emu.geometry.elements import EARTH_RADIUS_KM, Elements
+from isl_emu.geometry.elements import EARTH_RADIUS_KM, Elements, shell_elements
 from isl_emu.geometry.orbits import propagate
+from isl_emu.scenario.model import Orbits, Shell
 from isl_emu.units import NS_PER_S
 from tests.orbits import circular_elements
 
@@ -116,3 +117,23 @@ def test_positions_are_those_of_the_published_verification():
             assert np.abs(found_km - expected_km).max() < ONE_CENTIMETRE_KM, satrec.satnum
             checked += len(minutes)
     assert checked > 30
+
+
+DECAYING = (  # 45110 in August 2023, with drag that ended it within 400 days
+    "1 45110U 20007A   23232.80903846 0.00110000  00000-0  32750-2 0    04",
+    "2 45110  69.9913 111.5649 0009740 159.9373 200.0626 15.34502222    06",
+)
+
+
+@pytest.mark.parametrize("day", [-400, 400, 401.3, 760, 850, 3000])
+def test_an_orbit_that_failed_between_its_epoch_and_the_run_has_failed(day):
+    epoch = datetime(2023, 8, 20, 19, 25, tzinfo=timezone.utc)
+    shell = Shell.model_validate(
+        {"name": "s", "satellite": ({"name": "flock", "tle": DECAYING},), "lasers": {"topology": "none"}}
+    )
+    elements = shell_elements(shell, ["flock"], epoch)
+    assert np.isfinite(propagate(elements, epoch + timedelta(days=30), np.arange(3) * NS_PER_S)).all()
+    with pytest.raises(ScenarioError, match="satellite flock: "):
+        propagate(elements, epoch + timedelta(days=day), np.arange(3) * NS_PER_S)
+    masked = propagate(elements, epoch + timedelta(days=day), np.arange(3) * NS_PER_S, Orbits(on_bad="mask"))
+    assert np.isnan(masked).all()

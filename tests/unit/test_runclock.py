@@ -5,11 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from isl_emu import timebase
+from isl_emu.runs import clock as runs_clock
 from isl_emu.runs.clock import LOOK_AGAIN_S, RunClock, run_clock
 
 S = 1_000_000_000
@@ -29,8 +31,9 @@ class Machine:
 @pytest.fixture
 def machine(monkeypatch) -> Machine:
     machine = Machine()
-    monkeypatch.setattr(time, "monotonic_ns", lambda: machine.ns)
-    monkeypatch.setattr(time, "sleep", machine.sleep)
+    of_machine = SimpleNamespace(monotonic_ns=lambda: machine.ns, sleep=machine.sleep)
+    monkeypatch.setattr(timebase, "time", of_machine)  # there only: another test's thread may still sleep
+    monkeypatch.setattr(runs_clock, "time", of_machine)
     return machine
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from isl_emu.errors import ScenarioError
@@ -102,3 +103,27 @@ def test_an_empty_list_of_questions_is_refused_in_our_words():
 def test_an_option_does_not_add_what_the_scenario_has_not():
     with pytest.raises(ScenarioError, match=r"compute.model is set, but the scenario has no \[compute\]"):
         with_changes(parse_scenario(SMALL, "small"), compute={"model": "any.gguf"})
+
+
+def test_none_takes_a_key_or_a_table_away():
+    scenario = load_scenario(THREE_BODY)
+    assert scenario.questions is not None
+    without = with_changes(scenario, questions=None)
+    assert without.questions is None and without.compute == scenario.compute
+    arrivals = {"arrivals": "single-stream", "mean_interval": None, "count": 3}
+    assert with_changes(scenario, questions=arrivals).questions.mean_interval_ns is None
+    boards = with_changes(scenario, compute={"pace_model": None, "bits": None}).compute
+    assert {group.pace_model for group in boards} == {None}
+    with pytest.raises(ScenarioError, match="time.duration is missing, but it is required"):
+        with_changes(scenario, time={"duration": None})
+
+
+def test_a_change_of_what_is_no_key_or_no_table_is_told():
+    scenario = parse_scenario(SMALL, "small")
+    with pytest.raises(ScenarioError, match="option: quetsions is not a known key.*did you mean questions"):
+        with_changes(scenario, quetsions=None)
+    with pytest.raises(ScenarioError, match="option: seed is .*, but it is no table"):
+        with_changes(scenario, seed={"of": 3})
+    with pytest.raises(ScenarioError, match="cannot be written as TOML"):
+        with_changes(scenario, description=object())
+    assert with_changes(scenario, seed=np.int64(7), rate_scale=np.float64(0.5)).seed == 7

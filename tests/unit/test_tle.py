@@ -62,6 +62,45 @@ def test_a_damaged_file_is_refused_with_its_line(text, complaint):
 
 
 @pytest.mark.parametrize(
+    "damage",
+    [
+        lambda line: line.replace(" ", "\u00a0"),
+        lambda line: "  " + line,
+        lambda line: "\t" + line,
+        lambda line: "\ufeff" + line,
+        lambda line: line.replace(" ", "\t", 1),
+        lambda line: line + "\u00a0\u200b",
+    ],
+)
+def test_blanks_of_any_kind_are_blanks(damage):
+    text = "\n".join([*ISS, "MINE", *map(damage, ISS)])
+    assert [(tle.name, tle.lines) for tle in read_tles(text)] == [("", ISS), ("MINE", ISS)]
+
+
+@pytest.mark.parametrize(
+    ("lines", "complaint"),
+    [
+        (["NAME", *ISS, "LOST", "OTHER", *ISS], "line 5 follows the name 'LOST' of line 4"),
+        ([*ISS, "LOST"], "line 3 is the name 'LOST', but no lines of elements follow"),
+        ([*ISS, ISS[0][1:], ISS[1][1:]], "line 3 is '25544U 98067A"),
+        ([*ISS, f'"{ISS[0]}",', f'"{ISS[1]}"'], "line 3 is '\"1 25544U"),
+        ([*ISS, f"OTHER,{ISS[0]},{ISS[1]}"], "line 3 is 'OTHER,1 25544U"),
+        ([*ISS, ISS[1][:40]], "line 3 is a second line of a TLE, but no first line comes before it"),
+        ([*ISS, ISS[0][:40], ISS[1]], "line 3 has 40 characters"),
+        (["3 2", *ISS], "has 1 TLEs, but begins with '3 2' (planes and slots)"),
+    ],
+)
+def test_no_line_among_good_entries_is_dropped(lines, complaint):
+    with pytest.raises(ValueError) as caught:
+        read_tles("\n".join(lines))
+    assert complaint in str(caught.value)
+
+
+def test_the_heading_of_hypatias_files_counts_planes_and_slots():
+    assert len(read_tles("\n".join(["1 2", "A 0", *ISS, "A 1", *ISS]))) == 2
+
+
+@pytest.mark.parametrize(
     ("days", "moment"),
     [
         ("19343.50000000", datetime(2019, 12, 9, 12, tzinfo=timezone.utc)),

@@ -22,8 +22,11 @@ AZURE = """TIMESTAMP,ContextTokens,GeneratedTokens
 2023-11-16 18:17:04.0319600,3180,8
 2024-05-10 00:00:00.009930+00:00,110,27
 """
-MOONCAKE = """{"timestamp": 0, "input_length": 6755, "output_length": 500, "hash_ids": [0, 1, 2, 3]}
+MOONCAKE = """{"timestamp": 0, "input_length": 1755, "output_length": 500, "hash_ids": [0, 1, 2, 3]}
 {"timestamp": 3052, "input_length": 1030, "output_length": 52, "hash_ids": [0, 1, 9]}
+"""
+QWEN = """{"chat_id": 1, "timestamp": 0.5, "input_length": 40, "output_length": 132, "hash_ids": [7, 8, 9]}
+{"chat_id": 2, "timestamp": 61.114, "input_length": 75, "output_length": 12, "hash_ids": [7, 8, 9, 10, 11]}
 """
 YEARS_NS = 10 * 366 * 86_400 * NS_PER_S
 
@@ -50,9 +53,27 @@ def test_azure_has_moments_with_seven_decimals_or_a_zone(tmp_path: Path) -> None
 
 def test_mooncake_has_milliseconds_and_shared_blocks(tmp_path: Path) -> None:
     assert _read(tmp_path, MOONCAKE) == [
-        TracedRequest(0, 6755, 500, (0, 1, 2, 3)),
+        TracedRequest(0, 1755, 500, (0, 1, 2, 3)),
         TracedRequest(3_052_000_000, 1030, 52, (0, 1, 9)),
     ]
+
+
+def test_mooncake_without_hash_ids_shares_no_prefixes(tmp_path: Path) -> None:
+    text = '{"timestamp": 0, "input_length": 100, "output_length": 20}\n'
+    assert _read(tmp_path, text) == [TracedRequest(0, 100, 20)]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("2024-03-31 01:59:59+01:00", "2024-03-31 03:00:00+02:00"),  # the clocks of central Europe go forward
+        ("2024-10-27 02:59:59+02:00", "2024-10-27 02:00:00+01:00"),  # and back
+        ("2024-03-31 00:59:59Z", "2024-03-31 03:00:00+02:00"),
+    ],
+)
+def test_a_change_of_the_offset_from_utc_costs_no_hour(tmp_path: Path, before: str, after: str) -> None:
+    text = f"TIMESTAMP,ContextTokens,GeneratedTokens\n{before},10,5\n{after},10,5\n"
+    assert [request.t_ns for request in _read(tmp_path, text)] == [0, NS_PER_S]
 
 
 def test_a_byte_order_mark_and_blanks_in_the_heading_do_not_matter(tmp_path: Path) -> None:
@@ -85,6 +106,13 @@ def test_only_what_comes_before_the_end_and_no_more_than_the_limit(tmp_path: Pat
         (AZURE.replace("2023-11-16 18:17:04", "yesterday"), {}, "line 3 is broken"),
         (MOONCAKE + "{torn", {}, "line 3 is broken"),
         (MOONCAKE.replace('"output_length": 52, ', ""), {}, "line 2 is broken"),
+        (
+            MOONCAKE.replace("[0, 1, 9]", "[0, 1, 9, 10]"),
+            {},
+            "line 2 is broken (ValueError: 4 hash_ids for 1030 tokens",
+        ),
+        (QWEN, {}, "it has a chat_id, so it is of another publisher, who counts seconds and blocks of 16 tokens"),
+        (QWEN.replace('"chat_id": 1, ', ""), {}, "3 hash_ids for 40 tokens"),
     ],
 )
 def test_what_is_no_trace_is_refused_with_its_line(

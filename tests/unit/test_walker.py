@@ -49,5 +49,14 @@ def test_alternating_planes_lead_by_one_phase_difference():
     _, arg_lat_rad = walker_angles(Walker(pattern="delta", total=1156, planes=34, phasing=17, alternate=True))
     half_slot_deg = 360 / 68
     assert np.degrees(arg_lat_rad[:, 0]) == pytest.approx(np.tile([0.0, half_slot_deg], 17))
-    with pytest.raises(ValueError, match="only an even number can alternate"):
-        Walker(pattern="delta", total=9, planes=3, alternate=True)
+
+
+def test_hypatias_telesat_has_odd_planes_half_a_slot_ahead_of_which_no_f_tells():
+    telesat = Walker(pattern="delta", total=351, planes=27, alternate="half-slot")
+    raan_rad, arg_lat_rad = walker_angles(telesat)
+    ours = np.degrees(np.stack([raan_rad.ravel(), arg_lat_rad.ravel()], axis=1))
+    # as satgenpy makes them: raan = 360 p / 27, mean anomaly = 360 s / 13, and in odd planes 360 / 26 more
+    expected = [(p * 360 / 27, s * 360 / 13 + p % 2 * 360 / 26) for p in range(27) for s in range(13)]
+    assert ours == pytest.approx(np.array(expected))
+    with pytest.raises(ValueError, match="phasing is another"):
+        Walker(pattern="delta", total=351, planes=27, phasing=13, alternate="half-slot")

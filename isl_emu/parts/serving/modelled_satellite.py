@@ -28,6 +28,7 @@ class ModelledSatellite:
         self.engine = Engine(spec.pace, spec.slots, lambda: float(state.pace_ratio[row]))
         self._users: dict[Job, asyncio.Queue[None]] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None  # kept: asking asyncio for it is a system call
 
     @property
     def powered(self) -> bool:
@@ -54,7 +55,8 @@ class ModelledSatellite:
 
     def _set_timer(self) -> None:
         if self._timer is None and (due_ns := self.engine.due_ns) is not None:
-            self._timer = asyncio.get_running_loop().call_later(self.clock.timeout_s(due_ns), self._look)
+            self._loop = self._loop or asyncio.get_running_loop()
+            self._timer = self._loop.call_later(self.clock.timeout_s(due_ns), self._look)
 
     def _look(self) -> None:
         """End all steps that are due by now."""

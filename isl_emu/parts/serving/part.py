@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,9 @@ class ServingPart(Part):
 
     def real_time(self, scenario: Scenario) -> Iterable[str]:
         return filter(None, (kind_of(group).real_time(group) for group in scenario.compute))
+
+    def checks(self, scenario: Scenario) -> Iterable[Callable[[], object]]:
+        return [partial(kind_of(group).check, group, "host") for group in scenario.compute]
 
     def prepare(self, source: Source, place: str) -> Preparation:
         models = [path for group in source.scenario.compute for path in kind_of(group).check(group, place)]

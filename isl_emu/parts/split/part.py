@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from isl_emu.errors import WorkloadError
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.finished_run import FinishedRun
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.part import CpuUse, Need, Pace, Part, Preparation, Source, shares_of_a_cpu
+from isl_emu.parts.part import CpuUse, Need, Pace, Part, Preparation, Source, as_warning, shares_of_a_cpu
 from isl_emu.parts.serving.busy import AnsweringCpus
 from isl_emu.parts.serving.model_file import resolve_model
 from isl_emu.parts.split.results import SPLIT, split_rows, split_section
@@ -18,6 +20,7 @@ from isl_emu.parts.split.shares import check_engine, check_split, layer_count, s
 from isl_emu.parts.split.start import PASSES, READY, start_splits
 from isl_emu.runs.journal import REQUESTS_JOURNAL, count_lines
 from isl_emu.scenario.model import Scenario
+from isl_emu.scenario.split import Split
 
 
 class SplitPart(Part):
@@ -46,13 +49,15 @@ class SplitPart(Part):
                     "they take; add board, and pace_model if it is that of another model"
                 )
 
+    def checks(self, scenario: Scenario) -> Iterable[Callable[[], object]]:
+        for split in scenario.split:
+            yield partial(as_warning, check_engine, split.engine)
+            yield partial(_checked_model, split, scenario)
+
     def prepare(self, source: Source, place: str) -> Preparation:
-        models = []
         for split in source.scenario.split:
             check_engine(split.engine)
-            models.append(resolve_model(split.model))
-            check_split(split, len(split.members(source.scenario.satellite_names)), models[-1])
-        return Preparation(models=tuple(models))
+        return Preparation(models=tuple(_checked_model(split, source.scenario) for split in source.scenario.split))
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
         start_splits(live)
@@ -79,3 +84,13 @@ class SplitPart(Part):
     def sections(self, run: FinishedRun, figures: Mapping[str, Any]) -> Iterator[Iterable[str]]:
         if rows := run.rows("split"):
             yield split_section(rows)
+
+
+def _checked_model(split: Split, scenario: Scenario) -> Path:
+    """The file of weights of a split model, once it is known that the model can be split so."""
+    try:
+        model = resolve_model(split.model)
+    except WorkloadError as error:
+        raise WorkloadError(str(error).replace("compute.model", "split.model")) from None
+    check_split(split, len(split.members(scenario.satellite_names)), model)
+    return model

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.activity import Activity, RunProcess
 from isl_emu.parts.finished_run import FinishedRun, Rows
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.part import CpuUse, Need, Pace, Part, Preparation, Source, Spells
+from isl_emu.parts.part import CpuUse, Need, Pace, Part, Preparation, Source, Spells, as_warning
 from isl_emu.parts.serving.modelled_state import TRAINED, ModelledState
 from isl_emu.parts.training.light_job import light_jobs_byte
 from isl_emu.parts.training.records import JOURNAL
@@ -51,6 +52,9 @@ class TrainingPart(Part):
                     f"training.real: the steps of {job.name} would take no time to compute; add compute_time, or board "
                     "for as long as their work takes that"
                 )
+
+    def checks(self, scenario: Scenario) -> Iterable[Callable[[], object]]:
+        return [partial(as_warning, check_torch)] if any(job.real for job in scenario.training) else []
 
     def prepare(self, source: Source, place: str) -> Preparation:
         if any(job.real for job in source.scenario.training):
