@@ -20,7 +20,9 @@ from typing import Any
 from isl_emu.errors import ScenarioError
 from isl_emu.export.formats import export_text
 from isl_emu.linkplan import plan_file
-from isl_emu.planned import NamedPath, PlannedNetwork, open_planned, plan_network, read_planned, scenario_warnings
+from isl_emu.machine.functions import trusting
+from isl_emu.planned import NamedPath, PlannedNetwork, open_planned, plan_network, read_planned
+from isl_emu.planned import scenario_warnings as warnings_of_sky
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import format_scenario, load_scenario
 from isl_emu.show.text import summary
@@ -29,8 +31,28 @@ from isl_emu.units import NS_PER_S, is_finite
 __all__ = ["NamedPath", "Plan", "Scenario", "format_scenario", "load", "plan", "read_plan", "scenario_warnings"]
 
 
+def scenario_warnings(scenario: Scenario) -> tuple[str, ...]:
+    """What a scenario alone gives reason to check; one sentence each.
+
+    Raises:
+        ScenarioError: its elements cannot be made.
+    """
+    return (*warnings_of_sky(scenario), *_warnings_of_exact_time(scenario))
+
+
+def _warnings_of_exact_time(scenario: Scenario) -> tuple[str, ...]:
+    from isl_emu.live.room import packet_warnings  # which knows all parts, and these much that no plan needs
+
+    return () if scenario.time.clock == "real" else packet_warnings(scenario)
+
+
 class Plan(PlannedNetwork):
     """The link plan of a scenario, and all that can be made of it: a file, text in other formats, and pictures."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What to check before trusting the plan, or running it; one sentence each."""
+        return (*super().warnings, *_warnings_of_exact_time(self.scenario))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan as one Parquet file, which `read_plan`, `isl-emu run` and other tools read.
@@ -99,6 +121,7 @@ def plan(
     duration_s: float | None = None,
     step_s: float | None = None,
     seed: int | None = None,
+    trust: bool = False,
 ) -> Plan:
     """The link plan of a scenario; equal scenarios give equal plans, byte for byte.
 
@@ -108,6 +131,7 @@ def plan(
         duration_s: instead of what the scenario says.
         step_s: instead of what the scenario says.
         seed: of all random choices, instead of what the scenario says.
+        trust: whether the scenario's own functions are called without a wall; see docs/trust.md.
 
     Raises:
         ScenarioError: a time that cannot be, or an orbit that does not exist or does not hold.
@@ -115,7 +139,8 @@ def plan(
     time = {"start": _utc(start), "duration": _text("duration_s", duration_s), "step": _text("step_s", step_s)}
     given = {key: value for key, value in time.items() if value is not None}
     loaded = scenario if isinstance(scenario, Scenario) else load(scenario)
-    return _with_all(plan_network(loaded, {"time": given, **({} if seed is None else {"seed": seed})}))
+    with trusting(trust):
+        return _with_all(plan_network(loaded, {"time": given, **({} if seed is None else {"seed": seed})}))
 
 
 def read_plan(path: str | os.PathLike[str]) -> Plan:

@@ -71,7 +71,8 @@ def test_what_proves_exact_time_is_there():
     page = (ROOT / "docs" / "exact.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`(test_\w+)`", page))
     tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_exact*.py"))
-    tests += (ROOT / "tests" / "emulation" / "test_board_time.py").read_text(encoding="utf-8")
+    for beside in ("emulation/test_board_time.py", "unit/results/test_fidelity.py"):
+        tests += (ROOT / "tests" / beside).read_text(encoding="utf-8")
     assert len(named) > 10
     assert named <= set(re.findall(r"^def (test_\w+)\(", tests, flags=re.MULTILINE))
     patches = [path.stem.replace("-", " ") for path in sorted((ROOT / "isl_emu/machine/kernel/patches").iterdir())]

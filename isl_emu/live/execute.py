@@ -49,11 +49,12 @@ from isl_emu.runs.directory import RunDirectory, create_run_directory
 from isl_emu.runs.endpoints import MODEL_PORT, Endpoint, write_endpoints
 from isl_emu.runs.execution import INTERRUPTED_BY_USER, Execution, kernel_facts
 from isl_emu.runs.folder import RunFolder
-from isl_emu.runs.journal import LOAD_JOURNAL, PROCESSES_JOURNAL, Journal
+from isl_emu.runs.journal import LOAD_JOURNAL, PAUSES_JOURNAL, PROCESSES_JOURNAL, Journal, count_lines
 from isl_emu.runs.process import LAST_WORDS_S, Watch, Watched
 from isl_emu.runs.wishes import Wishes
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import load_scenario
+from isl_emu.tables.text import wall_text
 from isl_emu.units import NS_PER_S, NS_PER_US, seconds_text
 
 EXACT_GRAIN_NS = 0
@@ -62,6 +63,8 @@ WHOLE_CORE = 1.0  # for programs none of which asks for a share
 GUEST_WRITES = Path("/run/written")  # machine/guest_init.sh mounts there what a guest has written into memory
 LOST_FILES_NAMED = 20  # of each node; more are counted
 LOOK_INTERVAL_S = 0.5  # between two looks at how far the run is
+SOFTNET = Path("/proc/net/softnet_stat")  # a row for each CPU, over all namespaces; first the packets received, in hex
+SLOW_AFTER_S, SLOW_LEFT_S = 20.0, 120.0  # of the wall: a run in exact time that has so much left is told to be slow
 
 
 def execute(folder: RunFolder, wishes: Wishes, steps: Steps, *, kernel_ends: bool = False) -> int:
@@ -236,6 +239,7 @@ def _emulate(
     """The emulated time, from instant 0 to the end."""
     execution, backend = live.phase.execution, live.net.backend
     dropped_before, marked_before = backend.dropped_packets(), backend.marked_packets()
+    received_before = received_packets()
     ended, real_t0_ns = threading.Event(), time.monotonic_ns() + HEAD_START_NS
     if execution.clock == "exact":  # all nodes' clocks show the scenario's time
         time.clock_settime_ns(time.CLOCK_REALTIME, _utc_ns(live.plan.grid.start) - HEAD_START_NS)
@@ -260,7 +264,7 @@ def _emulate(
             NetCLI(live.net)  # the sky moves on meanwhile
             course.end_now()
         else:
-            _follow(live, replaying, activities, course)
+            _follow(live, replaying, activities, course, wishes)
         execution.ended_ns = course.ended_ns()
         live.watch.end()
         for name, container in live.containers.items():
@@ -275,6 +279,13 @@ def _emulate(
     execution.mismatches = [*replay.mismatches, *replay.verify_all()]
     execution.dropped_packets = backend.dropped_packets() - dropped_before
     execution.marked_packets = backend.marked_packets() - marked_before
+    if execution.clock == "exact":
+        execution.carried_packets = received_packets() - received_before
+
+
+def received_packets() -> int:
+    """What all nodes of this kernel have received since it booted; a packet counts at each hop."""
+    return sum(int(row.split()[0], 16) for row in SOFTNET.read_text().splitlines())
 
 
 def _sample_load(live: LiveRun, real_t0_ns: int, ending: ExitStack) -> None:
@@ -289,12 +300,15 @@ def _sample_load(live: LiveRun, real_t0_ns: int, ending: ExitStack) -> None:
     ending.callback(sampler.stop)
 
 
-def _follow(live: LiveRun, replaying: Future[None], activities: Sequence[Activity], course: Course) -> None:
+def _follow(
+    live: LiveRun, replaying: Future[None], activities: Sequence[Activity], course: Course, wishes: Wishes
+) -> None:
     """Show how far the run is until the replay ends; what went wrong in it or in an activity is raised here."""
     duration_ns = live.plan.grid.duration_ns
     wall_s, exact = live.phase.steps.wall_s, live.phase.execution.clock == "exact"
     with live.phase("run", f"emulating {seconds_text(duration_ns)}") as report:
-        begun_s = wall_s()
+        begun_s, received, told = wall_s(), received_packets(), False
+        pauses = live.folder.journal / f"{PAUSES_JOURNAL}.jsonl"
         while True:
             try:
                 return replaying.result(LOOK_INTERVAL_S)
@@ -303,10 +317,34 @@ def _follow(live: LiveRun, replaying: Future[None], activities: Sequence[Activit
                     activity.check()
                 t_ns = course.t_ns()
                 now = f"t = {t_ns / NS_PER_S:.0f} s" if t_ns >= 0 else "about to begin"
-                here = [f"{wall_s() - begun_s:.1f} s here"] if exact else []
+                here = []
+                if exact and t_ns > 0:
+                    spent_s, packets_s = wall_s() - begun_s, (received_packets() - received) * NS_PER_S / t_ns
+                    here = [f"{spent_s:.1f} s here", f"{packets_s:,.0f} packets/s"]
+                    found = slowness(t_ns, duration_ns, spent_s, packets_s)
+                    if found and not told and not (wishes.pace or count_lines(pauses)):
+                        live.phase.steps.note(f"Warning: {found}")
+                        told = True
                 paused = "PAUSED (isl-emu resume) at " if course.paused else ""
                 done = [found for part in PARTS if (found := part.progress(live.folder.journal))]
                 report(max(t_ns, 0) / duration_ns, ", ".join([f"{paused}{now}", *here, *done]))
+
+
+def slowness(t_ns: int, duration_ns: int, spent_s: float, packets_s: float) -> str | None:
+    """What to say of a run in exact time that takes the user minutes more; None if it does not.
+
+    Args:
+        spent_s: of the wall, for the emulated time until now.
+        packets_s: what was carried in an emulated second until now.
+    """
+    left_s = spent_s * (duration_ns - t_ns) / t_ns
+    if spent_s < SLOW_AFTER_S or left_s < SLOW_LEFT_S:
+        return None
+    return (
+        f"exact time passes slowly here, {t_ns / NS_PER_S:.1f} s in {spent_s:.0f} s, so the rest takes about "
+        f"{wall_text(left_s)}; an emulated second has {packets_s:,.0f} packets, counted at each hop. Let programs send "
+        "less, state a smaller rate_scale for what fills its links, or shorten time.duration"
+    )
 
 
 def _utc_ns(utc: datetime) -> int:

@@ -1,4 +1,7 @@
-"""The memory that a run needs: for the network's nodes, for the programs on satellites, and for the files they read."""
+"""The memory that a run needs: for the network's nodes, for the programs on satellites, and for the files they read.
+
+And, in exact time, this machine's time for its packets.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from isl_emu.errors import MachineError
+from isl_emu.linkplan.plan import MTU_BYTE
 from isl_emu.machine.claims import MIB, available_memory_byte
+from isl_emu.network.desired import GSO_MOST_BYTE, GSO_TIME_NS
 from isl_emu.parts.part import Need
 from isl_emu.parts.registry import PARTS
 from isl_emu.scenario.model import Scenario
+from isl_emu.tables.text import wall_text
+from isl_emu.units import NS_PER_S
 
 GUEST_BASE_BYTE = 1_500_000_000  # kernel, Python, and the files that both keep in memory
 NODE_BYTE = 600_000  # a namespace with its links and routes; measured with 2,800 satellites, with a half more
+
+# What packets cost in exact time on AMD EPYC, measured by tests/benchmarks/bench_exact.py (docs/benchmarks.md).
+PACKET_S = (
+    200e-6  # for two programs to hand one over, with its acknowledgement; a further hop costs 2 us, left out here
+)
+BULK_BYTE_S = 8e-9  # to copy
+WORTH_A_WARNING_S = 120.0
 
 
 def all_needs(scenario: Scenario) -> list[Need]:
@@ -60,3 +74,24 @@ def check_room(scenario: Scenario) -> None:
             f"with {len(needs):,} programs on them may take {needed_byte // MIB:,} MiB; let fewer satellites run "
             "programs, or use modelled servers"
         )
+
+
+def packet_warnings(scenario: Scenario) -> tuple[str, ...]:
+    """Whether its packets make exact time slower than real time, for minutes; one sentence, or none."""
+    longest_byte = scenario.rate_scale * scenario.fastest_laser_bit_s * GSO_TIME_NS / (8 * NS_PER_S)
+    packet_byte = min(max(longest_byte, MTU_BYTE), GSO_MOST_BYTE)
+    duration_s = scenario.time.duration_ns / NS_PER_S
+    found = []
+    for traffic in (traffic for part in PARTS for traffic in part.traffic(scenario)):
+        packets = traffic.messages + traffic.byte / packet_byte
+        found.append((packets * PACKET_S + traffic.byte * BULK_BYTE_S, packets, traffic))
+    wall_s, packets = sum(spent_s for spent_s, *_ in found), sum(count for _, count, _ in found)
+    if wall_s < max(WORTH_A_WARNING_S, duration_s):
+        return ()
+    _, _, most = max(found, key=lambda one: one[0])
+    less = "state a smaller rate_scale, with which it sends less" if most.scaled else "let it send less"
+    return (
+        f"rate_scale: is {scenario.rate_scale:g}, but then {most.what} and all else send about {packets:,.0f} packets "
+        f"({packets / duration_s:,.0f} per emulated second), for which exact time takes about {wall_text(wall_s)} of "
+        f"the wall's time; {less}, or shorten time.duration",
+    )

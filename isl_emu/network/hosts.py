@@ -55,8 +55,7 @@ class SpaceNode(Node):
         entering: Callable[[], object] = lambda: None,
         **params: Any,
     ):
-        self.netns_path, self._entering = netns_path, entering
-        self._files = files
+        self.netns_path, self._files, self._entering = netns_path, files, entering
         self._container: Container | None = None
         super().__init__(name, inNamespace=True, **params)
 
@@ -148,7 +147,7 @@ class SpaceNode(Node):
     def _popen(self, cmd: Sequence[str], **params: Any) -> subprocess.Popen[Any]:
         """What Mininet starts every program with."""
         if self._container is not None:
-            return self._container.popen(cmd, **params)
+            return self._container.popen(cmd, own=True, **params)
         self._entering()
         if self.out is not None:
             self.out.mkdir(parents=True, exist_ok=True)

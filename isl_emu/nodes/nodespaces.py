@@ -42,6 +42,7 @@ IF_THERE = {  # a kernel may be built without routes over several next hops
     "ipv6/fib_multipath_hash_policy": "1",
 }
 HASH_SEED = "ipv4/fib_multipath_hash_seed"  # Linux 6.11 and later, for both families; 0 is one seed for all
+DESCRIPTORS = 12  # of a node: three for its network, the others if it has a container
 SPARE_DESCRIPTORS = 256  # for everything else that this process opens
 
 
@@ -72,7 +73,7 @@ def make_spaces(run_id: str, nodes: Sequence[str], spaces: list[NodeSpace]) -> N
     Raises:
         NetworkError: not root, or too few descriptors.
     """
-    _allow_descriptors(3 * len(nodes) + SPARE_DESCRIPTORS)
+    _allow_descriptors(DESCRIPTORS * len(nodes) + SPARE_DESCRIPTORS)
     try:
         os.makedirs(NAMESPACE_FOLDER, exist_ok=True)
         in_own_thread(_make_spaces, run_id, nodes, spaces)

@@ -6,6 +6,7 @@ The rest of the house loops over `registry.PARTS` and names none of them; docs/a
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -55,11 +56,28 @@ class Need:
     visible: tuple[Path, ...] = ()
 
 
+@dataclass(frozen=True)
+class Traffic:
+    """About what one thing sends in a whole run, as far as the scenario tells.
+
+    Args:
+        what: the thing, as a user knows it.
+        messages: small ones, a packet each.
+        byte: in bulk, in packets as long as the links allow.
+        scaled: whether it is less with a smaller `rate_scale`.
+    """
+
+    what: str
+    messages: float = 0.0
+    byte: float = 0.0
+    scaled: bool = False
+
+
 def files_named(words: Sequence[str]) -> tuple[Path, ...]:
     """The files that a command names by whole paths, and its program; what there is not is for the run to tell."""
     found = [shutil.which(words[0]), *words[1:]]
     paths = [Path(word) for word in found if word is not None]
-    return tuple(path for path in paths if path.is_absolute() and path.is_file())
+    return tuple(path for path in paths if path.is_absolute() and os.path.isfile(path))
 
 
 def as_warning(check: Callable[..., object], *arguments: object) -> str | None:
@@ -163,6 +181,10 @@ class Part:
 
         A call raises an IslEmuError if the thing cannot be used; text that it returns is a warning.
         """
+        return ()
+
+    def traffic(self, scenario: Scenario) -> Iterable[Traffic]:
+        """What it sends, which in exact time costs the machine's time; what nobody knows beforehand is left out."""
         return ()
 
     def prepare(self, source: Source, place: str) -> Preparation:

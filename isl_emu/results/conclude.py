@@ -184,7 +184,11 @@ def conclude(
     Args:
         failure: why the run did not come to its end, as far as the caller knows; what the live part wrote down about
             its end goes before it.
+
+    Raises:
+        ScenarioError: there are links in the folder.
     """
+    folder.check_plain()
     execution = Execution.read(folder.execution)
     if failure and not (execution and execution.error):
         execution = replace(execution or Execution(), error=failure)

@@ -14,7 +14,7 @@ from isl_emu.runs.journal import DROPS_JOURNAL
 from isl_emu.scenario.model import Scenario
 from isl_emu.tables.distribution import Distribution
 from isl_emu.tables.text import counted, facts, share, table, time_text, wrapped
-from isl_emu.units import DURATION_NS, format_quantity
+from isl_emu.units import DURATION_NS, NS_PER_S, format_quantity
 
 MOST_DROPPING = 3  # link ends, in the summary; all are in drops.parquet
 MOST_TOLD = 20  # interventions
@@ -43,6 +43,8 @@ def render(run: FinishedRun, fidelity: Fidelity, provenance: Mapping[str, Any]) 
 def _files(run: FinishedRun) -> Iterator[tuple[str, str]]:
     """What programs have written, by node: where it is kept, or that it went with the run."""
     for folder in sorted(run.folder.files_of("any").parent.glob("*")):
+        if folder.is_symlink():  # a program's, to wherever
+            continue
         sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
         yield folder.name, f"{counted(len(sizes), 'file')}, {sum(sizes):,} bytes, in files/{folder.name}"
     for node, lost in (run.execution.lost_files if run.execution else {}).items():
@@ -160,6 +162,12 @@ def _machine_facts(fidelity: Fidelity, drops: Rows) -> Iterator[tuple[str, str]]
         yield "links", f"{counted(fidelity.dropped_packets, 'packet')} dropped{_causes(drops)}{marked}"
         for row in sorted(drops, key=_dropped, reverse=True)[:MOST_DROPPING]:
             yield "", f"{row['node']} → {row['peer']}: {counted(_dropped(row), 'packet')}{_causes([row])}"
+        if fidelity.carried_packets is not None and fidelity.ended_ns:
+            a_second = fidelity.carried_packets * NS_PER_S / fidelity.ended_ns
+            yield (
+                "",
+                f"{fidelity.carried_packets:,} packets carried, counted at each hop; {a_second:,.0f} per emulated s",
+            )
     if fidelity.journal_lines_lost:
         yield "journal", f"{counted(fidelity.journal_lines_lost, 'torn line')} left out"
 

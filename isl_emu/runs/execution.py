@@ -32,6 +32,8 @@ class Execution:
             first `paths`.
         mismatches: settings that differed from the plan when the kernel was read back.
         dropped_packets: on all links in the emulated time; `marked_packets` those that managed queues marked.
+        carried_packets: that nodes received in the emulated time, so one counts at each hop; only in exact time, since
+            a machine's own kernel counts everybody's.
     """
 
     error: str | None = None
@@ -48,6 +50,7 @@ class Execution:
     mismatches: list[str] | None = None
     dropped_packets: int | None = None
     marked_packets: int | None = None
+    carried_packets: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON has it."""

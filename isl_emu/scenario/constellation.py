@@ -72,6 +72,14 @@ class Constellation(Record):
         )
 
     @property
+    def fastest_laser_bit_s(self) -> int:
+        """The highest rate that any of its lasers has; 0 without lasers."""
+        return max(
+            (links.rate_bit_s for links in (*(shell.lasers for shell in self.shell), *self.inter_shell) if links),
+            default=0,
+        )
+
+    @property
     def epoch(self) -> datetime:
         """When the elements of patterns hold, and of satellites that have no epoch of their own; UTC."""
         return self.orbits.epoch or self.time.start

@@ -33,6 +33,11 @@ def share(ratio: float | None) -> str:
     return "-" if ratio is None else f"{ratio:.0%}" if ratio >= 0.1 or ratio == 0 else f"{ratio:.1%}"
 
 
+def wall_text(seconds: float) -> str:
+    """A long time by the clock on the wall, as people say it: "14 min", "3.2 h"."""
+    return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:,.1f} h"
+
+
 def counted(number: int, noun: str) -> str:
     """A number of things."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

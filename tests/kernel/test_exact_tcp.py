@@ -39,7 +39,7 @@ def _wire_ns(byte: int) -> int:
     return byte * NS_PER_S // RATE_BYTE_S
 
 
-def _window_begins_ns(number: int) -> int:
+def window_begins_ns(number: int, one_way_ns: int = ONE_WAY_NS, hops: int = 1) -> int:
     """From connect() until the server sends the first segment of its window `number`, from 0.
 
     Every segment that is acknowledged opens the window by one (slow start, RFC 5681 section 3.1, with RFC 3465 without
@@ -48,27 +48,32 @@ def _window_begins_ns(number: int) -> int:
     That acknowledgement is for one segment: Linux delays none (RFC 1122, 4.2.3.2) while the receiver's window opens,
     which is for the first 210 segments here (tcp_grow_window in net/ipv4/tcp_input.c), and so at the head of all five
     windows.
+
+    Args:
+        hops: how often a frame is serialised on its way, each time at RATE.
     """
-    begins_ns = 2 * (_wire_ns(SYN_BYTE) + ONE_WAY_NS) + _wire_ns(HEADER_BYTE) + ONE_WAY_NS  # the three-way handshake
-    return begins_ns + number * (_wire_ns(FULL_BYTE) + _wire_ns(HEADER_BYTE) + 2 * ONE_WAY_NS)
+    syn_ns, header_ns, full_ns = (hops * _wire_ns(byte) for byte in (SYN_BYTE, HEADER_BYTE, FULL_BYTE))
+    begins_ns = 2 * (syn_ns + one_way_ns) + header_ns + one_way_ns  # the three-way handshake
+    return begins_ns + number * (full_ns + header_ns + 2 * one_way_ns)
 
 
-def _slow_start_ns(segments: int) -> int:
+def slow_start_ns(segments: int, one_way_ns: int = ONE_WAY_NS, hops: int = 1) -> int:
     """From connect() until the last of so many segments is there."""
     number, window = 0, INITIAL_WINDOW
     while segments > window:
         number, segments, window = number + 1, segments - window, 2 * window
-    return _window_begins_ns(number) + segments * _wire_ns(FULL_BYTE) + ONE_WAY_NS
+    begins_ns = window_begins_ns(number, one_way_ns, hops)
+    return begins_ns + (segments + hops - 1) * _wire_ns(FULL_BYTE) + one_way_ns
 
 
 def _one_lost_ns() -> int:
-    """As `_slow_start_ns` for SHORT segments of which LOST is lost: fast retransmit (RFC 5681, 3.2, and RFC 8985).
+    """As `slow_start_ns` for SHORT segments of which LOST is lost: fast retransmit (RFC 5681, 3.2, and RFC 8985).
 
     The third segment after the lost one makes the third duplicate acknowledgement, and that the retransmission; by then
     the server has sent everything else.
     """
     before = 3 * INITIAL_WINDOW  # of the first two windows
-    third_after_ns = _window_begins_ns(2) + (LOST + DUPLICATES - before) * _wire_ns(FULL_BYTE) + ONE_WAY_NS
+    third_after_ns = window_begins_ns(2) + (LOST + DUPLICATES - before) * _wire_ns(FULL_BYTE) + ONE_WAY_NS
     return third_after_ns + _wire_ns(SACK_BYTE) + ONE_WAY_NS + _wire_ns(FULL_BYTE) + ONE_WAY_NS
 
 
@@ -143,7 +148,7 @@ say(json.dumps(found))
 @pytest.fixture(scope="module")
 def took_ns() -> dict[str, int]:
     """How long each transfer took, ns; all in one guest."""
-    lost_at_router_ns = _window_begins_ns(2) + (LOST - 3 * INITIAL_WINDOW) * _wire_ns(FULL_BYTE) + NEAR_NS
+    lost_at_router_ns = window_begins_ns(2) + (LOST - 3 * INITIAL_WINDOW) * _wire_ns(FULL_BYTE) + NEAR_NS
     words: dict[str, Any] = {
         "near_ns": NEAR_NS, "far_ns": FAR_NS, "rate_byte_s": RATE_BYTE_S, "slow_bit_s": SLOW_BIT_S,
         "short_byte": SHORT * PAYLOAD_BYTE, "long_byte": LONG * PAYLOAD_BYTE, "lossy_byte": LOSSY_BYTE,
@@ -164,7 +169,7 @@ def took_ns() -> dict[str, int]:
 def test_slow_start_takes_what_windows_delays_and_the_rate_say(
     took_ns: dict[str, int], name: str, segments: int
 ) -> None:
-    assert took_ns[name] == _slow_start_ns(segments)
+    assert took_ns[name] == slow_start_ns(segments)
 
 
 def test_one_lost_segment_costs_what_fast_retransmit_says(took_ns: dict[str, int]) -> None:

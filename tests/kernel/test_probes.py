@@ -58,7 +58,10 @@ def test_each_direction_is_measured_by_itself(tmp_path: Path) -> None:
         ends = replay._ends.copy()
         ends["delay_ns"][net.backend.wiring.node == 1] = (BACK_NS - 5 * MS, THERE_NS - 5 * MS)  # towards 0, towards 2
         net.backend.change_ends(np.arange(len(ends)), ends)
-        probes, receivers = open_probes(PAIRS, endpoints_of(net), 50 * MS), open_receivers(PAIRS, endpoints_of(net))
+        probes, receivers = (
+            open_probes(PAIRS, endpoints_of(net), 50 * MS, 50 * MS),
+            open_receivers(PAIRS, endpoints_of(net)),
+        )
         with Journal(tmp_path / "probes.jsonl") as journal:
             now_ns = time.monotonic_ns()
             times = RunTimes(now_ns, now_ns + 1000 * MS)

@@ -1,12 +1,18 @@
-"""Which parts of a run need real time, and why: in exact time computing takes none."""
+"""Which parts of a run need real time, and why: in exact time computing takes none. And what takes the wall's."""
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+import isl_emu
+from isl_emu.api import scenario_warnings
+from isl_emu.live.execute import slowness
+from isl_emu.live.room import BULK_BYTE_S, PACKET_S, packet_warnings
 from isl_emu.parts.registry import PARTS
 from isl_emu.scenario.parse import load_scenario, parse_scenario
-from tests.scenarios import TOPOLOGIES, quiet_ring, table
+from tests.scenarios import TOPOLOGIES, head, quiet_ring, shell, table
 
 PROGRAM = {"name": "one", "node": "p00s00", "command": ["true"]}
 MODELLED = table(
@@ -64,3 +70,73 @@ def test_shipped_scenarios_are_exact(path):
 def test_what_computes_needs_real_time(text, reason):
     found, *_ = _reasons(text)
     assert reason in found
+
+
+@pytest.mark.parametrize("path", sorted(TOPOLOGIES.glob("*.toml")), ids=lambda path: path.stem)
+def test_shipped_scenarios_fit_into_exact_time(path):
+    assert packet_warnings(load_scenario(path)) == ()
+
+
+def test_only_scenarios_with_bulk_of_their_own_scale_their_rates():
+    """A file and gradients that are themselves scaled: else rates are the physical ones."""
+    scales = {path.stem: load_scenario(path).rate_scale for path in TOPOLOGIES.glob("*.toml")}
+    assert {name for name, scale in scales.items() if scale != 1.0} == {"qwen3-uplink", "training"}
+
+
+def _gradients(**top):
+    lasers = {"topology": "ring", "rate": "100 Gbit/s"}
+    text = head("heavy", duration="60 s", **top) + shell(12, lasers=lasers)
+    return parse_scenario(
+        text + table("[training]") + table("training.modelled", gradient="1 GB", compute_time="1 s"), ""
+    )
+
+
+def test_what_does_not_fit_into_exact_time_is_told_with_packets_and_the_walls_time(tmp_path):
+    """60 s of sums of 1 GB by twelve satellites, each of which sends 22/12 of it in 22/12 x 8/100 s."""
+    (warning,) = packet_warnings(_gradients())
+    byte = 60 / (1 + 22 / 12 * 0.08) * 22e9
+    packets = byte / 65536
+    hours = (packets * PACKET_S + byte * BULK_BYTE_S) / 3600
+    assert warning.startswith("rate_scale: is 1, but then training training and all else send about")
+    said = re.search(r"about ([\d,]+) packets \(([\d,]+) per emulated second\).* about ([\d.]+) h of the wall", warning)
+    found = [float(word.replace(",", "")) for word in said.groups()]
+    assert found == pytest.approx([packets, packets / 60, hours], rel=0.02)
+    assert "state a smaller rate_scale, with which it sends less, or shorten time.duration" in warning
+    assert packet_warnings(_gradients(rate_scale=0.0001)) == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "most"),
+    [
+        (table("probes", pairs=[["p00s00", "p00s01"]], interval="10 us"), "probes"),
+        (
+            MODELLED
+            + table("questions", mean_interval="1 ms", target="uniform", max_answer_tokens=16, prompts=["Why?"]),
+            "questions",
+        ),
+        (
+            MODELLED
+            + table("questions", arrivals="single-stream", count=50_000, max_answer_tokens=32, prompts=["Why?"]),
+            "questions",
+        ),
+    ],
+)
+def test_who_sends_most_is_named(text, most):
+    (warning,) = packet_warnings(parse_scenario(quiet_ring() + text, "the test"))
+    assert f"{most} and all else send about" in warning and "; let it send less, or" in warning
+
+
+def test_a_plan_and_a_scenario_warn_unless_time_is_real():
+    scenario = _gradients()
+    real = scenario.model_copy(update={"time": scenario.time.model_copy(update={"clock": "real"})})
+    for one, warned in ((scenario, True), (real, False)):
+        assert any("rate_scale" in text for text in scenario_warnings(one)) == warned
+        assert any("rate_scale" in text for text in isl_emu.plan(one).warnings) == warned
+
+
+def test_a_run_that_takes_minutes_more_is_told_of_while_it_goes_on():
+    second = 10**9
+    assert slowness(60 * second, 120 * second, 60.0, 5000.0) is None  # a minute left
+    assert slowness(second, 120 * second, 15.0, 5000.0) is None  # too early to tell
+    said = slowness(2 * second, 122 * second, 30.0, 52_000.0)
+    assert "2.0 s in 30 s, so the rest takes about 30 min; an emulated second has 52,000 packets" in said

@@ -12,7 +12,8 @@ from isl_emu.errors import IslEmuError, ScenarioError
 from isl_emu.live import room
 from isl_emu.live.room import all_needs, check_room, run_memory_byte
 from isl_emu.parts.kv_handover.part import KvHandoverPart
-from isl_emu.parts.part import Source
+from isl_emu.parts.part import Source, files_named
+from isl_emu.parts.programs.programs import found_here
 from isl_emu.parts.serving import model_file
 from isl_emu.parts.serving.board_pace import file_roofline, pace_name, wanted_tokens_s
 from isl_emu.parts.serving.kinds import KINDS, kind_of
@@ -115,6 +116,13 @@ def test_a_command_brings_the_files_that_it_names(tmp_path: Path) -> None:
     needs = list(all_needs(scenario(keys)))
     assert {need.visible for need in needs} == {(Path(shutil.which("python3") or ""), program)}
     assert all((need.cpus, need.expected_byte) == (0.5, need.memory_byte) for need in needs)
+
+
+@pytest.mark.parametrize("before", ["", "/"])
+def test_a_word_of_a_command_may_be_longer_than_any_files_name(before: str) -> None:
+    word = f"{before}{'true; ' * 1000}"
+    assert found_here(["sh", "-c", word]) == ["sh", "-c", word]
+    assert files_named(["sh", "-c", word]) == (Path(shutil.which("sh") or ""),)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.activity import Activity, RunProcess
 from isl_emu.parts.finished_run import FinishedRun
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.part import Judgement, Pace, Part, Preparation, Source
+from isl_emu.parts.part import Judgement, Pace, Part, Preparation, Source, Traffic
 from isl_emu.parts.probes.prober import JOURNAL
 from isl_emu.parts.probes.results import PROBES, delays_section, probe_fidelity, probe_reasons, probe_rows
 from isl_emu.parts.probes.traffic import JOURNAL as ENDS_JOURNAL
@@ -26,6 +26,10 @@ class ProbesPart(Part):
 
     def endpoints(self, scenario: Scenario, plan: LinkPlan) -> Iterable[str]:
         return (name for pair in scenario.probes.pairs for name in pair)
+
+    def traffic(self, scenario: Scenario) -> Iterable[Traffic]:
+        sent = 2 * len(scenario.probes.pairs) * scenario.time.duration_ns / scenario.probes.interval_ns
+        yield Traffic("probes", sent)
 
     def prepare(self, source: Source, place: str) -> Preparation:
         pairs = source.scenario.probes.pairs

@@ -7,6 +7,7 @@ answers a probe: each direction is measured by itself, so delays and routes that
 from __future__ import annotations
 
 import heapq
+import os
 import selectors
 import signal
 import socket
@@ -20,7 +21,8 @@ from isl_emu.parts.probes.packets import open_receiver, open_sender, probe_packe
 from isl_emu.runs.clock import RunTimes, run_clock, run_parser
 from isl_emu.runs.endpoints import Endpoint, read_endpoints
 from isl_emu.runs.journal import Journal
-from isl_emu.timebase import Clock, MonotonicClock
+from isl_emu.runs.loop import NanosecondSelector
+from isl_emu.timebase import EXACT_TIME, Clock, MonotonicClock
 from isl_emu.units import NS_PER_S
 
 JOURNAL = "probes"
@@ -50,9 +52,13 @@ class Probe:
     awaited: dict[int, Sent] = field(default_factory=dict)
 
 
-def phase_ns(index: int, count: int, step_ns: int) -> int:
-    """How far into a step direction `index` of `count` sends: spread over its middle, away from the changes."""
-    return round(step_ns * (FIRST_PHASE + (LAST_PHASE - FIRST_PHASE) * (index + 0.5) / count))
+def phase_ns(index: int, count: int, interval_ns: int, step_ns: int) -> int:
+    """When direction `index` of `count` sends first: spread over the middle of a step, away from the changes.
+
+    Probes that are more frequent are spread over their interval: no two directions ever send at once, since one would
+    wait for the other on their first link.
+    """
+    return round(min(interval_ns, step_ns) * (FIRST_PHASE + (LAST_PHASE - FIRST_PHASE) * (index + 0.5) / count))
 
 
 def due_ns(number: int, phase: int, interval_ns: int, step_ns: int) -> int:
@@ -95,7 +101,7 @@ class Prober:
 
     def run(self) -> None:
         """Probe until the end of the run and until no probe is on its way any more."""
-        with selectors.DefaultSelector() as selector:
+        with NanosecondSelector() if EXACT_TIME in os.environ else selectors.DefaultSelector() as selector:
             for receiver in self._receivers:
                 selector.register(receiver, selectors.EVENT_READ)
             while (wake_ns := self._next_event_ns()) is not None:
@@ -163,13 +169,15 @@ class Prober:
         self._journal.append({**record, "delay_ns": delay_ns, "hops_seen": hops, "lost_by": why})
 
 
-def open_probes(pairs: Sequence[tuple[str, str]], endpoints: Mapping[str, Endpoint], step_ns: int) -> list[Probe]:
+def open_probes(
+    pairs: Sequence[tuple[str, str]], endpoints: Mapping[str, Endpoint], interval_ns: int, step_ns: int
+) -> list[Probe]:
     """The probes of all pairs, each direction at times of its own, with one socket for each sending node."""
     senders = {name: open_sender(endpoints[name].netns) for name in _nodes(pairs)}
     ways = [way for pair in pairs for way in (pair, pair[::-1])]
     probes = []
     for identifier, (a, b) in enumerate(ways):
-        phase, destination = phase_ns(identifier, len(ways), step_ns), endpoints[b].address
+        phase, destination = phase_ns(identifier, len(ways), interval_ns, step_ns), endpoints[b].address
         packet = probe_packet(endpoints[a].address, destination, identifier)
         probes.append(Probe(a, b, identifier, packet, senders[a], destination, phase))
     return probes
@@ -205,7 +213,7 @@ def main() -> None:
     options = parser.parse_args()
     endpoints, step_ns = read_endpoints(options.journal), options.step_ns
     with Journal(options.journal / f"{JOURNAL}.jsonl") as journal:
-        probes = open_probes(options.pairs, endpoints, step_ns)
+        probes = open_probes(options.pairs, endpoints, options.interval_ns, step_ns)
         receivers = open_receivers(options.pairs, endpoints)
         clock, times = run_clock(options.journal), RunTimes.of(options)
         names = {endpoint.address: name for name, endpoint in endpoints.items()}

@@ -15,11 +15,10 @@ from isl_emu.linkplan.plan import LinkKind, LinkPlan
 from isl_emu.parts.activity import Activity, RunProcess
 from isl_emu.parts.finished_run import FinishedRun, Row
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.part import EVERY_NODE_UP_TO, Part, Preparation, Source
+from isl_emu.parts.part import EVERY_NODE_UP_TO, Part, Preparation, Source, Traffic
 from isl_emu.parts.questions import asking
 from isl_emu.parts.questions.asking import Asking
 from isl_emu.parts.questions.figures import read_serving_figures
-from isl_emu.parts.questions.policies import policy_of
 from isl_emu.parts.questions.requests import PlannedRequest, check_fit, plan_requests, read_asked
 from isl_emu.parts.questions.results import (
     ATTEMPTS,
@@ -40,8 +39,10 @@ from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import REQUESTS_JOURNAL, SERVERS_JOURNAL, Journal, count_lines
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.questions import Questions
+from isl_emu.scenario.user_functions import planning_function
 
 FIGURES = "serving.json"  # in the run folder
+QUESTION_PACKETS, TOKEN_PACKETS = 6, 2  # which both programs work on: the connection, headers; a token as an event
 
 
 class QuestionsPart(Part):
@@ -54,14 +55,29 @@ class QuestionsPart(Part):
 
     def checks(self, scenario: Scenario) -> Iterable[Callable[[], object]]:
         if questions := scenario.questions:
-            yield lambda: policy_of(questions.target)
+            yield partial(_own_policy, questions)
             yield lambda: none_asked(planned_requests(scenario, questions, scenario.serving_satellites))
+
+    def traffic(self, scenario: Scenario) -> Iterable[Traffic]:
+        """A trace is read when the run is prepared."""
+        questions, stations = scenario.questions, len(scenario.asking_stations)
+        if questions is None or questions.trace:
+            return
+        duration_ns = scenario.time.duration_ns
+        end_ns = duration_ns if questions.stop_after_ns is None else min(questions.stop_after_ns, duration_ns)
+        asked: float = (questions.count or 0) * (stations if questions.arrivals == "single-stream" else 1)
+        if questions.mean_interval_ns:
+            asked = max(0, end_ns - questions.start_after_ns) / questions.mean_interval_ns
+        yield Traffic("questions", asked * (QUESTION_PACKETS + TOKEN_PACKETS * questions.max_answer_tokens))
+        if questions.poll_interval_ns:
+            polls = stations * questions.candidates * duration_ns / questions.poll_interval_ns
+            yield Traffic("polls of questions", polls * QUESTION_PACKETS)
 
     def prepare(self, source: Source, place: str) -> Preparation:
         scenario, questions = source.scenario, source.scenario.questions
         if questions is None:
             return Preparation()
-        policy_of(questions.target)  # so that an error comes now
+        _own_policy(questions)  # so that an error comes now
         satellites = asked_satellites(scenario, source.plan)
         requests = planned_requests(scenario, questions, satellites)
         inputs = tuple(Path(name) for name in questions.files)
@@ -99,6 +115,12 @@ class QuestionsPart(Part):
         if requests := run.rows(REQUESTS_JOURNAL):
             yield questions_section(requests, set(run.scenario.station_names))
             yield answers_section(requests, run.scenario)
+
+
+def _own_policy(questions: Questions) -> None:
+    """Import the function that chooses whom to ask, if it is the user's own."""
+    if ":" in questions.target:
+        planning_function(questions.target, "questions.target", 1)
 
 
 def planned_requests(scenario: Scenario, questions: Questions, satellites: Sequence[str]) -> list[PlannedRequest]:

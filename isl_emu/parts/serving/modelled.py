@@ -38,6 +38,12 @@ class ModelledServers(ServerKind):
         figures, late_ns = {"steps": said.get("steps", 0), **{key: said.get(key) for key in LATE}}, said.get(LATE[1])
         if late_ns is None:
             return PaceJudgement(figures)
+        if run.execution is not None and run.execution.clock == "exact":
+            reason = (
+                f"servers at a board's pace: a token was late by {said[LATE[2]]:.0f} ns, but none may be late in exact "
+                "time; report it as a fault of isl-emu"
+            )
+            return PaceJudgement(figures, (reason,) if said[LATE[2]] else ())
         limit_ns = run.scenario.fidelity.token_lateness_p99_ns
         what = "servers at a board's pace: the 99th percentile of how late tokens were"
         reason = beyond(what, late_ns, limit_ns, "ask fewer questions at once, or use slow motion")

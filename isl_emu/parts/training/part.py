@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from importlib.util import find_spec
@@ -13,16 +14,17 @@ from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.activity import Activity, RunProcess
 from isl_emu.parts.finished_run import FinishedRun, Rows
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.part import CpuUse, Need, Pace, Part, Preparation, Source, Spells, as_warning
+from isl_emu.parts.part import CpuUse, Need, Pace, Part, Preparation, Source, Spells, Traffic, as_warning
 from isl_emu.parts.serving.modelled_state import TRAINED, ModelledState
-from isl_emu.parts.training.light_job import light_jobs_byte
-from isl_emu.parts.training.records import JOURNAL
+from isl_emu.parts.training.light_job import light_jobs_byte, really_sent_elements
+from isl_emu.parts.training.records import ELEMENT_BYTE, JOURNAL
 from isl_emu.parts.training.results import TRAINING, training_section
 from isl_emu.parts.training.torch_job import CoordinatedJob, start_ranks
 from isl_emu.runs.journal import read_latest
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.training import trainers, training_satellites
 from isl_emu.tables.text import counted
+from isl_emu.units import NS_PER_S
 
 DONE = ("completed", "handed-over")  # outcomes of a step that need not be repeated
 TORCH_RANK_BYTE = 320_000_000  # PyTorch with a small model; measured 263 MB
@@ -55,6 +57,19 @@ class TrainingPart(Part):
 
     def checks(self, scenario: Scenario) -> Iterable[Callable[[], object]]:
         return [partial(as_warning, check_torch)] if any(job.real for job in scenario.training) else []
+
+    def traffic(self, scenario: Scenario) -> Iterable[Traffic]:
+        """Of modelled gradients; real ones are those of small models."""
+        for job in scenario.training:
+            if job.modelled:
+                members, laser_bit_s = len(training_satellites(scenario, job)), max(scenario.fastest_laser_bit_s, 1)
+                shared_byte = 2 * (members - 1) * job.modelled.exchanged_byte  # by all, in a ring or up and down a tree
+                sum_s = 8 * shared_byte / members / laser_bit_s
+                step_ns = job.modelled.step_ns(job.modelled.parameters, job.modelled.tokens)
+                sums = scenario.time.duration_ns / (job.local_steps * step_ns + sum_s * NS_PER_S)
+                sums = min(sums, math.inf if job.steps is None else job.steps / job.local_steps)
+                sent_byte = 2 * (members - 1) * ELEMENT_BYTE * really_sent_elements(job.modelled, scenario.rate_scale)
+                yield Traffic(f"training {job.name}", byte=sums * sent_byte, scaled=True)
 
     def prepare(self, source: Source, place: str) -> Preparation:
         if any(job.real for job in source.scenario.training):

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from isl_emu.errors import WorkloadError
 from isl_emu.files import write_json
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.finished_run import FinishedRun
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.part import Need, Part, Preparation, Source
+from isl_emu.parts.part import Need, Part, Preparation, Source, Traffic
 from isl_emu.parts.serving.model_file import MIB, resolve_model
 from isl_emu.parts.serving.who_serves import SERVING
 from isl_emu.parts.uplink.plan import ATTEMPTS, FILE, HELD
@@ -40,6 +42,13 @@ class UplinkPart(Part):
         """Receiving takes no CPU time beside what the satellite has for serving, which comes later."""
         for name in scenario.uplinked_satellites:
             yield Need(name, 0.0, RECEIVER_BYTE, RECEIVER_EXPECTED_BYTE, (_model(scenario, name),))
+
+    def traffic(self, scenario: Scenario) -> Iterable[Traffic]:
+        """A file that cannot be read is told of by the run."""
+        names = scenario.uplinked_satellites
+        with suppress(WorkloadError):
+            if names:
+                yield Traffic("uplink", byte=len(names) * _model(scenario, names[0]).stat().st_size)
 
     def prepare(self, source: Source, place: str) -> Preparation:
         return Preparation(leave=partial(_leave, source)) if source.scenario.uplink else Preparation()

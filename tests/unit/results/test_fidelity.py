@@ -139,6 +139,20 @@ def test_in_exact_time_no_probe_may_be_off_at_all(good_run: Any) -> None:
     assert "largest error per hop is 2 ns, but at most 1 ns" in reason
 
 
+def test_in_exact_time_no_change_and_no_token_may_be_late_at_all(good_run: Any) -> None:
+    good_run.write("execution.json", [{"error": None, "clock": "exact", "mismatches": []}])
+    good_run.write("probes.jsonl", [good_run.probe(delay_ns=5 * MS + round(58 * 8 / 50e6 * S))])
+    good_run.write("instants.jsonl", [good_run.instant(k, 0) for k in range(4)])
+    pace = {"steps": 200, "late_p50_ns": 0, "late_p99_ns": 0, "late_max_ns": 0}
+    good_run.write("pace.jsonl", [pace])
+    assert judged(good_run).valid
+    good_run.write("pace.jsonl", [{**pace, "late_max_ns": 1}])
+    good_run.write("instants.jsonl", [good_run.instant(k, 1 if k == 3 else 0) for k in range(4)])
+    late, token = judged(good_run).reasons
+    assert "a change was late by 1 ns, but none may" in late
+    assert "a token was late by 1 ns, but none may" in token
+
+
 def test_two_distortions_give_two_reasons(good_run: Any) -> None:
     be_late(good_run)
     go_astray(good_run)

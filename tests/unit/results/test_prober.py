@@ -128,9 +128,16 @@ def test_a_kernel_without_stamps_is_refused() -> None:
 def test_probes_stay_away_from_instants_and_from_each_other() -> None:
     count, step_ns = 5, S
     for interval_ns in (S, 2 * S, 5 * S // 2):
-        due = [due_ns(n, phase_ns(i, count, step_ns), interval_ns, step_ns) for i in range(count) for n in range(20)]
+        phases = [phase_ns(i, count, interval_ns, step_ns) for i in range(count)]
+        due = [due_ns(n, phase, interval_ns, step_ns) for phase in phases for n in range(20)]
         assert all(0.2 <= t_ns % step_ns / step_ns <= 0.7 for t_ns in due)
         assert len(set(due)) == len(due)
+
+
+def test_frequent_probes_of_many_directions_are_never_sent_at_once() -> None:
+    phases = [phase_ns(i, 20, S // 4, S) for i in range(20)]
+    due = sorted(due_ns(n, phase, S // 4, S) for phase in phases for n in range(8))
+    assert min(after - before for before, after in zip(due, due[1:], strict=False)) > 6_000_000
 
 
 def test_probes_more_frequent_than_instants_keep_their_interval() -> None:
