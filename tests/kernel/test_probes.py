@@ -40,7 +40,7 @@ def test_a_node_that_has_no_route_is_named(tmp_path: Path) -> None:
             net.get(f"p00s0{node}").cmd("ip route del 10.0.0.3")
             endpoints = endpoints_of(net)
             names = {one.address: name for name, one in endpoints.items()}
-            probes, receivers = open_probes(PAIRS, endpoints, 50 * MS), open_receivers(PAIRS, endpoints)
+            probes, receivers = open_probes(PAIRS, endpoints, 50 * MS, 50 * MS), open_receivers(PAIRS, endpoints)
             now_ns = time.monotonic_ns()
             times = RunTimes(now_ns, now_ns + 500 * MS)
             Prober(journal, probes, receivers, times, 50 * MS, 50 * MS, names=names).run()
