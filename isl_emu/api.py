@@ -20,6 +20,7 @@ from typing import Any
 from isl_emu.errors import ScenarioError
 from isl_emu.export.formats import export_text
 from isl_emu.linkplan import plan_file
+from isl_emu.machine.functions import trusting
 from isl_emu.planned import NamedPath, PlannedNetwork, open_planned, plan_network, read_planned, scenario_warnings
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import format_scenario, load_scenario
@@ -106,6 +107,7 @@ def plan(
     duration_s: float | None = None,
     step_s: float | None = None,
     seed: int | None = None,
+    trust: bool = False,
 ) -> Plan:
     """The link plan of a scenario; equal scenarios give equal plans, byte for byte.
 
@@ -115,6 +117,7 @@ def plan(
         duration_s: instead of what the scenario says.
         step_s: instead of what the scenario says.
         seed: of all random choices, instead of what the scenario says.
+        trust: whether the scenario's own functions are called without a wall; see docs/trust.md.
 
     Raises:
         ScenarioError: a time that cannot be, or an orbit that does not exist or does not hold.
@@ -122,7 +125,8 @@ def plan(
     time = {"start": _utc(start), "duration": _text("duration_s", duration_s), "step": _text("step_s", step_s)}
     given = {key: value for key, value in time.items() if value is not None}
     loaded = scenario if isinstance(scenario, Scenario) else load(scenario)
-    return _with_all(plan_network(loaded, {"time": given, **({} if seed is None else {"seed": seed})}))
+    with trusting(trust):
+        return _with_all(plan_network(loaded, {"time": given, **({} if seed is None else {"seed": seed})}))
 
 
 def read_plan(path: str | os.PathLike[str]) -> Plan:

@@ -92,6 +92,24 @@ def cli(debug: bool) -> None:
         os.environ[DEBUG] = "1"
 
 
+def _trusting(ctx: click.Context, _: click.Parameter, trust: bool) -> bool:
+    """Until the command ends, call functions of the scenario's without a wall if they are trusted."""
+    if trust:
+        from isl_emu.machine.functions import trusting
+
+        ctx.with_resource(trusting(True))
+    return trust
+
+
+TRUST = click.option(
+    "--trust",
+    is_flag=True,
+    expose_value=False,
+    callback=_trusting,
+    help="The scenario's own functions are as good as yours: call them without a wall between them and your files.",
+)
+
+
 @cli.command()
 @click.argument("scenario", type=SCENARIO)
 @click.option(
@@ -135,6 +153,7 @@ def cli(debug: bool) -> None:
 @click.option(
     "--trust",
     is_flag=True,
+    callback=_trusting,
     help="The scenario is as good as your own programs: run it also where nothing keeps it from your files.",
 )
 @click.option(
@@ -177,6 +196,7 @@ def run(
     is_flag=True,
     help="Look at the text alone if it names commands, functions or URLs, and only list these.",
 )
+@TRUST
 def check(scenario: Path, no_programs: bool) -> None:
     """Check SCENARIO and print it with every default written out, and what it runs or asks that is not isl-emu's.
 
@@ -201,6 +221,7 @@ def check(scenario: Path, no_programs: bool) -> None:
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="Parquet file to write. Default: NAME.plan.parquet."
 )
 @click.option("--duration", type=Duration(), help="Plan this long instead of what the scenario says.")
+@TRUST
 def plan(scenario: Path, out: Path | None, duration: str | None) -> None:
     """Compute the link plan of SCENARIO, save it for `isl-emu run`, and list its contacts."""
     from isl_emu.api import open_plan
@@ -219,6 +240,7 @@ def plan(scenario: Path, out: Path | None, duration: str | None) -> None:
 @click.option("--pair", "pairs", nargs=2, multiple=True, metavar="A B", help="Show the path delay from A to B.")
 @click.option("--link", "links", nargs=2, multiple=True, metavar="A B", help="Show range and rate of the link A - B.")
 @FORMAT
+@TRUST
 def show(
     plan: Path,
     out: Path | None,
@@ -272,6 +294,7 @@ def energy(scenario: Path, out: Path | None, duration: str, step: str, demand: f
 @click.argument("plan", type=SCENARIO)
 @click.option("--format", "name", type=ExportFormat(), required=True)
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File to write. Default: standard output.")
+@TRUST
 def export(plan: Path, name: str, out: Path | None) -> None:
     """Write the contacts of PLAN (a saved plan, or a scenario) as CSV, for ION or uD3TN, or as CZML for Cesium."""
     from isl_emu.api import open_plan
@@ -291,6 +314,7 @@ def export(plan: Path, name: str, out: Path | None) -> None:
 @click.argument("a")
 @click.argument("b")
 @click.option("--at", type=Duration(), default="0s", show_default=True, help="Time since the start of the run.")
+@TRUST
 def path(scenario: Path, a: str, b: str, at: str) -> int:
     """Print the path from node A to node B of SCENARIO (TOML, or a saved plan), hop by hop with one-way delays.
 

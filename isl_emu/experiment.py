@@ -25,6 +25,7 @@ from isl_emu.linkplan.pairing import own_topology
 from isl_emu.linkplan.plan_file import write_plan
 from isl_emu.live.control import announce
 from isl_emu.live.room import all_needs, check_room, exact_time_warnings, files_of, guest_memory_byte
+from isl_emu.machine.functions import trusting
 from isl_emu.machine.guest import VirtualClock, run_in_guest
 from isl_emu.machine.kernel_build import build_kernel, can_build
 from isl_emu.machine.load import watched_guest
@@ -165,10 +166,12 @@ def run(
         if value not in known:
             raise ScenarioError(f"{key}: is {value!r}, but it is {', '.join(filter(None, known))}; choose one")
     steps = Steps(Console(quiet=not progress))
-    source, wishes = _source(scenario, changes), Wishes(trust=trust)
-    trust.check(source.scenario.foreign, source.scenario.keys_sent)
-    place = _choose_place(source.scenario, machine, clock, wishes, steps)
-    outcome = run_source(source, place, Path(out) if out is not None else None, wishes, steps)
+    wishes = Wishes(trust=trust)
+    with trusting(trust.all):
+        source = _source(scenario, changes)
+        trust.check(source.scenario.foreign, source.scenario.keys_sent)
+        place = _choose_place(source.scenario, machine, clock, wishes, steps)
+        outcome = run_source(source, place, Path(out) if out is not None else None, wishes, steps)
     if outcome.status == INTERRUPTED:
         raise KeyboardInterrupt
     if outcome.status:
@@ -272,8 +275,11 @@ def run_source(source: Source, place: Place, out: Path | None, wishes: Wishes, s
     except BaseException as error:
         with suppress(Exception):  # the first error is the one to hear of
             conclude(*planned, failure=str(error) or INTERRUPTED_BY_USER)
+        folder.give_to_caller()
         raise
-    return Outcome(folder, conclude(*planned, failure=_failure(status)), status)
+    fidelity = conclude(*planned, failure=_failure(status))
+    folder.give_to_caller()
+    return Outcome(folder, fidelity, status)
 
 
 def _check_terminal(place: Place) -> None:

@@ -49,6 +49,7 @@ def conclude_folder(path: Path) -> RunFolder:
         raise ScenarioError(f"{path}: has no journals, but results are made of them; name a killed run's folder")
     if any(run.owner_pid is not None and _results_of(run) == folder.path.resolve() for run in registered_runs()):
         raise ScenarioError(f"{path}: its run is still alive, but results come after its end; use `isl-emu stop`")
+    folder.check_plain()
     plan, record = read_plan(folder.plan), read_json(folder.provenance) or {}
     for file, name, digest in (
         (folder.plan, "plan_sha256", plan.digest()),

@@ -68,7 +68,7 @@ def propagate(elements: Elements, start: datetime, offsets_ns: np.ndarray, orbit
 def find_positions(
     elements: Elements, start: datetime, offsets_ns: np.ndarray, orbits: Orbits
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Positions, shape (K, N, 3), and error codes, shape (K, N), 0 or as SGP4 has them; one with a code is of no use.
+    """Positions, shape (K, N, 3), and error codes, shape (K, N), 0, SGP4's or `ASTRAY`; one with a code is of no use.
 
     SGP4's code is not monotone in time: long after an orbit has decayed it gives positions again. So an orbit that has
     failed anywhere between its own epoch and an instant has failed at that instant.
@@ -79,6 +79,7 @@ def find_positions(
     r_km, errors = sgp4_km(elements, since_day)
     if not len(since_day):
         return r_km, errors
+    errors = _with_sense(errors, r_km, _highest_km(elements))
     before = _failed_before(elements, float(since_day[0]), float(since_day[-1]))
     later = since_day[:, np.newaxis] >= elements.epoch_day
     errors = np.where(before > 0, before, errors)
@@ -141,20 +142,19 @@ def sgp4_km(elements: Elements, since_day: np.ndarray) -> tuple[np.ndarray, np.n
         since_day: K instants in days after the common epoch, shape (K,).
 
     Returns:
-        km in TEME, shape (K, N, 3), and error codes, shape (K, N), 0 where the position is good: SGP4's or `ASTRAY`.
+        km in TEME, shape (K, N, 3), and SGP4's error codes, shape (K, N), 0 where the position is good.
     """
     day, fraction = julian_date(elements.epoch)
     satellites = SatrecArray(satrecs(elements))
     instants, count = len(since_day), len(elements.names)
     days, fractions = np.full(instants, day), fraction + since_day
     r_km, errors = np.empty((instants, count, 3)), np.empty((instants, count), dtype=np.uint8)
-    at_once, highest_km = max(1, EPOCHS_IN_CACHE // count), _highest_km(elements)
+    at_once = max(1, EPOCHS_IN_CACHE // count)
     for first in range(0, instants, at_once):
         some = slice(first, first + at_once)
         found_errors, found_km, _ = satellites.sgp4(days[some], fractions[some])
         found_errors[~np.isfinite(found_km[..., 0]) & (found_errors == 0)] = NO_ELLIPSE
         r_km[some], errors[some] = np.swapaxes(found_km, 0, 1), found_errors.T
-        errors[some] = _with_sense(errors[some], r_km[some], highest_km)
     return r_km, errors
 
 

@@ -242,7 +242,10 @@ def _links(
     aqm = np.empty(len(a), AQM)
     aqm[~is_ground] = _aqm(lasers.terms)[lasers.term[candidate]]
     aqm[is_ground] = _aqm(stations)[station]
-    return Links(a.astype(np.int32), b.astype(np.int32), kind, queue_ns, aqm)
+    mtu_byte = np.empty(len(a), dtype=np.int32)
+    mtu_byte[~is_ground] = np.array([term.mtu_byte for term in lasers.terms], np.int32)[lasers.term[candidate]]
+    mtu_byte[is_ground] = np.array([station.mtu_byte for station in stations], np.int32)[station]
+    return Links(a.astype(np.int32), b.astype(np.int32), kind, queue_ns, aqm, mtu_byte)
 
 
 def _aqm(terms: Sequence[QueueTerms]) -> np.ndarray:

@@ -12,7 +12,7 @@ from isl_emu.geometry.sightline import one_way_delay_ns
 from isl_emu.linkplan.candidates import pair_keys
 from isl_emu.linkplan.events import LinkState
 from isl_emu.linkplan.handover import GroundPolicy, carrying, looks_ahead, station_policy, steps
-from isl_emu.linkplan.plan import Rows
+from isl_emu.linkplan.plan import Rows, either_loss_ratio
 from isl_emu.linkplan.sightings import View, find_passes, joined_views, station_view, with_set_times
 from isl_emu.linkplan.weather import clear_sky, rain_rate_ratios, scintillation_loss_ratio, weather_place
 from isl_emu.scenario.model import GroundStation
@@ -111,6 +111,7 @@ class GroundSegment:
     ) -> Rows:
         """The first end of a ground link is the satellite, so its rate a to b is the downlink."""
         scintillation = station.weather.scintillation if station.weather else None
+        lost = scintillation_loss_ratio(self.seed, scintillation, station.name, view, self.grid.step_ns)
         return Rows(
             k=view.k,
             a=view.satellite,
@@ -118,7 +119,7 @@ class GroundSegment:
             delay_ns=one_way_delay_ns(view.range_km),
             rate_ab_bit_s=np.rint(station.downlink_bit_s * down_ratio).astype(np.int64),
             rate_ba_bit_s=np.rint(station.uplink_bit_s * up_ratio).astype(np.int64),
-            loss_ratio=scintillation_loss_ratio(self.seed, scintillation, station.name, view, self.grid.step_ns),
+            loss_ratio=either_loss_ratio(lost, station.loss_ratio),
         )
 
 

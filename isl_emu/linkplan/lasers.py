@@ -14,7 +14,7 @@ from isl_emu.linkplan.budget import closing_rate_bit_s
 from isl_emu.linkplan.candidates import LaserCandidates
 from isl_emu.linkplan.constraints import Ephemeris, feasible
 from isl_emu.linkplan.draws import exponential, uniform
-from isl_emu.linkplan.plan import Rows
+from isl_emu.linkplan.plan import Rows, either_loss_ratio
 from isl_emu.scenario.lasers import Jitter, Outages
 
 
@@ -128,7 +128,7 @@ class LaserQuality:
         there_bit_s, back_bit_s = lasers.rate_bit_s[candidate], lasers.return_rate_bit_s[candidate]
         loss_ratio = np.zeros(len(k))
         for term, terms in enumerate(lasers.terms):
-            if terms.budget is None and terms.jitter is None:
+            if terms.budget is None and terms.jitter is None and not terms.loss_ratio:
                 continue
             of_term = lasers.term[candidate] == term
             if terms.budget is not None:
@@ -136,7 +136,7 @@ class LaserQuality:
                     closing = closing_rate_bit_s(terms.budget, distance_km[of_term], rate_bit_s[of_term])
                     rate_bit_s[of_term] = closing
             drawn = jitter_loss_ratio(self._seed, terms.jitter, a[of_term], b[of_term], t_ns[of_term])
-            loss_ratio[of_term] = drawn
+            loss_ratio[of_term] = either_loss_ratio(drawn, terms.loss_ratio)
         return Rows(k, a, b, one_way_delay_ns(distance_km), there_bit_s, back_bit_s, loss_ratio)
 
 

@@ -27,7 +27,7 @@ from isl_emu.linkplan.constraints import Ephemeris
 from isl_emu.linkplan.plan import LinkKind
 from isl_emu.scenario.lasers import LaserTerms
 from isl_emu.scenario.model import Scenario, Shell
-from isl_emu.scenario.user_functions import user_function
+from isl_emu.scenario.user_functions import planning_function
 
 NEIGHBOURS = 24  # how many of the nearest satellites a nearest pairing looks at; more than a satellite has terminals
 Function = Callable[[tuple[str, ...], np.ndarray, np.ndarray], np.ndarray]
@@ -188,7 +188,7 @@ def own_topology(name: str) -> Function:
     Raises:
         ScenarioError: it cannot be imported, or does not take three arguments.
     """
-    return user_function(name, "lasers.topology", 3)
+    return planning_function(name, "lasers.topology", 3)
 
 
 def listed_candidates(terms: LaserTerms, names: tuple[str, ...], places: Places) -> LaserCandidates:

@@ -19,6 +19,7 @@ from isl_emu.timebase import TimeGrid
 __all__ = [
     "AQM",
     "AQM_NAMES",
+    "MTU_BYTE",
     "Events",
     "LinkKind",
     "LinkPlan",
@@ -60,6 +61,7 @@ class QueueKind(IntEnum):
 AQM = np.dtype([("kind", "u1"), ("ecn", "?"), ("target_ns", "i8"), ("interval_ns", "i8")])
 """How the queues of a link are managed: QueueKind, and for the active ones what they aim at."""
 AQM_NAMES = ("kind", "ecn", "target_ns", "interval_ns")
+MTU_BYTE = 1500  # the longest packet of a link that says nothing else, as of Ethernet
 
 
 @dataclass(frozen=True)
@@ -86,10 +88,13 @@ class Links:
     kind: np.ndarray  # uint8 (L,), LinkKind
     queue_ns: np.ndarray  # int64 (L,), longest time that a packet waits at each end
     aqm: np.ndarray = field(default_factory=lambda: np.empty(0, AQM))  # AQM (L,); empty: QueueKind.NONE everywhere
+    mtu_byte: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))  # int32 (L,); empty: 1500 everywhere
 
     def __post_init__(self) -> None:
         if not len(self.aqm):
             object.__setattr__(self, "aqm", np.zeros(len(self.a), AQM))
+        if not len(self.mtu_byte):
+            object.__setattr__(self, "mtu_byte", np.full(len(self.a), MTU_BYTE, np.int32))
 
 
 @dataclass(frozen=True)
@@ -153,6 +158,7 @@ class LinkPlan:
         links = self.links
         return (
             self.nodes.kind, links.a, links.b, links.kind, links.queue_ns, *(links.aqm[name] for name in AQM_NAMES),
+            links.mtu_byte,
             self.row_start, self.row_link, self.row_delay_ns, self.row_rate_ab_bit_s, self.row_rate_ba_bit_s,
             self.row_loss_ratio, self.events.k, self.events.link, self.events.state,
         )  # fmt: skip
@@ -173,6 +179,12 @@ class Rows:
     def later(self, instants: int) -> Rows:
         """The same, so many instants later."""
         return replace(self, k=self.k + instants)
+
+
+def either_loss_ratio(first: np.ndarray, second: float) -> np.ndarray:
+    """The share of packets that is lost where two things lose some, each on its own."""
+    lost: np.ndarray = first + second - first * second
+    return lost
 
 
 def joined_rows(parts: Sequence[Rows]) -> Rows:

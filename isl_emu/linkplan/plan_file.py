@@ -37,7 +37,7 @@ from isl_emu.linkplan.plan import AQM, AQM_NAMES, Events, LinkKind, LinkPlan, Li
 from isl_emu.linkplan.step_check import check_step
 from isl_emu.timebase import TimeGrid
 
-FORMAT = 3
+FORMAT = 4
 METADATA_KEY = b"isl_emu.plan"
 EVENTS_KEY = b"isl_emu.events"
 KIND_NAMES = [kind.name.lower().replace("_", "-") for kind in LinkKind]
@@ -120,6 +120,7 @@ def _description(plan: LinkPlan) -> dict[str, Any]:
             "kind": plan.links.kind.tolist(),
             "queue_ns": plan.links.queue_ns.tolist(),
             "aqm": {name: plan.links.aqm[name].tolist() for name in AQM_NAMES},
+            "mtu_byte": plan.links.mtu_byte.tolist(),
         },
         "rate_scale": plan.rate_scale,
         "scenario": plan.scenario_toml,
@@ -180,6 +181,7 @@ def _plan(table: pa.Table, description: dict[str, Any], events: dict[str, Any]) 
             np.array(links["kind"], dtype=np.uint8),
             np.array(links["queue_ns"], dtype=np.int64),
             _aqm(links["aqm"], len(links["a"])),
+            np.array(links["mtu_byte"], dtype=np.int32),
         ),
         row_start=np.searchsorted(column("t_ns"), np.arange(time_grid.count + 1) * time_grid.step_ns).astype(np.int64),
         row_link=column("link"),

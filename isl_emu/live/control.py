@@ -167,16 +167,24 @@ def announce(run: RunDirectory, folder: Path) -> None:
 
 
 def find_live_run(folder: Path | None) -> tuple[RunDirectory, Path]:
-    """The live run with the run folder `folder`, or the only one there is.
+    """The live run with the run folder `folder`, or the only one of the user's own.
 
     Raises:
         MachineError: there is none, or which one is not clear.
     """
     live = [(run, Path((run.path / POINTER).read_text())) for run in registered_runs() if _is_live(run)]
+    others = [path for run, path in live if not run.is_ours]
     if folder is not None:
         live = [(run, path) for run, path in live if path.resolve() == folder.resolve()]
+    else:
+        live = [(run, path) for run, path in live if run.is_ours]
     if len(live) == 1:
         return live[0]
+    if not live and folder is None and others:
+        raise MachineError(
+            f"live run: there is none of yours, but one is asked for; name one of other users' ({len(others)}) with "
+            "--run FOLDER"
+        )
     if not live:
         raise MachineError("live run: there is none, but one is asked for; start one with `isl-emu run`")
     folders = ", ".join(str(path) for _, path in live)

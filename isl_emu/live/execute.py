@@ -32,7 +32,7 @@ from isl_emu.live.room import all_needs
 from isl_emu.machine.calendar_control import calendar_control
 from isl_emu.machine.load import LoadSampler
 from isl_emu.network.calibration import measure_bias
-from isl_emu.network.desired import DELAY_GRAIN_NS
+from isl_emu.network.desired import DELAY_GRAIN_NS, queue_kinds
 from isl_emu.network.net import IslNet, NetCLI, build_net
 from isl_emu.network.probing import missing_features, missing_queues
 from isl_emu.network.replay import Replay
@@ -175,7 +175,9 @@ def start_containers(
         ) / scenario.time.slowdown  # so that programs too are slower by that
         memory_byte = sum(need.memory_byte for need in needs)
         visible = tuple(dict.fromkeys(path for need in needs for path in need.visible))
-        container = Container(name, node.netns_path, run, cpus, memory_byte, hosts, visible, node.out, noting(name))
+        container = Container(
+            name, node.netns_path, run, cpus, memory_byte, hosts, visible, net.files, node.out, noting(name)
+        )
         undo.callback(container.stop)
         container.start()
         node.container = containers[name] = container
@@ -214,7 +216,7 @@ def _remove_empty(folder: RunFolder) -> None:
 
 
 def _check_queues(plan: LinkPlan) -> None:
-    if missing := missing_queues(map(QueueKind, np.unique(plan.links.aqm["kind"]).tolist())):
+    if missing := missing_queues(map(QueueKind, np.unique(queue_kinds(plan)).tolist())):
         raise MachineError(f"aqm: {'; '.join(missing)}; use --machine guest, or links without aqm")
 
 

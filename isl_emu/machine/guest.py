@@ -51,9 +51,10 @@ PASSED_ON = (
 # What programs may want to read of the machine; neither passwords nor keys.
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/proc/cpuinfo")
 SETTINGS = (
-    *("alternatives", "bash.bashrc", "ca-certificates", "debian_version", "group", "hosts", "inputrc", "iproute2"),
-    *("ld.so.cache", "localtime", "login.defs", "lsb-release", "mime.types", "nsswitch.conf", "os-release", "passwd"),
-    *("pki", "profile", "protocols", "services", "ssl/certs", "ssl/openssl.cnf", "terminfo", "timezone"),
+    *("alternatives", "bash.bashrc", "ca-certificates", "debian_version", "gai.conf", "group", "host.conf", "hosts"),
+    *("inputrc", "iproute2", "ld.so.cache", "localtime", "login.defs", "lsb-release", "mime.types", "nsswitch.conf"),
+    *("os-release", "passwd", "pki", "profile", "protocols", "services", "ssl/certs", "ssl/openssl.cnf", "terminfo"),
+    "timezone",
 )  # in /etc
 LINES_SHOWN = 12
 CALENDAR_FOLDER = "time"  # beside the guest's own: several guests may share it
@@ -116,7 +117,7 @@ def run_in_guest(
     if not sys.dont_write_bytecode:  # what Python compiles in the guest is lost with it
         compileall.compile_dir(Path(__file__).resolve().parents[1], quiet=2)
     streams, kernel = _streams(interactive), kernel or find_uml()
-    folder, writable, readable = run.path.resolve() / "guest", list(writable), [*_modules(), *readable]
+    folder, writable, readable = run.path.resolve() / "guest", list(writable), [*modules_shown(), *readable]
     command_line = _kernel_command(kernel, folder, memory_byte, clock)
     shim = build_shim() if needs_shim(kernel) else None
     folder.mkdir(mode=0o700)
@@ -128,7 +129,7 @@ def run_in_guest(
                 variables[FOLDER_VARIABLE] = str(times[0])
             binds = _binds([folder, *times, *writable], [Path.cwd(), *readable])
             own = [*readable, Path(kernel.program), *([shim] if shim else [])]
-            view = None if trusted else _view(own, [folder, *times, *writable], memory_byte)
+            view = None if trusted else view_of_machine(own, [folder, *times, *writable], memory_byte)
             (folder / "binds").write_text("".join(f"{access} {path}\n" for access, path in binds))
             (folder / "command.sh").write_text(_command_script(argv, variables, streams))
             (folder / "console").write_text(streams)
@@ -197,7 +198,7 @@ def _package_root() -> Path:
     return Path(__file__).resolve().parents[2]
 
 
-def _modules() -> list[Path]:
+def modules_shown() -> list[Path]:
     """Where Python finds its modules and ours; not in the current folder, which a scenario has to ask for."""
     here = Path.cwd()
     paths = [Path(entry) for entry in (sys.prefix, sys.base_prefix, *sys.path) if entry and Path(entry).exists()]
@@ -237,8 +238,8 @@ def _binds(writable: Iterable[Path], readable: Iterable[Path]) -> list[tuple[str
     return sorted(wanted, key=lambda bind: len(bind[1].parts))
 
 
-def _view(readable: Iterable[Path], writable: Iterable[Path], memory_byte: int) -> View:
-    """What the guest's kernel sees of the machine.
+def view_of_machine(readable: Iterable[Path], writable: Iterable[Path], memory_byte: int) -> View:
+    """What is behind the wall to be seen of the machine: its programs and settings, and these.
 
     Raises:
         MachineError: a folder to be read is somebody's home, or has it inside.
@@ -249,8 +250,8 @@ def _view(readable: Iterable[Path], writable: Iterable[Path], memory_byte: int) 
     for path in read:
         if any(home.is_relative_to(path) for home in homes) or path == Path(path.anchor):
             raise MachineError(
-                f"guest kernel: programs of the scenario would see {path}, and somebody's home with it; call isl-emu "
-                "from the folder of the scenario, or --trust a scenario that is as good as your own programs"
+                f"wall: programs and functions of the scenario would see {path}, and somebody's home with it; call "
+                "isl-emu from the folder of the scenario, or --trust a scenario that is as good as your own programs"
             )
     shown = {path.resolve() for path in system}
     own = {path for path in read if not (shown | changed | (read - {path})).intersection((path, *path.parents))}

@@ -48,7 +48,7 @@ mount_kernel_folders() {
     must mount -t proc proc "$new/proc"
     must mount -t sysfs sysfs "$new/sys"
     must mount -t devtmpfs devtmpfs "$new/dev"
-    must mkdir -p "$new/dev/pts" "$new/dev/shm"
+    must mkdir -p "$new/dev/pts" "$new/dev/shm" "$new/root"
     must mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts "$new/dev/pts"
     must mount -t tmpfs -o mode=1777 tmpfs "$new/dev/shm"
     must mount -t tmpfs -o mode=755 tmpfs "$new/run"
@@ -125,6 +125,9 @@ fi
 
 echo isl-emu > /proc/sys/kernel/hostname
 must ip link set lo up
+# Programs may choose any way to control congestion that this kernel has; elsewhere that is for root to allow.
+congestion=/proc/sys/net/ipv4/tcp_available_congestion_control
+[ ! -e "$congestion" ] || cat "$congestion" > /proc/sys/net/ipv4/tcp_allowed_congestion_control
 ulimit -n 65536
 # Virtual time begins at 0, and some programs (ping) take a clock that shows less than a second for one not read yet.
 if [ -n "$virtual" ]; then sleep 2; fi

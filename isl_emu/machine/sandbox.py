@@ -1,4 +1,4 @@
-"""A wall around the guest kernel's own process: whatever happens in the guest, on this machine it is nobody.
+"""A wall around the guest kernel's own process, and around functions of a scenario: on this machine they are nobody.
 
 Root in the guest may mount the machine's file system through the guest's kernel, and that kernel may have faults. So
 its process gets as little as it needs: a root folder of its own with a read-only view of named files, the run's folders
@@ -58,7 +58,24 @@ ALLOWED = {
     "memfd_create": 319, "copy_file_range": 326, "statx": 332, "rseq": 334, "faccessat2": 439,
 }
 # fmt: on
+# A function alone needs no other processes, but some calls of Python's and numpy's.
+NOT_ALONE = {
+    "vfork",
+    "execve",
+    "ptrace",
+    "process_vm_readv",
+    "process_vm_writev",
+    "modify_ldt",
+    "kill",
+    "mknod",
+    "mknodat",
+}
+ALONE = {
+    "setitimer": 38, "getrusage": 98, "sysinfo": 99, "times": 100, "clock_getres": 229, "get_mempolicy": 239,
+    "readlinkat": 267, "getcpu": 309, "membarrier": 324,
+}  # fmt: skip
 SYS_SOCKET, SYS_SOCKETPAIR, SYS_CLONE, SYS_PERSONALITY, SYS_CLONE3 = 41, 53, 56, 135, 435
+CLONE_THREAD = 0x00010000
 AF_UNIX, ASK_PERSONALITY, AUDIT_ARCH_X86_64, EPERM, ENOSYS = 1, 0xFFFFFFFF, 0xC000003E, 1, 38
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -231,8 +248,11 @@ def _wait_and_leave(child: int) -> None:
             os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
 
 
-def drop_rights(become_nobody: bool) -> None:
+def drop_rights(become_nobody: bool, alone: bool = False) -> None:
     """Give up what root may do, and all system calls that the guest's kernel does without.
+
+    Args:
+        alone: it is no guest's kernel but a function, which starts threads but no processes.
 
     Raises:
         OSError: the machine does not allow it.
@@ -246,17 +266,21 @@ def drop_rights(become_nobody: bool) -> None:
         libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)  # the guest's kernel traces its own processes
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # a change of the user has forgotten it
     _checked(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "giving up new privileges")
-    program = filter_program()
+    program = filter_program(alone)
     code = ctypes.create_string_buffer(program, len(program))
     filter_record = struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(code))  # struct sock_fprog
     _checked(libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, filter_record, 0, 0), "limiting the system calls")
 
 
-def filter_program() -> bytes:
+def filter_program(alone: bool = False) -> bytes:
     """The system calls that the guest's kernel may make, as a program of the kernel's packet filter (seccomp(2)).
 
     Sockets are local ones only, new processes get no namespaces of their own, and all else is refused with EPERM.
+
+    Args:
+        alone: those that a function may make, without new processes.
     """
+    calls = {name: call for name, call in ALLOWED.items() if name not in NOT_ALONE} | ALONE if alone else ALLOWED
     load_number, load_arch, load_first, load_rest = 0, 4, 16, 20  # offsets in struct seccomp_data
     allow, refuse, absent, kill = 0x7FFF0000, 0x00050000 | EPERM, 0x00050000 | ENOSYS, 0x80000000
     code: list[tuple[int, int, int, int]] = []
@@ -274,7 +298,7 @@ def filter_program() -> bytes:
     code.append((0x15, 1, 0, AUDIT_ARCH_X86_64))
     give(kill)
     load(load_number)
-    for number in sorted(ALLOWED.values()):
+    for number in sorted(calls.values()):
         unless_equal(number, 1)
         give(allow)
     unless_equal(SYS_CLONE3, 1)  # its flags lie in memory, which a filter cannot read; libc then uses clone
@@ -287,9 +311,11 @@ def filter_program() -> bytes:
         unless_equal(0, 1)
         give(allow)
         give(refuse)
-    unless_equal(SYS_CLONE, 4)
+    unless_equal(SYS_CLONE, 5 if alone else 4)
     load(load_first)
-    code.append((0x45, 1, 0, NEW_NAMESPACES))  # if A & value: skip one
+    code.append((0x45, 2 if alone else 1, 0, NEW_NAMESPACES))  # if A & value: skip some
+    if alone:
+        code.append((0x45, 0, 1, CLONE_THREAD))  # unless A & value: skip one
     give(allow)
     give(refuse)
     give(refuse)

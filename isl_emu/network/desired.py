@@ -3,8 +3,10 @@
 An end is shaped by one netem: packets are serialised at the rate, then delayed, in order. An end that is down keeps
 its delay and rate and loses whatever is sent from then on; what already left its laser still arrives.
 
-Where the queue is managed, it stands before the netem, in a token bucket of the link's rate (see `queues`). The netem
-then serialises a little faster, so that what the bucket lets through in a burst does not wait there for long.
+A netem counts packets, those in flight too, so it cannot tell how long its queue is. What may wait is therefore
+decided before it (see `queues`): by a policer in bytes, or, where the queue is managed, in a token bucket of the link's
+rate. The netem behind such a bucket serialises a little faster, so that what the bucket lets through in a burst is soon
+gone.
 """
 
 from __future__ import annotations
@@ -20,9 +22,8 @@ END = np.dtype(
         ("planned_delay_ns", "i8"),  # what a packet should take
         ("delay_ns", "i8"),  # what netem is told: the planned delay, slowed down, without netem's own bias
         ("rate_bit_s", "i8"),  # as shaped: physical rate x rate_scale
-        ("limit_packets", "i4"),
         ("loss_ratio", "f8"),  # of packets sent while it is up; when it is down all are lost
-        ("aqm", "u1"),  # QueueKind; always the same
+        ("aqm", "u1"),  # QueueKind, see `queue_kinds`; always the same
         ("queue_byte", "i8"),  # how much may wait
     ]
 )
@@ -38,19 +39,20 @@ FOUND = np.dtype(
         ("queue_rate_bit_s", "i8"),  # at which that queue is served, 0 if there is none
         ("queue_byte", "i8"),
     ]
-)  # what a back end reports of one end's netem, and of the managed queue before it
+)  # what a back end reports of one end's netem, and of what is before it
 DROPS = np.dtype([("end", "i4"), ("netem", "i8"), ("queue", "i8")])
-"""Packets that an end's netem, and the managed queue before it, have dropped since they were made."""
+"""Packets that an end's netem, and what is before it, have dropped since they were made."""
 ROUTE = np.dtype([("node", "i4"), ("destination", "i4"), ("link", "i4")])
 """A route of a node to a node or alias over a link, or NO_ROUTE. One over several links is as many rows, together."""
 
 UNKNOWN_LINK = -2  # a route of ours that leads somewhere the plan knows no link
-SHAPED_FIELDS = ("up", "delay_ns", "rate_bit_s", "limit_packets", "loss_ratio", "queue_byte")
+SHAPED_FIELDS = ("up", "delay_ns", "rate_bit_s", "loss_ratio", "queue_byte")
 
-FRAME_BYTE = 1514  # an MTU of 1500 and the Ethernet header (IEEE 802.3): what netem counts for a full packet
+HEADER_BYTE = 14  # of Ethernet (IEEE 802.3), which netem and policers count too
+NETEM_LIMIT_PACKETS = 2**31 - 1  # none: what is in flight is bounded by what may wait, and that before the netem
 RATE_GRAIN_BIT_S = 8  # netem counts whole bytes a second, linux/pkt_sched.h tc_netem_rate
-IN_FLIGHT_MARGIN = 1.5  # acknowledgements of a bulk flow the other way add one small packet to two full ones (RFC 5681)
-LEAST_LIMIT_PACKETS = 8  # below, any burst would be cut to pieces
+LEAST_QUEUE_FRAMES = 8  # below, any burst would be cut to pieces
+TICK_NS = 64  # PSCHED_SHIFT 6, net/pkt_sched.h: how kernels count times in qdiscs, unless a newer attribute has ns
 GSO_TIME_NS = 100_000  # the longest time that one super-packet may occupy a link
 DELAY_GRAIN_NS = 1_000  # smaller changes wait until they add up: a netem's own timer is a hundred times coarser
 GSO_MOST_BYTE = 65_536  # linux/netdevice.h GSO_LEGACY_MAX_SIZE
@@ -63,7 +65,7 @@ def initial_ends(plan: LinkPlan, bias_ns: int, slowdown: float = 1.0) -> np.ndar
     terms = plan.row_delay_ns, plan.row_rate_ab_bit_s, plan.row_rate_ba_bit_s, plan.row_loss_ratio
     first = Snapshot(link, *(term[row] for term in terms))
     ends = np.zeros(2 * len(plan.links.a), END)
-    ends["aqm"] = np.repeat(plan.links.aqm["kind"], 2)
+    ends["aqm"] = np.repeat(queue_kinds(plan), 2)
     _write(ends, plan, first, bias_ns, slowdown)
     ends["up"] = False
     return ends
@@ -108,12 +110,30 @@ def expected(which: np.ndarray, states: np.ndarray) -> np.ndarray:
     found["end"], found["plain"] = which, True
     found["rate_bit_s"] = serialiser_bit_s(states)
     found["loss_ratio"] = np.where(states["up"], states["loss_ratio"], 1.0)
-    for field in ("delay_ns", "limit_packets", "aqm"):
-        found[field] = states[field]
-    managed = states["aqm"] != QueueKind.NONE
-    found["queue_rate_bit_s"] = np.where(managed, states["rate_bit_s"], 0)
-    found["queue_byte"] = np.where(managed, states["queue_byte"], 0)
+    found["delay_ns"], found["aqm"], found["limit_packets"] = states["delay_ns"], states["aqm"], NETEM_LIMIT_PACKETS
+    policed_rate, is_policed = policed_bit_s(states["rate_bit_s"]), states["aqm"] == QueueKind.NONE
+    policed = policed_byte(policed_ticks(states["queue_byte"], policed_rate), policed_rate)
+    found["queue_rate_bit_s"] = np.where(is_policed, policed_rate, states["rate_bit_s"])
+    found["queue_byte"] = np.where(is_policed, policed, states["queue_byte"])
     return found
+
+
+def queue_kinds(plan: LinkPlan) -> np.ndarray:
+    """What keeps the queue of each link: QueueKind, uint8 (L,).
+
+    It is what the plan says, but a policer forgets its queue when its rate changes, and counts packets that the netem
+    loses before it serialises them. So where a link's rate varies or where it loses packets, a queue that is dropped at
+    its tail is one in a bucket, which does neither.
+    """
+    kinds: np.ndarray = plan.links.aqm["kind"].copy()
+    links, bucket = plan.row_link, plan.row_loss_ratio > 0
+    for rate in (plan.row_rate_ab_bit_s, plan.row_rate_ba_bit_s):
+        first = np.zeros(len(kinds), rate.dtype)
+        first[links[::-1]] = rate[::-1]  # of several rows of a link the last one written stays
+        bucket = bucket | (rate != first[links])
+    bucketed = np.unique(links[bucket])
+    kinds[bucketed] = np.where(kinds[bucketed] == QueueKind.NONE, QueueKind.BFIFO, kinds[bucketed])
+    return kinds
 
 
 def shaped_rate_bit_s(physical_bit_s: np.ndarray, rate_scale: float) -> np.ndarray:
@@ -123,24 +143,36 @@ def shaped_rate_bit_s(physical_bit_s: np.ndarray, rate_scale: float) -> np.ndarr
     return whole_bit_s
 
 
-def limit_packets(rate_bit_s: np.ndarray, delay_ns: np.ndarray, queue_ns: np.ndarray) -> np.ndarray:
-    """How many packets a netem may hold: those in flight and those that wait.
-
-    netem counts packets, not bytes: full frames are assumed. Small packets at line rate are lost before the queue is
-    `queue_ns` long; super-packets of bulk TCP, possible above 121 Mbit/s, make it longer. A managed queue is exact.
-    """
-    full_frames_s = rate_bit_s / (8 * FRAME_BYTE)
-    in_flight = np.ceil(full_frames_s * delay_ns / NS_PER_S * IN_FLIGHT_MARGIN)
-    waiting = np.ceil(full_frames_s * queue_ns / NS_PER_S)
-    packets: np.ndarray = np.clip(in_flight + waiting, LEAST_LIMIT_PACKETS, np.iinfo(np.int32).max)
-    return packets.astype(np.int32)
-
-
-def queue_byte(rate_bit_s: np.ndarray, queue_ns: np.ndarray) -> np.ndarray:
-    """How many bytes may wait, so that the last waits `queue_ns`; never less than a few frames."""
+def queue_byte(rate_bit_s: np.ndarray, queue_ns: np.ndarray, frame_byte: np.ndarray) -> np.ndarray:
+    """How many bytes may wait, so that the last waits `queue_ns`; at least a few full frames, and a super-packet."""
     waiting = np.ceil(rate_bit_s / 8 * queue_ns / NS_PER_S)
-    most: np.ndarray = np.clip(waiting, LEAST_LIMIT_PACKETS * FRAME_BYTE, np.iinfo(np.int32).max)
+    least = np.maximum(LEAST_QUEUE_FRAMES * frame_byte, _super_packet_byte(rate_bit_s))
+    most: np.ndarray = np.clip(waiting, least, np.iinfo(np.int32).max)
     return most.astype(np.int64)
+
+
+def policed_bit_s(rate_bit_s: np.ndarray) -> np.ndarray:
+    """The rate of the policer before a netem of this rate: less by at most a millionth, in whole bytes a second.
+
+    A policer takes the time of a packet from a reciprocal that is rounded down. At the same rate that can be 1 ns less
+    than the netem takes, by which the queue of an overloaded link would grow with each packet.
+    Source: psched_ratecfg_precompute in net/sched/sch_generic.c, packet_time_ns in net/sched/sch_netem.c.
+    """
+    byte_s = rate_bit_s // RATE_GRAIN_BIT_S
+    policed: np.ndarray = (byte_s - (byte_s >> 20)) * RATE_GRAIN_BIT_S
+    return policed
+
+
+def policed_ticks(byte: np.ndarray, rate_bit_s: np.ndarray) -> np.ndarray:
+    """A queue as policers count it: the time that it takes at the rate, in ticks."""
+    ticks: np.ndarray = np.minimum(np.ceil(byte * (8 * NS_PER_S / TICK_NS) / rate_bit_s), np.iinfo(np.uint32).max)
+    return ticks.astype(np.int64)
+
+
+def policed_byte(ticks: np.ndarray, rate_bit_s: np.ndarray) -> np.ndarray:
+    """The bytes that so many ticks are."""
+    byte: np.ndarray = np.rint(ticks * (TICK_NS / (8 * NS_PER_S)) * rate_bit_s)
+    return byte.astype(np.int64)
 
 
 def serialiser_bit_s(ends: np.ndarray) -> np.ndarray:
@@ -154,17 +186,27 @@ def faster_bit_s(rate_bit_s: np.ndarray | float) -> np.ndarray:
     return whole_byte_s * RATE_GRAIN_BIT_S
 
 
+def frame_byte(plan: LinkPlan) -> np.ndarray:
+    """The longest frame of each end, as netem counts it; int64, (2L,)."""
+    return np.repeat(plan.links.mtu_byte.astype(np.int64) + HEADER_BYTE, 2)
+
+
 def gso_byte(plan: LinkPlan) -> np.ndarray:
     """The longest super-packet each end may send: about 100 us at its lowest rate, never below a frame; (2L,)."""
     rate = np.full(2 * len(plan.links.a), np.iinfo(np.int64).max)
     np.minimum.at(rate, 2 * plan.row_link, shaped_rate_bit_s(plan.row_rate_ab_bit_s, plan.rate_scale))
     np.minimum.at(rate, 2 * plan.row_link + 1, shaped_rate_bit_s(plan.row_rate_ba_bit_s, plan.rate_scale))
-    longest = rate.astype(float) * GSO_TIME_NS / (8 * NS_PER_S)
-    return np.clip(longest, FRAME_BYTE, GSO_MOST_BYTE).astype(np.int64)
+    longest: np.ndarray = np.maximum(_super_packet_byte(rate), frame_byte(plan))
+    return longest.astype(np.int64)
+
+
+def _super_packet_byte(rate_bit_s: np.ndarray) -> np.ndarray:
+    longest: np.ndarray = np.minimum(rate_bit_s * (GSO_TIME_NS / (8 * NS_PER_S)), GSO_MOST_BYTE)
+    return longest
 
 
 def _write(ends: np.ndarray, plan: LinkPlan, snapshot: Snapshot, bias_ns: int, slowdown: float) -> None:
-    queue_ns = plan.links.queue_ns[snapshot.link]
+    queue_ns, frames = plan.links.queue_ns[snapshot.link], plan.links.mtu_byte[snapshot.link] + HEADER_BYTE
     delay_ns = np.rint(snapshot.delay_ns * slowdown).astype(np.int64)
     for side, physical in enumerate((snapshot.rate_ab_bit_s, snapshot.rate_ba_bit_s)):
         which = 2 * snapshot.link + side
@@ -174,7 +216,6 @@ def _write(ends: np.ndarray, plan: LinkPlan, snapshot: Snapshot, bias_ns: int, s
         rows["delay_ns"] = np.maximum(delay_ns - bias_ns, 0)
         rows["rate_bit_s"] = shaped_rate_bit_s(physical, plan.rate_scale / slowdown)
         shaped_bit_s = shaped_rate_bit_s(physical, plan.rate_scale)
-        rows["limit_packets"] = limit_packets(shaped_bit_s, snapshot.delay_ns, queue_ns)
         rows["loss_ratio"] = snapshot.loss_ratio
-        rows["aqm"], rows["queue_byte"] = ends["aqm"][which], queue_byte(shaped_bit_s, queue_ns)
+        rows["aqm"], rows["queue_byte"] = ends["aqm"][which], queue_byte(shaped_bit_s, queue_ns, frames)
         ends[which] = rows

@@ -13,7 +13,7 @@ import pty
 import select
 import shlex
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -37,7 +37,7 @@ class SpaceNode(Node):
     Args:
         name: of the node.
         netns_path: the file that holds its namespace.
-        hosts_path: what its shells and programs see as /etc/hosts.
+        files: what its shells and programs see in place of files of the machine, by their paths.
         entering: called before anything that is not ours is let in, whoever else may change the node's network.
         params: Mininet's; `ip` is the loopback address.
     """
@@ -48,10 +48,14 @@ class SpaceNode(Node):
     out: Path | None = None  # a folder for the files of its programs, who find it as $ISL_EMU_OUT
 
     def __init__(
-        self, name: str, netns_path: str, hosts_path: str, entering: Callable[[], object] = lambda: None, **params: Any
+        self,
+        name: str,
+        netns_path: str,
+        files: Mapping[str, str],
+        entering: Callable[[], object] = lambda: None,
+        **params: Any,
     ):
-        self.netns_path, self._entering = netns_path, entering
-        self._hosts_path = hosts_path
+        self.netns_path, self._files, self._entering = netns_path, files, entering
         self._container: Container | None = None
         super().__init__(name, inNamespace=True, **params)
 
@@ -143,7 +147,7 @@ class SpaceNode(Node):
     def _popen(self, cmd: Sequence[str], **params: Any) -> subprocess.Popen[Any]:
         """What Mininet starts every program with."""
         if self._container is not None:
-            return self._container.popen(cmd, **params)
+            return self._container.popen(cmd, own=True, **params)
         self._entering()
         if self.out is not None:
             self.out.mkdir(parents=True, exist_ok=True)
@@ -154,7 +158,9 @@ class SpaceNode(Node):
             enter_network(self.netns_path)
             unshare(CLONE_NEWNS)
             mount("none", "/", None, MS_REC | MS_PRIVATE)
-            mount(self._hosts_path, "/etc/hosts", None, MS_BIND)
+            for place, own in self._files.items():
+                if os.path.exists(place):  # not every machine has each
+                    mount(own, place, None, MS_BIND)
             return subprocess.Popen(cmd, **{"start_new_session": True, **params})
 
         return in_own_thread(start)

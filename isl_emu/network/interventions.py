@@ -22,7 +22,15 @@ from isl_emu.nodes.nodespaces import NodeSpace
 
 # linux/rtnetlink.h: link, tc, IPv4 and IPv6 addresses, routes and rules
 GROUPS = (1, 4, 5, 7, 8, 9, 11, 19)
-KINDS = {16: "interfaces", 20: "addresses", 24: "routes", 32: "rules", 36: "qdiscs"}  # by the number of the message
+KINDS = {  # by the number of the message
+    16: "interfaces",
+    20: "addresses",
+    24: "routes",
+    32: "rules",
+    36: "qdiscs",
+    44: "filters",
+    48: "actions of filters",
+}
 _LAST_KINDS = 4  # of each kind: new, gone, asked, set
 SO_ATTACH_FILTER = 26  # asm-generic/socket.h
 _FILTER = struct.Struct("=HBBI")  # linux/filter.h sock_filter

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import socket
 import time
@@ -13,7 +14,7 @@ import numpy as np
 from isl_emu.errors import NetworkError
 from isl_emu.linkplan.plan import LinkPlan, QueueKind
 from isl_emu.network import messages, queues
-from isl_emu.network.desired import DROPS, FRAME_BYTE, ROUTE, UNKNOWN_LINK, gso_byte, initial_ends
+from isl_emu.network.desired import DROPS, ROUTE, UNKNOWN_LINK, frame_byte, gso_byte, initial_ends, queue_kinds
 from isl_emu.network.interventions import Disturbance, Listeners
 from isl_emu.network.naming import (
     FIRST_INTERFACE_INDEX,
@@ -71,8 +72,9 @@ class KernelBackend:
         self.families = (socket.AF_INET, socket.AF_INET6) if ipv6_available() else (socket.AF_INET,)
         self.spaces: list[NodeSpace] = []
         self._ends = self.wiring.ends_by_node(len(plan.nodes.names))
-        self._gso_byte = gso_byte(plan)
-        self._managed = np.repeat(plan.links.aqm["kind"] != QueueKind.NONE, 2)
+        self._gso_byte, self._frame_byte = gso_byte(plan), frame_byte(plan)
+        self._queue_kind = np.repeat(queue_kinds(plan), 2)
+        self._managed = self._queue_kind != QueueKind.NONE
         self._buckets = np.zeros((2 * len(plan.links.a), len(BUCKET_FIELDS)), np.int64)  # as they were set last
         self._dispatch = Dispatch()
         self._listeners: Listeners | None = None
@@ -146,7 +148,9 @@ class KernelBackend:
         for node in nodes:
             bodies = self.spaces[node].netlink.dump(RTM_GETQDISC, qdiscs_question())
             found = decode_netems(bodies, self._ends_by_index(node))
-            queues.add_queues(found, bodies, self._ends_by_queue(node))
+            if self._managed[self._ends[node]].any():
+                queues.add_queues(found, bodies, self._actions(node, "mirred"), self._ends_by_queue(node))
+            queues.add_policers(found, bodies, self._policers(node), self._ends_by_index(node))
             parts.append(found)
         return np.concatenate(parts)
 
@@ -210,7 +214,7 @@ class KernelBackend:
             index = int(self.wiring.interface_index[end])
             if self._managed[end] and queues.queue_index(index) not in there:
                 name, number = queues.queue_name(index), queues.queue_index(index)
-                ifb = messages.new_ifb(name, number, int(self._gso_byte[end]), FRAME_BYTE)
+                ifb = messages.new_ifb(name, number, int(self._gso_byte[end]), int(self._frame_byte[end]))
                 space.netlink.demand([ifb], f"queues of {space.node}", (errno.EEXIST,))
         return others
 
@@ -221,23 +225,23 @@ class KernelBackend:
         if not len(ends):
             return
         managed, indices = ends[self._managed[ends]], self.wiring.interface_index[ends]
-        places = [(int(index), TC_H_ROOT) for index in indices]
-        for index in self.wiring.interface_index[managed].tolist():
-            places += [(index, queues.TC_H_CLSACT), (queues.queue_index(index), TC_H_ROOT)]
+        places = [(int(index), place) for index in indices for place in (TC_H_ROOT, queues.TC_H_CLSACT)]
+        places += [(queues.queue_index(int(index)), TC_H_ROOT) for index in self.wiring.interface_index[managed]]
         for place in places:  # one by one: a kernel may answer for a missing one in several ways
             space.netlink.demand([qdisc_removal(*place)], f"node {space.node}", gone)
         seeds = loss_seeds(self._seed, len(self.wiring.node))[ends]
         space.netlink.send_rows(netem_messages(states[ends], indices, create=True, seeds=seeds))
         if len(managed):
-            self._make_queues(space, managed, states)
+            self._make_queues(space, managed, states, again=True)
             self._buckets[managed] = np.stack([states[managed][field] for field in BUCKET_FIELDS], axis=1)
-        space.netlink.demand((), f"node {space.node}")
+        self._make_policers(space, ends[~self._managed[ends]], states, again=True)
 
     def drops(self, nodes: Iterable[int]) -> np.ndarray:
         found = []
         for node in nodes:
             bodies = self.spaces[node].netlink.dump(RTM_GETQDISC, qdiscs_question())
             queued = count_drops(bodies, self._ends_by_queue(node))
+            queued |= queues.count_policed(self._policers(node), self._ends_by_index(node))
             netem = count_drops(bodies, self._ends_by_index(node))
             found += [(end, count, queued.get(end, 0)) for end, count in netem.items()]
         return np.array(found, DROPS)
@@ -293,21 +297,37 @@ class KernelBackend:
             space.netlink.demand(self._node_messages(node), f"node {space.node}")
             if self._managed[ends].any():
                 self._make_queues(space, ends[self._managed[ends]], states)
+            self._make_policers(space, ends[~self._managed[ends]], states)
         self._await_carriers()
 
-    def _make_queues(self, space: NodeSpace, ends: np.ndarray, states: np.ndarray) -> None:
+    def _make_policers(self, space: NodeSpace, ends: np.ndarray, states: np.ndarray, *, again: bool = False) -> None:
+        indices = self.wiring.interface_index[ends].tolist()
+        each = zip(states[ends], indices, strict=True)
+        made = (queues.policer_messages(state, index, again=again) for state, index in each)
+        space.netlink.demand(itertools.chain.from_iterable(made), f"queues of {space.node}")
+
+    def _policers(self, node: int) -> list[bytes]:
+        if self._managed[self._ends[node]].all():
+            return []
+        return self._actions(node, "police")
+
+    def _actions(self, node: int, kind: str) -> list[bytes]:
+        return self.spaces[node].netlink.dump(queues.RTM_GETACTION, queues.actions_question(kind))
+
+    def _make_queues(self, space: NodeSpace, ends: np.ndarray, states: np.ndarray, *, again: bool = False) -> None:
         """The interface, bucket and queue discipline of each of a node's managed ends, and the way through them."""
         interfaces, insides = [], []
         for end in ends.tolist():
             aqm, index = self.plan.links.aqm[end // 2], int(self.wiring.interface_index[end])
             name, number = queues.queue_name(index), queues.queue_index(index)
             interfaces += [
-                messages.new_ifb(name, number, int(self._gso_byte[end]), FRAME_BYTE),
+                messages.new_ifb(name, number, int(self._gso_byte[end]), int(self._frame_byte[end])),
                 messages.link_up(number),
             ]
-            if aqm["kind"] != QueueKind.BFIFO:  # that one comes with the bucket, and follows its length
-                insides.append(queues.inside_message(aqm, index, int(states["queue_byte"][end]), self._slowdown))
-            insides += queues.detour_messages(index)
+            if self._queue_kind[end] != QueueKind.BFIFO:  # that one comes with the bucket, and follows its length
+                byte, frame = int(states["queue_byte"][end]), int(self._frame_byte[end])
+                insides.append(queues.inside_message(aqm, index, byte, frame, self._slowdown))
+            insides += queues.detour_messages(index, again=again)
         where = f"queues of {space.node}"
         space.netlink.demand(interfaces, where, (errno.EEXIST,))
         space.netlink.send_rows(self._bucket_messages(ends, states[ends], create=True))
@@ -330,7 +350,8 @@ class KernelBackend:
 
     def _veth_end(self, end: int) -> bytes:
         index, gso_byte = int(self.wiring.interface_index[end]), int(self._gso_byte[end])
-        return messages.veth_end(self.wiring.interface[end], index, mac_bytes(end), gso_byte, FRAME_BYTE)
+        frame = int(self._frame_byte[end])
+        return messages.veth_end(self.wiring.interface[end], index, mac_bytes(end), gso_byte, frame)
 
     def _node_messages(self, node: int) -> Iterator[bytes]:
         """Bring the loopback and all interfaces up, and say who the neighbours are."""

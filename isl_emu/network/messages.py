@@ -9,12 +9,14 @@ import socket
 import struct
 import sys
 
+from isl_emu.network.desired import HEADER_BYTE
 from isl_emu.nodes.netlink import NLM_F_CREATE, NLM_F_EXCL, attribute, message, split_attributes, u32
 
 RTM_NEWLINK, RTM_GETLINK, RTM_NEWADDR, RTM_NEWNEIGH = 16, 18, 20, 28  # linux/rtnetlink.h
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_LINKINFO, IFLA_STATS64, IFLA_NET_NS_FD, IFLA_EXT_MASK = (
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINKINFO, IFLA_STATS64, IFLA_NET_NS_FD, IFLA_EXT_MASK = (
     1,
     3,
+    4,
     18,
     23,
     28,
@@ -40,7 +42,7 @@ NDMSG = struct.Struct("=BxxxiHBB")  # family, index, state, flags, type
 
 
 def veth_end(name: str, index: int, mac: bytes, gso_byte: int, frame_byte: int) -> bytes:
-    """The description of one veth end: an ifinfomsg and its attributes.
+    """The description of one veth end: an ifinfomsg and its attributes. Its longest packet is a frame without header.
 
     gso_byte bounds a super-packet in bytes and in segments; kernels before 6.3 know no separate bound for IPv4.
     """
@@ -48,6 +50,7 @@ def veth_end(name: str, index: int, mac: bytes, gso_byte: int, frame_byte: int) 
         (
             attribute(IFLA_IFNAME, name.encode() + b"\0"),
             attribute(IFLA_ADDRESS, mac),
+            u32(IFLA_MTU, frame_byte - HEADER_BYTE),
             u32(IFLA_NUM_TX_QUEUES, 1),
             u32(IFLA_NUM_RX_QUEUES, 1),
             u32(IFLA_GSO_MAX_SEGS, max(gso_byte // frame_byte, 1)),

@@ -22,6 +22,8 @@ FIRST_INTERFACE_INDEX = 1000  # far above what a new namespace may hold by itsel
 IPV4_BASE = int(ipaddress.IPv4Address("10.0.0.0"))
 IPV6_BASE = int(ipaddress.IPv6Address("fd00::"))
 IPV6_GATEWAY_BASE = int(ipaddress.IPv6Address("fe80::"))
+IPV4_FIRST = "precedence ::ffff:0:0/96 100\n"  # gai.conf(5): of a name's two addresses programs take this one first
+BOTH_FAMILIES = "multi on\n"  # host.conf(5): a name may stand in several lines of /etc/hosts
 MAC_BASE = 0x02_00_00_00_00_00  # the bit that says: locally administered (IEEE 802, section 8.4)
 
 
@@ -110,8 +112,8 @@ def alias_names(names: Sequence[str], aliases: Aliases) -> list[str]:
 
 
 def hosts_file(names: Sequence[str], aliases: Aliases = NO_ALIASES) -> str:
-    """The text of an /etc/hosts: nodes and aliases by name, and their IPv6 addresses by name with `.ip6` appended."""
+    """The text of an /etc/hosts: nodes and aliases by name, and by name with `.ip6` appended by IPv6 alone."""
     lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
     for node, name in enumerate([*names, *alias_names(names, aliases)]):
-        lines += [f"{ipv4_address(node)} {name}", f"{ipv6_address(node)} {name}.ip6"]
+        lines += [f"{ipv4_address(node)} {name}", f"{ipv6_address(node)} {name} {name}.ip6"]
     return "\n".join(lines) + "\n"

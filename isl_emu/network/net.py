@@ -21,7 +21,16 @@ from isl_emu.errors import IslEmuError, NetworkError
 from isl_emu.linkplan.plan import LinkKind, LinkPlan, NodeKind
 from isl_emu.network.hosts import LaserInterface, LaserLink, SatelliteNode, SpaceNode, StationNode
 from isl_emu.network.kernel import KernelBackend
-from isl_emu.network.naming import alias_names, hosts_file, ipv4_address, ipv6_address, mac_address, wire
+from isl_emu.network.naming import (
+    BOTH_FAMILIES,
+    IPV4_FIRST,
+    alias_names,
+    hosts_file,
+    ipv4_address,
+    ipv6_address,
+    mac_address,
+    wire,
+)
 from isl_emu.nodes.nodespaces import namespace_path
 from isl_emu.nodes.processes import NodeFreezer, kill_processes_in, namespace_ids
 from isl_emu.routing.aliases import NO_ALIASES, Aliases
@@ -100,7 +109,7 @@ class IslNet(Mininet):
     ):
         self.plan, self.slowdown, self.aliases, self.seed = plan, slowdown, aliases, seed
         self.run_directory = run
-        self.hosts_path = str(run.path / "hosts")
+        self.files = {f"/etc/{name}": str(run.path / name) for name in ("hosts", "gai.conf", "host.conf")}
         self._backend: KernelBackend | None = None
         self._numbers = {name: number for number, name in enumerate(plan.nodes.names)}
         raised, Mininet.inited = Mininet.inited, True  # else Mininet raises limits of the whole machine
@@ -128,7 +137,9 @@ class IslNet(Mininet):
 
     def build(self) -> None:
         """Make everything in the kernel, then Mininet's objects for it."""
-        Path(self.hosts_path).write_text(hosts_file(self.plan.nodes.names, self.aliases))
+        texts = hosts_file(self.plan.nodes.names, self.aliases), IPV4_FIRST, BOTH_FAMILIES
+        for kept, text in zip(self.files.values(), texts, strict=True):
+            Path(kept).write_text(text)
         self._backend = KernelBackend(self.plan, self.run_directory.run_id, self.slowdown, self.aliases, self.seed)
         try:
             self.buildFromTopo(self.topo)
@@ -161,9 +172,7 @@ class IslNet(Mininet):
         path = namespace_path(self.run_directory.run_id, name)
         cls = cls or NODE_CLASSES[params["kind"]]
         entering = partial(self.backend.listen_in, self._numbers[name])
-        host: SpaceNode = super().addHost(
-            name, cls=cls, netns_path=path, hosts_path=self.hosts_path, entering=entering, **params
-        )
+        host: SpaceNode = super().addHost(name, cls=cls, netns_path=path, files=self.files, entering=entering, **params)
         return host
 
     def addLink(self, node1: Any, node2: Any, port1: int | None = None, port2: int | None = None,

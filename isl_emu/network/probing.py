@@ -8,18 +8,26 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from isl_emu.linkplan.plan import AQM, QueueKind
-from isl_emu.network.desired import END, FRAME_BYTE
+from isl_emu.linkplan.plan import AQM, MTU_BYTE, QueueKind
+from isl_emu.network.desired import END, HEADER_BYTE
 from isl_emu.network.messages import new_ifb, new_veth, veth_end
 from isl_emu.network.naming import mac_bytes
 from isl_emu.network.qdiscs import RTM_GETQDISC, decode_netems, netem_messages, qdiscs_question
-from isl_emu.network.queues import bucket_messages, detour_messages, inside_message, queue_index, queue_name
+from isl_emu.network.queues import (
+    bucket_messages,
+    detour_messages,
+    inside_message,
+    policer_messages,
+    queue_index,
+    queue_name,
+)
 from isl_emu.nodes.namespaces import CLONE_NEWNET, in_own_thread, unshare
 from isl_emu.nodes.netlink import Netlink
 from isl_emu.units import NS_PER_MS
 
 PROBE_INDEX, PEER_INDEX = 1000, 1001
-PROBE_STATE = np.array([(True, 5_000_000, 5_000_001, 40_000_000_000, 1000, 0.0, 0, 0)], END)  # needs 64 bits
+FRAME_BYTE = MTU_BYTE + HEADER_BYTE
+PROBE_STATE = np.array([(True, 5_000_000, 5_000_001, 40_000_000_000, 0.0, 0, 100_000)], END)  # needs 64 bits
 
 
 def missing_features() -> list[str]:
@@ -78,6 +86,9 @@ def _lacking_for_links(netlink: Netlink) -> list[str]:
         return ["the kernel's netem has no 64-bit rate (Linux 3.14 and later have it)"]
     if found["delay_ns"][0] != PROBE_STATE["delay_ns"][0]:
         return ["the kernel's netem has no delay in ns (Linux 4.16 and later have it)"]
+    for need in policer_messages(PROBE_STATE[0], PROBE_INDEX):
+        if lacking := _refused(netlink, need, "policers (sch_ingress, cls_matchall, act_police)"):
+            return lacking
     return []
 
 
@@ -89,7 +100,7 @@ def _needs_of(kind: QueueKind, index: int) -> Iterator[tuple[bytes, str]]:
     yield bucket.tobytes(), "token buckets (sch_tbf)"
     if kind != QueueKind.BFIFO:
         aqm = np.array([(kind, True, NS_PER_MS, NS_PER_MS)], AQM)[0]
-        yield inside_message(aqm, index, FRAME_BYTE, 1.0), f"{kind.name.lower()} (sch_{kind.name.lower()})"
+        yield inside_message(aqm, index, FRAME_BYTE, FRAME_BYTE, 1.0), f"{kind.name.lower()} (sch_{kind.name.lower()})"
 
 
 def _veth() -> bytes:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from isl_emu.network.desired import FOUND, serialiser_bit_s
+from isl_emu.network.desired import FOUND, NETEM_LIMIT_PACKETS, TICK_NS, serialiser_bit_s
 from isl_emu.nodes.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, message, split_attributes
 
 RTM_NEWQDISC, RTM_DELQDISC, RTM_GETQDISC = 36, 37, 38  # linux/rtnetlink.h
@@ -22,7 +22,6 @@ TCA_NETEM_REORDER, TCA_NETEM_CORRUPT = 3, 4
 TCA_NETEM_RATE, TCA_NETEM_RATE64, TCA_NETEM_LATENCY64, TCA_NETEM_JITTER64, TCA_NETEM_SLOT = 6, 8, 10, 11, 12
 TCA_NETEM_PRNG_SEED = 14  # since Linux 6.6; a kernel before ignores it and draws losses of its own
 ALL_LOST = 0xFFFFFFFF
-TICK_NS = 64  # PSCHED_SHIFT 6, net/pkt_sched.h; only the 32-bit latency is in ticks, the 64-bit one is in ns
 U32_MAX = 0xFFFFFFFF
 _FOREIGN = (TCA_NETEM_REORDER, TCA_NETEM_CORRUPT, TCA_NETEM_JITTER64, TCA_NETEM_SLOT)
 
@@ -64,7 +63,7 @@ def netem_messages(
         rows["seed_length"], rows["seed_type"], rows["seed"] = 4 + 8, TCA_NETEM_PRNG_SEED, seeds
     rate_byte_s = serialiser_bit_s(ends) // 8
     rows["latency_tick"] = np.minimum(ends["delay_ns"] // TICK_NS, U32_MAX)
-    rows["limit"] = ends["limit_packets"]
+    rows["limit"] = NETEM_LIMIT_PACKETS
     rows["loss"] = np.rint(np.where(ends["up"], ends["loss_ratio"], 1.0) * ALL_LOST)
     rows["rate_length"], rows["rate_type"] = 4 + 16, TCA_NETEM_RATE
     rows["rate_byte_s"] = np.minimum(rate_byte_s, U32_MAX)

@@ -1,11 +1,20 @@
-"""Managed queues: a token bucket of the link's rate with a queue discipline inside, in front of an end's netem.
+"""What may wait at a link's end: decided before its netem, which counts packets, and holds those in flight as well.
+
+Dropped at the tail: a policer whose bucket has the link's rate and the queue's length in bytes. It lets a packet pass
+if a queue of that length, served at that rate, had room for it; so the netem's own, served alike, is never longer.
+
+    sent to the interface -> clsact, police -> netem
+
+What it drops is lost for the sender's own TCP too, as in a queue behind another machine. A netem that is full would
+tell it, and TCP would send again without ever having lost anything (net/ipv4/tcp_output.c).
+
+Managed: a token bucket of the link's rate with a queue discipline inside.
 
     sent to the interface -> clsact, mirred -> ifb: tbf (rate) with bfifo, codel, fq_codel or cake -> interface: netem
 
-netem's own queue holds the packets in flight as well, and counts packets, so nothing in it can tell for how long one
-waits. The queue therefore has an interface of its own, one more for each managed end. A queue discipline inside the
-netem would need none, but then the queue stands behind the propagation and is filled by whatever arrives there, and
-kernels before 6.13 lose count of what it drops.
+Such a queue has an interface of its own, one more for each managed end. A queue discipline inside the netem would need
+none, but then the queue stands behind the propagation and is filled by whatever arrives there, and kernels before 6.13
+lose count of what it drops.
 """
 
 from __future__ import annotations
@@ -16,21 +25,23 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from isl_emu.linkplan.plan import QueueKind
-from isl_emu.network.desired import FRAME_BYTE
+from isl_emu.network.desired import policed_bit_s, policed_byte, policed_ticks
 from isl_emu.network.qdiscs import (
     HEAD,
+    QUEUE_STATS,
     ROOT_HANDLE,
     RTM_NEWQDISC,
     TC_H_ROOT,
     TCA_KIND,
     TCA_OPTIONS,
     TCA_STATS2,
+    TCA_STATS_QUEUE,
     TCMSG,
     U32_MAX,
     number,
     root_qdiscs,
 )
-from isl_emu.nodes.netlink import NLM_F_CREATE, NLM_F_EXCL, attribute, message, split_attributes, u32
+from isl_emu.nodes.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, attribute, message, split_attributes, u32
 from isl_emu.units import NS_PER_S, NS_PER_US
 
 QUEUE_INDEX_OFFSET = 1_000_000  # of a queue's interface, above that of its link end
@@ -43,6 +54,11 @@ ALL_PROTOCOLS = 1 << 16 | 0x0300  # preference 1; ETH_P_ALL in network order, li
 TCA_MATCHALL_ACT, TCA_ACT_KIND, TCA_ACT_OPTIONS, TCA_MIRRED_PARMS = 2, 1, 2, 2  # linux/pkt_cls.h, linux/tc_act/
 MIRRED = struct.Struct("=5IiI")  # index, capabilities, action, two counts, what to do, interface
 TC_ACT_STOLEN, TCA_EGRESS_REDIR = 4, 1
+RTM_NEWACTION, RTM_GETACTION = 48, 50  # linux/rtnetlink.h, as are the following
+TCAMSG, TCA_ACT_TAB, TCA_ACT_STATS = struct.Struct("=Bxxx"), 1, 4
+TCA_POLICE_TBF, TCA_POLICE_RATE, TCA_POLICE_RATE64 = 1, 2, 8  # linux/pkt_cls.h
+POLICE = struct.Struct("=IiIIIBBHhHI12xiiI")  # index, action, limit, burst, mtu, rate (as of TBF), peak, counts, more
+RATE_TABLE = bytes(1024)  # kernels ask for one and take the rate itself
 TCA_TBF_PARMS, TCA_TBF_RATE64, TCA_TBF_BURST = 1, 4, 6  # linux/pkt_sched.h, as are the following
 TC_LINKLAYER_ETHERNET = 1
 TCA_CODEL_TARGET, TCA_CODEL_LIMIT, TCA_CODEL_INTERVAL, TCA_CODEL_ECN = 1, 2, 3, 4  # the same for fq_codel
@@ -88,22 +104,23 @@ def bucket_messages(ends: np.ndarray, interface_index: np.ndarray, gso_byte: np.
     rows["linklayer"], rows["rate_byte_s"] = TC_LINKLAYER_ETHERNET, np.minimum(rate_byte_s, U32_MAX)
     rows["limit_byte"] = ends["queue_byte"]
     rows["rate64_length"], rows["rate64_type"], rows["rate64_byte_s"] = 4 + 8, TCA_TBF_RATE64, rate_byte_s
-    burst_byte = np.maximum(gso_byte, FRAME_BYTE) + rate_byte_s * BURST_NS // NS_PER_S
+    burst_byte = gso_byte + rate_byte_s * BURST_NS // NS_PER_S
     rows["burst_length"], rows["burst_type"], rows["burst_byte"] = 4 + 4, TCA_TBF_BURST, burst_byte
     return rows
 
 
-def inside_message(aqm: np.void, interface_index: int, queue_byte: int, slowdown: float) -> bytes:
+def inside_message(aqm: np.void, interface_index: int, queue_byte: int, frame_byte: int, slowdown: float) -> bytes:
     """What puts a queue discipline (plan.AQM) into a bucket.
 
     Args:
         queue_byte: the most that may wait at the link's highest rate.
+        frame_byte: of a full frame; codel and fq_codel count packets.
     """
     kind = QueueKind(int(aqm["kind"]))
     target_us, interval_us = (round(int(aqm[name]) * slowdown / NS_PER_US) for name in ("target_ns", "interval_ns"))
     options = {
         TCA_CODEL_TARGET: target_us,
-        TCA_CODEL_LIMIT: max(queue_byte // FRAME_BYTE, 1),
+        TCA_CODEL_LIMIT: max(queue_byte // frame_byte, 1),
         TCA_CODEL_INTERVAL: interval_us,
         TCA_CODEL_ECN: int(aqm["ecn"]),
     }
@@ -118,29 +135,105 @@ def inside_message(aqm: np.void, interface_index: int, queue_byte: int, slowdown
     return _new_qdisc(queue_index(interface_index), INSIDE_HANDLE, INSIDE, kind.name.lower(), body)
 
 
-def detour_messages(interface_index: int) -> Iterator[bytes]:
-    """What sends every packet of an interface through its queue before its own root qdisc."""
+def detour_messages(interface_index: int, *, again: bool = False) -> Iterator[bytes]:
+    """What sends every packet of an interface through its queue before its own root qdisc; it has the queue's number.
+
+    Args:
+        again: there was one, which may still be there or have been changed.
+    """
+    queue = queue_index(interface_index)
+    parms = MIRRED.pack(queue, 0, TC_ACT_STOLEN, 0, 0, TCA_EGRESS_REDIR, queue)
+    return _for_all_packets(interface_index, "mirred", attribute(TCA_MIRRED_PARMS, parms), again=again)
+
+
+def policer_messages(end: np.void, interface_index: int, *, again: bool = False) -> Iterator[bytes]:
+    """What drops packets of an interface that find its queue full, as `end` (desired.END) has it: its rate is for ever.
+
+    The sender is not told. The policer has the interface's number.
+
+    Args:
+        again: there was one, which may still be there or have been changed.
+    """
+    rate_bit_s = policed_bit_s(end["rate_bit_s"])
+    rate_byte_s, ticks = int(rate_bit_s) // 8, int(policed_ticks(end["queue_byte"], rate_bit_s))
+    rate = 1, TC_LINKLAYER_ETHERNET, 0, 0, 0, min(rate_byte_s, U32_MAX)  # a cell of any size, as there is no table
+    parms = POLICE.pack(interface_index, TC_ACT_STOLEN, 0, ticks, U32_MAX, *rate, 0, 0, 0)
+    options = attribute(TCA_POLICE_TBF, parms) + attribute(TCA_POLICE_RATE, RATE_TABLE)
+    options += attribute(TCA_POLICE_RATE64, struct.pack("=Q", rate_byte_s))
+    return _for_all_packets(interface_index, "police", options, again=again)
+
+
+def actions_question(kind: str) -> bytes:
+    """The body of a dump request for all policers ("police") or detours ("mirred")."""
+    return TCAMSG.pack(0) + attribute(TCA_ACT_TAB, attribute(1, _kind(TCA_ACT_KIND, kind)))
+
+
+def add_policers(
+    found: np.ndarray, bodies: list[bytes], policers: list[bytes], end_of_index: Mapping[int, int]
+) -> None:
+    """Write into desired.FOUND what dumped qdiscs and policers say about what may wait at its ends."""
+    row, hooked = {int(end): number for number, end in enumerate(found["end"])}, _hooked(bodies)
+    for options, _ in _actions(policers):
+        index, action, _, ticks, *_, rate_byte_s, _, bound, _ = POLICE.unpack(options[TCA_POLICE_TBF])
+        if (at := row.get(end_of_index.get(index, -1))) is None:
+            continue
+        if action == TC_ACT_STOLEN and bound and index in hooked:
+            rate_bit_s = 8 * number("=Q", options.get(TCA_POLICE_RATE64), rate_byte_s)
+            found["queue_rate_bit_s"][at] = rate_bit_s
+            found["queue_byte"][at] = policed_byte(np.int64(ticks), np.int64(rate_bit_s))
+
+
+def count_policed(bodies: list[bytes], end_of_index: Mapping[int, int]) -> dict[int, int]:
+    """How many packets dumped policers of link ends have dropped since they were made, by end."""
+    return {
+        end_of_index[index]: QUEUE_STATS.unpack_from(split_attributes(stats)[TCA_STATS_QUEUE])[4]  # beyond the limit
+        for options, stats in _actions(bodies)
+        if (index := POLICE.unpack(options[TCA_POLICE_TBF])[0]) in end_of_index
+    }
+
+
+def _actions(bodies: list[bytes]) -> Iterator[tuple[dict[int, bytes], bytes]]:
+    """The options and statistics of each action in a dump."""
+    for body in bodies:
+        for one in split_attributes(split_attributes(body[TCAMSG.size :]).get(TCA_ACT_TAB, b"")).values():
+            attributes = split_attributes(one)
+            yield split_attributes(attributes[TCA_ACT_OPTIONS]), attributes[TCA_ACT_STATS]
+
+
+def _hooked(bodies: list[bytes]) -> set[int]:
+    """The interfaces whose packets meet filters, by dumped qdiscs: an action stays for a moment after its filter."""
+    heads = (TCMSG.unpack_from(body) for body in bodies)
+    return {index for _, index, _, parent, _ in heads if parent == TC_H_CLSACT}
+
+
+def _for_all_packets(interface_index: int, action: str, options: bytes, *, again: bool) -> Iterator[bytes]:
+    """What does something with each packet that is sent to an interface, before its root qdisc."""
     yield _new_qdisc(interface_index, CLSACT_HANDLE, TC_H_CLSACT, "clsact", b"")
-    parms = MIRRED.pack(0, 0, TC_ACT_STOLEN, 0, 0, TCA_EGRESS_REDIR, queue_index(interface_index))
-    mirred = _kind(TCA_ACT_KIND, "mirred") + attribute(TCA_ACT_OPTIONS, attribute(TCA_MIRRED_PARMS, parms))
-    options = attribute(TCA_MATCHALL_ACT, attribute(1, mirred))
+    done = _kind(TCA_ACT_KIND, action) + attribute(TCA_ACT_OPTIONS, options)
+    matchall = attribute(TCA_MATCHALL_ACT, attribute(1, done))
     head = TCMSG.pack(0, interface_index, 0, CLSACT_EGRESS, ALL_PROTOCOLS)
-    body = head + _kind(TCA_KIND, "matchall") + attribute(TCA_OPTIONS, options)
+    body = head + _kind(TCA_KIND, "matchall") + attribute(TCA_OPTIONS, matchall)
     yield message(RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL, body)
+    if again:  # a kernel takes an action with this number as it is
+        yield message(
+            RTM_NEWACTION, NLM_F_CREATE | NLM_F_REPLACE, TCAMSG.pack(0) + attribute(TCA_ACT_TAB, attribute(1, done))
+        )
 
 
-def add_queues(found: np.ndarray, bodies: list[bytes], end_of_queue: Mapping[int, int]) -> None:
-    """Write into desired.FOUND what dumped qdiscs say about the managed queues before its ends.
+def add_queues(found: np.ndarray, bodies: list[bytes], detours: list[bytes], end_of_queue: Mapping[int, int]) -> None:
+    """Write into desired.FOUND what dumped qdiscs and detours say about the managed queues before its ends.
 
     Args:
         end_of_queue: number of a queue's interface -> end.
     """
     row = {int(end): number for number, end in enumerate(found["end"])}
-    detoured = set()
+    hooked, detoured = {queue_index(index) for index in _hooked(bodies)}, set()
+    for options, _ in _actions(detours):
+        own, _, action, _, bound, redirection, index = MIRRED.unpack(options[TCA_MIRRED_PARMS])
+        if (action, redirection, index) == (TC_ACT_STOLEN, TCA_EGRESS_REDIR, own) and bound and own in hooked:
+            detoured.add(end_of_queue.get(own, -1))
     for body in bodies:
         _, index, _, parent, _ = TCMSG.unpack_from(body)
-        if parent == TC_H_CLSACT:
-            detoured.add(end_of_queue.get(queue_index(index), -1))
         if (at := row.get(end_of_queue.get(index, -1))) is None:
             continue
         attributes = split_attributes(body[TCMSG.size :])
@@ -154,7 +247,8 @@ def add_queues(found: np.ndarray, bodies: list[bytes], end_of_queue: Mapping[int
             found["queue_byte"][at] = limit_byte
             if found["aqm"][at] == QueueKind.NONE:
                 found["aqm"][at] = QueueKind.BFIFO  # a dump leaves it out
-    found["aqm"][~np.isin(found["end"], list(detoured))] = QueueKind.NONE  # no packet comes to such a queue
+    lonely = ~np.isin(found["end"], list(detoured))  # no packet comes to such a queue
+    found["aqm"][lonely], found["queue_rate_bit_s"][lonely], found["queue_byte"][lonely] = QueueKind.NONE, 0, 0
 
 
 def count_marks(bodies: list[bytes]) -> int:

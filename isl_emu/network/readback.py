@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from isl_emu.linkplan.plan import LinkPlan, QueueKind
-from isl_emu.network.desired import UNKNOWN_LINK, expected
+from isl_emu.network.desired import NETEM_LIMIT_PACKETS, UNKNOWN_LINK, expected
 from isl_emu.network.naming import Wiring, alias_names
 from isl_emu.routing.forwarding import GROUP_BASE, NO_ROUTE, RoutePlan
 from isl_emu.units import DURATION_NS, RATE_BIT_S, format_quantity
@@ -112,9 +112,10 @@ def _shown(row: np.void) -> str:
         format_quantity(int(row["rate_bit_s"]), RATE_BIT_S),
     )
     limit, loss_ratio = int(row["limit_packets"]), float(row["loss_ratio"])
-    shown = f"delay {delay}, rate {rate}, limit {limit} packets, loss {loss_ratio:.4g}"
+    shown = f"delay {delay}, rate {rate}, loss {loss_ratio:.4g}"
+    shown += "" if limit == NETEM_LIMIT_PACKETS else f", limit {limit} packets"
     if row["queue_rate_bit_s"]:
-        kind = QueueKind(int(row["aqm"])).name.lower()
+        kind = QueueKind(int(row["aqm"])).name.lower() if row["aqm"] else "a policer"
         queue_rate = format_quantity(int(row["queue_rate_bit_s"]), RATE_BIT_S)
         shown += f", behind {kind} at {queue_rate} of {int(row['queue_byte'])} bytes"
     return shown if row["plain"] else f"{shown} and more (jitter, reordering, ...)"

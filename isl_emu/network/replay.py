@@ -40,7 +40,7 @@ CHANGES = pa.schema(
     [
         ("k", pa.int32()), ("t_planned_ns", pa.int64()), ("t_applied_ns", pa.int64()), ("link", pa.int32()),
         ("end", pa.int8()), ("up", pa.bool_()), ("planned_delay_ns", pa.int64()), ("set_delay_ns", pa.int64()),
-        ("rate_bit_s", pa.int64()), ("limit_packets", pa.int32()), ("loss_ratio", pa.float64()),
+        ("rate_bit_s", pa.int64()), ("queue_byte", pa.int64()), ("loss_ratio", pa.float64()),
     ]
 )  # fmt: skip
 
@@ -406,7 +406,7 @@ class _Journal:
             "planned_delay_ns": ends["planned_delay_ns"],
             "set_delay_ns": ends["delay_ns"],
             "rate_bit_s": ends["rate_bit_s"],
-            "limit_packets": ends["limit_packets"],
+            "queue_byte": ends["queue_byte"],
             "loss_ratio": np.where(ends["up"], ends["loss_ratio"], 1.0),
         }
         arrays = [pa.array(np.ascontiguousarray(columns[field.name])).cast(field.type) for field in CHANGES]

@@ -1,4 +1,4 @@
-"""CPU and memory limits of containers by cgroups, version 1 (hybrid) or 2, whichever has the controllers.
+"""Limits of containers to CPU, memory and processes by cgroups, version 1 (hybrid) or 2, whichever has the controllers.
 
 A run has one group ``isl-<run id>`` at the root of the hierarchy (of each controller's hierarchy in version 1), with
 one child for each container. Groups are made by root directly below the mount, where systemd leaves strangers alone.
@@ -30,7 +30,8 @@ REMOVE_PAUSE_S = 0.02
 FREEZE_TRIES = 500
 FREEZE_PAUSE_S = 0.01
 V1_CONTROLLERS = ("cpu", "memory", "cpuacct", "pids", "freezer")
-REQUIRED_CONTROLLERS = ("cpu", "memory")
+REQUIRED_CONTROLLERS = ("cpu", "memory", "pids")
+MAX_TASKS = 2048  # processes and threads of a container: a server has some for each CPU, and a fork bomb ends there
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Cgroup:
         return tuple(root / self._relative for root in self._hierarchy.roots)
 
     def limit(self, cpus: float, memory_byte: int) -> None:
-        """Set both limits and read them back.
+        """Set the limits, that of processes too, and read them back.
 
         Args:
             cpus: share of one core, 0.001 or more.
@@ -69,6 +70,7 @@ class Cgroup:
             MachineError: this kernel lacks bandwidth control or memory limits, or took another value.
         """
         self.limit_cpus(cpus)
+        self._set("pids", "pids.max", str(MAX_TASKS))
         if self._hierarchy.version == 2:
             self._set("memory", "memory.max", str(_whole_pages(memory_byte)))
             self._set_if_there("memory", "memory.swap.max", "0")
@@ -195,7 +197,7 @@ def cpu_quota_us(cpus: float) -> tuple[int, int]:
 def find_hierarchy(
     mounts_text: str | None = None, controllers_of: Callable[[Path], Iterable[str]] | None = None
 ) -> Hierarchy:
-    """The hierarchy that has the cpu and memory controllers: version 2 if its root offers both, else version 1.
+    """The hierarchy that has the controllers that limits need: version 2 if its root offers all, else version 1.
 
     Args:
         mounts_text: the text of /proc/self/mounts.

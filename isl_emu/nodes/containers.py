@@ -2,8 +2,11 @@
 
 A container shares its node's network namespace and nothing else. It needs no daemon and no image: its root is an
 overlay over this machine's root whose writes go to memory, so every program and Python package of the machine is there
-and the weights of a model are in memory once for all containers. It is separation, not a prison: what runs inside is
-root, and trusted.
+and the weights of a model are in memory once for all containers.
+
+What a scenario starts inside may do to its container as root may, but to the machine and its links nothing: it has no
+capabilities for that, no way to new ones, no view of the machine's secrets, and a limit of CPU, memory and processes
+that it cannot reach. Shells and programs of the user's own keep all rights of root.
 
 Everything is done by system calls from a thread that has left the namespaces of this process, so no helper process is
 started but the container's own PID 1. The mounts exist only inside the container's mount namespace; they vanish with
@@ -15,14 +18,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, overload
 
 from isl_emu.errors import MachineError
 from isl_emu.nodes.cgroups import Cgroup, create_cgroup
-from isl_emu.nodes.mounts import build_root, files_below
+from isl_emu.nodes.mounts import build_root, files_below, mask_kernel
 from isl_emu.nodes.namespaces import (
     CLONE_FS,
     CLONE_NEWIPC,
@@ -32,6 +36,7 @@ from isl_emu.nodes.namespaces import (
     CLONE_NEWUTS,
     Result,
     enter_network,
+    give_up_rights,
     in_own_thread,
     set_host_name,
     set_namespace,
@@ -63,6 +68,7 @@ class Container:
         cpus: share of one core.
         memory_byte: limit of its memory.
         hosts: node name -> address, for /etc/hosts.
+        files: what is seen in place of files of the machine, by their paths; /etc/hosts too, if it is among them.
         visible: files and folders that must be seen inside at the same path, read-only, even if they lie on another
             file system than the machine's root (the overlay covers only that one); Python and isl-emu are always.
         out: a folder of this machine that is the same inside; programs find it as ``$ISL_EMU_OUT``. What they write
@@ -80,12 +86,13 @@ class Container:
         memory_byte: int,
         hosts: Mapping[str, str],
         visible: Sequence[Path] = (),
+        files: Mapping[str, str] = MappingProxyType({}),
         out: Path | None = None,
         note: Callable[[int | None, Sequence[str]], object] = lambda pid, argv: None,
     ):
         self.name = name
         self.netns_path = netns_path
-        self.hosts = hosts
+        self.hosts, self._files = hosts, {place: Path(own).read_text() for place, own in files.items()}
         self._run = run
         self.cpus = cpus
         self.memory_byte = memory_byte
@@ -93,6 +100,7 @@ class Container:
         self._visible, self._note = (*ours, *visible), note
         self.out = out and out.resolve()
         self._in_memory: dict[str, int] = {}
+        self._strangers: tuple[int, ...] = ()  # descriptors of the mounts that they see, and of their root there
         self.lost_files: list[str] = []
         self._group: Cgroup | None = None
         self._init: subprocess.Popen[bytes] | None = None
@@ -151,6 +159,7 @@ class Container:
             assert self._init.stdout is not None
             if self._init.stdout.readline() != b"ready\n":
                 raise MachineError(f"container {self.name}: its first process did not start; see the message above")
+            self._strangers = in_own_thread(self._strangers_view)
         except OSError as error:
             self.stop()
             raise MachineError(
@@ -161,21 +170,39 @@ class Container:
             raise
 
     @overload
-    def popen(self, argv: Sequence[str], *, text: Literal[True], **options: Any) -> subprocess.Popen[str]: ...
+    def popen(
+        self, argv: Sequence[str], *, own: bool = False, keep: Collection[int] = (), text: Literal[True], **options: Any
+    ) -> subprocess.Popen[str]: ...
 
     @overload
     def popen(
-        self, argv: Sequence[str], *, text: Literal[False] = False, **options: Any
+        self,
+        argv: Sequence[str],
+        *,
+        own: bool = False,
+        keep: Collection[int] = (),
+        text: Literal[False] = False,
+        **options: Any,
     ) -> subprocess.Popen[bytes]: ...
 
-    def popen(self, argv: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
+    def popen(
+        self, argv: Sequence[str], *, own: bool = False, keep: Collection[int] = (), **options: Any
+    ) -> subprocess.Popen[Any]:
         """Start a program inside: it is in the cgroup and in all namespaces before its first instruction.
 
         Args:
+            own: it is the user's own, and keeps all rights of root.
+            keep: capabilities that it keeps until it gives them up by itself, if it is not.
             options: as for `subprocess.Popen`; the program gets a session of its own.
         """
         self._note(None, argv)
-        process = self._start_inside(self._enter, [*_RUN, *argv], **options)
+
+        def enter() -> None:
+            self._enter(own=own)
+            if not own:
+                give_up_rights(keep)
+
+        process = self._start_inside(enter, [*_RUN, *argv], **options)
         self._note(process.pid, argv)
         self._started = [*(earlier for earlier in self._started if earlier.poll() is None), process]
         return process
@@ -234,8 +261,9 @@ class Container:
                 self._kill(self._init)
             self.lost_files += self._files_in_memory()
         finally:
-            while self._in_memory:
-                os.close(self._in_memory.popitem()[1])
+            for descriptor in (*self._in_memory.values(), *self._strangers):
+                os.close(descriptor)
+            self._in_memory, self._strangers = {}, ()
             if self._group is not None:
                 self._group.remove()
             with suppress(OSError):
@@ -263,7 +291,7 @@ class Container:
         """Call a function in a thread that sees the container's files and network, and return what it returns."""
 
         def inside() -> Result:
-            self._enter()
+            self._enter(own=True)
             return function(*arguments)
 
         return in_own_thread(inside)
@@ -305,17 +333,32 @@ class Container:
         set_host_name(self.name)
         self._in_memory = build_root(self._folder, self._visible, () if self.out is None else (self.out.parent,))
         Path("/etc/hostname").write_text(f"{self.name}\n")
-        Path("/etc/hosts").write_text(hosts_text(self.hosts))
+        for place, text in {"/etc/hosts": hosts_text(self.hosts), **self._files}.items():
+            Path(place).write_text(text)
 
-    def _enter(self) -> None:
-        """Move the calling thread into the container."""
+    def _strangers_view(self) -> tuple[int, ...]:
+        """A copy of the container's mounts in which the kernel is masked: its mount namespace, and its root."""
+        machine = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # that of the container has not got us
+        try:
+            self._enter(own=True)
+            unshare(CLONE_NEWNS)
+            mask_kernel()
+            mounts = os.open("thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC, dir_fd=machine)
+            return mounts, os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        finally:
+            os.close(machine)
+
+    def _enter(self, *, own: bool) -> None:
+        """Move the calling thread into the container, as the user's own or as a stranger."""
         unshare(CLONE_FS)
         descriptor = os.pidfd_open(self.pid)
         root = os.open(f"/proc/{self.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             set_namespace(descriptor, _ALL_NAMESPACES)
+            if not own:
+                set_namespace(self._strangers[0], CLONE_NEWNS)
             # Entering a mount namespace leads to its lowest root: another one if the machine itself is in a chroot.
-            os.chdir(root)
+            os.chdir(root if own else self._strangers[1])
             os.chroot(".")
         finally:
             os.close(root)

@@ -15,6 +15,16 @@ MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 0x20, 0x1000, 0x4000, 0x40000
 MNT_DETACH = 0x2  # Source: include/linux/fs.h
 SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}  # Source: arch/*/include/.../unistd; libc has no wrapper
 
+PRIVATE = {"/tmp": "1777", "/run": "755", "/root": "700", "/home": "755"}  # folders that begin empty, with their modes
+SECRETS = ("/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-")  # empty inside
+# Of /proc, for who has no rights over the machine: what changes it is read-only, what tells of it is empty. The last
+# two are of User-mode Linux.
+READ_ONLY = ("bus", "fs", "irq", "sys", "sysrq-trigger")
+MASKED = (
+    "acpi", "asound", "scsi", "kallsyms", "kcore", "keys", "key-users", "kmsg", "kpagecount", "kpageflags",
+    "latency_stats", "sched_debug", "slabinfo", "timer_list", "timer_stats", "vmallocinfo", "exitcode", "mconsole",
+)  # fmt: skip
+
 _DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
 _DEVICE_LINKS = {
     "fd": "/proc/self/fd",
@@ -26,7 +36,7 @@ _DEVICE_LINKS = {
 
 
 def build_root(folder: Path, visible: Iterable[Path], writable: Iterable[Path] = ()) -> dict[str, int]:
-    """Make an overlay over / at `folder`, with devices and private /tmp, /run and /sys, and make it the root.
+    """Make an overlay over / at `folder`, with devices and a /sys and `PRIVATE` of its own, and make it the root.
 
     The calling thread must have a mount namespace of its own. /proc is the machine's until the container's first
     process mounts one over it, because a proc mount shows the process tree of whoever mounts it.
@@ -40,14 +50,19 @@ def build_root(folder: Path, visible: Iterable[Path], writable: Iterable[Path] =
         Open descriptors of the folders in memory that everything written elsewhere goes to, by where they begin.
     """
     mount("none", "/", None, MS_REC | MS_PRIVATE)
-    covers = mount_points(Path("/proc/self/mountinfo").read_text()) | {Path("/tmp"), Path("/run")}
+    covers = mount_points(Path("/proc/self/mountinfo").read_text()) | {*map(Path, PRIVATE)}
     mount("tmpfs", folder, "tmpfs", 0, "mode=755")
     upper, work, root = (folder / layer for layer in ("upper", "work", "root"))
     for layer in (upper, work, root):
         layer.mkdir()
+    for place in PRIVATE:
+        (upper / place.lstrip("/")).mkdir()
     mount("overlay", root, "overlay", 0, f"lowerdir=/,upperdir={upper},workdir={work}")
-    mount("tmpfs", root / "tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")
-    mount("tmpfs", root / "run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755")
+    for place, mode in PRIVATE.items():
+        mount("tmpfs", root / place.lstrip("/"), "tmpfs", MS_NOSUID | MS_NODEV, f"mode={mode}")
+    for place in SECRETS:
+        if (root / place.lstrip("/")).exists():
+            mount("/dev/null", root / place.lstrip("/"), None, MS_BIND)
     mount("sysfs", root / "sys", "sysfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
     mount("/proc", root / "proc", None, MS_BIND)  # without /proc/self/fd, Popen closes each possible descriptor
     _fill_devices(root / "dev")
@@ -55,7 +70,7 @@ def build_root(folder: Path, visible: Iterable[Path], writable: Iterable[Path] =
         mount("none", _bind(path, root), None, MS_BIND | MS_REMOUNT | MS_RDONLY)
     for path in writable:
         _bind(path, root)
-    in_memory = {"/": upper, "/tmp": root / "tmp", "/run": root / "run"}
+    in_memory = {"/": upper, **{place: root / place.lstrip("/") for place in PRIVATE}}
     opened = {place: os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) for place, path in in_memory.items()}
     os.chdir(root)
     # "." stands for the new root and for the old one, so no folder is needed for it
@@ -63,6 +78,19 @@ def build_root(folder: Path, visible: Iterable[Path], writable: Iterable[Path] =
     unmount(".")
     os.chdir("/")
     return opened
+
+
+def mask_kernel() -> None:
+    """Cover what changes the kernel or tells of it in /proc, in the mount namespace of the calling thread."""
+    for name in READ_ONLY:
+        if (path := Path("/proc", name)).exists():
+            mount(path, path, None, MS_BIND)
+            mount("none", path, None, MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    for name in MASKED:
+        if (path := Path("/proc", name)).is_dir():
+            mount("tmpfs", path, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
+        elif path.exists():
+            mount("/dev/null", path, None, MS_BIND)
 
 
 def files_below(folder: int) -> Iterator[str]:

@@ -27,12 +27,14 @@ SYSCTLS = {
     "ipv4/conf/default/rp_filter": "0",
     "ipv4/conf/all/accept_local": "1",  # a packet on its way while routes change may pass its own source once more
     "ipv4/tcp_congestion_control": "cubic",  # the same on every machine: some default to BBR
+    "ipv4/ip_default_ttl": "255",  # a path may be longer than the usual 64 links
     "ipv4/icmp_ratemask": "0",  # no kind of ICMP answer is rationed: traceroute sees every hop
 }
 IPV6_SYSCTLS = {
     "ipv6/conf/all/forwarding": "1",
     "ipv6/conf/default/addr_gen_mode": "1",  # no link-local addresses, so no neighbour discovery on the links
     "ipv6/conf/all/accept_dad": "0",
+    "ipv6/conf/default/hop_limit": "255",  # of interfaces made from now on; as for IPv4
     "ipv6/icmp/ratelimit": "0",
 }
 IF_THERE = {  # a kernel may be built without routes over several next hops
@@ -40,6 +42,7 @@ IF_THERE = {  # a kernel may be built without routes over several next hops
     "ipv6/fib_multipath_hash_policy": "1",
 }
 HASH_SEED = "ipv4/fib_multipath_hash_seed"  # Linux 6.11 and later, for both families; 0 is one seed for all
+DESCRIPTORS = 12  # of a node: three for its network, the others if it has a container
 SPARE_DESCRIPTORS = 256  # for everything else that this process opens
 
 
@@ -70,7 +73,7 @@ def make_spaces(run_id: str, nodes: Sequence[str], spaces: list[NodeSpace]) -> N
     Raises:
         NetworkError: not root, or too few descriptors.
     """
-    _allow_descriptors(3 * len(nodes) + SPARE_DESCRIPTORS)
+    _allow_descriptors(DESCRIPTORS * len(nodes) + SPARE_DESCRIPTORS)
     try:
         os.makedirs(NAMESPACE_FOLDER, exist_ok=True)
         in_own_thread(_make_spaces, run_id, nodes, spaces)

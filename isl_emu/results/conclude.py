@@ -59,7 +59,7 @@ CHANGES = schema(
     column("planned_delay_ns", NS, "ns", "one-way propagation delay of the plan"),
     column("set_delay_ns", NS, "ns", "delay given to the kernel: planned, less what the kernel adds by itself"),
     column("rate_bit_s", NS, "bit/s", "rate given to the kernel: the physical rate times rate_scale"),
-    column("limit_packets", COUNT, "packets", "queue limit given to the kernel: in flight plus waiting"),
+    column("queue_byte", COUNT, "bytes", "the most that may wait"),
     column("loss_ratio", RATIO, "ratio", "share of packets that the kernel drops at random; 1 when the link is down"),
 )
 
@@ -98,7 +98,7 @@ DROPS = schema(
     column("node", TEXT, "", "node that sends"),
     column("peer", TEXT, "", "node at the other end of the link"),
     column("down", COUNT, "packets", "dropped because the link was down"),
-    column("lost", COUNT, "packets", "dropped while the link was up and had a planned loss: by it, or by a full queue"),
+    column("lost", COUNT, "packets", "dropped by the planned loss of the link while it was up"),
     column("full", COUNT, "packets", "dropped because the queue was full"),
     column("unclear", COUNT, "packets", "one of these: too many links changed at once to tell"),
 )
@@ -184,7 +184,11 @@ def conclude(
     Args:
         failure: why the run did not come to its end, as far as the caller knows; what the live part wrote down about
             its end goes before it.
+
+    Raises:
+        ScenarioError: there are links in the folder.
     """
+    folder.check_plain()
     execution = Execution.read(folder.execution)
     if failure and not (execution and execution.error):
         execution = replace(execution or Execution(), error=failure)

@@ -43,6 +43,8 @@ def render(run: FinishedRun, fidelity: Fidelity, provenance: Mapping[str, Any]) 
 def _files(run: FinishedRun) -> Iterator[tuple[str, str]]:
     """What programs have written, by node: where it is kept, or that it went with the run."""
     for folder in sorted(run.folder.files_of("any").parent.glob("*")):
+        if folder.is_symlink():  # a program's, to wherever
+            continue
         sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
         yield folder.name, f"{counted(len(sizes), 'file')}, {sum(sizes):,} bytes, in files/{folder.name}"
     for node, lost in (run.execution.lost_files if run.execution else {}).items():
@@ -117,7 +119,7 @@ def _heading(scenario: Scenario, provenance: Mapping[str, Any]) -> Iterator[str]
 CAUSES = {
     "down": "link down",
     "full": "queue full",
-    "lost": "planned loss, or queue full meanwhile",
+    "lost": "planned loss",
     "unclear": "link down or queue full",
 }
 

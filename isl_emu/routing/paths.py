@@ -24,6 +24,8 @@ from isl_emu.scenario.routing import Routing
 from isl_emu.timebase import TimeGrid
 from isl_emu.units import NS_PER_S
 
+MOST_LINKS = 255
+
 
 @dataclass(frozen=True)
 class NodePath:
@@ -80,8 +82,9 @@ class PathFinder:
         self._moments, self._links = moment[order], routes.row_link[order]
 
     def path(self, source: int, destination: int, k: int) -> NodePath | None:
-        """The path from one node to another, or to an alias, at instant `k`; None when there is no route.
+        """The path from one node to another, or to an alias, at instant `k`; None when no packet gets there.
 
+        There is no route, or it has more links than IP carries a packet over (RFC 791, 3.2: the TTL is a byte).
         Of several paths it is the one with the least delay, then the fewest hops.
 
         Raises:
@@ -100,7 +103,7 @@ class PathFinder:
             if len(nodes) > len(self._plan.nodes.names):
                 where = self._where(source, destination, k)
                 raise ScenarioError(f"{where} is a loop, but each hop must come nearer; check the routing policy")
-        return NodePath(tuple(nodes), tuple(links), delay_ns)
+        return NodePath(tuple(nodes), tuple(links), delay_ns) if len(links) <= MOST_LINKS else None
 
     def paths(self, source: int, destination: int, k: int, most: int) -> list[NodePath]:
         """All the paths that a packet may take from one node to another, or to an alias, or the first `most` of them.

@@ -14,7 +14,7 @@ import numpy as np
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.routing.shortest import HOP, EqualCost, Search
 from isl_emu.scenario.routing import Routing
-from isl_emu.scenario.user_functions import user_function
+from isl_emu.scenario.user_functions import planning_function
 
 Policy = Callable[[LinkPlan, int, np.ndarray, np.ndarray], np.ndarray]
 """Next hops of one instant: (plan, k, destinations (D,), next hops of the instant before (D, N)) -> (D, N), int32.
@@ -81,7 +81,7 @@ def policy_of(routing: Routing) -> Policy:
         ScenarioError: the function cannot be imported.
     """
     if ":" in routing.policy:
-        return user_function(routing.policy, "routing.policy", 4)
+        return planning_function(routing.policy, "routing.policy", 4)
     return POLICIES[routing.policy].make(routing)
 
 

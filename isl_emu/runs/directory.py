@@ -31,11 +31,22 @@ class RunDirectory:
     @property
     def owner_pid(self) -> int | None:
         """The process that owns the run, or None if it is gone."""
+        owner = self._owner
+        return owner["pid"] if owner and _start_ticks(owner["pid"]) == owner["start_ticks"] else None
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the user who started it is the present one, also where both have become root by sudo."""
+        owner = self._owner
+        return owner is not None and owner.get("user") == _user()
+
+    @property
+    def _owner(self) -> dict[str, int] | None:
         try:
-            owner = json.loads((self.path / "owner.json").read_text())
+            owner: dict[str, int] = json.loads((self.path / "owner.json").read_text())
         except (OSError, ValueError):
             return None
-        return owner["pid"] if _start_ticks(owner["pid"]) == owner["start_ticks"] else None
+        return owner
 
 
 def runs_root() -> Path:
@@ -58,15 +69,25 @@ def create_run_directory(run_id: str | None = None) -> RunDirectory:
             raise MachineError(f"{folder}: belongs to another user, but runs are kept there; set XDG_RUNTIME_DIR")
     path = root / run_id
     path.mkdir(mode=0o700)
-    owner = {"pid": os.getpid(), "start_ticks": _start_ticks(os.getpid())}
+    owner = {"pid": os.getpid(), "start_ticks": _start_ticks(os.getpid()), "user": _user()}
     # in one step: a file that is half written would look like an owner that is gone
     write_whole(path / "owner.json", json.dumps(owner))
     return RunDirectory(run_id, path)
 
 
 def registered_runs() -> list[RunDirectory]:
-    """All runs of this kernel, alive or left behind; a guest also sees a part of its host's run, but not as its own."""
-    return [RunDirectory(path.parent.name, path.parent) for path in sorted(runs_root().glob("*/owner.json"))]
+    """All runs of this kernel, alive or left behind; a guest also sees a part of its host's run, but not as its own.
+
+    What another user has put where ours are kept is none of them.
+    """
+    found = [path.parent for path in sorted(runs_root().glob("*/owner.json"))]
+    return [RunDirectory(path.name, path) for path in found if path.lstat().st_uid == os.geteuid()]
+
+
+def _user() -> int:
+    """Who is at the keyboard: the one who called sudo, if anybody did."""
+    caller = os.environ.get("SUDO_UID", "")
+    return int(caller) if os.geteuid() == ROOT and caller.isdecimal() else os.geteuid()
 
 
 def _start_ticks(pid: int) -> int | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,7 +19,9 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path | None, name: str) -> RunFolder:
-        """Make a new folder at `path`, by default results/<name>-<UTC time>.
+        """Make a new folder at `path`, by default results/<name>-<UTC time>, that only its user may enter.
+
+        One that is there already keeps its mode.
 
         Raises:
             ScenarioError: it exists and is not empty, or cannot be made.
@@ -26,10 +30,36 @@ class RunFolder:
         try:
             if path.is_dir() and any(path.iterdir()):
                 raise ScenarioError(f"--out: {path} is not empty, but results are never mixed; name a new folder")
-            (path / "journal").mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            for folder in (path, path / "journal"):
+                folder.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise ScenarioError(f"--out: {path} cannot be made ({error.strerror}); name another folder") from None
         return cls(path)
+
+    def check_plain(self) -> None:
+        """Raise a ScenarioError if anything but files and folders lies where results are read and written.
+
+        A link would lead them elsewhere, with the rights of who concludes the run, and a pipe would hold them up. What
+        programs have written in `files` nobody follows.
+        """
+        for where, folders, names in os.walk(self.path):
+            if Path(where) == self.path and "files" in folders:
+                folders.remove("files")
+            for name in (*folders, *names):
+                path = Path(where, name)
+                mode = path.lstat().st_mode
+                if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                    raise ScenarioError(
+                        f"{path}: is a link, a pipe or a device, but results are files and folders; remove it, and "
+                        "trust nothing of this run"
+                    )
+
+    def give_to_caller(self) -> None:
+        """Let who called sudo enter the results of a run that is over; nobody else but root may."""
+        uid, gid = (os.environ.get(name, "") for name in ("SUDO_UID", "SUDO_GID"))
+        if os.geteuid() == 0 and uid.isdecimal() and gid.isdecimal():
+            os.chown(self.path, int(uid), int(gid))
 
     @property
     def journal(self) -> Path:

@@ -102,6 +102,7 @@ Duration = Annotated[int, Quantity(DURATION_NS, high=LONGEST_NS, above=0)]
 Delay = Annotated[int, Quantity(DURATION_NS, 0, LONGEST_NS)]
 Rate = Annotated[int, Quantity(RATE_BIT_S, 1_000, 10**15)]  # far above any laser, and the sums of many fit into 64 bits
 Size = Annotated[int, Quantity(SIZE_BYTE, high=2**50, above=0)]
+Mtu = Annotated[int, Quantity(SIZE_BYTE, 1_280, 65_535)]  # what IPv6 asks of a link (RFC 8200), what IPv4 can say
 OffAxis = Annotated[float, Quantity(ANGLE_RAD, 0.0, math.pi)]
 AngularRate = Annotated[float, Quantity(ANGULAR_RATE_RAD_S, above=0.0)]
 OpticalPower = Annotated[float, Quantity(POWER_W, above=0.0)]

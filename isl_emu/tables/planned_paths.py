@@ -7,11 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from isl_emu.linkplan.plan import LinkKind, LinkPlan, QueueKind
-from isl_emu.network.desired import faster_bit_s
+from isl_emu.network.desired import faster_bit_s, queue_kinds
 from isl_emu.routing.paths import Extent, NodePath, PathFinder
 from isl_emu.units import NS_PER_S
-
-PACKET_BYTE = 1500  # of a link's MTU
 
 
 class PlannedPaths:
@@ -24,6 +22,7 @@ class PlannedPaths:
     def __init__(self, plan: LinkPlan, finder: PathFinder, done_ns: Mapping[int, int]):
         self._plan = plan
         self._finder = finder
+        self._queue_kinds = queue_kinds(plan)
         self._done_ns = done_ns
         self._index = {name: index for index, name in enumerate(plan.nodes.names)}
         self._found: dict[tuple[str, str, int], NodePath | None] = {}
@@ -115,16 +114,17 @@ class PlannedPaths:
 
         A managed queue has a bucket for single frames, and the serialiser behind it is a little faster than the link.
         """
-        managed, total_ns = self._plan.links.aqm["kind"], 0
+        total_ns = 0
         for link, rate_bit_s in zip(path.links, self._rates_bit_s(path, k), strict=True):
-            shaped_bit_s = rate_bit_s if managed[link] == QueueKind.NONE else float(faster_bit_s(rate_bit_s))
+            shaped_bit_s = rate_bit_s if self._queue_kinds[link] == QueueKind.NONE else float(faster_bit_s(rate_bit_s))
             total_ns += int(frame_byte * 8 * NS_PER_S / shaped_bit_s)  # which netem counts in whole ns too
         return total_ns
 
     def sending_ns(self, path: NodePath, k: int, byte: int) -> int:
         """The time to put a message on the path's slowest link, and a packet of it on each other link."""
         slowest, *others = sorted(self._rates_bit_s(path, k))
-        total_s = 8 * byte / slowest + sum(8 * min(byte, PACKET_BYTE) / rate_bit_s for rate_bit_s in others)
+        packet_byte = min(byte, int(self._plan.links.mtu_byte[list(path.links)].min()))
+        total_s = 8 * byte / slowest + sum(8 * packet_byte / rate_bit_s for rate_bit_s in others)
         return round(total_s * NS_PER_S)
 
     def capacity_byte(self, source: str, destination: str, from_ns: int, to_ns: int) -> int:

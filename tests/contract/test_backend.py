@@ -81,7 +81,7 @@ def test_losses_are_kept_and_a_wrong_one_is_named(backend: Backend) -> None:
     states["loss_ratio"] = 0.0124
     wrong = mismatches(PLAN, backend, states)
     assert len(wrong) == len(states)
-    assert "loss 0.0123, but the plan says" in wrong[0]
+    assert "loss 0.0123, behind" in wrong[0] and "loss 0.0124, behind" in wrong[0]
 
 
 def test_only_the_named_ends_change(backend: Backend) -> None:

@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 
 from isl_emu.nodes.cgroups import find_hierarchy, remove_run_cgroups
 from isl_emu.nodes.containers import Container
+from isl_emu.nodes.namespaces import KEPT_CAPABILITIES
 from isl_emu.runs.directory import RunDirectory
 
 pytestmark = [
@@ -79,7 +81,8 @@ def test_it_has_its_own_processes_name_hosts_and_network(make: Callable[..., Con
     for space in ("mnt", "pid", "uts", "ipc"):
         inside = _says(container, "readlink", f"/proc/self/ns/{space}")
         assert inside != os.readlink(f"/proc/self/ns/{space}")
-        assert inside == os.readlink(f"/proc/{container.pid}/ns/{space}")
+        if space != "mnt":  # programs see the container's mounts with the kernel masked
+            assert inside == os.readlink(f"/proc/{container.pid}/ns/{space}")
 
 
 def test_devices_work_and_the_kernel_settings_are_read_only(make: Callable[..., Container]) -> None:
@@ -317,3 +320,181 @@ def _await_end(pid: int) -> None:
         assert select.select([descriptor], [], [], ANSWER_TIMEOUT_S)[0], f"process {pid} still runs"
     finally:
         os.close(descriptor)
+
+
+# What a stranger's program could try from inside a container, as root there; a word says what it did.
+BREAK_OUTS = """
+    import ctypes, errno, os, pathlib, signal, socket, struct, subprocess, time
+    libc = ctypes.CDLL(None, use_errno=True)
+    NEW = {"user": 0x10000000, "mount": 0x20000, "pid": 0x20000000, "network": 0x40000000, "cgroup": 0x2000000}
+    LINK = os.environ["LINK"]
+
+    def attempt(what, action):
+        try:
+            done = action()
+        except (OSError, subprocess.CalledProcessError) as error:
+            print("held", what, error, flush=True)
+        else:
+            print("held" if isinstance(done, int) and done < 0 else "DONE", what, done, flush=True)
+
+    def run(*words):
+        subprocess.run(words, check=True, capture_output=True)
+
+    def in_child(action):
+        child = os.fork()
+        if child == 0:
+            try:
+                os._exit(0 if action() in (0, None) else 1)
+            except BaseException:
+                os._exit(1)
+        return -os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    def shown(path):
+        return 0 if pathlib.Path(path).exists() and pathlib.Path(path).read_bytes() else -1
+
+    for words in (
+        ("ip", "link", "set", LINK, "down"), ("ip", "link", "del", LINK), ("ip", "addr", "flush", "dev", "lo"),
+        ("ip", "route", "add", "10.99.0.0/16", "dev", LINK), ("ip", "route", "flush", "table", "main"),
+        ("tc", "qdisc", "add", "dev", LINK, "root", "netem"), ("tc", "qdisc", "del", "dev", LINK, "root"),
+        ("ip", "netns", "add", "x"), ("mount", "-t", "tmpfs", "none", "/mnt"), ("mount", "-t", "proc", "none", "/mnt"),
+        ("mount", "-t", "hostfs", "none", "/mnt"), ("mount", "-t", "cgroup", "-o", "cpu", "none", "/mnt"),
+        ("mount", "-t", "cgroup2", "none", "/mnt"), ("mount", "-o", "remount,rw", "/sys"),
+        ("mount", "-o", "remount,rw,bind", "/proc/sys"), ("umount", "/proc/sys"), ("umount", "-l", "/proc"),
+        ("umount", "-l", "/root"), ("umount", "/dev/shm"), ("hostname", "other"), ("mknod", "/tmp/d", "b", "8", "0"),
+        ("mknod", "/tmp/mem", "c", "1", "1"), ("nsenter", "-t", "1", "-m", "true"),
+        ("unshare", "-U", "-r", "true"), ("unshare", "-Ur", "-n", "ip", "link", "add", "x", "type", "dummy"),
+        ("unshare", "-m", "true"), ("unshare", "-C", "true"), ("chroot", "/", "true"),
+        ("chrt", "-f", "10", "true"), ("date", "-s", "2000-01-01"), ("sysctl", "-w", "net.ipv4.ip_forward=0"),
+        ("sysctl", "-w", "kernel.core_pattern=|/bin/true"), ("sysctl", "-w", "kernel.pid_max=400"), ("dmesg",),
+        ("insmod", "/tmp/x.ko"), ("iptables", "-A", "INPUT", "-j", "DROP"),
+        ("prlimit", "--nofile=2000000:2000000", "true"), ("su", "-c", "ip link set lo down"),
+        ("setpriv", "--bounding-set=+all", "--inh-caps=+all", "--ambient-caps=+all", "true"),
+    ):
+        attempt(" ".join(words), lambda: run(*words))
+    attempt("raise priority", lambda: os.setpriority(os.PRIO_PROCESS, 0, -5))
+    for path in (
+        "/proc/sysrq-trigger", "/proc/sys/kernel/sysrq", "/proc/sys/kernel/core_pattern", "/proc/sys/vm/drop_caches",
+        "/proc/sys/net/ipv4/ip_forward", "/proc/sys/kernel/hostname", "/proc/sys/net/ipv4/tcp_congestion_control",
+        "/proc/irq/default_smp_affinity", "/sys/kernel/uevent_helper", "/sys/class/net/lo/mtu", "/proc/mtrr",
+        "/proc/1/mem", "/proc/self/ns_last_pid", "/proc/mconsole", "/proc/exitcode",
+    ):
+        def write():
+            descriptor = os.open(path, os.O_WRONLY)
+            return -1 if os.fstat(descriptor).st_rdev == os.makedev(1, 3) else 0
+        attempt(f"write {path}", write)
+    for path in ("/proc/kcore", "/proc/kallsyms", "/proc/kmsg", "/proc/keys", "/proc/timer_list", "/etc/shadow",
+                 "/etc/gshadow", os.environ["SECRET"], "/proc/1/environ", "/dev/kmsg", "/dev/mem"):
+        attempt(f"read {path}", lambda: shown(path))
+    for folder in ("/root", "/sys/fs/cgroup", "/sys/kernel/debug", "/run/netns"):
+        attempt(f"list {folder}", lambda: 0 if set(os.listdir(folder)) - set(os.environ["SEEN"].split(":")) else -1)
+    attempt("never be killed", lambda: pathlib.Path("/proc/self/oom_score_adj").write_text("-1000"))
+    attempt("a file of PID 1", lambda: open("/proc/1/fd/0").close())
+    for folder in ("/proc/1/root", "/proc/1/cwd"):
+        attempt(f"list {folder}", lambda: os.listdir(folder))
+    for name, flag in NEW.items():
+        attempt(f"unshare {name}", lambda: libc.unshare(flag))
+        attempt(f"clone {name}", lambda: libc.syscall(56, flag | 17, 0, 0, 0, 0))
+    attempt("clone3", lambda: libc.syscall(435, None, 0))
+
+    def climb():
+        os.makedirs("/tmp/climb", exist_ok=True)
+        os.chroot("/tmp/climb")
+        os.chdir("/".join([".."] * 30))
+
+    def cgroup_of_its_own():
+        if libc.unshare(NEW["user"] | NEW["mount"] | NEW["cgroup"]) < 0:
+            return -1
+        return libc.mount(b"cgroup", b"/mnt", b"cgroup", 0, b"memory")
+
+    attempt("climb out of the root folder", lambda: in_child(climb))
+    attempt("a cgroup of its own", lambda: in_child(cgroup_of_its_own))
+    for name, number, arguments in (
+        ("setns", 308, (0, 0)), ("bpf", 321, (0, None, 0)), ("io_uring", 425, (1, None)), ("keyctl", 250, (0, 0)),
+        ("perf", 298, (None, 0, -1, -1, 0)), ("userfaultfd", 323, (0,)), ("open by handle", 304, (-1, None, 0)),
+        ("module", 313, (0, b"", 0)), ("kexec", 246, (0, 0, None, 0)), ("reboot", 169, (0xFEE1DEAD, 672274793, 0, 0)),
+        ("syslog", 103, (3, ctypes.create_string_buffer(99), 99)), ("ptrace PID 1", 101, (0x4206, 1, 0, 0)),
+        ("ioperm", 173, (0, 1, 1)), ("open a tree of mounts", 428, (-100, b"/", 1)), ("fsopen", 430, (b"tmpfs", 0)),
+        ("acct", 163, (b"/tmp",)), ("quotactl", 179, (0, None, 0, None)), ("pivot", 155, (b"/", b"/")),
+        ("fanotify", 300, (0, 0)), ("settimeofday", 164, (None, struct.pack("ii", 0, 0))), ("vhangup", 153, ()),
+    ):
+        attempt(name, lambda: libc.syscall(number, *arguments))
+    attempt("kill PID 1", lambda: (os.kill(1, signal.SIGKILL), time.sleep(0.1), os.kill(1, 0), -1)[-1])
+    attempt("machine's socket", lambda: socket.socket(40, socket.SOCK_STREAM).close())
+    open_now = {f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")}
+    attempt("descriptors of folders", lambda: [os.readlink(name) for name in open_now if os.path.isdir(name)] or -1)
+    print("rights", [line.split()[1] for line in open("/proc/self/status") if line.startswith(("CapEff", "CapBnd"))])
+"""
+WORKS = """
+    import os, pathlib, socket, subprocess
+    def run(*words):
+        subprocess.run(words, check=True, capture_output=True)
+    run("ip", "link", "show"), run("ip", "route"), run("tc", "qdisc", "show"), run("ss", "-tan")
+    run("ping", "-c", "1", "127.0.0.1")
+    socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0).close()
+    socket.create_server(("127.0.0.1", 80)).close()
+    pathlib.Path("/etc/file").write_text("x")
+    os.chown("/etc/file", 1000, 1000), os.chmod("/etc/file", 0o600)
+    assert pathlib.Path("/etc/file").read_text() == "x"
+    pathlib.Path("/root/file").write_text("x")
+    run("setpriv", "--reuid", "1000", "--clear-groups", "true")
+    assert "MemTotal" in open("/proc/meminfo").read() and open("/proc/cpuinfo").read()
+    assert pathlib.Path("/proc/sys/net/ipv4/ip_forward").read_text()
+    print("all works")
+"""
+
+
+@pytest.fixture
+def with_secrets(netns: str) -> Iterator[dict[str, str]]:
+    """A link in the node's network, and a file of root's on the machine."""
+    subprocess.run(["ip", "-n", Path(netns).name, "link", "set", "lo", "up"], check=True)
+    subprocess.run(["ip", "-n", Path(netns).name, "link", "add", "link0", "type", "veth", "peer", "link1"], check=True)
+    subprocess.run(["ip", "-n", Path(netns).name, "link", "set", "link0", "up"], check=True)
+    subprocess.run(["ip", "-n", Path(netns).name, "route", "add", "10.98.0.0/16", "dev", "link0"], check=True)
+    secret = Path("/root/isl-emu-test-secret")
+    secret.parent.mkdir(exist_ok=True)
+    secret.write_text("secret")
+    yield {**os.environ, "LINK": "link0", "SECRET": str(secret), "SEEN": ":".join((*Path(sys.prefix).parts, "isl_emu"))}
+    secret.unlink()
+
+
+def test_a_strangers_program_cannot_break_out(make: Callable[..., Container], with_secrets: dict[str, str]) -> None:
+    container = make()
+    words = [sys.executable, "-c", textwrap.dedent(BREAK_OUTS)]
+    process = container.popen(words, env=with_secrets, stdout=subprocess.PIPE, text=True)
+    *said, rights = process.communicate(timeout=ANSWER_TIMEOUT_S)[0].splitlines()
+    assert "\n".join(line for line in said if not line.startswith("held ")) == ""
+    assert len(said) > 110
+    kept = f"{sum(1 << number for number in KEPT_CAPABILITIES.values()):016x}"
+    assert rights == f"rights {[kept, kept]}"
+    assert _says(container, "echo", "alive") == "alive"
+
+
+def test_a_strangers_program_may_do_what_experiments_need(
+    make: Callable[..., Container], with_secrets: dict[str, str]
+) -> None:
+    assert _says(make(), sys.executable, "-c", textwrap.dedent(WORKS)) == "all works"
+
+
+def test_what_is_the_users_own_keeps_the_rights_of_root(
+    make: Callable[..., Container], with_secrets: dict[str, str]
+) -> None:
+    container = make()
+    tries = "ip link set link0 down && mount -t tmpfs none /mnt && sysctl -qw net.ipv4.ip_forward=0 && echo done"
+    process = container.popen(["sh", "-c", tries], own=True, stdout=subprocess.PIPE, text=True)
+    assert process.communicate(timeout=ANSWER_TIMEOUT_S)[0].strip() == "done"
+
+
+def test_a_fork_bomb_ends_at_the_limit_of_processes(
+    make: Callable[..., Container], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("isl_emu.nodes.cgroups.MAX_TASKS", 20)
+    code = (
+        "import os, time\n"
+        "for started in range(99):\n"
+        "    try: child = os.fork()\n"
+        "    except OSError: break\n"
+        "    if child == 0: os.close(1), time.sleep(60)\n"
+        "print(started)"
+    )
+    container = make()
+    assert 10 < int(_says(container, sys.executable, "-c", code)) < 20

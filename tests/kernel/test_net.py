@@ -12,8 +12,10 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mininet import log
 
@@ -23,11 +25,12 @@ from isl_emu.network.calibration import NetemBias, measure_bias
 from isl_emu.network.net import IslNet, NetCLI
 from isl_emu.nodes.containers import Container
 from isl_emu.recovery import clean_runs
+from isl_emu.routing.paths import PathFinder
 from isl_emu.runs.directory import registered_runs
 from isl_emu.runs.journal import read_journal
 from tests.kernel.test_queues import need_queue
 from tests.nets import live_net, ping_lost, ping_times_ms, run_directory
-from tests.plans import MS, SECOND, make_plan, ring_edges
+from tests.plans import MS, SECOND, make_plan, make_routes, ring_edges
 from tests.runs import wait_for
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("netem")]
@@ -144,6 +147,36 @@ def test_ipv6_goes_the_same_way(tmp_path: Path) -> None:
         if len(net.backend.families) == 1:
             pytest.skip("the kernel has no IPv6")
         assert ping_lost(net.get("gs-chengdu").cmd("ping -6 -c 2 -i 0.1 gs-berlin-brandenburg.ip6")) == 0
+        assert ping_lost(net.get("gs-chengdu").cmd("ping -6 -c 2 -i 0.1 gs-berlin-brandenburg")) == 0
+        if Path("/etc/gai.conf").exists():
+            assert " (10.0.0.14) " in net.get("gs-chengdu").cmd("ping -c 1 gs-berlin-brandenburg")
+
+
+def test_packets_cross_as_many_links_as_the_plan_says(tmp_path: Path) -> None:
+    """Linux sends with a TTL of 64 unless it is told otherwise; 255 is the most."""
+    plan = make_plan(257, [], [{(hop, hop + 1): MS // 10 for hop in range(256)}])
+    routes = make_routes(plan)
+    finder = PathFinder(plan, routes)
+    assert [finder.path(0, node, 0) is None for node in (70, 255, 256)] == [False, False, True]
+    with live_net(plan, tmp_path, routes=routes) as (net, _):
+        for version in ("-4", "-6") if len(net.backend.families) > 1 else ("-4",):
+            for node, lost in (("p00s70", 0), ("p00s255", 0), ("p00s256", 2)):
+                out = net.get("p00s00").cmd(f"ping {version} -c 2 -i 0.1 -W 2 {node}")
+                assert ping_lost(out) == lost, (version, out)
+
+
+def test_each_link_has_its_own_longest_packet(tmp_path: Path) -> None:
+    """9,000 bytes go over the first link; the second is for 1,500, and the node before it says so."""
+    plan = make_plan(3, [], [{(0, 1): MS, (1, 2): MS}], rate_bit_s=100_000_000)
+    plan = replace(plan, links=replace(plan.links, mtu_byte=np.array([9_000, 1_500], np.int32)))
+    with live_net(plan, tmp_path) as (net, replay):
+        node = net.get("p00s00")
+        times = ping_times_ms(node.cmd("ping -M do -s 8972 -c 5 -i 0.1 p00s01"))
+        planned_ms = 2 * (1 + 9_014 * 8 / 100_000)
+        assert planned_ms <= min(times) <= planned_ms + 1
+        assert "mtu = 1500" in node.cmd("ping -M do -s 1473 -c 1 -W 1 p00s02")
+        assert ping_lost(node.cmd("ping -M dont -s 8972 -c 2 -i 0.1 p00s02")) == 0
+        assert replay.verify_all() == []
 
 
 def test_the_api_and_the_command_line_of_mininet_work(tmp_path: Path) -> None:
@@ -230,11 +263,15 @@ def test_what_tc_and_ip_change_is_found(tmp_path: Path) -> None:
         net.get("p00s02").cmd("ip route replace 10.0.0.1/32 via 10.0.0.2 dev to-p00s01 onlink proto 151")
         wrong = replay.verify_all()
         assert len(wrong) == 3
-        assert wrong[0].startswith("p00s00 to-p00s01: the shaping is delay 7 ms, rate 1 Gbit/s, limit 5000 packets")
+        assert wrong[0].startswith(
+            "p00s00 to-p00s01: the shaping is delay 7 ms, rate 1 Gbit/s, loss 0, limit 5000 pack"
+        )
         assert wrong[1].startswith("p00s01 to-p00s02: the shaping is no netem, but the plan says delay 5 ms")
         assert wrong[2].startswith("p00s02: the IPv4 route to p00s00 is to-p00s01, but the plan says to-p00s00")
 
 
+UNPOLICED = "to-p00s02: the shaping is delay 5 ms, rate 1 Gbit/s, loss 0"
+INDEX = "$(ip -o link show to-p00s02 | cut -d: -f1)"
 LINE = [{(0, 1): 5 * MS, (1, 2): 5 * MS}, {(0, 1): 6 * MS, (1, 2): 6 * MS}]
 
 
@@ -248,6 +285,9 @@ LINE = [{(0, 1): 5 * MS, (1, 2): 5 * MS}, {(0, 1): 6 * MS, (1, 2): 6 * MS}]
         ("p00s01", ["tc qdisc del dev to-p00s02 root"], "to-p00s02: the shaping is no netem"),
         ("p00s01", ["tc qdisc replace dev to-p00s02 root netem delay 9ms"], "to-p00s02: the shaping is delay 9 ms"),
         ("p00s01", ["tc qdisc del dev to-p00s02 root", "tc qdisc add dev to-p00s02 root handle 1: pfifo"], "no netem"),
+        ("p00s01", ["tc qdisc del dev to-p00s02 clsact"], f"{UNPOLICED}, but the plan says"),
+        ("p00s01", ["tc filter del dev to-p00s02 egress"], f"{UNPOLICED}, but the plan says"),
+        ("p00s01", [f"tc actions change action police rate 1mbit burst 9k drop index {INDEX}"], f"{UNPOLICED}, but"),
         ("p00s00", ["ip route del 10.0.0.3"], "the IPv4 route to p00s02 is none"),
         ("p00s00", ["ip route replace blackhole 10.0.0.3"], "the IPv4 route to p00s02 is none"),
         ("p00s00", ["ip -6 route flush proto 151"], "the IPv6 route to p00s01 is none"),
@@ -286,9 +326,11 @@ def test_routes_of_ones_own_stay_and_are_told(tmp_path: Path, change: str) -> No
 def test_a_managed_queue_that_somebody_took_away_is_made_anew(tmp_path: Path) -> None:
     need_queue(QueueKind.FQ_CODEL)
     plan = make_plan(2, [], [{(0, 1): 5 * MS}] * 2, step_ns=SECOND, aqm=QueueKind.FQ_CODEL)
-    for change in ("ip link del queue-1000", "tc qdisc del dev queue-1000 root", "tc qdisc del dev to-p00s01 clsact"):
+    qdiscs = "tc qdisc del dev queue-1000 root", "tc qdisc del dev to-p00s01 clsact"
+    for change in ("ip link del queue-1000", *qdiscs, "tc filter del dev to-p00s01 egress"):
         with live_net(plan, tmp_path) as (net, replay):
             assert not net.get("p00s00").cmd(change)
+            assert len(replay.verify_all()) == 1, change
             wait_for(lambda: net.backend.disturbed, "word of the change")
             replay.put_right()
             assert replay.verify_all() == [], change

@@ -29,6 +29,29 @@ class LateClock(MonotonicClock):
         return super().timeout_s(deadline_ns) + 0.03
 
 
+def test_a_node_that_has_no_route_is_named(tmp_path: Path) -> None:
+    """Of a probe that a node refuses, and of one that cannot even leave; those on the way back arrive.
+
+    A kernel tells a sender of five at once and then of one a second (net/ipv4/route.c, ip_error).
+    """
+    plan = make_plan(3, [], [{(0, 1): 5 * MS, (1, 2): 5 * MS}])
+    for node, why in ((1, "no route"), (0, "Network is unreachable")):
+        with live_net(plan, tmp_path) as (net, _), Journal(tmp_path / f"probes-{node}.jsonl") as journal:
+            net.get(f"p00s0{node}").cmd("ip route del 10.0.0.3")
+            endpoints = endpoints_of(net)
+            names = {one.address: name for name, one in endpoints.items()}
+            probes, receivers = open_probes(PAIRS, endpoints, 50 * MS), open_receivers(PAIRS, endpoints)
+            now_ns = time.monotonic_ns()
+            times = RunTimes(now_ns, now_ns + 500 * MS)
+            Prober(journal, probes, receivers, times, 50 * MS, 50 * MS, names=names).run()
+        records = read_journal(tmp_path / f"probes-{node}.jsonl").records
+        assert len(records) >= 10
+        told = [one["lost_by"] for one in records if one["a"] == "p00s00"]
+        assert told[0] == f"{why} at p00s0{node}" and set(told) <= {told[0], None}, told
+        assert {one["lost_by"] for one in records if one["a"] == "p00s02"} == {None}
+        assert all(one["delay_ns"] for one in records if one["a"] == "p00s02")
+
+
 def test_each_direction_is_measured_by_itself(tmp_path: Path) -> None:
     plan = make_plan(3, [], [{(0, 1): 5 * MS, (1, 2): 5 * MS}])
     with live_net(plan, tmp_path) as (net, replay):

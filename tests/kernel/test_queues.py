@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import statistics
+import struct
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +16,6 @@ import numpy as np
 import pytest
 
 from isl_emu.linkplan.plan import LinkPlan, QueueKind
-from isl_emu.network.desired import FRAME_BYTE, ends_at, initial_ends
 from isl_emu.network.net import IslNet
 from isl_emu.network.probing import missing_queues
 from tests.kernel.transfers import Goodput, bulk_transfer, message_times_s
@@ -21,6 +24,7 @@ from tests.plans import MS, make_plan
 
 pytestmark = [pytest.mark.kernel, pytest.mark.any_clock, pytest.mark.usefixtures("netem")]
 PORT = 9000
+FRAME_BYTE = 1514  # an MTU of 1500 and Ethernet's header
 GBIT = 1_000_000_000
 UDP_PAYLOAD_BYTE = FRAME_BYTE - 14 - 20 - 8  # Ethernet, IPv4 and UDP headers
 TCP_PAYLOAD_RATIO = 1448 / FRAME_BYTE  # headers of Ethernet, IPv4, TCP with time stamps
@@ -69,15 +73,81 @@ def test_a_burst_survives_as_far_as_flight_and_queue_reach(tmp_path: Path, aqm: 
     frame_s = FRAME_BYTE * 8 / 1_000_000
     with live_net(plan, tmp_path) as (net, _):
         survivors, sent_in_s = burst(net, 300)
-    if aqm == QueueKind.NONE:
-        limit = int(ends_at(plan, 0, initial_ends(plan, 0), 0)["limit_packets"][0])
-        arrived_meanwhile = max(sent_in_s - 1.0, 0.0) / frame_s
-        of_the_kernel = 4  # it tells its neighbours which multicast it listens to
-        assert limit - of_the_kernel <= survivors <= limit + 1 + arrived_meanwhile
-    else:
-        queue = 0.5 / frame_s
-        in_the_bucket, served = 2, sent_in_s / frame_s
-        assert queue - 1 <= survivors <= queue + in_the_bucket + served + 1
+    queue, served = 0.5 / frame_s, sent_in_s / frame_s
+    in_the_bucket = 2 if aqm == QueueKind.BFIFO else 0
+    of_the_kernel = 1  # it tells its neighbours which multicast it listens to, in small packets
+    assert queue - 1 - of_the_kernel <= survivors <= queue + in_the_bucket + served + 1
+
+
+@pytest.mark.parametrize("aqm", [QueueKind.NONE, QueueKind.BFIFO], ids=lambda kind: kind.name)
+def test_small_packets_at_half_load_are_not_lost(tmp_path: Path, aqm: QueueKind) -> None:
+    """A flight of 100 ms holds 195 of them, and no more than 17 full frames."""
+    need_queue(aqm)
+    plan = make_plan(2, [], [{(0, 1): 100 * MS}], rate_bit_s=2_000_000, queue_ns=20 * MS, aqm=aqm)
+    count, frame_byte = 2_000, 64
+    with live_net(plan, tmp_path) as (net, _):
+        sender, receiver = udp_socket(net, "p00s00"), udp_socket(net, "p00s01", PORT)
+        receiver.settimeout(2.0)
+        target, payload = (net.get("p00s01").address, PORT), bytes(frame_byte - 14 - 20 - 8)
+        dropped, begun_s = net.backend.dropped_packets(), time.monotonic()
+        for number in range(count):
+            time.sleep(max(begun_s + number * frame_byte * 8 / 1_000_000 - time.monotonic(), 0))
+            sender.sendto(payload, target)
+        arrived = len(list(_arrivals(receiver)))
+        assert arrived == count, net.backend.dropped_packets() - dropped
+        sender.close()
+        receiver.close()
+
+
+@pytest.mark.parametrize("loss_ratio", [0.0, 0.1])
+def test_a_full_queue_stays_full_where_packets_are_lost_behind_it(tmp_path: Path, loss_ratio: float) -> None:
+    """Twice the rate for 1 s: whoever arrives late has waited the whole queue, whatever the link then loses of them."""
+    need_queue(QueueKind.BFIFO)
+    rate_bit_s, queue_ns, sent_s = 4_000_000, 50 * MS, 1.0
+    plan = make_plan(2, [], [{(0, 1): 10 * MS}], rate_bit_s=rate_bit_s, queue_ns=queue_ns)
+    plan = replace(plan, row_loss_ratio=np.array([loss_ratio]))
+    spacing_s, waits_ms = FRAME_BYTE * 8 / rate_bit_s / 2, []
+    with live_net(plan, tmp_path) as (net, _):
+        sender, receiver = udp_socket(net, "p00s00"), udp_socket(net, "p00s01", PORT)
+        receiver.settimeout(0.0)
+        begun_s = time.monotonic()
+        for number in range(round(sent_s / spacing_s)):
+            time.sleep(max(begun_s + number * spacing_s - time.monotonic(), 0))
+            now = struct.pack("d", time.monotonic())
+            sender.sendto(now + bytes(UDP_PAYLOAD_BYTE - len(now)), (net.get("p00s01").address, PORT))
+            with suppress(BlockingIOError):
+                while packet := receiver.recv(2048):
+                    waits_ms.append((time.monotonic() - struct.unpack_from("d", packet)[0]) * 1e3 - 10)
+        sender.close()
+        receiver.close()
+    arrived = rate_bit_s * sent_s / 8 / FRAME_BYTE * (1 - loss_ratio)
+    assert abs(len(waits_ms) / arrived - 1) < 0.15
+    late = waits_ms[len(waits_ms) // 2 :]
+    assert statistics.median(late) == pytest.approx(queue_ns / MS, abs=2 * FRAME_BYTE * 8 / rate_bit_s * 1e3)
+
+
+def _arrivals(receiver: socket.socket) -> Iterator[bytes]:
+    try:
+        while True:
+            yield receiver.recv(2048)
+    except TimeoutError:
+        return
+
+
+@pytest.mark.parametrize("aqm", [QueueKind.NONE, QueueKind.BFIFO], ids=lambda kind: kind.name)
+def test_a_sender_whose_own_link_is_full_loses_packets_and_sends_them_again(tmp_path: Path, aqm: QueueKind) -> None:
+    """A netem that is full tells the sender's TCP at once: it drops hundreds, and none is a loss to it."""
+    need_queue(aqm)
+    plan = make_plan(2, [], [{(0, 1): 20 * MS}], rate_bit_s=20_000_000, queue_ns=10 * MS, aqm=aqm)
+    with live_net(plan, tmp_path) as (net, _):
+        dropped = net.backend.dropped_packets()
+        goodput = bulk_transfer(net, "p00s00", "p00s01", 8_000_000)
+        dropped = net.backend.dropped_packets() - dropped
+        header, values = net.get("p00s00").cmd("grep Tcp: /proc/net/snmp").splitlines()[:2]
+        again = dict(zip(header.split(), values.split(), strict=True))["RetransSegs"]
+    of_others = 2  # acknowledgements and the like
+    assert 0 < dropped <= int(again) + of_others
+    assert goodput.whole_bit_s > 20_000_000 / 2
 
 
 def burst(net: IslNet, packets: int) -> tuple[int, float]:

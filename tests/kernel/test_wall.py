@@ -17,7 +17,7 @@ import pytest
 
 from isl_emu.errors import MachineError
 from isl_emu.machine.guardian import Order
-from isl_emu.machine.guest import _view, run_in_guest
+from isl_emu.machine.guest import run_in_guest, view_of_machine
 from isl_emu.machine.sandbox import NOBODY
 from isl_emu.machine.uml import find_uml
 from isl_emu.runs.directory import RunDirectory
@@ -137,7 +137,7 @@ def _behind_the_wall(folder: Path, source: str, environment: dict[str, str], see
     """What a Python program says in the place of the guest's kernel."""
     control = folder / "run" / "guest"
     control.mkdir()
-    view = _view([Path(sys.prefix), *seen], [control], MEMORY_BYTE)
+    view = view_of_machine([Path(sys.prefix), *seen], [control], MEMORY_BYTE)
     helper = """
 import os
 def is_open(number):
@@ -190,7 +190,7 @@ def test_all_behind_the_wall_ends_with_the_guardian(folder: Path) -> None:
     control.mkdir()
     program = os.path.realpath(sys.executable)
     sleeping = "import os, time; os.fork(); os.fork(); print('there', flush=True); time.sleep(600)"
-    view = _view([Path(sys.prefix)], [control], MEMORY_BYTE)
+    view = view_of_machine([Path(sys.prefix)], [control], MEMORY_BYTE)
     Order(0, [program, "-I", "-c", sleeping], {}, [], view).write(control)
     ours, lifeline = os.pipe()
     words = [sys.executable, "-I", "-S", "-c", GUARDIAN, str(ours)]
@@ -208,4 +208,4 @@ def test_all_behind_the_wall_ends_with_the_guardian(folder: Path) -> None:
 
 def test_a_home_is_not_shown() -> None:
     with pytest.raises(MachineError, match="somebody's home"):
-        _view([Path.home().resolve()], [], MEMORY_BYTE)
+        view_of_machine([Path.home().resolve()], [], MEMORY_BYTE)

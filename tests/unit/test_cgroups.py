@@ -28,14 +28,14 @@ def test_hybrid_mounts_are_version_1_with_joint_controllers_once() -> None:
 
 
 def test_a_unified_mount_with_both_controllers_is_version_2() -> None:
-    hierarchy = find_hierarchy(UNIFIED, lambda mount: ["cpu", "io", "memory"])
+    hierarchy = find_hierarchy(UNIFIED, lambda mount: ["cpu", "io", "memory", "pids"])
     assert (hierarchy.version, hierarchy.roots) == (2, (Path("/sys/fs/cgroup"),))
 
 
 def test_missing_controllers_are_named() -> None:
-    with pytest.raises(MachineError, match="no cgroup controller memory is mounted"):
+    with pytest.raises(MachineError, match="no cgroup controller memory or pids is mounted"):
         find_hierarchy("cgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\n")
-    with pytest.raises(MachineError, match="no cgroup controller cpu or memory is mounted"):
+    with pytest.raises(MachineError, match="no cgroup controller cpu or memory or pids is mounted"):
         find_hierarchy(UNIFIED, lambda mount: ["pids"])
 
 
@@ -73,11 +73,12 @@ def test_limits_and_usage_in_version_2(tmp_path: Path) -> None:
     (folder / "memory.swap.max").write_text("max\n")
     (folder / "cpu.stat").write_text("usage_usec 15\nnr_periods 9\nnr_throttled 3\nthrottled_usec 7\n")
     (folder / "memory.events").write_text("low 0\nhigh 0\nmax 4\noom 1\noom_kill 1\n")
-    group = Cgroup(Hierarchy(2, dict.fromkeys(("cpu", "memory"), tmp_path)), "0a0b0c", "p00s00")
+    group = Cgroup(Hierarchy(2, dict.fromkeys(("cpu", "memory", "pids"), tmp_path)), "0a0b0c", "p00s00")
     group.limit(0.5, 64 << 20)
     assert (folder / "cpu.max").read_text() == "10000 20000"
     assert (folder / "memory.max").read_text() == str(64 << 20)
     assert (folder / "memory.swap.max").read_text() == "0"
+    assert int((folder / "pids.max").read_text()) > 1000
     assert (group.cpu_ns(), group.oom_kills()) == (15_000, 1)
 
 
@@ -120,7 +121,7 @@ def test_without_controllers_there_is_nothing_to_remove(monkeypatch: pytest.Monk
 def test_freezing_in_version_2_waits_until_all_stand(tmp_path: Path) -> None:
     folder = tmp_path / "isl-0a0b0c" / "p00s00"
     folder.mkdir(parents=True)
-    group = Cgroup(Hierarchy(2, dict.fromkeys(("cpu", "memory"), tmp_path)), "0a0b0c", "p00s00")
+    group = Cgroup(Hierarchy(2, dict.fromkeys(("cpu", "memory", "pids"), tmp_path)), "0a0b0c", "p00s00")
     assert not group.freeze()  # a kernel without a freezer
     (folder / "cgroup.freeze").write_text("0")
     (folder / "cgroup.events").write_text("populated 1\nfrozen 0\n")
@@ -140,5 +141,7 @@ def test_a_group_that_does_not_stand_goes_on(tmp_path: Path) -> None:
     (folder / "cgroup.freeze").write_text("0")
     (folder / "cgroup.events").write_text("populated 1\nfrozen 0\n")
     with pytest.raises(MachineError, match="did not come to a stand"):
-        Cgroup(Hierarchy(2, dict.fromkeys(("cpu", "memory"), tmp_path)), "0a0b0c", "p00s00").freeze(lambda _: None)
+        Cgroup(Hierarchy(2, dict.fromkeys(("cpu", "memory", "pids"), tmp_path)), "0a0b0c", "p00s00").freeze(
+            lambda _: None
+        )
     assert (folder / "cgroup.freeze").read_text() == "0"

@@ -112,6 +112,8 @@ def test_nothing_of_a_stranger_is_imported_if_he_is_not_trusted(
     assert (status, (tmp_path / "imported").exists()) == (0, False)
     assert "# routing.policy: imports strangers_policy:detour" in said
     assert check(text, at=tmp_path)[0] == 1
+    assert not (tmp_path / "imported").exists()  # behind a wall
+    assert check(text, "--trust", at=tmp_path)[0] == 1
     assert (tmp_path / "imported").exists()
 
 

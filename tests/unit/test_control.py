@@ -182,3 +182,13 @@ def test_of_several_live_runs_one_must_be_named(run, folder, tmp_path):
     with pytest.raises(MachineError, match="there are 2"):
         find_live_run(None)
     assert find_live_run(other)[1] == other
+
+
+def test_another_users_run_must_be_named_though_both_are_root(run, folder, monkeypatch):
+    monkeypatch.setattr("isl_emu.runs.directory._user", lambda: 12345)
+    with pytest.raises(MachineError, match=r"there is none of yours.*other users' \(1\)"):
+        find_live_run(None)
+    assert find_live_run(folder) == (run, folder)
+    own = folder.parent / "own"
+    announce(create_run_directory(), own)
+    assert find_live_run(None)[1] == own

@@ -282,4 +282,4 @@ def test_every_alias_has_a_name_of_its_own_in_the_hosts_file() -> None:
     lines = hosts_file(["n0", "n1", "n2", "n3", "n4"], routes.aliases).splitlines()
     assert "10.0.0.6 n3.from-n0.1" in lines
     assert "10.0.0.9 n0.from-n3.2" in lines
-    assert "fd00::9 n0.from-n3.2.ip6" in lines
+    assert "fd00::9 n0.from-n3.2 n0.from-n3.2.ip6" in lines

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from isl_emu.linkplan.plan import AQM, QueueKind
 from isl_emu.network.desired import (
-    FRAME_BYTE,
-    LEAST_LIMIT_PACKETS,
     changed_ends,
     ends_at,
+    frame_byte,
     gso_byte,
     initial_ends,
-    limit_packets,
+    policed_byte,
+    policed_ticks,
+    queue_kinds,
     shaped_rate_bit_s,
 )
 from tests.plans import MS, make_plan
@@ -82,20 +86,41 @@ def test_losses_of_both_directions_are_shaped_and_a_change_is_seen() -> None:
     assert changed_ends(first, second).tolist() == [0, 1]
 
 
-@pytest.mark.parametrize(
-    ("rate_bit_s", "delay_ns", "queue_ns", "packets"),
-    [
-        (100_000_000, 10 * MS, 50 * MS, 124 + 413),  # 82.6 in flight x 1.5, and 412.8 waiting
-        (1_000, 10 * MS, 50 * MS, LEAST_LIMIT_PACKETS),
-        (100_000_000_000, 10 * MS, 0, 123_845),
-    ],
-)
-def test_limit_covers_flight_and_queue(rate_bit_s: int, delay_ns: int, queue_ns: int, packets: int) -> None:
-    assert limit_packets(np.array([rate_bit_s]), np.array([delay_ns]), np.array([queue_ns])).tolist() == [packets]
+def test_a_policed_queue_reads_back_as_it_was_set_to_a_tick() -> None:
+    rate_bit_s, byte = np.array([1_000, 20_000_000, 100_000_000_000]), np.array([12_112, 50_000, 250_000_000])
+    back = policed_byte(policed_ticks(byte, rate_bit_s), rate_bit_s)
+    assert (back >= byte).all()
+    assert (back - byte <= rate_bit_s * 64e-9 / 8 + 1).all()
+
+
+def test_a_queue_of_a_varying_rate_is_in_a_bucket() -> None:
+    """A policer would forget what waits at each change."""
+    plan = make_plan(3, [], [{(0, 1): MS, (1, 2): MS}] * 2)
+    rates = plan.row_rate_ba_bit_s.copy()
+    rates[3] += 8_000
+    plan = replace(plan, row_rate_ba_bit_s=rates)
+    assert queue_kinds(plan).tolist() == [QueueKind.NONE, QueueKind.BFIFO]
+    assert ends_at(plan, 0, initial_ends(plan, 0), 0)["aqm"].tolist() == [0, 0, 1, 1]
+    managed = replace(plan, links=replace(plan.links, aqm=np.array([(QueueKind.CAKE, True, 1, 2)] * 2, AQM)))
+    assert queue_kinds(managed).tolist() == [QueueKind.CAKE] * 2
+
+
+def test_a_queue_before_losses_is_in_a_bucket() -> None:
+    """A policer would count what the netem loses without serialising it."""
+    plan = make_plan(3, [], [{(0, 1): MS, (1, 2): MS}] * 2)
+    plan = replace(plan, row_loss_ratio=np.array([0.0, 0.0, 0.1, 0.0]))
+    assert queue_kinds(plan).tolist() == [QueueKind.BFIFO, QueueKind.NONE]
+
+
+def test_long_packets_make_long_frames_and_queues() -> None:
+    plan = make_plan(2, [], [{(0, 1): MS}], rate_bit_s=1_000_000, queue_ns=MS)
+    plan = replace(plan, links=replace(plan.links, mtu_byte=np.array([9_000], np.int32)))
+    assert gso_byte(plan).tolist() == frame_byte(plan).tolist() == [9_014] * 2
+    assert ends_at(plan, 0, initial_ends(plan, 0), 0)["queue_byte"].tolist() == [8 * 9_014] * 2
 
 
 @pytest.mark.parametrize(
-    ("rate_bit_s", "byte"), [(100_000_000, FRAME_BYTE), (1_000_000_000, 12_500), (100_000_000_000, 65_536)]
+    ("rate_bit_s", "byte"), [(100_000_000, 1514), (1_000_000_000, 12_500), (100_000_000_000, 65_536)]
 )
 def test_a_super_packet_takes_100_us_at_most(rate_bit_s: int, byte: int) -> None:
     assert gso_byte(make_plan(2, [], [{(0, 1): MS}], rate_bit_s=rate_bit_s)).tolist() == [byte, byte]
@@ -106,5 +131,5 @@ def test_slow_motion_keeps_the_packets_in_flight_and_waiting():
     real, slow = (ends_at(plan, 0, initial_ends(plan, 0), 50_000, slowdown) for slowdown in (1.0, 4.0))
     assert slow["delay_ns"].tolist() == [40 * MS - 50_000] * 2
     assert slow["rate_bit_s"].tolist() == [200_000_000] * 2
-    assert slow["limit_packets"].tolist() == real["limit_packets"].tolist()
+    assert slow["queue_byte"].tolist() == real["queue_byte"].tolist()
     assert slow["planned_delay_ns"].tolist() == [10 * MS] * 2

@@ -14,8 +14,8 @@ from isl_emu.network.qdiscs import count_drops, decode_netems, loss_seeds, netem
 from isl_emu.network.routes import decode_routes, multipath_messages, route_messages, withdrawal_messages
 from isl_emu.nodes.netlink import HEADER, _refusal, attribute, message, split_attributes, split_messages
 
-UP = np.array([(True, 5_000_000, 4_900_000, 100_000_000, 500, 0.25, 0, 12_000)], END)
-DOWN = np.array([(False, 5_000_000, 4_900_000, 40_000_000_000, 500, 0.25, 0, 12_000)], END)
+UP = np.array([(True, 5_000_000, 4_900_000, 100_000_000, 0.25, 0, 12_000)], END)
+DOWN = np.array([(False, 5_000_000, 4_900_000, 40_000_000_000, 0.25, 0, 12_000)], END)
 
 
 def body(rows: np.ndarray) -> bytes:
@@ -41,7 +41,7 @@ def test_netem_message_holds_the_whole_state() -> None:
     assert struct.unpack("=BxxxiIII", tcmsg) == (0, 1003, 0x10000, 0xFFFFFFFF, 0)
     attributes = split_attributes(body(netem_messages(UP, np.array([1003]), create=False))[20:])
     assert attributes[1] == b"netem\0"
-    assert struct.unpack_from("=6I", attributes[2]) == (4_900_000 // 64, 500, 0x40000000, 0, 0, 0)
+    assert struct.unpack_from("=6I", attributes[2]) == (4_900_000 // 64, 2**31 - 1, 0x40000000, 0, 0, 0)
     options = split_attributes(attributes[2][24:])
     assert struct.unpack("=IiIi", options[6]) == (12_500_000, 0, 0, 0)
     assert struct.unpack("=Q", options[8]) == (12_500_000,)
@@ -51,7 +51,7 @@ def test_netem_message_holds_the_whole_state() -> None:
 def test_netem_reads_back_what_was_written() -> None:
     for states, loss_ratio in ((UP, 0x40000000 / 0xFFFFFFFF), (DOWN, 1.0)):
         found = decode_netems([body(netem_messages(states, np.array([1003]), create=True))], {1003: 6})
-        assert found.tolist() == [(6, 4_900_000, states["rate_bit_s"][0], 500, loss_ratio, True, 0, 0, 0)]
+        assert found.tolist() == [(6, 4_900_000, states["rate_bit_s"][0], 2**31 - 1, loss_ratio, True, 0, 0, 0)]
 
 
 def test_losses_of_each_end_follow_from_the_seed() -> None:

@@ -82,7 +82,7 @@ def test_changes_are_journalled_with_what_was_set(tmp_path: Path) -> None:
     assert len([row for row in rows if row["k"] == 0]) == 6
     assert [row for row in rows if row["k"] == 1] == [
         {"k": 1, "t_planned_ns": SECOND, "t_applied_ns": SECOND, "link": 1, "end": end, "up": False,
-         "planned_delay_ns": 7 * MS, "set_delay_ns": 6_900_000, "rate_bit_s": 500_000_000, "limit_packets": 434 + 2065,
+         "planned_delay_ns": 7 * MS, "set_delay_ns": 6_900_000, "rate_bit_s": 500_000_000, "queue_byte": 3_125_000,
          "loss_ratio": 1.0}
         for end in (0, 1)
     ]  # fmt: skip
@@ -160,10 +160,10 @@ def test_what_somebody_else_changed_is_found_and_named(tmp_path: Path) -> None:
 def test_mismatches_of_an_instant_are_counted(tmp_path: Path) -> None:
     plan = make_plan(3, [], [TRIANGLE, BROKEN])
     replay = replay_of(plan, tmp_path)
-    replay.backend.ends["limit_packets"][0] = 7  # at node 0, of which another link changes
+    replay.backend.ends["queue_byte"][0] = 7  # at node 0, of which another link changes
     replay.run(START_NS, threading.Event())
     assert [row["mismatches"] for row in instants(tmp_path)] == [0, 1]
-    assert "limit 7 packets" in replay.mismatches[0]
+    assert "behind a policer at 999999048 bit/s of 8 bytes" in replay.mismatches[0]
 
 
 def test_a_start_that_does_not_read_back_is_an_error(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_a_start_that_does_not_read_back_is_an_error(tmp_path: Path) -> None:
         def change_ends(self, which: np.ndarray, states: np.ndarray) -> None:
             pass
 
-    with pytest.raises(NetworkError, match="loss 1, but the plan says"):
+    with pytest.raises(NetworkError, match="loss 1, behind .* but the plan says"):
         Replay(plan, make_routes(plan), Deaf(plan), ManualClock(), tmp_path, 0).apply_initial()
 
 
@@ -208,14 +208,14 @@ def test_drops_are_told_by_link_and_by_the_state_in_which_they_came(
     assert ("p00s00", "p00s01") not in ends
 
 
-def test_drops_of_a_lossy_link_are_its_loss_or_its_queue(tmp_path: Path) -> None:
+def test_drops_of_a_lossy_link_are_its_loss_and_those_before_it_are_its_queue(tmp_path: Path) -> None:
     plan = make_plan(3, [], [TRIANGLE])
     replay = replay_of(replace(plan, row_loss_ratio=np.full(3, 0.1)), tmp_path)
     replay.run(START_NS, threading.Event())
-    replay.backend.dropped[0] = [5, 0]
+    replay.backend.dropped[0] = [5, 3]
     replay.count_drops()
     (row,) = drops(tmp_path)
-    assert (row["lost"], row["full"], row["down"]) == (5, 0, 0)
+    assert (row["lost"], row["full"], row["down"]) == (5, 3, 0)
 
 
 class DisturbedBackend(FakeBackend):

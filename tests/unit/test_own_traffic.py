@@ -17,6 +17,7 @@ import pytest
 
 import isl_emu
 from isl_emu.errors import ScenarioError, WorkloadError
+from isl_emu.nodes.namespaces import NetworkThreads
 from isl_emu.parts.part import Spells
 from isl_emu.parts.programs.cpu_meter import Meter, ProcessTimes
 from isl_emu.parts.programs.part import ProgramsPart
@@ -100,7 +101,7 @@ def test_a_workload_waits_for_a_time_or_the_end():
 
 def test_the_page_shows_all_that_a_workload_and_the_results_have():
     page = (Path(__file__).parents[2] / "docs" / "python.md").read_text()
-    own = {"write", "clock", "t0_ns", "kinds", "groups", "machine"}  # what the process itself needs
+    own = {"write", "clock", "t0_ns", "kinds", "groups", "threads"}  # what the process itself needs
     for kind, hidden in ((isl_emu.WorkloadContext, own), (isl_emu.RunResults, set())):
         fields = getattr(kind, "__dataclass_fields__", {})
         for name in {*vars(kind), *fields} - hidden:
@@ -195,12 +196,12 @@ class _NativeContainer:
     """Starts programs on this machine."""
 
     name, netns_path, suspended = "p00s00", "/proc/self/ns/net", False
-    group = SimpleNamespace(folders=())
+    group = SimpleNamespace(open_joins=list)
 
     def __init__(self, out: Path):
         self.out = out
 
-    def popen(self, argv, **options) -> subprocess.Popen:
+    def popen(self, argv, keep=(), **options) -> subprocess.Popen:
         options["env"] = {**options["env"], "ISL_EMU_OUT": str(self.out)}
         return subprocess.Popen(argv, **options)
 
@@ -211,10 +212,14 @@ class _NativeContainer:
 @pytest.fixture
 def live(tmp_path, monkeypatch):
     """A run of the workload `bulk` on this machine."""
+    if os.geteuid() != 0:
+        pytest.skip("only root enters a network")
     monkeypatch.chdir(Path(__file__).parents[2])
     folder = RunFolder.create(tmp_path / "run", "any")
     (folder.path / "programs").mkdir()
-    write_endpoints({name: Endpoint("/none", "127.0.0.1", None) for name in ("p00s00", "p00s01")}, folder.journal)
+    write_endpoints(
+        {name: Endpoint("/proc/self/ns/net", "127.0.0.1", None) for name in ("p00s00", "p00s01")}, folder.journal
+    )
     out = folder.files_of("p00s00")
     out.mkdir(parents=True)
     clock = RunClock.create(folder.journal, 1.0)
@@ -222,7 +227,10 @@ def live(tmp_path, monkeypatch):
     with ExitStack() as undo:
         watch = Watch(folder.journal, clock.now_ns)
         undo.callback(watch.close)
-        yield SimpleNamespace(folder=folder, clock=clock, containers=containers, undo=undo, watch=watch)
+        scenario = SimpleNamespace(seed=1)
+        yield SimpleNamespace(
+            scenario=scenario, folder=folder, clock=clock, containers=containers, undo=undo, watch=watch
+        )
 
 
 def _workload(live, function: str) -> WorkloadProcess:
@@ -274,18 +282,18 @@ def test_a_workload_that_dies_at_the_start_leaves_its_output(live):
     assert "Traceback" in (live.folder.path / "programs" / "bulk.log").read_text()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root enters a network")
 def test_a_program_in_another_node_joins_its_groups(tmp_path):
-    (tmp_path / "procs").touch()
-    clock = MonotonicClock()
-    nodes = {"p00s01": Endpoint("/proc/self/ns/net", "127.0.0.1", None)}
-    groups = {"p00s01": [str(tmp_path / "procs")]}
-    context = isl_emu.WorkloadContext(
-        nodes, {}, {}, np.random.default_rng(1), 10**15, print, clock, clock.now_ns(), groups=groups
-    )
-    with pytest.raises(FileNotFoundError, match="no-such-program is to be started in p00s01"):
-        context.popen("p00s01", ["no-such-program"])
-    if os.geteuid() == 0:  # only root enters a network
+    clock, nodes = MonotonicClock(), {"p00s01": Endpoint("/proc/self/ns/net", "127.0.0.1", None)}
+    threads = {"p00s01": NetworkThreads("/proc/self/ns/net")}
+    with (tmp_path / "procs").open("w") as procs:
+        context = isl_emu.WorkloadContext(
+            nodes, {}, {}, np.random.default_rng(1), 10**15, print, clock, clock.now_ns(),
+            threads=threads, groups={"p00s01": [procs.fileno()]}, files=tmp_path,
+        )  # fmt: skip
+        with pytest.raises(FileNotFoundError, match="no-such-program is to be started in p00s01"):
+            context.popen("p00s01", ["no-such-program"])
         words = [sys.executable, "-c", "import os; print(os.environ.get('ISL_GROUPS'))"]
         process = context.popen("p00s01", words, stdout=subprocess.PIPE, text=True)
         assert process.communicate()[0] == "None\n"
-        assert (tmp_path / "procs").read_text() == "0\n"
+    assert (tmp_path / "procs").read_text() == "0\n"

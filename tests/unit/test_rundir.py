@@ -39,3 +39,18 @@ def test_a_strangers_folder_is_not_used(root, monkeypatch):
     monkeypatch.setattr(rundir, "ROOT", -1)
     with pytest.raises(MachineError, match="belongs to another user"):
         rundir.create_run_directory()
+
+
+def test_who_called_sudo_is_the_one_whose_run_it_is(root, monkeypatch):
+    monkeypatch.delenv("SUDO_UID", raising=False)
+    run = rundir.create_run_directory()
+    assert run.is_ours
+    monkeypatch.setenv("SUDO_UID", "12345")
+    assert run.is_ours is (os.geteuid() != 0)  # who is not root has not become another
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_what_a_stranger_puts_there_is_no_run_of_ours(root):
+    run = rundir.create_run_directory()
+    os.chown(run.path, 12345, 12345)
+    assert rundir.registered_runs() == []

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from isl_emu import timebase
 from isl_emu.cli import cli
-from isl_emu.errors import ScenarioError
+from isl_emu.errors import MachineError, ScenarioError
+from isl_emu.machine import functions
+from isl_emu.machine.functions import WalledFunction
 from isl_emu.runs.process import module_command
 from isl_emu.runs.wishes import Trust
 from isl_emu.scenario.parse import load_scenario
@@ -69,3 +75,134 @@ def test_what_lies_in_the_current_folder_is_not_taken_for_pythons_own(words: lis
     done = subprocess.run([sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "isl-emu" in done.stdout
+
+
+# Ways out of the wall, each a function that is asked while planning; whether it came through is its answer.
+FUNCTIONS = """
+import ctypes, os, signal, socket, subprocess, sys, time
+import numpy as np
+from isl_emu.routing.policies import shortest_delay
+
+libc, TOP = ctypes.CDLL(None, use_errno=True), os.path.dirname(os.path.abspath(__file__))
+
+def came_through(action):
+    try:
+        done = action()
+    except (OSError, subprocess.SubprocessError) as error:
+        print("held", error)
+        return 0
+    return int(not isinstance(done, int) or done >= 0)
+
+def policy(plan, k, destinations, before):
+    if k == 0:
+        print("asked for the first time\\x1b[2J")
+    return shortest_delay(plan, k, destinations, before)
+
+def tries(pid, port):
+    def write(path):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT))
+    listening = lambda: socket.create_connection(("127.0.0.1", port)).close()
+    folders = [name for name in range(3, 99) if os.path.isdir(f"/proc/self/fd/{name}")]
+    return np.array([came_through(action) for action in (
+        lambda: write(TOP + "/canary"), lambda: write("/usr/canary"), lambda: write("/tmp/isl-emu-canary"),
+        lambda: open(os.environ.get("SECRET", "/etc/shadow")).close(), lambda: os.listdir("/root"),
+        lambda: os.listdir("/home"), lambda: os.kill(pid, 0), lambda: os.kill(pid, signal.SIGKILL), listening,
+        lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 1).close(), lambda: os.listdir(f"/proc/{pid}"),
+        lambda: subprocess.run(["true"]), lambda: os._exit(7) if os.fork() == 0 else 0,
+        lambda: libc.unshare(0x10000000), lambda: libc.mount(b"none", b"/mnt", b"tmpfs", 0, None),
+        lambda: libc.ptrace(16, pid, 0, 0), lambda: os.execv("/bin/true", ["true"]),
+        lambda: open("/dev/tty").close(), lambda: os.setuid(0) if os.getuid() else -1,
+        lambda: libc.syscall(321, 0, None, 0), lambda: libc.syscall(425, 1, None),
+    )] + [len(folders)])
+
+def objects():
+    return np.array([object()])
+
+def breaks():
+    return {}[1]
+
+def ends():
+    os._exit(3)
+
+def floods():
+    for _ in range(99):
+        os.write(1, b"\\0" * 9999)
+
+def sleeps():
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def walled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., WalledFunction]:
+    """A function of a stranger's behind the wall; skips where none can be."""
+    (tmp_path / "stranger.py").write_text(FUNCTIONS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+    def load(name: str, arguments: int = 0) -> WalledFunction:
+        try:
+            return WalledFunction(f"stranger:{name}", "routing.policy", arguments)
+        except MachineError as error:
+            pytest.skip(str(error))
+
+    return load
+
+
+def test_a_function_asked_while_planning_is_behind_the_wall(
+    walled: Callable[..., WalledFunction], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = tmp_path.parent / "isl-emu-secret"
+    secret.write_text("secret")
+    monkeypatch.setenv("SECRET", str(secret))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        came_through = walled("tries", 2)(os.getpid(), server.getsockname()[1])
+    assert came_through.tolist() == [0] * 22
+    assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("objects", "returned a ndarray that is no array of numbers"),
+        ("breaks", "failed in line .* of .*stranger.py: KeyError"),
+        ("ends", "ended its process"),
+        ("floods", "OSError"),
+    ],
+)
+def test_what_a_function_does_wrong_is_told(walled: Callable[..., WalledFunction], name: str, told: str) -> None:
+    with pytest.raises(ScenarioError, match=f"routing.policy: stranger:{name} .*{told}"):
+        walled(name)()
+
+
+def test_a_function_that_does_not_return_is_ended(
+    walled: Callable[..., WalledFunction], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    function = walled("sleeps")
+    monkeypatch.setattr(timebase, "LIMIT_S", 0.1)
+    monkeypatch.setattr(functions, "PATIENCE_S", 0.1)
+    with pytest.raises(ScenarioError, match="did not return within 0 s of computing"):
+        function()
+
+
+def test_a_plan_with_a_walled_policy_is_the_same(
+    walled: Callable[..., WalledFunction], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    walled("policy", 4)
+    text = head("strange", duration="4 s") + shell(12, 1, 0, lasers="ring")
+    text += table("routing", policy="stranger:policy")
+    (tmp_path / "strange.toml").write_text(text)
+    plain = tmp_path / "plain.toml"
+    plain.write_text(text.replace("stranger:policy", "shortest-delay"))
+    words = ["path", "--at", "2s", "SCENARIO", "p00s00", "p00s02"]
+    found = {}
+    for name in ("strange.toml", "plain.toml", "--trust"):
+        own = [name.replace("--trust", "strange.toml") if word == "SCENARIO" else word for word in words]
+        done = subprocess.run(
+            [*module_command("isl_emu", *own), *(["--trust"] if name == "--trust" else [])],
+            cwd=tmp_path, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        found[name] = done.stdout.replace("asked for the first time\x1b[2J\n", "")
+        assert ("asked for the first time[2J\n" in done.stderr) == (name == "strange.toml")
+    assert found["strange.toml"] == found["plain.toml"] == found["--trust"]

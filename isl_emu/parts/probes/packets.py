@@ -28,15 +28,27 @@ logging.getLogger("scapy").setLevel(logging.CRITICAL)  # its warnings are about 
 
 PAYLOAD_BYTE = 16
 FRAME_BYTE = 14 + 20 + 8 + PAYLOAD_BYTE  # Ethernet, IPv4 and UDP headers before the payload
-INITIAL_TTL = 64  # Linux's default (net.ipv4.ip_default_ttl), and what we send with
+INITIAL_TTL = 255  # the most there is, as packets of nodes have
 _PAYLOAD = struct.Struct(f"!II{PAYLOAD_BYTE - 8}x")  # identifier and number
 _PAYLOAD_AT = 20 + 8  # after an IPv4 header without options and a UDP header
 _RECEIVE_BYTE, _ANCILLARY_BYTE = 2048, 512
 
 # Source: include/uapi/asm-generic/socket.h, linux/socket.h, linux/in.h, linux/net_tstamp.h
-_SO_TIMESTAMPNS, _SO_TIMESTAMPING, _MSG_ERRQUEUE, _IP_TTL, _IP_RECVTTL = 35, 37, 0x2000, 2, 12
+_SO_TIMESTAMPNS, _SO_TIMESTAMPING, _MSG_ERRQUEUE, _IP_TTL, _IP_RECVERR, _IP_RECVTTL = 35, 37, 0x2000, 2, 11, 12
 _SOFTWARE, _TX_SCHED, _ONLY_STAMPS = 1 << 4, 1 << 8, 1 << 11
 _TIMESPEC = struct.Struct("@qq")
+_EXTENDED_ERROR = struct.Struct("=IBBBxII4x4s")  # linux/errqueue.h: errno, origin, type, code, two values; by whom
+_ORIGIN_ICMP = 2
+_REFUSALS = {  # by ICMP's type and code (RFC 792, RFC 1812)
+    (3, 0): "no route",
+    (3, 1): "no route",
+    (3, 3): "nobody listens",
+    (3, 4): "too long for the next link",
+    (3, 9): "forbidden",
+    (3, 10): "forbidden",
+    (3, 13): "forbidden",
+    (11, 0): "more links than its TTL",
+}
 
 Ancillary = Sequence[tuple[int, int, bytes]]
 
@@ -49,6 +61,16 @@ class ProbeArrival:
     number: int
     utc_ns: int
     hops: int
+
+
+@dataclass(frozen=True)
+class ProbeRefusal:
+    """That a node did not pass a probe on, as it told the sender: which one, why, and the node's address."""
+
+    identifier: int
+    number: int
+    why: str
+    address: str
 
 
 def probe_packet(source: str, destination: str, identifier: int) -> bytes:
@@ -82,13 +104,17 @@ def open_sender(netns_path: str) -> socket.socket:
 
 
 def open_receiver(netns_path: str, address: str) -> socket.socket:
-    """A socket in a network namespace that receives probes with their time and TTL, and never waits."""
+    """A socket in a network namespace that receives probes with their time and TTL, and never waits.
+
+    It hears as well what became of the probes from there, since they come from the same address and port.
+    """
 
     def opened() -> socket.socket:
         enter_network(netns_path)
         receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         receiver.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         receiver.setsockopt(socket.IPPROTO_IP, _IP_RECVTTL, 1)
+        receiver.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
         receiver.bind((address, PROBE_PORT))
         return receiver
 
@@ -110,20 +136,37 @@ def send(sender: socket.socket, packet: bytes, destination: str) -> int:
 
 
 def receive(receiver: socket.socket) -> ProbeArrival | None:
-    """The next probe that has arrived; None if there is none, or something else came.
+    """The next probe that has arrived; None if there is none, or something else came, such as a refusal.
 
     Raises:
         MachineError: the kernel gave no stamp.
     """
     try:
         payload, ancillary, _, _ = receiver.recvmsg(_RECEIVE_BYTE, _ANCILLARY_BYTE)
-    except BlockingIOError:
+    except OSError:
         return None
     if len(payload) != _PAYLOAD.size:
         return None
     (ttl,) = struct.unpack("@i", _content(ancillary, socket.IPPROTO_IP, _IP_TTL))
     identifier, number = _PAYLOAD.unpack(payload)
     return ProbeArrival(identifier, number, _stamp_ns(ancillary, _SO_TIMESTAMPNS), INITIAL_TTL - ttl + 1)
+
+
+def refusal(receiver: socket.socket) -> ProbeRefusal | None:
+    """The next refusal of a probe from the node of a receiver; None if there is none, or it is of something else."""
+    try:
+        payload, ancillary, _, _ = receiver.recvmsg(_RECEIVE_BYTE, _ANCILLARY_BYTE, _MSG_ERRQUEUE)
+    except OSError:
+        return None
+    if len(payload) < _PAYLOAD.size:
+        return None
+    error = _content(ancillary, socket.IPPROTO_IP, _IP_RECVERR)
+    _, origin, kind, code, _, _, address = _EXTENDED_ERROR.unpack_from(error)
+    if origin != _ORIGIN_ICMP:
+        return None
+    identifier, number = _PAYLOAD.unpack_from(payload)
+    why = _REFUSALS.get((kind, code), f"ICMP type {kind}, code {code}")
+    return ProbeRefusal(identifier, number, why, socket.inet_ntoa(address))
 
 
 def _stamp_ns(ancillary: Ancillary, kind: int) -> int:

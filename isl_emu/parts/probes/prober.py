@@ -14,10 +14,10 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import NamedTuple
 
-from isl_emu.parts.probes.packets import open_receiver, open_sender, probe_packet, receive, send, with_number
+from isl_emu.parts.probes.packets import open_receiver, open_sender, probe_packet, receive, refusal, send, with_number
 from isl_emu.runs.clock import RunTimes, run_clock, run_parser
 from isl_emu.runs.endpoints import Endpoint, read_endpoints
 from isl_emu.runs.journal import Journal
@@ -75,6 +75,7 @@ class Prober:
         times: when to begin and when to stop sending.
         interval_ns: spacing of each pair's probes.
         step_ns: spacing of the plan's instants.
+        names: of nodes, by their addresses.
     """
 
     def __init__(
@@ -86,7 +87,9 @@ class Prober:
         interval_ns: int,
         step_ns: int,
         clock: Clock | None = None,
+        names: Mapping[str, str] = MappingProxyType({}),
     ):
+        self._names = names
         self._journal, self._clock = journal, clock or MonotonicClock()
         self._receivers = receivers
         self._probes = {probe.identifier: probe for probe in probes}
@@ -133,13 +136,19 @@ class Prober:
     def _send(self, probe: Probe) -> None:
         try:
             utc_ns = send(probe.sender, with_number(probe.packet, probe.number), probe.destination)
-        except OSError:  # no route now: the probe is lost at once
-            self._write(probe, probe.number, self._now_ns(), None, None)
+        except OSError as error:  # no route now: the probe is lost at once
+            why = f"{error.strerror or error} at {probe.a}"
+            self._write(probe, probe.number, self._now_ns(), None, None, why)
         else:
             t_ns = self._now_ns() - self._clock.own_ns(time.time_ns() - utc_ns)
             probe.awaited[probe.number] = Sent(t_ns, utc_ns)
 
     def _receive(self, receiver: socket.socket) -> None:
+        while (refused := refusal(receiver)) is not None:
+            probe = self._probes.get(refused.identifier)
+            if probe and refused.number in probe.awaited:
+                why = f"{refused.why} at {self._names.get(refused.address, refused.address)}"
+                self._write(probe, refused.number, probe.awaited.pop(refused.number).t_ns, None, None, why)
         arrival = receive(receiver)
         probe = self._probes.get(arrival.identifier) if arrival else None
         if arrival and probe and arrival.number in probe.awaited:
@@ -153,9 +162,11 @@ class Prober:
             for number in [number for number, sent in probe.awaited.items() if sent.t_ns <= expired_ns]:
                 self._write(probe, number, probe.awaited.pop(number).t_ns, None, None)
 
-    def _write(self, probe: Probe, number: int, t_send_ns: int, delay_ns: int | None, hops: int | None) -> None:
+    def _write(
+        self, probe: Probe, number: int, t_send_ns: int, delay_ns: int | None, hops: int | None, why: str | None = None
+    ) -> None:
         record = {"a": probe.a, "b": probe.b, "seq": number, "t_send_ns": t_send_ns}
-        self._journal.append({**record, "delay_ns": delay_ns, "hops_seen": hops})
+        self._journal.append({**record, "delay_ns": delay_ns, "hops_seen": hops, "lost_by": why})
 
 
 def open_probes(
@@ -205,7 +216,8 @@ def main() -> None:
         probes = open_probes(options.pairs, endpoints, options.interval_ns, step_ns)
         receivers = open_receivers(options.pairs, endpoints)
         clock, times = run_clock(options.journal), RunTimes.of(options)
-        Prober(journal, probes, receivers, times, options.interval_ns, step_ns, clock).run()
+        names = {endpoint.address: name for name, endpoint in endpoints.items()}
+        Prober(journal, probes, receivers, times, options.interval_ns, step_ns, clock, names).run()
 
 
 if __name__ == "__main__":

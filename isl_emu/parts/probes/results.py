@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,9 @@ from isl_emu.tables.planned_paths import PlannedPaths
 from isl_emu.tables.schema import COUNT, FLAG, NS, PATH, TEXT, column, schema
 from isl_emu.tables.text import beyond, table, time_text
 
+UNSAID = "no node said why, so a link or a program in a node dropped them; see the packets dropped"
 RESOLUTION_NS = 1  # of the clock, in exact time
+MOST_WAYS_TOLD = 3  # of those that probes took and should not have taken
 
 PROBES = schema(
     column("a", TEXT, "", "node that sends the probe"),
@@ -23,6 +26,7 @@ PROBES = schema(
     column("seq", COUNT, "", "number of the probe within its direction"),
     column("t_send_ns", NS, "ns", "when the first link got it"),
     column("delay_ns", NS, "ns", "measured one-way delay; null when lost (it did not arrive within 3 s)"),
+    column("lost_by", TEXT, "", "why it was lost, where a node told the sender; null when it arrived, or nobody said"),
     column("hops_seen", COUNT, "links", "links that it crossed, by its TTL"),
     column("path", PATH, "", "planned path from a to b when it was sent, node names; null when there was none"),
     column("hops", COUNT, "links", "links on path"),
@@ -97,7 +101,9 @@ class ProbeFidelity:
     without_path: int  # none was planned, so it is not expected to arrive
     straddling: int
     strayed: int  # crossed another number of links than planned, or arrived without a planned path
+    strayed_by: Mapping[str, int]  # what those did, and how often
     silent_pairs: tuple[str, ...]  # directions of whose probes with a planned path none arrived
+    lost_by: Mapping[str, Mapping[str, int]]  # of directions with a planned path: what nodes said of lost probes
     error_ns: Distribution
     error_per_hop_ns: Distribution
     signed_error_p50_ns: float | None
@@ -118,12 +124,23 @@ def probe_fidelity(probes: Rows) -> ProbeFidelity:
         without_path=len(steady) - len(routed),
         straddling=len(probes) - len(steady),
         strayed=sum(_strayed(row) for row in steady),
+        strayed_by=Counter(
+            f"{row['a']} to {row['b']} over {row['hops_seen']} instead of {row['hops'] or 'none'}"
+            for row in steady
+            if _strayed(row)
+        ),
         silent_pairs=tuple(f"{a} to {b}" for a, b in asked if (a, b) not in heard),
+        lost_by={f"{a} to {b}": dict(told) for a, b in asked if (told := _told(routed, a, b))},
         error_ns=Distribution.of(abs(row["excess_ns"]) for row in good),
         error_per_hop_ns=Distribution.of(abs(row["excess_ns"]) / row["hops"] for row in good),
         signed_error_p50_ns=Distribution.of(row["excess_ns"] for row in good).p50,
         queued_ns=Distribution.of(row["error_ns"] - row["excess_ns"] for row in good),
     )
+
+
+def _told(probes: Rows, a: str, b: str) -> Counter[str]:
+    """What nodes said of a direction's lost probes, and how often."""
+    return Counter(row["lost_by"] for row in probes if (row["a"], row["b"]) == (a, b) and row["lost_by"])
 
 
 def _strayed(probe: Mapping[str, Any]) -> bool:
@@ -141,11 +158,18 @@ def probe_reasons(probes: ProbeFidelity, scenario: Scenario, exact: bool) -> Ite
     if scenario.probes.pairs and not probes.sent:
         yield "probes: nothing measured the delays, but the scenario plans probes; see whether the prober was started"
     for pair in probes.silent_pairs:
-        yield f"probes: nothing measured the delay from {pair}, but a path was planned; see why no probe arrived"
-    if probes.strayed:
+        told = ", ".join(f"{count} x {why}" for why, count in probes.lost_by.get(pair, {}).items())
         yield (
-            f"probes: {probes.strayed} of {probes.sent} crossed another number of links than planned, but none may; "
-            "check the routes"
+            f"probes: nothing measured the delay from {pair}, but a path was planned; "
+            + (f"nodes said: {told}" if told else f"{UNSAID}")
+        )
+    if probes.strayed:
+        taken = list(probes.strayed_by.items())
+        ways = ", ".join(f"{count} x {way}" for way, count in taken[:MOST_WAYS_TOLD])
+        more = f" and {len(taken) - MOST_WAYS_TOLD} other ways" if len(taken) > MOST_WAYS_TOLD else ""
+        yield (
+            f"probes: {probes.strayed} of {probes.sent} crossed another number of links than planned, but none may "
+            f"({ways}{more}); check the routes"
         )
     if exact:
         if (found_ns := probes.error_per_hop_ns.max) is not None and found_ns > RESOLUTION_NS:
@@ -169,6 +193,10 @@ def delays_section(probes: Rows) -> Iterator[str]:
     delays = ("planned", "sending", "off by", "measured", "p95", "queued")
     header = ("from, to", "hops", *delays, "probes", "lost", "no path")
     yield from table(header, [_delay_row(pair, rows) for pair, rows in pairs.items()], left=1)
+    for (a, b), rows in pairs.items():
+        planned = [row for row in rows if row["planned_delay_ns"] is not None and not row["straddles_change"]]
+        for why, count in _told(planned, a, b).items():
+            yield f"{a} → {b}: {count} lost, {why}"
 
 
 def _sum(good: Rows) -> tuple[float | None, ...]:

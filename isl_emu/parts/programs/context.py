@@ -1,22 +1,30 @@
-"""What a workload's function gets: the nodes, the time, and a place for what it measures."""
+"""What a workload's function gets: the nodes, the time, and a place for what it measures; and calling it."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import signal
 import subprocess
+import sys
 import threading
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import numpy as np
 
-from isl_emu.errors import WorkloadError
+from isl_emu.errors import IslEmuError, WorkloadError
+from isl_emu.files import tomllib
 from isl_emu.nodes.containers import OUT_VARIABLE
-from isl_emu.nodes.namespaces import enter_network, in_own_thread
+from isl_emu.nodes.namespaces import NetworkThreads
+from isl_emu.runs.clock import RunClock, RunTimes
 from isl_emu.runs.endpoints import Endpoint
+from isl_emu.runs.journal import Journal
+from isl_emu.scenario.user_functions import user_function
 from isl_emu.timebase import Clock
 
 Result = TypeVar("Result")
@@ -53,8 +61,8 @@ class WorkloadContext:
     t0_ns: int
     stopped: threading.Event = field(default_factory=threading.Event)
     kinds: dict[str, str] = field(default_factory=dict)  # of the columns recorded so far
-    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)  # of each node, the files by which to join
-    machine: int | None = None  # the descriptor through which they are reached
+    threads: Mapping[str, NetworkThreads] = field(default_factory=dict)  # of each node
+    groups: Mapping[str, Sequence[int]] = field(default_factory=dict)  # of each node, open files by which to join
     files: Path = field(default_factory=Path.cwd)  # with a folder for each node
 
     @property
@@ -73,12 +81,7 @@ class WorkloadContext:
 
     def in_node(self, node: str, function: Callable[..., Result], *arguments: Any) -> Result:
         """Call a function in a thread that is in the node's network: sockets that it makes stay there."""
-
-        def call() -> Result:
-            enter_network(self.nodes[node].netns)
-            return function(*arguments)
-
-        return in_own_thread(call)
+        return self.threads[node](function, *arguments)
 
     def popen(self, node: str, argv: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
         """Start a program in the node's network, with its share of CPU and memory; it sees the files of the first node.
@@ -100,16 +103,11 @@ class WorkloadContext:
                 raise FileNotFoundError(
                     f"workload: {words[0]} is to be started in {node}, but there is no such program"
                 )
-            machine = (self.machine,) if self.machine is not None else ()
-            options["env"] |= {"ISL_GROUPS": " ".join(groups)}
-            options |= {"pass_fds": (*machine, *options.get("pass_fds", ()))}
+            options["env"] |= {"ISL_GROUPS": " ".join(f"/proc/self/fd/{group}" for group in groups)}
+            options |= {"pass_fds": (*groups, *options.get("pass_fds", ()))}
             words = [*_IN_GROUPS, *words]
-
-        def start() -> subprocess.Popen[Any]:
-            enter_network(self.nodes[node].netns)
-            return subprocess.Popen(words, **options)
-
-        return in_own_thread(start)
+        process: subprocess.Popen[Any] = self.threads[node](lambda: subprocess.Popen(words, **options))
+        return process
 
     def record(self, **columns: Any) -> None:
         """Write one row of this workload's table: columns of your own, with `t_ns`, the time of the run.
@@ -132,6 +130,49 @@ class WorkloadContext:
             raise WorkloadError(
                 f"workload: column {name} is a {kind}, but was a {self.kinds[name]} before; keep to one of them"
             )
+
+
+def call_workload(facts: Mapping[str, Any], threads: Mapping[str, NetworkThreads], told: TextIO) -> None:
+    """Load a workload's function, say that it is ready, and call it when the run begins.
+
+    Args:
+        facts: what `WorkloadProcess` tells.
+        threads: of its nodes, in the order of the scenario.
+        told: who listens to this process.
+    """
+    endpoints = {name: Endpoint(**entry) for name, entry in facts["endpoints"].items()}
+    sys.path = [str(Path(entry).absolute()) for entry in sys.path]
+    function = user_function(facts["function"], f"workload {facts['name']}: function", 1, limited=False)
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    with Journal(Path(f"/proc/self/fd/{facts['rows']}")) as journal:
+        told.write("ready\n")
+        line = sys.stdin.readline()
+        if not line:  # the run was given up
+            return
+        times = RunTimes(**json.loads(line))
+        context = WorkloadContext(
+            nodes={name: endpoints[name] for name in threads},
+            addresses={name: endpoint.address for name, endpoint in endpoints.items()},
+            options=tomllib.loads(facts["options"]),
+            rng=np.random.default_rng([facts["seed"], *facts["name"].encode()]),
+            duration_ns=times.duration_ns,
+            write=journal.append,
+            clock=RunClock(Path(f"/proc/self/fd/{facts['clock']}")),
+            t0_ns=times.t0_ns,
+            stopped=stopped,
+            threads=threads,
+            groups=facts["groups"],  # but of the first node: what is started there is in its container anyway
+            files=Path(os.environ[OUT_VARIABLE]).parent,
+        )
+        os.chdir(context.out)  # what the function writes by a relative path is kept
+        if context.wait_until_ns(0):
+            try:
+                function(context)
+            except IslEmuError as error:
+                traceback.print_exc()
+                sys.exit(str(error))  # the last line of its log
 
 
 def _plain(value: Any) -> Any:

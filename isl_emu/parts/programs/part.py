@@ -29,7 +29,7 @@ from isl_emu.parts.serving.modelled_state import ModelledState
 from isl_emu.runs.journal import count_lines
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.programs import MIB, Program, UserWorkload
-from isl_emu.scenario.user_functions import UserFunction, user_function
+from isl_emu.scenario.user_functions import planning_function
 from isl_emu.tables.schema import LOST_LINES
 
 PROGRAM_BYTE = 32 * MIB  # expected of a program of which nothing is known
@@ -126,8 +126,8 @@ class ProgramsPart(Part):
             yield programs_section(run.rows("programs"), rows)
 
 
-def _imported(workload: UserWorkload) -> UserFunction:
-    return user_function(workload.function, f"workload {workload.name}: function", 1)
+def _imported(workload: UserWorkload) -> Callable[..., Any]:
+    return planning_function(workload.function, f"workload {workload.name}: function", 1)
 
 
 def _check_command(program: Program) -> None:

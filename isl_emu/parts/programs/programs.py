@@ -17,10 +17,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
 from isl_emu.errors import MachineError, WorkloadError
+from isl_emu.nodes.namespaces import CAP_SYS_ADMIN
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.live_run import LiveRun
+from isl_emu.parts.programs.user_workload import journal_of
+from isl_emu.runs.clock import FILE as CLOCK_FILE
 from isl_emu.runs.clock import RunTimes
+from isl_emu.runs.endpoints import read_endpoints
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import Journal
 from isl_emu.runs.process import LAST_WORDS_S, Watched, cause_of_death, end, kill, last_line, module_command
@@ -176,8 +182,8 @@ class Programs(Activity):
 class WorkloadProcess(Activity):
     """The process of one workload, whose failure fails the run; what it prints is in programs/NAME.log.
 
-    In its container it does not see the run folder, nor the networks and limits of other nodes. So it gets this
-    machine's root as an open descriptor, and is told on its standard input where they are.
+    In its container it does not see the run folder, nor the networks and limits of other nodes. So it gets them as open
+    descriptors of single files, of which none leads to another, and the rest on its standard input.
 
     Args:
         own: takes its process id.
@@ -186,31 +192,38 @@ class WorkloadProcess(Activity):
     def __init__(self, live: LiveRun, workload: UserWorkload, own: set[int]):
         self._workload, self._log = workload, log_of(workload.name, live.folder)
         self._container, self._watch = live.containers[workload.nodes[0]], live.watch
-        machine = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        words = module_command("isl_emu.parts.programs.user_workload", "--name", workload.name)
-        words += ["--folder", str(live.folder.path.resolve()), "--machine", f"/proc/self/fd/{machine}"]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        try:
-            with self._log.open("wb") as log:
-                self._process = self._container.popen(
-                    words,
-                    text=True,
-                    cwd=Path.cwd(),
-                    env=_environment(),
-                    stderr=log,
-                    pass_fds=(machine,),
-                    **pipes,
-                )
-        finally:
-            os.close(machine)
+        journal, nodes = live.folder.journal, tuple(dict.fromkeys(workload.nodes))
+        with ExitStack() as closing:
+
+            def opened(path: str | Path, flags: int) -> int:
+                descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
+                closing.callback(os.close, descriptor)
+                return descriptor
+
+            networks = {node: opened(live.containers[node].netns_path, os.O_RDONLY) for node in nodes}
+            groups = {node: live.containers[node].group.open_joins() for node in nodes[1:]}
+            joins = [descriptor for group in groups.values() for descriptor in group]
+            for descriptor in joins:
+                closing.callback(os.close, descriptor)
+            rows = opened(journal / f"{journal_of(workload.name)}.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            clock = opened(journal / CLOCK_FILE, os.O_RDWR)
+            self._process = self._container.popen(
+                module_command("isl_emu.parts.programs.user_workload"),
+                keep=(CAP_SYS_ADMIN,),  # to enter the networks of its nodes
+                text=True,
+                cwd=Path.cwd(),
+                env=_environment(),
+                stderr=closing.enter_context(self._log.open("wb")),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                pass_fds=(*networks.values(), *joins, rows, clock),
+            )
         own.add(self._process.pid)
         live.undo.callback(kill, [self._process])  # unless it has ended with the run
         self._tell({
-            node: {
-                "netns": os.path.realpath(live.containers[node].netns_path),
-                "groups": [str(folder / "cgroup.procs") for folder in live.containers[node].group.folders],
-            }
-            for node in workload.nodes
+            "name": workload.name, "function": workload.function, "options": tomli_w.dumps(workload.options),
+            "seed": live.scenario.seed, "networks": networks, "groups": groups, "rows": rows, "clock": clock,
+            "endpoints": {name: asdict(endpoint) for name, endpoint in read_endpoints(journal).items()},
         })  # fmt: skip
 
     def await_ready(self) -> None:

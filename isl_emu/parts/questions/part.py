@@ -21,7 +21,6 @@ from isl_emu.parts.part import EVERY_NODE_UP_TO, Part, Preparation, Source, Traf
 from isl_emu.parts.questions import asking
 from isl_emu.parts.questions.asking import Asking
 from isl_emu.parts.questions.figures import read_serving_figures
-from isl_emu.parts.questions.policies import policy_of
 from isl_emu.parts.questions.requests import PlannedRequest, check_fit, plan_requests, read_asked
 from isl_emu.parts.questions.results import (
     ATTEMPTS,
@@ -34,6 +33,7 @@ from isl_emu.parts.questions.results import (
     request_row,
     unrecorded_requests,
 )
+from isl_emu.parts.questions.traces import read_trace
 from isl_emu.parts.serving.busy import AnsweringTimes, service_span
 from isl_emu.parts.serving.kinds import kind_of
 from isl_emu.progress import Steps
@@ -42,6 +42,7 @@ from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import REQUESTS_JOURNAL, SERVERS_JOURNAL, Journal, count_lines
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.questions import Questions
+from isl_emu.scenario.user_functions import planning_function
 
 FIGURES = "serving.json"  # in the run folder
 QUESTION_PACKETS, TOKEN_PACKETS = 6, 2  # which both programs work on: the connection, headers; a token as an event
@@ -56,26 +57,34 @@ class QuestionsPart(Part):
         return asked_satellites(scenario, plan)
 
     def traffic(self, scenario: Scenario) -> Iterable[Traffic]:
-        """Files that cannot be read are told of by the run."""
-        if questions := scenario.questions:
+        """As many as are expected, before any is drawn; a trace that cannot be read is told of by the run."""
+        questions, stations, duration_ns = scenario.questions, len(scenario.asking_stations), scenario.time.duration_ns
+        if questions is None:
+            return
+        end_ns = duration_ns if questions.stop_after_ns is None else min(questions.stop_after_ns, duration_ns)
+        asked: float = (questions.count or 0) * (stations if questions.arrivals == "single-stream" else 1)
+        if questions.mean_interval_ns:
+            asked = max(0, end_ns - questions.start_after_ns) / questions.mean_interval_ns
+        tokens = asked * questions.max_answer_tokens
+        if questions.trace:
             with suppress(IslEmuError):
-                requests = planned_requests(scenario, questions, scenario.serving_satellites)
-                tokens = sum(request.max_tokens for request in requests)
-                yield Traffic("questions", QUESTION_PACKETS * len(requests) + TOKEN_PACKETS * tokens)
-            if questions.poll_interval_ns:
-                polls = scenario.time.duration_ns / questions.poll_interval_ns * questions.candidates
-                yield Traffic("polls", QUESTION_PACKETS * polls * len(scenario.asking_stations))
+                traced = read_trace(questions.trace, end_ns - questions.start_after_ns)
+                asked, tokens = len(traced), sum(request.answer_tokens for request in traced)
+        yield Traffic("questions", QUESTION_PACKETS * asked + TOKEN_PACKETS * tokens)
+        if questions.poll_interval_ns:
+            polls = stations * questions.candidates * duration_ns / questions.poll_interval_ns
+            yield Traffic("polls", QUESTION_PACKETS * polls)
 
     def checks(self, scenario: Scenario) -> Iterable[Callable[[], object]]:
         if questions := scenario.questions:
-            yield lambda: policy_of(questions.target)
+            yield partial(_own_policy, questions)
             yield lambda: none_asked(planned_requests(scenario, questions, scenario.serving_satellites))
 
     def prepare(self, source: Source, place: str) -> Preparation:
         scenario, questions = source.scenario, source.scenario.questions
         if questions is None:
             return Preparation()
-        policy_of(questions.target)  # so that an error comes now
+        _own_policy(questions)  # so that an error comes now
         satellites = asked_satellites(scenario, source.plan)
         requests = planned_requests(scenario, questions, satellites)
         inputs = tuple(Path(name) for name in questions.files)
@@ -113,6 +122,12 @@ class QuestionsPart(Part):
         if requests := run.rows(REQUESTS_JOURNAL):
             yield questions_section(requests, set(run.scenario.station_names))
             yield answers_section(requests, run.scenario)
+
+
+def _own_policy(questions: Questions) -> None:
+    """Import the function that chooses whom to ask, if it is the user's own."""
+    if ":" in questions.target:
+        planning_function(questions.target, "questions.target", 1)
 
 
 def planned_requests(scenario: Scenario, questions: Questions, satellites: Sequence[str]) -> list[PlannedRequest]:

@@ -65,6 +65,11 @@ def lose_all_of_a_pair(run: Any) -> None:
     run.write("probes.jsonl", [run.probe(), run.far_probe(delay_ns=None, hops_seen=None)])
 
 
+def be_refused_on_the_way(run: Any) -> None:
+    lost = {"delay_ns": None, "hops_seen": None, "lost_by": "no route at p00s01"}
+    run.write("probes.jsonl", [run.probe(), *(run.far_probe(seq=seq, **lost) for seq in (0, 1))])
+
+
 def measure_nothing(run: Any) -> None:
     (run.journal / "probes.jsonl").unlink()
 
@@ -94,9 +99,14 @@ def be_crowded_by_strangers(run: Any) -> None:
         (read_back_something_else, "1 setting differs", "none may"),
         (be_slow_on_each_hop, "median error per hop is 991 us", "at most 250 us"),
         (be_very_slow_sometimes, "95th percentile of the error is 3", "at most 10 ms"),
-        (lose_all_of_a_pair, "gs-a to p00s02", "a path was planned"),
+        (lose_all_of_a_pair, "gs-a to p00s02", "a path was planned; no node said why"),
+        (be_refused_on_the_way, "gs-a to p00s02", "a path was planned; nodes said: 2 x no route at p00s01"),
         (measure_nothing, "nothing measured", "plans probes"),
-        (go_astray, "1 of 2 crossed another number of links", "none may"),
+        (
+            go_astray,
+            "1 of 2 crossed another number of links",
+            "none may (1 x p00s00 to p00s01 over 2 instead of 1)",
+        ),
         (share_a_full_cpu, "saturated for 25.0%", "at most 10.0%"),
         (be_crowded_by_strangers, "saturated for 25.0%", "at most 10.0%"),
     ],

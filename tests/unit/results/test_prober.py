@@ -13,13 +13,22 @@ import pytest
 from scapy.layers.inet import IP, UDP
 
 from isl_emu.errors import MachineError
-from isl_emu.parts.probes.packets import FRAME_BYTE, ProbeArrival, probe_packet, receive, send, with_number
+from isl_emu.parts.probes.packets import (
+    FRAME_BYTE,
+    ProbeArrival,
+    ProbeRefusal,
+    probe_packet,
+    receive,
+    refusal,
+    send,
+    with_number,
+)
 from isl_emu.parts.probes.prober import LOST_AFTER_NS, Probe, Prober, due_ns, phase_ns
 from isl_emu.runs.clock import RunTimes
 from isl_emu.runs.endpoints import PROBE_PORT as PORT
 from isl_emu.runs.journal import Journal, read_journal
 
-SO_TIMESTAMPNS, SO_TIMESTAMPING, IP_TTL = 35, 37, 2
+SO_TIMESTAMPNS, SO_TIMESTAMPING, IP_TTL, IP_RECVERR, MSG_ERRQUEUE = 35, 37, 2, 11, 0x2000
 S = 1_000_000_000
 ETHERNET_BYTE = 14
 UTC_NS = 1_774_000_000 * S
@@ -28,7 +37,7 @@ UTC_NS = 1_774_000_000 * S
 @pytest.mark.parametrize("number", [0, 1, 65_535, 65_536, (1 << 32) - 1])
 def test_a_packet_says_which_probe_it_is(number: int) -> None:
     packet = IP(with_number(probe_packet("10.0.0.1", "10.0.0.2", 7), number))
-    assert (packet.src, packet.dst, packet.ttl) == ("10.0.0.1", "10.0.0.2", 64)
+    assert (packet.src, packet.dst, packet.ttl) == ("10.0.0.1", "10.0.0.2", 255)
     assert (packet[UDP].dport, packet[UDP].chksum) == (PORT, 0)
     assert struct.unpack("!II8x", bytes(packet[UDP].payload)) == (7, number)
 
@@ -48,6 +57,7 @@ class FakeSocket:
     def __init__(self, now_utc_ns: Callable[[], int], error: OSError | None = None):
         self.sent: list[bytes] = []
         self.arriving: list[tuple[bytes, int, int]] = []  # payload, TTL and arrival
+        self.refused: list[tuple[bytes, int, int]] = []  # payload, ICMP's type and code
         self.stamps = True
         self._now_utc_ns, self._error = now_utc_ns, error
 
@@ -57,10 +67,18 @@ class FakeSocket:
         self.sent.append(packet)
 
     def recvmsg(self, size: int, ancillary_size: int, flags: int = 0) -> tuple[bytes, list[Any], int, None]:
+        if flags == MSG_ERRQUEUE:  # of a receiver
+            if not self.refused:
+                raise BlockingIOError
+            payload, kind, code = self.refused.pop(0)
+            error = struct.pack("=IBBBxII", 113, 2, kind, code, 0, 0) + struct.pack("=HH4B", 2, 0, 10, 0, 0, 9)
+            return payload, [(0, IP_RECVERR, error + bytes(8))], flags, None
         if flags:
             if not self.stamps:
                 raise BlockingIOError
             return b"", [(0, 11, bytes(32)), stamp(SO_TIMESTAMPING, self._now_utc_ns())], flags, None
+        if not self.arriving:
+            raise ConnectionRefusedError
         payload, ttl, utc_ns = self.arriving.pop(0)
         return payload, [(0, IP_TTL, struct.pack("@i", ttl)), stamp(SO_TIMESTAMPNS, utc_ns)], 0, None
 
@@ -71,14 +89,32 @@ def payload(identifier: int, number: int) -> bytes:
 
 def test_an_arrival_tells_the_links_that_were_crossed() -> None:
     receiver = FakeSocket(lambda: UTC_NS)
-    receiver.arriving = [(payload(7, 3), 64, UTC_NS), (payload(7, 4), 60, UTC_NS + 5)]
+    receiver.arriving = [(payload(7, 3), 255, UTC_NS), (payload(7, 4), 251, UTC_NS + 5)]
     assert receive(receiver) == ProbeArrival(7, 3, UTC_NS, 1)  # no router on its way
     assert receive(receiver) == ProbeArrival(7, 4, UTC_NS + 5, 5)
 
 
 def test_other_packets_are_no_probes() -> None:
     receiver = FakeSocket(lambda: UTC_NS)
-    receiver.arriving = [(b"hello", 64, UTC_NS)]
+    receiver.arriving = [(b"hello", 255, UTC_NS)]
+    assert receive(receiver) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "why"),
+    [
+        (3, 1, "no route"),
+        (11, 0, "more links than its TTL"),
+        (3, 4, "too long for the next link"),
+        (12, 5, "ICMP type"),
+    ],
+)
+def test_a_refusal_tells_which_probe_was_refused_and_by_whom(kind: int, code: int, why: str) -> None:
+    receiver = FakeSocket(lambda: UTC_NS)
+    receiver.refused = [(payload(7, 3), kind, code), (b"hello", 3, 1)]
+    found = refusal(receiver)
+    assert found == ProbeRefusal(7, 3, found.why, "10.0.0.9") and found.why.startswith(why)
+    assert refusal(receiver) is None  # of something else
     assert receive(receiver) is None
 
 
@@ -120,12 +156,13 @@ class Bench:
         packet = probe_packet("10.0.0.1", "10.0.0.2", 1)
         self.probe = Probe("a", "b", 1, packet, self.sender, "10.0.0.2", S // 2)  # type: ignore[arg-type]
         self.prober = Prober(Journal(self._path), [self.probe], [self.receiver], RunTimes(0, 10 * S), S, S)  # type: ignore[list-item]
+        self.prober._names = {"10.0.0.9": "c"}
 
     def at(self, t_ns: int, *arrivals: tuple[bytes, int]) -> None:
         """Let the prober do at a time what its loop does after waking up; each arrival is a payload and its time."""
         self.t_ns = t_ns
         for content, arrived_ns in arrivals:
-            self.receiver.arriving.append((content, 62, arrived_ns + UTC_NS))
+            self.receiver.arriving.append((content, 253, arrived_ns + UTC_NS))
             self.prober._receive(self.receiver)  # type: ignore[arg-type]
         self.prober._send_due()
         self.prober._give_up_lost()
@@ -144,7 +181,7 @@ def test_a_probe_is_timed_by_the_kernels_stamps(bench: Bench) -> None:
     bench.at(S // 2)
     bench.at(S, (payload(1, 0), S // 2 + 20_000_000))  # it arrived long before the prober was woken
     assert bench.records == (
-        {"a": "a", "b": "b", "seq": 0, "t_send_ns": S // 2, "delay_ns": 20_000_000, "hops_seen": 3},
+        {"a": "a", "b": "b", "seq": 0, "t_send_ns": S // 2, "delay_ns": 20_000_000, "hops_seen": 3, "lost_by": None},
     )
 
 
@@ -175,9 +212,18 @@ def test_missed_times_are_skipped_not_sent_in_a_burst(bench: Bench) -> None:
 
 
 def test_probe_that_the_kernel_refuses_is_lost_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench = Bench(tmp_path, monkeypatch, OSError("Network is unreachable"))
+    bench = Bench(tmp_path, monkeypatch, OSError(101, "Network is unreachable"))
     bench.at(S // 2)
-    assert bench.records[0]["delay_ns"] is None
+    assert (bench.records[0]["delay_ns"], bench.records[0]["lost_by"]) == (None, "Network is unreachable at a")
+
+
+def test_probe_that_a_node_refuses_is_lost_at_once_and_others_still_arrive(bench: Bench) -> None:
+    bench.at(S // 2)
+    bench.at(3 * S // 2)
+    bench.receiver.refused = [(payload(1, 0), 3, 1), (payload(1, 0), 3, 1), (payload(9, 0), 3, 1), (b"?", 3, 1)]
+    bench.at(2 * S, (payload(1, 1), 3 * S // 2 + 20_000_000))
+    found = [(one["seq"], one["delay_ns"], one["lost_by"]) for one in bench.records]
+    assert found == [(0, None, "no route at c"), (1, 20_000_000, None)]
 
 
 def test_prober_ends_when_all_is_sent_and_has_arrived(bench: Bench) -> None:

@@ -104,3 +104,27 @@ def test_files_of_another_run_are_refused(killed_run: Any) -> None:
     write_routes(killed_run.routes, longer, killed_run.folder.routes)
     with pytest.raises(ScenarioError, match="belongs to another plan"):
         conclude_folder(killed_run.folder.path)
+
+
+@pytest.mark.parametrize("place", ["summary.txt", "journal/execution.json", "provenance.json", "logs"])
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_nothing_leads_out_of_the_results(killed_run: Any, tmp_path: Path, place: str, kind: str) -> None:
+    outside, path = tmp_path / "outside", killed_run.folder.path / place
+    outside.write_text("as it was")
+    path.unlink(missing_ok=True)
+    if kind == "link":
+        path.symlink_to(outside)
+    else:
+        os.mkfifo(path)
+    with pytest.raises(ScenarioError, match=f"{place}: is a link, a pipe or a device"):
+        conclude_folder(killed_run.folder.path)
+    assert outside.read_text() == "as it was"
+
+
+def test_links_of_programs_are_theirs(killed_run: Any) -> None:
+    files = killed_run.folder.files_of("p00s00")
+    files.mkdir(parents=True)
+    (files / "link").symlink_to("/etc/passwd")
+    killed_run.folder.files_of("all").symlink_to("/")
+    conclude_folder(killed_run.folder.path)
+    assert "files/all" not in killed_run.folder.summary.read_text()

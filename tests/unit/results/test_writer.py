@@ -224,14 +224,14 @@ def test_instant_has_its_lateness(bare_run: Any) -> None:
 CHANGE_STREAM = pa.schema(
     [("k", pa.int32()), ("t_planned_ns", pa.int64()), ("t_applied_ns", pa.int64()), ("link", pa.int32())]
     + [("end", pa.int8()), ("up", pa.bool_()), ("planned_delay_ns", pa.int64()), ("set_delay_ns", pa.int64())]
-    + [("rate_bit_s", pa.int64()), ("limit_packets", pa.int32()), ("loss_ratio", pa.float64())]
+    + [("rate_bit_s", pa.int64()), ("queue_byte", pa.int64()), ("loss_ratio", pa.float64())]
 )
 
 
 def change_batch(k: int) -> pa.RecordBatch:
     ends = np.array([0, 1], dtype=np.int8)
     same = {"k": k, "t_planned_ns": k * S, "t_applied_ns": k * S + MS, "link": 3, "up": True}
-    numbers = {"planned_delay_ns": 3 * MS, "set_delay_ns": 3 * MS - 200_000, "rate_bit_s": 500_000, "limit_packets": 9,
+    numbers = {"planned_delay_ns": 3 * MS, "set_delay_ns": 3 * MS - 200_000, "rate_bit_s": 500_000, "queue_byte": 9,
                "loss_ratio": 0.1}  # fmt: skip
     columns = {name: [value] * 2 for name, value in {**same, **numbers}.items()} | {"end": ends}
     return pa.RecordBatch.from_pydict(columns, schema=CHANGE_STREAM)
