@@ -21,7 +21,7 @@ from isl_emu.units import NS_PER_S
 GUEST_BASE_BYTE = 1_500_000_000  # kernel, Python, and the files that both keep in memory
 NODE_BYTE = 600_000  # a namespace with its links and routes; measured with 2,800 satellites, with a half more
 
-# Processor time in exact time, measured (docs/benchmarks.md, tests/benchmarks/bench_exact.py); a further hop costs none.
+# Processor time in exact time, measured (docs/benchmarks.md, tests/benchmarks/bench_exact.py); a further hop: none
 MESSAGE_S = 300e-6  # a probe, or half of a token: two programs of ours work on it
 PACKET_S = 100e-6  # of bulk, with its acknowledgement
 BULK_BYTE_S = 8e-9  # to copy
