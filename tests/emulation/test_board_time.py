@@ -26,7 +26,6 @@ MISSING = [name for name in PIPELINE_MODULES if find_spec(name) is None]
 SHORT = shipped(
     "three-body",
     {
-        "rate_scale = 0.001": "rate_scale = 1",  # so that bytes take next to no time on a link
         'duration = "120 s"': 'duration = "24 s"',
         'step = "1 s"': 'step = "24 s"',  # and the sky stands still: a delay is what it was when the question was sent
         'mean_interval = "9 s"': 'mean_interval = "4 s"',
