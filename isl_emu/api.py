@@ -21,8 +21,7 @@ from isl_emu.errors import ScenarioError
 from isl_emu.export.formats import export_text
 from isl_emu.linkplan import plan_file
 from isl_emu.machine.functions import trusting
-from isl_emu.planned import NamedPath, PlannedNetwork, open_planned, plan_network, read_planned
-from isl_emu.planned import scenario_warnings as warnings_of_sky
+from isl_emu.planned import NamedPath, PlannedNetwork, open_planned, plan_network, read_planned, scenario_warnings
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import format_scenario, load_scenario
 from isl_emu.show.text import summary
@@ -31,28 +30,15 @@ from isl_emu.units import NS_PER_S, is_finite
 __all__ = ["NamedPath", "Plan", "Scenario", "format_scenario", "load", "plan", "read_plan", "scenario_warnings"]
 
 
-def scenario_warnings(scenario: Scenario) -> tuple[str, ...]:
-    """What a scenario alone gives reason to check; one sentence each.
-
-    Raises:
-        ScenarioError: its elements cannot be made.
-    """
-    return (*warnings_of_sky(scenario), *_warnings_of_exact_time(scenario))
-
-
-def _warnings_of_exact_time(scenario: Scenario) -> tuple[str, ...]:
-    from isl_emu.live.room import packet_warnings  # which knows all parts, and these much that no plan needs
-
-    return () if scenario.time.clock == "real" else packet_warnings(scenario)
-
-
 class Plan(PlannedNetwork):
     """The link plan of a scenario, and all that can be made of it: a file, text in other formats, and pictures."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What to check before trusting the plan, or running it; one sentence each."""
-        return (*super().warnings, *_warnings_of_exact_time(self.scenario))
+        from isl_emu.live.room import exact_time_warnings  # which knows all parts; a plan as such needs none
+
+        return (*super().warnings, *exact_time_warnings(self.scenario))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan as one Parquet file, which `read_plan`, `isl-emu run` and other tools read.

@@ -25,7 +25,7 @@ from isl_emu.geometry.orbits import check_orbits
 from isl_emu.linkplan.pairing import own_topology
 from isl_emu.linkplan.plan_file import write_plan
 from isl_emu.live.control import announce
-from isl_emu.live.room import all_needs, check_room, files_of, guest_memory_byte, packet_warnings
+from isl_emu.live.room import all_needs, check_room, exact_time_warnings, files_of, guest_memory_byte
 from isl_emu.machine.functions import trusting
 from isl_emu.machine.guest import VirtualClock, run_in_guest
 from isl_emu.machine.kernel_build import build_kernel, can_build
@@ -110,7 +110,7 @@ def check_scenario(scenario: Scenario, *, programs: bool = True) -> tuple[str, .
         kinds = {type(error) for error in errors}
         kind = kinds.pop() if len(kinds) == 1 else ScenarioError
         raise kind(*problems) if kind is ScenarioError else kind("\n".join(problems))
-    return tuple(warnings)
+    return (*warnings, *(exact_time_warnings(scenario) if programs or not scenario.foreign else ()))
 
 
 def _check_clock(scenario: Scenario) -> None:
@@ -269,7 +269,7 @@ def run_source(source: Source, place: Place, out: Path | None, wishes: Wishes, s
     check_room(source.scenario)
     if place.kind == "guest" and source.scenario.has_programs:
         wishes.trust.check_files(files_of(all_needs(source.scenario)))
-    for warning in (*source.warnings, *(packet_warnings(source.scenario) if place.clock == "exact" else ())):
+    for warning in (*source.warnings, *(exact_time_warnings(source.scenario) if place.clock == "exact" else ())):
         steps.note(f"Warning: {warning}")
     folder = prepare(source, place, preparations, out)
     for preparation in preparations:

@@ -21,10 +21,9 @@ from isl_emu.units import NS_PER_S
 GUEST_BASE_BYTE = 1_500_000_000  # kernel, Python, and the files that both keep in memory
 NODE_BYTE = 600_000  # a namespace with its links and routes; measured with 2,800 satellites, with a half more
 
-# What packets cost in exact time on AMD EPYC, measured by tests/benchmarks/bench_exact.py (docs/benchmarks.md).
-PACKET_S = (
-    200e-6  # for two programs to hand one over, with its acknowledgement; a further hop costs 2 us, left out here
-)
+# Processor time in exact time, measured (docs/benchmarks.md, tests/benchmarks/bench_exact.py); a further hop: none
+MESSAGE_S = 300e-6  # a probe, or half of a token: two programs of ours work on it
+PACKET_S = 100e-6  # of bulk, with its acknowledgement
 BULK_BYTE_S = 8e-9  # to copy
 WORTH_A_WARNING_S = 120.0
 
@@ -85,8 +84,9 @@ def exact_time_warnings(scenario: Scenario) -> tuple[str, ...]:
     duration_s = scenario.time.duration_ns / NS_PER_S
     found = []
     for traffic in (traffic for part in PARTS for traffic in part.traffic(scenario)):
-        packets = traffic.messages + traffic.byte / packet_byte
-        found.append((packets * PACKET_S + traffic.byte * BULK_BYTE_S, packets, traffic))
+        bulk = traffic.byte / packet_byte
+        spent_s = traffic.messages * MESSAGE_S + bulk * PACKET_S + traffic.byte * BULK_BYTE_S
+        found.append((spent_s, traffic.messages + bulk, traffic))
     wall_s, packets = sum(spent_s for spent_s, *_ in found), sum(count for _, count, _ in found)
     if wall_s < max(WORTH_A_WARNING_S, duration_s):
         return ()

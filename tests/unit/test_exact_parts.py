@@ -126,6 +126,15 @@ def test_who_sends_most_is_named(text, most):
     assert f"{most} and all else send about" in warning and "; let it send less, or" in warning
 
 
+def test_a_trace_counts_with_its_own_answers(tmp_path):
+    trace = tmp_path / "trace.jsonl"
+    row = '{{"timestamp": {ms}, "input_length": 10, "output_length": 2000}}'
+    trace.write_text("\n".join(row.format(ms=ms) for ms in range(0, 20_000, 20)))
+    questions = table("questions", trace={"file": str(trace)}, max_answer_tokens=16)
+    (warning,) = exact_time_warnings(parse_scenario(quiet_ring() + MODELLED + questions, "the test"))
+    assert "about 4,006,000 packets (133,533 per emulated second)" in warning
+
+
 def test_a_plan_and_a_scenario_warn_unless_time_is_real():
     scenario = _gradients()
     real = scenario.model_copy(update={"time": scenario.time.model_copy(update={"clock": "real"})})

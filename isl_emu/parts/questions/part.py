@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from isl_emu.errors import IslEmuError
 from isl_emu.files import write_json
 from isl_emu.linkplan.plan import LinkKind, LinkPlan
 from isl_emu.parts.activity import Activity, RunProcess
@@ -31,6 +33,7 @@ from isl_emu.parts.questions.results import (
     request_row,
     unrecorded_requests,
 )
+from isl_emu.parts.questions.traces import read_trace
 from isl_emu.parts.serving.busy import AnsweringTimes, service_span
 from isl_emu.parts.serving.kinds import kind_of
 from isl_emu.progress import Steps
@@ -53,25 +56,29 @@ class QuestionsPart(Part):
     def endpoints(self, scenario: Scenario, plan: LinkPlan) -> Iterable[str]:
         return asked_satellites(scenario, plan)
 
-    def checks(self, scenario: Scenario) -> Iterable[Callable[[], object]]:
-        if questions := scenario.questions:
-            yield partial(_own_policy, questions)
-            yield lambda: none_asked(planned_requests(scenario, questions, scenario.serving_satellites))
-
     def traffic(self, scenario: Scenario) -> Iterable[Traffic]:
-        """A trace is read when the run is prepared."""
-        questions, stations = scenario.questions, len(scenario.asking_stations)
-        if questions is None or questions.trace:
+        """As many as are expected, before any is drawn; a trace that cannot be read is told of by the run."""
+        questions, stations, duration_ns = scenario.questions, len(scenario.asking_stations), scenario.time.duration_ns
+        if questions is None:
             return
-        duration_ns = scenario.time.duration_ns
         end_ns = duration_ns if questions.stop_after_ns is None else min(questions.stop_after_ns, duration_ns)
         asked: float = (questions.count or 0) * (stations if questions.arrivals == "single-stream" else 1)
         if questions.mean_interval_ns:
             asked = max(0, end_ns - questions.start_after_ns) / questions.mean_interval_ns
-        yield Traffic("questions", asked * (QUESTION_PACKETS + TOKEN_PACKETS * questions.max_answer_tokens))
+        tokens = asked * questions.max_answer_tokens
+        if questions.trace:
+            with suppress(IslEmuError):
+                traced = read_trace(questions.trace, end_ns - questions.start_after_ns)
+                asked, tokens = len(traced), sum(request.answer_tokens for request in traced)
+        yield Traffic("questions", QUESTION_PACKETS * asked + TOKEN_PACKETS * tokens)
         if questions.poll_interval_ns:
             polls = stations * questions.candidates * duration_ns / questions.poll_interval_ns
-            yield Traffic("polls of questions", polls * QUESTION_PACKETS)
+            yield Traffic("polls", QUESTION_PACKETS * polls)
+
+    def checks(self, scenario: Scenario) -> Iterable[Callable[[], object]]:
+        if questions := scenario.questions:
+            yield partial(_own_policy, questions)
+            yield lambda: none_asked(planned_requests(scenario, questions, scenario.serving_satellites))
 
     def prepare(self, source: Source, place: str) -> Preparation:
         scenario, questions = source.scenario, source.scenario.questions
