@@ -81,7 +81,8 @@ def find_positions(
     if not len(since_day):
         return r_km, errors
     errors = _with_sense(errors, r_km, _highest_km(elements))
-    before = _failed_before(elements, float(since_day[0]), float(since_day[-1]))
+    first, last = int(np.floor(since_day[0] / SCAN_DAY)), int(np.ceil(since_day[-1] / SCAN_DAY))
+    before = _failed_before(elements, first, last)  # the same for all chunks of a tenth of a day
     later = since_day[:, np.newaxis] >= elements.epoch_day
     errors = np.where(before > 0, before, errors)
     errors = np.maximum(errors, np.maximum.accumulate(np.where(later, errors, 0), axis=0))
@@ -89,10 +90,14 @@ def find_positions(
 
 
 @lru_cache(maxsize=64)
-def _failed_before(elements: Elements, first_day: float, last_day: float) -> np.ndarray:
-    """The first code of each satellite between its own epoch and the nearer of two days, shape (N,)."""
+def _failed_before(elements: Elements, first: int, last: int) -> np.ndarray:
+    """The first code of each satellite between its own epoch and the nearer of two times, shape (N,).
+
+    Args:
+        first, last: in steps of `SCAN_DAY` after the common epoch.
+    """
     codes = np.zeros(len(elements.names), dtype=np.uint8)
-    nearer_day = np.clip(elements.epoch_day, first_day, last_day)
+    nearer_day = np.clip(elements.epoch_day, first * SCAN_DAY, last * SCAN_DAY)
     steps = np.minimum(np.ceil(np.abs(nearer_day - elements.epoch_day) / SCAN_DAY), MOST_SCANNED).astype(int)
     axis_km, _ = secular_rates(elements)
     high = axis_km * (1.0 - elements.eccentricity) > EARTH_RADIUS_WGS72_KM + SWING_KM

@@ -347,7 +347,7 @@ def test_memory_follows_what_changes_and_not_how_often_terminals_choose():
     scenario = parse_scenario(head(seed=1, duration="3000 s", step="10 s") + nearest(), "test")
     space = build.space_segment(scenario)
     pointed = Acquisition(space.terminals, space.pairings, 1, scenario.time.grid.duration_ns, scenario.time.step_ns)
-    pointed.rows(build._sky(space, scenario.time.start, scenario.time.grid.offsets_ns[:1]), 0)
+    pointed.rows(build._sky(space, scenario.time.grid, 0), 0)
     begun = np.isin(pointed.events()[2], [LinkState.SLEWING, LinkState.ACQUIRING, LinkState.TRACKING]).sum()
     assert sum(len(lasers.a) for lasers in pointed._used) <= begun
     assert len(pointed.links().terms) == len(space.pairings)

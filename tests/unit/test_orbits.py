@@ -10,6 +10,7 @@ import pytest
 from sgp4.api import Satrec, accelerated
 
 from isl_emu.errors import ScenarioError
+from isl_emu.geometry import orbits
 from isl_emu.geometry.elements import EARTH_RADIUS_KM, Elements, shell_elements
 from isl_emu.geometry.orbits import propagate
 from isl_emu.scenario.model import Orbits, Shell
@@ -137,3 +138,12 @@ def test_an_orbit_that_failed_between_its_epoch_and_the_run_has_failed(day):
         propagate(elements, epoch + timedelta(days=day), np.arange(3) * NS_PER_S)
     masked = propagate(elements, epoch + timedelta(days=day), np.arange(3) * NS_PER_S, Orbits(on_bad="mask"))
     assert np.isnan(masked).all()
+
+
+def test_the_way_from_the_epoch_to_the_run_is_looked_at_once_for_all_chunks_of_a_run():
+    elements = replace(ring(3), bstar=np.full(3, 1e-5))
+    before = orbits._failed_before.cache_info().misses
+    for first in range(0, 600, 60):
+        offsets_ns = np.arange(first, first + 60, dtype=np.int64) * NS_PER_S
+        orbits.find_positions(elements, elements.epoch + timedelta(days=30, hours=5), offsets_ns, Orbits())
+    assert orbits._failed_before.cache_info().misses == before + 1
