@@ -205,8 +205,9 @@ def _choose_place(scenario: Scenario, machine: str, clock: str | None, wishes: W
     place = choose_place(machine, wanted, reasons[0] if reasons else "")
     if place.kind == "host" and scenario.has_programs and not wishes.trust.all and not inside_guest():
         raise MachineError(
-            "--machine host: programs of the scenario (`isl-emu check` lists them) would be root on this machine, with "
-            "nothing between them and its files; use --machine guest, or --trust it if it is as good as your own"
+            "--machine host: programs of the scenario (`isl-emu check` lists them) would be root in containers on this "
+            "machine's own kernel, which nothing protects from its own faults, nor files outside of /root and /home "
+            "from being read; use --machine guest, or --trust it if it is as good as your own"
         )
     if wishes.pace is not None and place.clock == "real":
         raise MachineError(

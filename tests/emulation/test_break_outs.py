@@ -89,9 +89,9 @@ def test_nobody_gets_out(folder: Path) -> None:
         said = [out / "programs" / "tries.log", *(out / "files" / "p00s02" / f"{name}.txt" for name in PLACES)]
         wait_for(lambda: run.poll() is not None or all(_has_ended(path) for path in said), "the end of the tries")
         words = [f"{name}={value}" for name, value in where.items()]
-        own = start("exec", "p00s01", "--", "env", *words, "sh", "-c", HOSTFS)
+        own = start("exec", "--run", "out", "p00s01", "--", "env", *words, "sh", "-c", HOSTFS)
         by_hand = own.communicate(timeout=PATIENCE_S)[0].splitlines()
-        assert start("stop").wait(PATIENCE_S) == 0
+        assert start("stop", "--run", "out").wait(PATIENCE_S) == 0
         undo.pop_all()
     printed = run.communicate(timeout=PATIENCE_S)[0]
     assert run.returncode == 0, printed
