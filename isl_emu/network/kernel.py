@@ -289,7 +289,7 @@ class KernelBackend:
         make_spaces(run_id, self.plan.nodes.names, self.spaces)
         self._dispatch.watch(self.plan.nodes.names, [space.netlink for space in self.spaces])
         self._make_links()
-        states, seeds = initial_ends(self.plan, 0), loss_seeds(self._seed, 2 * len(self.plan.links.a))
+        states, seeds = initial_ends(self.plan, 0, self._slowdown), loss_seeds(self._seed, 2 * len(self.plan.links.a))
         for node, space in enumerate(self.spaces):
             ends = self._ends[node]
             indices = self.wiring.interface_index[ends]

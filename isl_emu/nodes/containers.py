@@ -299,7 +299,7 @@ class Container:
     def _files_in_memory(self) -> list[str]:
         """What programs have written that no folder of this machine has."""
         found = [os.path.join(place, path) for place, folder in self._in_memory.items() for path in files_below(folder)]
-        return sorted(set(found) - _OWN_FILES)
+        return sorted(set(found) - _OWN_FILES - set(self._files))
 
     @property
     def _folder(self) -> Path:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator
 
 from isl_emu.scenario.quantities import NodeName
 
@@ -34,8 +34,8 @@ def _some(names: Any) -> Any:
 
 
 NodePattern = Annotated[str, AfterValidator(_pattern)]
-Satellites = Annotated[Literal["all"] | tuple[NodePattern, ...], BeforeValidator(_some)]  # as a scenario names them
-Stations = Annotated[Literal["all"] | tuple[NodeName, ...], BeforeValidator(_some)]
+Satellites = Annotated[Literal["all"] | tuple[NodePattern, ...], AfterValidator(_some)]  # as a scenario names them
+Stations = Annotated[Literal["all"] | tuple[NodeName, ...], AfterValidator(_some)]
 
 
 def matching(patterns: Literal["all"] | Sequence[str], names: Sequence[str]) -> tuple[str, ...]:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from isl_emu import timebase
-from isl_emu.runs import clock as runs_clock
 from isl_emu.runs.clock import LOOK_AGAIN_S, RunClock, run_clock
 
 S = 1_000_000_000
@@ -31,9 +29,9 @@ class Machine:
 @pytest.fixture
 def machine(monkeypatch) -> Machine:
     machine = Machine()
-    of_machine = SimpleNamespace(monotonic_ns=lambda: machine.ns, sleep=machine.sleep)
-    monkeypatch.setattr(timebase, "time", of_machine)  # there only: another test's thread may still sleep
-    monkeypatch.setattr(runs_clock, "time", of_machine)
+    own, now_ns, sleep = threading.get_ident(), time.monotonic_ns, time.sleep  # another test's thread may still wait
+    monkeypatch.setattr(time, "monotonic_ns", lambda: machine.ns if threading.get_ident() == own else now_ns())
+    monkeypatch.setattr(time, "sleep", lambda s: (machine.sleep if threading.get_ident() == own else sleep)(s))
     return machine
 
 
