@@ -76,7 +76,9 @@ def results(tmp_path_factory):
     program = folder / "own server.py"
     program.write_text(PROGRAM)
     text = SCENARIO.replace("PYTHON", sys.executable).replace("PROGRAM", str(program))
-    return isl_emu.run(parse_scenario(text, "kinds"), out=folder / "out")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)  # whose files programs may read, even if not everybody may
+        return isl_emu.run(parse_scenario(text, "kinds"), out=folder / "out")
 
 
 def test_every_question_is_marked_with_the_kind_of_its_server(results):

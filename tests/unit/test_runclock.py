@@ -29,9 +29,13 @@ class Machine:
 @pytest.fixture
 def machine(monkeypatch) -> Machine:
     machine = Machine()
-    own, now_ns, sleep = threading.get_ident(), time.monotonic_ns, time.sleep  # another test's thread may still wait
-    monkeypatch.setattr(time, "monotonic_ns", lambda: machine.ns if threading.get_ident() == own else now_ns())
-    monkeypatch.setattr(time, "sleep", lambda s: (machine.sleep if threading.get_ident() == own else sleep)(s))
+    own, now_ns, sleep = threading.get_ident(), time.monotonic_ns, time.sleep
+
+    def ours() -> bool:
+        return threading.get_ident() == own  # another test's thread may still wait
+
+    monkeypatch.setattr(time, "monotonic_ns", lambda: machine.ns if ours() else now_ns())
+    monkeypatch.setattr(time, "sleep", lambda duration_s: machine.sleep(duration_s) if ours() else sleep(duration_s))
     return machine
 
 
