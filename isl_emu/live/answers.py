@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import IO, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -193,14 +193,10 @@ def _feed(process: subprocess.Popen[bytes], answer: Answer) -> None:
             if piece is None:
                 time.sleep(POLL_S)
             else:
-                _write_all(process.stdin, piece)
-
-
-def _write_all(stream: IO[bytes], piece: bytes) -> None:
-    """Write to an unbuffered stream, which may take less at once."""
-    rest = memoryview(piece)
-    while rest:
-        rest = rest[stream.write(rest) :]
+                # Write to an unbuffered stream, which may take less at once
+                rest = memoryview(piece)
+                while rest:
+                    rest = rest[process.stdin.write(rest) :]
 
 
 def _say_time(output: BinaryIO, what: str, t_ns: int | None) -> int:

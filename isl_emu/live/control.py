@@ -172,7 +172,11 @@ def find_live_run(folder: Path | None) -> tuple[RunDirectory, Path]:
     Raises:
         MachineError: there is none, or which one is not clear.
     """
-    live = [(run, Path((run.path / POINTER).read_text())) for run in registered_runs() if _is_live(run)]
+    live = [
+        (run, Path((run.path / POINTER).read_text()))
+        for run in registered_runs()
+        if run.owner_pid is not None and (run.path / POINTER).exists()
+    ]
     others = [path for run, path in live if not run.is_ours]
     if folder is not None:
         live = [(run, path) for run, path in live if path.resolve() == folder.resolve()]
@@ -353,10 +357,6 @@ def unpack(source: IO[bytes], path: str, base: Path) -> None:
             if member.islnk():
                 member.linkname = place(member.linkname)
             archive.extract(member, "/")
-
-
-def _is_live(run: RunDirectory) -> bool:
-    return run.owner_pid is not None and (run.path / POINTER).exists()
 
 
 def _text(path: Path) -> str | None:

@@ -225,33 +225,27 @@ class Course:
                 return None
             self._stands_since_s = self._wall_s()
             if self._holding is None:
-                self._freeze()
+                try:
+                    self._freezer.freeze()
+                except BaseException:
+                    self._go_on()
+                    raise
         return t_ns
 
     def _wall_s(self) -> float:
         return time.monotonic() if self._holding is None else self._holding.wall_s()
 
-    def _freeze(self) -> None:
-        try:
-            self._freezer.freeze()
-        except BaseException:
-            self._go_on()
-            raise
-
     def _go_on(self) -> None:
-        self._note_pause()
+        if self._stands_since_s is not None:
+            lasted_ns = round((self._wall_s() - self._stands_since_s) * NS_PER_S)
+            self._pauses.append({"t_ns": self.t_ns(), "lasted_ns": lasted_ns})
+            self._stands_since_s = None
         if self._holding is None:
             self._freezer.thaw()
         elif self._pause_ns is not None:
             self._holding.go_on()
         self._pause_ns = None
         self._set_stop()
-
-    def _note_pause(self) -> None:
-        if self._stands_since_s is not None:
-            lasted_ns = round((self._wall_s() - self._stands_since_s) * NS_PER_S)
-            self._pauses.append({"t_ns": self.t_ns(), "lasted_ns": lasted_ns})
-            self._stands_since_s = None
 
 
 @contextmanager

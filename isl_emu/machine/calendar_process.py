@@ -113,7 +113,9 @@ class CalendarProcess:
         except ConnectionError:
             data = b""
         if not data:
-            self._part_with(key)
+            self._selector.unregister(self._sockets[key])
+            self._sockets.pop(key).close()
+            self._calendar.leave(key)
             return
         self._heard_ns[key] = time.monotonic_ns()
         data = self._partial[key] + data
@@ -143,11 +145,6 @@ class CalendarProcess:
         os.close(shared)
         os.close(log)
 
-    def _part_with(self, key: int) -> None:
-        self._selector.unregister(self._sockets[key])
-        self._sockets.pop(key).close()
-        self._calendar.leave(key)
-
     def _look_at_wish(self) -> None:
         """Follow a new wish from this moment on."""
         try:
@@ -167,11 +164,8 @@ class CalendarProcess:
             return
         for guest in self._calendar.guests:
             if guest.waiting and guest.next_ns > guest.now_ns:
-                self._calendar.post(guest.key, self._present_ns(guest, wall_ns))
-
-    def _present_ns(self, guest: Guest, wall_ns: int) -> int:
-        latest_ns = min(guest.next_ns, self._throttle.limit_ns(wall_ns) - 1)
-        return max(guest.now_ns, latest_ns)
+                latest_ns = min(guest.next_ns, self._throttle.limit_ns(wall_ns) - 1)
+                self._calendar.post(guest.key, max(guest.now_ns, latest_ns))
 
     def _name_the_hung(self, wall_ns: int) -> None:
         """Write down a guest that has run too long without a word: who booted it ends it."""

@@ -56,9 +56,18 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at everything a run may need. Changes nothing but compiles the guest's preload library if it is needed."""
-    host = [_python(), _root(), _host_networks()]
+    ok = sys.version_info >= NEEDED_PYTHON
+    host = [
+        Finding("Python", ok, platform.python_version(), "" if ok else "install Python 3.10 or later"),
+        _root(),
+        _host_networks(),
+    ]
     usable_host = all(finding.ok for finding in host)
-    guest = [] if inside_guest() else [_guest_kernel(), _guest_tools(), _guest_memory(), _guest_cpu()]
+    guest = (
+        []
+        if inside_guest()
+        else [_guest_kernel(), _look_for("guest tools", GUEST_PROGRAMS), _guest_memory(), _guest_cpu()]
+    )
     mappings = [] if inside_guest() else [_guest_mappings()]
     exact = [] if inside_guest() else [_exact_time()]
     return [
@@ -67,7 +76,15 @@ def examine() -> list[Finding]:
         *mappings,
         *exact,
         *_managed_queues(),
-        *(_programs(), _mininet(), _cgroups(), _overlay(), _model_server(), _bundled_model(), _disk()),
+        *(
+            _look_for("programs", PROGRAMS),
+            _mininet(),
+            _cgroups(),
+            _overlay(),
+            _model_server(),
+            _bundled_model(),
+            _disk(),
+        ),
     ]
 
 
@@ -83,11 +100,6 @@ def conclusion() -> tuple[bool, str]:
 def _optional(finding: Finding) -> Finding:
     """What is missing for the guest is no fault where the host can do it all."""
     return Finding(finding.subject, finding.ok or None, finding.detail, finding.fix)
-
-
-def _python() -> Finding:
-    ok = sys.version_info >= NEEDED_PYTHON
-    return Finding("Python", ok, platform.python_version(), "" if ok else "install Python 3.10 or later")
 
 
 def _root() -> Finding:
@@ -151,10 +163,6 @@ def _found_and_fix(error: MachineError) -> tuple[str, str]:
     return found, fix
 
 
-def _guest_tools() -> Finding:
-    return _look_for("guest tools", GUEST_PROGRAMS)
-
-
 def _guest_memory() -> Finding:
     available = f"{available_memory_byte() // MIB:,} MiB available"
     try:
@@ -180,10 +188,6 @@ def _guest_cpu() -> Finding:
     return Finding(
         "guest CPU", None, "the only one, shared with everything else: expect late changes", "give this machine 2 CPUs"
     )
-
-
-def _programs() -> Finding:
-    return _look_for("programs", PROGRAMS)
 
 
 def _look_for(subject: str, programs: dict[str, str]) -> Finding:

@@ -78,7 +78,12 @@ def main(lifeline: int) -> int:
     poll.register(ended, select.POLLIN)
     poll.poll()
     kill_processes_in(folder)
-    return _reap_all().get(child, 1)
+    statuses = {}
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            pid, status = os.wait()
+            statuses[pid] = os.waitstatus_to_exitcode(status)
+    return statuses.get(child, 1)
 
 
 def kill_processes_in(folder: str) -> list[int]:
@@ -151,15 +156,6 @@ def _go_first(flag: int) -> None:
     """Reset on fork once the command begins: otherwise a busy loop in the guest would starve the guest's kernel."""
     with contextlib.suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_FIFO | flag, os.sched_param(GUEST_PRIORITY))
-
-
-def _reap_all() -> dict[int, int]:
-    statuses = {}
-    with contextlib.suppress(ChildProcessError):
-        while True:
-            pid, status = os.wait()
-            statuses[pid] = os.waitstatus_to_exitcode(status)
-    return statuses
 
 
 if __name__ == "__main__":

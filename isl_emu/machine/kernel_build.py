@@ -147,7 +147,19 @@ def _build(source: KernelSource, report: Report) -> BuiltKernel:
         shutil.rmtree(folder / "tree")  # an interruption may have left it worse than unfinished
         _compile(source, folder, report)
     report(0.99, "trying it out")
-    built = _describe(folder, source, time.monotonic() - began)
+    program = folder / "linux"
+    answer = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    compiler = subprocess.run(["gcc", "--version"], capture_output=True, text=True, check=False).stdout
+    digest = hashlib.sha256(program.read_bytes()).hexdigest()
+    built = BuiltKernel(
+        program=str(program),
+        release=answer.stdout.strip(),
+        source=source.version,
+        recipe=recipe_digest(),
+        sha256=digest,
+        compiler=compiler.partition("\n")[0],
+        build_s=round(time.monotonic() - began, 1),
+    )
     _try_out(UmlKernel(built.program, built.release, built.sha256, exact=True))
     return _publish(folder, built)
 
@@ -156,48 +168,35 @@ def _compile(source: KernelSource, folder: Path, report: Report) -> None:
     tree = folder / "tree"
     if not tree.is_dir():
         report(0.0, "unpacking the source")
-        _prepare(source, folder)
+        # Make the source tree, unpacked, patched and configured, in one step
+        draft, tools = folder / "draft", folder / "tools"
+        for old in (draft, tools):
+            shutil.rmtree(old, ignore_errors=True)
+            old.mkdir()
+        (tools / "own").mkdir()
+        shutil.copytree(RECIPE, tools, dirs_exist_ok=True)
+        (tools / "cc").chmod(0o755)
+        # Only what the build needs: the rest of the source is four fifths of it
+        with subprocess.Popen(["tar", "-tf", str(source.archive)], stdout=subprocess.PIPE, text=True) as listing:
+            assert listing.stdout is not None
+            top = listing.stdout.readline().partition("/")[0].strip()
+            listing.kill()
+        wanted = (tools / "unpack").read_text().split()
+        (tools / "members").write_text("".join(f"{top}/{name}\n" for name in wanted))
+        left_out = [f"--exclude={name}" for name in (tools / "leave-out").read_text().split()]
+        selected = ["--strip-components=1", "--wildcards", f"--files-from={tools}/members"]
+        _run(["tar", "-x", "-I", "xz -T0", "-f", str(source.archive), "-C", str(draft), *selected, *left_out], tools)
+        for patch in sorted((tools / "patches").iterdir()):
+            _run(["patch", "--batch", "--forward", "-p1", "-d", str(draft), "-i", str(patch)], folder)
+        for _ in _make(folder, [f"KCONFIG_ALLCONFIG={tools}/config.fragment", "allnoconfig"], tree=draft):
+            pass
+        draft.rename(folder / "tree")
     done = 0
     for line in _make(folder, [f"-j{len(os.sched_getaffinity(0))}", "linux"]):
         if line.startswith("  "):
             done += 1
             report(min(0.05 + 0.93 * done / MAKE_LINES, 0.98), f"{done:,} of about {MAKE_LINES:,} steps")
     _run(["strip", "-o", str(folder / "linux"), str(tree / "linux")], folder)
-
-
-def _prepare(source: KernelSource, folder: Path) -> None:
-    """Make the source tree, unpacked, patched and configured, in one step."""
-    draft, tools = folder / "draft", folder / "tools"
-    for old in (draft, tools):
-        shutil.rmtree(old, ignore_errors=True)
-        old.mkdir()
-    (tools / "own").mkdir()
-    _copy_recipe(tools)
-    _unpack(source.archive, draft, tools)
-    for patch in sorted((tools / "patches").iterdir()):
-        _run(["patch", "--batch", "--forward", "-p1", "-d", str(draft), "-i", str(patch)], folder)
-    for _ in _make(folder, [f"KCONFIG_ALLCONFIG={tools}/config.fragment", "allnoconfig"], tree=draft):
-        pass
-    draft.rename(folder / "tree")
-
-
-def _copy_recipe(tools: Path) -> None:
-    """A copy: installed files need not be executable, and the compiler keeps its headers beside them."""
-    shutil.copytree(RECIPE, tools, dirs_exist_ok=True)
-    (tools / "cc").chmod(0o755)
-
-
-def _unpack(archive: Path, draft: Path, tools: Path) -> None:
-    """Only what the build needs: the rest of the source is four fifths of it."""
-    with subprocess.Popen(["tar", "-tf", str(archive)], stdout=subprocess.PIPE, text=True) as listing:
-        assert listing.stdout is not None
-        top = listing.stdout.readline().partition("/")[0].strip()
-        listing.kill()
-    wanted = (tools / "unpack").read_text().split()
-    (tools / "members").write_text("".join(f"{top}/{name}\n" for name in wanted))
-    left_out = [f"--exclude={name}" for name in (tools / "leave-out").read_text().split()]
-    selected = ["--strip-components=1", "--wildcards", f"--files-from={tools}/members"]
-    _run(["tar", "-x", "-I", "xz -T0", "-f", str(archive), "-C", str(draft), *selected, *left_out], tools)
 
 
 def _make(folder: Path, words: list[str], tree: Path | None = None) -> Iterator[str]:
@@ -233,22 +232,6 @@ def _failure(command: list[str], status: int, said: list[str]) -> MachineError:
     return MachineError(
         f"guest kernel: its build failed: {Path(command[0]).name} ended with {status}, but 0 is success; {REAL_TIME}. "
         f"It said last:\n  {lines}"
-    )
-
-
-def _describe(folder: Path, source: KernelSource, build_s: float) -> BuiltKernel:
-    program = folder / "linux"
-    answer = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
-    compiler = subprocess.run(["gcc", "--version"], capture_output=True, text=True, check=False).stdout
-    digest = hashlib.sha256(program.read_bytes()).hexdigest()
-    return BuiltKernel(
-        program=str(program),
-        release=answer.stdout.strip(),
-        source=source.version,
-        recipe=recipe_digest(),
-        sha256=digest,
-        compiler=compiler.partition("\n")[0],
-        build_s=round(build_s, 1),
     )
 
 

@@ -104,7 +104,15 @@ def build_shim() -> Path:
     source = files("isl_emu.machine").joinpath("xstate_shim.c").read_text()
     library = cache_folder() / f"xstate_shim-{hashlib.sha256(source.encode()).hexdigest()[:16]}.so"
     if not library.exists():
-        _compile(source, library)
+        # Compile under another name and rename: two runs may do this at once
+        with tempfile.NamedTemporaryFile(dir=library.parent, suffix=".so") as building:
+            command = [find_compiler(), "-shared", "-fPIC", "-O2", "-x", "c", "-", "-o", building.name, "-ldl"]
+            answer = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
+            if answer.returncode:
+                raise MachineError(f"guest kernel: xstate_shim.c does not compile: {answer.stderr}; {INSTALL_COMPILER}")
+            os.chmod(building.name, 0o755)
+            os.link(building.name, f"{building.name}.done")
+            os.replace(f"{building.name}.done", library)
     return library
 
 
@@ -121,15 +129,3 @@ def find_compiler() -> str:
             f"but there is no C compiler to build it; {INSTALL_COMPILER}"
         )
     return compiler
-
-
-def _compile(source: str, library: Path) -> None:
-    """Compile under another name and rename: two runs may do this at once."""
-    with tempfile.NamedTemporaryFile(dir=library.parent, suffix=".so") as building:
-        command = [find_compiler(), "-shared", "-fPIC", "-O2", "-x", "c", "-", "-o", building.name, "-ldl"]
-        answer = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
-        if answer.returncode:
-            raise MachineError(f"guest kernel: xstate_shim.c does not compile: {answer.stderr}; {INSTALL_COMPILER}")
-        os.chmod(building.name, 0o755)
-        os.link(building.name, f"{building.name}.done")
-        os.replace(f"{building.name}.done", library)
