@@ -55,7 +55,11 @@ def split_rows(run: FinishedRun) -> list[Row]:
         if split.engine == "pipeline":
             rows += [_pass_row(members, record, paths, t0_ns) for record in passes if record["head"] == members[0]]
         else:
-            rows += _answer_rows(split, members, requests, meters, paths)
+            for request in requests:  # means of its tokens after the first
+                tokens, predict_ns = request.get("answer_tokens") or 0, request.get("server_predict_ns")
+                answered = request["satellite"] == members[0] and request["outcome"] == "completed"
+                if answered and tokens > 1 and predict_ns:
+                    rows.append(_answer_row(split, members, request, tokens - 1, meters, paths))
     return sorted(rows, key=lambda row: row["t_ns"])
 
 
@@ -118,20 +122,6 @@ def _meters(records: Iterable[Mapping[str, Any]], t0_ns: int) -> dict[str, RpcMe
         )
         for name, samples in found.items()
     }
-
-
-def _answer_rows(
-    split: Split,
-    members: Sequence[str],
-    requests: Iterable[Mapping[str, Any]],
-    meters: Mapping[str, RpcMeter],
-    paths: PlannedPaths,
-) -> Iterator[Row]:
-    """One row for each answer by llama-rpc: the means of its tokens after the first."""
-    for request in requests:
-        tokens, predict_ns = request.get("answer_tokens") or 0, request.get("server_predict_ns")
-        if request["satellite"] == members[0] and request["outcome"] == "completed" and tokens > 1 and predict_ns:
-            yield _answer_row(split, members, request, tokens - 1, meters, paths)
 
 
 def _answer_row(

@@ -69,18 +69,15 @@ class Lines:
             for receiving in round_.receivings:
                 into = vector[receiving.part]
                 if receiving.adds:
-                    into = self._summand(receiving.source, into)
+                    # Room for what comes from a rank and is to be added to `target`
+                    if len(self._scratch.get(receiving.source, ())) < len(into):
+                        self._scratch[receiving.source] = np.empty_like(into)
+                    into = self._scratch[receiving.source][: len(into)]
                     summands.append((receiving.part, into))
                 flows.append(_Flow(self._in[receiving.source], _bytes_of(into), receives=True))
             self._move([flow for flow in flows if len(flow.rest)])
             for part, summand in summands:
                 vector[part] += summand
-
-    def _summand(self, source: int, target: np.ndarray) -> np.ndarray:
-        """Room for what comes from a rank and is to be added to `target`."""
-        if len(self._scratch.get(source, ())) < len(target):
-            self._scratch[source] = np.empty_like(target)
-        return self._scratch[source][: len(target)]
 
     def _move(self, flows: list[_Flow]) -> None:
         """Send and receive until nothing is left; a line carries one flow of a round each way."""

@@ -209,19 +209,16 @@ class LightRank:
         computed_ns = task.clock.now_ns()
         lines.carry_out(self._rounds, self._vector)
         ended_ns = task.clock.now_ns()
-        self._check(pattern, order["formation"].factor, step)
+        # Whether the sum is the sum; the vector is filled anew in the next step
+        self._vector /= order["formation"].factor
+        if not np.array_equal(pattern, self._vector):
+            raise ArithmeticError(f"the sum of step {step} is wrong, but every bit of it must be right")
         self._emit(self._name, {
             "event": "step", "ring": order["ring"], "step": step,
             "t_begun_ns": begun_ns - task.t0_ns, "t_computed_ns": computed_ns - task.t0_ns,
             "t_ended_ns": ended_ns - task.t0_ns, "sent_byte": lines.sent_byte - sent_byte,
             "received_byte": lines.received_byte - received_byte, "taken_byte": taken_byte, "loss": None,
         })  # fmt: skip
-
-    def _check(self, pattern: np.ndarray, factor: int, step: int) -> None:
-        """Whether the sum is the sum; the vector is filled anew in the next step."""
-        self._vector /= factor
-        if not np.array_equal(pattern, self._vector):
-            raise ArithmeticError(f"the sum of step {step} is wrong, but every bit of it must be right")
 
     def _close(self) -> None:
         if self._lines is not None:
