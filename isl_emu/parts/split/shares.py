@@ -141,11 +141,9 @@ def share_byte(split: Split, path: Path, part: range, head: bool) -> int:
     """
 
     def estimated(header: ModelHeader) -> int:
-        if (
-            split.engine != "pipeline"
-        ):  # the head maps the file as any server does; a worker keeps the layers it is sent
+        if split.engine != "pipeline":
             whole_byte = estimate_memory_byte(path, split.context_tokens)
-            if head:
+            if head:  # it maps the file as any server does; a worker is sent its layers and keeps them
                 return whole_byte
             share = len(part) / header.count("block_count")
             return RPC_BYTE + round(share * (path.stat().st_size + whole_byte))
