@@ -258,20 +258,17 @@ class LightRank:
             if self._netns is not None:
                 enter_network(self._netns)
             while (order := self.orders.get()) is not None:
-                self._obey(order)
+                try:
+                    taken_byte = self._join(order)
+                    step, last = order["first"], order["last"]
+                    while not self._task.stopped.is_set() and (last is None or step <= last):
+                        self._step(step, order, taken_byte)
+                        step, taken_byte = step + 1, 0
+                except (Stalled, OSError) as error:
+                    self._close()
+                    self._emit(self._name, {"event": "failed", "ring": order["ring"], "why": str(error)})
         except Exception as error:  # whatever it was, somebody hears of it
             self._emit(self._name, {"event": "broken", "why": f"{type(error).__name__}: {error}"})
-
-    def _obey(self, order: Mapping[str, Any]) -> None:
-        try:
-            taken_byte = self._join(order)
-            step, last = order["first"], order["last"]
-            while not self._task.stopped.is_set() and (last is None or step <= last):
-                self._step(step, order, taken_byte)
-                step, taken_byte = step + 1, 0
-        except (Stalled, OSError) as error:
-            self._close()
-            self._emit(self._name, {"event": "failed", "ring": order["ring"], "why": str(error)})
 
     def _join(self, order: Mapping[str, Any]) -> int:
         """Open the ring's lines unless they are; take over the weights if need be; the bytes that this took."""

@@ -156,25 +156,26 @@ class Fetcher:
                     await asyncio.sleep(GATHER_S)
 
     async def _streams(self, name: str, picker: Picker, attempt: FetchAttempt) -> None:
-        tasks = [asyncio.ensure_future(self._pieces(name, attempt, picker)) for _ in range(STREAMS)]
+        async def pieces() -> None:
+            """One piece after the other, until nothing is missing anywhere."""
+            while not self.holding.complete:
+                with picker.picked(name) as piece:
+                    if piece is not None:
+                        start, end = self.holding.next_byte(piece), self.holding.manifest.span(piece)[1]
+                        await self._get(name, attempt, start, end)
+                        continue
+                await self._pause(POLL_NS)
+                async with self.http.get(self.urls[name] + PIECES_PATH, raise_for_status=True) as response:
+                    picker.known[name] = await response.read()
+                attempt.idle(self.clock.now_ns())
+
+        tasks = [asyncio.ensure_future(pieces()) for _ in range(STREAMS)]
         try:
             await asyncio.gather(*tasks)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _pieces(self, name: str, attempt: FetchAttempt, picker: Picker) -> None:
-        """One piece after the other, until nothing is missing anywhere."""
-        while not self.holding.complete:
-            with picker.picked(name) as piece:
-                if piece is not None:
-                    await self._get(name, attempt, self.holding.next_byte(piece), self.holding.manifest.span(piece)[1])
-                    continue
-            await self._pause(POLL_NS)
-            async with self.http.get(self.urls[name] + PIECES_PATH, raise_for_status=True) as response:
-                picker.known[name] = await response.read()
-            attempt.idle(self.clock.now_ns())
 
 
 @dataclass
