@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from isl_emu.parts.split.rpc_backend import backend_path
+from isl_emu.parts.split.rpc_build import backend_path
 from isl_emu.parts.split.shares import PIPELINE_MODULES
 from tests.runs import finished, needs_maps, rows
 from tests.scenarios import shipped, table

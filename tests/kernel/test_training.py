@@ -17,7 +17,7 @@ from isl_emu.network.net import IslNet
 from isl_emu.parts.training.light_job import LightRanks, lead
 from isl_emu.parts.training.light_rank import Task
 from isl_emu.parts.training.planned_ways import PlannedWays
-from isl_emu.parts.training.records import ELEMENT_BYTE
+from isl_emu.parts.training.results import ELEMENT_BYTE
 from isl_emu.runs.journal import Journal
 from isl_emu.scenario.training import Modelled, Training
 from isl_emu.timebase import MonotonicClock

@@ -17,11 +17,10 @@ for module in PIPELINE_MODULES:
 import torch  # noqa: E402
 from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter  # noqa: E402
 
-from isl_emu.parts.split.decoder import rotated, rotations  # noqa: E402
-from isl_emu.parts.split.ring import FrameLayout, RingPass  # noqa: E402
+from isl_emu.parts.split.decoder import INTERLEAVED, ModelFile, rotated, rotations  # noqa: E402
+from isl_emu.parts.split.pipeline_head import WORDS, ChatText  # noqa: E402
+from isl_emu.parts.split.pipeline_stage import FrameLayout, RingPass  # noqa: E402
 from isl_emu.parts.split.shares import PIPELINE_ARCHITECTURES, PIPELINE_VOCABULARIES  # noqa: E402
-from isl_emu.parts.split.text import WORDS, ChatText  # noqa: E402
-from isl_emu.parts.split.weights import INTERLEAVED, ModelFile  # noqa: E402
 
 QUESTION = {"messages": [{"role": "user", "content": "Why is the sky blue?"}], "max_tokens": 16, "temperature": 0}
 BLUE = "The answer to this question lies in the intricate dance of light and color."

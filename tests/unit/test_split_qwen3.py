@@ -21,8 +21,8 @@ for module in PIPELINE_MODULES:
 import torch  # noqa: E402
 from gguf import GGUFReader, GGUFWriter  # noqa: E402
 
-from isl_emu.parts.split.text import ChatText  # noqa: E402
-from isl_emu.parts.split.weights import ModelFile  # noqa: E402
+from isl_emu.parts.split.decoder import ModelFile  # noqa: E402
+from isl_emu.parts.split.pipeline_head import ChatText  # noqa: E402
 
 LAYERS, EMBEDDING, HEADS, KV_HEADS, HEAD, FEED_FORWARD = 2, 64, 4, 2, 32, 128  # 4 x 32 is not 64, as in Qwen3
 PROMPT = [1, 500, 7, 12_345, 42, 42, 9_999]

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from isl_emu.parts.split.rpc_backend import backend_path
-from isl_emu.parts.split.rpc_build import source_version, unpack
+from isl_emu.parts.split.rpc_build import backend_path, source_version, unpack
 from isl_emu.parts.split.rpc_member import placement, traffic_byte
 from isl_emu.runs.clock import RunClock
 from isl_emu.runs.journal import read_journal

@@ -9,12 +9,11 @@ from contextlib import AsyncExitStack, suppress
 import pytest
 from aiohttp import ClientSession, ClientTimeout, TCPConnector
 
-from isl_emu.parts.uplink import fetch as transfer_fetch
+from isl_emu.parts.uplink import node as transfer_node
 from isl_emu.parts.uplink.attempts import AttemptLog
-from isl_emu.parts.uplink.fetch import READ_BUFFER_BYTE, Fetcher
+from isl_emu.parts.uplink.node import READ_BUFFER_BYTE, Fetcher, serve_file
 from isl_emu.parts.uplink.pieces import Holding, describe
 from isl_emu.parts.uplink.plan import StationPass
-from isl_emu.parts.uplink.server import serve_file
 from isl_emu.timebase import MonotonicClock
 from isl_emu.units import NS_PER_S
 
@@ -94,8 +93,8 @@ class World:
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch):
     """Nobody waits long between two attempts."""
-    monkeypatch.setattr(transfer_fetch, "RETRY_NS", NS_PER_S // 10)
-    monkeypatch.setattr(transfer_fetch, "POLL_NS", NS_PER_S // 20)
+    monkeypatch.setattr(transfer_node, "RETRY_NS", NS_PER_S // 10)
+    monkeypatch.setattr(transfer_node, "POLL_NS", NS_PER_S // 20)
 
 
 def play(story, folder):

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 
 import pytest
 
-from isl_emu.parts.uplink.fetch import Picker
+from isl_emu.parts.uplink.node import Picker
 from isl_emu.parts.uplink.pieces import DigestError, Holding, Manifest, default_piece_byte, describe
 from isl_emu.parts.uplink.plan import StationPass
 from isl_emu.parts.uplink.planning import Contact, plan_passes, planned_end_ns, spread

@@ -69,7 +69,20 @@ class HandoverEnd:
 
     def ask(self, path: str, body: Mapping[str, Any]) -> Answer:
         """What the satellite's own server answers to `body`."""
-        return self.call(_ask, self.endpoint, path, body)
+
+        def asked() -> Answer:
+            connection = HTTPConnection(self.endpoint.address, self.endpoint.port, timeout=PATIENCE_S)
+            try:
+                connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+                response = connection.getresponse()
+                answer: Answer = json.loads(response.read())
+                if response.status != 200:
+                    raise HTTPException(f"{path} was answered with {response.status}: {answer}")
+                return answer
+            finally:
+                connection.close()
+
+        return self.call(asked)
 
     def complete(self, tokens: list[int], count: int, reuse: bool) -> Answer:
         """The continuation of a conversation by `count` tokens; `reuse` what is in the cache, or compute it anew."""
@@ -224,19 +237,6 @@ def main() -> None:
     series = Series(source, target, options.port, run_clock(options.journal), RunTimes.of(options))
     with Journal(options.journal / f"{JOURNAL}.jsonl") as journal, offer(source, options.port):
         series.run([Due(*due) for due in options.due], journal.append, stop)
-
-
-def _ask(endpoint: Endpoint, path: str, body: Mapping[str, Any]) -> Answer:
-    connection = HTTPConnection(endpoint.address, endpoint.port, timeout=PATIENCE_S)
-    try:
-        connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        answer: Answer = json.loads(response.read())
-        if response.status != 200:
-            raise HTTPException(f"{path} was answered with {response.status}: {answer}")
-        return answer
-    finally:
-        connection.close()
 
 
 if __name__ == "__main__":

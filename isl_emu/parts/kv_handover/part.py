@@ -58,28 +58,22 @@ class KvHandoverPart(Part):
 
     def cpu_use(self, run: FinishedRun, pace: Pace) -> Iterable[CpuUse]:
         """Its server has one thread, at the source while the prompt is computed, then at the target twice."""
-        if rows := run.rows(JOURNAL):
-            share = shares_of_a_cpu(_server_cpus(run), pace, run.scenario.time.slowdown)
-            yield Spells((*span, share(name, *span)) for row in rows for name, span in _computing(row))
+        if not (rows := run.rows(JOURNAL)):
+            return
+        scenario, found = run.scenario, {row["group"]: row["cpus"] for row in run.rows(SERVERS_JOURNAL)}
+        cpus: dict[str, float] = {}
+        for name in {name for handover in scenario.kv_handover for name in (handover.source, handover.target)}:
+            group = scenario.compute_of(name)
+            assert group is not None, "the scenario was checked: both ends of a handover serve"
+            cpus[name] = found.get(scenario.compute.index(group)) or group.cpus  # what was found to give its pace
+        share = shares_of_a_cpu(cpus, pace, scenario.time.slowdown)
+        spells = []
+        for row in rows:
+            times_ns = row["computing_ns"] or ()
+            for place, span in enumerate(zip(times_ns[0::2], times_ns[1::2], strict=True)):
+                spells.append((*span, share(row["target" if place else "source"], *span)))
+        yield Spells(spells)
 
     def sections(self, run: FinishedRun, figures: Mapping[str, Any]) -> Iterator[Iterable[str]]:
         if rows := run.rows(JOURNAL):
             yield kv_section(rows)
-
-
-def _server_cpus(run: FinishedRun) -> dict[str, float]:
-    """The CPUs of the servers at both ends: a throttled one has what was found to give its pace, else its group's."""
-    scenario, found = run.scenario, {row["group"]: row["cpus"] for row in run.rows(SERVERS_JOURNAL)}
-    cpus: dict[str, float] = {}
-    for name in {name for handover in scenario.kv_handover for name in (handover.source, handover.target)}:
-        group = scenario.compute_of(name)
-        assert group is not None, "the scenario was checked: both ends of a handover serve"
-        cpus[name] = found.get(scenario.compute.index(group)) or group.cpus
-    return cpus
-
-
-def _computing(row: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Who computed in a handover, from when to when."""
-    times_ns = row["computing_ns"] or ()
-    for place, span in enumerate(zip(times_ns[0::2], times_ns[1::2], strict=True)):
-        yield row["target" if place else "source"], span

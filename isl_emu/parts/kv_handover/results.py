@@ -31,7 +31,6 @@ KV_HANDOVERS = schema(
     column("same_answer", FLAG, "", "both ways led to the same next tokens"),
 )
 
-
 STEPS = ("save_ns", "transfer_ns", "restore_ns", "resume_ns")
 
 
@@ -39,17 +38,17 @@ def kv_section(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield "CONVERSATIONS THAT MOVED  (their KV caches over the lasers, or computed anew)"
     done = [row for row in rows if row["outcome"] == "completed"]
     header = ("from", "to", "tokens", "cache", "saved", "sent", "restored", "resumed", "in all", "anew")
-    if done:
-        yield from table(header, [_line(row) for row in done], left=2)
+    lines = []
+    for row in done:
+        whole, size = time_text(sum(row[step] for step in STEPS)), f"{row['kv_byte'] / 1e6:.2f} MB"
+        steps = [time_text(row[step]) for step in STEPS]
+        ends = row["source"], row["target"], str(row["tokens"])
+        lines.append((*ends, size, *steps, whole, time_text(row["reprefill_ns"])))
+    if lines:
+        yield from table(header, lines, left=2)
     for row in rows:
         if row["outcome"] != "completed":
             yield from wrapped(INDENT, f"{row['tokens']} tokens to {row['target']}: {row['outcome']}, {row['error']}")
     if odd := [row for row in done if not row["same_answer"] or row["cached_tokens"] < row["tokens"] - 1]:
         text = "the target's server was busy with another conversation in between, or answered differently"
         yield from wrapped(INDENT, f"in {counted(len(odd), 'handover')} {text}")
-
-
-def _line(row: Mapping[str, Any]) -> tuple[str, ...]:
-    times = [time_text(row[step]) for step in STEPS]
-    whole, size = time_text(sum(row[step] for step in STEPS)), f"{row['kv_byte'] / 1e6:.2f} MB"
-    return (row["source"], row["target"], str(row["tokens"]), size, *times, whole, time_text(row["reprefill_ns"]))

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from isl_emu.energy.fleet import Fleet, State, scenario_fleet
+from isl_emu.energy.fleet import Fleet, scenario_fleet
 from isl_emu.energy.ledger import Ledger
 from isl_emu.energy.sky import Sunshine, find_sunshine
 from isl_emu.errors import WorkloadError
@@ -138,7 +138,27 @@ class Governor:
             t0_ns: instant 0 on the clock.
         """
         try:
-            self._govern(t0_ns, stop)
+            sun = self._sunshine
+            state = self._fleet.begin(sun.incidence[0], INTERVAL_NS / NS_PER_S)
+            self._set_pace(state.pace_ratio)
+            self._clock.wait_until_ns(t0_ns, stop)
+            self._busy_ratio(INTERVAL_NS)  # what was done before instant 0 does not count
+            begun_ns, step, end_ns = t0_ns, 0, t0_ns + self._grid.duration_ns
+            while begun_ns < end_ns and not stop.is_set():
+                step += 1
+                self._clock.wait_until_ns(min(t0_ns + step * INTERVAL_NS, end_ns), stop)
+                now_ns = self._clock.now_ns()
+                if now_ns > begun_ns:
+                    k, span_ns = self._grid.instant_at(begun_ns - t0_ns), now_ns - begun_ns
+                    busy_ratio = self._busy_ratio(span_ns)
+                    sunlight = sun.incidence[k], sun.albedo[k]
+                    after, flow = self._fleet.advance(state, *sunlight, busy_ratio, span_ns / NS_PER_S)
+                    self._set_pace(after.pace_ratio)
+                    self._ledger.add(state, flow, sun.sunlit[k], busy_ratio, span_ns)
+                    state = after
+                    self._write_rows(self._ledger.rows(step, now_ns - t0_ns, state))
+                    begun_ns = now_ns
+            self._write_rows(self._ledger.rows(step, begun_ns - t0_ns, state, last=True))
         except Exception as error:  # told by `check` to who watches the run
             self._failure = error
 
@@ -146,31 +166,6 @@ class Governor:
         """Raise a WorkloadError if it has failed."""
         if self._failure is not None:
             raise WorkloadError(f"energy: its governor ended early, but must last to the end: {self._failure}")
-
-    def _govern(self, t0_ns: int, stop: threading.Event) -> None:
-        state = self._fleet.begin(self._sunshine.incidence[0], INTERVAL_NS / NS_PER_S)
-        self._set_pace(state.pace_ratio)
-        self._clock.wait_until_ns(t0_ns, stop)
-        self._busy_ratio(INTERVAL_NS)  # what was done before instant 0 does not count
-        begun_ns, step, end_ns = t0_ns, 0, t0_ns + self._grid.duration_ns
-        while begun_ns < end_ns and not stop.is_set():
-            step += 1
-            self._clock.wait_until_ns(min(t0_ns + step * INTERVAL_NS, end_ns), stop)
-            now_ns = self._clock.now_ns()
-            if now_ns > begun_ns:
-                state = self._step(state, begun_ns - t0_ns, now_ns - t0_ns)
-                self._write_rows(self._ledger.rows(step, now_ns - t0_ns, state))
-                begun_ns = now_ns
-        self._write_rows(self._ledger.rows(step, begun_ns - t0_ns, state, last=True))
-
-    def _step(self, state: State, from_ns: int, to_ns: int) -> State:
-        k, span_ns = self._grid.instant_at(from_ns), to_ns - from_ns
-        busy_ratio = self._busy_ratio(span_ns)
-        sun = self._sunshine
-        after, flow = self._fleet.advance(state, sun.incidence[k], sun.albedo[k], busy_ratio, span_ns / NS_PER_S)
-        self._set_pace(after.pace_ratio)
-        self._ledger.add(state, flow, sun.sunlit[k], busy_ratio, span_ns)
-        return after
 
     def _write_rows(self, rows: Iterator[Mapping[str, Any]]) -> None:
         for row in rows:
@@ -231,12 +226,8 @@ def _kinds(fleet: Fleet, live: LiveRun) -> Iterator[Kind]:
         yield np.array(inside), ContainerComputers(chosen, live.scenario.time.slowdown, counted=not live.exact)
     for path in (live.folder.journal / name for name in FILES):
         if path.exists():
-            yield from _sharing(fleet, ModelledState.open(path))
-
-
-def _sharing(fleet: Fleet, state: ModelledState) -> Iterator[Kind]:
-    """Those satellites of the fleet that have a row in a shared state."""
-    rows = {name: row for row, name in enumerate(state.names)}
-    numbers = [n for n, name in enumerate(fleet.names) if name in rows]
-    if numbers:
-        yield np.array(numbers), ModelledComputers(state, np.array([rows[fleet.names[n]] for n in numbers]))
+            state = ModelledState.open(path)
+            rows = {name: row for row, name in enumerate(state.names)}
+            shared = [n for n, name in enumerate(fleet.names) if name in rows]
+            if shared:
+                yield np.array(shared), ModelledComputers(state, np.array([rows[fleet.names[n]] for n in shared]))

@@ -15,8 +15,7 @@ from isl_emu.parts.finished_run import FinishedRun
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.part import Pace, Part
 from isl_emu.parts.power.governor import JOURNAL, Governing
-from isl_emu.parts.power.results import ENERGY, energy_section
-from isl_emu.parts.power.totals import EnergyTotals, energy_totals, write_energy
+from isl_emu.parts.power.results import ENERGY, EnergyTotals, energy_section, energy_totals, write_energy
 from isl_emu.runs.journal import REQUESTS_JOURNAL, read_latest
 
 FIGURES = "energy.json"  # in the run folder
@@ -64,7 +63,15 @@ class AllowedPace:
     """
 
     def __init__(self, table: pa.Table | None):
-        self._rows = {} if table is None else dict(_rows_by_satellite(table))
+        self._rows: dict[str, tuple[np.ndarray, ...]] = {}  # when its intervals began and ended, and their paces
+        if table is None:
+            return
+        names = table.column("satellite").combine_chunks().cast(pa.string()).dictionary_encode()
+        codes, end_ns = names.indices.to_numpy(), table.column("t_ns").to_numpy()
+        columns = end_ns - table.column("interval_ns").to_numpy(), end_ns, table.column("pace_ratio").to_numpy()
+        order = np.argsort(codes, kind="stable")
+        for part in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
+            self._rows[names.dictionary[int(codes[part[0]])].as_py()] = tuple(column[part] for column in columns)
 
     def mean_ratio(self, satellite: str, from_ns: int, to_ns: int) -> float:
         """The mean pace of a satellite between two times."""
@@ -73,13 +80,3 @@ class AllowedPace:
         begin_ns, end_ns, pace = self._rows[satellite]
         overlap_ns = np.clip(np.minimum(end_ns, to_ns) - np.maximum(begin_ns, from_ns), 0, None)
         return float(1.0 - overlap_ns @ (1.0 - pace) / (to_ns - from_ns))
-
-
-def _rows_by_satellite(table: pa.Table) -> Iterator[tuple[str, tuple[np.ndarray, np.ndarray, np.ndarray]]]:
-    """Of each satellite, when its intervals began and ended, and their paces."""
-    names = table.column("satellite").combine_chunks().cast(pa.string()).dictionary_encode()
-    codes, end_ns = names.indices.to_numpy(), table.column("t_ns").to_numpy()
-    columns = end_ns - table.column("interval_ns").to_numpy(), end_ns, table.column("pace_ratio").to_numpy()
-    order = np.argsort(codes, kind="stable")
-    for part in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
-        yield names.dictionary[int(codes[part[0]])].as_py(), tuple(column[part] for column in columns)

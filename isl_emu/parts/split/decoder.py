@@ -6,12 +6,29 @@ Architectures: `llama` (also SmolLM2 and Mistral) and `qwen3`; a file with a ten
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from gguf import GGMLQuantizationType, GGUFReader
+from gguf.quants import dequantize, quant_shape_to_byte_shape
 from torch import Tensor
 from torch.nn import functional as F
+
+from isl_emu.errors import WorkloadError
+from isl_emu.parts.serving.model_file import read_header
+
+INTERLEAVED = {"llama": True, "qwen3": False}  # by architecture; no other can be computed here
+PLAIN = {GGMLQuantizationType.F32: np.float32, GGMLQuantizationType.F16: np.float16}
+_BLOCK_TENSORS = {
+    *("attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "attn_q_norm", "attn_k_norm"),
+    *("ffn_norm", "ffn_gate", "ffn_up", "ffn_down"),
+}
+_END_TENSORS = {"token_embd.weight", "output_norm.weight", "output.weight"}
 
 Weights = Mapping[str, Tensor]
 Cache = tuple[Tensor, Tensor]  # keys and values of one layer: [positions, heads, numbers]
@@ -64,7 +81,9 @@ class Layers:
         with torch.inference_mode():
             for block, cache in zip(self._blocks, self._caches[slot], strict=True):
                 x = x + self._attention(self._norm(x, block["attn_norm.weight"]), block, cache, position)
-                x = x + _feed_forward(self._norm(x, block["ffn_norm.weight"]), block)
+                y = self._norm(x, block["ffn_norm.weight"])
+                gate = F.silu(F.linear(y, block["ffn_gate.weight"]))
+                x = x + F.linear(gate * F.linear(y, block["ffn_up.weight"]), block["ffn_down.weight"])
         return x
 
     def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
@@ -133,6 +152,72 @@ def rotated(x: Tensor, turns: Tensor, interleaved: bool) -> Tensor:
     return (turned if interleaved else turned.transpose(-1, -2)).flatten(-2)
 
 
-def _feed_forward(x: Tensor, block: Weights) -> Tensor:
-    gate = F.silu(F.linear(x, block["ffn_gate.weight"]))
-    return F.linear(gate * F.linear(x, block["ffn_up.weight"]), block["ffn_down.weight"])
+class ModelFile:
+    """A GGUF file whose tensors are read when they are asked for.
+
+    Raises:
+        WorkloadError: the architecture is none that is known here.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._header = read_header(path)
+        self._tensors = {tensor.name: tensor for tensor in read_header(path).tensors}
+        self._bytes = np.memmap(path, mode="r")
+        if self._header.architecture not in INTERLEAVED:
+            known = " or ".join(INTERLEAVED)
+            raise WorkloadError(
+                f"split.model: {path} is of architecture {self._header.architecture!r}, but the pipeline computes "
+                f'{known}; use one of these, or engine = "llama-rpc"'
+            )
+        for name in self._tensors:
+            block = re.fullmatch(r"blk\.\d+\.(\w+)\.weight", name)
+            if not (block.group(1) in _BLOCK_TENSORS if block else name in _END_TENSORS):
+                raise WorkloadError(
+                    f"split.model: {path} has a tensor {name}, but the pipeline does not compute such a model; "
+                    'use engine = "llama-rpc"'
+                )
+
+    def vocabulary(self) -> dict[str, Any]:
+        """All metadata whose keys begin with "tokenizer.", arrays as lists; slow, some seconds."""
+        fields = GGUFReader(self.path).fields
+        return {key: field.contents() for key, field in fields.items() if key.startswith("tokenizer.")}
+
+    def shape(self) -> Shape:
+        """The sizes of the model."""
+        header, count = self._header, self._header.count
+        heads, embedding = count("attention.head_count"), count("embedding_length")
+        return Shape(
+            layers=count("block_count"),
+            embedding=embedding,
+            heads=heads,
+            kv_heads=count("attention.head_count_kv", heads),
+            head=count("attention.key_length", embedding // heads),
+            epsilon=header.fields[f"{header.architecture}.attention.layer_norm_rms_epsilon"],
+            rope_base=header.fields.get(f"{header.architecture}.rope.freq_base", 10_000.0),
+            interleaved=INTERLEAVED[header.architecture],
+        )
+
+    def layers(self, numbers: Iterable[int], context_tokens: int) -> Layers:
+        """The layers with these numbers."""
+        blocks: list[Weights] = []
+        for number in numbers:
+            prefix = f"blk.{number}."
+            names = [name for name in self._tensors if name.startswith(prefix)]
+            blocks.append({name.removeprefix(prefix): self._tensor(name) for name in names})
+        return Layers(self.shape(), blocks, context_tokens)
+
+    def ends(self) -> Ends:
+        """The embedding and the output; one and the same where the file has no output of its own."""
+        embedding = self._tensor("token_embd.weight")
+        output = self._tensor("output.weight") if "output.weight" in self._tensors else embedding
+        return Ends(self.shape(), embedding, self._tensor("output_norm.weight"), output)
+
+    def _tensor(self, name: str) -> Tensor:
+        stored = self._tensors[name]
+        kind = GGMLQuantizationType(stored.kind)
+        shape = quant_shape_to_byte_shape(stored.shape, kind)
+        data = self._bytes[stored.begin_byte : stored.begin_byte + int(np.prod(shape))].reshape(shape)
+        if kind in PLAIN:  # numbers as they are; blocks are taken as bytes
+            data = data.view(PLAIN[kind])
+        return torch.from_numpy(dequantize(data, kind).astype(np.float32, copy=True))

@@ -168,7 +168,11 @@ async def _answer(answerer: Answerer, request: web.Request) -> web.StreamRespons
         return _refused(400, str(error) if isinstance(error, UnanswerableError) else f"it is no question: {error!r}")
     try:
         if not question.get("stream"):
-            return await _whole(conversation, news, answerer.text)
+            tokens = [token async for token in arriving(news)]
+            message = {"role": "assistant", "content": answerer.text(tokens)}
+            choices = [{"index": 0, "message": message, "finish_reason": conversation.finish}]
+            whole = {"object": WHOLE, "model": MODEL_NAME, "choices": choices, **conversation.totals()}
+            return web.json_response(whole)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         async for chunk in chunks(conversation, news, answerer.text):
@@ -177,15 +181,6 @@ async def _answer(answerer: Answerer, request: web.Request) -> web.StreamRespons
         return response
     finally:
         conversation.cancelled = True
-
-
-async def _whole(
-    conversation: Conversation, news: asyncio.Queue[int | None], text: Callable[[Sequence[int]], str]
-) -> web.Response:
-    tokens = [token async for token in arriving(news)]
-    message = {"role": "assistant", "content": text(tokens)}
-    choices = [{"index": 0, "message": message, "finish_reason": conversation.finish}]
-    return web.json_response({"object": WHOLE, "model": MODEL_NAME, "choices": choices, **conversation.totals()})
 
 
 async def arriving(news: asyncio.Queue[int | None]) -> AsyncIterator[int]:

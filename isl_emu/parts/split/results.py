@@ -7,7 +7,7 @@ slowest link of each way. It neglects headers, TCP's windows and waiting, so wha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean, median
@@ -49,13 +49,28 @@ def split_rows(run: FinishedRun) -> list[Row]:
     """The rows of all split models, by the time of their beginning, from the journals of a run."""
     scenario, paths, t0_ns = run.scenario, run.paths, run.t0_ns
     passes, requests = run.journal(PASSES).records, run.journal(REQUESTS_JOURNAL).records
-    meters, rows = _meters(run.journal(METER).records, t0_ns), []
+    samples_of: dict[str, list[Row]] = {}
+    for record in run.journal(METER).records:
+        samples_of.setdefault(record["satellite"], []).append(record)
+    meters = {
+        name: RpcMeter(
+            np.array([sample["t_ns"] - t0_ns for sample in samples]),
+            np.array([sample["cpu_ns"] for sample in samples]),
+            {peer: np.array([sum(sample["peers"][peer]) for sample in samples]) for peer in samples[0]["peers"]},
+        )
+        for name, samples in samples_of.items()
+    }
+    rows: list[Row] = []
     for split in scenario.split:
         members = split.members(scenario.satellite_names)
         if split.engine == "pipeline":
             rows += [_pass_row(members, record, paths, t0_ns) for record in passes if record["head"] == members[0]]
         else:
-            rows += _answer_rows(split, members, requests, meters, paths)
+            for request in requests:  # means of its tokens after the first
+                tokens, predict_ns = request.get("answer_tokens") or 0, request.get("server_predict_ns")
+                answered = request["satellite"] == members[0] and request["outcome"] == "completed"
+                if answered and tokens > 1 and predict_ns:
+                    rows.append(_answer_row(split, members, request, tokens - 1, meters, paths))
     return sorted(rows, key=lambda row: row["t_ns"])
 
 
@@ -103,35 +118,6 @@ class RpcMeter:
         """By how much one of its counts grew in that time, in straight lines between the samples."""
         before, after = np.interp([from_ns, to_ns], self.times_ns, counts)
         return float(after - before)
-
-
-def _meters(records: Iterable[Mapping[str, Any]], t0_ns: int) -> dict[str, RpcMeter]:
-    """The meter of each satellite that wrote one down."""
-    found: dict[str, list[Mapping[str, Any]]] = {}
-    for record in records:
-        found.setdefault(record["satellite"], []).append(record)
-    return {
-        name: RpcMeter(
-            np.array([sample["t_ns"] - t0_ns for sample in samples]),
-            np.array([sample["cpu_ns"] for sample in samples]),
-            {peer: np.array([sum(sample["peers"][peer]) for sample in samples]) for peer in samples[0]["peers"]},
-        )
-        for name, samples in found.items()
-    }
-
-
-def _answer_rows(
-    split: Split,
-    members: Sequence[str],
-    requests: Iterable[Mapping[str, Any]],
-    meters: Mapping[str, RpcMeter],
-    paths: PlannedPaths,
-) -> Iterator[Row]:
-    """One row for each answer by llama-rpc: the means of its tokens after the first."""
-    for request in requests:
-        tokens, predict_ns = request.get("answer_tokens") or 0, request.get("server_predict_ns")
-        if request["satellite"] == members[0] and request["outcome"] == "completed" and tokens > 1 and predict_ns:
-            yield _answer_row(split, members, request, tokens - 1, meters, paths)
 
 
 def _answer_row(

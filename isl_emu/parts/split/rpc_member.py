@@ -21,7 +21,7 @@ from typing import Any
 
 from isl_emu.nodes.tcp_info import own_connections, tcp_counters
 from isl_emu.parts.serving.model_server import parameters
-from isl_emu.parts.split.rpc_backend import RpcBackend
+from isl_emu.parts.split.rpc_build import RpcBackend
 from isl_emu.runs.clock import RunClock
 from isl_emu.runs.endpoints import MODEL_PORT
 from isl_emu.runs.journal import Journal

@@ -16,7 +16,7 @@ from pathlib import Path
 from isl_emu.errors import WorkloadError
 from isl_emu.parts.serving.board_pace import file_roofline
 from isl_emu.parts.serving.model_file import ModelHeader, estimate_memory_byte, read_header, resolve_model
-from isl_emu.parts.split.rpc_backend import backend_path
+from isl_emu.parts.split.rpc_build import backend_path
 from isl_emu.scenario.boards import board_named
 from isl_emu.scenario.models import Model, Roofline
 from isl_emu.scenario.split import Split
@@ -105,7 +105,14 @@ def check_split(split: Split, members: int, path: Path) -> None:
     """
     header = read_header(path)
     if split.engine == "pipeline":
-        _check_kind(header, path)
+        # Refuse what the pipeline cannot compute, as far as the header tells
+        known = {"general.architecture": PIPELINE_ARCHITECTURES, "tokenizer.ggml.pre": PIPELINE_VOCABULARIES}
+        for key, kinds in known.items():
+            if header.fields.get(key) not in kinds:
+                raise WorkloadError(
+                    f"split.model: {path} has {key} {header.fields.get(key)!r}, but the pipeline knows "
+                    f'{", ".join(kinds)}; use one of these, or engine = "llama-rpc"'
+                )
     parts = shares(layer_count(path), members, split.layers)
     for number, part in enumerate(parts):
         needed_byte = share_byte(split, path, part, head=number == 0)
@@ -114,17 +121,6 @@ def check_split(split: Split, members: int, path: Path) -> None:
                 f"split.memory: is {format_quantity(split.memory_byte, SIZE_BYTE)}, but {len(part)} layers of "
                 f"{path.name} need about {needed_byte / 1e6:.0f} MB on satellite {number + 1} of {members}; "
                 "raise it, or split over more satellites"
-            )
-
-
-def _check_kind(header: ModelHeader, path: Path) -> None:
-    """Refuse what the pipeline cannot compute, as far as the header tells."""
-    known = {"general.architecture": PIPELINE_ARCHITECTURES, "tokenizer.ggml.pre": PIPELINE_VOCABULARIES}
-    for key, kinds in known.items():
-        if header.fields.get(key) not in kinds:
-            raise WorkloadError(
-                f"split.model: {path} has {key} {header.fields.get(key)!r}, but the pipeline knows "
-                f'{", ".join(kinds)}; use one of these, or engine = "llama-rpc"'
             )
 
 
@@ -143,8 +139,24 @@ def share_byte(split: Split, path: Path, part: range, head: bool) -> int:
     Raises:
         WorkloadError: the model's file does not say what that follows from.
     """
-    estimate = _pipeline_byte if split.engine == "pipeline" else _rpc_byte
-    return _told(path, lambda header: estimate(split, header, path, part, head))
+
+    def estimated(header: ModelHeader) -> int:
+        if split.engine != "pipeline":
+            whole_byte = estimate_memory_byte(path, split.context_tokens)
+            if head:  # it maps the file as any server does; a worker is sent its layers and keeps them
+                return whole_byte
+            share = len(part) / header.count("block_count")
+            return RPC_BYTE + round(share * (path.stat().st_size + whole_byte))
+        # PyTorch, the weights in 32 bits, and keys and values in 32 bits
+        embedding, heads = header.count("embedding_length"), header.count("attention.head_count")
+        head_numbers = header.count("attention.key_length", embedding // heads)
+        query, kv = heads * head_numbers, header.count("attention.head_count_kv", heads) * head_numbers
+        layer = embedding * (2 * query + 2 * kv + 3 * header.count("feed_forward_length"))
+        cache = 2 * kv * split.context_tokens * split.conversations
+        ends = 2 * embedding * header.fields["tokenizer.ggml.tokens"] if head else 0
+        return TORCH_BYTE + (FRONT_BYTE if head else 0) + FLOAT_BYTE * (len(part) * (layer + cache) + ends)
+
+    return _told(path, estimated)
 
 
 def _told(path: Path, ask: Callable[[ModelHeader], int]) -> int:
@@ -155,23 +167,3 @@ def _told(path: Path, ask: Callable[[ModelHeader], int]) -> int:
             f"split.model: {path} does not say how many layers, heads and embeddings it has, but its shares follow "
             "from them; use a language model with attention"
         ) from None
-
-
-def _pipeline_byte(split: Split, header: ModelHeader, path: Path, part: range, head: bool) -> int:
-    """PyTorch, the weights in 32 bits, and keys and values in 32 bits."""
-    embedding, heads = header.count("embedding_length"), header.count("attention.head_count")
-    head_numbers = header.count("attention.key_length", embedding // heads)
-    query, kv = heads * head_numbers, header.count("attention.head_count_kv", heads) * head_numbers
-    layer = embedding * (2 * query + 2 * kv + 3 * header.count("feed_forward_length"))
-    cache = 2 * kv * split.context_tokens * split.conversations
-    ends = 2 * embedding * header.fields["tokenizer.ggml.tokens"] if head else 0
-    return TORCH_BYTE + (FRONT_BYTE if head else 0) + FLOAT_BYTE * (len(part) * (layer + cache) + ends)
-
-
-def _rpc_byte(split: Split, header: ModelHeader, path: Path, part: range, head: bool) -> int:
-    """The head maps the file as any server does; a worker is sent its layers and keeps them."""
-    whole_byte = estimate_memory_byte(path, split.context_tokens)
-    if head:
-        return whole_byte
-    share = len(part) / header.count("block_count")
-    return RPC_BYTE + round(share * (path.stat().st_size + whole_byte))

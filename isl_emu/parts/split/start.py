@@ -139,30 +139,26 @@ def _await_ready(processes: Sequence[ModelServer]) -> None:
     end_s = time.monotonic() + READY_TIMEOUT_S
     while not is_healthy(processes[-1]):
         for process in processes:
-            _check(process)
+            status = process.process.poll()
+            if status is None:
+                continue
+            if process.container.oom_kills():
+                raise WorkloadError(
+                    f"split model on {process.name}: needs more memory than split.memory allows, but it must hold its "
+                    "layers; raise split.memory"
+                )
+            if status == -SIGKILL:
+                raise WorkloadError(
+                    f"split model on {process.name}: was killed, but it must serve the whole run; in a guest kernel "
+                    "the machine's vm.max_map_count may be too low for PyTorch: see `isl-emu doctor`"
+                )
+            raise WorkloadError(
+                f"split model on {process.name}: ended with status {status} ({last_line(process.log)}), but it must "
+                f"serve the whole run; see {process.log}"
+            )
         if time.monotonic() > end_s:
             raise WorkloadError(
                 f"split model on {processes[-1].name}: is not ready after {READY_TIMEOUT_S:.0f} s, but it must be "
                 "before the run begins; raise split.cpus or rate_scale, or use a smaller model"
             )
         time.sleep(POLL_INTERVAL_S)
-
-
-def _check(process: ModelServer) -> None:
-    status = process.process.poll()
-    if status is None:
-        return
-    if process.container.oom_kills():
-        raise WorkloadError(
-            f"split model on {process.name}: needs more memory than split.memory allows, but it must hold its layers; "
-            "raise split.memory"
-        )
-    if status == -SIGKILL:
-        raise WorkloadError(
-            f"split model on {process.name}: was killed, but it must serve the whole run; in a guest kernel the "
-            "machine's vm.max_map_count may be too low for PyTorch: see `isl-emu doctor`"
-        )
-    raise WorkloadError(
-        f"split model on {process.name}: ended with status {status} ({last_line(process.log)}), but it must serve the "
-        f"whole run; see {process.log}"
-    )

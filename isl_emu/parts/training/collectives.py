@@ -68,7 +68,13 @@ def schedule(kind: Kind, elements: int, planes: Sequence[Sequence[int]]) -> Sche
         return _by_rank(ranks, _ring(ranks, whole))
     if kind == "tree":
         return _by_rank(ranks, _tree(ranks, whole))
-    return _by_rank(ranks, _hierarchical(planes, whole))
+    if len({len(plane) for plane in planes}) != 1:
+        raise ValueError("the planes have different numbers of ranks, but hierarchical needs equal ones")
+    parts = split(whole, len(planes[0]))
+    within = _merged(_reduce_scatter(plane, parts) for plane in planes)
+    places = zip(*planes)
+    between = _merged(_ring(equals, parts[(place + 1) % len(parts)]) for place, equals in enumerate(places))
+    return _by_rank(ranks, _joined(within, between, _merged(_all_gather(plane, parts) for plane in planes)))
 
 
 def hand_on(elements: int, ranks: Sequence[int]) -> Schedule:
@@ -155,16 +161,6 @@ def _tree(ranks: Sequence[int], part: Part) -> Rounds:
             down[child].insert(0, Round((), (Receiving(parent, part, False),)))
         distance *= 2
     return _joined(up, down)
-
-
-def _hierarchical(planes: Sequence[Sequence[int]], part: Part) -> Rounds:
-    if len({len(plane) for plane in planes}) != 1:
-        raise ValueError("the planes have different numbers of ranks, but hierarchical needs equal ones")
-    parts = split(part, len(planes[0]))
-    within = _merged(_reduce_scatter(plane, parts) for plane in planes)
-    places = zip(*planes)
-    between = _merged(_ring(ranks, parts[(place + 1) % len(parts)]) for place, ranks in enumerate(places))
-    return _joined(within, between, _merged(_all_gather(plane, parts) for plane in planes))
 
 
 def _merged(groups: Iterable[Rounds]) -> Rounds:

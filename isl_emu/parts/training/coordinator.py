@@ -117,7 +117,11 @@ class Coordinator:
         steps = self._job.steps
         while not self._over() and len(self._present) >= FEWEST and (steps is None or self._next_step() < steps):
             attempt = self._begin()
-            self._follow(attempt)
+            # Listen until everybody has finished or failed, or has had long enough after the first failure
+            while not self._over() and not (attempt.finished | attempt.failed.keys()).issuperset(attempt.members):
+                if attempt.grace_ends_ns is not None and self._clock.now_ns() >= attempt.grace_ends_ns:
+                    break
+                self._hear(attempt)
             self._settle(attempt)
 
     def _over(self) -> bool:
@@ -132,43 +136,26 @@ class Coordinator:
         step, now_ns = self._next_step(), self._clock.now_ns()
         behind = [name for name in self._present if self._done[name] < step]
         source = next(name for name in self._present if self._done[name] == step) if behind else None
-        self._form_ring(now_ns, renew=source is not None)
-        attempt = RingAttempt(
-            self._ring, list(self._order), step, self._last(step), now_ns, source, dict.fromkeys(self._order, step)
-        )
-        order = {"ring": attempt.ring, "members": attempt.members, "first": step, "last": attempt.last}
-        self._busy.update(attempt.members)
-        self._ranks.train(attempt.members, {**order, "source": source})
-        return attempt
-
-    def _form_ring(self, now_ns: int, renew: bool) -> None:
-        """The ring of those who are there; an earlier one is kept, with its lines, if it may and still works."""
-        same = set(self._order) == set(self._present)
-        if not same or self._job.reorder == "each-step":
+        order = self._order  # an earlier ring is kept, with its lines, if it may and still works
+        if set(order) != set(self._present) or self._job.reorder == "each-step":
             order = tuple(self._ways.ring(self._present, now_ns - self._times.t0_ns))
-        else:
-            order = self._order
-        if renew or order != self._order:
+        if source is not None or order != self._order:
             self._ring, self._order = self._ring + 1, order
-
-    def _last(self, step: int) -> int | None:
-        """The last step before everybody waits for a new order: the next one if the ring may change after it."""
+        last = None if self._job.steps is None else self._job.steps - 1
         if self._job.reorder == "each-step" or self._missing():
-            return step
-        return None if self._job.steps is None else self._job.steps - 1
+            last = step  # the ring may change after it
+        members = list(self._order)
+        attempt = RingAttempt(self._ring, members, step, last, now_ns, source, dict.fromkeys(members, step))
+        self._busy.update(members)
+        told = {"ring": attempt.ring, "members": members, "first": step, "last": last, "source": source}
+        self._ranks.train(members, told)
+        return attempt
 
     def _missing(self) -> list[str]:
         """Those that may come back."""
         if not self._job.rejoin:
             return []
         return [name for name in self._names if name not in self._present and name not in self._gone]
-
-    def _follow(self, attempt: RingAttempt) -> None:
-        """Listen until everybody has finished or failed, or has had long enough after the first failure."""
-        while not self._over() and not (attempt.finished | attempt.failed.keys()).issuperset(attempt.members):
-            if attempt.grace_ends_ns is not None and self._clock.now_ns() >= attempt.grace_ends_ns:
-                return
-            self._hear(attempt)
 
     def _hear(self, attempt: RingAttempt | None) -> None:
         """Take in one event, if one comes soon."""
@@ -261,9 +248,11 @@ class Coordinator:
         self._present = [name for name in self._names if name in self._present or name in back]
         missing = [name for name in self._missing() if name not in self._busy]
         if missing and (self._seeker is None or not self._seeker.is_alive()):
-            self._seeker = threading.Thread(target=self._seek, args=(self._present[0], missing), daemon=True)
-            self._seeker.start()
+            caller = self._present[0]
 
-    def _seek(self, caller: str, missing: Sequence[str]) -> None:
-        self._found.update(self._ranks.call(caller, missing))
-        self._clock.wait_until_ns(self._clock.now_ns() + self._job.timeout_ns // 2, self._stopped)
+            def seek() -> None:
+                self._found.update(self._ranks.call(caller, missing))
+                self._clock.wait_until_ns(self._clock.now_ns() + self._job.timeout_ns // 2, self._stopped)
+
+            self._seeker = threading.Thread(target=seek, daemon=True)
+            self._seeker.start()

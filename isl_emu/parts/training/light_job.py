@@ -20,7 +20,7 @@ from isl_emu.parts.training.coordinator import Coordinator
 from isl_emu.parts.training.light_rank import Formation, LightRank, Task, form
 from isl_emu.parts.training.meeting import Reception, call_roll, open_listener, port_of
 from isl_emu.parts.training.planned_ways import PlannedWays
-from isl_emu.parts.training.records import ELEMENT_BYTE, JOURNAL, StepRecorder
+from isl_emu.parts.training.results import ELEMENT_BYTE, JOURNAL, StepRecorder
 from isl_emu.runs.clock import RunTimes, run_clock, run_parser
 from isl_emu.runs.endpoints import Endpoint, read_endpoints
 from isl_emu.runs.journal import Journal

@@ -2,13 +2,17 @@
 
 The vector's elements are whole numbers that follow from the rank and the step, so that every sum is exact and is
 checked. A rank is a thread that lives in its satellite's network namespace: what it opens there takes the emulated way.
+It carries out its rounds of a collective over its lines to other ranks, bytes out and bytes in at the same time.
 """
 
 from __future__ import annotations
 
 import queue
+import select
+import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,10 +22,10 @@ import numpy as np
 from isl_emu.nodes.namespaces import enter_network
 from isl_emu.parts.serving.modelled_state import UNLIMITED, Allowance
 from isl_emu.parts.training.collectives import Kind, Round, Schedule, hand_on, pairs_of, schedule
-from isl_emu.parts.training.exchange import Lines, Stalled
 from isl_emu.parts.training.meeting import Reception, open_line
 from isl_emu.timebase import Clock
 
+READ_BYTE = 1 << 18
 Emit = Callable[[str, dict[str, Any]], None]
 # Up to 5,000 ranks each sum stays below 2^24, up to which float32 holds whole numbers exactly.
 PATTERN, FACTORS = 61, 100
@@ -115,6 +119,110 @@ def form(task: Task, members: Sequence[str], source: str | None) -> Formation:
     return Formation(kind, rounds, handing, tuple(map(tuple, to)), tuple(map(tuple, sources)), factor)
 
 
+class Stalled(Exception):
+    """Nothing moved for too long, or a line broke."""
+
+
+@dataclass
+class _Flow:
+    """A message on one line: what is left of it."""
+
+    line: socket.socket
+    rest: memoryview
+    receives: bool = False
+
+
+class Lines:
+    """The lines of one rank, those it sends on and those it receives on, by the rank at the other end.
+
+    Args:
+        timeout_ns: for how long nothing may move on any of them, by the clock.
+    """
+
+    def __init__(
+        self, out: Mapping[int, socket.socket], into: Mapping[int, socket.socket], clock: Clock, timeout_ns: int
+    ):
+        self._out, self._in = dict(out), dict(into)
+        self._clock, self._timeout_ns = clock, timeout_ns
+        self._scratch: dict[int, np.ndarray] = {}  # by source; kept, since touching new memory is slow
+        self.sent_byte = self.received_byte = 0
+        for line in (*self._out.values(), *self._in.values()):
+            line.setblocking(False)
+
+    def shut_down(self) -> None:
+        """End both directions of all lines: whoever waits in `carry_out`, in another thread, is woken."""
+        for line in (*self._out.values(), *self._in.values()):
+            with suppress(OSError):
+                line.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close all lines: who waits at another end notices."""
+        for line in (*self._out.values(), *self._in.values()):
+            line.close()
+
+    def carry_out(self, rounds: Sequence[Round], vector: np.ndarray) -> None:
+        """Take part in a collective; afterwards the vector holds its result.
+
+        Raises:
+            Stalled: nothing moved for too long, or a line broke.
+        """
+        for round_ in rounds:
+            flows = [_Flow(self._out[each.to], _bytes_of(vector[each.part])) for each in round_.sendings]
+            summands: list[tuple[slice, np.ndarray]] = []  # each with the part of the vector to which it is added
+            for receiving in round_.receivings:
+                into = vector[receiving.part]
+                if receiving.adds:
+                    # Room for what comes and is to be added
+                    if len(self._scratch.get(receiving.source, ())) < len(into):
+                        self._scratch[receiving.source] = np.empty_like(into)
+                    into = self._scratch[receiving.source][: len(into)]
+                    summands.append((receiving.part, into))
+                flows.append(_Flow(self._in[receiving.source], _bytes_of(into), receives=True))
+            self._move([flow for flow in flows if len(flow.rest)])
+            for part, summand in summands:
+                vector[part] += summand
+
+    def _move(self, flows: list[_Flow]) -> None:
+        """Send and receive until nothing is left; a line carries one flow of a round each way."""
+        deadline_ns = self._clock.now_ns() + self._timeout_ns
+        while flows:
+            try:
+                moved = sum(self._advance(flow) for flow in flows)
+            except OSError as error:
+                raise Stalled(f"a line broke ({error.strerror or error})") from error
+            flows = [flow for flow in flows if len(flow.rest)]
+            if moved:
+                deadline_ns = self._clock.now_ns() + self._timeout_ns
+            elif flows:
+                poll = select.poll()
+                for flow in flows:
+                    poll.register(flow.line, select.POLLIN if flow.receives else select.POLLOUT)
+                while not poll.poll(1000 * self._clock.timeout_s(deadline_ns)):
+                    if self._clock.now_ns() >= deadline_ns:
+                        raise Stalled("nothing moved any more")
+
+    def _advance(self, flow: _Flow) -> int:
+        """Move what can be moved at once; how many bytes."""
+        try:
+            if not flow.receives:
+                count = flow.line.send(flow.rest)
+                self.sent_byte += count
+            else:
+                count = flow.line.recv_into(flow.rest[:READ_BYTE])
+                self.received_byte += count
+                if not count:
+                    raise Stalled("a line was closed at its other end")
+        except BlockingIOError:
+            return 0
+        flow.rest = flow.rest[count:]
+        return count
+
+
+def _bytes_of(array: np.ndarray) -> memoryview:
+    """An array's memory; an empty one's is empty."""
+    return array.data.cast("B") if len(array) else memoryview(b"")
+
+
 class LightRank:
     """A rank of a job, in a thread of its own.
 
@@ -150,20 +258,17 @@ class LightRank:
             if self._netns is not None:
                 enter_network(self._netns)
             while (order := self.orders.get()) is not None:
-                self._obey(order)
+                try:
+                    taken_byte = self._join(order)
+                    step, last = order["first"], order["last"]
+                    while not self._task.stopped.is_set() and (last is None or step <= last):
+                        self._step(step, order, taken_byte)
+                        step, taken_byte = step + 1, 0
+                except (Stalled, OSError) as error:
+                    self._close()
+                    self._emit(self._name, {"event": "failed", "ring": order["ring"], "why": str(error)})
         except Exception as error:  # whatever it was, somebody hears of it
             self._emit(self._name, {"event": "broken", "why": f"{type(error).__name__}: {error}"})
-
-    def _obey(self, order: Mapping[str, Any]) -> None:
-        try:
-            taken_byte = self._join(order)
-            step, last = order["first"], order["last"]
-            while not self._task.stopped.is_set() and (last is None or step <= last):
-                self._step(step, order, taken_byte)
-                step, taken_byte = step + 1, 0
-        except (Stalled, OSError) as error:
-            self._close()
-            self._emit(self._name, {"event": "failed", "ring": order["ring"], "why": str(error)})
 
     def _join(self, order: Mapping[str, Any]) -> int:
         """Open the ring's lines unless they are; take over the weights if need be; the bytes that this took."""
@@ -172,15 +277,7 @@ class LightRank:
             return 0
         self._close()
         self._reception.forget(order["ring"])
-        formation, place = order["formation"], members.index(self._name)
-        self._lines = self._open_lines(formation, members, place, order["ring"])
-        self._ring, self._rounds = order["ring"], formation.rounds[place]
-        if source is None:
-            return 0
-        self._lines.carry_out(formation.handing[place], self._vector)
-        return self._lines.received_byte
-
-    def _open_lines(self, formation: Formation, members: Sequence[str], place: int, ring: int) -> Lines:
+        formation, place, ring = order["formation"], members.index(self._name), order["ring"]
         task, own, out, into = self._task, self._name, {}, {}
         deadline_ns = task.clock.now_ns() + task.timeout_ns
         try:
@@ -188,14 +285,19 @@ class LightRank:
                 timeout_s = max(task.clock.timeout_s(deadline_ns), 1e-3)
                 ends = task.addresses[own], task.addresses[members[to]], task.port
                 out[to] = open_line(*ends, ring, task.numbers[own], timeout_s)
-            for source in formation.source[place]:
-                numbers = task.numbers[own], ring, task.numbers[members[source]]
-                into[source] = self._reception.line(*numbers, task.clock, deadline_ns)
+            for sender in formation.source[place]:
+                numbers = task.numbers[own], ring, task.numbers[members[sender]]
+                into[sender] = self._reception.line(*numbers, task.clock, deadline_ns)
         except OSError:
             for line in (*out.values(), *into.values()):
                 line.close()
             raise
-        return Lines(out, into, task.clock, task.timeout_ns)
+        self._lines = Lines(out, into, task.clock, task.timeout_ns)
+        self._ring, self._rounds = ring, formation.rounds[place]
+        if source is None:
+            return 0
+        self._lines.carry_out(formation.handing[place], self._vector)
+        return self._lines.received_byte
 
     def _step(self, step: int, order: Mapping[str, Any], taken_byte: int) -> None:
         task, lines = self._task, self._lines
@@ -209,19 +311,16 @@ class LightRank:
         computed_ns = task.clock.now_ns()
         lines.carry_out(self._rounds, self._vector)
         ended_ns = task.clock.now_ns()
-        self._check(pattern, order["formation"].factor, step)
+        # Whether the sum is the sum; the vector is filled anew in the next step
+        self._vector /= order["formation"].factor
+        if not np.array_equal(pattern, self._vector):
+            raise ArithmeticError(f"the sum of step {step} is wrong, but every bit of it must be right")
         self._emit(self._name, {
             "event": "step", "ring": order["ring"], "step": step,
             "t_begun_ns": begun_ns - task.t0_ns, "t_computed_ns": computed_ns - task.t0_ns,
             "t_ended_ns": ended_ns - task.t0_ns, "sent_byte": lines.sent_byte - sent_byte,
             "received_byte": lines.received_byte - received_byte, "taken_byte": taken_byte, "loss": None,
         })  # fmt: skip
-
-    def _check(self, pattern: np.ndarray, factor: int, step: int) -> None:
-        """Whether the sum is the sum; the vector is filled anew in the next step."""
-        self._vector /= factor
-        if not np.array_equal(pattern, self._vector):
-            raise ArithmeticError(f"the sum of step {step} is wrong, but every bit of it must be right")
 
     def _close(self) -> None:
         if self._lines is not None:

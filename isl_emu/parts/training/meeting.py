@@ -94,15 +94,12 @@ class Reception:
             for key, _ in self._selector.select(_LOOK_S):
                 rank, listens = key.data
                 if listens:
-                    self._admit(rank, _socket_of(key))
+                    with suppress(OSError):  # who gave up meanwhile is not there any more
+                        caller, _ = _socket_of(key).accept()
+                        caller.setblocking(False)
+                        self._selector.register(caller, selectors.EVENT_READ, (rank, False))
                 else:
                     self._hear(rank, _socket_of(key))
-
-    def _admit(self, rank: int, listener: socket.socket) -> None:
-        with suppress(OSError):  # who gave up meanwhile is not there any more
-            caller, _ = listener.accept()
-            caller.setblocking(False)
-            self._selector.register(caller, selectors.EVENT_READ, (rank, False))
 
     def _hear(self, rank: int, caller: socket.socket) -> None:
         """Read what a caller wants, once all of it is there."""
@@ -111,22 +108,20 @@ class Reception:
             if 0 < len(hello) < _HELLO.size:
                 return
             self._selector.unregister(caller)
-            self._serve(rank, caller, caller.recv(_HELLO.size))
+            hello = caller.recv(_HELLO.size)
+            what, ring, source = _HELLO.unpack(hello) if len(hello) == _HELLO.size else (b"", 0, 0)
+            if what == _LINE:
+                with self._arrived:
+                    self._lines[rank, ring, source] = caller
+                    self._arrived.notify_all()
+                return
+            if what == _ROLL:
+                caller.send(_HERE)
+            caller.close()
         except OSError:
             with suppress(KeyError):
                 self._selector.unregister(caller)
             caller.close()
-
-    def _serve(self, rank: int, caller: socket.socket, hello: bytes) -> None:
-        what, ring, source = _HELLO.unpack(hello) if len(hello) == _HELLO.size else (b"", 0, 0)
-        if what == _LINE:
-            with self._arrived:
-                self._lines[rank, ring, source] = caller
-                self._arrived.notify_all()
-            return
-        if what == _ROLL:
-            caller.send(_HERE)
-        caller.close()
 
 
 def _socket_of(key: selectors.SelectorKey) -> socket.socket:
@@ -160,9 +155,17 @@ def call_roll(netns: str | None, own: str, addresses: Mapping[str, str], port: i
         addresses: of those who are called, by name.
     """
 
+    async def exchange_words(address: str) -> bool:
+        reader, writer = await asyncio.open_connection(address, port, local_addr=(own, 0))
+        try:
+            writer.write(_HELLO.pack(_ROLL, 0, 0))
+            return await reader.readexactly(len(_HERE)) == _HERE
+        finally:
+            writer.close()
+
     async def answers(address: str) -> bool:
         try:
-            return await asyncio.wait_for(_exchange_words(own, address, port), timeout_s)
+            return await asyncio.wait_for(exchange_words(address), timeout_s)
         except (OSError, asyncio.TimeoutError, asyncio.IncompleteReadError):
             return False
 
@@ -176,15 +179,6 @@ def call_roll(netns: str | None, own: str, addresses: Mapping[str, str], port: i
         return asyncio.run(call_all())
 
     return in_own_thread(call)
-
-
-async def _exchange_words(own: str, address: str, port: int) -> bool:
-    reader, writer = await asyncio.open_connection(address, port, local_addr=(own, 0))
-    try:
-        writer.write(_HELLO.pack(_ROLL, 0, 0))
-        return await reader.readexactly(len(_HERE)) == _HERE
-    finally:
-        writer.close()
 
 
 def largest_group(names: Iterable[str], call: Callable[[str, Sequence[str]], set[str]]) -> list[str]:

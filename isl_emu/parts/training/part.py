@@ -17,8 +17,7 @@ from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.part import CpuUse, Need, Pace, Part, Preparation, Source, Spells, Traffic, as_warning
 from isl_emu.parts.serving.modelled_state import TRAINED, ModelledState
 from isl_emu.parts.training.light_job import light_jobs_byte, really_sent_elements
-from isl_emu.parts.training.records import ELEMENT_BYTE, JOURNAL
-from isl_emu.parts.training.results import TRAINING, training_section
+from isl_emu.parts.training.results import ELEMENT_BYTE, JOURNAL, TRAINING, training_section
 from isl_emu.parts.training.torch_job import CoordinatedJob, start_ranks
 from isl_emu.runs.journal import read_latest
 from isl_emu.scenario.model import Scenario

@@ -72,7 +72,11 @@ def least_total(delay_ns: np.ndarray) -> Order:
     costs = _finite(delay_ns)
     if len(costs) < 4:
         return list(range(len(costs)))
-    return _directed(_held_karp(costs) if len(costs) <= EXACT_UP_TO else _two_opt(costs, _nearest_neighbours(costs)))
+    order = _held_karp(costs) if len(costs) <= EXACT_UP_TO else _two_opt(costs)
+    # Begun at 0, in the direction in which the lower neighbour comes first: one form for each ring
+    at = order.index(0)
+    order = order[at:] + order[:at]
+    return order if order[1] <= order[-1] else [order[0], *order[:0:-1]]
 
 
 def least_longest(delay_ns: np.ndarray) -> Order:
@@ -108,13 +112,6 @@ def _forbidden(costs: np.ndarray) -> float:
     return float(costs.max()) * len(costs) + 1.0
 
 
-def _directed(order: Order) -> Order:
-    """The same ring begun at 0, in the direction in which the lower neighbour comes first: one form for each ring."""
-    at = order.index(0)
-    order = order[at:] + order[:at]
-    return order if order[1] <= order[-1] else [order[0], *order[:0:-1]]
-
-
 def _held_karp(costs: np.ndarray) -> Order:
     """Least cost of a path from 0 through a set of others to one of them, set by set."""
     count = len(costs) - 1  # the others, as bits
@@ -137,16 +134,12 @@ def _held_karp(costs: np.ndarray) -> Order:
     return [0, *reversed(order)]
 
 
-def _nearest_neighbours(costs: np.ndarray) -> Order:
+def _two_opt(costs: np.ndarray) -> Order:
+    """From each to its nearest neighbour; then reverse stretches as long as that shortens the tour."""
     order, left = [0], set(range(1, len(costs)))
     while left:
         order.append(min(left, key=lambda other: (costs[order[-1], other], other)))
         left.remove(order[-1])
-    return order
-
-
-def _two_opt(costs: np.ndarray, order: Order) -> Order:
-    """Reverse stretches as long as that shortens the tour."""
     tour, count, improved = np.array(order), len(order), True
     while improved:
         improved = False

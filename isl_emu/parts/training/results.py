@@ -1,15 +1,27 @@
-"""The table of training steps, and its section of the summary: steps and their outcomes, times, bytes and rates."""
+"""What a training job writes down, one line a step of all who took part; the table of steps, and its section.
+
+The section tells of steps and their outcomes, times, bytes and rates."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any
 
+from isl_emu.parts.training.collectives import Kind, Schedule, sent_elements
+from isl_emu.parts.training.coordinator import Event, RingAttempt
+from isl_emu.parts.training.planned_ways import PlannedWays
+from isl_emu.runs.journal import Journal
+from isl_emu.scenario.training import Training
 from isl_emu.tables.schema import COUNT, NS, PATH, RATIO, TEXT, TIMES, column, schema
 from isl_emu.tables.text import INDENT, counted, facts, shares, table, three_digits, times, wrapped
+from isl_emu.timebase import Clock
 from isl_emu.units import NS_PER_S
+
+JOURNAL = "training"
+ELEMENT_BYTE = 4  # float32
+Sums = Callable[[Sequence[str]], tuple[Kind, Schedule]]  # how some members form their sum
 
 TRAINING = schema(
     column("job", TEXT, "", "name of the training in the scenario"),
@@ -36,6 +48,74 @@ TRAINING = schema(
 )
 
 
+class StepRecorder:
+    """Writes the journal line of each step of a job.
+
+    Args:
+        sums: how members form their sum.
+        t0_ns: instant 0 on the clock.
+    """
+
+    def __init__(self, job: Training, sums: Sums, ways: PlannedWays, journal: Journal, clock: Clock, t0_ns: int):
+        self._job, self._sums, self._ways, self._journal = job, sums, ways, journal
+        self._clock, self._t0_ns = clock, t0_ns
+
+    def __call__(self, step: int, attempt: RingAttempt, outcome: str, lost: Sequence[str]) -> None:
+        kind, rounds = self._sums(attempt.members)
+        reports = attempt.reports.get(step, {})
+        done = list(reports.values())
+        losses = [report["loss"] for report in done if report["loss"] is not None]
+        line = {
+            "job": self._job.name,
+            "gradients": "real" if self._job.real else "modelled",
+            "collective": kind,
+            "step": step,
+            "outcome": outcome,
+            "local_steps": self._job.local_steps,
+            "ring": attempt.ring,
+            "participants": attempt.members,
+            "lost": list(lost),
+            **_by_participant([reports.get(name) for name in attempt.members]),
+            "t_start_ns": min((report["t_begun_ns"] for report in done), default=None),
+            "t_end_ns": self._clock.now_ns() - self._t0_ns,
+            "theory_byte": ELEMENT_BYTE * sum(map(sent_elements, rounds)) // len(rounds),
+            "handed_over_byte": sum(report["taken_byte"] for report in done),
+            "tokens": 0,
+            "loss": sum(losses) / len(losses) if losses else None,
+        }
+        if outcome == "completed":  # by all
+            computed_ns = max(report["t_computed_ns"] for report in done)
+            ended_ns = max(report["t_ended_ns"] for report in done)
+            line |= {
+                "t_end_ns": ended_ns,
+                "collective_ns": ended_ns - computed_ns,
+                "predicted_ns": self._ways.predicted_ns(rounds, attempt.members, ELEMENT_BYTE, computed_ns),
+                "tokens": len(attempt.members) * self._job.local_steps * tokens_per_step(self._job),
+            }
+        self._journal.append(line)
+
+
+def tokens_per_step(job: Training) -> int:
+    """What one satellite trains on in one of its steps."""
+    if job.real:
+        return job.real.batch * job.real.context
+    return (job.modelled.tokens or 0) if job.modelled else 0
+
+
+def _by_participant(reports: Sequence[Event | None]) -> dict[str, list[int | None]]:
+    """The columns that have a value for each participant, in the order of the ring."""
+
+    def each(value: Callable[[Event], int]) -> list[int | None]:
+        return [None if report is None else value(report) for report in reports]
+
+    return {
+        "compute_ns": each(lambda report: report["t_computed_ns"] - report["t_begun_ns"]),
+        "communication_ns": each(lambda report: report["t_ended_ns"] - report["t_computed_ns"]),
+        "sent_byte": each(lambda report: report["sent_byte"]),
+        "received_byte": each(lambda report: report["received_byte"]),
+    }
+
+
 Row = Mapping[str, Any]
 Rows = Sequence[Row]
 
@@ -52,7 +132,10 @@ def _job(job: str, rows: Rows) -> Iterator[str]:
     satellites = {name for row in rows for name in row["participants"]}
     sums = " and ".join(dict.fromkeys(row["collective"] for row in rows))
     yield f"TRAINING  {job}: {counted(len(satellites), 'satellite')}, {rows[0]['gradients']} gradients, {sums}"
-    yield from wrapped(INDENT, _outcomes(rows))
+    counts = Counter(row["outcome"] for row in rows).most_common()
+    text = f"{counted(len(rows), 'step')}: " + ", ".join(f"{count} {outcome}" for outcome, count in counts)
+    lost = dict.fromkeys(name for row in rows for name in row["lost"])
+    yield from wrapped(INDENT, f"{text} · lost on the way: {', '.join(lost)}" if lost else text)
     done = [row for row in rows if row["outcome"] == "completed"]
     if not done:
         return
@@ -78,13 +161,6 @@ def _job(job: str, rows: Rows) -> Iterator[str]:
         ("", "the least by the plan", *times(row["predicted_ns"] for row in done)),
     ], left=2)  # fmt: skip
     yield from wrapped(INDENT, _bytes(done))
-
-
-def _outcomes(rows: Rows) -> str:
-    counts = Counter(row["outcome"] for row in rows).most_common()
-    text = f"{counted(len(rows), 'step')}: " + ", ".join(f"{count} {outcome}" for outcome, count in counts)
-    lost = dict.fromkeys(name for row in rows for name in row["lost"])
-    return f"{text} · lost on the way: {', '.join(lost)}" if lost else text
 
 
 def _bytes(done: Rows) -> str:

@@ -8,7 +8,7 @@ import queue
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from isl_emu.parts.training.collectives import Kind, Schedule, schedule
 from isl_emu.parts.training.coordinator import Coordinator
 from isl_emu.parts.training.meeting import call_roll, port_of
 from isl_emu.parts.training.planned_ways import PlannedWays
-from isl_emu.parts.training.records import JOURNAL, StepRecorder
+from isl_emu.parts.training.results import JOURNAL, StepRecorder
 from isl_emu.runs.clock import FILE as CLOCK_FILE
 from isl_emu.runs.clock import RunTimes
 from isl_emu.runs.endpoints import FIRST_STORE_PORT, STORE_PORTS
@@ -54,10 +54,19 @@ class RankProcesses:
 
     def start(self) -> None:
         """Start all processes; the end of the live run ends them."""
+
+        def listen(name: str, output: Iterable[str]) -> None:
+            """Pass on what a rank tells, until it ends."""
+            for line in output:
+                self.events.put((name, json.loads(line)))
+            status = self._processes[name].wait()
+            self.events.put((name, {"event": "gone", "why": f"its process ended with status {status}"}))
+
         self._live.undo.callback(lambda: kill(self._processes.values()))
         for name in self.names:
-            self._processes[name] = self._start(name)
-            threading.Thread(target=self._listen, args=(name,), name=f"rank {name}", daemon=True).start()
+            process = self._processes[name] = self._start(name)
+            assert process.stdout is not None
+            threading.Thread(target=listen, args=(name, process.stdout), name=f"rank {name}", daemon=True).start()
 
     def await_ready(self) -> None:
         """Wait until all have loaded their model.
@@ -75,7 +84,16 @@ class RankProcesses:
                     "must be before the run begins; raise training.real.cpus"
                 ) from None
             if event["event"] != "ready":
-                raise WorkloadError(self._unready(name, event))
+                rank = f"training {self.job.name} on {name}"
+                if self._containers[name].oom_kills():
+                    raise WorkloadError(
+                        f"{rank}: needs more memory than training.real.memory allows, but it must hold PyTorch and the "
+                        "model; raise it"
+                    )
+                text = self._log(name).read_text(errors="replace")
+                said = [line.strip() for line in text.splitlines() if line.strip()] or ["it printed nothing"]
+                why = f"{event.get('why', event['event'])} ({said[-1]})"
+                raise WorkloadError(f"{rank}: {why}, but it must be ready before the run; see journal/")
             self.parameters = event["parameters"]
             waiting.discard(name)
 
@@ -111,12 +129,7 @@ class RankProcesses:
                 pass_fds=descriptors,
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
             )
-        with suppress(BrokenPipeError):
-            _write_line(process, json.dumps(self._setting(name)) + "\n")
-        return process
-
-    def _setting(self, name: str) -> dict[str, Any]:
-        return {
+        setting = {
             "name": name,
             "names": self.names,
             "addresses": self._addresses,
@@ -126,27 +139,12 @@ class RankProcesses:
             "exact": self._live.exact,
             "job": self.job.model_dump_json(by_alias=True, exclude_none=True),
         }
-
-    def _listen(self, name: str) -> None:
-        """Pass on what a rank tells, until it ends."""
-        process = self._processes[name]
-        assert process.stdout is not None
-        for line in process.stdout:
-            self.events.put((name, json.loads(line)))
-        self.events.put((name, {"event": "gone", "why": f"its process ended with status {process.wait()}"}))
+        with suppress(BrokenPipeError):
+            _write_line(process, json.dumps(setting) + "\n")
+        return process
 
     def _log(self, name: str) -> Path:
         return self._live.folder.journal / f"training-{self.job.name}-{name}.log"
-
-    def _unready(self, name: str, event: Mapping[str, Any]) -> str:
-        if self._containers[name].oom_kills():
-            return (
-                f"training {self.job.name} on {name}: needs more memory than training.real.memory allows, but it must "
-                "hold PyTorch and the model; raise it"
-            )
-        said = [line.strip() for line in self._log(name).read_text(errors="replace").splitlines() if line.strip()]
-        why = f"{event.get('why', event['event'])} ({said[-1] if said else 'it printed nothing'})"
-        return f"training {self.job.name} on {name}: {why}, but it must be ready before the run; see journal/"
 
 
 def _write_line(process: subprocess.Popen[str], line: str) -> None:
@@ -174,8 +172,7 @@ class CoordinatedJob(Activity):
     def __init__(self, live: LiveRun, ranks: RankProcesses):
         self._live, self._ranks = live, ranks
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._lead, name=f"training {ranks.job.name}", daemon=True)
-        self._coordinator: Coordinator | None = None
+        self._thread: threading.Thread | None = None
         self._error: Exception | None = None
 
     def begin(self, times: RunTimes, ending: ExitStack) -> None:
@@ -184,7 +181,15 @@ class CoordinatedJob(Activity):
         ways = PlannedWays(live.plan, ranks.job.ring, ranks.names)
         journal = ending.enter_context(Journal(live.folder.journal / f"{JOURNAL}.jsonl"))
         recorder = StepRecorder(ranks.job, ranks.sums, ways, journal, live.clock, times.t0_ns)
-        self._coordinator = Coordinator(ranks.job, ranks.names, ranks, ways, recorder, times, live.clock, self._stopped)
+        coordinator = Coordinator(ranks.job, ranks.names, ranks, ways, recorder, times, live.clock, self._stopped)
+
+        def lead() -> None:
+            try:
+                coordinator.run()
+            except Exception as error:  # raised again where the run looks after its activities
+                self._error = error
+
+        self._thread = threading.Thread(target=lead, name=f"training {ranks.job.name}", daemon=True)
         self._thread.start()
         ending.callback(self._thread.join)
         ending.callback(self._stopped.set)
@@ -194,12 +199,6 @@ class CoordinatedJob(Activity):
             raise WorkloadError(str(self._error)) from self._error
 
     def await_end(self, timeout_s: float) -> None:
-        self._thread.join(timeout_s)
+        if self._thread is not None:
+            self._thread.join(timeout_s)
         self.check()
-
-    def _lead(self) -> None:
-        assert self._coordinator is not None
-        try:
-            self._coordinator.run()
-        except Exception as error:  # raised again where the run looks after its activities
-            self._error = error

@@ -131,18 +131,17 @@ class TorchRank:
         store = distributed.TCPStore(addresses[members[0]], port, len(members), rank == 0, timeout)
         distributed.init_process_group("gloo", store=store, rank=rank, world_size=len(members), timeout=timeout)
         self._ring = order["ring"]
-        return 0 if order["source"] is None else self._take_over(members.index(order["source"]))
-
-    def _take_over(self, source: int) -> int:
-        """Everybody has the weights, and what belongs to them, of one rank afterwards."""
-        _, before = own_bytes()
+        if order["source"] is None:
+            return 0
+        # Everybody has the weights, and what belongs to them, of one rank afterwards
+        source, (_, before) = members.index(order["source"]), own_bytes()
         remembered = self._outer or self._adam
         everything = torch.cat([self._weights, remembered.state])
         distributed.broadcast(everything, source)
         weights, state = everything.split([len(self._weights), len(remembered.state)])
         self._weights.copy_(weights)
         remembered.state.copy_(state)
-        return own_bytes()[1] - before if distributed.get_rank() != source else 0
+        return own_bytes()[1] - before if rank != source else 0
 
     def _leave(self) -> None:
         """Close the ring's connections: who waits at another end notices."""
@@ -154,7 +153,14 @@ class TorchRank:
 
     def _step(self, step: int, order: Mapping[str, Any], taken_byte: int) -> None:
         begun_ns = self._clock.now_ns()
-        moved, loss = self._moved(step) if self._outer else self._gradient_at(self._weights, step)
+        if self._outer:  # how far some steps alone lead back to the common weights, and the last one's loss
+            weights, loss = self._weights.clone(), 0.0
+            for inner in range(self._job.inner_steps):
+                gradient, loss = self._gradient_at(weights, step * self._job.inner_steps + inner)
+                self._adam.step(weights, gradient)
+            moved = self._weights - weights
+        else:
+            moved, loss = self._gradient_at(self._weights, step)
         self._allowance.work(self._setting["name"], self._work_ns, self._clock, threading.Event())
         computed_ns = self._clock.now_ns()
         sent, received = own_bytes()
@@ -169,14 +175,6 @@ class TorchRank:
             "sent_byte": sent_after - sent, "received_byte": received_after - received, "taken_byte": taken_byte,
             "loss": loss,
         })  # fmt: skip
-
-    def _moved(self, step: int) -> tuple[torch.Tensor, float]:
-        """How far some steps alone lead back from where they end to the common weights, and the last one's loss."""
-        weights, loss = self._weights.clone(), 0.0
-        for inner in range(self._job.inner_steps):
-            gradient, loss = self._gradient_at(weights, step * self._job.inner_steps + inner)
-            self._adam.step(weights, gradient)
-        return self._weights - weights, loss
 
     def _gradient_at(self, weights: torch.Tensor, number: int) -> tuple[torch.Tensor, float]:
         """The gradient of a batch, and its loss."""

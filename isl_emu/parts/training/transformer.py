@@ -1,15 +1,29 @@
-"""A small transformer that predicts the next character."""
+"""A small transformer that predicts the next character, and a text to learn from.
+
+The text is made up as it is needed: short reports from orbit, of a few words in a fixed grammar. It is endless and
+free, each satellite has its own part of it, and a small model soon notices how it goes on.
+"""
 
 from __future__ import annotations
+
+import random
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from isl_emu.parts.training.text import ALPHABET, encoded, reports
 from isl_emu.scenario.training import Real
 
 TEXT_CHARACTERS = 50_000  # of one satellite
+ALPHABET = "\n abcdefghijklmnopqrstuvwxyz.,0123456789"
+
+_SUBJECTS = ("the fore laser", "the aft laser", "the star tracker", "the battery", "the radiator", "the solar panel",
+             "the camera", "the router")  # fmt: skip
+_STATES = ("works as planned", "is warmer than before", "points at the next satellite", "waits for the eclipse to end",
+           "was tested and is well", "needs a rest")  # fmt: skip
+_PLACES = ("over the pacific", "above the north pole", "near the equator", "on the night side", "at the terminator",
+           "in view of the ground")  # fmt: skip
+_FOLLOWS = ("so we go on", "so we slow down", "and nothing else is new", "and the link is up again")
 
 
 class Block(nn.Module):
@@ -67,3 +81,18 @@ class Batches:
         last = len(self._text) - self._form.context - 1
         starts = torch.randint(last, (self._form.batch, 1), generator=generator)
         return self._text[starts + torch.arange(self._form.context + 1)]
+
+
+def reports(seed: int, characters: int) -> str:
+    """So many characters of reports, the same for the same seed; all of them are in `ALPHABET`."""
+    generator, text = random.Random(seed), ""
+    while len(text) < characters:
+        subject, state, place, follows = map(generator.choice, (_SUBJECTS, _STATES, _PLACES, _FOLLOWS))
+        text += f"orbit {generator.randrange(100)}, {place}. {subject} {state}, {follows}.\n"
+    return text[:characters]
+
+
+def encoded(text: str) -> list[int]:
+    """The place of each character in `ALPHABET`."""
+    places = {character: place for place, character in enumerate(ALPHABET)}
+    return [places[character] for character in text]

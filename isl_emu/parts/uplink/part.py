@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +50,23 @@ class UplinkPart(Part):
                 yield Traffic("uplink", byte=len(names) * _model(scenario, names[0]).stat().st_size)
 
     def prepare(self, source: Source, place: str) -> Preparation:
-        return Preparation(leave=partial(_leave, source)) if source.scenario.uplink else Preparation()
+        if not source.scenario.uplink:
+            return Preparation()
+
+        def leave(folder: RunFolder, steps: Steps) -> None:
+            """Plan how the weights come up and who passes them on, and write it where the nodes find it."""
+            scenario = source.scenario
+            file = _model(scenario, scenario.uplinked_satellites[0])
+            with steps.step(f"planning the uplink of {file.name}"):
+                transfer = plan_transfer(scenario, source.plan, PathFinder(source.plan, source.routes), file)
+            write_json(folder.journal / FILE, transfer.to_json())
+            if transfer.planned_end_ns is None:
+                steps.note(
+                    f"Warning: uplink: {file.name} has {transfer.manifest.size_byte:,} bytes, but at the planned rates "
+                    "not all of them come up in this run; lengthen time.duration, or raise the stations' uplink"
+                )
+
+        return Preparation(leave=leave)
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
         if live.scenario.uplink:
@@ -77,17 +92,3 @@ class UplinkPart(Part):
 def _model(scenario: Scenario, satellite: str) -> Path:
     """The file that a satellite gets: what its group serves."""
     return resolve_model(group_of(scenario, satellite).model)
-
-
-def _leave(source: Source, folder: RunFolder, steps: Steps) -> None:
-    """Plan how the weights come up and who passes them on, and write it where the nodes find it."""
-    scenario = source.scenario
-    file = _model(scenario, scenario.uplinked_satellites[0])
-    with steps.step(f"planning the uplink of {file.name}"):
-        transfer = plan_transfer(scenario, source.plan, PathFinder(source.plan, source.routes), file)
-    write_json(folder.journal / FILE, transfer.to_json())
-    if transfer.planned_end_ns is None:
-        steps.note(
-            f"Warning: uplink: {file.name} has {transfer.manifest.size_byte:,} bytes, but at the planned rates not all "
-            "of them come up in this run; lengthen time.duration, or raise the stations' uplink"
-        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -66,14 +66,15 @@ class TransferPlan:
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> TransferPlan:
         """What `to_json` gave."""
-        receivers = {name: _receiver(**entry) for name, entry in record["receivers"].items()}
+        receivers = {
+            name: Receiver(
+                each["kind"], tuple(each["sources"]), tuple(StationPass(**planned) for planned in each["passes"])
+            )
+            for name, each in record["receivers"].items()
+        }
         manifest = Manifest.from_json(record["manifest"])
         known = {"file": Path(record["file"]), "manifest": manifest, "receivers": receivers}
         return cls(**{**record, **known})
-
-
-def _receiver(kind: str, sources: Sequence[str], passes: Sequence[dict[str, Any]]) -> Receiver:
-    return Receiver(kind, tuple(sources), tuple(StationPass(**each) for each in passes))
 
 
 def read_transfer_plan(journal: Path) -> TransferPlan:

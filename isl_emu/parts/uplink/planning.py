@@ -8,7 +8,7 @@ one in the list.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -44,7 +44,13 @@ def spread(way: Way, first: str, others: Iterable[str], delay_ns: Callable[[str,
         return ring(first, others, delay_ns)
     parents = tree_parents(first, others, path)
     if way == "tree":
-        return {name: _upwards(name, parents) for name in others}
+        upwards: Sources = {}
+        for name in others:
+            above = [parents[name]]  # and so on, up to the root
+            while above[-1] in parents:
+                above.append(parents[above[-1]])
+            upwards[name] = tuple(above)
+        return upwards
     return {name: neighbours(name, parents[name], (first, *others), delay_ns, path) for name in others}
 
 
@@ -86,15 +92,6 @@ def _last_before(path: Sequence[str] | None, receivers: Iterable[str]) -> str | 
     return next((node for node in reversed((path or ())[:-1]) if node in receivers), None)
 
 
-def _upwards(name: str, parents: Mapping[str, str]) -> tuple[str, ...]:
-    """The way up to the root of a tree."""
-    above = []
-    while name in parents:
-        name = parents[name]
-        above.append(name)
-    return tuple(above)
-
-
 def _far_if_none(delay_ns: int | None) -> float:
     return float("inf") if delay_ns is None else delay_ns
 
@@ -117,9 +114,15 @@ ContactOf = Callable[[str, int], "Contact | None"]  # (station, instant) -> its 
 def plan_passes(stations: Sequence[str], grid: TimeGrid, begin_ns: int, contact: ContactOf) -> list[StationPass]:
     """The passes to use, one at a time: a station is kept while it has a path; then the nearest by delay follows."""
     passes: list[StationPass] = []
-    for k, station in enumerate(_chosen(stations, grid, begin_ns, contact)):
+    station: str | None = None
+    for k in range(grid.count):
         start_ns, end_ns = max(k * grid.step_ns, begin_ns), (k + 1) * grid.step_ns
-        if station is None or end_ns <= begin_ns:
+        if end_ns <= begin_ns:
+            continue
+        if station is None or contact(station, k) is None:
+            seen = [(found.delay_ns, name) for name in stations if (found := contact(name, k))]
+            station = min(seen)[1] if seen else None
+        if station is None:
             continue
         if passes and (passes[-1].station, passes[-1].end_ns) == (station, start_ns):
             start_ns = passes.pop().start_ns
@@ -140,19 +143,6 @@ def planned_end_ns(passes: Iterable[StationPass], grid: TimeGrid, size_byte: int
                 return start_ns + round(left_bit * NS_PER_S / rate_bit_s)
             left_bit -= rate_bit_s * (end_ns - start_ns) / NS_PER_S
     return None
-
-
-def _chosen(stations: Sequence[str], grid: TimeGrid, begin_ns: int, contact: ContactOf) -> Iterable[str | None]:
-    """The station to send from at each instant, or None."""
-    station = None
-    for k in range(grid.count):
-        if (k + 1) * grid.step_ns <= begin_ns:
-            yield None
-            continue
-        if station is None or contact(station, k) is None:
-            seen = [(found.delay_ns, name) for name in stations if (found := contact(name, k))]
-            station = min(seen)[1] if seen else None
-        yield station
 
 
 def plan_transfer(scenario: Scenario, plan: LinkPlan, finder: PathFinder, file: Path) -> TransferPlan:
@@ -214,7 +204,14 @@ class _Paths:
         @cache
         def contact(station: str, k: int) -> Contact | None:
             path = self._path(station, satellite, k)
-            return None if path is None else Contact(path.delay_ns, self._rate_bit_s(path, k))
+            if path is None:
+                return None
+            snapshot, rates = self._plan.snapshot(k), []
+            for node, link in zip(path.nodes, path.links, strict=False):
+                forth = self._plan.links.a[link] == node
+                rate_bit_s = snapshot.rate_ab_bit_s if forth else snapshot.rate_ba_bit_s
+                rates.append(int(rate_bit_s[np.searchsorted(snapshot.link, link)]))
+            return Contact(path.delay_ns, round(min(rates) * self._plan.rate_scale))
 
         return contact
 
@@ -230,12 +227,3 @@ class _Paths:
 
     def _path(self, a: str, b: str, k: int) -> NodePath | None:
         return self._finder.path(self._index[a], self._index[b], k)
-
-    def _rate_bit_s(self, path: NodePath, k: int) -> int:
-        """Of the slowest link along the path, as shaped."""
-        snapshot, rates = self._plan.snapshot(k), []
-        for node, link in zip(path.nodes, path.links, strict=False):
-            forth = self._plan.links.a[link] == node
-            rate_bit_s = snapshot.rate_ab_bit_s if forth else snapshot.rate_ba_bit_s
-            rates.append(int(rate_bit_s[np.searchsorted(snapshot.link, link)]))
-        return round(min(rates) * self._plan.rate_scale)

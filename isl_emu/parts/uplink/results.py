@@ -126,11 +126,21 @@ def uplink_section(deliveries: Rows, transfers: Rows) -> Iterator[str]:
     """How the file came up, who got it from whom, and when each served."""
     serving = sorted(row["t_serving_ns"] for row in deliveries if row["t_serving_ns"] is not None)
     yield f"MODEL UPLINK  {_megabyte(deliveries[0]['size_byte'])} to {counted(len(deliveries), 'satellite')}"
-    yield from wrapped(INDENT, _serving(serving, len(deliveries)))
+    served = "no satellite served"
+    if serving:
+        everyone = f"all {len(serving)}" if len(serving) == len(deliveries) else f"{len(serving)} of {len(deliveries)}"
+        first, last = time_text(serving[0]), time_text(serving[-1])
+        served = facts(f"first satellite serves at {first}", f"{everyone} serve at {last}")
+    yield from wrapped(INDENT, served)
+    lasers = [item for item in transfers if item["kind"] != "uplink"]
+    received = sum(item["received_byte"] for item in lasers)
+    carried = sum(item["received_byte"] * (item["hops_at_start"] or 0) for item in lasers)
     for row in deliveries:
         if row["kind"] == "uplink":
             yield from wrapped(INDENT, _from_ground(row, [item for item in transfers if item["kind"] == "uplink"]))
-    yield from wrapped(INDENT, _lasers([item for item in transfers if item["kind"] != "uplink"]))
+    yield from wrapped(
+        INDENT, facts(f"between satellites: {_megabyte(received)} received", f"{_megabyte(carried)} over all links")
+    )
     header = ("satellite", "by", "from", "attempts", "received", "goodput", "hops", "has it", "serves")
     shown = deliveries[:SATELLITES_SHOWN]
     yield from table(header, [_satellite(row, transfers) for row in shown], left=3)
@@ -139,15 +149,6 @@ def uplink_section(deliveries: Rows, transfers: Rows) -> Iterator[str]:
     for row in deliveries:
         if row["error"]:
             yield from wrapped(f"{INDENT}{row['satellite']} does not serve: ", row["error"])
-
-
-def _serving(serving_ns: Sequence[int], satellites: int) -> str:
-    if not serving_ns:
-        return "no satellite served"
-    everyone = (
-        f"all {satellites} serve" if len(serving_ns) == satellites else f"{len(serving_ns)} of {satellites} serve"
-    )
-    return facts(f"first satellite serves at {time_text(serving_ns[0])}", f"{everyone} at {time_text(serving_ns[-1])}")
 
 
 def _from_ground(row: Mapping[str, Any], attempts: Rows) -> str:
@@ -165,12 +166,6 @@ def _from_ground(row: Mapping[str, Any], attempts: Rows) -> str:
         f"{share(received / capacity)} of what the planned links carry meanwhile" if capacity else None,
         "planned rates not enough in this run" if planned is None else f"planned rates alone: {time_text(planned)}",
     )
-
-
-def _lasers(attempts: Rows) -> str:
-    received = sum(item["received_byte"] for item in attempts)
-    carried = sum(item["received_byte"] * (item["hops_at_start"] or 0) for item in attempts)
-    return facts(f"between satellites: {_megabyte(received)} received", f"{_megabyte(carried)} over all links")
 
 
 def _satellite(row: Mapping[str, Any], transfers: Rows) -> tuple[str, ...]:

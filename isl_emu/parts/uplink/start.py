@@ -93,7 +93,15 @@ def start_transfer_nodes(live: LiveRun) -> dict[str, subprocess.Popen[bytes]]:
     journal = os.open(live.folder.journal, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     live.undo.callback(os.close, journal)
     processes: dict[str, subprocess.Popen[bytes]] = {}
-    live.undo.callback(_end, processes)
+
+    def end_all() -> None:
+        end(processes.values(), LAST_WORDS_S)
+        for process in processes.values():
+            assert process.stdin is not None and process.stdout is not None, PIPED
+            process.stdin.close()
+            process.stdout.close()
+
+    live.undo.callback(end_all)
     with live.phase("uplink", f"reading {file.name}, and starting what sends it and receives it"):
         read_ahead(file)
         for name in (*scenario.uplink_stations, *scenario.uplinked_satellites):
@@ -112,14 +120,6 @@ def start_transfer_nodes(live: LiveRun) -> dict[str, subprocess.Popen[bytes]]:
 
 def _log(name: str) -> str:
     return f"transfer-{name}.log"
-
-
-def _end(processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
-    end(processes.values(), LAST_WORDS_S)
-    for process in processes.values():
-        assert process.stdin is not None and process.stdout is not None, PIPED
-        process.stdin.close()
-        process.stdout.close()
 
 
 def give_up(live: LiveRun, name: str, error: str) -> None:

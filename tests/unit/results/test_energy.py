@@ -12,8 +12,7 @@ import pytest
 
 from isl_emu.files import write_json
 from isl_emu.parts.power.part import AllowedPace
-from isl_emu.parts.power.results import ENERGY
-from isl_emu.parts.power.totals import energy_totals
+from isl_emu.parts.power.results import ENERGY, energy_totals
 from isl_emu.results.conclude import conclude
 from isl_emu.results.provenance import provenance
 from isl_emu.scenario.boards import BOARDS

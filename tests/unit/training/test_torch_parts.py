@@ -9,7 +9,6 @@ import pytest
 from isl_emu.errors import WorkloadError
 from isl_emu.nodes.tcp_info import own_bytes
 from isl_emu.parts.training import part
-from isl_emu.parts.training.text import ALPHABET, encoded, reports
 from isl_emu.scenario.training import Real
 
 FORM = Real(layers=1, width=16, heads=2, context=16, batch=4)
@@ -20,6 +19,9 @@ def torch_or_skip():
 
 
 def test_reports_are_endless_the_same_and_in_the_alphabet() -> None:
+    torch_or_skip()
+    from isl_emu.parts.training.transformer import ALPHABET, encoded, reports  # noqa: PLC0415  needs PyTorch
+
     text = reports(1, 5000)
     assert len(text) == 5000
     assert text == reports(1, 5000) != reports(2, 5000)
