@@ -111,7 +111,25 @@ class Chooser:
             return request.satellite
         if asked and self._asking.retry_at == "same":
             return asked[-1]
-        return self._by_policy(request, t_ns, asked) if self._policy else self._planned(request, t_ns, asked)
+        if self._policy is None:
+            # the planned one; where it does not serve or has failed any other that serves, by the request's seed
+            serving = self._serving.at(t_ns).intersection(self._asking.satellites)
+            if not asked and request.satellite in serving:
+                return request.satellite
+            others = sorted(serving.difference(asked) or serving)
+            return random.Random(f"{request.seed} {len(asked)}").choice(others) if others else None
+        candidates = self.candidates(request.station, t_ns)
+        if not candidates:
+            return None
+        fresh = tuple(candidate for candidate in candidates if candidate.satellite not in asked)
+        situation = Situation(t_ns, request.station, fresh or candidates, asked)
+        name, known = self._policy(situation), [candidate.satellite for candidate in situation.candidates]
+        if name is not None and name not in known:
+            raise WorkloadError(
+                f"questions.target: {self._asking.target} returned {name!r} for {request.station}, but it chooses one "
+                f"of the candidates ({', '.join(known)}) or None; correct the function"
+            )
+        return name
 
     def names(self, station: str, t_ns: int) -> list[str]:
         """The satellites that a station might ask at a time of the run; before its start, those of its start."""
@@ -132,31 +150,3 @@ class Chooser:
             Candidate(name, delay_ns, hops, left_ns, *self._queues.of(station, name, t_ns))
             for delay_ns, name, hops, left_ns in nearest
         )
-
-    def _planned(self, request: PlannedRequest, t_ns: int, tried: tuple[str, ...]) -> str | None:
-        """The planned satellite; where it does not serve or has failed any other that serves, by the request's seed."""
-        serving = self._serving.at(t_ns).intersection(self._asking.satellites)
-        if not tried and request.satellite in serving:
-            return request.satellite
-        others = sorted(serving.difference(tried) or serving)
-        return random.Random(f"{request.seed} {len(tried)}").choice(others) if others else None
-
-    def _by_policy(self, request: PlannedRequest, t_ns: int, tried: tuple[str, ...]) -> str | None:
-        assert self._policy is not None
-        candidates = self.candidates(request.station, t_ns)
-        fresh = tuple(candidate for candidate in candidates if candidate.satellite not in tried)
-        if not candidates:
-            return None
-        situation = Situation(t_ns, request.station, fresh or candidates, tried)
-        return _checked(self._policy(situation), situation, self._asking.target)
-
-
-def _checked(name: str | None, situation: Situation, target: str) -> str | None:
-    """What a policy returned, if it is one of the candidates or nobody."""
-    known = [candidate.satellite for candidate in situation.candidates]
-    if name is not None and name not in known:
-        raise WorkloadError(
-            f"questions.target: {target} returned {name!r} for {situation.station}, but it chooses one of the "
-            f"candidates ({', '.join(known)}) or None; correct the function"
-        )
-    return name

@@ -163,13 +163,14 @@ class Client:
     def _begin(self, request: PlannedRequest, due_ns: int) -> None:
         task = asyncio.create_task(self._ask(OpenRequest(request, due_ns)))
         self._open[task] = None
-        task.add_done_callback(self._end)
 
-    def _end(self, task: asyncio.Task[None]) -> None:
-        self._open.pop(task, None)
-        if not task.cancelled() and (error := task.exception()):
-            self._errors.append(error)
-        self._changed.set()
+        def end(task: asyncio.Task[None]) -> None:
+            self._open.pop(task, None)
+            if not task.cancelled() and (error := task.exception()):
+                self._errors.append(error)
+            self._changed.set()
+
+        task.add_done_callback(end)
 
     async def _ask(self, exchange: OpenRequest) -> None:
         """Ask one question, as often as it takes, and then the one that waits for its end."""
@@ -203,7 +204,19 @@ class Client:
         exchange.attempts.append(attempt)
         verdict: Verdict = UNFINISHED
         try:
-            await self._converse(request, attempt)
+            if attempt.satellite is None:
+                raise OSError(errno.EHOSTUNREACH, "no satellite that serves was reachable")
+            station, satellite = self.endpoints[request.station], self.endpoints[attempt.satellite]
+            self.queues.send(request.station, attempt.satellite)
+            listener = AnswerListener(attempt, self.asking)
+            try:
+                await self.connector.ask(station, satellite, post(PATH, satellite, body(request)), listener)
+                listener.ended(clock.now_ns())
+            except (OSError, HTTPException):
+                if not attempt.whole:
+                    raise
+            if not attempt.whole:
+                raise HTTPException("the answer ended without saying that it was complete")
             verdict = COMPLETED
         except Exception as error:  # whatever it was, it is an outcome
             verdict = judge(error, attempt.connected)
@@ -212,21 +225,6 @@ class Client:
             outcome, reason = verdict
             self.write_attempt({**of, **attempt.record(outcome, reason, clock.now_ns(), self.t0_ns)})
         return verdict
-
-    async def _converse(self, request: PlannedRequest, attempt: Attempt) -> None:
-        if attempt.satellite is None:
-            raise OSError(errno.EHOSTUNREACH, "no satellite that serves was reachable")
-        station, satellite = self.endpoints[request.station], self.endpoints[attempt.satellite]
-        self.queues.send(request.station, attempt.satellite)
-        listener = AnswerListener(attempt, self.asking)
-        try:
-            await self.connector.ask(station, satellite, post(PATH, satellite, body(request)), listener)
-            listener.ended(self.connector.clock.now_ns())
-        except (OSError, HTTPException):
-            if not attempt.whole:
-                raise
-        if not attempt.whole:
-            raise HTTPException("the answer ended without saying that it was complete")
 
     def _record(self, exchange: OpenRequest, verdict: Verdict) -> None:
         outcome, reason = verdict

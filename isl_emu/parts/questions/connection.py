@@ -111,7 +111,13 @@ class AnswerProtocol(asyncio.Protocol):
         if self.ended.done():
             return
         try:
-            if self._fed(data, self._now_ns()):
+            now_ns, answer = self._now_ns(), self._answer
+            part = answer.feed(data)
+            if answer.status != OK:
+                self._refusal += part
+                if answer.complete or len(self._refusal) > LONGEST_REFUSAL_BYTE:
+                    raise refused(_told(self._refusal, answer.reason), answer.status)
+            elif (part and self._listener.take(part, now_ns)) or answer.complete:
                 self.ended.set_result(None)
         except Exception as error:  # whatever it was, who waits for the answer hears of it
             self.ended.set_exception(error)
@@ -130,16 +136,6 @@ class AnswerProtocol(asyncio.Protocol):
         self.ended.cancel()
         if self._transport:
             self._transport.close()
-
-    def _fed(self, data: bytes, now_ns: int) -> bool:
-        """Take in bytes; whether that was all."""
-        part, answer = self._answer.feed(data), self._answer
-        if answer.status == OK:
-            return (bool(part) and self._listener.take(part, now_ns)) or answer.complete
-        self._refusal += part
-        if answer.complete or len(self._refusal) > LONGEST_REFUSAL_BYTE:
-            raise refused(_told(self._refusal, answer.reason), answer.status)
-        return False
 
     def _count(self) -> None:
         if self._transport and (connection := self._transport.get_extra_info("socket")).fileno() >= 0:
@@ -173,16 +169,25 @@ class Connector:
             TimeoutError: it was given up. RefusedError: another status than 200, UnavailableError if it may serve
                 later. OSError, HTTPException: no route, no server, or a broken connection.
         """
-        connection = self._socket(source)
+        self.enter(source.netns)
+        connection, loop = socket.socket(socket.AF_INET, socket.SOCK_STREAM), asyncio.get_running_loop()
         try:
-            await self._connect(connection, target, listener)
+            connection.setblocking(False)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.bind((source.address, 0))
+            connecting = loop.create_task(loop.sock_connect(connection, (target.address, target.port)))
+            try:
+                await self._patiently(connecting, listener)
+            finally:
+                connecting.cancel()
+                await asyncio.wait({connecting})  # until the loop has let go of the socket
         except BaseException:
             connection.close()
             raise
         listener.connected()
         answering = AnswerProtocol(request, listener, self.clock.now_ns)
         try:
-            await asyncio.get_running_loop().create_connection(lambda: answering, sock=connection)
+            await loop.create_connection(lambda: answering, sock=connection)
             await self._patiently(answering.ended, listener)
         finally:
             answering.close()
@@ -191,15 +196,6 @@ class Connector:
         """Wait for a time of the clock."""
         while self.clock.now_ns() < t_ns:
             await asyncio.sleep(self.clock.timeout_s(t_ns))
-
-    async def _connect(self, connection: socket.socket, target: Endpoint, listener: Listener) -> None:
-        loop = asyncio.get_running_loop()
-        connecting = loop.create_task(loop.sock_connect(connection, (target.address, target.port)))
-        try:
-            await self._patiently(connecting, listener)
-        finally:
-            connecting.cancel()
-            await asyncio.wait({connecting})  # until the loop has let go of the socket
 
     async def _patiently(self, future: asyncio.Future[Any], listener: Listener) -> None:
         """Wait for a future as long as the listener does."""
@@ -210,14 +206,6 @@ class Connector:
             if not done and self.clock.now_ns() >= listener.patient_until_ns():
                 raise TimeoutError("timed out")
         future.result()
-
-    def _socket(self, source: Endpoint) -> socket.socket:
-        self.enter(source.netns)
-        connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        connection.setblocking(False)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.bind((source.address, 0))
-        return connection
 
 
 def post(path: str, target: Endpoint, content: Any) -> HttpRequest:

@@ -84,7 +84,13 @@ class Attempt:
         if event.strip() == "[DONE]":
             self.done = True
             return
-        content = _parsed(event)
+        try:
+            content = json.loads(event)
+        except (ValueError, RecursionError):
+            content = None
+        if not isinstance(content, dict):
+            shown = " ".join(event.split())[:SHOWN]
+            raise ValueError(f"an event of the answer is no JSON object, as a streamed answer needs: {shown}")
         if content.get("error") or content.get("object") == "error":
             raise refused(content)
         came = False
@@ -162,6 +168,7 @@ class OpenRequest:
         now_ns = last.t_end_ns(outcome, now_ns)
         tokens, send_ns = last.t_token_ns, self.attempts[0].t_send_ns if self.attempts else None
         timings = last.timings if clock.stood_ns() == last.stood_ns else {}
+        prompt_tokens = last.usage.get("prompt_tokens")
         wire = sum((attempt.wire for attempt in self.attempts), WireBytes())
         return {
             "id": request.id,
@@ -180,7 +187,7 @@ class OpenRequest:
             "itl_ns": [later - earlier for earlier, later in pairwise(tokens)],
             "e2e_ns": now_ns - send_ns if outcome == "completed" and send_ns is not None else None,
             "attempts": len(self.attempts),
-            "prompt_tokens": _whole(last.usage.get("prompt_tokens")),
+            "prompt_tokens": None if prompt_tokens is None else int(prompt_tokens),
             "answer_tokens": last.tokens,
             "server_prompt_ns": _own_ns(timings.get("prompt_ms"), clock),
             "server_predict_ns": _own_ns(timings.get("predicted_ms"), clock),
@@ -247,18 +254,6 @@ def error_text(answer: Any) -> str:
     return str(error or answer)
 
 
-def _parsed(event: str) -> Mapping[str, Any]:
-    """An event as a record."""
-    try:
-        content = json.loads(event)
-    except (ValueError, RecursionError):
-        content = None
-    if not isinstance(content, dict):
-        shown = " ".join(event.split())[:SHOWN]
-        raise ValueError(f"an event of the answer is no JSON object, as a streamed answer needs: {shown}")
-    return content
-
-
 def _records(found: Any) -> Iterator[Mapping[str, Any]]:
     """The records in a list, if it is one."""
     return (one for one in (found if isinstance(found, list) else ()) if isinstance(one, dict))
@@ -289,10 +284,6 @@ def _numbers(found: Any, keys: tuple[str, ...], most: float) -> dict[str, Any]:
 def _readable(text: str) -> str:
     """The same text without half characters, as which JSON may send what is beyond 16 bits; those can't be written."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _whole(count: float | None) -> int | None:
-    return None if count is None else int(count)
 
 
 def _own_ns(real_ms: float | None, clock: Clock) -> int | None:

@@ -79,7 +79,13 @@ def serving_figures(requests: Rows, polls: Rows, questions: Questions) -> dict[s
         "send_lateness_ns": _spread(  # of sending after its due time: the emulator's own doing
             None if row["t_send_ns"] is None else row["t_send_ns"] - row["t_due_ns"] for row in requests
         ),
-        "bytes": _bytes(requests, polls),
+        "bytes": {
+            "sent": _total(requests, "sent_byte"),
+            "received": _total(requests, "received_byte"),
+            "on_lasers": _total(requests, "laser_byte"),
+            "polls_sent": _total(polls, "sent_byte"),
+            "polls_received": _total(polls, "received_byte"),
+        },
         "polls": {
             "sent": len(polls),
             "unanswered": sum(row["rtt_ns"] is None for row in polls),
@@ -109,16 +115,6 @@ def _latencies(done: Rows) -> dict[str, Any]:
         "network_ratio": _spread(row["network_ratio"] for row in done),
         "hops": _spread(row["hops_at_send"] for row in done),
         "handovers": _spread(row["handovers"] for row in done),
-    }
-
-
-def _bytes(requests: Rows, polls: Rows) -> dict[str, int]:
-    return {
-        "sent": _total(requests, "sent_byte"),
-        "received": _total(requests, "received_byte"),
-        "on_lasers": _total(requests, "laser_byte"),
-        "polls_sent": _total(polls, "sent_byte"),
-        "polls_received": _total(polls, "received_byte"),
     }
 
 

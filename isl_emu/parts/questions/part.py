@@ -201,19 +201,14 @@ def asked_satellites(scenario: Scenario, plan: LinkPlan) -> tuple[str, ...]:
     serving = scenario.serving_satellites
     if len(serving) <= reach or len(plan.nodes.names) <= EVERY_NODE_UP_TO:
         return serving
-    first = list(dict.fromkeys([*_named(scenario), *_overhead(scenario, plan, set(serving))]))[:reach]
+    target = [name for name in serving if scenario.questions and name == scenario.questions.target]
+    groups = {name: scenario.compute_of(name) for name in serving}
+    few = [name for name, group in groups.items() if group is None or kind_of(group).few]
+    first = list(dict.fromkeys([*target, *few, *_overhead(scenario, plan, set(serving))]))[:reach]
     others = [name for name in serving if name not in set(first)]
     at = np.linspace(0, len(others), reach - len(first), endpoint=False).astype(int)
     found = {*first, *(others[place] for place in at)}
     return tuple(name for name in serving if name in found)
-
-
-def _named(scenario: Scenario) -> list[str]:
-    """The satellites that the scenario puts there on purpose."""
-    serving = scenario.serving_satellites
-    target = [name for name in serving if scenario.questions and name == scenario.questions.target]
-    groups = {name: scenario.compute_of(name) for name in serving}
-    return target + [name for name, group in groups.items() if group is None or kind_of(group).few]
 
 
 def _overhead(scenario: Scenario, plan: LinkPlan, serving: Collection[str]) -> list[str]:

@@ -99,12 +99,17 @@ def plan_requests(
         return []
     end_ns = duration_ns if questions.stop_after_ns is None else min(questions.stop_after_ns, duration_ns)
     where_rng, when_rng, what_rng, who_rng, seed_rng = rng.spawn(5)
-    at, ask = _stations(stations, where_rng), _prompts(questions, asked, what_rng)
-    choose = _target(questions, satellites, who_rng)
+    names, shares = list(stations), np.array(list(stations.values()), dtype=float)
+    shares /= shares.sum()
+    ask = _prompts(questions, asked, what_rng)
     requests = []
     start_ns = questions.start_after_ns
     for number, arrival in enumerate(arrivals(questions, len(stations), end_ns - start_ns, when_rng, asked.trace)):
-        station, satellite, question = at(arrival), choose(), ask(arrival)
+        station = names[where_rng.choice(len(names), p=shares) if arrival.station is None else arrival.station]
+        question = ask(arrival)
+        satellite = None if questions.decides_live else questions.target
+        if satellite == "uniform":
+            satellite = satellites[int(who_rng.integers(len(satellites)))]
         length = arrival.traced.answer_tokens if arrival.traced else questions.max_answer_tokens
         settings = (questions.system, length, questions.temperature, int(seed_rng.integers(SEED_RANGE)))
         rest = (arrival.after, arrival.traced is not None, questions.reuse_prefix)
@@ -136,17 +141,6 @@ def check_fit(requests: Sequence[PlannedRequest], context_tokens: int) -> None:
         )
 
 
-def _stations(weights: Mapping[str, float], rng: np.random.Generator) -> Callable[[Arrival], str]:
-    """The station of an arrival: its own, or a random one by weight."""
-    names, shares = list(weights), np.array(list(weights.values()), dtype=float)
-    shares /= shares.sum()
-
-    def at(arrival: Arrival) -> str:
-        return names[rng.choice(len(names), p=shares) if arrival.station is None else arrival.station]
-
-    return at
-
-
 def _prompts(questions: Questions, asked: Asked, rng: np.random.Generator) -> Callable[[Arrival], str]:
     """What an arrival asks: the next prompt, or a text as long as its trace says."""
     prompts, scale = shuffled_for_ever(asked.prompts, rng), questions.trace.token_scale if questions.trace else 1.0
@@ -160,12 +154,3 @@ def _prompts(questions: Questions, asked: Asked, rng: np.random.Generator) -> Ca
         return text_of_length(traced.prompt_tokens, next(prompts), asked.prompts, rng)
 
     return ask
-
-
-def _target(questions: Questions, satellites: Sequence[str], rng: np.random.Generator) -> Callable[[], str | None]:
-    """Who is asked, as far as it is known before the run."""
-    if questions.decides_live:
-        return lambda: None
-    if questions.target == "uniform":
-        return lambda: satellites[int(rng.integers(len(satellites)))]
-    return lambda: questions.target

@@ -54,14 +54,10 @@ class EventParser:
             self._error = self._error or field == "error" or (field, value) == ("event", "error")
             return None
         event, error, self._data, self._error = "\n".join(self._data), self._error, [], False
-        return _as_error(event) if event and error else event or None
-
-
-def _as_error(event: str) -> str:
-    """An event that is an error, as JSON that says so."""
-    try:
-        content = json.loads(event)
-    except (ValueError, RecursionError):
-        content = event
-    told = content if isinstance(content, dict) and content.get("error") else {"error": content}
-    return json.dumps(told)
+        if not (event and error):
+            return event or None
+        try:
+            content = json.loads(event)
+        except (ValueError, RecursionError):
+            content = event
+        return json.dumps(content if isinstance(content, dict) and content.get("error") else {"error": content})

@@ -82,7 +82,11 @@ def _rows(file: Iterable[str], kind: str, where: str) -> Iterator[TracedRequest]
     """All rows, at times since the first."""
     lines = iter(file)
     head = next(lines, "")
-    found = _kind_of(head)
+    if head.lstrip().startswith("{"):
+        found = "mooncake" if '"input_length"' in head else None
+    else:
+        columns = {column.strip() for column in head.split(",")}
+        found = next((kind for kind, needed in COLUMNS.items() if columns >= needed), None)
     if found is None or kind not in ("auto", found):
         wanted = "of a BurstGPT, Azure or Mooncake trace" if kind == "auto" else f"of the format {kind}"
         begins = f"{where} begins with {head.strip()[:60]!r}"
@@ -108,14 +112,6 @@ def _rows(file: Iterable[str], kind: str, where: str) -> Iterator[TracedRequest]
         yield replace(row, t_ns=row.t_ns - begin_ns)
 
 
-def _kind_of(head: str) -> str | None:
-    """The format of a file that begins with this line."""
-    if head.lstrip().startswith("{"):
-        return "mooncake" if '"input_length"' in head else None
-    columns = {column.strip() for column in head.split(",")}
-    return next((kind for kind, needed in COLUMNS.items() if columns >= needed), None)
-
-
 def burstgpt(row: Mapping[str, str]) -> TracedRequest:
     """A request of a trace in this format."""
     t_ns = int(Decimal(row["Timestamp"]) * NS_PER_S)
@@ -124,18 +120,17 @@ def burstgpt(row: Mapping[str, str]) -> TracedRequest:
 
 def azure(row: Mapping[str, str]) -> TracedRequest:
     """A request of a trace in this format."""
-    return TracedRequest(_moment_ns(row["TIMESTAMP"]), int(row["ContextTokens"]), int(row["GeneratedTokens"]))
-
-
-def _moment_ns(text: str) -> int:
-    """A date and time with any number of decimals, such as "2023-11-16 18:17:03.9799600", in ns since 1970."""
-    second, _, rest = text.strip().partition(".")
+    second, _, rest = row["TIMESTAMP"].strip().partition(".")
     decimals = re.split(r"\D", rest, maxsplit=1)[0]
     zone = rest.removeprefix(decimals)
     moment = datetime.fromisoformat(second + zone.strip().replace("Z", "+00:00"))
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=timezone.utc)
-    return int(moment.timestamp()) * NS_PER_S + int(Decimal(f"0.{decimals or 0}") * NS_PER_S)
+    return TracedRequest(
+        int(moment.timestamp()) * NS_PER_S + int(Decimal(f"0.{decimals or 0}") * NS_PER_S),
+        int(row["ContextTokens"]),
+        int(row["GeneratedTokens"]),
+    )
 
 
 def mooncake(line: str) -> TracedRequest:

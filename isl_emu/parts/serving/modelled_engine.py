@@ -100,7 +100,9 @@ class Engine:
         assert step is not None, "something is due"
         self.busy_ns += step.work_ns
         if step.prompt is not None:
-            self._read(step.prompt, step.end_ns)
+            step.prompt.read_ns = step.end_ns
+            self.prompt_tokens += step.prompt.prompt_tokens
+            self._answering.append(step.prompt)
         got = [job for job in step.answers if job.answered < job.answer_tokens]
         for job in got:
             job.answered, job.token_ns = job.answered + 1, step.end_ns
@@ -108,11 +110,6 @@ class Engine:
         self._answering = [job for job in self._answering if job.answered < job.answer_tokens]
         self._begin(step.end_ns)
         return got
-
-    def _read(self, job: Job, now_ns: int) -> None:
-        job.read_ns = now_ns
-        self.prompt_tokens += job.prompt_tokens
-        self._answering.append(job)
 
     def _begin(self, now_ns: int) -> None:
         """Begin the next step, if there is something to do."""

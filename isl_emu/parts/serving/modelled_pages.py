@@ -91,7 +91,13 @@ def application(servers: Mapping[str, ModelledSatellite]) -> web.Application:
 async def _complete(request: web.Request, server: ModelledSatellite) -> web.StreamResponse:
     try:
         question = json.loads(await request.read())
-        job = _job(question, server)
+        # as many tokens as it allows, for a modelled answer has no end of its own
+        prompt_tokens = count_tokens(question["messages"]) if "messages" in question else 0
+        if not prompt_tokens:
+            raise ValueError("it has no messages")
+        most = question.get("max_tokens") or question.get("max_completion_tokens") or DEFAULT_ANSWER_TOKENS
+        left = server.spec.context_tokens - prompt_tokens
+        job = Job(prompt_tokens, max(1, min(int(most), left)), server.clock.now_ns())
     except (ValueError, TypeError, AttributeError) as error:
         return _refused(400, "invalid_request_error", f"the request is no chat completion ({error})")
     context_tokens = server.spec.context_tokens
@@ -106,19 +112,16 @@ async def _complete(request: web.Request, server: ModelledSatellite) -> web.Stre
     try:
         if question.get("stream"):
             return await _stream(request, server, job, answer, queue, tokens)
-        return await _whole(server, job, answer, queue, tokens)
+        texts = []
+        for _ in range(job.answer_tokens):
+            await queue.get()
+            texts.append(next(tokens))
+        message = {"role": "assistant", "content": "".join(texts)}
+        choices = [{"index": 0, "message": message, "finish_reason": "length"}]
+        counts = {"usage": usage(job.prompt_tokens, job.answered), "timings": server.timings(job)}
+        return web.json_response({"choices": choices, **answer, "object": WHOLE, **counts})
     finally:
         server.leave(job)
-
-
-def _job(question: Mapping[str, Any], server: ModelledSatellite) -> Job:
-    """What a request asks of the engine: as many tokens as it allows, for a modelled answer has no end of its own."""
-    prompt_tokens = count_tokens(question["messages"]) if "messages" in question else 0
-    if not prompt_tokens:
-        raise ValueError("it has no messages")
-    most = question.get("max_tokens") or question.get("max_completion_tokens") or DEFAULT_ANSWER_TOKENS
-    left = server.spec.context_tokens - prompt_tokens
-    return Job(prompt_tokens, max(1, min(int(most), left)), server.clock.now_ns())
 
 
 async def _stream(
@@ -139,19 +142,6 @@ async def _stream(
     await response.write(chunk(answer, {}, "length") + last_chunk(answer, counts, server.timings(job)))
     await response.write(b"data: [DONE]\n\n")
     return response
-
-
-async def _whole(
-    server: ModelledSatellite, job: Job, answer: Mapping[str, Any], queue: asyncio.Queue[None], tokens: Iterator[str]
-) -> web.Response:
-    texts = []
-    for _ in range(job.answer_tokens):
-        await queue.get()
-        texts.append(next(tokens))
-    message = {"role": "assistant", "content": "".join(texts)}
-    choices = [{"index": 0, "message": message, "finish_reason": "length"}]
-    counts = {"usage": usage(job.prompt_tokens, job.answered), "timings": server.timings(job)}
-    return web.json_response({"choices": choices, **answer, "object": WHOLE, **counts})
 
 
 def _no_power() -> web.Response:

@@ -47,7 +47,13 @@ class RelayedServers(ServerKind):
         with live.phase("servers", f"relaying {len(relayed)} satellites to servers outside"):
             service = Service("relay", words, journal, live.undo)
         for group in groups:
-            _check_health(live, group)
+            # asked from one of the satellites that use it
+            node, page = live.net.get(group.satellites[0]), group.compute.health or HEALTH_PATH
+            if not answers(node.netns_path, node.address, page, OUTSIDE_TIMEOUT_S):
+                raise WorkloadError(
+                    f"compute.url: {group.compute.url} does not answer {page} with status 200, but it must before the "
+                    "run begins; start it, or name another page with compute.health"
+                )
         return Started([self.facts(group.compute) for group in groups], [service])
 
 
@@ -66,13 +72,3 @@ def _relayed(live: LiveRun, group: ServerGroup) -> list[Relayed]:
         )
         for node in map(live.net.get, group.satellites)
     ]
-
-
-def _check_health(live: LiveRun, group: ServerGroup) -> None:
-    """Ask a server outside for its health, from one of the satellites that use it."""
-    node, page = live.net.get(group.satellites[0]), group.compute.health or HEALTH_PATH
-    if not answers(node.netns_path, node.address, page, OUTSIDE_TIMEOUT_S):
-        raise WorkloadError(
-            f"compute.url: {group.compute.url} does not answer {page} with status 200, but it must before the run "
-            "begins; start it, or name another page with compute.health"
-        )

@@ -47,7 +47,24 @@ class ThrottledServers(RealServers):
         return super().check(group, place)
 
     def _held(self, live: LiveRun, group: ServerGroup) -> Facts:
-        return _throttle_group(live, group)
+        """Measure which share of a core has the wanted pace on one satellite, and limit all of the group to it."""
+        compute, containers, slowdown = group.compute, group.containers(live), live.scenario.time.slowdown
+        wanted = wanted_tokens_s(compute)
+        with live.phase("throttling", f"throttling {len(containers)} satellites to {wanted:.3g} tokens/s"):
+            found = throttle(containers[0], wanted / slowdown, compute.cpus)
+        native = found.native_tokens_s * slowdown
+        if found.got_tokens_s is None:
+            whose = f"as {compute.board} does" if compute.decode_tokens_s is None else "by decode_tokens_s"
+            raise WorkloadError(
+                f"compute.server: is throttled to {wanted:.3g} tokens/s, {whose}, but with {compute.cpus:g} of a core "
+                f"this machine reaches {native:.3g} tokens/s with {resolve_model(compute.model).name}; use a modelled "
+                "server, a slower board, or slow motion"
+            )
+        for container in containers:
+            container.cpus += found.cpus - compute.cpus / slowdown  # besides what its other roles have
+            container.set_cpus(container.cpus)
+        measured = {"native_tokens_s": native, "got_tokens_s": found.got_tokens_s * slowdown}
+        return {"cpus": found.cpus * slowdown, **pace_facts(compute), **measured}
 
     def pace_text(self, row: Facts) -> str:
         text = super().pace_text(row)
@@ -80,27 +97,6 @@ class ThrottledServers(RealServers):
                 end_ns = row["t_finish_ns"]
                 allowed = pace(row["satellite"], end_ns - spent_ns, end_ns)
                 yield tokens * NS_PER_S / spent_ns / (wanted[run.scenario.compute.index(group)] * allowed)
-
-
-def _throttle_group(live: LiveRun, group: ServerGroup) -> Facts:
-    """Measure which share of a core has the wanted pace on one satellite, and limit all of the group to it."""
-    compute, containers, slowdown = group.compute, group.containers(live), live.scenario.time.slowdown
-    wanted = wanted_tokens_s(compute)
-    with live.phase("throttling", f"throttling {len(containers)} satellites to {wanted:.3g} tokens/s"):
-        found = throttle(containers[0], wanted / slowdown, compute.cpus)
-    native = found.native_tokens_s * slowdown
-    if found.got_tokens_s is None:
-        whose = f"as {compute.board} does" if compute.decode_tokens_s is None else "by decode_tokens_s"
-        raise WorkloadError(
-            f"compute.server: is throttled to {wanted:.3g} tokens/s, {whose}, but with {compute.cpus:g} of a core this "
-            f"machine reaches {native:.3g} tokens/s with {resolve_model(compute.model).name}; use a modelled server, a "
-            "slower board, or slow motion"
-        )
-    for container in containers:
-        container.cpus += found.cpus - compute.cpus / slowdown  # besides what its other roles have
-        container.set_cpus(container.cpus)
-    measured = {"native_tokens_s": native, "got_tokens_s": found.got_tokens_s * slowdown}
-    return {"cpus": found.cpus * slowdown, **pace_facts(compute), **measured}
 
 
 @dataclass(frozen=True)
