@@ -32,14 +32,11 @@ from isl_emu.parts.questions.asking import (
     Asking,
     read_asking,
 )
-from isl_emu.parts.questions.chooser import Chooser, Queues
-from isl_emu.parts.questions.connection import Connector, post
-from isl_emu.parts.questions.exchange import COMPLETED, UNFINISHED, Attempt, OpenRequest, body, judge
+from isl_emu.parts.questions.chooser import Chooser, Polls, Queues
+from isl_emu.parts.questions.connection import Connector, EventParser, post
+from isl_emu.parts.questions.exchange import COMPLETED, UNFINISHED, Attempt, OpenRequest, WireBytes, body, judge
 from isl_emu.parts.questions.policies import policy_of
-from isl_emu.parts.questions.polls import Polls
 from isl_emu.parts.questions.requests import PlannedRequest
-from isl_emu.parts.questions.sse import EventParser
-from isl_emu.parts.questions.tcp_bytes import WireBytes
 from isl_emu.parts.serving.who_serves import SERVING, ServingSatellites
 from isl_emu.routing.outlook import open_outlook
 from isl_emu.runs.clock import RunTimes, run_clock, run_parser
@@ -173,27 +170,27 @@ class Client:
         task.add_done_callback(end)
 
     async def _ask(self, exchange: OpenRequest) -> None:
-        """Ask one question, as often as it takes, and then the one that waits for its end."""
+        """Ask one question, as often as it takes, and then the one that waits for its end.
+
+        It is tried until an attempt helps, or there are no more, or it is too late for another.
+        """
+        asking, clock = self.asking, self.connector.clock
         verdict: Verdict = UNFINISHED
         try:
-            verdict = await self._tries(exchange)
+            while True:
+                tried, made = await self._try(exchange), len(exchange.attempts)
+                next_ns = clock.now_ns() + asking.retry_backoff_ns * 2 ** min(made - 1, MOST_DOUBLINGS)
+                late = next_ns > exchange.attempts[0].t_send_ns + asking.deadline_ns
+                if tried[0] not in AGAIN or made > asking.retries or late:
+                    verdict = tried
+                    break
+                await self.connector.sleep_until(next_ns)
         finally:
             self._record(exchange, verdict)
-        now_ns, stop_ns = self.connector.clock.now_ns(), self.asking.stop_after_ns
+        now_ns, stop_ns = clock.now_ns(), asking.stop_after_ns
         follower = self._followers.pop(exchange.request.id, None)
         if follower and (stop_ns is None or now_ns - self.t0_ns < stop_ns):
             self._begin(follower, now_ns)
-
-    async def _tries(self, exchange: OpenRequest) -> Verdict:
-        """Attempt after attempt, until one helps, or there are no more, or it is too late for another."""
-        asking, clock = self.asking, self.connector.clock
-        while True:
-            verdict, made = await self._try(exchange), len(exchange.attempts)
-            next_ns = clock.now_ns() + asking.retry_backoff_ns * 2 ** min(made - 1, MOST_DOUBLINGS)
-            late = next_ns > exchange.attempts[0].t_send_ns + asking.deadline_ns
-            if verdict[0] not in AGAIN or made > asking.retries or late:
-                return verdict
-            await self.connector.sleep_until(next_ns)
 
     async def _try(self, exchange: OpenRequest) -> Verdict:
         """One attempt, which leaves its record."""

@@ -15,7 +15,7 @@ from isl_emu.parts.finished_run import FinishedRun
 from isl_emu.parts.questions.asking import POLLS_JOURNAL
 from isl_emu.runs.journal import REQUESTS_JOURNAL
 from isl_emu.scenario.questions import Questions
-from isl_emu.tables.distribution import Distribution
+from isl_emu.tables.text import Distribution
 from isl_emu.units import NS_PER_S
 
 MLPERF = {"poisson": "Server", "single-stream": "SingleStream", "offline": "Offline"}
@@ -124,19 +124,18 @@ def _by(requests: Rows, key: str) -> dict[str, Any]:
     for row in requests:
         if row[key] is not None:
             groups.setdefault(row[key], []).append(row)
-    return {name: _group(rows) for name, rows in sorted(groups.items())}
-
-
-def _group(rows: Rows) -> dict[str, Any]:
-    done = completed(rows)
-    return {
-        "requests": len(rows),
-        "completed": len(done),
-        "deadline_met": sum(bool(row["deadline_met"]) for row in rows),
-        "answer_tokens": sum(row["answer_tokens"] or 0 for row in done),
-        "ttft_ns": _spread(row["ttft_ns"] for row in done),
-        "e2e_ns": _spread(row["e2e_ns"] for row in done),
-    }
+    found = {}
+    for name, rows in sorted(groups.items()):
+        done = completed(rows)
+        found[name] = {
+            "requests": len(rows),
+            "completed": len(done),
+            "deadline_met": sum(bool(row["deadline_met"]) for row in rows),
+            "answer_tokens": _total(done, "answer_tokens"),
+            "ttft_ns": _spread(row["ttft_ns"] for row in done),
+            "e2e_ns": _spread(row["e2e_ns"] for row in done),
+        }
+    return found
 
 
 def _total(rows: Rows, key: str) -> int:

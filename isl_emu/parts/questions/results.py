@@ -104,12 +104,22 @@ Row = dict[str, Any]
 def request_row(record: Mapping[str, Any], paths: PlannedPaths, questions: Questions) -> Row:
     """A journal's request with the columns that follow from it and from the plan."""
     record = {**record, "outcome": outcome(record, paths)}
-    row = {**record, **_latency_columns(record, questions.deadline_ns), **_path_columns(record, paths)}
+    e2e_ns, ttft_ns, tokens = record.get("e2e_ns"), record.get("ttft_ns"), record.get("answer_tokens")
+    prompt_ns, predict_ns = record.get("server_prompt_ns"), record.get("server_predict_ns")
+    row: Row = {**record, "tpot_ns": None, "network_ns": None, "network_ratio": None}
+    if e2e_ns is not None and ttft_ns is not None and tokens and tokens > 1:
+        row["tpot_ns"] = (e2e_ns - ttft_ns) // (tokens - 1)
+    if e2e_ns and prompt_ns is not None and predict_ns is not None:
+        row["network_ns"] = e2e_ns - prompt_ns - predict_ns
+        row["network_ratio"] = row["network_ns"] / e2e_ns
+    done = record["outcome"] == "completed"
+    row["deadline_met"] = done and e2e_ns is not None and e2e_ns <= questions.deadline_ns
+    row |= _path_columns(record, paths)
     if (slo := questions.slo) is None:
         return {**row, "slo_met": None}
     levels = {"ttft_ns": slo.ttft_ns, "tpot_ns": slo.tpot_ns, "e2e_ns": slo.e2e_ns}
     kept = (row.get(name) is None or row[name] <= level for name, level in levels.items() if level is not None)
-    return {**row, "slo_met": row["outcome"] == "completed" and all(kept)}
+    return {**row, "slo_met": done and all(kept)}
 
 
 def outcome(record: Mapping[str, Any], paths: PlannedPaths) -> str:
@@ -128,19 +138,6 @@ def _last_send_ns(record: Mapping[str, Any]) -> int | None:
     """When the attempt that counts was sent."""
     sent_ns: int | None = record.get("t_last_send_ns", record.get("t_send_ns"))
     return sent_ns
-
-
-def _latency_columns(record: Mapping[str, Any], deadline_ns: int) -> Row:
-    e2e_ns, ttft_ns, tokens = record.get("e2e_ns"), record.get("ttft_ns"), record.get("answer_tokens")
-    prompt_ns, predict_ns = record.get("server_prompt_ns"), record.get("server_predict_ns")
-    row: Row = {"tpot_ns": None, "network_ns": None, "network_ratio": None}
-    if e2e_ns is not None and ttft_ns is not None and tokens and tokens > 1:
-        row["tpot_ns"] = (e2e_ns - ttft_ns) // (tokens - 1)
-    if e2e_ns and prompt_ns is not None and predict_ns is not None:
-        row["network_ns"] = e2e_ns - prompt_ns - predict_ns
-        row["network_ratio"] = row["network_ns"] / e2e_ns
-    row["deadline_met"] = record["outcome"] == "completed" and e2e_ns is not None and e2e_ns <= deadline_ns
-    return row
 
 
 def _path_columns(record: Mapping[str, Any], paths: PlannedPaths) -> Row:
@@ -270,7 +267,7 @@ def answers_section(requests: Rows, scenario: Scenario) -> Iterator[str]:
     again = f"{counted(more, 'further attempt')} after a first one failed" if more else ""
     up, down, lasers = (sum(row[key] or 0 for row in requests) for key in ("sent_byte", "received_byte", "laser_byte"))
     carried = facts(f"{size_text(up)} sent", f"{size_text(down)} received", f"{size_text(lasers)} on lasers")
-    for line in (_deadline(requests, scenario), _goodput(requests, scenario), again, carried if up else ""):
+    for line in (*_levels_kept(requests, scenario.questions), again, carried if up else ""):
         yield from wrapped(INDENT, line)
     stalls = [gap for row in done for gap in row["handover_itl_ns"] or ()]
     rows = [
@@ -285,25 +282,19 @@ def answers_section(requests: Rows, scenario: Scenario) -> Iterator[str]:
     yield from table(("", "", "p50", "p90", "p95", "p99"), rows, left=2)
 
 
-def _deadline(requests: Rows, scenario: Scenario) -> str:
-    """How many kept the deadline, and how much was served."""
-    if scenario.questions is None:
-        return ""
+def _levels_kept(requests: Rows, questions: Questions | None) -> Iterator[str]:
+    """How many kept the deadline, and how much was served; likewise the service levels, where there are some."""
+    if questions is None:
+        return
     met, rates = sum(bool(row["deadline_met"]) for row in requests), Rates.of(requests)
-    deadline = format_quantity(scenario.questions.deadline_ns, DURATION_NS)
     tokens = rates.output_tokens_per_s
-    return facts(
-        f"{met} of {len(requests)} within the deadline of {deadline}",
+    yield facts(
+        f"{met} of {len(requests)} within the deadline of {format_quantity(questions.deadline_ns, DURATION_NS)}",
         None if not tokens else f"output token throughput {tokens:.1f} tokens/s",
     )
-
-
-def _goodput(requests: Rows, scenario: Scenario) -> str:
-    """How many kept the service levels, where the scenario has some."""
-    if scenario.questions is None or scenario.questions.slo is None:
-        return ""
-    slo, met, goodput = scenario.questions.slo, sum(bool(row["slo_met"]) for row in requests), Rates.of(requests)
-    levels = {"TTFT": slo.ttft_ns, "TPOT": slo.tpot_ns, "E2E": slo.e2e_ns}
-    asked = ", ".join(f"{name} {format_quantity(level, DURATION_NS)}" for name, level in levels.items() if level)
-    rate = f"goodput {three_digits(goodput.goodput_per_s or 0.0)} requests/s"
-    return facts(rate, f"{met} of {len(requests)} within {asked}")
+    if (slo := questions.slo) is not None:
+        met = sum(bool(row["slo_met"]) for row in requests)
+        levels = {"TTFT": slo.ttft_ns, "TPOT": slo.tpot_ns, "E2E": slo.e2e_ns}
+        asked = ", ".join(f"{name} {format_quantity(level, DURATION_NS)}" for name, level in levels.items() if level)
+        rate = f"goodput {three_digits(rates.goodput_per_s or 0.0)} requests/s"
+        yield facts(rate, f"{met} of {len(requests)} within {asked}")

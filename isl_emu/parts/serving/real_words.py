@@ -18,8 +18,7 @@ from aiohttp import web
 
 from isl_emu.nodes.namespaces import enter_network, in_own_thread
 from isl_emu.parts.serving.completions import event, refusal
-from isl_emu.parts.serving.modelled_engine import Job
-from isl_emu.parts.serving.modelled_satellite import ModelledSatellite
+from isl_emu.parts.serving.modelled_engine import Job, ModelledSatellite
 from isl_emu.parts.serving.modelled_specification import Specification
 
 TIMEOUT_S = 600.0  # of the run's clock, in which it takes none: it has stopped answering
