@@ -18,7 +18,7 @@ from isl_emu.energy.balance import FleetBalance, scenario_balance
 from isl_emu.errors import ScenarioError
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import load_scenario
-from isl_emu.show.energy_text import balance_text
+from isl_emu.show.text import balance_text
 from isl_emu.timebase import TimeGrid
 from isl_emu.units import NS_PER_S, is_finite
 
@@ -47,7 +47,7 @@ class PowerBalance(FleetBalance):
         Raises:
             ScenarioError: the folder cannot be written, or there is no such format.
         """
-        from isl_emu.show.energy import draw_balance  # matplotlib is slow to import, and few balances are drawn
+        from isl_emu.show.over_time import draw_balance  # matplotlib is slow to import, and few balances are drawn
         from isl_emu.show.style import check_formats, save
 
         check_formats([picture_format])

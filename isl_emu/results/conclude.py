@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from isl_emu.files import read_json, write_json
 from isl_emu.linkplan.plan import LinkPlan
-from isl_emu.parts.finished_run import FinishedRun, Row
+from isl_emu.parts.finished_run import FinishedRun
 from isl_emu.parts.registry import PARTS
 from isl_emu.results.fidelity import Fidelity, assess
 from isl_emu.results.provenance import completed
@@ -120,7 +120,15 @@ def write_tables(run: FinishedRun) -> None:
     Those that every run has are empty if their journal was never begun; others are left out then.
     """
     instants, load = run.journal(INSTANTS_JOURNAL), run.journal(LOAD_JOURNAL)
-    run.write(INSTANTS_JOURNAL, INSTANTS, map(_instant_row, instants.records), instants.lost_lines)
+    rows = [
+        {
+            **record,
+            **{f"t_{key}": record[key] for key in ("planned_ns", "begun_ns", "done_ns")},
+            "lateness_ns": max(0, record["done_ns"] - record["planned_ns"]),
+        }
+        for record in instants.records
+    ]
+    run.write(INSTANTS_JOURNAL, INSTANTS, rows, instants.lost_lines)
     run.write(LOAD_JOURNAL, LOAD, load.records, load.lost_lines)
     write_changes(run.folder.journal / f"{CHANGES_JOURNAL}.arrow", run.folder.table(CHANGES_JOURNAL), run.plan)
     incidents = run.journal(INCIDENTS_JOURNAL)
@@ -138,17 +146,20 @@ def write_tables(run: FinishedRun) -> None:
         part.conclude(run)
 
 
-def _instant_row(record: Row) -> Row:
-    times = {f"t_{key}": record[key] for key in ("planned_ns", "begun_ns", "done_ns")}
-    return {**record, **times, "lateness_ns": max(0, record["done_ns"] - record["planned_ns"])}
-
-
 def write_changes(source: Path, target: Path, plan: LinkPlan) -> None:
     """Turn the replay's Arrow stream into `changes.parquet`, batch by batch: it may hold millions of rows."""
     schema = CHANGES.with_metadata({**CHANGES.metadata, b"rate_scale": str(plan.rate_scale).encode()})
     with pq.ParquetWriter(target, schema, compression="zstd") as writer:
         for batch in _stream_batches(source):
-            writer.write_batch(_named_changes(batch, plan, schema))
+            columns = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in batch.schema.names}
+            a, b = plan.links.a[columns["link"]], plan.links.b[columns["link"]]
+            names = pa.array(plan.nodes.names, type=pa.string())
+            at_a = columns["end"] == 0
+            columns["node"] = pa.DictionaryArray.from_arrays(np.where(at_a, a, b).astype(np.int32), names)
+            columns["peer"] = pa.DictionaryArray.from_arrays(np.where(at_a, b, a).astype(np.int32), names)
+            columns["lateness_ns"] = np.maximum(columns["t_applied_ns"] - columns["t_planned_ns"], 0)
+            arrays = [pa.array(columns[field.name], type=field.type) for field in schema]
+            writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
 
 
 def _stream_batches(source: Path) -> Iterator[pa.RecordBatch]:
@@ -160,18 +171,6 @@ def _stream_batches(source: Path) -> Iterator[pa.RecordBatch]:
             yield from pa.ipc.open_stream(file)
         except (pa.ArrowInvalid, OSError):
             return
-
-
-def _named_changes(batch: pa.RecordBatch, plan: LinkPlan, schema: pa.Schema) -> pa.RecordBatch:
-    """Changes with node names in place of a link's end, and their lateness."""
-    columns = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in batch.schema.names}
-    a, b = plan.links.a[columns["link"]], plan.links.b[columns["link"]]
-    names = pa.array(plan.nodes.names, type=pa.string())
-    columns["node"] = pa.DictionaryArray.from_arrays(np.where(columns["end"] == 0, a, b).astype(np.int32), names)
-    columns["peer"] = pa.DictionaryArray.from_arrays(np.where(columns["end"] == 0, b, a).astype(np.int32), names)
-    columns["lateness_ns"] = np.maximum(columns["t_applied_ns"] - columns["t_planned_ns"], 0)
-    arrays = [pa.array(columns[field.name], type=field.type) for field in schema]
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def conclude(
@@ -200,14 +199,10 @@ def conclude(
     folder.fidelity.write_text(fidelity.to_json())
     folder.summary.write_text(render(run, fidelity, provenance))
     if execution and not execution.error:
-        _keep_logs(folder)
+        # what servers and other processes of the run have printed stays
+        for log in sorted(folder.journal.glob("*.log")):
+            if log.stat().st_size:
+                folder.logs.mkdir(exist_ok=True)
+                log.replace(folder.logs / log.name)
         shutil.rmtree(folder.journal)
     return fidelity
-
-
-def _keep_logs(folder: RunFolder) -> None:
-    """What servers and other processes of the run have printed stays."""
-    for log in sorted(folder.journal.glob("*.log")):
-        if log.stat().st_size:
-            folder.logs.mkdir(exist_ok=True)
-            log.replace(folder.logs / log.name)

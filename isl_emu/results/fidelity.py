@@ -22,9 +22,8 @@ from isl_emu.parts.registry import PARTS
 from isl_emu.runs.execution import Execution
 from isl_emu.runs.journal import INCIDENTS_JOURNAL, INSTANTS_JOURNAL, LOAD_JOURNAL, OUTSIDE_JOURNAL, PAUSES_JOURNAL
 from isl_emu.scenario.model import Scenario
-from isl_emu.tables.distribution import Distribution
 from isl_emu.tables.schema import LOST_LINES
-from isl_emu.tables.text import beyond
+from isl_emu.tables.text import Distribution, beyond
 from isl_emu.units import NS_PER_S
 
 FULL_RATIO = 0.97  # the emulator samples in clock ticks of 10 ms: 3 of 100 may be rounding
@@ -123,8 +122,7 @@ def assess(run: FinishedRun) -> Fidelity:
     incidents = run.rows(INCIDENTS_JOURNAL)
     interventions = tuple(map(incident_text, (row for row in incidents if row["kind"] == "intervention")))
     reasons = (
-        *_ending_reasons(run.execution),
-        *_death_reasons([row for row in incidents if row["kind"] == "death"]),
+        *_ending_reasons(run.execution, [row for row in incidents if row["kind"] == "death"]),
         *_replay_reasons(replay, readback, None if exact and not pauses else scenario.fidelity.lateness_p99_ns),
         *(() if exact else _cpu_reasons(cpu, scenario)),
         *(() if exact else surroundings_reasons(surroundings, cpu.steal_mean_ratio, scenario)),
@@ -190,11 +188,18 @@ def cpu_fidelity(load: Rows, uses: Sequence[CpuUse]) -> CpuFidelity:
     )
 
 
-def _ending_reasons(execution: Execution | None) -> Iterator[str]:
+def _ending_reasons(execution: Execution | None, deaths: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What speaks against how it ended, and against what ended in it."""
     if execution is None:
         yield "run: it left no execution.json, but every run that comes to its end does; it was killed, so run it again"
     elif execution.error:
         yield f"run: it ended with an error, but only a complete run counts: {execution.error}"
+    for row in deaths[:MOST_DEATHS_TOLD]:
+        program = row["what"].startswith("program ")
+        remedy = "mend its command, or say that it may_fail" if program else "see logs/, or raise its memory"
+        yield f"{incident_text(row)}, but it was to last; {remedy}"
+    if (more := len(deaths) - MOST_DEATHS_TOLD) > 0:
+        yield f"deaths: {more} more are in incidents.parquet"
 
 
 def incident_text(row: Mapping[str, Any]) -> str:
@@ -202,15 +207,6 @@ def incident_text(row: Mapping[str, Any]) -> str:
     where = f" on {row['node']}" if row["node"] else ""
     right = f"; put right at {row['t_end_ns'] / NS_PER_S:.3f} s" if row["t_end_ns"] is not None else ""
     return f"{row['what']}{where} at t = {row['t_ns'] / NS_PER_S:.3f} s: {row['cause']}{right}"
-
-
-def _death_reasons(deaths: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    for row in deaths[:MOST_DEATHS_TOLD]:
-        program = row["what"].startswith("program ")
-        remedy = "mend its command, or say that it may_fail" if program else "see logs/, or raise its memory"
-        yield f"{incident_text(row)}, but it was to last; {remedy}"
-    if (more := len(deaths) - MOST_DEATHS_TOLD) > 0:
-        yield f"deaths: {more} more are in incidents.parquet"
 
 
 def _replay_reasons(replay: ReplayFidelity, readback: int | None, limit_ns: int | None) -> Iterator[str]:

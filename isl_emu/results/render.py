@@ -12,8 +12,7 @@ from isl_emu.parts.registry import PARTS
 from isl_emu.results.fidelity import Fidelity
 from isl_emu.runs.journal import DROPS_JOURNAL
 from isl_emu.scenario.model import Scenario
-from isl_emu.tables.distribution import Distribution
-from isl_emu.tables.text import counted, facts, share, table, time_text, wrapped
+from isl_emu.tables.text import Distribution, counted, facts, share, table, time_text, wrapped
 from isl_emu.units import DURATION_NS, NS_PER_S, format_quantity
 
 MOST_DROPPING = 3  # link ends, in the summary; all are in drops.parquet

@@ -51,15 +51,13 @@ class LaserPaths:
         Returns:
             bit/s, float64, shape (len(pairs),).
         """
-        ways = [self._hops(*pair) for pair in pairs]
+        ways: list[list[Pair]] = []  # the links of each path, each as (sender, receiver) in node indices
+        for source, destination in pairs:
+            hops, here = [], int(self._nodes[destination])
+            while (sender := int(self._before[source, here])) != NOWHERE:
+                hops.append((sender, here))
+                here = sender
+            ways.append(hops)
         users = Counter(hop for way in ways for hop in way)
         rates = [min((self._rate_bit_s[hop] / users[hop] for hop in way), default=0.0) for way in ways]
         return np.array(rates, dtype=np.float64) * self._rate_scale
-
-    def _hops(self, source: int, destination: int) -> list[Pair]:
-        """The links of a path, each as (sender, receiver) in node indices."""
-        hops, here = [], int(self._nodes[destination])
-        while (sender := int(self._before[source, here])) != NOWHERE:
-            hops.append((sender, here))
-            here = sender
-        return hops

@@ -72,25 +72,22 @@ def plan_outlook(plan: LinkPlan, routes: RoutePlan, stations: Sequence[str], sat
     start, goal = (np.array([names[name] for name in group]) for group in (stations, satellites))
     most = max(1, min(len(goal), MOST_ENTRIES // (plan.grid.count * max(1, len(start)))))
     overhead = _overhead(plan, start, goal)
-    parts = [
-        _nearest(*_walk(plan, k, table, start, goal), next(overhead), most)
-        for k, table in enumerate(_tables(plan, routes, goal))
-    ]
-    return Outlook(
-        np.int64(plan.grid.step_ns), np.array(stations), np.array(satellites), *(np.stack(part) for part in zip(*parts))
-    )
-
-
-def _tables(plan: LinkPlan, routes: RoutePlan, goal: np.ndarray) -> Iterator[np.ndarray]:
-    """The next links towards each of the goals from every node, at each instant; int32 (C, N), one array reused."""
     place = np.full(len(plan.nodes.names), NOBODY)
     place[goal] = np.arange(len(goal))
-    table = np.full((len(goal), len(plan.nodes.names)), NO_ROUTE, dtype=np.int32)
+    table = np.full((len(goal), len(plan.nodes.names)), NO_ROUTE, dtype=np.int32)  # next links to each goal, by node
+    parts = []
     for k in range(plan.grid.count):
         changes = routes.changes(k)
         row = place[changes.destination]
         table[row[row >= 0], changes.node[row >= 0]] = changes.link[row >= 0]
-        yield table
+        delay_ns, hops = _walk(plan, k, table, start, goal)
+        overhead_ns = next(overhead)
+        rank = np.lexsort((delay_ns, overhead_ns == NOBODY), axis=1)[:, :most]
+        chosen = [np.take_along_axis(values, rank, axis=1) for values in (delay_ns, hops, overhead_ns)]
+        parts.append((np.where(chosen[0] == UNREACHED_NS, NOBODY, rank).astype(np.int32), *chosen))
+    return Outlook(
+        np.int64(plan.grid.step_ns), np.array(stations), np.array(satellites), *(np.stack(part) for part in zip(*parts))
+    )
 
 
 def _walk(
@@ -129,10 +126,3 @@ def _overhead(plan: LinkPlan, start: np.ndarray, goal: np.ndarray) -> Iterator[n
         overhead_ns = np.full((len(start), len(goal)), NOBODY, dtype=np.int64)
         overhead_ns[row[known], column[known]] = until_ns[first:end][known]
         yield overhead_ns
-
-
-def _nearest(delay_ns: np.ndarray, hops: np.ndarray, overhead_ns: np.ndarray, most: int) -> tuple[np.ndarray, ...]:
-    """The `most` goals of each start, overhead first, then by delay."""
-    rank = np.lexsort((delay_ns, overhead_ns == NOBODY), axis=1)[:, :most]
-    chosen = [np.take_along_axis(values, rank, axis=1) for values in (delay_ns, hops, overhead_ns)]
-    return np.where(chosen[0] == UNREACHED_NS, NOBODY, rank).astype(np.int32), *chosen

@@ -96,7 +96,10 @@ class PathFinder:
             if link == NO_ROUTE:
                 return None
             if link >= GROUP_BASE:
-                link = self._best_link(nodes[-1], destination, k)
+                known: dict[int, Extent] = {}
+                ways = self.ways_on(nodes[-1], destination, k)
+                over = [self._extent_over(way, nodes[-1], destination, k, known) for way in ways]
+                link = min((rest.delay_least_ns, rest.hops_least, way) for rest, way in zip(over, ways))[-1]
             delay_ns += self._delay_ns(link, k, source, destination)
             links.append(link)
             nodes.append(self._other_end(link, nodes[-1]))
@@ -170,16 +173,6 @@ class PathFinder:
         """The bounds from a node on, over one of its links."""
         rest = self._extents(self._other_end(link, node), destination, k, known)
         return rest.longer(self._delay_ns(link, k, node, destination))
-
-    def _best_link(self, node: int, destination: int, k: int) -> int:
-        """The link of a group that begins the path with the least delay."""
-        known: dict[int, Extent] = {}
-
-        def cost(link: int) -> tuple[int, int, int]:
-            over = self._extent_over(link, node, destination, k, known)
-            return over.delay_least_ns, over.hops_least, link
-
-        return min(self.ways_on(node, destination, k), key=cost)
 
     def ways_on(self, node: int, destination: int, k: int) -> tuple[int, ...]:
         """The links on one of which `node` sends towards `destination` at instant `k`; none without a route."""

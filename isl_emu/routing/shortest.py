@@ -134,7 +134,11 @@ class EqualCost:
         search = Search(plan, k, destinations, hop_cost=int(self._by_hops), by_delay=not self._by_hops)
         row, sender, link, total = search.near_least(0 if self._by_hops else self._tolerance_ns)
         place = row * table.shape[1] + sender
-        kept = self._among_the_best(place, total, link)
+        _, counts = _runs(place)
+        crowded = np.flatnonzero(np.repeat(counts > self._most, counts))
+        order = crowded[np.lexsort((link[crowded], total[crowded], place[crowded]))]
+        kept = np.ones(len(place), dtype=bool)
+        kept[order] = _rank(place[order]) < self._most
         place, link = place[kept], link[kept]
         first, counts = _runs(place)
         several = np.repeat(counts > 1, counts)
@@ -142,15 +146,6 @@ class EqualCost:
         flat[place[first]] = link[first]
         self._write_groups(flat, place[several], link[several])
         return table
-
-    def _among_the_best(self, place: np.ndarray, total: np.ndarray, link: np.ndarray) -> np.ndarray:
-        """Which arcs are in the group of their place; bool, shape (C,) like all, which are ordered by place."""
-        _, counts = _runs(place)
-        crowded = np.flatnonzero(np.repeat(counts > self._most, counts))
-        order = crowded[np.lexsort((link[crowded], total[crowded], place[crowded]))]
-        kept = np.ones(len(place), dtype=bool)
-        kept[order] = _rank(place[order]) < self._most
-        return kept
 
     def _write_groups(self, flat: np.ndarray, place: np.ndarray, link: np.ndarray) -> None:
         """Put the group's number wherever a place has several links."""

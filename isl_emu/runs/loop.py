@@ -41,7 +41,10 @@ class NanosecondSelector(selectors.EpollSelector):
         if timeout is not None and timeout <= 0:
             return super().select(timeout)
         if timeout is not None or self._is_set:  # one that has rung, or is to ring, ends any wait until it is set anew
-            self._set(0 if timeout is None else max(round(timeout * NS_PER_S), 1))
+            after_ns = 0 if timeout is None else max(round(timeout * NS_PER_S), 1)  # 0: never
+            setting = _Timer(0, 0, *divmod(after_ns, NS_PER_S))
+            if _LIBC.timerfd_settime(self._timer, 0, ctypes.byref(setting), None):
+                raise OSError(ctypes.get_errno(), "timerfd_settime")
         self._is_set = timeout is not None
         return super().select(None)
 
@@ -49,12 +52,6 @@ class NanosecondSelector(selectors.EpollSelector):
         """Close the timer with the rest."""
         super().close()
         os.close(self._timer)
-
-    def _set(self, after_ns: int) -> None:
-        """Let it be ready after some time; 0 for never."""
-        setting = _Timer(0, 0, *divmod(after_ns, NS_PER_S))
-        if _LIBC.timerfd_settime(self._timer, 0, ctypes.byref(setting), None):
-            raise OSError(ctypes.get_errno(), "timerfd_settime")
 
 
 def run_loop(main: Coroutine[Any, Any, Result]) -> Result:

@@ -43,7 +43,14 @@ def draw(
             written.
     """
     check_formats(formats)
-    numbers = [_link_number(plan, a, b) for a, b in links] or telling_links(plan.link_plan)
+    numbers: list[int] = []
+    for a, b in links:  # in whichever order they are named
+        lower, upper = sorted((plan.index(a), plan.index(b)))
+        found = ((plan.link_plan.links.a == lower) & (plan.link_plan.links.b == upper)).nonzero()[0]
+        if not len(found):
+            raise ScenarioError(f"link: is {a} - {b}, but these two are never linked in this plan; name two that are")
+        numbers.append(int(found[0]))
+    numbers = numbers or telling_links(plan.link_plan)
     figures = {
         "contacts": draw_gantt(plan),
         "map": draw_map(plan),
@@ -68,12 +75,3 @@ def chosen_pairs(plan: PlannedNetwork) -> list[tuple[str, str]]:
         return [(stations[0], other) for other in stations[1 : PAIRS_AT_MOST + 1]]
     ends = [*stations, plan.nodes[0], plan.nodes[len(plan.scenario.satellite_names) // 2]]
     return [(ends[0], ends[-1])] if ends[0] != ends[-1] else []
-
-
-def _link_number(plan: PlannedNetwork, a: str, b: str) -> int:
-    """The index of the link between two nodes, in whichever order they are named."""
-    links, ends = plan.link_plan.links, sorted((plan.index(a), plan.index(b)))
-    found = ((links.a == ends[0]) & (links.b == ends[1])).nonzero()[0]
-    if not len(found):
-        raise ScenarioError(f"link: is {a} - {b}, but these two are never linked in this plan; name two that are")
-    return int(found[0])

@@ -40,7 +40,12 @@ def draw_gantt(plan: PlannedNetwork) -> Figure:
     """The contacts of all stations and of the lasers that come and go."""
     contacts = find_contacts(plan.link_plan)
     lanes = _station_lanes(plan, contacts)
-    lasers = _changing_lasers(plan, contacts)
+    # the laser links that are not up all the time, those with most contacts first
+    links, duration_ns = plan.link_plan.links, plan.link_plan.grid.duration_ns
+    up_ns = np.bincount(contacts.link, weights=contacts.end_ns - contacts.start_ns, minlength=len(links.a))
+    count = np.bincount(contacts.link, minlength=len(links.a))
+    changing = np.flatnonzero((links.kind != LinkKind.GROUND) & (up_ns < duration_ns))
+    lasers: list[int] = changing[np.argsort(-count[changing], kind="stable")].tolist()
     heights = [max(len(lanes[:LANES_SHOWN]), 2), max(len(lasers[:LASERS_SHOWN]), 2)]
     figure = new_figure(11, 2.2 + LANE_IN * sum(heights))
     top, bottom = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": heights})
@@ -113,16 +118,6 @@ def _colors_in_turn(plan: PlannedNetwork, contacts: Contacts) -> dict[int, str]:
         turn = (*BARS[first:], *BARS[:first])
         colors[satellite] = max(turn, key=lambda color: around.index(color) if color in around else len(around))
     return colors
-
-
-def _changing_lasers(plan: PlannedNetwork, contacts: Contacts) -> list[int]:
-    """The laser links that are not up all the time, those with most contacts first."""
-    links, duration_ns = plan.link_plan.links, plan.link_plan.grid.duration_ns
-    up_ns = np.bincount(contacts.link, weights=contacts.end_ns - contacts.start_ns, minlength=len(links.a))
-    count = np.bincount(contacts.link, minlength=len(links.a))
-    changing = np.flatnonzero((links.kind != LinkKind.GROUND) & (up_ns < duration_ns))
-    ordered: list[int] = changing[np.argsort(-count[changing], kind="stable")].tolist()
-    return ordered
 
 
 def _draw_lasers(axes: Axes, plan: PlannedNetwork, contacts: Contacts, lasers: list[int]) -> None:

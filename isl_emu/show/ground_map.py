@@ -51,12 +51,25 @@ def draw_map(plan: PlannedNetwork, k: int = 0) -> Figure:
     lat_deg, lon_deg = _degrees(r_km)
     figure = new_figure(12, 7.1)
     axes = figure.subplots()
-    _draw_earth(axes)
-    tracked = _tracked(plan, satellites)
+    axes.set_facecolor(SEA)
+    axes.add_collection(PolyCollection(land_outlines_deg(), facecolor=LAND, edgecolor="#c9c3b4", linewidth=0.5))
+    axes.set(xlim=(-180, 180), ylim=(-90, 90), xlabel="longitude (deg)", ylabel="latitude (deg)")
+    axes.set_xticks(range(-180, 181, 30))
+    axes.set_yticks(range(-90, 91, 30))
+    axes.grid(True, color="#d5dde2", linewidth=0.5)
+    axes.set_aspect("equal")
+    tracked = list(range(satellites))
+    if satellites > TRACKS_UP_TO:  # the first of each shell
+        sizes = [count for _, count in shell_sizes(plan, satellites)]
+        tracked = [sum(sizes[:index]) for index in range(len(sizes))][:TRACKS_UP_TO]
     moving = _draw_tracks(axes, plan, tracked, satellites)
     _draw_links(axes, plan, k, r_km)
     _draw_satellites(axes, plan, lat_deg[:satellites], lon_deg[:satellites])
-    _draw_stations(axes, lat_deg[satellites:], lon_deg[satellites:])
+    if stations := len(lat_deg) - satellites:
+        lon, lat, label = lon_deg[satellites:], lat_deg[satellites:], f"stations ({stations})"
+        axes.scatter(
+            lon, lat, marker="^", s=55, color=VERMILION, edgecolors="white", linewidths=0.8, zorder=6, label=label
+        )
     _draw_names(axes, plan, satellites, lat_deg, lon_deg)
     when = f"{grid.utc(k * grid.step_ns):%Y-%m-%d %H:%M:%S} UTC"
     whose = "all satellites" if len(tracked) == satellites else ", ".join(plan.nodes[node] for node in tracked)
@@ -91,24 +104,6 @@ def _degrees(r_itrs_km: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Geodetic latitude and longitude in degrees of points of shape (..., 3)."""
     latitude_rad, longitude_rad, _ = geodetic(r_itrs_km)
     return np.degrees(latitude_rad), np.degrees(longitude_rad)
-
-
-def _draw_earth(axes: Axes) -> None:
-    axes.set_facecolor(SEA)
-    axes.add_collection(PolyCollection(land_outlines_deg(), facecolor=LAND, edgecolor="#c9c3b4", linewidth=0.5))
-    axes.set(xlim=(-180, 180), ylim=(-90, 90), xlabel="longitude (deg)", ylabel="latitude (deg)")
-    axes.set_xticks(range(-180, 181, 30))
-    axes.set_yticks(range(-90, 91, 30))
-    axes.grid(True, color="#d5dde2", linewidth=0.5)
-    axes.set_aspect("equal")
-
-
-def _tracked(plan: PlannedNetwork, satellites: int) -> list[int]:
-    """The satellites whose tracks are drawn: all if they are few, else the first of each shell."""
-    if satellites <= TRACKS_UP_TO:
-        return list(range(satellites))
-    sizes = [count for _, count in shell_sizes(plan, satellites)]
-    return [sum(sizes[:index]) for index in range(len(sizes))][:TRACKS_UP_TO]
 
 
 def _draw_tracks(axes: Axes, plan: PlannedNetwork, tracked: list[int], satellites: int) -> bool:
@@ -183,15 +178,6 @@ def shell_sizes(plan: PlannedNetwork, satellites: int) -> list[tuple[str, int]]:
     return list(zip([shell.name for shell in shells], counts))
 
 
-def _draw_stations(axes: Axes, lat_deg: np.ndarray, lon_deg: np.ndarray) -> None:
-    if not len(lat_deg):
-        return
-    label = f"stations ({len(lat_deg)})"
-    axes.scatter(
-        lon_deg, lat_deg, marker="^", s=55, color=VERMILION, edgecolors="white", linewidths=0.8, zorder=6, label=label
-    )
-
-
 def _draw_names(axes: Axes, plan: PlannedNetwork, satellites: int, lat_deg: np.ndarray, lon_deg: np.ndarray) -> None:
     """Names of stations, then of satellites, where there are few: each where it hides no node and no other name."""
     stations = range(satellites, len(lat_deg)) if len(lat_deg) - satellites <= NAMES_UP_TO else range(0)
@@ -205,7 +191,11 @@ def _draw_names(axes: Axes, plan: PlannedNetwork, satellites: int, lat_deg: np.n
         places = [(lon + side * (away[0] + width / 2), lat + up * away[1]) for up in (1, -1, 0) for side in (1, -1)]
         places += [(lon, lat + up * away[1]) for up in (1, -1)]
         found = [_box(x, y, width / 2, NAME_DEG / 2) for x, y in places]
-        hidden = [sum(_overlap(box, other) for other in boxes) + OUTSIDE * _outside(box) for box in found]
+        inside = [_overlap(box, (-180.0, -90.0, 180.0, 90.0)) for box in found]
+        hidden = [
+            sum(_overlap(box, other) for other in boxes) + OUTSIDE * ((box[2] - box[0]) * (box[3] - box[1]) - on_map)
+            for box, on_map in zip(found, inside)
+        ]
         best = hidden.index(min(hidden))
         boxes.append(found[best])
         bold = (
@@ -222,8 +212,3 @@ def _overlap(one: Box, other: Box) -> float:
     """The area that two boxes share, square degrees."""
     width, height = (min(one[2 + axis], other[2 + axis]) - max(one[axis], other[axis]) for axis in (0, 1))
     return max(width, 0.0) * max(height, 0.0)
-
-
-def _outside(box: Box) -> float:
-    """The area of a box that is not on the map, square degrees."""
-    return (box[2] - box[0]) * (box[3] - box[1]) - _overlap(box, (-180.0, -90.0, 180.0, 90.0))

@@ -1,4 +1,4 @@
-"""Curves over time: ranges and rates of links, how many links satellites have, and delays of paths."""
+"""Curves over time: ranges and rates of links, how many links satellites have, delays of paths, and power balances."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from isl_emu.energy.balance import FleetBalance
 from isl_emu.planned import PlannedNetwork
+from isl_emu.scenario.quantities import ZERO_CELSIUS_K
 from isl_emu.show.measures import degrees, link_series
 from isl_emu.show.style import BLUE, SKY, calm, line_style, new_figure, time_axis, title
 from isl_emu.units import NS_PER_S
@@ -31,7 +33,9 @@ def draw_links(plan: PlannedNetwork, links: Sequence[int]) -> Figure:
     title(rates, "Rate that the link carries (physical)")
     ranges.set_ylabel("range (km)")
     rates.set_ylabel("rate (Gbit/s)")
-    if _spread(rates) > 1.5:
+    values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in rates.lines] or [np.ones(1)])
+    values = values[np.isfinite(values) & (values > 0)]
+    if len(values) and np.log10(values.max() / values.min()) > 1.5:
         rates.set_yscale("log")
     _finish(plan, ranges, rates)
     return figure
@@ -78,13 +82,6 @@ def _held(values: np.ndarray) -> np.ndarray:
     return np.append(values, values[-1])
 
 
-def _spread(axes: Axes) -> float:
-    """Over how many powers of ten the curves reach."""
-    values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in axes.lines] or [np.ones(1)])
-    values = values[np.isfinite(values) & (values > 0)]
-    return float(np.log10(values.max() / values.min())) if len(values) else 0.0
-
-
 def _finish(plan: PlannedNetwork, *stack: Axes) -> None:
     """What all axes of a stack share: a grid, a legend beside it, and one time axis at the bottom."""
     grid = plan.link_plan.grid
@@ -95,3 +92,34 @@ def _finish(plan: PlannedNetwork, *stack: Axes) -> None:
         else:
             axes.text(0.5, 0.5, "nothing to show", transform=axes.transAxes, ha="center", va="center")
     time_axis(stack[-1], grid.duration_ns / NS_PER_S, f"{grid.start:%Y-%m-%d %H:%M:%S}")
+
+
+def draw_balance(balance: FleetBalance) -> Figure:
+    """Four curves for each shell: the mean of its satellites, and behind it the least to the most of any."""
+    figure = new_figure(11, 9)
+    stack = figure.subplots(4, 1, sharex=True)
+    series, parts, t_s = balance.series, list(balance.parts.items()), balance.grid.offsets_ns / NS_PER_S
+    shown = parts[:-1] or parts  # all together only if there is nothing smaller
+    quantities: tuple[tuple[str, np.ndarray], ...] = (
+        ("in sunlight", balance.sunshine.sunlit.astype(np.float32)),
+        ("charge of the battery", series.charge_ratio),
+        ("temperature (degC)", series.temperature_k - ZERO_CELSIUS_K),
+        ("allowed pace", series.pace_ratio),
+    )
+    for axes, (label, values) in zip(stack, quantities):
+        for number, (part, numbers) in enumerate(shown):
+            of_part, style = values[:, numbers], line_style(number)
+            if axes is not stack[0]:
+                low, high = of_part.min(axis=1), of_part.max(axis=1)
+                axes.fill_between(t_s, low, high, color=style["color"], alpha=0.15, linewidth=0)
+            axes.plot(t_s, of_part.mean(axis=1), label=part, linewidth=1.2, **style)
+        axes.set_ylabel(label)
+        calm(axes)
+        if "degC" not in label:
+            axes.set_ylim(-0.03, 1.03)
+    demand = f"computers wanted for {balance.demand_ratio:.0%} of their full work"
+    title(stack[0], f"Energy and heat in {balance.scenario.name}, {demand}", "mean of each shell, and least to most")
+    stack[0].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=8)
+    grid = balance.grid
+    time_axis(stack[-1], grid.duration_ns / NS_PER_S, f"{grid.start:%Y-%m-%d %H:%M:%S}")
+    return figure

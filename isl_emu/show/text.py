@@ -1,18 +1,21 @@
-"""A plan in words and columns."""
+"""A plan, or a power balance, in words and columns."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
+from isl_emu.arrays import Floats
+from isl_emu.energy.balance import FleetBalance
 from isl_emu.linkplan.contacts import contacts_with_terms
 from isl_emu.linkplan.plan import LinkKind, NodeKind
 from isl_emu.linkplan.plan_file import KIND_NAMES
 from isl_emu.linkplan.step_check import step_sentences
 from isl_emu.planned import PlannedNetwork
+from isl_emu.scenario.quantities import ZERO_CELSIUS_K
 from isl_emu.show.measures import degrees
-from isl_emu.units import DURATION_NS, NS_PER_MS, NS_PER_S, format_quantity
+from isl_emu.units import DURATION_NS, NS_PER_MS, NS_PER_S, format_quantity, format_rate
 
 ROWS_SHOWN = 40
 BIT_PER_GBIT = 1e9
@@ -22,22 +25,18 @@ def summary(plan: PlannedNetwork) -> str:
     """Nodes, links, ground contacts and what the time step does, as plain text that ends with a newline."""
     degree, step = degrees(plan.link_plan), step_sentences(plan.step_check, plan.link_plan)
     links = f"links of a satellite: {degree.mean.mean():.2f} on average, {degree.least.min()} to {degree.most.max()}"
-    parts = [_head(plan), _kinds(plan), _ground_contacts(plan), [links], step]
-    return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
-
-
-def _head(plan: PlannedNetwork) -> list[str]:
     grid, kinds = plan.link_plan.grid, plan.link_plan.nodes.kind
     satellites = int((kinds == NodeKind.SATELLITE).sum())
     laser = int((plan.link_plan.links.kind != LinkKind.GROUND).sum())
-    title = plan.scenario.name + (f": {plan.scenario.description}" if plan.scenario.description else "")
-    return [
-        title,
+    head = [
+        plan.scenario.name + (f": {plan.scenario.description}" if plan.scenario.description else ""),
         f"{satellites} satellites, {len(kinds) - satellites} stations, {laser} laser links, "
         f"{len(plan.link_plan.links.a) - laser} ground links",
         f"{grid.count} instants from {grid.start:%Y-%m-%d %H:%M:%S} UTC, "
         f"{format_quantity(grid.step_ns, DURATION_NS)} apart",
     ]
+    parts = [head, _kinds(plan), _ground_contacts(plan), [links], step]
+    return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 
 
 def _kinds(plan: PlannedNetwork) -> list[str]:
@@ -97,12 +96,73 @@ def _span(low: float, high: float, form: str) -> str:
 def columns(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines of a table without a frame: first column to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(heads, *rows)]
-    return [_line(row, widths) for row in (heads, *rows)]
+    padded = (
+        [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:]))]
+        for first, *others in (heads, *rows)
+    )
+    return ["  ".join(cells).rstrip() for cells in padded]
 
 
-def _line(row: Sequence[str], widths: Sequence[int]) -> str:
-    def cells() -> Iterator[str]:
-        for at, (cell, width) in enumerate(zip(row, widths)):
-            yield cell.rjust(width) if at else cell.ljust(width)
+def balance_text(balance: FleetBalance) -> str:
+    """Satellites by shell, and what the constellation can compute; ends with a newline."""
+    heads = (
+        "satellites", "", "in shadow", "charge", "hottest", "slowed", "off",
+        "pace", "sustainable", "allowed", "computers", "unmet",
+    )  # fmt: skip
+    rows = [_row(label, numbers, balance) for label, numbers in balance.parts.items()]
+    grid, scenario = balance.grid, balance.scenario
+    duration, step = (format_quantity(value, DURATION_NS) for value in (grid.duration_ns, grid.step_ns))
+    head = [
+        scenario.name + (f": {scenario.description}" if scenario.description else ""),
+        f"{duration} from {grid.start:%Y-%m-%d %H:%M:%S} UTC in steps of {step}; "
+        f"every computer is wanted for {balance.demand_ratio:.0%} of its full work",
+    ]
+    return "\n".join([*head, "", *columns(heads, rows), "", *_constellation(balance)]) + "\n"
 
-    return "  ".join(cells()).rstrip()
+
+def _row(label: str, numbers: np.ndarray, balance: FleetBalance) -> tuple[str, ...]:
+    table = balance.satellites.take(numbers).to_pydict()
+
+    def mean(name: str) -> str:
+        values = [value for value in table[name] if value is not None]
+        return f"{np.mean(values):.1%}" if values else "-"
+
+    slowed = [limited - off for limited, off in zip(table["limited_ratio"], table["off_ratio"]) if off is not None]
+    return (
+        label,
+        str(len(numbers)),
+        mean("eclipse_ratio"),
+        f"{min(table['charge_min_ratio']):.0%}",
+        f"{max(table['temperature_max_k']) - ZERO_CELSIUS_K:.0f} degC",
+        f"{np.mean(slowed):.1%}" if slowed else "-",
+        mean("off_ratio"),
+        mean("pace_ratio"),
+        mean("sustainable_ratio"),
+        format_rate(_allowed_flop_s(balance)[numbers].sum(), "FLOPS"),
+        format_rate(sum(table["board_w"]), "W"),
+        format_rate(sum(table["unmet_w"]), "W"),
+    )
+
+
+def _allowed_flop_s(balance: FleetBalance) -> np.ndarray:
+    """What each may do on average, shape (N,)."""
+    allowed_flop_s: Floats = balance.series.pace_ratio.mean(axis=0, dtype=float) * balance.flop_s
+    return allowed_flop_s
+
+
+def _constellation(balance: FleetBalance) -> list[str]:
+    """What all computers together could do, may do, and do for a joule."""
+    flop_s, boards = balance.flop_s, balance.scenario.boards
+    if not flop_s.any():
+        return ["no satellite with power computes"]
+    int8_ops_s = sum(boards[name].int8_ops_s for name in balance.names if name in boards)
+    allowed_flop_s = _allowed_flop_s(balance).sum()
+    used = np.minimum(balance.series.pace_ratio, balance.demand_ratio).mean(axis=0, dtype=float) @ flop_s
+    board_w = balance.series.board_w.mean(axis=0, dtype=float).sum()
+    hours = balance.grid.duration_ns / NS_PER_S / 3600
+    efficiency = f", {format_rate(used / board_w, 'FLOP/J')}" if board_w else ""
+    return [
+        f"available {format_rate(flop_s.sum(), 'FLOPS')} (16 bits), {format_rate(int8_ops_s, 'OPS')} (8 bits)",
+        f"allowed   {format_rate(allowed_flop_s, 'FLOPS')} ({allowed_flop_s / flop_s.sum():.1%})",
+        f"used      {format_rate(used, 'FLOPS')} with {format_rate(board_w * hours, 'Wh')}{efficiency}",
+    ]

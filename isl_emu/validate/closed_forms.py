@@ -52,24 +52,28 @@ LINK_COUNTS = {
 
 def checks() -> Iterator[Check]:
     """All closed forms of golden.md, and the turn of the Earth."""
-    yield from _chord_of_22()
-    yield from _published_shells()
-    yield from _slant_ranges()
-    for name, (pattern, total, planes, phasing, topology, expected) in LINK_COUNTS.items():
-        a, b = shell_pairs(_shell(pattern, total, planes, phasing, topology))[:2]
-        yield Check(GROUP, f"links of {name}", expected, len(set(zip(a.tolist(), b.tolist()))))
-    yield from _sun_synchronous()
-    yield from _turn_of_the_earth()
-
-
-def _chord_of_22() -> Iterator[Check]:
-    """Two of 22 in a plane at 550 km; the expected values have the digits that are given."""
+    # two of 22 in a plane at 550 km; the expected values have the digits that are given
     a_km, b_km = _on_circle(EARTH_RADIUS_KM + 550.0, np.array([0.0, 2 * math.pi / 22]))
     distance_km = range_km(a_km, b_km)
     name = "two of 22 in a plane at 550 km"
     yield Check(GROUP, f"{name}: range", 1971.95, float(distance_km), 0.005, "km")
     yield Check(GROUP, f"{name}: grazing altitude", 479.48, float(grazing_altitude_km(a_km, b_km)), 0.005, "km")
     yield Check(GROUP, f"{name}: one way", 6.578, float(one_way_delay_ns(distance_km)) / 1e6, 0.0005, "ms")
+    yield from _published_shells()
+    yield from _slant_ranges()
+    for shape, (pattern, total, planes, phasing, topology, expected) in LINK_COUNTS.items():
+        a, b = shell_pairs(_shell(pattern, total, planes, phasing, topology))[:2]
+        yield Check(GROUP, f"links of {shape}", expected, len(set(zip(a.tolist(), b.tolist()))))
+    yield from _sun_synchronous()
+    noon = datetime(2000, 1, 1, 12, tzinfo=timezone.utc)
+    day_ns = np.array([0, round(SIDEREAL_DAY_S * NS_PER_S)])
+    start_rad, end_rad = sidereal_angle_rad(noon, day_ns)
+    turned_deg = math.degrees((float(end_rad - start_rad) + math.pi) % (2 * math.pi) - math.pi)
+    # days differ by some milliseconds, 1e-5 deg each
+    yield Check(GROUP, "the Earth's turn in a sidereal day, less one", 0.0, turned_deg, 2e-5, "deg")
+    # 18 h 41 m 50.548 s of UT1 (Aoki et al. 1982); UT1 - UTC was 0.3554 s then
+    expected_deg = (18 + 41 / 60 + 50.54841 / 3600) * 15 + 0.3554 * 15 * 1.002738 / 3600
+    yield Check(GROUP, "Greenwich at J2000", expected_deg, math.degrees(float(start_rad)), 1e-5, "deg")
 
 
 def _published_shells() -> Iterator[Check]:
@@ -81,7 +85,17 @@ def _published_shells() -> Iterator[Check]:
         yield Check(GROUP, f"{name}: neighbours in a plane, by mean motion", chord_km, float(distance_km), 0.05, "km")
         found_ms = float(one_way_delay_ns(distance_km)) / 1e6
         yield Check(GROUP, f"{name}: the same, one way", delay_ms, found_ms, 0.0002, "ms")
-        ring = _ring(revolutions_per_day, slots, inclination_deg)
+        same = np.ones(slots)
+        ring = Elements(
+            names=tuple(f"p00s{slot:02d}" for slot in range(slots)),
+            epoch=EPOCH,
+            mean_motion_rad_min=same * revolutions_per_day * 2 * math.pi / 1440,
+            eccentricity=0.0 * same,
+            inclination_rad=same * math.radians(inclination_deg),
+            raan_rad=0.0 * same,
+            arg_perigee_rad=0.0 * same,
+            mean_anomaly_rad=np.arange(slots) * 2 * math.pi / slots,
+        )
         r_km = propagate(ring, EPOCH, np.arange(0, 6_600, 60) * NS_PER_S)  # along one revolution
         found_km = range_km(r_km, np.roll(r_km, -1, axis=1))
         worst_km = float(found_km.flat[np.argmax(np.abs(found_km - chord_km))])
@@ -126,26 +140,20 @@ def _sun_synchronous() -> Iterator[Check]:
         found_deg = math.degrees(float(elements.inclination_rad[0]))
         yield Check(GROUP, f"sun-synchronous inclination at {altitude_km:g} km", expected_deg, found_deg, 0.001, "deg")
         # the closed form's constant has five digits, and higher terms of J2 count one in a thousand
+        satrec = Satrec()
+        orbit = (
+            *(elements.eccentricity, elements.arg_perigee_rad, elements.inclination_rad),
+            *(elements.mean_anomaly_rad, elements.mean_motion_rad_min, elements.raan_rad),
+        )
+        satrec.sgp4init(WGS72, "i", 1, 0.0, 0.0, 0.0, 0.0, *(float(values[0]) for values in orbit))
         yield Check(
             GROUP,
             f"turn of its node by SGP4 at {altitude_km:g} km",
             360.0 / TROPICAL_YEAR_DAYS,
-            _node_rate_deg_day(elements),
+            math.degrees(satrec.nodedot) * 1440,
             0.005,
             "deg/day",
         )
-
-
-def _turn_of_the_earth() -> Iterator[Check]:
-    noon = datetime(2000, 1, 1, 12, tzinfo=timezone.utc)
-    day_ns = np.array([0, round(SIDEREAL_DAY_S * NS_PER_S)])
-    start_rad, end_rad = sidereal_angle_rad(noon, day_ns)
-    turned_deg = math.degrees((float(end_rad - start_rad) + math.pi) % (2 * math.pi) - math.pi)
-    # days differ by some milliseconds, 1e-5 deg each
-    yield Check(GROUP, "the Earth's turn in a sidereal day, less one", 0.0, turned_deg, 2e-5, "deg")
-    # 18 h 41 m 50.548 s of UT1 (Aoki et al. 1982); UT1 - UTC was 0.3554 s then
-    expected_deg = (18 + 41 / 60 + 50.54841 / 3600) * 15 + 0.3554 * 15 * 1.002738 / 3600
-    yield Check(GROUP, "Greenwich at J2000", expected_deg, math.degrees(float(start_rad)), 1e-5, "deg")
 
 
 def _on_circle(radius_km: float, angle_rad: np.ndarray) -> np.ndarray:
@@ -153,35 +161,10 @@ def _on_circle(radius_km: float, angle_rad: np.ndarray) -> np.ndarray:
     return radius_km * np.stack([np.cos(angle_rad), np.sin(angle_rad), np.zeros_like(angle_rad)], axis=-1)
 
 
-def _ring(revolutions_per_day: float, slots: int, inclination_deg: float) -> Elements:
-    same = np.ones(slots)
-    return Elements(
-        names=tuple(f"p00s{slot:02d}" for slot in range(slots)),
-        epoch=EPOCH,
-        mean_motion_rad_min=same * revolutions_per_day * 2 * math.pi / 1440,
-        eccentricity=0.0 * same,
-        inclination_rad=same * math.radians(inclination_deg),
-        raan_rad=0.0 * same,
-        arg_perigee_rad=0.0 * same,
-        mean_anomaly_rad=np.arange(slots) * 2 * math.pi / slots,
-    )
-
-
 def _shell(pattern: str, total: int, planes: int, phasing: int, topology: str, **orbit: Any) -> Shell:
     walker = {"pattern": pattern, "total": total, "planes": planes, "phasing": phasing}
     orbit = {"altitude": "780 km", "inclination": "86.4 deg", **orbit}
     return Shell.model_validate({"name": "s", "walker": walker, "lasers": {"topology": topology}, **orbit})
-
-
-def _node_rate_deg_day(elements: Elements) -> float:
-    """How fast SGP4 turns the node of the first orbit."""
-    satrec = Satrec()
-    orbit = (
-        *(elements.eccentricity, elements.arg_perigee_rad, elements.inclination_rad),
-        *(elements.mean_anomaly_rad, elements.mean_motion_rad_min, elements.raan_rad),
-    )
-    satrec.sgp4init(WGS72, "i", 1, 0.0, 0.0, 0.0, 0.0, *(float(values[0]) for values in orbit))
-    return math.degrees(satrec.nodedot) * 1440
 
 
 ENERGY_GROUP = "Energy and heat, closed forms"
@@ -192,13 +175,7 @@ J_PER_WH = 3600.0
 
 def energy_checks() -> Iterator[Check]:
     """All closed forms of docs/energy.md that need no fleet."""
-    yield from _eclipses()
-    yield from _discharge()
-    yield from _radiator()
-
-
-def _eclipses() -> Iterator[Check]:
-    """The share in shadow of a circular orbit, the Sun beta over it: acos(sqrt(1 - (R/r)^2) / cos(beta)) / pi."""
+    # The share in shadow of a circular orbit, the Sun beta over it: acos(sqrt(1 - (R/r)^2) / cos(beta)) / pi
     angle_rad = np.arange(POINTS) * (2 * math.pi / POINTS)
     for altitude_km in (525.0, 1000.0):
         ratio = EARTH_RADIUS_KM / (EARTH_RADIUS_KM + altitude_km)
@@ -211,10 +188,7 @@ def _eclipses() -> Iterator[Check]:
             got = float(in_shadow(across * (EARTH_RADIUS_KM + altitude_km), sun).mean())
             name = f"share of an orbit at {altitude_km:g} km in shadow, the Sun {beta_deg:g} deg over its plane"
             yield Check(ENERGY_GROUP, name, expected, got, 2.0 / POINTS)
-
-
-def _discharge() -> Iterator[Check]:
-    """100 Wh at 80 % of efficiency feed 50 W for 100 Wh x 0.8 / 50 W = 96 min."""
+    # 100 Wh at 80 % of efficiency feed 50 W for 100 Wh x 0.8 / 50 W = 96 min
     store = Batteries(*(np.array([value]) for value in (100 * J_PER_WH, 1.0, 0.8, np.inf, np.inf)))
     energy_j, load_w, steps = store.capacity_j, np.array([-50.0]), 0
     while not (done := store.exchange(energy_j, load_w, STEP_S)).unmet_w[0] > 1e-6:
@@ -222,10 +196,7 @@ def _discharge() -> Iterator[Check]:
     yield Check(
         ENERGY_GROUP, "a battery of 100 Wh, 80 % efficient, feeds 50 W", 96.0, steps * STEP_S / 60, STEP_S / 60, "min"
     )
-
-
-def _radiator() -> Iterator[Check]:
-    """1 m2 of emissivity 0.8 with 20 kJ/K: cooling by the fourth power, and where 400 W keep it."""
+    # 1 m2 of emissivity 0.8 with 20 kJ/K: cooling by the fourth power, and where 400 W keep it
     plate = Radiators(*(np.array([value]) for value in (1.0, 20_000.0, 0.8, 0.1, 0.26)))
     rate = 0.8 * STEFAN_BOLTZMANN_W_M2_K4 / 20_000.0
     cooled_k = (350.0**-3 + 3 * rate * 3600.0) ** (-1 / 3)

@@ -46,7 +46,11 @@ class Kuiper:
     """The paths of the published constellation at any time, each from a plan of that one instant."""
 
     def __init__(self) -> None:
-        self.space, self.stations = _space(), _stations()
+        self.space, terms = _space(), {"min_elevation": "0 deg", "uplink": "1 Gbit/s", "downlink": "1 Gbit/s"}
+        self.stations = tuple(
+            GroundStation.model_validate({"name": name, "latitude": f"{lat} deg", "longitude": f"{lon} deg", **terms})
+            for name, (lat, lon) in GOLDEN["stations"].items()
+        )
         self._plans: dict[float, _Planned] = {}
 
     def path(self, pair: str, t_s: float) -> NodePath | None:
@@ -84,7 +88,9 @@ def checks() -> Iterator[Check]:
     for pair in GOLDEN["rtt_ms"]:
         yield from round_trips(kuiper, pair)
         yield from paths(kuiper, pair)
-        yield _by_second(kuiper, pair)
+        found = [satellites_of(path) for path in kuiper.paths_by_second(pair)]
+        same = sum(found[t_s] == published_satellites(pair, t_s) for t_s in range(WHOLE_SECONDS))
+        yield Check(GROUP, f"{pair} paths equal at whole seconds", WHOLE_SECONDS, same)
 
 
 def round_trips(kuiper: Kuiper, pair: str) -> Iterator[Check]:
@@ -119,12 +125,6 @@ def published_satellites(pair: str, t_s: float) -> list[int]:
     """The satellites of the published path in force at a time."""
     found: list[int] = [row["satellites"] for row in GOLDEN["paths"][pair] if row["from_s"] <= t_s][-1]
     return found
-
-
-def _by_second(kuiper: Kuiper, pair: str) -> Check:
-    found = [satellites_of(path) for path in kuiper.paths_by_second(pair)]
-    same = sum(found[t_s] == published_satellites(pair, t_s) for t_s in range(WHOLE_SECONDS))
-    return Check(GROUP, f"{pair} paths equal at whole seconds", WHOLE_SECONDS, same)
 
 
 def _path_check(pair: str, t_s: float, expected: list[int], found: list[int]) -> Check:
@@ -171,14 +171,6 @@ def _space() -> SpaceSegment:
 def _as_in_a_tle(angle_deg: np.ndarray) -> np.ndarray:
     """Degrees rounded to the four decimals of a TLE, in rad."""
     return np.radians(np.round(angle_deg, 4))
-
-
-def _stations() -> tuple[GroundStation, ...]:
-    terms = {"min_elevation": "0 deg", "uplink": "1 Gbit/s", "downlink": "1 Gbit/s"}
-    return tuple(
-        GroundStation.model_validate({"name": name, "latitude": f"{lat} deg", "longitude": f"{lon} deg", **terms})
-        for name, (lat, lon) in GOLDEN["stations"].items()
-    )
 
 
 def _within_reach(view: View, antennas: int) -> Bools:

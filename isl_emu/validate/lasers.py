@@ -30,7 +30,19 @@ EPOCH = datetime(2026, 3, 20, tzinfo=timezone.utc)
 def checks() -> Iterator[Check]:
     """Acquisitions in a day, and the share of it in which the laser carries data."""
     for acquisition_s, uptime in UPTIME.items():
-        plan = plan_links(_day_of_one_laser(acquisition_s), "")
+        # three in a row with a terminal each; instants are an acquisition apart, so none falls between two
+        terminal = {"mounts": ("free",), "acquisition": f"{acquisition_s} s"}
+        lasers = {
+            "topology": f"{__name__}:by_hemisphere",
+            "interval": f"{acquisition_s} s",
+            "grazing_altitude": "0 km",
+            "terminal": (terminal,),
+        }
+        orbit = {"mean_motion": "15 rev/day", "inclination": "97.7 deg"}
+        satellites = tuple({"name": f"s{n}", "mean_anomaly": f"{90 + 10 * n} deg", **orbit} for n in range(3))
+        shell = {"name": "row", "satellite": satellites, "lasers": lasers}
+        time = {"start": EPOCH, "duration": f"{DAY_S} s", "step": f"{acquisition_s} s"}
+        plan = plan_links(Scenario.model_validate({"name": "duty-cycle", "time": time, "shell": (shell,)}), "")
         name = f"one laser, {acquisition_s} s an acquisition"
         begun = int((plan.events.state == LinkState.ACQUIRING).sum())
         yield Check(GROUP, f"{name}: acquisitions in a day", ACQUISITIONS, begun)
@@ -43,22 +55,6 @@ def by_hemisphere(names: tuple[str, ...], r_km: np.ndarray, v_km_s: np.ndarray) 
     """A pairing as a user would write it: the first satellite with the second in the north, the third in the south."""
     del names, v_km_s
     return np.array([[0, 1 if r_km[0, 2] > 0 else 2]])
-
-
-def _day_of_one_laser(acquisition_s: int) -> Scenario:
-    """Three satellites in a row with a terminal each; instants are an acquisition apart, so none falls between two."""
-    terminal = {"mounts": ("free",), "acquisition": f"{acquisition_s} s"}
-    lasers = {
-        "topology": f"{__name__}:by_hemisphere",
-        "interval": f"{acquisition_s} s",
-        "grazing_altitude": "0 km",
-        "terminal": (terminal,),
-    }
-    orbit = {"mean_motion": "15 rev/day", "inclination": "97.7 deg"}
-    satellites = tuple({"name": f"s{n}", "mean_anomaly": f"{90 + 10 * n} deg", **orbit} for n in range(3))
-    shell = {"name": "row", "satellite": satellites, "lasers": lasers}
-    time = {"start": EPOCH, "duration": f"{DAY_S} s", "step": f"{acquisition_s} s"}
-    return Scenario.model_validate({"name": "duty-cycle", "time": time, "shell": (shell,)})
 
 
 def _uptime(plan: LinkPlan) -> float:

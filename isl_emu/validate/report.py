@@ -34,7 +34,11 @@ def table(checks: Sequence[Check]) -> Table:
         if check.group != group:
             group = check.group
             columns.add_row(f"[bold]{group}[/]")
-        columns.add_row(*_row(check))
+        tolerance = f"{check.tolerance:g} {check.unit}".rstrip() if check.tolerance else "exact"
+        note = f"\n  [dim]{check.note}[/]" if check.note else ""
+        verdict = "[green]pass[/]" if check.passed else "[red]FAIL[/]"
+        expected, got = _text(check.expected, check), _text(check.got, check)
+        columns.add_row(f"  {check.name}{note}", expected, got, tolerance, verdict)
     return columns
 
 
@@ -62,13 +66,6 @@ def conclusion(checks: Sequence[Check]) -> str:
     if failed:
         return f"{failed} of {len(checks)} checks failed: do not trust this copy of isl-emu, and report it."
     return f"all {len(checks)} checks passed"
-
-
-def _row(check: Check) -> tuple[str, ...]:
-    tolerance = f"{check.tolerance:g} {check.unit}".rstrip() if check.tolerance else "exact"
-    note = f"\n  [dim]{check.note}[/]" if check.note else ""
-    verdict = "[green]pass[/]" if check.passed else "[red]FAIL[/]"
-    return f"  {check.name}{note}", _text(check.expected, check), _text(check.got, check), tolerance, verdict
 
 
 def _text(value: Value, check: Check) -> str:

@@ -40,7 +40,14 @@ def verification_cases() -> list[VerificationCase]:
     """All satellites of the published set."""
     lines = (files("sgp4") / "SGP4-VER.TLE").read_text().splitlines()
     first, second = ([line[:69] for line in lines if line.startswith(start)] for start in ("1 ", "2 "))
-    rows = _published_rows()
+    found: dict[int, list[list[float]]] = {}  # minutes, position and velocity of each satellite in the file
+    for line in (files("sgp4") / "tcppver.out").read_text().splitlines():
+        fields = line.split()
+        if fields[-1] == "xx":
+            satellite = found.setdefault(int(fields[0]), [])
+        else:
+            satellite.append([float(field) for field in fields[:7]])
+    rows = {number: np.array(table) for number, table in found.items()}
     satrecs = {satrec.satnum: satrec for satrec in map(Satrec.twoline2rv, first, second)}  # 20413 is there twice
     return [
         VerificationCase(satrec, rows[number][:, 0], rows[number][:, 1:4], rows[number][:, 4:7])
@@ -52,7 +59,19 @@ def checks() -> Iterator[Check]:
     """Worst error of each satellite over all its rows, and the refusal of the one that SGP4 refuses."""
     yield Check(GROUP, "sgp4 runs as machine code", "yes", "yes" if accelerated else "no")
     for case in verification_cases():
-        yield from _case_checks(case)
+        satrec, rows = case.satrec, len(case.tsince_min)
+        elements = elements_of(satrec)
+        r_km, errors = sgp4_km(elements, elements.epoch_day + case.tsince_min / 1440.0)
+        expected = REFUSED.get(satrec.satnum, 0)
+        if expected or errors.any():
+            yield Check(GROUP, f"{satrec.satnum}: SGP4 error code", expected, int(errors.max()))
+            continue
+        r_error_km = float(np.abs(r_km[:, 0] - case.r_teme_km).max())
+        fractions = satrec.jdsatepochF + case.tsince_min / 1440.0
+        _, _, v_km_s = satrec.sgp4_array(np.full(rows, satrec.jdsatepoch), fractions)
+        v_error_km_s = float(np.abs(v_km_s - case.v_teme_km_s).max())
+        yield Check(GROUP, f"{satrec.satnum}: worst position error of {rows}", 0.0, r_error_km, POSITION_KM, "km")
+        yield Check(GROUP, f"{satrec.satnum}: worst velocity error of {rows}", 0.0, v_error_km_s, VELOCITY_KM_S, "km/s")
 
 
 def elements_of(satrec: Satrec) -> Elements:
@@ -61,31 +80,3 @@ def elements_of(satrec: Satrec) -> Elements:
     orbit = (satrec.no_kozai, satrec.ecco, satrec.inclo, satrec.nodeo, satrec.argpo, satrec.mo)
     columns = (np.array([value]) for value in (*orbit, satrec.bstar, satrec.jdsatepochF))
     return Elements((str(satrec.satnum),), SGP4_EPOCH + since, *columns)
-
-
-def _case_checks(case: VerificationCase) -> Iterator[Check]:
-    satrec, rows = case.satrec, len(case.tsince_min)
-    elements = elements_of(satrec)
-    r_km, errors = sgp4_km(elements, elements.epoch_day + case.tsince_min / 1440.0)
-    expected = REFUSED.get(satrec.satnum, 0)
-    if expected or errors.any():
-        yield Check(GROUP, f"{satrec.satnum}: SGP4 error code", expected, int(errors.max()))
-        return
-    r_error_km = float(np.abs(r_km[:, 0] - case.r_teme_km).max())
-    fractions = satrec.jdsatepochF + case.tsince_min / 1440.0
-    _, _, v_km_s = satrec.sgp4_array(np.full(rows, satrec.jdsatepoch), fractions)
-    v_error_km_s = float(np.abs(v_km_s - case.v_teme_km_s).max())
-    yield Check(GROUP, f"{satrec.satnum}: worst position error of {rows}", 0.0, r_error_km, POSITION_KM, "km")
-    yield Check(GROUP, f"{satrec.satnum}: worst velocity error of {rows}", 0.0, v_error_km_s, VELOCITY_KM_S, "km/s")
-
-
-def _published_rows() -> dict[int, np.ndarray]:
-    """Minutes, position and velocity of each satellite in the file, shape (R, 7)."""
-    rows: dict[int, list[list[float]]] = {}
-    for line in (files("sgp4") / "tcppver.out").read_text().splitlines():
-        fields = line.split()
-        if fields[-1] == "xx":
-            satellite = rows.setdefault(int(fields[0]), [])
-        else:
-            satellite.append([float(field) for field in fields[:7]])
-    return {number: np.array(table) for number, table in rows.items()}

@@ -16,9 +16,9 @@ from isl_emu.errors import WorkloadError
 from isl_emu.nodes.containers import Container
 from isl_emu.nodes.namespaces import enter_network, in_own_thread
 from isl_emu.parts.questions.asking import Asking
+from isl_emu.parts.questions.connection import EventParser
 from isl_emu.parts.questions.exchange import body
 from isl_emu.parts.questions.requests import PlannedRequest
-from isl_emu.parts.questions.sse import EventParser
 from isl_emu.parts.serving.model_file import resolve_model
 from isl_emu.parts.serving.servers import serve
 from isl_emu.runs.clock import RunClock

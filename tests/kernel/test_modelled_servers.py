@@ -15,7 +15,7 @@ import pytest
 from isl_emu.nodes.namespaces import enter_network, in_own_thread
 from isl_emu.nodes.nodespaces import NodeSpace
 from isl_emu.parts.activity import Service
-from isl_emu.parts.questions.sse import EventParser
+from isl_emu.parts.questions.connection import EventParser
 from isl_emu.parts.serving.modelled_specification import Specification, write_specifications
 from isl_emu.parts.serving.modelled_state import FILE, ModelledState
 from isl_emu.runs.clock import RunClock

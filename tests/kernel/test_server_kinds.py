@@ -16,8 +16,8 @@ from isl_emu.nodes.containers import Container
 from isl_emu.nodes.namespaces import in_own_thread
 from isl_emu.nodes.nodespaces import NodeSpace
 from isl_emu.parts.serving.model_file import resolve_model
+from isl_emu.parts.serving.real import _decode, throttle
 from isl_emu.parts.serving.servers import ModelServer, answers, serve, serve_with, start_program
-from isl_emu.parts.serving.throttling import _decode, throttle
 from isl_emu.runs.directory import RunDirectory
 from isl_emu.runs.endpoints import MODEL_PORT
 from isl_emu.units import NS_PER_S

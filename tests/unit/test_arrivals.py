@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from isl_emu.parts.questions.arrivals import Arrival, arrivals
+from isl_emu.parts.questions.requests import Arrival, arrivals
 from isl_emu.parts.questions.traces import TracedRequest
 from isl_emu.scenario.questions import Questions
 from isl_emu.units import NS_PER_S

@@ -22,11 +22,10 @@ import pytest
 
 from isl_emu.errors import WorkloadError
 from isl_emu.parts.questions.asking import Asking
-from isl_emu.parts.questions.chooser import Chooser
+from isl_emu.parts.questions.chooser import Chooser, Polls
 from isl_emu.parts.questions.client import AnswerListener, Client
 from isl_emu.parts.questions.connection import Connector, HttpAnswer, post
 from isl_emu.parts.questions.exchange import Attempt, OpenRequest, RefusedError, UnavailableError, body, judge
-from isl_emu.parts.questions.polls import Polls
 from isl_emu.parts.questions.requests import PlannedRequest
 from isl_emu.parts.questions.results import REQUESTS
 from isl_emu.parts.serving.who_serves import ServingSatellites

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from isl_emu.parts.questions.sse import EventParser
-from isl_emu.parts.serving.modelled_pages import MARK, answer_tokens, application, count_tokens
-from isl_emu.parts.serving.modelled_satellite import ModelledSatellite
+from isl_emu.parts.questions.connection import EventParser
+from isl_emu.parts.serving.modelled_engine import ModelledSatellite
+from isl_emu.parts.serving.modelled_server import MARK, answer_tokens, application, count_tokens
 from isl_emu.parts.serving.modelled_specification import Specification, read_specifications, write_specifications
 from isl_emu.parts.serving.modelled_state import ModelledState
 from isl_emu.timebase import MonotonicClock

@@ -14,7 +14,7 @@ from isl_emu.errors import ScenarioError
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.network.naming import hosts_file
 from isl_emu.parts.probes.results import probe_row
-from isl_emu.routing.disjoint import DisjointSearch, Way
+from isl_emu.routing.aliases import DisjointSearch, Way
 from isl_emu.routing.forwarding import GROUP_BASE, NO_ROUTE, plan_routes
 from isl_emu.routing.paths import Extent, PathFinder
 from isl_emu.scenario.model import Routing

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from isl_emu.parts.serving.modelled_pages import application
-from isl_emu.parts.serving.modelled_satellite import ModelledSatellite
+from isl_emu.parts.serving.modelled_engine import ModelledSatellite
+from isl_emu.parts.serving.modelled_server import application
 from isl_emu.parts.serving.modelled_specification import Specification, read_specifications, write_specifications
 from isl_emu.parts.serving.modelled_state import ModelledState
 from isl_emu.parts.serving.real_words import StreamEvent, WordsError, job_of, stream_events

@@ -12,7 +12,7 @@ from threading import Event
 
 import pytest
 
-from isl_emu.parts.questions.sse import EventParser
+from isl_emu.parts.questions.connection import EventParser
 from isl_emu.parts.split.front import (
     Conversation,
     UnanswerableError,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from isl_emu.parts.questions.sse import EventParser
+from isl_emu.parts.questions.connection import EventParser
 
 STREAM = (
     'data: {"a":"é"}\r\n\r\n: comment\nevent: x\ndata: one\ndata:two\n\nid: 3\n\ndata: [DONE]\r\rdata: open'.encode()

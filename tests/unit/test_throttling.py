@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from isl_emu.parts.serving import throttling
-from isl_emu.parts.serving.throttling import ThrottledPace, throttle
+from isl_emu.parts.serving import real
+from isl_emu.parts.serving.real import ThrottledPace, throttle
 
 TOKEN_NS, PROMPT_NS = 20_000_000, 700_000_000
 TOKENS_S = 50.0  # of a whole core
@@ -37,7 +37,7 @@ def decode(container: FakeContainer, tokens: int) -> float:
 
 @pytest.fixture(autouse=True)
 def _no_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(throttling, "_decode", decode)
+    monkeypatch.setattr(real, "_decode", decode)
 
 
 def test_the_quota_is_the_pace_times_the_time_of_a_token() -> None:

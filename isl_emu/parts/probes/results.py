@@ -11,10 +11,9 @@ from isl_emu.parts.finished_run import Row, Rows
 from isl_emu.parts.probes.packets import FRAME_BYTE
 from isl_emu.parts.probes.traffic import OwnTraffic
 from isl_emu.scenario.model import Scenario
-from isl_emu.tables.distribution import Distribution
 from isl_emu.tables.planned_paths import PlannedPaths
 from isl_emu.tables.schema import COUNT, FLAG, NS, PATH, TEXT, column, schema
-from isl_emu.tables.text import beyond, table, time_text
+from isl_emu.tables.text import Distribution, beyond, table, time_text
 
 UNSAID = "no node said why, so a link or a program in a node dropped them; see the packets dropped"
 RESOLUTION_NS = 1  # of the clock, in exact time

@@ -1,27 +1,34 @@
 """Who is asked next: what stations know about the satellites, put before a policy when a question is sent.
 
 How busy satellites are, a station knows as far as it has heard. It asks those it might use for their metrics every so
-often (`polls`), over the emulated network, so the answer is late by what the path and a busy server add, and gets lost
+often (`Polls`), over the emulated network, so the answer is late by what the path and a busy server add, and gets lost
 where the path is. What it hears is old until it hears again; in between a station counts what it has sent there itself,
 but knows nothing of what others send.
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
 import random
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from http.client import HTTPException
+from typing import Any
 
 from isl_emu.errors import WorkloadError
 from isl_emu.parts.questions.asking import Asking
+from isl_emu.parts.questions.connection import Connector, get
+from isl_emu.parts.questions.exchange import RefusedError, WireBytes
 from isl_emu.parts.questions.policies import Candidate, Policy, Situation
 from isl_emu.parts.questions.requests import PlannedRequest
 from isl_emu.parts.serving.who_serves import ServingSatellites
 from isl_emu.routing.outlook import NOBODY, Outlook
+from isl_emu.runs.endpoints import Endpoint
+from isl_emu.units import NS_PER_S
 
 # What llama.cpp's server, and vLLM, call requests that are worked on and that wait.
 _GAUGE = re.compile(
@@ -111,7 +118,25 @@ class Chooser:
             return request.satellite
         if asked and self._asking.retry_at == "same":
             return asked[-1]
-        return self._by_policy(request, t_ns, asked) if self._policy else self._planned(request, t_ns, asked)
+        if self._policy is None:
+            # the planned one; where it does not serve or has failed any other that serves, by the request's seed
+            serving = self._serving.at(t_ns).intersection(self._asking.satellites)
+            if not asked and request.satellite in serving:
+                return request.satellite
+            others = sorted(serving.difference(asked) or serving)
+            return random.Random(f"{request.seed} {len(asked)}").choice(others) if others else None
+        candidates = self.candidates(request.station, t_ns)
+        if not candidates:
+            return None
+        fresh = tuple(candidate for candidate in candidates if candidate.satellite not in asked)
+        situation = Situation(t_ns, request.station, fresh or candidates, asked)
+        name, known = self._policy(situation), [candidate.satellite for candidate in situation.candidates]
+        if name is not None and name not in known:
+            raise WorkloadError(
+                f"questions.target: {self._asking.target} returned {name!r} for {request.station}, but it chooses one "
+                f"of the candidates ({', '.join(known)}) or None; correct the function"
+            )
+        return name
 
     def names(self, station: str, t_ns: int) -> list[str]:
         """The satellites that a station might ask at a time of the run; before its start, those of its start."""
@@ -133,30 +158,94 @@ class Chooser:
             for delay_ns, name, hops, left_ns in nearest
         )
 
-    def _planned(self, request: PlannedRequest, t_ns: int, tried: tuple[str, ...]) -> str | None:
-        """The planned satellite; where it does not serve or has failed any other that serves, by the request's seed."""
-        serving = self._serving.at(t_ns).intersection(self._asking.satellites)
-        if not tried and request.satellite in serving:
-            return request.satellite
-        others = sorted(serving.difference(tried) or serving)
-        return random.Random(f"{request.seed} {len(tried)}").choice(others) if others else None
 
-    def _by_policy(self, request: PlannedRequest, t_ns: int, tried: tuple[str, ...]) -> str | None:
-        assert self._policy is not None
-        candidates = self.candidates(request.station, t_ns)
-        fresh = tuple(candidate for candidate in candidates if candidate.satellite not in tried)
-        if not candidates:
-            return None
-        situation = Situation(t_ns, request.station, fresh or candidates, tried)
-        return _checked(self._policy(situation), situation, self._asking.target)
+PATH = "/metrics"
+PATIENCE_NS = 5 * NS_PER_S  # with an answer: a busy server gives it between two batches of its work
 
 
-def _checked(name: str | None, situation: Situation, target: str) -> str | None:
-    """What a policy returned, if it is one of the candidates or nobody."""
-    known = [candidate.satellite for candidate in situation.candidates]
-    if name is not None and name not in known:
-        raise WorkloadError(
-            f"questions.target: {target} returned {name!r} for {situation.station}, but it chooses one of the "
-            f"candidates ({', '.join(known)}) or None; correct the function"
+@dataclass
+class Metrics:
+    """A server's metrics that come in."""
+
+    until_ns: int
+    text: bytes = b""
+    wire: WireBytes = WireBytes()
+
+    def connected(self) -> None:
+        """Nothing depends on it."""
+
+    def take(self, part: bytes, now_ns: int) -> bool:
+        """All of them are wanted."""
+        self.text += part
+        return False
+
+    def patient_until_ns(self) -> int:
+        """A fixed time."""
+        return self.until_ns
+
+    def counted(self, wire: WireBytes) -> None:
+        """Keep it for the record."""
+        self.wire = wire
+
+
+@dataclass
+class Polls:
+    """Asks satellites for their queues again and again.
+
+    Args:
+        chooser: knows the satellites that a station might use.
+        write: takes the record of each poll.
+    """
+
+    connector: Connector
+    endpoints: Mapping[str, Endpoint]
+    queues: Queues
+    chooser: Chooser
+    write: Callable[[dict[str, Any]], None]
+    t0_ns: int
+    interval_ns: int
+    _open: set[tuple[str, str]] = field(default_factory=set)
+
+    async def run(self, station: str) -> None:
+        """Poll from one station until it is cancelled; a satellite is asked anew once it has answered or timed out."""
+        clock, polls = self.connector.clock, list[asyncio.Task[None]]()
+        t_ns = clock.now_ns()
+        try:
+            while True:
+                for satellite in self.chooser.names(station, clock.now_ns() - self.t0_ns):
+                    if (station, satellite) not in self._open:
+                        self._open.add((station, satellite))
+                        polls.append(asyncio.create_task(self._poll(station, satellite)))
+                polls = [poll for poll in polls if not poll.done()]
+                t_ns = max(t_ns + self.interval_ns, clock.now_ns())
+                await self.connector.sleep_until(t_ns)
+        finally:
+            for poll in polls:
+                poll.cancel()
+
+    async def _poll(self, station: str, satellite: str) -> None:
+        """Ask once, and write down what came of it."""
+        source, target = self.endpoints[station], self.endpoints[satellite]
+        send_ns, sent_before = self.connector.clock.now_ns(), self.queues.sent(station, satellite)
+        metrics, queue = Metrics(send_ns + PATIENCE_NS), None
+        try:
+            await self.connector.ask(source, target, get(PATH, target), metrics)
+            queue = queue_of(metrics.text.decode(errors="replace"))
+        except (OSError, HTTPException, RefusedError):
+            pass  # it heard nothing, which is in the record
+        finally:
+            self._open.discard((station, satellite))
+        rtt_ns = self.connector.clock.now_ns() - send_ns
+        if queue is not None:
+            self.queues.hear(station, satellite, Heard(send_ns - self.t0_ns, queue), sent_before)
+        self.write(
+            {
+                "station": station,
+                "satellite": satellite,
+                "t_send_ns": send_ns - self.t0_ns,
+                "rtt_ns": None if queue is None else rtt_ns,
+                "queue": queue,
+                "sent_byte": metrics.wire.sent,
+                "received_byte": metrics.wire.received,
+            }
         )
-    return name

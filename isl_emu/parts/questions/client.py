@@ -32,14 +32,11 @@ from isl_emu.parts.questions.asking import (
     Asking,
     read_asking,
 )
-from isl_emu.parts.questions.chooser import Chooser, Queues
-from isl_emu.parts.questions.connection import Connector, post
-from isl_emu.parts.questions.exchange import COMPLETED, UNFINISHED, Attempt, OpenRequest, body, judge
+from isl_emu.parts.questions.chooser import Chooser, Polls, Queues
+from isl_emu.parts.questions.connection import Connector, EventParser, post
+from isl_emu.parts.questions.exchange import COMPLETED, UNFINISHED, Attempt, OpenRequest, WireBytes, body, judge
 from isl_emu.parts.questions.policies import policy_of
-from isl_emu.parts.questions.polls import Polls
 from isl_emu.parts.questions.requests import PlannedRequest
-from isl_emu.parts.questions.sse import EventParser
-from isl_emu.parts.questions.tcp_bytes import WireBytes
 from isl_emu.parts.serving.who_serves import SERVING, ServingSatellites
 from isl_emu.routing.outlook import open_outlook
 from isl_emu.runs.clock import RunTimes, run_clock, run_parser
@@ -163,36 +160,37 @@ class Client:
     def _begin(self, request: PlannedRequest, due_ns: int) -> None:
         task = asyncio.create_task(self._ask(OpenRequest(request, due_ns)))
         self._open[task] = None
-        task.add_done_callback(self._end)
 
-    def _end(self, task: asyncio.Task[None]) -> None:
-        self._open.pop(task, None)
-        if not task.cancelled() and (error := task.exception()):
-            self._errors.append(error)
-        self._changed.set()
+        def end(task: asyncio.Task[None]) -> None:
+            self._open.pop(task, None)
+            if not task.cancelled() and (error := task.exception()):
+                self._errors.append(error)
+            self._changed.set()
+
+        task.add_done_callback(end)
 
     async def _ask(self, exchange: OpenRequest) -> None:
-        """Ask one question, as often as it takes, and then the one that waits for its end."""
+        """Ask one question, as often as it takes, and then the one that waits for its end.
+
+        It is tried until an attempt helps, or there are no more, or it is too late for another.
+        """
+        asking, clock = self.asking, self.connector.clock
         verdict: Verdict = UNFINISHED
         try:
-            verdict = await self._tries(exchange)
+            while True:
+                tried, made = await self._try(exchange), len(exchange.attempts)
+                next_ns = clock.now_ns() + asking.retry_backoff_ns * 2 ** min(made - 1, MOST_DOUBLINGS)
+                late = next_ns > exchange.attempts[0].t_send_ns + asking.deadline_ns
+                if tried[0] not in AGAIN or made > asking.retries or late:
+                    verdict = tried
+                    break
+                await self.connector.sleep_until(next_ns)
         finally:
             self._record(exchange, verdict)
-        now_ns, stop_ns = self.connector.clock.now_ns(), self.asking.stop_after_ns
+        now_ns, stop_ns = clock.now_ns(), asking.stop_after_ns
         follower = self._followers.pop(exchange.request.id, None)
         if follower and (stop_ns is None or now_ns - self.t0_ns < stop_ns):
             self._begin(follower, now_ns)
-
-    async def _tries(self, exchange: OpenRequest) -> Verdict:
-        """Attempt after attempt, until one helps, or there are no more, or it is too late for another."""
-        asking, clock = self.asking, self.connector.clock
-        while True:
-            verdict, made = await self._try(exchange), len(exchange.attempts)
-            next_ns = clock.now_ns() + asking.retry_backoff_ns * 2 ** min(made - 1, MOST_DOUBLINGS)
-            late = next_ns > exchange.attempts[0].t_send_ns + asking.deadline_ns
-            if verdict[0] not in AGAIN or made > asking.retries or late:
-                return verdict
-            await self.connector.sleep_until(next_ns)
 
     async def _try(self, exchange: OpenRequest) -> Verdict:
         """One attempt, which leaves its record."""
@@ -203,7 +201,19 @@ class Client:
         exchange.attempts.append(attempt)
         verdict: Verdict = UNFINISHED
         try:
-            await self._converse(request, attempt)
+            if attempt.satellite is None:
+                raise OSError(errno.EHOSTUNREACH, "no satellite that serves was reachable")
+            station, satellite = self.endpoints[request.station], self.endpoints[attempt.satellite]
+            self.queues.send(request.station, attempt.satellite)
+            listener = AnswerListener(attempt, self.asking)
+            try:
+                await self.connector.ask(station, satellite, post(PATH, satellite, body(request)), listener)
+                listener.ended(clock.now_ns())
+            except (OSError, HTTPException):
+                if not attempt.whole:
+                    raise
+            if not attempt.whole:
+                raise HTTPException("the answer ended without saying that it was complete")
             verdict = COMPLETED
         except Exception as error:  # whatever it was, it is an outcome
             verdict = judge(error, attempt.connected)
@@ -212,21 +222,6 @@ class Client:
             outcome, reason = verdict
             self.write_attempt({**of, **attempt.record(outcome, reason, clock.now_ns(), self.t0_ns)})
         return verdict
-
-    async def _converse(self, request: PlannedRequest, attempt: Attempt) -> None:
-        if attempt.satellite is None:
-            raise OSError(errno.EHOSTUNREACH, "no satellite that serves was reachable")
-        station, satellite = self.endpoints[request.station], self.endpoints[attempt.satellite]
-        self.queues.send(request.station, attempt.satellite)
-        listener = AnswerListener(attempt, self.asking)
-        try:
-            await self.connector.ask(station, satellite, post(PATH, satellite, body(request)), listener)
-            listener.ended(self.connector.clock.now_ns())
-        except (OSError, HTTPException):
-            if not attempt.whole:
-                raise
-        if not attempt.whole:
-            raise HTTPException("the answer ended without saying that it was complete")
 
     def _record(self, exchange: OpenRequest, verdict: Verdict) -> None:
         outcome, reason = verdict

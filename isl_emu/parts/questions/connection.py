@@ -2,12 +2,16 @@
 
 A socket stays in the namespace in which it is made, so the thread enters it for that moment only. What HTTP/1.1 says is
 the library h11's matter: it gets the bytes as they come, and waits for nobody.
+
+Answers are streamed as server-sent events, cut anywhere by the packets that carry them. Source:
+https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,8 +20,7 @@ from typing import Any, Protocol
 
 import h11
 
-from isl_emu.parts.questions.exchange import SHOWN, STALL_NS, refused
-from isl_emu.parts.questions.tcp_bytes import WireBytes, wire_bytes
+from isl_emu.parts.questions.exchange import SHOWN, STALL_NS, WireBytes, refused, wire_bytes
 from isl_emu.runs.endpoints import Endpoint
 from isl_emu.timebase import Clock
 
@@ -111,7 +114,13 @@ class AnswerProtocol(asyncio.Protocol):
         if self.ended.done():
             return
         try:
-            if self._fed(data, self._now_ns()):
+            now_ns, answer = self._now_ns(), self._answer
+            part = answer.feed(data)
+            if answer.status != OK:
+                self._refusal += part
+                if answer.complete or len(self._refusal) > LONGEST_REFUSAL_BYTE:
+                    raise refused(_told(self._refusal, answer.reason), answer.status)
+            elif (part and self._listener.take(part, now_ns)) or answer.complete:
                 self.ended.set_result(None)
         except Exception as error:  # whatever it was, who waits for the answer hears of it
             self.ended.set_exception(error)
@@ -130,16 +139,6 @@ class AnswerProtocol(asyncio.Protocol):
         self.ended.cancel()
         if self._transport:
             self._transport.close()
-
-    def _fed(self, data: bytes, now_ns: int) -> bool:
-        """Take in bytes; whether that was all."""
-        part, answer = self._answer.feed(data), self._answer
-        if answer.status == OK:
-            return (bool(part) and self._listener.take(part, now_ns)) or answer.complete
-        self._refusal += part
-        if answer.complete or len(self._refusal) > LONGEST_REFUSAL_BYTE:
-            raise refused(_told(self._refusal, answer.reason), answer.status)
-        return False
 
     def _count(self) -> None:
         if self._transport and (connection := self._transport.get_extra_info("socket")).fileno() >= 0:
@@ -173,16 +172,25 @@ class Connector:
             TimeoutError: it was given up. RefusedError: another status than 200, UnavailableError if it may serve
                 later. OSError, HTTPException: no route, no server, or a broken connection.
         """
-        connection = self._socket(source)
+        self.enter(source.netns)
+        connection, loop = socket.socket(socket.AF_INET, socket.SOCK_STREAM), asyncio.get_running_loop()
         try:
-            await self._connect(connection, target, listener)
+            connection.setblocking(False)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.bind((source.address, 0))
+            connecting = loop.create_task(loop.sock_connect(connection, (target.address, target.port)))
+            try:
+                await self._patiently(connecting, listener)
+            finally:
+                connecting.cancel()
+                await asyncio.wait({connecting})  # until the loop has let go of the socket
         except BaseException:
             connection.close()
             raise
         listener.connected()
         answering = AnswerProtocol(request, listener, self.clock.now_ns)
         try:
-            await asyncio.get_running_loop().create_connection(lambda: answering, sock=connection)
+            await loop.create_connection(lambda: answering, sock=connection)
             await self._patiently(answering.ended, listener)
         finally:
             answering.close()
@@ -191,15 +199,6 @@ class Connector:
         """Wait for a time of the clock."""
         while self.clock.now_ns() < t_ns:
             await asyncio.sleep(self.clock.timeout_s(t_ns))
-
-    async def _connect(self, connection: socket.socket, target: Endpoint, listener: Listener) -> None:
-        loop = asyncio.get_running_loop()
-        connecting = loop.create_task(loop.sock_connect(connection, (target.address, target.port)))
-        try:
-            await self._patiently(connecting, listener)
-        finally:
-            connecting.cancel()
-            await asyncio.wait({connecting})  # until the loop has let go of the socket
 
     async def _patiently(self, future: asyncio.Future[Any], listener: Listener) -> None:
         """Wait for a future as long as the listener does."""
@@ -210,14 +209,6 @@ class Connector:
             if not done and self.clock.now_ns() >= listener.patient_until_ns():
                 raise TimeoutError("timed out")
         future.result()
-
-    def _socket(self, source: Endpoint) -> socket.socket:
-        self.enter(source.netns)
-        connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        connection.setblocking(False)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.bind((source.address, 0))
-        return connection
 
 
 def post(path: str, target: Endpoint, content: Any) -> HttpRequest:
@@ -235,3 +226,58 @@ def get(path: str, target: Endpoint) -> HttpRequest:
 def _head(method: str, path: str, target: Endpoint, fields: Mapping[str, str]) -> h11.Request:
     headers = {"Host": f"{target.address}:{target.port}", **fields}
     return h11.Request(method=method, target=path, headers=list(headers.items()))
+
+
+LONGEST_EVENT_BYTE = 1 << 22
+_MARK = b"\xef\xbb\xbf"  # a byte order mark, which may stand before the first line
+_LINE_END = re.compile(rb"\r\n|\n|\r(?!$)")  # a CR at the very end may be the first half of CR LF
+
+
+class EventParser:
+    """Collects bytes and gives the data of each event that has become complete.
+
+    Errors come as events too, whatever their form: the line ``error:`` of llama.cpp's server, and the event ``error``;
+    both are given as a JSON object with the key "error".
+    """
+
+    def __init__(self) -> None:
+        self._rest, self._begun = b"", False
+        self._data: list[str] = []
+        self._error = False
+
+    def feed(self, data: bytes) -> list[str]:
+        """The data of the events that end within `data`; other fields and comments are passed over.
+
+        Raises:
+            ValueError: an event without end.
+        """
+        self._rest += data
+        if not self._begun and (len(self._rest) >= len(_MARK) or not _MARK.startswith(self._rest)):
+            self._rest, self._begun = self._rest.removeprefix(_MARK), True
+        *lines, self._rest = _LINE_END.split(self._rest)
+        events = [event for line in lines if (event := self._line(line.decode(errors="replace"))) is not None]
+        if len(self._rest) + sum(map(len, self._data)) > LONGEST_EVENT_BYTE:
+            raise ValueError(f"an event of the answer is longer than {LONGEST_EVENT_BYTE:,} bytes")
+        return events
+
+    def end(self) -> list[str]:
+        """The data of an event that the end of the stream has completed."""
+        return self.feed(b"\n\n") if self._rest or self._data else []
+
+    def _line(self, line: str) -> str | None:
+        """Take one line; a blank one ends an event."""
+        if line:
+            field, _, value = line.partition(":")
+            value = value.removeprefix(" ")
+            if field in ("data", "error"):
+                self._data.append(value)
+            self._error = self._error or field == "error" or (field, value) == ("event", "error")
+            return None
+        event, error, self._data, self._error = "\n".join(self._data), self._error, [], False
+        if not (event and error):
+            return event or None
+        try:
+            content = json.loads(event)
+        except (ValueError, RecursionError):
+            content = event
+        return json.dumps(content if isinstance(content, dict) and content.get("error") else {"error": content})

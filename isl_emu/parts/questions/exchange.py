@@ -2,6 +2,11 @@
 
 The times are a user's: everything between sending the question and reading a token, so network, queues and model. The
 server's own times come in its last event; what is left of the whole is the network's share.
+
+How many bytes its connection has put on the wire and taken from it, the kernel knows. It counts payload and segments; a
+segment is an IPv4 packet with 20 bytes of IP and 20 of TCP header, and 12 more of options where both ends use time
+stamps. Options of the first packets (8 bytes) and Ethernet are not counted. Retransmissions are, as they cross the
+lasers too.
 """
 
 from __future__ import annotations
@@ -10,14 +15,15 @@ import errno
 import json
 import math
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from isl_emu.nodes.tcp_info import tcp_counters
 from isl_emu.parts.questions.asking import Asking
 from isl_emu.parts.questions.requests import PlannedRequest
-from isl_emu.parts.questions.tcp_bytes import WireBytes
 from isl_emu.parts.serving.model_server import MODEL_ALIAS
 from isl_emu.timebase import Clock
 from isl_emu.units import NS_PER_MS, NS_PER_S
@@ -38,6 +44,7 @@ MOST_TOKENS = 2**31 - 1  # in a column of results
 LONGEST_OWN_MS = 1e9  # of a server's own times: 11 days
 UNFINISHED = ("unfinished", "the run ended first")
 COMPLETED = ("completed", None)
+HEADER_BYTE, TIMESTAMP_BYTE = 40, 12  # of a segment
 
 
 class RefusedError(Exception):
@@ -46,6 +53,29 @@ class RefusedError(Exception):
 
 class UnavailableError(RefusedError):
     """The server said that it cannot serve now, by one of the statuses `NOT_NOW`."""
+
+
+@dataclass(frozen=True)
+class WireBytes:
+    """What went out and what came in, as IP packets."""
+
+    sent: int = 0
+    received: int = 0
+
+    def __add__(self, other: WireBytes) -> WireBytes:
+        return WireBytes(self.sent + other.sent, self.received + other.received)
+
+
+def wire_bytes(connection: socket.socket) -> WireBytes:
+    """The bytes of a connection so far; none if its socket is closed."""
+    try:
+        counters = tcp_counters(connection)
+    except OSError:
+        return WireBytes()
+    header = HEADER_BYTE + (TIMESTAMP_BYTE if counters.timestamps else 0)
+    return WireBytes(
+        counters.sent_byte + header * counters.segments_out, counters.received_byte + header * counters.segments_in
+    )
 
 
 @dataclass
@@ -84,7 +114,13 @@ class Attempt:
         if event.strip() == "[DONE]":
             self.done = True
             return
-        content = _parsed(event)
+        try:
+            content = json.loads(event)
+        except (ValueError, RecursionError):
+            content = None
+        if not isinstance(content, dict):
+            shown = " ".join(event.split())[:SHOWN]
+            raise ValueError(f"an event of the answer is no JSON object, as a streamed answer needs: {shown}")
         if content.get("error") or content.get("object") == "error":
             raise refused(content)
         came = False
@@ -162,6 +198,7 @@ class OpenRequest:
         now_ns = last.t_end_ns(outcome, now_ns)
         tokens, send_ns = last.t_token_ns, self.attempts[0].t_send_ns if self.attempts else None
         timings = last.timings if clock.stood_ns() == last.stood_ns else {}
+        prompt_tokens = last.usage.get("prompt_tokens")
         wire = sum((attempt.wire for attempt in self.attempts), WireBytes())
         return {
             "id": request.id,
@@ -180,7 +217,7 @@ class OpenRequest:
             "itl_ns": [later - earlier for earlier, later in pairwise(tokens)],
             "e2e_ns": now_ns - send_ns if outcome == "completed" and send_ns is not None else None,
             "attempts": len(self.attempts),
-            "prompt_tokens": _whole(last.usage.get("prompt_tokens")),
+            "prompt_tokens": None if prompt_tokens is None else int(prompt_tokens),
             "answer_tokens": last.tokens,
             "server_prompt_ns": _own_ns(timings.get("prompt_ms"), clock),
             "server_predict_ns": _own_ns(timings.get("predicted_ms"), clock),
@@ -247,18 +284,6 @@ def error_text(answer: Any) -> str:
     return str(error or answer)
 
 
-def _parsed(event: str) -> Mapping[str, Any]:
-    """An event as a record."""
-    try:
-        content = json.loads(event)
-    except (ValueError, RecursionError):
-        content = None
-    if not isinstance(content, dict):
-        shown = " ".join(event.split())[:SHOWN]
-        raise ValueError(f"an event of the answer is no JSON object, as a streamed answer needs: {shown}")
-    return content
-
-
 def _records(found: Any) -> Iterator[Mapping[str, Any]]:
     """The records in a list, if it is one."""
     return (one for one in (found if isinstance(found, list) else ()) if isinstance(one, dict))
@@ -289,10 +314,6 @@ def _numbers(found: Any, keys: tuple[str, ...], most: float) -> dict[str, Any]:
 def _readable(text: str) -> str:
     """The same text without half characters, as which JSON may send what is beyond 16 bits; those can't be written."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _whole(count: float | None) -> int | None:
-    return None if count is None else int(count)
 
 
 def _own_ns(real_ms: float | None, clock: Clock) -> int | None:

@@ -15,7 +15,7 @@ from isl_emu.parts.finished_run import FinishedRun
 from isl_emu.parts.questions.asking import POLLS_JOURNAL
 from isl_emu.runs.journal import REQUESTS_JOURNAL
 from isl_emu.scenario.questions import Questions
-from isl_emu.tables.distribution import Distribution
+from isl_emu.tables.text import Distribution
 from isl_emu.units import NS_PER_S
 
 MLPERF = {"poisson": "Server", "single-stream": "SingleStream", "offline": "Offline"}
@@ -79,7 +79,13 @@ def serving_figures(requests: Rows, polls: Rows, questions: Questions) -> dict[s
         "send_lateness_ns": _spread(  # of sending after its due time: the emulator's own doing
             None if row["t_send_ns"] is None else row["t_send_ns"] - row["t_due_ns"] for row in requests
         ),
-        "bytes": _bytes(requests, polls),
+        "bytes": {
+            "sent": _total(requests, "sent_byte"),
+            "received": _total(requests, "received_byte"),
+            "on_lasers": _total(requests, "laser_byte"),
+            "polls_sent": _total(polls, "sent_byte"),
+            "polls_received": _total(polls, "received_byte"),
+        },
         "polls": {
             "sent": len(polls),
             "unanswered": sum(row["rtt_ns"] is None for row in polls),
@@ -112,35 +118,24 @@ def _latencies(done: Rows) -> dict[str, Any]:
     }
 
 
-def _bytes(requests: Rows, polls: Rows) -> dict[str, int]:
-    return {
-        "sent": _total(requests, "sent_byte"),
-        "received": _total(requests, "received_byte"),
-        "on_lasers": _total(requests, "laser_byte"),
-        "polls_sent": _total(polls, "sent_byte"),
-        "polls_received": _total(polls, "received_byte"),
-    }
-
-
 def _by(requests: Rows, key: str) -> dict[str, Any]:
     """The main figures of each station or satellite."""
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for row in requests:
         if row[key] is not None:
             groups.setdefault(row[key], []).append(row)
-    return {name: _group(rows) for name, rows in sorted(groups.items())}
-
-
-def _group(rows: Rows) -> dict[str, Any]:
-    done = completed(rows)
-    return {
-        "requests": len(rows),
-        "completed": len(done),
-        "deadline_met": sum(bool(row["deadline_met"]) for row in rows),
-        "answer_tokens": sum(row["answer_tokens"] or 0 for row in done),
-        "ttft_ns": _spread(row["ttft_ns"] for row in done),
-        "e2e_ns": _spread(row["e2e_ns"] for row in done),
-    }
+    found = {}
+    for name, rows in sorted(groups.items()):
+        done = completed(rows)
+        found[name] = {
+            "requests": len(rows),
+            "completed": len(done),
+            "deadline_met": sum(bool(row["deadline_met"]) for row in rows),
+            "answer_tokens": _total(done, "answer_tokens"),
+            "ttft_ns": _spread(row["ttft_ns"] for row in done),
+            "e2e_ns": _spread(row["e2e_ns"] for row in done),
+        }
+    return found
 
 
 def _total(rows: Rows, key: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -208,27 +208,18 @@ def asked_satellites(scenario: Scenario, plan: LinkPlan) -> tuple[str, ...]:
     serving = scenario.serving_satellites
     if len(serving) <= reach or len(plan.nodes.names) <= EVERY_NODE_UP_TO:
         return serving
-    first = list(dict.fromkeys([*_named(scenario), *_overhead(scenario, plan, set(serving))]))[:reach]
-    others = [name for name in serving if name not in set(first)]
-    at = np.linspace(0, len(others), reach - len(first), endpoint=False).astype(int)
-    found = {*first, *(others[place] for place in at)}
-    return tuple(name for name in serving if name in found)
-
-
-def _named(scenario: Scenario) -> list[str]:
-    """The satellites that the scenario puts there on purpose."""
-    serving = scenario.serving_satellites
     target = [name for name in serving if scenario.questions and name == scenario.questions.target]
     groups = {name: scenario.compute_of(name) for name in serving}
-    return target + [name for name, group in groups.items() if group is None or kind_of(group).few]
-
-
-def _overhead(scenario: Scenario, plan: LinkPlan, serving: Collection[str]) -> list[str]:
-    """The satellites that are linked to a station with users, by how often they are."""
+    few = [name for name, group in groups.items() if group is None or kind_of(group).few]
     stations = [plan.nodes.index(name) for name in scenario.asking_stations]
     ground = plan.links.kind[plan.row_link] == LinkKind.GROUND
     a, b = plan.links.a[plan.row_link[ground]], plan.links.b[plan.row_link[ground]]
     linked = np.concatenate([a[np.isin(b, stations)], b[np.isin(a, stations)]])
     counts = np.bincount(linked, minlength=len(plan.nodes.names))
     ordered = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
-    return [name for node in ordered if (name := plan.nodes.names[node]) in serving]
+    overhead = [name for node in ordered if (name := plan.nodes.names[node]) in groups]
+    first = list(dict.fromkeys([*target, *few, *overhead]))[:reach]
+    others = [name for name in serving if name not in set(first)]
+    at = np.linspace(0, len(others), reach - len(first), endpoint=False).astype(int)
+    found = {*first, *(others[place] for place in at)}
+    return tuple(name for name in serving if name in found)

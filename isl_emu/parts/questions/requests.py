@@ -1,8 +1,22 @@
-"""Which questions are asked, from where and of whom: what an arrival becomes before the run."""
+"""Which questions are asked, from where and of whom: what an arrival becomes before the run.
+
+When they come is drawn before the run too, so a seed repeats it exactly:
+
+    poisson        exponential gaps: independent users, who wait for nobody; MLPerf Inference's Server scenario
+    gamma          gaps of a Gamma distribution with shape `burstiness` and the same mean: 1 is Poisson, less comes in
+                   bursts, more is more regular; the convention of vLLM's load generator (coefficient of variation
+                   1 / sqrt(burstiness))
+    single-stream  at every station one question at a time, the next when the answer is there; MLPerf's SingleStream
+    offline        all at once, at the start; MLPerf's Offline
+    trace          as in a recorded series
+
+All but single-stream are open loops: nothing waits for an earlier answer, so a slow network cannot hide its queue.
+Sources: MLPerf Inference rules (github.com/mlcommons/inference_policies); vLLM's `vllm bench serve`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,9 +31,85 @@ from isl_emu.parts.prompts import (
     text_of_blocks,
     text_of_length,
 )
-from isl_emu.parts.questions.arrivals import Arrival, arrivals
 from isl_emu.parts.questions.traces import TracedRequest, read_trace
 from isl_emu.scenario.questions import Questions
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """One question to come.
+
+    Args:
+        t_ns: when it is due, since the start of the run; for one that waits for another, the earliest.
+        station: index of the station where it comes; None: any.
+        after: number of the arrival whose end it waits for.
+        traced: what a trace says about it.
+    """
+
+    t_ns: int
+    station: int | None = None
+    after: int | None = None
+    traced: TracedRequest | None = None
+
+
+@dataclass(frozen=True)
+class ArrivalCourse:
+    """What arrivals are drawn from.
+
+    Args:
+        stations: how many there are.
+        end_ns: when the last one may come.
+        trace: the requests of the scenario's trace, if it has one.
+    """
+
+    questions: Questions
+    stations: int
+    end_ns: int
+    rng: np.random.Generator
+    trace: Sequence[TracedRequest] = ()
+
+
+def renewals(course: ArrivalCourse) -> Iterator[Arrival]:
+    """Independent gaps of one Gamma distribution; with shape 1, which is the default, it is the exponential one."""
+    mean_ns, shape, rng = course.questions.mean_interval_ns or 0, course.questions.burstiness or 1.0, course.rng
+    t_ns = rng.gamma(shape, mean_ns / shape)
+    while t_ns < course.end_ns:
+        yield Arrival(int(t_ns))
+        t_ns += rng.gamma(shape, mean_ns / shape)
+
+
+def single_stream(course: ArrivalCourse) -> Iterator[Arrival]:
+    """The questions of all stations in turn; each waits for the one before it at its station."""
+    stations = course.stations
+    for number in range(stations * (course.questions.count or 0)):
+        yield Arrival(0, number % stations, number - stations if number >= stations else None)
+
+
+def offline(course: ArrivalCourse) -> Iterator[Arrival]:
+    """All at the start."""
+    return (Arrival(0) for _ in range(course.questions.count or 0))
+
+
+def traced(course: ArrivalCourse) -> Iterator[Arrival]:
+    """Those of the trace."""
+    return (Arrival(request.t_ns, traced=request) for request in course.trace if request.t_ns < course.end_ns)
+
+
+ARRIVALS: Mapping[str, Callable[[ArrivalCourse], Iterator[Arrival]]] = {
+    "poisson": renewals,
+    "gamma": renewals,
+    "single-stream": single_stream,
+    "offline": offline,
+    "trace": traced,
+}
+
+
+def arrivals(
+    questions: Questions, stations: int, end_ns: int, rng: np.random.Generator, trace: Sequence[TracedRequest]
+) -> Iterator[Arrival]:
+    """All arrivals of a run before `end_ns`, in the order of their times; see `ArrivalCourse` for the rest."""
+    return ARRIVALS[questions.arrivals](ArrivalCourse(questions, stations, end_ns, rng, trace))
+
 
 SEED_RANGE = 2**31  # llama.cpp takes 32 bits, and its largest value means "random"
 
@@ -99,12 +189,17 @@ def plan_requests(
         return []
     end_ns = duration_ns if questions.stop_after_ns is None else min(questions.stop_after_ns, duration_ns)
     where_rng, when_rng, what_rng, who_rng, seed_rng = rng.spawn(5)
-    at, ask = _stations(stations, where_rng), _prompts(questions, asked, what_rng)
-    choose = _target(questions, satellites, who_rng)
+    names, shares = list(stations), np.array(list(stations.values()), dtype=float)
+    shares /= shares.sum()
+    ask = _prompts(questions, asked, what_rng)
     requests = []
     start_ns = questions.start_after_ns
     for number, arrival in enumerate(arrivals(questions, len(stations), end_ns - start_ns, when_rng, asked.trace)):
-        station, satellite, question = at(arrival), choose(), ask(arrival)
+        station = names[where_rng.choice(len(names), p=shares) if arrival.station is None else arrival.station]
+        question = ask(arrival)
+        satellite = None if questions.decides_live else questions.target
+        if satellite == "uniform":
+            satellite = satellites[int(who_rng.integers(len(satellites)))]
         length = arrival.traced.answer_tokens if arrival.traced else questions.max_answer_tokens
         settings = (questions.system, length, questions.temperature, int(seed_rng.integers(SEED_RANGE)))
         rest = (arrival.after, arrival.traced is not None, questions.reuse_prefix)
@@ -136,17 +231,6 @@ def check_fit(requests: Sequence[PlannedRequest], context_tokens: int) -> None:
         )
 
 
-def _stations(weights: Mapping[str, float], rng: np.random.Generator) -> Callable[[Arrival], str]:
-    """The station of an arrival: its own, or a random one by weight."""
-    names, shares = list(weights), np.array(list(weights.values()), dtype=float)
-    shares /= shares.sum()
-
-    def at(arrival: Arrival) -> str:
-        return names[rng.choice(len(names), p=shares) if arrival.station is None else arrival.station]
-
-    return at
-
-
 def _prompts(questions: Questions, asked: Asked, rng: np.random.Generator) -> Callable[[Arrival], str]:
     """What an arrival asks: the next prompt, or a text as long as its trace says."""
     prompts, scale = shuffled_for_ever(asked.prompts, rng), questions.trace.token_scale if questions.trace else 1.0
@@ -160,12 +244,3 @@ def _prompts(questions: Questions, asked: Asked, rng: np.random.Generator) -> Ca
         return text_of_length(traced.prompt_tokens, next(prompts), asked.prompts, rng)
 
     return ask
-
-
-def _target(questions: Questions, satellites: Sequence[str], rng: np.random.Generator) -> Callable[[], str | None]:
-    """Who is asked, as far as it is known before the run."""
-    if questions.decides_live:
-        return lambda: None
-    if questions.target == "uniform":
-        return lambda: satellites[int(rng.integers(len(satellites)))]
-    return lambda: questions.target

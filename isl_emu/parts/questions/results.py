@@ -104,8 +104,22 @@ Row = dict[str, Any]
 def request_row(record: Mapping[str, Any], paths: PlannedPaths, questions: Questions) -> Row:
     """A journal's request with the columns that follow from it and from the plan."""
     record = {**record, "outcome": outcome(record, paths)}
-    row = {**record, **_latency_columns(record, questions.deadline_ns), **_path_columns(record, paths)}
-    return {**row, "slo_met": _slo_met(row, questions)}
+    e2e_ns, ttft_ns, tokens = record.get("e2e_ns"), record.get("ttft_ns"), record.get("answer_tokens")
+    prompt_ns, predict_ns = record.get("server_prompt_ns"), record.get("server_predict_ns")
+    row: Row = {**record, "tpot_ns": None, "network_ns": None, "network_ratio": None}
+    if e2e_ns is not None and ttft_ns is not None and tokens and tokens > 1:
+        row["tpot_ns"] = (e2e_ns - ttft_ns) // (tokens - 1)
+    if e2e_ns and prompt_ns is not None and predict_ns is not None:
+        row["network_ns"] = e2e_ns - prompt_ns - predict_ns
+        row["network_ratio"] = row["network_ns"] / e2e_ns
+    done = record["outcome"] == "completed"
+    row["deadline_met"] = done and e2e_ns is not None and e2e_ns <= questions.deadline_ns
+    row |= _path_columns(record, paths)
+    if (slo := questions.slo) is None:
+        return {**row, "slo_met": None}
+    levels = {"ttft_ns": slo.ttft_ns, "tpot_ns": slo.tpot_ns, "e2e_ns": slo.e2e_ns}
+    kept = (row.get(name) is None or row[name] <= level for name, level in levels.items() if level is not None)
+    return {**row, "slo_met": done and all(kept)}
 
 
 def outcome(record: Mapping[str, Any], paths: PlannedPaths) -> str:
@@ -124,28 +138,6 @@ def _last_send_ns(record: Mapping[str, Any]) -> int | None:
     """When the attempt that counts was sent."""
     sent_ns: int | None = record.get("t_last_send_ns", record.get("t_send_ns"))
     return sent_ns
-
-
-def _slo_met(row: Mapping[str, Any], questions: Questions) -> bool | None:
-    """Whether an answer is whole and keeps every level that the scenario asks for; None if it asks for none."""
-    if questions.slo is None:
-        return None
-    levels = {"ttft_ns": questions.slo.ttft_ns, "tpot_ns": questions.slo.tpot_ns, "e2e_ns": questions.slo.e2e_ns}
-    kept = (row.get(name) is None or row[name] <= level for name, level in levels.items() if level is not None)
-    return row["outcome"] == "completed" and all(kept)
-
-
-def _latency_columns(record: Mapping[str, Any], deadline_ns: int) -> Row:
-    e2e_ns, ttft_ns, tokens = record.get("e2e_ns"), record.get("ttft_ns"), record.get("answer_tokens")
-    prompt_ns, predict_ns = record.get("server_prompt_ns"), record.get("server_predict_ns")
-    row: Row = {"tpot_ns": None, "network_ns": None, "network_ratio": None}
-    if e2e_ns is not None and ttft_ns is not None and tokens and tokens > 1:
-        row["tpot_ns"] = (e2e_ns - ttft_ns) // (tokens - 1)
-    if e2e_ns and prompt_ns is not None and predict_ns is not None:
-        row["network_ns"] = e2e_ns - prompt_ns - predict_ns
-        row["network_ratio"] = row["network_ns"] / e2e_ns
-    row["deadline_met"] = record["outcome"] == "completed" and e2e_ns is not None and e2e_ns <= deadline_ns
-    return row
 
 
 def _path_columns(record: Mapping[str, Any], paths: PlannedPaths) -> Row:
@@ -231,20 +223,18 @@ Rows = Sequence[Mapping[str, Any]]
 def questions_section(requests: Rows, stations: set[str]) -> Iterator[str]:
     yield "QUESTIONS AND ANSWERS  (═ laser, ╌ radio to or from the ground)"
     for row in requests[:QUESTIONS_SHOWN]:
-        yield from wrapped(f"{INDENT}{row['id']:<4}", _way(row, stations))
+        way = f"{row['station']} → {row['satellite'] or 'no satellite'}"
+        if row["path_at_send"]:
+            changes = counted(row["handovers"], "path change") + " meanwhile" if row["handovers"] else None
+            rtt = f"planned RTT {time_text(row['planned_rtt_at_send_ns'])}"
+            hops = facts(counted(row["hops_at_send"], "hop"), rtt, changes)
+            way = f"{path_text(row['path_at_send'], stations)} · {hops}"
+        yield from wrapped(f"{INDENT}{row['id']:<4}", way)
         yield from wrapped(f"{INDENT * 3}Q  ", row["question"] or "")
         yield from wrapped(f"{INDENT * 3}A  ", " ".join((row["answer"] or "").split()))
         yield from wrapped(INDENT * 3, _ending(row))
     if len(requests) > QUESTIONS_SHOWN:
         yield f"{INDENT}... and {len(requests) - QUESTIONS_SHOWN} more in requests.parquet"
-
-
-def _way(row: Mapping[str, Any], stations: set[str]) -> str:
-    if not row["path_at_send"]:
-        return f"{row['station']} → {row['satellite'] or 'no satellite'}"
-    changes = counted(row["handovers"], "path change") + " meanwhile" if row["handovers"] else None
-    rtt = f"planned RTT {time_text(row['planned_rtt_at_send_ns'])}"
-    return f"{path_text(row['path_at_send'], stations)} · {facts(counted(row['hops_at_send'], 'hop'), rtt, changes)}"
 
 
 def _ending(row: Mapping[str, Any]) -> str:
@@ -270,10 +260,14 @@ def path_text(path: Sequence[str], stations: set[str]) -> str:
 
 def answers_section(requests: Rows, scenario: Scenario) -> Iterator[str]:
     done = completed(requests)
-    yield f"ANSWERS  {_outcomes(requests)}"
+    counts = Counter(row["outcome"] for row in requests).most_common()
+    outcomes = ", ".join(f"{count} {outcome}" for outcome, count in counts)
+    yield f"ANSWERS  {counted(len(requests), 'question')}: {outcomes}"
     more = sum(max(0, (row["attempts"] or 0) - 1) for row in requests)
     again = f"{counted(more, 'further attempt')} after a first one failed" if more else ""
-    for line in (_deadline(requests, scenario), _goodput(requests, scenario), again, _carried(requests)):
+    up, down, lasers = (sum(row[key] or 0 for row in requests) for key in ("sent_byte", "received_byte", "laser_byte"))
+    carried = facts(f"{size_text(up)} sent", f"{size_text(down)} received", f"{size_text(lasers)} on lasers")
+    for line in (*_levels_kept(requests, scenario.questions), again, carried if up else ""):
         yield from wrapped(INDENT, line)
     stalls = [gap for row in done for gap in row["handover_itl_ns"] or ()]
     rows = [
@@ -288,36 +282,19 @@ def answers_section(requests: Rows, scenario: Scenario) -> Iterator[str]:
     yield from table(("", "", "p50", "p90", "p95", "p99"), rows, left=2)
 
 
-def _deadline(requests: Rows, scenario: Scenario) -> str:
-    """How many kept the deadline, and how much was served."""
-    if scenario.questions is None:
-        return ""
+def _levels_kept(requests: Rows, questions: Questions | None) -> Iterator[str]:
+    """How many kept the deadline, and how much was served; likewise the service levels, where there are some."""
+    if questions is None:
+        return
     met, rates = sum(bool(row["deadline_met"]) for row in requests), Rates.of(requests)
-    deadline = format_quantity(scenario.questions.deadline_ns, DURATION_NS)
     tokens = rates.output_tokens_per_s
-    return facts(
-        f"{met} of {len(requests)} within the deadline of {deadline}",
+    yield facts(
+        f"{met} of {len(requests)} within the deadline of {format_quantity(questions.deadline_ns, DURATION_NS)}",
         None if not tokens else f"output token throughput {tokens:.1f} tokens/s",
     )
-
-
-def _goodput(requests: Rows, scenario: Scenario) -> str:
-    """How many kept the service levels, where the scenario has some."""
-    if scenario.questions is None or scenario.questions.slo is None:
-        return ""
-    slo, met, goodput = scenario.questions.slo, sum(bool(row["slo_met"]) for row in requests), Rates.of(requests)
-    levels = {"TTFT": slo.ttft_ns, "TPOT": slo.tpot_ns, "E2E": slo.e2e_ns}
-    asked = ", ".join(f"{name} {format_quantity(level, DURATION_NS)}" for name, level in levels.items() if level)
-    rate = f"goodput {three_digits(goodput.goodput_per_s or 0.0)} requests/s"
-    return facts(rate, f"{met} of {len(requests)} within {asked}")
-
-
-def _carried(requests: Rows) -> str:
-    """What the network carried."""
-    up, down, lasers = (sum(row[key] or 0 for row in requests) for key in ("sent_byte", "received_byte", "laser_byte"))
-    return facts(f"{size_text(up)} sent", f"{size_text(down)} received", f"{size_text(lasers)} on lasers") if up else ""
-
-
-def _outcomes(requests: Rows) -> str:
-    counts = Counter(row["outcome"] for row in requests).most_common()
-    return f"{counted(len(requests), 'question')}: " + ", ".join(f"{count} {outcome}" for outcome, count in counts)
+    if (slo := questions.slo) is not None:
+        met = sum(bool(row["slo_met"]) for row in requests)
+        levels = {"TTFT": slo.ttft_ns, "TPOT": slo.tpot_ns, "E2E": slo.e2e_ns}
+        asked = ", ".join(f"{name} {format_quantity(level, DURATION_NS)}" for name, level in levels.items() if level)
+        rate = f"goodput {three_digits(rates.goodput_per_s or 0.0)} requests/s"
+        yield facts(rate, f"{met} of {len(requests)} within {asked}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from isl_emu.errors import WorkloadError
-from isl_emu.parts.serving.model_file import ModelHeader, read_header, resolve_model
+from isl_emu.parts.serving.model_file import read_header, resolve_model
 from isl_emu.scenario.boards import BITS, Board, board_named
 from isl_emu.scenario.compute import Compute
 from isl_emu.scenario.models import Model, Roofline
@@ -79,7 +79,21 @@ def file_roofline(path: Path, board: Board) -> Roofline:
         WorkloadError: the file does not say how its layers look.
     """
     try:
-        model = _shape(read_header(path), path.stem)
+        header = read_header(path)
+        heads, hidden = header.count("attention.head_count"), header.count("embedding_length")
+        model = Model(
+            name=path.stem,
+            description=header.name or path.stem,
+            layers=header.count("block_count"),
+            hidden=hidden,
+            intermediate=header.count("feed_forward_length"),
+            heads=heads,
+            kv_heads=header.count("attention.head_count_kv", heads),
+            head=header.count("attention.key_length", hidden // heads),
+            vocabulary=int(header.fields.get("tokenizer.ggml.tokens", 0)),  # an array: its length
+            tied=True,  # only a few per cent of the mean bits depend on it
+            context_tokens=header.count("context_length"),
+        )
     except (TypeError, ValueError, ZeroDivisionError):
         raise WorkloadError(
             f"compute.model: {path} does not say how its layers look, but the pace of a board follows from that; "
@@ -87,20 +101,3 @@ def file_roofline(path: Path, board: Board) -> Roofline:
         ) from None
     mean_bits = 8 * path.stat().st_size / model.parameters
     return Roofline(board, model, min(BITS, key=lambda bits: abs(bits - mean_bits)))
-
-
-def _shape(header: ModelHeader, name: str) -> Model:
-    heads, hidden = header.count("attention.head_count"), header.count("embedding_length")
-    return Model(
-        name=name,
-        description=header.name or name,
-        layers=header.count("block_count"),
-        hidden=hidden,
-        intermediate=header.count("feed_forward_length"),
-        heads=heads,
-        kv_heads=header.count("attention.head_count_kv", heads),
-        head=header.count("attention.key_length", hidden // heads),
-        vocabulary=int(header.fields.get("tokenizer.ggml.tokens", 0)),  # an array: its length
-        tied=True,  # only a few per cent of the mean bits depend on it
-        context_tokens=header.count("context_length"),
-    )

@@ -27,7 +27,16 @@ class AnsweringTimes:
             span = service_span(request)
             if span:
                 spans.setdefault(request["satellite"], []).append(span)
-        self._spans = {satellite: _merged(sorted(times)) for satellite, times in spans.items()}
+        self._spans: dict[str, np.ndarray] = {}  # of each the union, int64, shape (n, 2): with a queue it is busy once
+        for satellite, times in spans.items():
+            first, *others = sorted(times)
+            merged = [list(first)]
+            for begin_ns, end_ns in others:
+                if begin_ns <= merged[-1][1]:
+                    merged[-1][1] = max(merged[-1][1], end_ns)
+                else:
+                    merged.append([begin_ns, end_ns])
+            self._spans[satellite] = np.array(merged, dtype=np.int64)
 
     def mean_count(self, from_ns: int, to_ns: int, share: Share | None = None) -> float:
         """The mean number of satellites that were answering between two times.
@@ -54,17 +63,6 @@ def service_span(request: Mapping[str, Any]) -> tuple[int, int] | None:
     if prompt_ns is None or predict_ns is None:
         return send_ns, first_ns + sum(request.get("itl_ns") or ())
     return max(send_ns, finish_ns - prompt_ns - predict_ns), finish_ns
-
-
-def _merged(spans: list[tuple[int, int]]) -> np.ndarray:
-    """The union of sorted spans, int64, shape (n, 2): a server that queues requests is busy once."""
-    merged = [list(spans[0])]
-    for begin_ns, end_ns in spans[1:]:
-        if begin_ns <= merged[-1][1]:
-            merged[-1][1] = max(merged[-1][1], end_ns)
-        else:
-            merged.append([begin_ns, end_ns])
-    return np.array(merged, dtype=np.int64)
 
 
 class AnsweringCpus:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from isl_emu.parts.serving.modelled import ModelledServers
-from isl_emu.parts.serving.own_program import OwnPrograms
-from isl_emu.parts.serving.real import RealServers
-from isl_emu.parts.serving.relayed import RelayedServers
+from isl_emu.parts.serving.board_servers import ModelledServers
+from isl_emu.parts.serving.external import OwnPrograms, RelayedServers
+from isl_emu.parts.serving.real import RealServers, ThrottledServers
 from isl_emu.parts.serving.server_kind import ServerKind
-from isl_emu.parts.serving.throttling import ThrottledServers
 from isl_emu.scenario.compute import Compute
 
 KINDS: Mapping[str, ServerKind] = {

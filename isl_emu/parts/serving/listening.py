@@ -31,7 +31,14 @@ def listen_at(places: Sequence[ListeningPlace]) -> list[socket.socket]:
     Raises:
         WorkloadError: this process may not open so many, or something listens there already.
     """
-    _allow_descriptors(len(places) + SPARE_DESCRIPTORS)
+    needed, (soft, hard) = len(places) + SPARE_DESCRIPTORS, resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < needed:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (needed, max(hard, needed)))
+        except (ValueError, OSError):
+            raise WorkloadError(
+                f"descriptors: at most {hard} are allowed, but this many servers need {needed}; raise `ulimit -n`"
+            ) from None
     return in_own_thread(lambda: [_listen(place) for place in places])
 
 
@@ -50,18 +57,6 @@ def _listen(place: ListeningPlace) -> socket.socket:
     listening.listen(BACKLOG)
     listening.setblocking(False)
     return listening
-
-
-def _allow_descriptors(needed: int) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft >= needed:
-        return
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, max(hard, needed)))
-    except (ValueError, OSError):
-        raise WorkloadError(
-            f"descriptors: at most {hard} are allowed, but this many servers need {needed}; raise `ulimit -n`"
-        ) from None
 
 
 def own_address(request: web.BaseRequest) -> str:

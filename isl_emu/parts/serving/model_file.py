@@ -247,7 +247,11 @@ def _header(file: BinaryIO, path: Path) -> ModelHeader:
                 "file; join the parts with llama-gguf-split --merge"
             )
         header.fields["general.architecture"].encode()
-        described = [_stored_tensor(file) for _ in range(tensors)]
+        described = []  # where each begins is counted from the first one's data
+        for _ in range(tensors):
+            name, (dimensions,) = _text(file), _unpack(file, "I")
+            *sizes, kind, begin_byte = _unpack(file, f"{dimensions}QIQ")
+            described.append(StoredTensor(name, tuple(reversed(sizes)), kind, begin_byte))
         alignment = header.fields.get("general.alignment", ALIGNMENT)
         if not isinstance(alignment, int) or alignment < 1:
             raise OverflowError
@@ -265,23 +269,12 @@ def _header(file: BinaryIO, path: Path) -> ModelHeader:
     return replace(header, tensors=found)
 
 
-def _stored_tensor(file: BinaryIO) -> StoredTensor:
-    """The next tensor's description; where it begins is counted from the first one's data."""
-    name, (dimensions,) = _text(file), _unpack(file, "I")
-    *sizes, kind, begin_byte = _unpack(file, f"{dimensions}QIQ")
-    return StoredTensor(name, tuple(reversed(sizes)), kind, begin_byte)
-
-
 def _value(file: BinaryIO, kind: int) -> Any:
     if kind == _TEXT:
         return _text(file)
-    if kind == _ARRAY:
-        return _array(file)
-    return _unpack(file, _SCALARS[kind])[0]
-
-
-def _array(file: BinaryIO) -> int | tuple[int, ...]:
-    """A short array of whole numbers; of another the length: its elements (vocabularies, mostly) are passed over."""
+    if kind != _ARRAY:
+        return _unpack(file, _SCALARS[kind])[0]
+    # a short array of whole numbers; of another the length: its elements (vocabularies, mostly) are passed over
     kind, length = _unpack(file, "IQ")
     if _SCALARS.get(kind) in _WHOLE and 0 < length <= MOST_LAYERS:
         return _unpack(file, f"{length}{_SCALARS[kind]}")

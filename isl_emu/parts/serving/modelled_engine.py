@@ -1,17 +1,24 @@
-"""When the tokens of a modelled server's answers come: queueing, prompts and decoding steps, without a clock.
+"""When the tokens of a modelled server's answers come: queueing, prompts and decoding steps.
 
-The server works as one: it reads one prompt, or adds a token to every answer that is under way (continuous batching).
-A prompt goes first and lets the answers wait, and is read whole. At most `slots` answers are under way; further
-requests queue in the order in which they came.
+An `Engine` knows no clock; a `ModelledSatellite` moves it on by timers, for the users who wait for tokens. The server
+works as one: it reads one prompt, or adds a token to every answer that is under way (continuous batching). A prompt
+goes first and lets the answers wait, and is read whole. At most `slots` answers are under way; further requests queue
+in the order in which they came.
 """
 
 from __future__ import annotations
 
+import asyncio
+from array import array
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from isl_emu.parts.serving.board_pace import BoardPace
+from isl_emu.parts.serving.completions import timings
+from isl_emu.parts.serving.modelled_specification import Specification
+from isl_emu.parts.serving.modelled_state import ModelledState
+from isl_emu.timebase import Clock
 from isl_emu.units import NS_PER_S
 
 LOOK_AGAIN_NS = NS_PER_S // 10  # while the pace is 0
@@ -100,7 +107,9 @@ class Engine:
         assert step is not None, "something is due"
         self.busy_ns += step.work_ns
         if step.prompt is not None:
-            self._read(step.prompt, step.end_ns)
+            step.prompt.read_ns = step.end_ns
+            self.prompt_tokens += step.prompt.prompt_tokens
+            self._answering.append(step.prompt)
         got = [job for job in step.answers if job.answered < job.answer_tokens]
         for job in got:
             job.answered, job.token_ns = job.answered + 1, step.end_ns
@@ -108,11 +117,6 @@ class Engine:
         self._answering = [job for job in self._answering if job.answered < job.answer_tokens]
         self._begin(step.end_ns)
         return got
-
-    def _read(self, job: Job, now_ns: int) -> None:
-        job.read_ns = now_ns
-        self.prompt_tokens += job.prompt_tokens
-        self._answering.append(job)
 
     def _begin(self, now_ns: int) -> None:
         """Begin the next step, if there is something to do."""
@@ -129,3 +133,64 @@ class Engine:
             context_tokens = sum(job.cached_tokens + job.prompt_tokens + job.answered for job in self._answering)
             work_ns = round(self._board.step_ns(context_tokens, len(self._answering)))
             self._step = _Step(now_ns + round(work_ns / pace), work_ns, answers=tuple(self._answering))
+
+
+MS_PER_S = 1000
+
+
+class ModelledSatellite:
+    """One server at a board's pace and the users who wait for its tokens.
+
+    Args:
+        row: of its satellite in `state`.
+        late_ns: is given how late each step was noticed.
+    """
+
+    def __init__(self, spec: Specification, row: int, state: ModelledState, clock: Clock, late_ns: array[int]):
+        self.spec, self.clock = spec, clock
+        self._row, self._state, self._late_ns = row, state, late_ns
+        self.engine = Engine(spec.pace, spec.slots, lambda: float(state.pace_ratio[row]))
+        self._users: dict[Job, asyncio.Queue[None]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None  # kept: asking asyncio for it is a system call
+
+    @property
+    def powered(self) -> bool:
+        """Whether it may compute at all now."""
+        return bool(self._state.pace_ratio[self._row] > 0.0)
+
+    def submit(self, job: Job) -> asyncio.Queue[None]:
+        """Take a request; the queue gets an item with each token."""
+        self._users[job] = asyncio.Queue()
+        self.engine.submit(job)
+        self._set_timer()
+        return self._users[job]
+
+    def leave(self, job: Job) -> None:
+        """The user has all tokens, or has gone."""
+        del self._users[job]
+        self.engine.cancel(job)
+
+    def timings(self, job: Job) -> dict[str, float]:
+        """The times of a job that is done in the machine's ms, as a real server measures them."""
+        assert job.begun_ns is not None and job.read_ns is not None and job.token_ns is not None, "it has its tokens"
+        prompt_s, answer_s = map(self.clock.real_s, (job.read_ns - job.begun_ns, job.token_ns - job.read_ns))
+        return timings(job.prompt_tokens, prompt_s * MS_PER_S, job.answered, answer_s * MS_PER_S)
+
+    def _set_timer(self) -> None:
+        if self._timer is None and (due_ns := self.engine.due_ns) is not None:
+            self._loop = self._loop or asyncio.get_running_loop()
+            self._timer = self._loop.call_later(self.clock.timeout_s(due_ns), self._look)
+
+    def _look(self) -> None:
+        """End all steps that are due by now."""
+        self._timer, now_ns = None, self.clock.now_ns()
+        while (due_ns := self.engine.due_ns) is not None and due_ns <= now_ns:
+            got = self.engine.finish_step()
+            if got:
+                self._late_ns.append(now_ns - due_ns)
+            for job in got:
+                self._users[job].put_nowait(None)
+        self._state.busy_ns[self._row] = self.engine.busy_ns
+        self._state.tokens[self._row] = self.engine.answer_tokens
+        self._set_timer()

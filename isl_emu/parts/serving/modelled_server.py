@@ -3,30 +3,184 @@
 Run as ``python -m isl_emu.parts.serving.modelled_server``. A listening socket in each satellite's network namespace
 makes the packets take the emulated path; the tokens' times come from an `Engine` on the run's clock, so slow motion and
 pauses hold for them. When it ends it writes into pace.jsonl how late tokens were against the model.
+
+The pages: chat completions in OpenAI's format, health, metrics and the model's name. Servers with a real server behind
+them give its words (`real_words`). The others answer words at random, as long as a language model's tokens, and marked
+as what they are. A token of English text is four to five characters with its space. Questions are counted by that too,
+since a modelled model has no vocabulary: as many tokens as prompts of a given length are made of, and some for each
+message's template.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
+import math
+import random
 import signal
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from aiohttp import web
 
-from isl_emu.parts.serving.listening import ListeningPlace, listen_at
-from isl_emu.parts.serving.modelled_pages import application
-from isl_emu.parts.serving.modelled_satellite import ModelledSatellite
+from isl_emu.parts.prompts import CHARACTERS_PER_TOKEN
+from isl_emu.parts.serving import real_words
+from isl_emu.parts.serving.completions import WHOLE, chunk, last_chunk, metrics, refusal, usage
+from isl_emu.parts.serving.listening import ListeningPlace, listen_at, own_address
+from isl_emu.parts.serving.modelled_engine import Job, ModelledSatellite
 from isl_emu.parts.serving.modelled_specification import PACE, Specification, read_specifications
 from isl_emu.parts.serving.modelled_state import FILE as STATE_FILE
 from isl_emu.parts.serving.modelled_state import ModelledState
+from isl_emu.parts.serving.real_words import PASSED_ON, pass_on
 from isl_emu.runs.clock import run_clock
 from isl_emu.runs.journal import Journal
 from isl_emu.runs.loop import run_loop
 from isl_emu.timebase import Clock
+
+DEFAULT_ANSWER_TOKENS = 128  # of a request that does not say
+COMPLETION = "/completion"  # llama.cpp's own form of it, which servers with real words have too
+MESSAGE_TOKENS = 5  # role and delimiters
+MARK = "(modelled)"  # the first token of every answer
+_TEXT = (
+    "the of and to in is it as at by on an for that with from this are was its will may can has each more than over "
+    "into near far low high up down out off one two three ten all some most least first last next same other few many "
+    "orbit plane star sun moon sky sea ice land rain wind heat light dark shadow night day year time rate range pass "
+    "link laser beam route path node data bit token model layer image sensor wave field power watt panel battery cold "
+    "warm fast slow long short small large wide deep clear dense thin bright red blue green north south east west "
+    "ground space earth ocean river lake forest desert city coast cloud storm fire smoke dust snow field crop ship "
+    "road sees finds shows reads sends takes gives keeps holds turns moves rises sets falls grows drops waits ends"
+)
+WORDS = tuple(_TEXT.split())
+
+
+def application(servers: Mapping[str, ModelledSatellite]) -> web.Application:
+    """The pages of all servers.
+
+    Args:
+        servers: by the address at which each is asked.
+    """
+
+    def asked(request: web.Request) -> ModelledSatellite:
+        return servers[own_address(request)]
+
+    async def health(request: web.Request) -> web.StreamResponse:
+        server = asked(request)
+        if server.powered and server.spec.words_port is not None:
+            return await pass_on(request, server)
+        return web.json_response({"status": "ok"}) if server.powered else _no_power()
+
+    async def gauges(request: web.Request) -> web.Response:
+        engine = asked(request).engine
+        now = {"requests_processing": engine.processing, "requests_deferred": engine.deferred}
+        counters = {"prompt_tokens_total": engine.prompt_tokens, "tokens_predicted_total": engine.answer_tokens}
+        return web.Response(text=metrics(now, counters))
+
+    async def models(request: web.Request) -> web.StreamResponse:
+        if asked(request).spec.words_port is not None:
+            return await pass_on(request, asked(request))
+        return web.json_response({"object": "list", "data": [{"id": asked(request).spec.label, "object": "model"}]})
+
+    async def chat(request: web.Request) -> web.StreamResponse:
+        server = asked(request)
+        return await (_complete if server.spec.words_port is None else real_words.answer)(request, server)
+
+    async def real_only(request: web.Request) -> web.StreamResponse:
+        server = asked(request)
+        if server.spec.words_port is None:
+            raise web.HTTPNotFound
+        return await (real_words.answer if request.path == COMPLETION else pass_on)(request, server)
+
+    app = web.Application()
+    app.router.add_get("/health", health)
+    app.router.add_get("/metrics", gauges)
+    app.router.add_get("/v1/models", models)
+    app.router.add_post("/v1/chat/completions", chat)
+    for path in (COMPLETION, *PASSED_ON):
+        app.router.add_route("*", path, real_only)
+    return app
+
+
+async def _complete(request: web.Request, server: ModelledSatellite) -> web.StreamResponse:
+    try:
+        question = json.loads(await request.read())
+        # as many tokens as it allows, for a modelled answer has no end of its own
+        prompt_tokens = count_tokens(question["messages"]) if "messages" in question else 0
+        if not prompt_tokens:
+            raise ValueError("it has no messages")
+        most = question.get("max_tokens") or question.get("max_completion_tokens") or DEFAULT_ANSWER_TOKENS
+        left = server.spec.context_tokens - prompt_tokens
+        job = Job(prompt_tokens, max(1, min(int(most), left)), server.clock.now_ns())
+    except (ValueError, TypeError, AttributeError) as error:
+        return _refused(400, "invalid_request_error", f"the request is no chat completion ({error})")
+    context_tokens = server.spec.context_tokens
+    if job.prompt_tokens >= context_tokens:
+        asked = f"request ({job.prompt_tokens} tokens) exceeds the available context size ({context_tokens} tokens)"
+        return _refused(400, "exceed_context_size_error", f"{asked}, try increasing it")
+    if not server.powered:
+        return _no_power()
+    answer = {"id": f"modelled-{job.came_ns}", "created": job.came_ns // 10**9, "model": server.spec.label}
+    tokens = answer_tokens(f"{question.get('seed')}{question['messages']}")
+    queue = server.submit(job)
+    try:
+        if question.get("stream"):
+            return await _stream(request, server, job, answer, queue, tokens)
+        texts = []
+        for _ in range(job.answer_tokens):
+            await queue.get()
+            texts.append(next(tokens))
+        message = {"role": "assistant", "content": "".join(texts)}
+        choices = [{"index": 0, "message": message, "finish_reason": "length"}]
+        counts = {"usage": usage(job.prompt_tokens, job.answered), "timings": server.timings(job)}
+        return web.json_response({"choices": choices, **answer, "object": WHOLE, **counts})
+    finally:
+        server.leave(job)
+
+
+async def _stream(
+    request: web.Request,
+    server: ModelledSatellite,
+    job: Job,
+    answer: Mapping[str, Any],
+    queue: asyncio.Queue[None],
+    tokens: Iterator[str],
+) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
+    await response.prepare(request)
+    await response.write(chunk(answer, {"role": "assistant", "content": None}))
+    for _ in range(job.answer_tokens):
+        await queue.get()
+        await response.write(chunk(answer, {"content": next(tokens)}))
+    counts = usage(job.prompt_tokens, job.answered)
+    await response.write(chunk(answer, {}, "length") + last_chunk(answer, counts, server.timings(job)))
+    await response.write(b"data: [DONE]\n\n")
+    return response
+
+
+def _no_power() -> web.Response:
+    return _refused(503, "unavailable_error", "the satellite has switched its computer off")
+
+
+def _refused(status: int, kind: str, message: str) -> web.Response:
+    return web.json_response(refusal(status, kind, message), status=status)
+
+
+def count_tokens(messages: Sequence[Mapping[str, Any]]) -> int:
+    """How long a chat is, in tokens."""
+    texts = [str(message.get("content") or "") for message in messages]
+    return sum(MESSAGE_TOKENS + math.ceil(len(text) / CHARACTERS_PER_TOKEN) for text in texts)
+
+
+def answer_tokens(seed: str) -> Iterator[str]:
+    """The tokens of an answer, without end; the same for the same seed."""
+    choose = random.Random(seed)
+    yield MARK
+    while True:
+        yield f" {choose.choice(WORDS)}"
+
 
 READY = "ready"
 

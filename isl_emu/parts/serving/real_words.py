@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from typing import Any
@@ -18,8 +18,7 @@ from aiohttp import web
 
 from isl_emu.nodes.namespaces import enter_network, in_own_thread
 from isl_emu.parts.serving.completions import event, refusal
-from isl_emu.parts.serving.modelled_engine import Job
-from isl_emu.parts.serving.modelled_satellite import ModelledSatellite
+from isl_emu.parts.serving.modelled_engine import Job, ModelledSatellite
 from isl_emu.parts.serving.modelled_specification import Specification
 
 TIMEOUT_S = 600.0  # of the run's clock, in which it takes none: it has stopped answering
@@ -148,7 +147,15 @@ async def answer(request: web.Request, server: ModelledSatellite) -> web.StreamR
             return _passed_on(reply)
         if streams:
             return await _stream(request, server, stream_events(reply.body))
-        return await _whole(server, _body_of(reply.body))
+        content = _body_of(reply.body)
+        job = job_of(content, server.clock.now_ns())
+        queue = server.submit(job)
+        try:
+            for _ in range(job.answer_tokens):
+                await queue.get()
+            return web.json_response({**content, "timings": _timings(server, job)})
+        finally:
+            server.leave(job)
     except WordsError as error:
         return refused(error.status, str(error))
 
@@ -171,31 +178,15 @@ async def _stream(request: web.Request, server: ModelledSatellite, events: list[
         await response.prepare(request)
         for token in range(1, job.answer_tokens + 1):
             await queue.get()
-            if data := b"".join(_data_of(events, token, counting, server, job)):
+            data = b""  # the events that come with it; the one that counts has the board's times, others have none
+            for found in events:
+                if min(found.token, job.answer_tokens) == token:
+                    own = {key: value for key, value in found.body.items() if key != "timings"}
+                    data += event({**own, "timings": _timings(server, job)} if found is counting else own)
+            if data:
                 await response.write(data)
         await response.write(f"data: {DONE}\n\n".encode())
         return response
-    finally:
-        server.leave(job)
-
-
-def _data_of(
-    events: list[StreamEvent], token: int, counting: StreamEvent | None, server: ModelledSatellite, job: Job
-) -> Iterator[bytes]:
-    """The events that come with a token; the one that counts has the board's times, others have none."""
-    for found in events:
-        if min(found.token, job.answer_tokens) == token:
-            own = {key: value for key, value in found.body.items() if key != "timings"}
-            yield event({**own, "timings": _timings(server, job)} if found is counting else own)
-
-
-async def _whole(server: ModelledSatellite, content: dict[str, Any]) -> web.Response:
-    job = job_of(content, server.clock.now_ns())
-    queue = server.submit(job)
-    try:
-        for _ in range(job.answer_tokens):
-            await queue.get()
-        return web.json_response({**content, "timings": _timings(server, job)})
     finally:
         server.leave(job)
 

@@ -12,6 +12,7 @@ import json
 import os
 import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, web
@@ -53,7 +54,11 @@ async def _pass_on(request: web.Request, outside: Relayed, session: ClientSessio
     headers = {name: value for name, value in request.headers.items() if name.lower() not in HOP_BY_HOP}
     if outside.key_variable:
         headers["Authorization"] = f"Bearer {os.environ[outside.key_variable]}"
-    body = _named(await request.read(), outside.model)
+    body = await request.read()
+    if body and outside.model is not None:
+        with suppress(ValueError):
+            if isinstance(question := json.loads(body), dict):  # with the name by which that server knows its model
+                body = json.dumps({**question, "model": outside.model}).encode()
     url = outside.url.rstrip("/") + request.path_qs
     async with session.request(request.method, url, data=body or None, headers=headers) as found:
         kept = {name: value for name, value in found.headers.items() if name.lower() not in HOP_BY_HOP}
@@ -62,17 +67,6 @@ async def _pass_on(request: web.Request, outside: Relayed, session: ClientSessio
         async for part in found.content.iter_any():
             await response.write(part)
         return response
-
-
-def _named(body: bytes, model: str | None) -> bytes:
-    """A question with the name by which the server outside knows its model."""
-    if not body or model is None:
-        return body
-    try:
-        question = json.loads(body)
-    except ValueError:
-        return body
-    return json.dumps({**question, "model": model}).encode() if isinstance(question, dict) else body
 
 
 async def serve(relayed: Sequence[Relayed]) -> None:

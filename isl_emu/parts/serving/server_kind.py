@@ -1,6 +1,6 @@
 """A kind of model server: what its servers need, how they are checked and started, and how their pace is judged.
 
-Each kind is a subclass of `ServerKind` in a file of its own, entered in `kinds.KINDS`; what a scenario may say of it is
+Each kind is a subclass of `ServerKind` entered in `kinds.KINDS`; what a scenario may say of it is
 in `isl_emu.scenario.compute`.
 """
 

@@ -142,7 +142,19 @@ def is_healthy(server: ModelServer) -> bool:
 
 def answers(netns_path: str, address: str, page: str, timeout_s: float, port: int = MODEL_PORT) -> bool:
     """Whether a page of a node's server has status 200, asked in the node itself."""
-    return in_own_thread(_ask, netns_path, (address, port), page, timeout_s)
+
+    def ask() -> bool:
+        enter_network(netns_path)
+        connection = HTTPConnection(address, port, timeout=timeout_s)
+        try:
+            connection.request("GET", page)
+            return connection.getresponse().status == 200
+        except (OSError, HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    return in_own_thread(ask)
 
 
 def stop_servers(servers: Sequence[ModelServer]) -> None:
@@ -179,19 +191,6 @@ def read_ahead(model: Path) -> None:
     with model.open("rb", buffering=0) as file:
         while file.readinto(buffer):
             pass
-
-
-def _ask(netns_path: str, place: tuple[str, int], page: str, timeout_s: float) -> bool:
-    """In a thread of its own."""
-    enter_network(netns_path)
-    connection = HTTPConnection(*place, timeout=timeout_s)
-    try:
-        connection.request("GET", page)
-        return connection.getresponse().status == 200
-    except (OSError, HTTPException):
-        return False
-    finally:
-        connection.close()
 
 
 def _check_loading(server: ModelServer, end_ns: int, now_ns: int) -> None:

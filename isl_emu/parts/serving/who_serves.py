@@ -24,20 +24,15 @@ class ServingSatellites:
 
     def at(self, t_ns: int) -> frozenset[str]:
         """Those that serve at a time of the run."""
-        self._read_on()
+        if self._path.exists() and self._path.stat().st_size != self._read_byte:
+            with self._path.open("rb") as file:
+                file.seek(self._read_byte)
+                whole, end, _ = file.read().rpartition(b"\n")
+            self._read_byte += len(whole) + len(end)
+            for line in whole.splitlines():
+                record = json.loads(line)
+                self._since_ns.setdefault(record["satellite"], record["t_ns"])
+            self._all, self._all_since_ns = frozenset(self._since_ns), max(self._since_ns.values(), default=0)
         if t_ns >= self._all_since_ns:
             return self._all
         return frozenset(name for name, since_ns in self._since_ns.items() if since_ns <= t_ns)
-
-    def _read_on(self) -> None:
-        """Take in the whole lines that were written since the last look."""
-        if not self._path.exists() or self._path.stat().st_size == self._read_byte:
-            return
-        with self._path.open("rb") as file:
-            file.seek(self._read_byte)
-            whole, end, _ = file.read().rpartition(b"\n")
-        self._read_byte += len(whole) + len(end)
-        for line in whole.splitlines():
-            record = json.loads(line)
-            self._since_ns.setdefault(record["satellite"], record["t_ns"])
-        self._all, self._all_since_ns = frozenset(self._since_ns), max(self._since_ns.values(), default=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from isl_emu.tables.distribution import Distribution
+from isl_emu.tables.text import Distribution
 
 
 def test_figures_are_those_of_numpy() -> None:

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from isl_emu.scenario.model import Scenario
-from isl_emu.tables.distribution import Distribution
 from isl_emu.tables.schema import COUNT, NAME, NS, column, schema
-from isl_emu.tables.text import table, time_text
+from isl_emu.tables.text import Distribution, table, time_text
 
 GOSSIP = schema(
     column("group", COUNT, "", "number of the scenario's gossip table"),
