@@ -112,9 +112,9 @@ def test_every_server_that_a_scenario_can_name_has_its_kind() -> None:
 def test_a_command_brings_the_files_that_it_names(tmp_path: Path) -> None:
     program = tmp_path / "own server.py"
     program.write_text("")
-    keys = f"""server = "external"\ncommand = "python3 '{program}' --port {{port}}"\ncpus = 0.5"""
+    keys = f"""server = "external"\ncommand = "sh '{program}' --port {{port}}"\ncpus = 0.5"""
     needs = list(all_needs(scenario(keys)))
-    assert {need.visible for need in needs} == {(Path(shutil.which("python3") or ""), program)}
+    assert {need.visible for need in needs} == {(Path(shutil.which("sh") or ""), program)}
     assert all((need.cpus, need.expected_byte) == (0.5, need.memory_byte) for need in needs)
 
 
