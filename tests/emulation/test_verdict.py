@@ -28,8 +28,10 @@ def judged(out: Path) -> dict[str, Any]:
 
 @pytest.mark.alone
 def test_a_busy_cpu_makes_a_run_invalid(tmp_path: Path) -> None:
-    """Busy programs in the nodes, and outside of the guest, if there is one, on all CPUs: they leave a guest that goes first
-    95 % of its time (sched_rt_runtime_us), and one that may not go first less."""
+    """Busy programs in the nodes, and outside of the guest, if there is one, on all CPUs.
+
+    A guest that goes first is left 95 % of its time (sched_rt_runtime_us), and one that may not go first less.
+    """
     out, scenario, cpus = tmp_path / "out", tmp_path / "ring.toml", os.cpu_count()
     scenario.write_text(quiet_ring(cpu_saturated_ratio=0.1, cpu_waiting_ratio=0.02))
     outside = [subprocess.Popen(["sh", "-c", BUSY]) for _ in range(cpus)]
