@@ -96,7 +96,8 @@ class Container:
         self._run = run
         self.cpus = cpus
         self.memory_byte = memory_byte
-        ours = Path(sys.prefix), Path(sys.base_prefix), Path(__file__).resolve().parents[1]
+        places = [Path(place) for place in sys.path if place.endswith("site-packages")]  # another environment's, too
+        ours = Path(sys.prefix), Path(sys.base_prefix), Path(__file__).resolve().parents[1], *places
         self._visible, self._note = (*ours, *visible), note
         self.out = out and out.resolve()
         self._in_memory: dict[str, int] = {}

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from isl_emu.errors import WorkloadError
 from isl_emu.parts.serving import real
 from isl_emu.parts.serving.real import ThrottledPace, throttle
 
@@ -47,8 +48,17 @@ def test_the_quota_is_the_pace_times_the_time_of_a_token() -> None:
     assert container.cpus == [1.0, pytest.approx(0.2)]
 
 
-def test_one_disturbance_does_not_count() -> None:
-    assert throttle(FakeContainer([0, 0, 0, 900_000_000]), 10.0, 1.0).cpus == pytest.approx(0.2, rel=a_millionth)
+@pytest.mark.parametrize("answer", range(5))
+def test_one_disturbance_does_not_count(answer: int) -> None:
+    disturbed_ns = [900_000_000 if answer == number else 0 for number in range(5)]
+    assert throttle(FakeContainer(disturbed_ns), 10.0, 1.0).cpus == pytest.approx(0.2, rel=a_millionth)
+
+
+def test_a_pace_that_could_not_be_measured_is_an_error() -> None:
+    container = FakeContainer([900_000_000, 0] * 3)  # each short answer, and no long one
+    container.name = "p00s00"
+    with pytest.raises(WorkloadError, match="56 tokens took no more CPU time than 8"):
+        throttle(container, 10.0, 1.0)
 
 
 def test_more_cores_than_one_make_one_thread_no_faster() -> None:

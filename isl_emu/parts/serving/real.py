@@ -190,10 +190,20 @@ def throttle(container: Container, wanted_tokens_s: float, most_cpus: float) -> 
 
 
 def cpu_s_per_token(container: Container) -> float:
-    """The CPU time that a container's server takes to decode a token: the least of some, the least disturbed."""
+    """The CPU time that a container's server takes to decode a token.
+
+    Of answers of each length the one that took least, which was disturbed least: a disturbed short one would make
+    tokens cheaper than they are, down to nothing.
+    """
     in_own_thread(_decode, container, FEW_TOKENS)  # the first answer touches the weights
-    spent_ns = [_spent_ns(container, MANY_TOKENS) - _spent_ns(container, FEW_TOKENS) for _ in range(ROUNDS)]
-    return min(spent_ns) / (MANY_TOKENS - FEW_TOKENS) / NS_PER_S
+    rounds = [[_spent_ns(container, tokens) for tokens in (FEW_TOKENS, MANY_TOKENS)] for _ in range(ROUNDS)]
+    few_ns, many_ns = map(min, zip(*rounds, strict=True))
+    if many_ns <= few_ns:
+        raise WorkloadError(
+            f"model server on {container.name}: {MANY_TOKENS} tokens took no more CPU time than {FEW_TOKENS}, but its "
+            "pace must be measured; give the run a machine of its own"
+        )
+    return (many_ns - few_ns) / (MANY_TOKENS - FEW_TOKENS) / NS_PER_S
 
 
 def _spent_ns(container: Container, tokens: int) -> int:
