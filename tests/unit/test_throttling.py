@@ -55,7 +55,7 @@ def test_one_disturbance_does_not_count(answer: int) -> None:
 
 
 def test_a_pace_that_could_not_be_measured_is_an_error() -> None:
-    container = FakeContainer([900_000_000, 0] * 3)  # each short answer, and no long one
+    container = FakeContainer([1_200_000_000, 0] * 3)  # each short answer, and no long one
     container.name = "p00s00"
     with pytest.raises(WorkloadError, match="56 tokens took no more CPU time than 8"):
         throttle(container, 10.0, 1.0)

@@ -196,8 +196,8 @@ def cpu_s_per_token(container: Container) -> float:
     tokens cheaper than they are, down to nothing.
     """
     in_own_thread(_decode, container, FEW_TOKENS)  # the first answer touches the weights
-    rounds = [[_spent_ns(container, tokens) for tokens in (FEW_TOKENS, MANY_TOKENS)] for _ in range(ROUNDS)]
-    few_ns, many_ns = map(min, zip(*rounds, strict=True))
+    rounds = [(_spent_ns(container, FEW_TOKENS), _spent_ns(container, MANY_TOKENS)) for _ in range(ROUNDS)]
+    few_ns, many_ns = min(few for few, _ in rounds), min(many for _, many in rounds)
     if many_ns <= few_ns:
         raise WorkloadError(
             f"model server on {container.name}: {MANY_TOKENS} tokens took no more CPU time than {FEW_TOKENS}, but its "
