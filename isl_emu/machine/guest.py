@@ -8,6 +8,8 @@ Its clock is the machine's, or virtual: then computing takes no time, and a cale
 
 Root in it is nobody on the machine: its kernel's process is behind the wall of `isl_emu.machine.sandbox`, and sees what
 `_view` says.
+
+It is long because a boot is one course with one folder: memory, clock, view, console and end, in this order.
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@
 Within an instant nothing breaks before its replacement is made: first links that appear or change, then routes, then
 links that go down. An instant that is missed is not made up for later than the next one: the newest state is applied,
 and every instant is recorded with how late its state came.
+
+It is long because all that is done at an instant shares one state, what is applied: put right, apply, count, read back,
+record.
 """
 
 from __future__ import annotations

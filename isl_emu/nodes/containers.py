@@ -96,8 +96,10 @@ class Container:
         self._run = run
         self.cpus = cpus
         self.memory_byte = memory_byte
-        places = [Path(place) for place in sys.path if place.endswith("site-packages")]  # another environment's, too
-        ours = Path(sys.prefix), Path(sys.base_prefix), Path(__file__).resolve().parents[1], *places
+        prefixes = sys.prefix, sys.base_prefix
+        # of another environment, where Python was told of one
+        packages = [place for place in sys.path if place.endswith("site-packages") and not place.startswith(prefixes)]
+        ours = *map(Path, (*prefixes, *packages)), Path(__file__).resolve().parents[1]
         self._visible, self._note = (*ours, *visible), note
         self.out = out and out.resolve()
         self._in_memory: dict[str, int] = {}

@@ -239,13 +239,17 @@ def _workload(live, function: str) -> WorkloadProcess:
     return WorkloadProcess(live, scenario.workload[0], set())
 
 
-def test_a_workload_is_ready_before_the_run_and_writes_rows_in_it(live):
-    process = _workload(live, "tests.user_workloads:noting")
+def _run(process: WorkloadProcess, live, duration_ns: int, patience_s: float) -> None:
+    """From before the run until after its end."""
     process.await_ready()
     with ExitStack() as ending:
         now_ns = live.clock.now_ns()
-        process.begin(RunTimes(now_ns, now_ns + 10**9), ending)
-        process.await_end(60.0)
+        process.begin(RunTimes(now_ns, now_ns + duration_ns), ending)
+        process.await_end(patience_s)
+
+
+def test_a_workload_is_ready_before_the_run_and_writes_rows_in_it(live):
+    _run(_workload(live, "tests.user_workloads:noting"), live, 10**9, 60.0)
     (row,) = read_journal(live.folder.journal / "workload-bulk.jsonl").records
     assert row["t_ns"] >= 0
     assert row["duration_ns"] == 10**9
@@ -255,12 +259,7 @@ def test_a_workload_is_ready_before_the_run_and_writes_rows_in_it(live):
 
 def test_a_workload_that_never_returns_is_killed_and_told(live, monkeypatch):
     monkeypatch.setattr("isl_emu.parts.programs.programs.LAST_WORDS_S", 0.5)
-    process = _workload(live, "tests.user_workloads:endless")
-    process.await_ready()
-    with ExitStack() as ending:
-        now_ns = live.clock.now_ns()
-        process.begin(RunTimes(now_ns, now_ns + 10**8), ending)
-        process.await_end(0.5)
+    _run(_workload(live, "tests.user_workloads:endless"), live, 10**8, 0.5)
     (death,) = read_journal(live.folder.journal / "incidents.jsonl").records
     assert death["what"] == "workload bulk"
     assert "tests.user_workloads:endless did not return when the run ended, and was killed" in death["cause"]
