@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import sys
 from collections.abc import Mapping
@@ -27,9 +28,13 @@ def everybody_may_read(path: Path) -> bool:
 
 
 def write_whole(path: Path, text: str | bytes) -> None:
-    """Write `text` so that whoever reads it meanwhile, or after a crash, finds the old file or the new one."""
+    """Write `text` so that whoever reads it meanwhile, or after a crash, finds the old file or the new one.
+
+    Who else may write into the folder cannot lead it elsewhere by a link.
+    """
     draft = path.with_name(path.name + ".new")
-    draft.write_bytes(text.encode() if isinstance(text, str) else text)
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666), "wb") as file:
+        file.write(text.encode() if isinstance(text, str) else text)
     draft.replace(path)
 
 

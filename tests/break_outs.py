@@ -53,6 +53,10 @@ for words in (
     ("setpriv", "--bounding-set=+all", "--inh-caps=+all", "--ambient-caps=+all", "true"),
 ):
     attempt(" ".join(words), lambda: run(*words))
+for number in os.listdir("/proc/self/fd"):
+    path = "/proc/self/fd/" + number
+    if os.path.basename(os.path.realpath(path)) == "clock":
+        attempt("stop the run's clock", lambda: os.close(os.open(path, os.O_RDWR)))
 attempt("raise priority", lambda: os.setpriority(os.PRIO_PROCESS, 0, -5))
 for path in (
     "/proc/sysrq-trigger", "/proc/sys/kernel/sysrq", "/proc/sys/kernel/core_pattern", "/proc/sys/vm/drop_caches",

@@ -16,11 +16,12 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import stat
 import tarfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path, PurePosixPath
@@ -211,36 +212,58 @@ def ask(
         read: gives what the answer is to read, at most so many bytes at once, and none at its end; called in a thread.
 
     Raises:
-        MachineError: the run ended before it answered.
+        MachineError: the run does not answer yet, or ended before it answered.
     """
-    clock = clock or MonotonicClock()
-    desk = folder / "journal" / FOLDER
-    if not desk.is_dir():
-        raise MachineError(f"live run: {folder} does not answer yet, but a net is needed; wait until it emulates")
-    enquiry = Enquiry(desk / secrets.token_hex(6))
-    write_whole(enquiry.request, json.dumps(request))
-    if read is not None:
-        threading.Thread(target=_give, args=(enquiry, read, clock), name="input", daemon=True).start()
-    ring(run.path / "guest")
-    try:
-        return _follow(enquiry, run, write, write_error or write, clock)
-    except BaseException:
-        with suppress(OSError):  # the run may be over, and its journal gone
-            enquiry.cancel.touch()
-        raise
+    clock, name = clock or MonotonicClock(), secrets.token_hex(6)
+    with _desk(folder) as desk:
+        enquiry = Enquiry(desk / name)
+        write_whole(enquiry.request, json.dumps(request))
+        if read is not None:
+            threading.Thread(target=_give, args=(folder, name, read, clock), name="input", daemon=True).start()
+        ring(run.path / "guest")
+        try:
+            return _follow(enquiry, run, write, write_error or write, clock)
+        except BaseException:
+            with suppress(OSError):  # the run may be over, and its journal gone
+                write_whole(enquiry.cancel, "")
+            raise
 
 
-def _give(enquiry: Enquiry, read: Callable[[int], bytes], clock: Clock) -> None:
+@contextmanager
+def _desk(folder: Path) -> Iterator[Path]:
+    """The folder of requests of a live run; what is in the guest may change it, but lead nobody elsewhere by a link.
+
+    Raises:
+        MachineError: the run does not answer yet.
+    """
+    with ExitStack() as closing:
+        try:
+            at = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+            closing.callback(os.close, at)
+            for name in ("journal", FOLDER):
+                at = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
+                closing.callback(os.close, at)
+        except OSError:
+            raise MachineError(
+                f"live run: {folder} does not answer yet, but a net is needed; wait until it emulates"
+            ) from None
+        yield Path(f"/proc/self/fd/{at}")
+
+
+def _give(folder: Path, name: str, read: Callable[[int], bytes], clock: Clock) -> None:
     """Pass on what there is to read, a few pieces ahead of what was taken."""
-    for number in count():
-        while number >= PIECES_AHEAD and enquiry.input(number - PIECES_AHEAD).exists():
-            clock.sleep_until_ns(clock.now_ns() + LOOK_INTERVAL_NS // 10)
-        with suppress(OSError, ValueError):  # the run may be over, its journal gone, and what we read from closed
+    with (
+        suppress(MachineError, OSError, ValueError),
+        _desk(folder) as desk,
+    ):  # the run may be over, and what we read from
+        enquiry = Enquiry(desk / name)
+        for number in count():
+            while number >= PIECES_AHEAD and enquiry.input(number - PIECES_AHEAD).exists():
+                clock.sleep_until_ns(clock.now_ns() + LOOK_INTERVAL_NS // 10)
             piece = read(PIECE_BYTE)
             write_whole(enquiry.input(number), piece)
-            if piece:
-                continue
-        return
+            if not piece:
+                return
 
 
 def _follow(
@@ -361,15 +384,25 @@ def unpack(source: IO[bytes], path: str, base: Path) -> None:
 
 def _text(path: Path) -> str | None:
     try:
-        return path.read_text()
+        with _opened(path) as file:
+            return file.read().decode()
     except OSError:
         return None
 
 
 def _piece_from(path: Path, offset: int) -> bytes:
     try:
-        with path.open("rb") as file:
+        with _opened(path) as file:
             file.seek(offset)
             return file.read(PIECE_BYTE)
     except OSError:
         return b""
+
+
+def _opened(path: Path) -> BinaryIO:
+    """A file of an answer, to be read; OSError if it is none, or a link or pipe."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(f"{path}: is no file")
+    return os.fdopen(descriptor, "rb")

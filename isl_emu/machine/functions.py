@@ -35,6 +35,7 @@ from isl_emu.scenario import user_functions
 MEMORY_FILES_BYTE = 64 << 20  # of room in its /dev/shm
 PRINTED_BYTE = 1 << 16  # what it may print in all
 ANSWER_BYTE = 1 << 30
+MEMORY_BYTE = 4 << 30  # that it may take, beside what is there already
 LOAD_LIMIT_S = 120.0  # modules may be slow to import
 PATIENCE_S = 5.0  # beyond the time that it has: it ends by itself, and says in which line it was
 _LENGTH = struct.Struct("=Q")
@@ -177,6 +178,8 @@ class WalledFunction:
             del os.environ[name]
         resource.setrlimit(resource.RLIMIT_FSIZE, (PRINTED_BYTE, PRINTED_BYTE))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        held_byte = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (held_byte + MEMORY_BYTE,) * 2)
         Path("/proc/self/oom_score_adj").write_text("1000")
         try:
             sandbox.drop_rights(sandbox.enter(view), alone=True)

@@ -126,11 +126,11 @@ def enter(view: View) -> bool:
     _mount("none", "/", None, MS_REC | MS_PRIVATE)
     trees = dict(lent or {})
     for path in view.system:
-        trees[path] = _tree(path, ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV)
+        trees[path] = tree_of(path, ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV)
     if lent is None:
-        trees |= {path: _tree(path, ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV) for path in view.own}
-        trees |= {path: _tree(path, ATTR_NOSUID | ATTR_NODEV) for path in view.writable}
-    trees["/dev/null"] = _tree("/dev/null", 0)
+        trees |= {path: tree_of(path, ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV) for path in view.own}
+        trees |= {path: tree_of(path, ATTR_NOSUID | ATTR_NODEV) for path in view.writable}
+    trees["/dev/null"] = tree_of("/dev/null", 0)
     _build_root(view, trees, here)
     _fork_inside()
     return lent is not None
@@ -148,7 +148,7 @@ def _lent(view: View) -> dict[str, int] | None:
                 spaces[owner] = _user_namespace(*owner)
             writable = path in view.writable
             flags = ATTR_NOSUID | ATTR_NODEV | ATTR_IDMAP | (0 if writable else ATTR_RDONLY)
-            trees[path] = _tree(path, flags, spaces[owner])
+            trees[path] = tree_of(path, flags, spaces[owner])
     except OSError:
         for tree in trees.values():
             os.close(tree)
@@ -185,8 +185,12 @@ def _write_maps(process: str, uid_map: str, gid_map: str) -> None:
             file.write(text)
 
 
-def _tree(path: str, flags: int, user_namespace: int = 0) -> int:
-    """A copy of a mount, and of all below it, with further restrictions; not yet anywhere."""
+def tree_of(path: str, flags: int, user_namespace: int = 0) -> int:
+    """A copy of a mount, and of all below it, with further restrictions; not yet anywhere, but held by a descriptor.
+
+    Raises:
+        OSError: the machine does not allow it.
+    """
     flag = OPEN_TREE_CLONE | (AT_RECURSIVE if flags else 0)
     tree = _checked(libc.syscall(SYS_OPEN_TREE, AT_FDCWD, path.encode(), flag), f"showing {path}")
     if flags:

@@ -32,12 +32,14 @@ class RunClock(Waiting):
     Args:
         path: the file that holds its state; see `create`.
         slowdown: in place of the run's.
+        steers: it may stop and go on.
     """
 
-    def __init__(self, path: Path, slowdown: float | None = None):
+    def __init__(self, path: Path, slowdown: float | None = None, *, steers: bool = False):
         self._path = path
-        with path.open("r+b") as file:
-            self._map = mmap.mmap(file.fileno(), _LAYOUT.size)
+        with path.open("r+b" if steers else "rb") as file:
+            access = mmap.ACCESS_WRITE if steers else mmap.ACCESS_READ
+            self._map = mmap.mmap(file.fileno(), _LAYOUT.size, access=access)
         self._words = memoryview(self._map).cast("q")
         self.slowdown = slowdown or _LAYOUT.unpack_from(self._map)[0]
 
@@ -45,7 +47,7 @@ class RunClock(Waiting):
     def create(cls, journal: Path, slowdown: float) -> RunClock:
         """The clock of a new run; it runs."""
         (journal / FILE).write_bytes(_LAYOUT.pack(slowdown, 0, NEVER_NS))
-        return cls(journal / FILE)
+        return cls(journal / FILE, steers=True)
 
     def now_ns(self) -> int:
         words = self._words

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from isl_emu.errors import MachineError, NetworkError
+from isl_emu.files import write_whole
 from isl_emu.live import control
 from isl_emu.live.control import ControlDesk, announce, ask, find_live_run, pack, unpack
 from isl_emu.runs import directory as rundir
@@ -163,6 +164,42 @@ def test_a_run_that_ends_does_not_leave_one_waiting(run, folder):
 def test_a_run_without_a_net_yet_says_so(run, folder):
     with pytest.raises(MachineError, match="does not answer yet"):
         ask(run, folder, {"verb": "greet"}, lambda _: None)
+
+
+@pytest.mark.parametrize("name", ["journal", "journal/control"])
+def test_what_is_in_a_guest_does_not_lead_the_asking_side_elsewhere(run, folder, tmp_path, name):
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "control").mkdir(parents=True)
+    with ControlDesk(folder / "journal", HANDLERS):
+        pass
+    (folder / name).rename(folder / "away")
+    (folder / name).symlink_to(elsewhere)
+    with pytest.raises(MachineError, match="does not answer yet"):
+        ask(run, folder, {"verb": "greet", "name": "you"}, bytes)
+    assert not [path for path in elsewhere.rglob("*") if path.is_file()]
+
+
+def test_an_answer_that_is_a_link_or_a_pipe_is_not_read(run, folder, tmp_path):
+    secret, said = tmp_path / "secret", []
+    secret.write_text("secret")
+
+    def mislead(request, answer) -> int:
+        answer.enquiry.output.unlink()
+        answer.enquiry.output.symlink_to(secret)
+        answer.enquiry.errors.unlink()
+        os.mkfifo(answer.enquiry.errors)
+        return 3
+
+    with ControlDesk(folder / "journal", {"mislead": mislead}):
+        assert ask(run, folder, {"verb": "mislead"}, said.append) == 3
+    assert said == []
+
+
+def test_a_file_is_not_written_through_a_link(tmp_path):
+    (tmp_path / "wish.json.new").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="symbolic links"):
+        write_whole(tmp_path / "wish.json", "{}")
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_the_only_live_run_is_found(run, folder):

@@ -129,6 +129,9 @@ def floods():
     for _ in range(99):
         os.write(1, b"\\0" * 9999)
 
+def hoards():
+    return bytearray(5 << 30)
+
 def sleeps():
     signal.signal(signal.SIGALRM, signal.SIG_IGN)
     time.sleep(600)
@@ -170,6 +173,7 @@ def test_a_function_asked_while_planning_is_behind_the_wall(
         ("breaks", "failed in line .* of .*stranger.py: KeyError"),
         ("ends", "ended its process"),
         ("floods", "OSError"),
+        ("hoards", "failed in line .* of .*stranger.py: MemoryError"),
     ],
 )
 def test_what_a_function_does_wrong_is_told(walled: Callable[..., WalledFunction], name: str, told: str) -> None:

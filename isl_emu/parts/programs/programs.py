@@ -20,6 +20,7 @@ from typing import Any
 import tomli_w
 
 from isl_emu.errors import MachineError, WorkloadError
+from isl_emu.machine.sandbox import ATTR_RDONLY, tree_of
 from isl_emu.nodes.namespaces import CAP_SYS_ADMIN
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.live_run import LiveRun
@@ -206,7 +207,8 @@ class WorkloadProcess(Activity):
             for descriptor in joins:
                 closing.callback(os.close, descriptor)
             rows = opened(journal / f"{journal_of(workload.name)}.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-            clock = opened(journal / CLOCK_FILE, os.O_RDWR)
+            clock = tree_of(str(journal / CLOCK_FILE), ATTR_RDONLY)  # which cannot be opened again for writing
+            closing.callback(os.close, clock)
             self._process = self._container.popen(
                 module_command("isl_emu.parts.programs.user_workload"),
                 keep=(CAP_SYS_ADMIN,),  # to enter the networks of its nodes
