@@ -55,7 +55,7 @@ for words in (
     attempt(" ".join(words), lambda: run(*words))
 for number in os.listdir("/proc/self/fd"):
     path = "/proc/self/fd/" + number
-    if os.path.basename(os.path.realpath(path)) == "clock":
+    if os.path.exists(path) and os.path.isfile(path) and os.path.getsize(path) == 24:
         attempt("stop the run's clock", lambda: os.close(os.open(path, os.O_RDWR)))
 attempt("raise priority", lambda: os.setpriority(os.PRIO_PROCESS, 0, -5))
 for path in (

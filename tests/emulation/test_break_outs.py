@@ -102,6 +102,7 @@ def test_nobody_gets_out(folder: Path) -> None:
         assert "\n".join(line for line in tried if not line.startswith("held ")) == "", path
         assert len(tried) > 110
         assert rights == f"rights {[RIGHTS, RIGHTS]}"
+    assert "held stop the run's clock" in said[1].read_text()
     assert not (out / "incidents.parquet").exists()
     assert out.stat().st_mode & 0o777 == 0o700
     assert not (folder / "policy-was-here").exists()
