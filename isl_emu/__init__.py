@@ -29,15 +29,20 @@ if TYPE_CHECKING:
     from isl_emu.parts.programs.context import WorkloadContext
     from isl_emu.parts.questions.policies import Situation
     from isl_emu.results.run_results import RunResults
+    from isl_emu.sweeps.compare import Comparison, compare
+    from isl_emu.sweeps.sweep import Sweep, sweep
 
 _FROM = {name: "isl_emu.api" for name in ("NamedPath", "Plan", "Scenario", "load", "plan", "read_plan")}
 _FROM |= {"run": "isl_emu.experiment", "RunResults": "isl_emu.results.run_results"}
 _FROM |= {name: "isl_emu.balance" for name in ("PowerBalance", "power_balance")}
 _FROM |= {"compute": "isl_emu.parts.programs.computing"}
 _FROM |= {"WorkloadContext": "isl_emu.parts.programs.context", "Situation": "isl_emu.parts.questions.policies"}
+_FROM |= {name: "isl_emu.sweeps.compare" for name in ("Comparison", "compare")}
+_FROM |= {name: "isl_emu.sweeps.sweep" for name in ("Sweep", "sweep")}
 _FROM |= {name: "isl_emu.errors" for name in ("IslEmuError", "ScenarioError")}
 
 __all__ = [
+    "Comparison",
     "IslEmuError",
     "NamedPath",
     "Plan",
@@ -46,13 +51,16 @@ __all__ = [
     "Scenario",
     "ScenarioError",
     "Situation",
+    "Sweep",
     "WorkloadContext",
+    "compare",
     "compute",
     "load",
     "plan",
     "power_balance",
     "read_plan",
     "run",
+    "sweep",
 ]
 
 

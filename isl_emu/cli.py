@@ -19,7 +19,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from isl_emu.errors import INTERRUPTED, IslEmuError, ScenarioError
+from isl_emu.errors import INTERRUPTED, INVALID, IslEmuError, ScenarioError
 from isl_emu.progress import Steps
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.wishes import USUAL_TRUST, Trust, Wishes
@@ -72,6 +72,14 @@ PAUSE_AT = click.option(
 UNTIL = click.option("--until", type=Duration(), help="End the run at this emulated time; the plan stays as it is.")
 
 
+SET = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Another value for a key of the scenario, such as questions.mean_interval=2s or compute[0].board=...; several "
+    "times for several keys, and without a value to take one away.",
+)
 FORMAT = click.option(
     "--format",
     "formats",
@@ -110,15 +118,37 @@ TRUST = click.option(
 )
 
 
+TRUST_RUN = click.option(
+    "--trust",
+    is_flag=True,
+    callback=_trusting,
+    help="The scenario is as good as your own programs: run it also where nothing keeps it from your files.",
+)
+NO_PROGRAMS = click.option(
+    "--no-programs", is_flag=True, help="Refuse a scenario that names commands, functions or URLs; `check` lists them."
+)
+ALLOW_KEY = click.option(
+    "--allow-key", "keys", multiple=True, metavar="NAME", help="Environment variable that it may send to its URL."
+)
+
+
 @cli.command()
-@click.argument("scenario", type=SCENARIO)
+@click.argument("scenario", type=SCENARIO, required=False)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for the results (new or empty). Default: results/NAME-TIME.",
 )
+@click.option(
+    "--resume",
+    "cut_off",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="In place of SCENARIO: the folder of a run or sweep that was cut off. A run is repeated from its beginning "
+    "with its plan, a sweep goes on with what it lacks.",
+)
 @click.option("--duration", type=Duration(), help="Run this long instead of what the scenario says, e.g. 60s.")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of all random choices.")
+@SET
 @click.option(
     "--machine",
     type=click.Choice(["auto", "host", "guest"]),
@@ -150,25 +180,18 @@ TRUST = click.option(
     help="In exact time: at most so many emulated seconds pass in one of the wall clock, for people who look on. "
     "Default: as many as the machine manages.",
 )
-@click.option(
-    "--trust",
-    is_flag=True,
-    callback=_trusting,
-    help="The scenario is as good as your own programs: run it also where nothing keeps it from your files.",
-)
-@click.option(
-    "--no-programs", is_flag=True, help="Refuse a scenario that names commands, functions or URLs; `check` lists them."
-)
-@click.option(
-    "--allow-key", "keys", multiple=True, metavar="NAME", help="Environment variable that it may send to its URL."
-)
+@TRUST_RUN
+@NO_PROGRAMS
+@ALLOW_KEY
 @PAUSE_AT
 @UNTIL
 def run(
-    scenario: Path,
+    scenario: Path | None,
     out: Path | None,
+    cut_off: Path | None,
     duration: str | None,
     seed: int | None,
+    settings: tuple[str, ...],
     machine: str,
     model: str | None,
     slowdown: float | None,
@@ -184,9 +207,100 @@ def run(
     """Run SCENARIO (TOML, or a plan saved by `isl-emu plan`) and write a folder of results."""
     from isl_emu.experiment import run_file
 
-    changes = _changes(duration, seed, model, slowdown)
+    changes = _changes(duration, seed, model, slowdown) | _set(settings)
+    steps = Steps(Console())
+    if (scenario is None) == (cut_off is None):
+        raise click.UsageError("one of SCENARIO and --resume FOLDER is needed")
+    if cut_off is not None:
+        if changes or out is not None:
+            raise click.UsageError(
+                "--resume repeats what was begun, in its folder: leave out --out and what changes it"
+            )
+        if (cut_off / "sweep.json").is_file():
+            return _sweep(cut_off, trust, no_programs, keys, None, steps)
+        from isl_emu.sweeps.sweep import repeat
+
+        if (again := repeat(cut_off, steps)) is None:
+            return 0
+        out, (scenario, before) = cut_off, again
+        clock = clock or before
+    assert scenario is not None
     wishes = _wishes(interactive, pause_at, until, pace, Trust(trust, not no_programs, keys))
-    return run_file(scenario, changes, out, machine, clock, wishes, Steps(Console()))
+    return run_file(scenario, changes, out, machine, clock, wishes, steps)
+
+
+@cli.command()
+@click.argument("scenario", type=SCENARIO)
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE,VALUE,...", help="Values for a key of the scenario."
+)
+@click.option("--seeds", type=click.IntRange(1, 10_000), help="Run each combination with so many seeds, from 1 on.")
+@click.option("--duration", type=Duration(), help="Run this long instead of what the scenario says.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for the runs and their table (new or empty). Default: results/NAME-sweep-TIME.",
+)
+@click.option("--parallel", type=click.IntRange(1), help="Runs at once. Default: in exact time one for each CPU.")
+@click.option("--machine", type=click.Choice(["auto", "host", "guest"]), help="As of `isl-emu run`.")
+@click.option("--clock", type=click.Choice(["auto", "exact", "real"]), help="As of `isl-emu run`.")
+@TRUST_RUN
+@NO_PROGRAMS
+@ALLOW_KEY
+def sweep(
+    scenario: Path,
+    settings: tuple[str, ...],
+    seeds: int | None,
+    duration: str | None,
+    out: Path | None,
+    parallel: int | None,
+    machine: str | None,
+    clock: str | None,
+    trust: bool,
+    no_programs: bool,
+    keys: tuple[str, ...],
+) -> int:
+    """Run SCENARIO with each combination of values, and write one table with a row for each run.
+
+    For example --set questions.mean_interval=1s,2s,4s --seeds 10 makes 30 runs. A sweep that was cut off goes on with
+    `isl-emu run --resume FOLDER`.
+    """
+    from isl_emu.scenario.parse import load_scenario, with_changes
+    from isl_emu.scenario.settings import read_setting
+    from isl_emu.sweeps.sweep import begin_sweep
+
+    values = dict(map(read_setting, settings))
+    if seeds is not None:
+        values["seed"] = tuple(range(1, seeds + 1))
+    if not values:
+        raise click.UsageError("--set or --seeds is needed: they say in what the runs differ")
+    loaded = load_scenario(scenario)
+    if duration is not None:
+        loaded = with_changes(loaded, time={"duration": duration})
+    words = [word for name, value in (("--machine", machine), ("--clock", clock)) if value for word in (name, value)]
+    begun = begin_sweep(loaded, values, out, words)
+    return _sweep(begun.path, trust, no_programs, keys, parallel, Steps(Console()))
+
+
+@cli.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.option("--metric", "metrics", multiple=True, metavar="TABLE.COLUMN", help="Default: all durations and ratios.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for the table and a picture.")
+@click.option("--anyway", is_flag=True, help="Also runs that are invalid, or of different clocks.")
+def compare(runs: tuple[Path, ...], metrics: tuple[str, ...], out: Path | None, anyway: bool) -> None:
+    """Compare RUNS (folders of runs or of sweeps) with the first: medians, and intervals of their differences.
+
+    Runs that differ in nothing but their seed are repetitions of one another.
+    """
+    from isl_emu.sweeps.compare import compare as compare_runs
+    from isl_emu.sweeps.compare import open_runs
+
+    opened, names = open_runs(runs)
+    found = compare_runs(opened, metrics, names=names, anyway=anyway)
+    click.echo(found.text)
+    if out is not None:
+        for path in found.write(out):
+            click.echo(f"wrote {path}")
 
 
 @cli.command()
@@ -220,12 +334,13 @@ def check(scenario: Path, no_programs: bool) -> None:
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="Parquet file to write. Default: NAME.plan.parquet."
 )
 @click.option("--duration", type=Duration(), help="Plan this long instead of what the scenario says.")
+@SET
 @TRUST
-def plan(scenario: Path, out: Path | None, duration: str | None) -> None:
+def plan(scenario: Path, out: Path | None, duration: str | None, settings: tuple[str, ...]) -> None:
     """Compute the link plan of SCENARIO, save it for `isl-emu run`, and list its contacts."""
     from isl_emu.api import open_plan
 
-    planned = open_plan(scenario, _changes(duration))
+    planned = open_plan(scenario, _changes(duration) | _set(settings))
     target = out or Path(f"{planned.scenario.name}.plan.parquet")
     planned.save(target)
     click.echo(planned.summary())
@@ -532,6 +647,19 @@ def execute(folder: Path, interactive: bool, quiet: bool, pause_at: str | None, 
     return execute_folder(RunFolder(folder), wishes, steps, kernel_ends=True)
 
 
+def _sweep(
+    folder: Path, trust: bool, no_programs: bool, keys: tuple[str, ...], parallel: int | None, steps: Steps
+) -> int:
+    """Run what a sweep lacks, and say what came of it."""
+    from isl_emu.sweeps.sweep import Sweep, run_sweep
+
+    allowed = ["--trust"] * trust + ["--no-programs"] * no_programs
+    allowed += [word for key in keys for word in ("--allow-key", key)]
+    outcome = run_sweep(Sweep(folder), steps, allowed, parallel)
+    click.echo(outcome.text)
+    return 1 if outcome.failed else 0 if not outcome.invalid else INVALID
+
+
 def _wishes(
     interactive: bool, pause_at: str | None, until: str | None, pace: float | None = None, trust: Trust = USUAL_TRUST
 ) -> Wishes:
@@ -582,6 +710,19 @@ def _changes(
         changes["seed"] = seed
     if model is not None:
         changes["model"] = str(Path(model).resolve())
+    return changes
+
+
+def _set(settings: tuple[str, ...]) -> dict[str, Any]:
+    """What `--set` says, as changes to the scenario."""
+    from isl_emu.scenario.settings import read_setting
+
+    changes = {}
+    for text in settings:
+        key, values = read_setting(text)
+        if len(values) > 1:
+            raise ScenarioError(f"--set: {key} has {len(values)} values, but this is one run; see `isl-emu sweep`")
+        changes[key] = values[0]
     return changes
 
 

@@ -175,7 +175,7 @@ def run(
     with trusting(trust.all):
         source = _source(scenario, changes)
         trust.check(source.scenario.foreign, source.scenario.keys_sent)
-        place = _choose_place(source.scenario, machine, clock, wishes, steps)
+        place = place_for(source.scenario, machine, clock, wishes, steps)
         outcome = run_source(source, place, Path(out) if out is not None else None, wishes, steps)
     if outcome.status == INTERRUPTED:
         raise KeyboardInterrupt
@@ -194,7 +194,7 @@ def _source(scenario: Scenario | PlannedNetwork | str | os.PathLike[str], change
     return load_source(Path(scenario), changes)
 
 
-def _choose_place(scenario: Scenario, machine: str, clock: str | None, wishes: Wishes, steps: Steps) -> Place:
+def place_for(scenario: Scenario, machine: str, clock: str | None, wishes: Wishes, steps: Steps) -> Place:
     """Where and by which clock a scenario runs; the kernel that has exact time is built first if it is needed."""
     wanted = clock or scenario.time.clock
     reasons = [*_against_exact(scenario)]
@@ -251,7 +251,7 @@ def run_file(
         source = load_source(path, changes)
         wishes.trust.check(source.scenario.foreign, source.scenario.keys_sent)
         wishes.check(source.plan.grid.duration_ns)
-    place = _choose_place(source.scenario, machine, clock, wishes, steps)
+    place = place_for(source.scenario, machine, clock, wishes, steps)
     if wishes.interactive:
         _check_terminal(place)
     outcome = run_source(source, place, out, wishes, steps)

@@ -27,6 +27,7 @@ from isl_emu.scenario.parse import format_scenario, load_scenario, parse_scenari
 from isl_emu.units import seconds_text
 
 MOST_PATHS = 16  # more equal ones than anybody reads
+FIXED = "whose sky is fixed; change the scenario, and plan it again"
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,12 @@ def open_planned(path: Path, changes: dict[str, Any]) -> PlannedNetwork:
     """
     if path.suffix != ".parquet":
         return plan_network(load_scenario(path), changes)
-    if "duration" in changes.get("time", {}):
-        raise ScenarioError(f"--duration: {path} is a saved plan, but its duration is fixed; plan the scenario again")
     saved = read_planned(path)
-    return PlannedNetwork(saved.link_plan, with_changes(saved.scenario, **changes))
+    changed = with_changes(saved.scenario, **changes)
+    for key in ("start", "duration_ns", "step_ns"):
+        if getattr(saved.scenario.time, key) != getattr(changed.time, key):
+            raise ScenarioError(f"time.{key.removesuffix('_ns')}: {path} is a saved plan, {FIXED}")
+    for key in ("rate_scale", "orbits", "shell", "inter_shell", "station"):
+        if getattr(saved.scenario, key) != getattr(changed, key):
+            raise ScenarioError(f"{key}: {path} is a saved plan, {FIXED}")
+    return PlannedNetwork(saved.link_plan, changed)

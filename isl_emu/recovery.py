@@ -38,6 +38,11 @@ def clean_up() -> list[str]:
     return [*clean_runs(abandoned), *hints]
 
 
+def is_alive(folder: RunFolder) -> bool:
+    """Whether the run of a folder is live now."""
+    return any(run.owner_pid is not None and _results_of(run) == folder.path.resolve() for run in registered_runs())
+
+
 def conclude_folder(path: Path) -> RunFolder:
     """Make results of the journals of a run that was killed; may be repeated.
 
@@ -47,7 +52,7 @@ def conclude_folder(path: Path) -> RunFolder:
     folder = RunFolder(path.absolute())
     if not folder.plan.is_file() or not folder.journal.is_dir():
         raise ScenarioError(f"{path}: has no journals, but results are made of them; name a killed run's folder")
-    if any(run.owner_pid is not None and _results_of(run) == folder.path.resolve() for run in registered_runs()):
+    if is_alive(folder):
         raise ScenarioError(f"{path}: its run is still alive, but results come after its end; use `isl-emu stop`")
     folder.check_plain()
     plan, record = read_plan(folder.plan), read_json(folder.provenance) or {}

@@ -23,6 +23,7 @@ from isl_emu.scenario.compute import loads_file
 from isl_emu.scenario.model import Scenario, contradictions
 from isl_emu.scenario.omm import read_omm
 from isl_emu.scenario.quantities import NAME_LENGTH, OF_THE_MACHINE
+from isl_emu.scenario.settings import set_key
 from isl_emu.scenario.space import Shell
 from isl_emu.scenario.tle import catalogue_number, read_tles, tle_epoch
 
@@ -114,7 +115,7 @@ def with_changes(scenario: Scenario, **changes: Any) -> Scenario:
 
     Tables are merged into the existing ones, key by key; where there are several, as of `compute`, into each of them.
     None takes a key or a whole table away. A model goes to the groups that load one. `model`, which is no field, goes
-    to all that loads a file of weights.
+    to all that loads a file of weights. What is no name is the path of a single key (``{"compute[0].board": ...}``).
 
     Raises:
         ScenarioError: a table that the scenario has not, or a value that breaks a rule.
@@ -130,8 +131,12 @@ def with_changes(scenario: Scenario, **changes: Any) -> Scenario:
         for item in loading:
             item["model"] = model
     for key, value in changes.items():
-        if key not in Scenario.model_fields:
-            raise ScenarioError(f"option: {key} is not a known key{_allowed_keys((key,))}")
+        top = re.split(r"[.\[]", key)[0]
+        if top not in Scenario.model_fields:
+            raise ScenarioError(f"option: {top} is not a known key{_allowed_keys((top,))}")
+        if key != top:
+            set_key(table, key, value)
+            continue
         old = table.get(key)
         if isinstance(value, dict) and not old:
             name = next(iter(value), "")
