@@ -16,6 +16,7 @@ from pathlib import Path
 
 from isl_emu.energy.balance import FleetBalance, scenario_balance
 from isl_emu.errors import ScenarioError
+from isl_emu.limits import ROWS
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import load_scenario
 from isl_emu.show.text import balance_text
@@ -55,7 +56,9 @@ class PowerBalance(FleetBalance):
             Path(folder).mkdir(parents=True, exist_ok=True)
             return save(draw_balance(self), Path(folder) / f"energy.{picture_format}")
         except OSError as error:
-            raise ScenarioError(f"{folder}: cannot be written ({error.strerror}); name another folder") from None
+            raise ScenarioError(
+                f"{folder}: cannot be written ({error.strerror}), but the picture goes there; name another folder"
+            ) from None
 
 
 def power_balance(
@@ -88,6 +91,9 @@ def power_balance(
         raise ScenarioError(
             f"step: is {step_s:g} s, but it must be more than 0 and at most the duration, {duration_s:g} s; change one"
         )
+    powered = max(1, len(scenario.power_by_satellite))
+    if excess := ROWS.excess(duration_s / step_s * powered, "steps of all satellites"):
+        raise ScenarioError(f"step: is {step_s:g} s, which {excess}")
     grid = TimeGrid.covering(scenario.time.start, round(duration_s * NS_PER_S), round(step_s * NS_PER_S))
     found = scenario_balance(scenario, grid, demand)
     return PowerBalance(scenario, demand, grid, found.fleet, found.sunshine, found.series)
