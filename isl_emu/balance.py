@@ -16,7 +16,6 @@ from pathlib import Path
 
 from isl_emu.energy.balance import FleetBalance, scenario_balance
 from isl_emu.errors import ScenarioError
-from isl_emu.limits import ROWS
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import load_scenario
 from isl_emu.show.text import balance_text
@@ -91,9 +90,6 @@ def power_balance(
         raise ScenarioError(
             f"step: is {step_s:g} s, but it must be more than 0 and at most the duration, {duration_s:g} s; change one"
         )
-    powered = max(1, len(scenario.power_by_satellite))
-    if excess := ROWS.excess(duration_s / step_s * powered, "steps of all satellites"):
-        raise ScenarioError(f"step: is {step_s:g} s, which {excess}")
     grid = TimeGrid.covering(scenario.time.start, round(duration_s * NS_PER_S), round(step_s * NS_PER_S))
     found = scenario_balance(scenario, grid, demand)
     return PowerBalance(scenario, demand, grid, found.fleet, found.sunshine, found.series)

@@ -36,16 +36,13 @@ def clean_up() -> list[str]:
 
     A run of which cannot be known whether it is alive is left alone, and told of.
     """
-    at_large = [] if inside_guest() else guests_at_large()  # before: a run is registered before it has a guest
     registered = [*registered_runs(), *([] if inside_guest() else unowned_runs())]
     unknown = [run for run in registered if run.damage]
     abandoned = [run for run in registered if run.owner_pid is None and not run.damage]
     folders = dict.fromkeys(folder for run in abandoned if (folder := _results_of(run)) is not None)
-    known = {run.run_id for run in registered}
     killed = [
-        f"run {run.run_id}: its folder is gone, and {len(clean_guest(run))} processes of its guest were killed"
-        for run in at_large
-        if run.run_id not in known
+        f"run {run.run_id}: its folder was gone, and {len(clean_guest(run))} processes of its guest are now"
+        for run in guests_at_large()
     ]
     for run in abandoned:
         clean_guest(run)

@@ -38,7 +38,7 @@ from isl_emu.machine.console import Console, Interrupter, raw_terminal, send_mco
 from isl_emu.machine.guardian import REFUSED, Order, current_folders, kill_processes_in
 from isl_emu.machine.sandbox import View
 from isl_emu.machine.uml import UmlKernel, build_shim, find_uml, needs_shim
-from isl_emu.runs.directory import RUN_ID, RunDirectory, create_run_directory, runs_root
+from isl_emu.runs.directory import RunDirectory, create_run_directory, run_with
 from isl_emu.units import NS_PER_S
 
 # Folders that the guest covers with its own; what lies below them must be mounted to be seen.
@@ -150,12 +150,9 @@ def clean_guest(run: RunDirectory) -> list[int]:
 
 
 def guests_at_large() -> list[RunDirectory]:
-    """The runs of which a process of a guest or a calendar is there, as their current folders say; ours and alive "
-    "too."""
-    root = runs_root().resolve()
-    inside = re.compile(rf"({re.escape(str(root))}/({RUN_ID.pattern}))/(?:guest|{CALENDAR_FOLDER})(?: \(deleted\))?")
-    found = {match[2]: Path(match[1]) for folder in current_folders() if (match := inside.fullmatch(folder))}
-    return [RunDirectory(run_id, path) for run_id, path in sorted(found.items())]
+    """The runs whose folder is gone while a process of their guest or calendar is there, whose current folder tells."""
+    found = {run.run_id: run for folder in current_folders() if (run := run_with(folder)) is not None}
+    return [run for _, run in sorted(found.items()) if not run.path.exists()]
 
 
 @contextlib.contextmanager

@@ -97,6 +97,13 @@ def unowned_runs() -> list[RunDirectory]:
     return [run for run in _folders() if RUN_ID.fullmatch(run.run_id) and not os.path.lexists(run.path / OWNER)]
 
 
+def run_with(folder: str) -> RunDirectory | None:
+    """The run of ours in whose folder, by now perhaps removed, a process has its current folder."""
+    path = Path(folder.removesuffix(" (deleted)"))
+    run = RunDirectory(path.parent.name, path.parent)
+    return run if run.path.parent == runs_root().resolve() and RUN_ID.fullmatch(run.run_id) else None
+
+
 def _folders() -> list[RunDirectory]:
     found = [path for path in sorted(runs_root().glob("[!.]*")) if path.is_dir()]
     return [RunDirectory(path.name, path) for path in found if path.lstat().st_uid == os.geteuid()]

@@ -107,7 +107,7 @@ class Satellite(Record):
     altitude_km: Altitude | None = Field(alias="altitude", default=None)
     semi_major_axis_km: SemiMajorAxis | None = Field(alias="semi_major_axis", default=None)
     mean_motion_rev_day: MeanMotion | None = Field(alias="mean_motion", default=None)
-    eccentricity: float = Field(ge=0.0, lt=1.0, default=0.0)
+    eccentricity: float = Field(ge=0.0, le=100.0, default=0.0)
     inclination_rad: Inclination | None = Field(alias="inclination", default=None)
     raan_rad: Angle = Field(alias="raan", default=0.0)
     arg_perigee_rad: Angle = Field(alias="argument_of_perigee", default=0.0)

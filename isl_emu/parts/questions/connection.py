@@ -257,7 +257,7 @@ class EventParser:
         *lines, self._rest = _LINE_END.split(self._rest)
         events = [event for line in lines if (event := self._line(line.decode(errors="replace"))) is not None]
         if len(self._rest) + sum(map(len, self._data)) > LONGEST_EVENT_BYTE:
-            raise ValueError(f"an event of the answer is longer, but the most is {LONGEST_EVENT_BYTE:,} bytes")
+            raise ValueError(f"an event of the answer is longer than {LONGEST_EVENT_BYTE:,} bytes")
         return events
 
     def end(self) -> list[str]:
