@@ -16,6 +16,7 @@ from isl_emu.limits import PROBES
 from isl_emu.scenario.boards import BOARDS, Board
 from isl_emu.scenario.compute import Compute, Groups, compute_contradictions
 from isl_emu.scenario.constellation import Constellation, Time, constellation_contradictions
+from isl_emu.scenario.faults import Fault, fault_contradictions
 from isl_emu.scenario.ground import GroundStation
 from isl_emu.scenario.kv_handover import KvHandover, kv_contradictions
 from isl_emu.scenario.lasers import InterShell, LaserLinks
@@ -35,6 +36,7 @@ __all__ = [
     "Compute",
     "Constellation",
     "DisjointPaths",
+    "Fault",
     "FidelityLimits",
     "GroundStation",
     "InterShell",
@@ -79,6 +81,7 @@ class Scenario(Constellation):
     """A complete experiment: a constellation, how its traffic is routed, and all that the run carries."""
 
     routing: Routing = Routing()
+    fault: tuple[Fault, ...] = ()
     compute: Groups = ()
     split: tuple[Split, ...] = ()
     kv_handover: tuple[KvHandover, ...] = ()
@@ -132,6 +135,12 @@ class Scenario(Constellation):
         """Names of the nodes in which a user's programs and workloads are."""
         programs = (program.node for program in self.program)
         return (*programs, *(node for workload in self.workload for node in workload.nodes))
+
+    @property
+    def own_programs(self) -> dict[str, tuple[str, ...]]:
+        """The nodes of each of a user's programs, then workloads, by its name."""
+        nodes = {program.name: (program.node,) for program in self.program}
+        return {**nodes, **{workload.name: workload.nodes for workload in self.workload}}
 
     @property
     def watched_pairs(self) -> tuple[tuple[str, str], ...]:
@@ -241,3 +250,6 @@ def contradictions(scenario: Scenario) -> Iterator[str]:
             scenario.questions, scenario.station, scenario.serving_satellites, scenario.time.duration_ns
         )
     yield from training_contradictions(scenario, scenario.training)
+    yield from fault_contradictions(
+        scenario.fault, scenario, scenario.computing_satellites, tuple(scenario.own_programs)
+    )
