@@ -93,6 +93,7 @@ class Acquisition:
         self._pools = [self._pool(pairing.fixed or pairing.no_candidates) for pairing in self._pairings]
         self._used: list[LaserCandidates] = [pool.lasers for pool in self._pools]
         self._events: list[tuple[int, np.ndarray, np.ndarray]] = []  # instant, pairs, states
+        self._engaged: list[tuple[int, np.ndarray, np.ndarray]] = []  # instant, pairs, their terminals (U, 2)
 
     def rows(self, sky: Ephemeris, first: int) -> list[Rows]:
         """The links that track at the next instants, which begin with instant `first`."""
@@ -125,6 +126,14 @@ class Acquisition:
         before[np.append(True, pair[1:] != pair[:-1])] = LinkState.IDLE
         changed = state != before
         return k[changed], pair[changed], state[changed]
+
+    def engagements(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """When links that are in use later got their terminals: instant, pair (a x 2^32 + b), terminals (E, 2)."""
+        if not self._engaged:
+            return np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, 2), np.int64)
+        k = np.concatenate([np.full(len(pairs), k) for k, pairs, _ in self._engaged]).astype(np.int64)
+        pair, terminals = (np.concatenate([engaged[part] for engaged in self._engaged]) for part in (1, 2))
+        return k, pair, terminals
 
     def _instant(self, now: _Moment) -> list[Rows]:
         seen = [self._follow(number, now) for number in range(len(self._pools))]
@@ -274,6 +283,7 @@ class Acquisition:
         pool.slewed_ns[which] = now.t_ns + slew_ns.max(axis=1)
         pool.acquired_ns[which] = pool.slewed_ns[which] + acquisition_ns.max(axis=1)
         self._busy[terminals] = True
+        self._engaged.append((now.k, pool.keys[which], terminals))
         self._pointing[terminals] = directions
         pool.state[which] = LinkState.IDLE
         self._advance(pool, which, now)

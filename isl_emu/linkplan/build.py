@@ -9,7 +9,9 @@ from functools import cache, partial
 import numpy as np
 
 from isl_emu.geometry.elements import TURN_RAD, Elements, constellation_elements
+from isl_emu.geometry.frames import sidereal_angle_rad
 from isl_emu.geometry.orbits import propagate
+from isl_emu.geometry.places import geodetic, teme_to_itrs
 from isl_emu.geometry.pointing import VELOCITY_STEP_NS, velocity_km_s
 from isl_emu.geometry.sightline import grazing_altitude_km
 from isl_emu.geometry.sunlight import sun_direction
@@ -17,6 +19,8 @@ from isl_emu.linkplan.acquisition import Acquisition
 from isl_emu.linkplan.candidates import LaserCandidates, joined_candidates, laser_candidates, pair_keys, shell_pairs
 from isl_emu.linkplan.constraints import Ephemeris
 from isl_emu.linkplan.events import Events, events_of_rows, no_events, ordered_events
+from isl_emu.linkplan.fault_draws import carried_links, drawn_faults
+from isl_emu.linkplan.faults import with_faults
 from isl_emu.linkplan.ground import GroundSegment
 from isl_emu.linkplan.handover import GroundPolicy
 from isl_emu.linkplan.lasers import LaserQuality, ideal_rows
@@ -55,10 +59,21 @@ def plan_links(scenario: Scenario, scenario_toml: str) -> LinkPlan:
     Raises:
         ScenarioError: an orbit that does not exist or does not hold.
     """
-    space = space_segment(scenario)
-    return plan_segments(
-        space, scenario.station, scenario.time.grid, scenario.rate_scale, scenario_toml, seed=scenario.seed
-    )
+    space, grid = space_segment(scenario), scenario.time.grid
+    sky, pointed = _followed(space, scenario.station, grid, scenario.rate_scale, scenario_toml, seed=scenario.seed)
+    if not scenario.fault:
+        return sky
+
+    def ground_points() -> tuple[np.ndarray, np.ndarray]:
+        parts = [
+            geodetic(teme_to_itrs(chunk.r_km, sidereal_angle_rad(grid.start, chunk.t_ns)))[:2]
+            for chunk in (_sky(space, grid, first) for first in range(0, grid.count, _chunk(space)))
+        ]
+        latitudes_rad, longitudes_rad = zip(*parts, strict=True)
+        return np.concatenate(latitudes_rad), np.concatenate(longitudes_rad)
+
+    carried = carried_links(sky, space.terminals, pointed.engagements()) if space.terminals and pointed else None
+    return with_faults(sky, drawn_faults(scenario, sky, cache(ground_points), carried))
 
 
 def space_segment(scenario: Scenario) -> SpaceSegment:
@@ -144,6 +159,19 @@ def plan_segments(
 
     A `policy` stands in for the handover policies of all stations.
     """
+    return _followed(space, stations, grid, rate_scale, scenario_toml, policy, seed)[0]
+
+
+def _followed(
+    space: SpaceSegment,
+    stations: Sequence[GroundStation],
+    grid: TimeGrid,
+    rate_scale: float,
+    scenario_toml: str,
+    policy: GroundPolicy | None = None,
+    seed: int = 1,
+) -> tuple[LinkPlan, Acquisition | None]:
+    """The link plan, and what its terminals did, if there are any."""
     lasers, pointed = LaserQuality(space.lasers, seed, grid.duration_ns), None
     if space.terminals is not None:
         pointed = Acquisition(space.terminals, space.pairings, seed, grid.duration_ns, grid.step_ns)
@@ -167,7 +195,7 @@ def plan_segments(
     candidates = joined_candidates([space.lasers, pointed.links()]) if pointed else space.lasers
     told = [(links.k, links.pair, links.state) for links in grounded] + ([pointed.events()] if pointed else [])
     links = _links(candidates, len(space.elements.names), stations, a, b)
-    return LinkPlan(
+    plan = LinkPlan(
         grid=grid,
         nodes=nodes,
         links=links,
@@ -181,6 +209,7 @@ def plan_segments(
         row_loss_ratio=rows.loss_ratio[order],
         events=_events(told, links, row_start, link),
     )
+    return plan, pointed
 
 
 def _events(

@@ -20,6 +20,7 @@ class LinkState(IntEnum):
     ACQUIRING = 2  # they search for each other
     TRACKING = 3
     LOST = 4  # it was pointed at and is still assigned, but a constraint or an outage keeps it from tracking
+    FAULT = 5  # it would track, but a fault has cut it
 
 
 @dataclass(frozen=True)

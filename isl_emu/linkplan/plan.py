@@ -14,6 +14,7 @@ from enum import IntEnum
 import numpy as np
 
 from isl_emu.linkplan.events import Events, LinkState, events_of_rows, no_events
+from isl_emu.linkplan.fault_events import FAULT_COLUMNS, TERM_NAMES, Faults, no_faults
 from isl_emu.timebase import TimeGrid
 
 __all__ = [
@@ -106,15 +107,20 @@ class Snapshot:
     rate_ab_bit_s: np.ndarray  # int64, from a to b
     rate_ba_bit_s: np.ndarray  # int64, from b to a
     loss_ratio: np.ndarray  # float64, of the packets sent in either direction
+    corruption_ratio: np.ndarray  # float64, of those sent in either direction, with a bit that is flipped
+    duplication_ratio: np.ndarray  # float64, of those sent in either direction
+    jitter_ns: np.ndarray  # int64, how far a packet's delay may be from the link's, evenly spread
 
 
 @dataclass(frozen=True)
 class LinkPlan:
-    """Every link's state at every instant.
+    """Every link's state at every instant, as it really is, faults and all.
 
     The rows of instant k are `row_start[k]:row_start[k + 1]`; a link without a row is down. Rates are the physical
     ones; `rate_scale` says what fraction of them the emulator shapes to. Where no losses are given there are none, and
     where no events are given every link tracks from the first instant of each contact.
+
+    With faults (see `faults.with_faults`), `sky` is the plan without them, and `known` the one that routes follow.
     """
 
     grid: TimeGrid
@@ -129,21 +135,43 @@ class LinkPlan:
     scenario_toml: str  # the resolved scenario that it was made from
     row_loss_ratio: np.ndarray = field(default_factory=lambda: np.empty(0))  # float64 (R,), either direction
     events: Events = field(default_factory=no_events)  # of all links; without any, those that the rows make
+    row_corruption_ratio: np.ndarray = field(default_factory=lambda: np.empty(0))  # float64 (R,), either direction
+    row_duplication_ratio: np.ndarray = field(default_factory=lambda: np.empty(0))  # float64 (R,), either direction
+    row_jitter_ns: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))  # int64 (R,)
+    faults: Faults = field(default_factory=no_faults)
+    without_faults: LinkPlan | None = None  # if there are any
+    as_known: LinkPlan | None = None  # if it is another than this
 
     def __post_init__(self) -> None:
-        if not len(self.row_loss_ratio):
-            object.__setattr__(self, "row_loss_ratio", np.zeros(len(self.row_link)))
+        for name in ("row_loss_ratio", "row_corruption_ratio", "row_duplication_ratio", "row_jitter_ns"):
+            if not len(getattr(self, name)):
+                object.__setattr__(self, name, np.zeros(len(self.row_link), getattr(self, name).dtype))
         if not len(self.events.k):
             events = events_of_rows(self.row_start, self.row_link, self.links.kind == LinkKind.GROUND)
             object.__setattr__(self, "events", events)
-        for array in self._arrays():
+        for array in (*self._arrays(), *self._impairments()):
             array.setflags(write=False)
+
+    @property
+    def sky(self) -> LinkPlan:
+        """The plan as it would be without faults."""
+        return self.without_faults or self
+
+    @property
+    def known(self) -> LinkPlan:
+        """The plan as those know it who choose routes: without faults that they do not know, with those that they
+        still believe in."""
+        return self.as_known or self
 
     def snapshot(self, k: int) -> Snapshot:
         """The links up at instant `k` (views, no copies)."""
-        rows = slice(self.row_start[k], self.row_start[k + 1])
-        terms = self.row_rate_ab_bit_s, self.row_rate_ba_bit_s, self.row_loss_ratio
-        return Snapshot(self.row_link[rows], self.row_delay_ns[rows], *(term[rows] for term in terms))
+        return self.at_rows(slice(self.row_start[k], self.row_start[k + 1]))
+
+    def at_rows(self, rows: slice | np.ndarray) -> Snapshot:
+        """What some of the rows say, in their order; of a slice views, no copies."""
+        rates = self.row_rate_ab_bit_s, self.row_rate_ba_bit_s
+        terms = self.row_link, self.row_delay_ns, *rates, self.row_loss_ratio, *self._impairments()
+        return Snapshot(*(term[rows] for term in terms))
 
     def digest(self) -> str:
         """SHA-256 over the whole plan, hexadecimal; equal plans have equal digests."""
@@ -151,8 +179,17 @@ class LinkPlan:
         grid = (self.grid.start.isoformat(), self.grid.step_ns, self.grid.count)
         hasher.update(repr((*grid, self.nodes.names, self.rate_scale, self.scenario_toml)).encode())
         for array in self._arrays():
-            hasher.update(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes())
+            hasher.update(_plain_bytes(array))
+        if self.faults.names:
+            hasher.update(repr((self.sky.digest(), self.faults.names, self.faults.effects)).encode())
+            faults = (getattr(self.faults, name) for name in FAULT_COLUMNS)
+            terms = (self.faults.terms[name] for name in TERM_NAMES)
+            for array in (*self._impairments(), *faults, *terms):
+                hasher.update(_plain_bytes(array))
         return hasher.hexdigest()
+
+    def _impairments(self) -> tuple[np.ndarray, ...]:
+        return self.row_corruption_ratio, self.row_duplication_ratio, self.row_jitter_ns
 
     def _arrays(self) -> tuple[np.ndarray, ...]:
         links = self.links
@@ -162,6 +199,10 @@ class LinkPlan:
             self.row_start, self.row_link, self.row_delay_ns, self.row_rate_ab_bit_s, self.row_rate_ba_bit_s,
             self.row_loss_ratio, self.events.k, self.events.link, self.events.state,
         )  # fmt: skip
+
+
+def _plain_bytes(array: np.ndarray) -> bytes:
+    return np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()
 
 
 @dataclass(frozen=True)
@@ -181,7 +222,7 @@ class Rows:
         return replace(self, k=self.k + instants)
 
 
-def either_loss_ratio(first: np.ndarray, second: float) -> np.ndarray:
+def either_loss_ratio(first: np.ndarray, second: np.ndarray | float) -> np.ndarray:
     """The share of packets that is lost where two things lose some, each on its own."""
     lost: np.ndarray = first + second - first * second
     return lost

@@ -19,6 +19,9 @@ delay from one to the next, and how many contacts and gaps are expected to have 
 
 The changes of the links' states are JSON in the metadata too, under ``isl_emu.events``: the lists ``k`` (instant),
 ``link`` (index) and ``state`` (place in the list ``states``). Every link is idle before its first.
+
+Of a plan with faults the rows and the states are those without them, so that all of it can be had again. The faults are
+JSON in the metadata under ``isl_emu.faults``: what each does, and the lists of its events (`fault_events.Faults`).
 """
 
 from __future__ import annotations
@@ -33,13 +36,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from isl_emu.errors import ScenarioError
+from isl_emu.linkplan.fault_events import FAULT_COLUMNS, TERM_NAMES, TERMS, Faults, no_faults
+from isl_emu.linkplan.faults import with_faults
 from isl_emu.linkplan.plan import AQM, AQM_NAMES, Events, LinkKind, LinkPlan, Links, LinkState, Nodes
 from isl_emu.linkplan.step_check import check_step
 from isl_emu.timebase import TimeGrid
 
 FORMAT = 4
+FORMAT_WITH_FAULTS = 5
 METADATA_KEY = b"isl_emu.plan"
 EVENTS_KEY = b"isl_emu.events"
+FAULTS_KEY = b"isl_emu.faults"
 KIND_NAMES = [kind.name.lower().replace("_", "-") for kind in LinkKind]
 STATE_NAMES = [state.name.lower() for state in LinkState]
 _NAME = pa.dictionary(pa.int32(), pa.string())
@@ -60,6 +67,7 @@ SCHEMA = pa.schema(
 
 def write_plan(plan: LinkPlan, path: Path) -> None:
     """Write `plan` to `path`."""
+    description, whole, plan = _description(plan), plan, plan.sky
     columns = [
         pa.array(np.repeat(plan.grid.offsets_ns, np.diff(plan.row_start))),
         pa.array(plan.row_link),
@@ -71,7 +79,10 @@ def write_plan(plan: LinkPlan, path: Path) -> None:
         pa.array(plan.row_rate_ba_bit_s),
         pa.array(plan.row_loss_ratio),
     ]
-    schema = SCHEMA.with_metadata({METADATA_KEY: _json(_description(plan)), EVENTS_KEY: _json(_events(plan))})
+    metadata = {METADATA_KEY: _json(description), EVENTS_KEY: _json(_events(plan))}
+    if whole.faults.names:
+        metadata[FAULTS_KEY] = _json(_faults(whole.faults))
+    schema = SCHEMA.with_metadata(metadata)
     pq.write_table(pa.Table.from_arrays(columns, schema=schema), path, compression="zstd")
 
 
@@ -87,6 +98,8 @@ def read_plan(path: Path) -> LinkPlan:
         raise _unusable(path, f"its columns are {table.column_names}", f"a link plan has {SCHEMA.names} of fixed types")
     try:
         plan = _plan(table, description, json.loads(table.schema.metadata[EVENTS_KEY]))
+        if description["format"] == FORMAT_WITH_FAULTS:
+            plan = with_faults(plan, _read_faults(json.loads(table.schema.metadata[FAULTS_KEY])))
     except (KeyError, TypeError, ValueError) as error:
         raise _unusable(path, f"its description is broken ({error!r})", "it describes nodes, links and grid") from error
     if plan.digest() != description.get("digest"):
@@ -110,7 +123,7 @@ def _description(plan: LinkPlan) -> dict[str, Any]:
         for name, part in (("contacts", check.contacts), ("gaps", check.gaps))
     }
     return {
-        "format": FORMAT,
+        "format": FORMAT_WITH_FAULTS if plan.faults.names else FORMAT,
         "digest": plan.digest(),
         "grid": {"start": plan.grid.start.isoformat(), "step_ns": plan.grid.step_ns, "count": plan.grid.count},
         "nodes": {"names": list(plan.nodes.names), "kind": plan.nodes.kind.tolist()},
@@ -131,7 +144,25 @@ def _description(plan: LinkPlan) -> dict[str, Any]:
 def _events(plan: LinkPlan) -> dict[str, Any]:
     events = plan.events
     columns = {"k": events.k.tolist(), "link": events.link.tolist(), "state": events.state.tolist()}
-    return {"states": STATE_NAMES, **columns}
+    return {"states": STATE_NAMES[: LinkState.FAULT], **columns}  # a fault's own state is of no plan without any
+
+
+def _faults(faults: Faults) -> dict[str, Any]:
+    return {
+        "names": list(faults.names),
+        "effects": list(faults.effects),
+        "terms": {name: faults.terms[name].tolist() for name in TERM_NAMES},
+        **{name: getattr(faults, name).tolist() for name in FAULT_COLUMNS},
+    }
+
+
+def _read_faults(told: dict[str, Any]) -> Faults:
+    terms = np.empty(len(told["names"]), TERMS)
+    for name in TERM_NAMES:
+        terms[name] = told["terms"][name]
+    dtypes = {name: getattr(no_faults(), name).dtype for name in FAULT_COLUMNS}
+    columns = {name: np.array(told[name], dtype) for name, dtype in dtypes.items()}
+    return Faults(names=tuple(told["names"]), effects=tuple(told["effects"]), terms=terms, **columns)
 
 
 def _json(value: dict[str, Any]) -> bytes:
@@ -159,8 +190,8 @@ def _described(table: pa.Table, path: Path) -> dict[str, Any]:
         found = description["format"]
     except (ValueError, KeyError, TypeError) as error:
         raise _unusable(path, f"its description is not readable ({error!r})", "it is JSON") from error
-    if found != FORMAT:
-        raise _unusable(path, f"its format is {found!r}", f"this isl-emu reads format {FORMAT}")
+    if found not in (FORMAT, FORMAT_WITH_FAULTS):
+        raise _unusable(path, f"its format is {found!r}", f"this isl-emu reads {FORMAT} and {FORMAT_WITH_FAULTS}")
     return description
 
 

@@ -35,6 +35,7 @@ class Terminals:
     in_shell: np.ndarray  # bool, it serves links within its shell
     between_shells: np.ndarray  # bool, it serves links to other shells
     of_satellite: np.ndarray  # int64 (N, M), each satellite's terminals, filled up with NONE
+    mount: tuple[str, ...]  # of each
 
     @property
     def rest(self) -> np.ndarray:
@@ -50,7 +51,7 @@ def constellation_terminals(shells: Sequence[Shell]) -> Terminals:
         ours = [(terminal, mount) for terminal in shell.lasers.terminal for mount in terminal.mounts]
         satellites.append(np.repeat(np.arange(first, first + shell.count), len(ours)))
         types += [terminal for terminal, _ in ours] * shell.count
-        mounts += [AXES[mount] for _, mount in ours] * shell.count
+        mounts += [mount for _, mount in ours] * shell.count
         first += shell.count
     satellite = np.concatenate(satellites).astype(np.int64)
     starts = np.searchsorted(satellite, np.arange(first))
@@ -60,10 +61,10 @@ def constellation_terminals(shells: Sequence[Shell]) -> Terminals:
     rates_rad_s = [terminal.slew_rate_rad_s for terminal in types]
     return Terminals(
         satellite=satellite,
-        axis=np.array(mounts, dtype=np.float64).reshape(-1, 3),
+        axis=np.array([AXES[mount] for mount in mounts], dtype=np.float64).reshape(-1, 3),
         least_cos=np.array(
             [
-                math.cos(terminal.field_of_regard_rad) if mount != AXES["free"] else EVERYWHERE
+                math.cos(terminal.field_of_regard_rad) if mount != "free" else EVERYWHERE
                 for terminal, mount in zip(types, mounts, strict=True)
             ]
         ),
@@ -72,6 +73,7 @@ def constellation_terminals(shells: Sequence[Shell]) -> Terminals:
         in_shell=np.array([terminal.serves != "inter-shell" for terminal in types], dtype=bool),
         between_shells=np.array([terminal.serves != "shell" for terminal in types], dtype=bool),
         of_satellite=of_satellite,
+        mount=tuple(mounts),
     )
 
 

@@ -61,9 +61,8 @@ SERIALISER_HEADROOM_RATIO = 1.02  # a burst of a token bucket, 1 ms each time th
 
 def initial_ends(plan: LinkPlan, bias_ns: int, slowdown: float = 1.0) -> np.ndarray:
     """All ends down, each with the delay and rate that it has when it first comes up; END, shape (2L,)."""
-    link, row = np.unique(plan.row_link, return_index=True)
-    terms = plan.row_delay_ns, plan.row_rate_ab_bit_s, plan.row_rate_ba_bit_s, plan.row_loss_ratio
-    first = Snapshot(link, *(term[row] for term in terms))
+    _, row = np.unique(plan.row_link, return_index=True)
+    first = plan.at_rows(row)
     ends = np.zeros(2 * len(plan.links.a), END)
     ends["aqm"] = np.repeat(queue_kinds(plan), 2)
     _write(ends, plan, first, bias_ns, slowdown)

@@ -15,6 +15,7 @@ from pydantic import Field
 from isl_emu.scenario.boards import BOARDS, Board
 from isl_emu.scenario.compute import Compute, Groups, compute_contradictions
 from isl_emu.scenario.constellation import Constellation, Time, constellation_contradictions
+from isl_emu.scenario.faults import Fault, fault_contradictions
 from isl_emu.scenario.ground import GroundStation
 from isl_emu.scenario.kv_handover import KvHandover, kv_contradictions
 from isl_emu.scenario.lasers import InterShell, LaserLinks
@@ -33,6 +34,7 @@ __all__ = [
     "Compute",
     "Constellation",
     "DisjointPaths",
+    "Fault",
     "FidelityLimits",
     "GroundStation",
     "InterShell",
@@ -77,6 +79,7 @@ class Scenario(Constellation):
     """A complete experiment: a constellation, how its traffic is routed, and all that the run carries."""
 
     routing: Routing = Routing()
+    fault: tuple[Fault, ...] = ()
     compute: Groups = ()
     split: tuple[Split, ...] = ()
     kv_handover: tuple[KvHandover, ...] = ()
@@ -130,6 +133,12 @@ class Scenario(Constellation):
         """Names of the nodes in which a user's programs and workloads are."""
         programs = (program.node for program in self.program)
         return (*programs, *(node for workload in self.workload for node in workload.nodes))
+
+    @property
+    def own_programs(self) -> dict[str, tuple[str, ...]]:
+        """The nodes of each of a user's programs, then workloads, by its name."""
+        nodes = {program.name: (program.node,) for program in self.program}
+        return {**nodes, **{workload.name: workload.nodes for workload in self.workload}}
 
     @property
     def watched_pairs(self) -> tuple[tuple[str, str], ...]:
@@ -234,3 +243,6 @@ def contradictions(scenario: Scenario) -> Iterator[str]:
     if scenario.questions:
         yield from question_contradictions(scenario.questions, scenario.station, scenario.serving_satellites)
     yield from training_contradictions(scenario, scenario.training)
+    yield from fault_contradictions(
+        scenario.fault, scenario, scenario.computing_satellites, tuple(scenario.own_programs)
+    )

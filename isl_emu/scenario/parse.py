@@ -105,8 +105,12 @@ def _consistent(scenario: Scenario, source: str) -> Scenario:
 
 
 def format_scenario(scenario: Scenario) -> str:
-    """The scenario as TOML with every default written out; `parse_scenario` turns it back into an equal one."""
-    return tomli_w.dumps(scenario.model_dump(by_alias=True, exclude_none=True))
+    """The scenario as TOML with every default written out; `parse_scenario` turns it back into an equal one.
+
+    Without faults nothing is written of them, so that their plans stay those of versions that knew none.
+    """
+    exclude = None if scenario.fault else {"fault"}
+    return tomli_w.dumps(scenario.model_dump(by_alias=True, exclude_none=True, exclude=exclude))
 
 
 def with_changes(scenario: Scenario, **changes: Any) -> Scenario:

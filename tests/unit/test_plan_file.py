@@ -11,8 +11,17 @@ import pytest
 
 from isl_emu.errors import ScenarioError
 from isl_emu.linkplan import plan_file
+from isl_emu.linkplan.fault_events import Faults
 from isl_emu.linkplan.plan import Events, LinkKind, LinkPlan, Links, LinkState, NodeKind, Nodes
-from isl_emu.linkplan.plan_file import EVENTS_KEY, FORMAT, METADATA_KEY, SCHEMA, read_plan, write_plan
+from isl_emu.linkplan.plan_file import (
+    EVENTS_KEY,
+    FORMAT,
+    FORMAT_WITH_FAULTS,
+    METADATA_KEY,
+    SCHEMA,
+    read_plan,
+    write_plan,
+)
 from isl_emu.linkplan.step_check import check_step
 from isl_emu.timebase import TimeGrid
 from tests.plans import MS, make_plan
@@ -66,7 +75,7 @@ def _rewrite(path, change_table=lambda table: table, **changes):
 def _equal(one, other) -> bool:
     if isinstance(one, np.ndarray):
         return one.dtype == other.dtype and np.array_equal(one, other)
-    if isinstance(one, (Nodes, Links, Events)):
+    if isinstance(one, (Nodes, Links, Events, Faults)):
         return all(_equal(getattr(one, field.name), getattr(other, field.name)) for field in fields(one))
     return one == other
 
@@ -146,8 +155,9 @@ def test_the_file_says_what_its_time_step_does(tmp_path):
 
 
 def test_other_formats_are_refused(written):
-    _rewrite(written, format=FORMAT + 1)
-    with pytest.raises(ScenarioError, match=f"its format is {FORMAT + 1}, but this isl-emu reads format {FORMAT}"):
+    newer = FORMAT_WITH_FAULTS + 1
+    _rewrite(written, format=newer)
+    with pytest.raises(ScenarioError, match=f"its format is {newer}, but this isl-emu reads {FORMAT} and"):
         read_plan(written)
 
 
