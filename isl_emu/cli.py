@@ -449,21 +449,30 @@ FACTOR = click.FloatRange(0, 1000, min_open=True)
 
 
 @cli.command()
-@click.argument("a")
-@click.argument("b")
+@click.argument("a", metavar="A|NODE")
+@click.argument("b", required=False)
 @click.option("--loss", "loss_ratio", type=SHARE, help="Share of packets that are lost, in place of the plan's.")
 @click.option("--rate-factor", type=FACTOR, help="Times the rate that the plan says at each time.")
 @click.option("--delay-factor", type=FACTOR, help="Times the delay that the plan says at each time.")
+@click.option("--kill", "effect", flag_value="kill", help="Of a node: kill its model server and programs.")
+@click.option("--stop", "effect", flag_value="stop", help="Of a node: let these stand still.")
+@click.option("--out-of-memory", "effect", flag_value="out-of-memory", help="Of a node: starve these of memory.")
 @FOR
 @RUN
-def fault(a: str, b: str, duration: str | None, folder: Path | None, **changes: float | None) -> int:
-    """Break the link between nodes A and B of the live run by hand: cut it, or make it as bad as the options say.
+def fault(
+    a: str, b: str | None, effect: str | None, duration: str | None, folder: Path | None, **changes: float | None
+) -> int:
+    """Break the link between nodes A and B of the live run by hand, or NODE.
 
-    The plan moves on beneath; routes do not know of it. It is recorded as an intervention.
+    A link is cut, or made as bad as the options say; the plan moves on beneath, and routes do not know of it. A node
+    loses its power, or what the options say happens to what runs in it. It is recorded as an intervention.
     """
     given = {name: value for name, value in changes.items() if value is not None}
-    request = {"verb": "fault", "place": [a, b], "changes": given or {"cut": True}}
-    return _ask({**request, "for_ns": _ns(duration)}, folder)
+    if given and b is None or effect and b is not None:
+        raise click.UsageError("--loss, --rate-factor and --delay-factor are for links (A B), the others for a NODE.")
+    what = {"changes": given or {"cut": True}} if b is not None else {"effect": effect or "power-off"}
+    place = [a] if b is None else [a, b]
+    return _ask({"verb": "fault", "place": place, **what, "for_ns": _ns(duration)}, folder)
 
 
 @cli.command(name="set")

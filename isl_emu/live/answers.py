@@ -25,6 +25,7 @@ from isl_emu.network.net import IslNet
 from isl_emu.network.overrides import Override
 from isl_emu.network.queues import queue_name
 from isl_emu.nodes.namespaces import enter_network, in_own_thread
+from isl_emu.parts.node_faults import NodeFaults
 from isl_emu.parts.registry import PARTS
 from isl_emu.runs.folder import RunFolder
 from isl_emu.units import DURATION_NS, NS_PER_S, RATE_BIT_S, format_quantity, seconds_text
@@ -43,12 +44,13 @@ class LiveAnswers:
     folder: RunFolder
     course: Course
     interventions: Interventions
+    node_faults: NodeFaults
 
     def handlers(self) -> dict[str, Handler]:
         """The answers by verb."""
         own = {"status": self.status, "link": self.link, "exec": self.exec, "push": self.push, "pull": self.pull}
         own |= {"pause": self.pause, "resume": self.resume, "stop": self.stop}
-        return own | {"fault": self.override, "set": self.override, "restore": self.restore}
+        return own | {"fault": self.fault, "set": self.override, "restore": self.restore}
 
     def status(self, request: Mapping[str, Any], answer: Answer) -> int:
         """Where the run stands."""
@@ -144,14 +146,44 @@ class LiveAnswers:
         """End the run in order; answered when it ends."""
         return _say_time(answer.output, "ends at", self.course.end(request["at_ns"], answer.cancelled))
 
+    def fault(self, request: Mapping[str, Any], answer: Answer) -> int:
+        """Break a link between two nodes, or a node, by hand, for a while or until it is restored."""
+        if len(request["place"]) > 1:
+            return self.override(request, answer)
+        node, effect = self._node(request["place"][0]).name, request["effect"]
+        for_ns, found = self._lasting(request), self.node_faults.of(node)
+        if not found and effect != "power-off":
+            raise NetworkError(f"fault: nothing runs in {node} that could break; see `isl-emu check`")
+        if any(one.place == (node,) for one in self.interventions.in_force):
+            raise NetworkError(f"fault: {node} is broken by hand already; use `isl-emu restore {node}` first")
+        ends, number = self.plan.links, self.plan.nodes.index(node)
+        links = tuple(np.flatnonzero((ends.a == number) | (ends.b == number)).tolist())
+        override = Override(links, cut=True) if effect == "power-off" and links else None
+        whole = node if effect == "power-off" else None
+
+        def do() -> None:
+            self.node_faults.begin(effect, found, whole)
+
+        def undo() -> None:
+            self.node_faults.end(effect, found)
+
+        t_ns = self.interventions.begin((node,), effect, override, for_ns, do, undo)
+        answer.output.write(f"{node}: {effect} at t = {seconds(t_ns)}\n".encode())
+        return 0
+
+    @staticmethod
+    def _lasting(request: Mapping[str, Any]) -> int | None:
+        for_ns: int | None = request["for_ns"]
+        if for_ns is not None and for_ns <= 0:
+            raise NetworkError(f"{request['verb']}: is to last {seconds(for_ns)}, but that is no time; give more")
+        return for_ns
+
     def override(self, request: Mapping[str, Any], answer: Answer) -> int:
         """Change the link between two nodes by hand, for a while or until it is restored."""
         verb, (a, b) = request["verb"], (self._node(name).name for name in request["place"])
         link, place = self._link(verb, a, b)
-        if request["for_ns"] is not None and request["for_ns"] <= 0:
-            raise NetworkError(f"{verb}: is to last {seconds(request['for_ns'])}, but that is no time; give more")
-        override = Override((link,), **request["changes"])
-        t_ns = self.interventions.begin(place, override.text(), override, request["for_ns"])
+        for_ns, override = self._lasting(request), Override((link,), **request["changes"])
+        t_ns = self.interventions.begin(place, override.text(), override, for_ns)
         note = "" if self._planned(link) != "down" else "; it is down by the plan, and stays so until that has it up"
         answer.output.write(f"{' - '.join(place)}: {override.text()} from t = {seconds(t_ns)}{note}\n".encode())
         return 0

@@ -41,6 +41,7 @@ from isl_emu.nodes.containers import Container
 from isl_emu.nodes.mounts import files_below
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.live_run import LiveRun, Phases
+from isl_emu.parts.node_faults import NodeFaults
 from isl_emu.parts.part import Need
 from isl_emu.parts.registry import PARTS
 from isl_emu.progress import Steps
@@ -268,7 +269,7 @@ def _emulate(
         _sample_load(live, real_t0_ns, ending)
         incidents = ending.enter_context(Journal(live.folder.journal / f"{INCIDENTS_JOURNAL}.jsonl"))
         interventions = Interventions(replay, live.clock, times, ended, incidents)
-        answers = LiveAnswers(live.plan, live.net, live.folder, course, interventions)
+        answers = LiveAnswers(live.plan, live.net, live.folder, course, interventions, NodeFaults(live))
         ending.enter_context(ControlDesk(live.folder.journal, answers.handlers()))
         if wishes.interactive:
             NetCLI(live.net)  # the sky moves on meanwhile

@@ -70,9 +70,13 @@ class Interventions:
         text: str,
         override: Override | None,
         duration_ns: int | None,
+        do: Callable[[], object] = _nothing,
         undo: Callable[[], object] = _nothing,
     ) -> int:
         """Put one in force: when that was, ns after instant 0.
+
+        Args:
+            do: what is to be done beside links, after these; `undo` the contrary.
 
         Raises:
             NetworkError: the network refuses it, or the run does not emulate.
@@ -81,6 +85,7 @@ class Interventions:
             t_ns = self._clock.now_ns() - self._times.t0_ns
             if override is not None:
                 t_ns = self._replay.override(lambda others: (*others, override))
+            do()
             until_ns = None if duration_ns is None else t_ns + duration_ns
             one = Intervention(next(self._numbers), place, text, override, until_ns, undo)
             self._in_force[one.number] = one
@@ -122,7 +127,7 @@ class Interventions:
         t_ns = self._clock.now_ns() - self._times.t0_ns
         if one.override is not None:
             t_ns = self._replay.override(lambda others: tuple(other for other in others if other is not one.override))
-        one.undo()
+        threading.Thread(target=one.undo, name="mending", daemon=True).start()  # it may take its time
         del self._in_force[one.number]
         self._journal.append({"id": one.number, "t_end_ns": t_ns})
         return t_ns

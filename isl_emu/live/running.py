@@ -43,14 +43,22 @@ class RunningRun:
     def fault(
         self,
         a: str,
-        b: str,
+        b: str | None = None,
         *,
+        effect: str | None = None,
         loss: float | None = None,
         rate_factor: float | None = None,
         delay_factor: float | None = None,
         for_s: float | None = None,
     ) -> str:
-        """Cut the link between two nodes, or make it as bad as is said; by itself it ends after `for_s`."""
+        """Break the link between two nodes, or a node; by itself it ends after `for_s`.
+
+        Args:
+            effect: on a node: "power-off" (the default), "kill", "stop" or "out-of-memory".
+            loss: of a link, as the factors; without any it is cut.
+        """
+        if b is None:
+            return self._ask("fault", place=[a], effect=effect or "power-off", for_ns=_ns("for_s", for_s))
         changes = {"loss_ratio": loss, "rate_factor": rate_factor, "delay_factor": delay_factor}
         given = {name: value for name, value in changes.items() if value is not None}
         return self._ask("fault", place=[a, b], changes=given or {"cut": True}, for_ns=_ns("for_s", for_s))
