@@ -452,6 +452,9 @@ FACTOR = click.FloatRange(0, 1000, min_open=True)
 @click.argument("a", metavar="A|NODE")
 @click.argument("b", required=False)
 @click.option("--loss", "loss_ratio", type=SHARE, help="Share of packets that are lost, in place of the plan's.")
+@click.option("--corruption", "corruption_ratio", type=SHARE, help="Share of packets of which a bit is flipped.")
+@click.option("--duplication", "duplication_ratio", type=SHARE, help="Share of packets that are sent twice.")
+@click.option("--jitter", type=Duration(), help="By how much delays are longer or shorter at the most.")
 @click.option("--rate-factor", type=FACTOR, help="Times the rate that the plan says at each time.")
 @click.option("--delay-factor", type=FACTOR, help="Times the delay that the plan says at each time.")
 @click.option("--kill", "effect", flag_value="kill", help="Of a node: kill its model server and programs.")
@@ -460,16 +463,23 @@ FACTOR = click.FloatRange(0, 1000, min_open=True)
 @FOR
 @RUN
 def fault(
-    a: str, b: str | None, effect: str | None, duration: str | None, folder: Path | None, **changes: float | None
+    a: str,
+    b: str | None,
+    effect: str | None,
+    jitter: str | None,
+    duration: str | None,
+    folder: Path | None,
+    **changes: float | None,
 ) -> int:
     """Break the link between nodes A and B of the live run by hand, or NODE.
 
     A link is cut, or made as bad as the options say; the plan moves on beneath, and routes do not know of it. A node
     loses its power, or what the options say happens to what runs in it. It is recorded as an intervention.
     """
-    given = {name: value for name, value in changes.items() if value is not None}
-    if given and b is None or effect and b is not None:
-        raise click.UsageError("--loss, --rate-factor and --delay-factor are for links (A B), the others for a NODE.")
+    all_changes = {**changes, "jitter_ns": _ns(jitter)}
+    given = {name: value for name, value in all_changes.items() if value is not None}
+    if (given and b is None) or (effect and b is not None):
+        raise click.UsageError("--kill, --stop and --out-of-memory are for a NODE, the others for a link (A B).")
     what = {"changes": given or {"cut": True}} if b is not None else {"effect": effect or "power-off"}
     place = [a] if b is None else [a, b]
     return _ask({"verb": "fault", "place": place, **what, "for_ns": _ns(duration)}, folder)

@@ -31,10 +31,14 @@ MOST_PATHS = 16  # more equal ones than anybody reads
 
 @dataclass(frozen=True)
 class NamedPath:
-    """A way through the network: its nodes from source to destination, and the one-way delay of each hop."""
+    """A way through the network: its nodes from source to destination, and the one-way delay of each hop.
+
+    Packets are lost at hops that are `cut`, counted from 0: by a fault of which those know nothing who route.
+    """
 
     nodes: tuple[str, ...]
     hop_delays_ns: tuple[int, ...]
+    cut: tuple[int, ...] = ()
 
     @property
     def delay_ns(self) -> int:
@@ -116,7 +120,7 @@ class PlannedNetwork:
         the same `b` follow it.
 
         Returns:
-            ns, int64, masked where there is no route, shape (K,).
+            ns, int64, masked where there is no route or a fault has cut it, shape (K,).
 
         Raises:
             ScenarioError: there is no such node.
@@ -162,9 +166,9 @@ class PlannedNetwork:
         return [self._named(path, instant) if path else None for path in found]
 
     def _named(self, path: NodePath, k: int) -> NamedPath:
-        up = self.link_plan.snapshot(k)
-        delays_ns = up.delay_ns[np.searchsorted(up.link, path.links)]
-        return NamedPath(tuple(self.nodes[node] for node in path.nodes), tuple(delays_ns.tolist()))
+        links, cut = self.link_plan.rows_of(k, path.links)
+        names = tuple(self.nodes[node] for node in path.nodes)
+        return NamedPath(names, tuple(links.delay_ns.tolist()), tuple(np.flatnonzero(cut).tolist()))
 
     def _finder(self, destination: int) -> PathFinder:
         if destination not in self._finders:

@@ -173,6 +173,31 @@ class LinkPlan:
         terms = self.row_link, self.row_delay_ns, *rates, self.row_loss_ratio, *self._impairments()
         return Snapshot(*(term[rows] for term in terms))
 
+    def rows_of(self, k: int, links: Sequence[int] | np.ndarray) -> tuple[Snapshot, np.ndarray]:
+        """What some links are like at instant `k`, in their order, and which of them a fault has cut, bool.
+
+        A link that is cut is as it would be without faults.
+
+        Raises:
+            KeyError: a link would be down at that instant without faults too.
+        """
+        there, rows = self._found(k, np.asarray(links, dtype=np.int64))
+        if there.all():
+            return self.at_rows(rows), ~there
+        known, else_rows = self.sky._found(k, np.asarray(links, dtype=np.int64))
+        if not known.all():
+            raise KeyError(int(np.asarray(links)[~known][0]))
+        own, bare = vars(self.at_rows(rows)), vars(self.sky.at_rows(else_rows))
+        return Snapshot(*(np.where(there, own[name], bare[name]) for name in own)), ~there
+
+    def _found(self, k: int, links: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Which links are up at instant `k`, and their rows; any row for those that are not."""
+        first, last = self.row_start[k : k + 2].tolist()
+        up = self.row_link[first:last]
+        place = np.searchsorted(up, links).clip(max=max(len(up) - 1, 0))
+        there = up[place] == links if len(up) else np.zeros(len(links), dtype=bool)
+        return there, np.minimum(first + place, max(len(self.row_link) - 1, 0))
+
     def digest(self) -> str:
         """SHA-256 over the whole plan, hexadecimal; equal plans have equal digests."""
         hasher = hashlib.sha256()

@@ -84,7 +84,8 @@ def _counted(number: int, what: str) -> str:
 
 
 def check_step(plan: LinkPlan) -> StepCheck:
-    """What the time step of `plan` does to it."""
+    """What the time step of `plan` does to it, faults aside: these happen at instants."""
+    plan = plan.sky
     contacts = find_contacts(plan)
     complete = (contacts.start_ns > 0) & (contacts.end_ns < plan.grid.duration_ns)
     same_link = contacts.link[1:] == contacts.link[:-1]

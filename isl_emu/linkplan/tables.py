@@ -22,13 +22,13 @@ _UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 def links_table(plan: LinkPlan) -> pa.Table:
     """One row for each link that is up at least once, with its terms over all its contacts."""
     order, link, _ = rows_by_link(plan)
-    first = np.searchsorted(link, np.arange(len(plan.links.a)))
+    which, first = np.unique(link, return_index=True)
     contacts, terms = contacts_with_terms(plan)[0], terms_of(plan, order, first)
     return pa.table(
         {
-            **_ends(plan, np.arange(len(plan.links.a), dtype=np.int32)),
-            "queue_ns": plan.links.queue_ns,
-            "contacts": np.bincount(contacts.link, minlength=len(plan.links.a)),
+            **_ends(plan, which),
+            "queue_ns": plan.links.queue_ns[which],
+            "contacts": np.bincount(contacts.link, minlength=len(plan.links.a))[which],
             "up_ratio": np.diff(first, append=len(link)) / plan.grid.count,
             **vars(terms),
         }

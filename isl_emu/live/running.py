@@ -47,6 +47,9 @@ class RunningRun:
         *,
         effect: str | None = None,
         loss: float | None = None,
+        corruption: float | None = None,
+        duplication: float | None = None,
+        jitter_s: float | None = None,
         rate_factor: float | None = None,
         delay_factor: float | None = None,
         for_s: float | None = None,
@@ -55,11 +58,14 @@ class RunningRun:
 
         Args:
             effect: on a node: "power-off" (the default), "kill", "stop" or "out-of-memory".
-            loss: of a link, as the factors; without any it is cut.
+            loss: of a link, as the following; without any it is cut.
         """
         if b is None:
             return self._ask("fault", place=[a], effect=effect or "power-off", for_ns=_ns("for_s", for_s))
-        changes = {"loss_ratio": loss, "rate_factor": rate_factor, "delay_factor": delay_factor}
+        changes = {
+            "loss_ratio": loss, "corruption_ratio": corruption, "duplication_ratio": duplication,
+            "jitter_ns": _ns("jitter_s", jitter_s), "rate_factor": rate_factor, "delay_factor": delay_factor,
+        }  # fmt: skip
         given = {name: value for name, value in changes.items() if value is not None}
         return self._ask("fault", place=[a, b], changes=given or {"cut": True}, for_ns=_ns("for_s", for_s))
 

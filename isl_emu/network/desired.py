@@ -23,6 +23,9 @@ END = np.dtype(
         ("delay_ns", "i8"),  # what netem is told: the planned delay, slowed down, without netem's own bias
         ("rate_bit_s", "i8"),  # as shaped: physical rate x rate_scale
         ("loss_ratio", "f8"),  # of packets sent while it is up; when it is down all are lost
+        ("corruption_ratio", "f8"),  # of packets, of which a bit is flipped
+        ("duplication_ratio", "f8"),
+        ("jitter_ns", "i8"),  # by how much a delay is longer or shorter at the most, evenly spread
         ("aqm", "u1"),  # QueueKind, see `queue_kinds`; always the same
         ("queue_byte", "i8"),  # how much may wait
     ]
@@ -34,7 +37,10 @@ FOUND = np.dtype(
         ("rate_bit_s", "i8"),
         ("limit_packets", "i8"),
         ("loss_ratio", "f8"),
-        ("plain", "?"),  # it does nothing else: no jitter, reordering, duplication, corruption, slots
+        ("corruption_ratio", "f8"),
+        ("duplication_ratio", "f8"),
+        ("jitter_ns", "i8"),
+        ("plain", "?"),  # it does nothing else: no reordering, no slots
         ("aqm", "u1"),  # the kind of queue before it
         ("queue_rate_bit_s", "i8"),  # at which that queue is served, 0 if there is none
         ("queue_byte", "i8"),
@@ -46,7 +52,8 @@ ROUTE = np.dtype([("node", "i4"), ("destination", "i4"), ("link", "i4")])
 """A route of a node to a node or alias over a link, or NO_ROUTE. One over several links is as many rows, together."""
 
 UNKNOWN_LINK = -2  # a route of ours that leads somewhere the plan knows no link
-SHAPED_FIELDS = ("up", "delay_ns", "rate_bit_s", "loss_ratio", "queue_byte")
+IMPAIRMENTS = ("corruption_ratio", "duplication_ratio", "jitter_ns")
+SHAPED_FIELDS = ("up", "delay_ns", "rate_bit_s", "loss_ratio", *IMPAIRMENTS, "queue_byte")
 
 HEADER_BYTE = 14  # of Ethernet (IEEE 802.3), which netem and policers count too
 NETEM_LIMIT_PACKETS = 2**31 - 1  # none: what is in flight is bounded by what may wait, and that before the netem
@@ -61,11 +68,11 @@ SERIALISER_HEADROOM_RATIO = 1.02  # a burst of a token bucket, 1 ms each time th
 
 def initial_ends(plan: LinkPlan, bias_ns: int, slowdown: float = 1.0) -> np.ndarray:
     """All ends down, each with the delay and rate that it has when it first comes up; END, shape (2L,)."""
-    _, row = np.unique(plan.row_link, return_index=True)
-    first = plan.at_rows(row)
     ends = np.zeros(2 * len(plan.links.a), END)
     ends["aqm"] = np.repeat(queue_kinds(plan), 2)
-    _write(ends, plan, first, bias_ns, slowdown)
+    for one in (plan.sky, plan):  # a link that a fault cuts all the time is at first as it would be without
+        _, row = np.unique(one.row_link, return_index=True)
+        _write(ends, plan, one.at_rows(row), bias_ns, slowdown)
     ends["up"] = False
     return ends
 
@@ -109,10 +116,12 @@ def expected(which: np.ndarray, states: np.ndarray) -> np.ndarray:
     found["end"], found["plain"] = which, True
     found["rate_bit_s"] = serialiser_bit_s(states)
     found["loss_ratio"] = np.where(states["up"], states["loss_ratio"], 1.0)
+    for name in IMPAIRMENTS:
+        found[name] = states[name]
     found["delay_ns"], found["aqm"], found["limit_packets"] = states["delay_ns"], states["aqm"], NETEM_LIMIT_PACKETS
     policed_rate, is_policed = policed_bit_s(states["rate_bit_s"]), states["aqm"] == QueueKind.NONE
     policed = policed_byte(policed_ticks(states["queue_byte"], policed_rate), policed_rate)
-    found["queue_rate_bit_s"] = np.where(is_policed, policed_rate, states["rate_bit_s"])
+    found["queue_rate_bit_s"] = np.where(is_policed, policed_rate, bucket_bit_s(states))
     found["queue_byte"] = np.where(is_policed, policed, states["queue_byte"])
     return found
 
@@ -121,11 +130,11 @@ def queue_kinds(plan: LinkPlan) -> np.ndarray:
     """What keeps the queue of each link: QueueKind, uint8 (L,).
 
     It is what the plan says, but a policer forgets its queue when its rate changes, and counts packets that the netem
-    loses before it serialises them. So where a link's rate varies or where it loses packets, a queue that is dropped at
-    its tail is one in a bucket, which does neither.
+    loses before it serialises them. So where a link's rate varies or where it loses or doubles packets, a queue that is
+    dropped at its tail is one in a bucket, which does neither.
     """
     kinds: np.ndarray = plan.links.aqm["kind"].copy()
-    links, bucket = plan.row_link, plan.row_loss_ratio > 0
+    links, bucket = plan.row_link, (plan.row_loss_ratio > 0) | (plan.row_duplication_ratio > 0)
     for rate in (plan.row_rate_ab_bit_s, plan.row_rate_ba_bit_s):
         first = np.zeros(len(kinds), rate.dtype)
         first[links[::-1]] = rate[::-1]  # of several rows of a link the last one written stays
@@ -179,6 +188,14 @@ def serialiser_bit_s(ends: np.ndarray) -> np.ndarray:
     return np.where(ends["aqm"] == QueueKind.NONE, ends["rate_bit_s"], faster_bit_s(ends["rate_bit_s"]))
 
 
+def bucket_bit_s(ends: np.ndarray) -> np.ndarray:
+    """The rate of the bucket before each end, in whole bytes a second: the link's, less what its netem doubles."""
+    byte_s = ends["rate_bit_s"] // RATE_GRAIN_BIT_S
+    less_byte_s = np.maximum((byte_s / (1 + ends["duplication_ratio"])).astype(np.int64), 1)
+    whole_bit_s: np.ndarray = np.where(ends["duplication_ratio"] > 0, less_byte_s, byte_s) * RATE_GRAIN_BIT_S
+    return whole_bit_s
+
+
 def faster_bit_s(rate_bit_s: np.ndarray | float) -> np.ndarray:
     """The rate at which the netem behind a managed queue of this rate serialises; int64, of the same shape."""
     whole_byte_s: np.ndarray = np.ceil(rate_bit_s * (SERIALISER_HEADROOM_RATIO / RATE_GRAIN_BIT_S)).astype(np.int64)
@@ -216,5 +233,8 @@ def _write(ends: np.ndarray, plan: LinkPlan, snapshot: Snapshot, bias_ns: int, s
         rows["rate_bit_s"] = shaped_rate_bit_s(physical, plan.rate_scale / slowdown)
         shaped_bit_s = shaped_rate_bit_s(physical, plan.rate_scale)
         rows["loss_ratio"] = snapshot.loss_ratio
+        rows["corruption_ratio"] = snapshot.corruption_ratio
+        rows["duplication_ratio"] = snapshot.duplication_ratio
+        rows["jitter_ns"] = np.rint(snapshot.jitter_ns * slowdown).astype(np.int64)
         rows["aqm"], rows["queue_byte"] = ends["aqm"][which], queue_byte(shaped_bit_s, queue_ns, frames)
         ends[which] = rows

@@ -49,7 +49,7 @@ from isl_emu.nodes.nodespaces import NodeSpace, ipv6_available, make_spaces, rem
 from isl_emu.routing.aliases import NO_ALIASES, Aliases
 from isl_emu.routing.forwarding import NO_ROUTE
 
-BUCKET_FIELDS = ("rate_bit_s", "queue_byte")  # of desired.END: what a token bucket is given
+BUCKET_FIELDS = ("rate_bit_s", "queue_byte", "duplication_ratio")  # of desired.END: what a token bucket is given
 FAMILY_NAMES: dict[int, str] = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
 CARRIER_PATIENCE_S = 60.0  # a kernel reports the carrier of thousands of new interfaces within seconds
 CARRIER_PAUSE_S = 0.01
@@ -75,7 +75,7 @@ class KernelBackend:
         self._gso_byte, self._frame_byte = gso_byte(plan), frame_byte(plan)
         self._queue_kind = np.repeat(queue_kinds(plan), 2)
         self._managed = self._queue_kind != QueueKind.NONE
-        self._buckets = np.zeros((2 * len(plan.links.a), len(BUCKET_FIELDS)), np.int64)  # as they were set last
+        self._buckets = np.zeros((2 * len(plan.links.a), len(BUCKET_FIELDS)))  # as they were set last
         self._dispatch = Dispatch()
         self._listeners: Listeners | None = None
         try:

@@ -17,6 +17,7 @@ from isl_emu.network.desired import HEADER_BYTE, queue_byte, shaped_rate_bit_s
 from isl_emu.units import DURATION_NS, NS_PER_S, RATE_BIT_S, format_quantity
 
 LEAST_FACTOR, MOST_FACTOR = 1e-9, 1000.0  # as of a fault in a scenario
+MOST_JITTER_NS = 2 * NS_PER_S  # as of a fault in a scenario
 LONGEST_DELAY_NS = 60 * NS_PER_S
 LEAST_RATE_BIT_S, MOST_RATE_BIT_S = 1_000, 10**15  # as in a scenario
 
@@ -28,7 +29,7 @@ class Override:
     Args:
         links: numbers in the plan.
         cut: nothing gets through.
-        loss_ratio: of packets, in place of the plan's.
+        loss_ratio, corruption_ratio, duplication_ratio, jitter_ns: of packets, in place of the plan's.
         rate_factor, delay_factor: of what the plan says at each instant.
         delay_ns, rate_bit_s: in place of the plan's; the rate is physical, as in a scenario.
 
@@ -39,6 +40,9 @@ class Override:
     links: tuple[int, ...]
     cut: bool = False
     loss_ratio: float | None = None
+    corruption_ratio: float | None = None
+    duplication_ratio: float | None = None
+    jitter_ns: int | None = None
     rate_factor: float | None = None
     delay_factor: float | None = None
     delay_ns: int | None = None
@@ -47,6 +51,9 @@ class Override:
     def __post_init__(self) -> None:
         bounds = (
             ("loss", self.loss_ratio, 0, 1),
+            ("corruption", self.corruption_ratio, 0, 1),
+            ("duplication", self.duplication_ratio, 0, 1),
+            ("jitter", self.jitter_ns, 0, MOST_JITTER_NS),
             ("rate_factor", self.rate_factor, LEAST_FACTOR, MOST_FACTOR),
             ("delay_factor", self.delay_factor, LEAST_FACTOR, MOST_FACTOR),
             ("delay", self.delay_ns, 0, LONGEST_DELAY_NS),
@@ -65,6 +72,9 @@ class Override:
             None if self.delay_ns is None else f"delay {format_quantity(self.delay_ns, DURATION_NS)}",
             None if self.rate_bit_s is None else f"rate {format_quantity(self.rate_bit_s, RATE_BIT_S)}",
             None if self.loss_ratio is None else f"loss {self.loss_ratio:g}",
+            None if self.corruption_ratio is None else f"corruption {self.corruption_ratio:g}",
+            None if self.duplication_ratio is None else f"duplication {self.duplication_ratio:g}",
+            None if self.jitter_ns is None else f"jitter {format_quantity(self.jitter_ns, DURATION_NS)}",
             None if self.rate_factor is None else f"rate x {self.rate_factor:g}",
             None if self.delay_factor is None else f"delay x {self.delay_factor:g}",
         ]
@@ -88,8 +98,11 @@ def overridden(
         which[1::2] += 1
         rows = changed[which]
         rows["up"] &= not one.cut
-        if one.loss_ratio is not None:
-            rows["loss_ratio"] = one.loss_ratio
+        for name in ("loss_ratio", "corruption_ratio", "duplication_ratio"):
+            if (ratio := getattr(one, name)) is not None:
+                rows[name] = ratio
+        if one.jitter_ns is not None:
+            rows["jitter_ns"] = round(one.jitter_ns * slowdown)
         delay_ns = rows["delay_ns"] + bias_ns
         if one.delay_ns is not None:
             delay_ns = np.full(len(rows), round(one.delay_ns * slowdown))

@@ -27,7 +27,9 @@ from isl_emu.units import NS_PER_MS
 
 PROBE_INDEX, PEER_INDEX = 1000, 1001
 FRAME_BYTE = MTU_BYTE + HEADER_BYTE
-PROBE_STATE = np.array([(True, 5_000_000, 5_000_001, 40_000_000_000, 0.0, 0, 100_000)], END)  # needs 64 bits
+PROBE_STATE = np.array(
+    [(True, 5_000_000, 5_000_001, 40_000_000_000, 0.0, 0.0, 0.0, 0, 0, 100_000)], END
+)  # needs 64 bits
 
 
 def missing_features() -> list[str]:

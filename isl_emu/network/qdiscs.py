@@ -1,6 +1,7 @@
 """netem by netlink: the desired state of link ends as one buffer of messages, and back.
 
-Delay, rate, loss and limit always go out together, because netem takes back to its default what a change leaves out.
+All that is set always goes out together: of what a change leaves out, netem takes some back to its default, and keeps
+some as it was.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ TCA_NETEM_RATE, TCA_NETEM_RATE64, TCA_NETEM_LATENCY64, TCA_NETEM_JITTER64, TCA_N
 TCA_NETEM_PRNG_SEED = 14  # since Linux 6.6; a kernel before ignores it and draws losses of its own
 ALL_LOST = 0xFFFFFFFF
 U32_MAX = 0xFFFFFFFF
-_FOREIGN = (TCA_NETEM_REORDER, TCA_NETEM_CORRUPT, TCA_NETEM_JITTER64, TCA_NETEM_SLOT)
+_FOREIGN = (TCA_NETEM_REORDER, TCA_NETEM_SLOT)
 
 TCMSG = struct.Struct("=BxxxiIII")  # family, index, handle, parent, info
 QOPT = struct.Struct("=6I")  # latency, limit, loss, gap, duplicate, jitter
@@ -42,6 +43,8 @@ NETEM = np.dtype(
         ("overhead", "i4"), ("cell", "u4"), ("cell_overhead", "i4"),
         ("rate64_length", "u2"), ("rate64_type", "u2"), ("rate64_byte_s", "u8"),
         ("latency64_length", "u2"), ("latency64_type", "u2"), ("latency64_ns", "i8"),
+        ("jitter64_length", "u2"), ("jitter64_type", "u2"), ("jitter64_ns", "i8"),
+        ("corrupt_length", "u2"), ("corrupt_type", "u2"), ("corrupt", "u4"), ("corrupt_correlation", "u4"),
     ]
 )  # fmt: skip
 
@@ -70,6 +73,11 @@ def netem_messages(
     rows["rate64_length"], rows["rate64_type"], rows["rate64_byte_s"] = 4 + 8, TCA_NETEM_RATE64, rate_byte_s
     rows["latency64_length"], rows["latency64_type"] = 4 + 8, TCA_NETEM_LATENCY64
     rows["latency64_ns"] = ends["delay_ns"]
+    rows["jitter"] = np.minimum(ends["jitter_ns"] // TICK_NS, U32_MAX)
+    rows["jitter64_length"], rows["jitter64_type"], rows["jitter64_ns"] = 4 + 8, TCA_NETEM_JITTER64, ends["jitter_ns"]
+    rows["duplicate"] = np.rint(ends["duplication_ratio"] * ALL_LOST)
+    rows["corrupt_length"], rows["corrupt_type"] = 4 + 8, TCA_NETEM_CORRUPT
+    rows["corrupt"] = np.rint(ends["corruption_ratio"] * ALL_LOST)
     return rows
 
 
@@ -115,8 +123,11 @@ def decode_netems(bodies: list[bytes], end_of_index: Mapping[int, int]) -> np.nd
         options = split_attributes(attributes[TCA_OPTIONS][QOPT.size :])
         delay_ns = number("=q", options.get(TCA_NETEM_LATENCY64), latency_tick * TICK_NS)
         rate_byte_s = number("=Q", options.get(TCA_NETEM_RATE64), number("=I", options.get(TCA_NETEM_RATE), 0))
-        plain = not (gap or duplicate or jitter or any(any(options.get(kind, b"")) for kind in _FOREIGN))
-        found.append((end, delay_ns, 8 * rate_byte_s, limit, loss / ALL_LOST, plain, 0, 0, 0))
+        jitter_ns = number("=q", options.get(TCA_NETEM_JITTER64), jitter * TICK_NS)
+        corrupt = number("=I", options.get(TCA_NETEM_CORRUPT), 0)
+        ratios = (one / ALL_LOST for one in (loss, corrupt, duplicate))
+        plain = not (gap or any(any(options.get(kind, b"")) for kind in _FOREIGN))
+        found.append((end, delay_ns, 8 * rate_byte_s, limit, *ratios, jitter_ns, plain, 0, 0, 0))
     return np.array(found, FOUND)
 
 

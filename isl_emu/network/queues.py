@@ -25,7 +25,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from isl_emu.linkplan.plan import QueueKind
-from isl_emu.network.desired import policed_bit_s, policed_byte, policed_ticks
+from isl_emu.network.desired import bucket_bit_s, policed_bit_s, policed_byte, policed_ticks
 from isl_emu.network.qdiscs import (
     HEAD,
     QUEUE_STATS,
@@ -99,7 +99,7 @@ def bucket_messages(ends: np.ndarray, interface_index: np.ndarray, gso_byte: np.
     A bucket whose rate changes is full again.
     """
     rows = root_qdiscs(TBF, b"tbf", interface_index + QUEUE_INDEX_OFFSET, create=create)
-    rate_byte_s = ends["rate_bit_s"] // 8
+    rate_byte_s = bucket_bit_s(ends) // 8
     rows["parms_length"], rows["parms_type"] = 4 + TBF_PARMS_BYTE, TCA_TBF_PARMS
     rows["linklayer"], rows["rate_byte_s"] = TC_LINKLAYER_ETHERNET, np.minimum(rate_byte_s, U32_MAX)
     rows["limit_byte"] = ends["queue_byte"]

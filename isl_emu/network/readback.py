@@ -16,7 +16,10 @@ TOLERANCES = {  # of fields of desired.FOUND, each in its unit
     "delay_ns": 64,  # one psched tick: what kernels without 64-bit latency keep
     "rate_bit_s": 8,  # netem counts whole bytes a second
     "queue_rate_bit_s": 8,
-    "loss_ratio": 1e-9,  # netem keeps a loss as a 32-bit fraction
+    "loss_ratio": 1e-9,  # netem keeps a loss as a 32-bit fraction, and as such
+    "corruption_ratio": 1e-9,
+    "duplication_ratio": 1e-9,
+    "jitter_ns": 64,
 }
 EXACT_FIELDS = ("plain", "limit_packets", "aqm", "queue_byte")
 ADVICE = "leave tc and ip alone during a run"
@@ -113,12 +116,15 @@ def _shown(row: np.void) -> str:
     )
     limit, loss_ratio = int(row["limit_packets"]), float(row["loss_ratio"])
     shown = f"delay {delay}, rate {rate}, loss {loss_ratio:.4g}"
+    for name in ("corruption_ratio", "duplication_ratio"):
+        shown += f", {name.removesuffix('_ratio')} {float(row[name]):.4g}" if row[name] else ""
+    shown += f", jitter {format_quantity(int(row['jitter_ns']), DURATION_NS)}" if row["jitter_ns"] else ""
     shown += "" if limit == NETEM_LIMIT_PACKETS else f", limit {limit} packets"
     if row["queue_rate_bit_s"]:
         kind = QueueKind(int(row["aqm"])).name.lower() if row["aqm"] else "a policer"
         queue_rate = format_quantity(int(row["queue_rate_bit_s"]), RATE_BIT_S)
         shown += f", behind {kind} at {queue_rate} of {int(row['queue_byte'])} bytes"
-    return shown if row["plain"] else f"{shown} and more (jitter, reordering, ...)"
+    return shown if row["plain"] else f"{shown} and more (reordering, slots)"
 
 
 def _route_sentence(

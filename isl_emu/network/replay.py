@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from isl_emu.errors import NetworkError
 from isl_emu.linkplan.plan import LinkPlan
-from isl_emu.network.desired import DELAY_GRAIN_NS, ROUTE, changed_ends, ends_at, initial_ends
+from isl_emu.network.desired import DELAY_GRAIN_NS, IMPAIRMENTS, ROUTE, changed_ends, ends_at, initial_ends
 from isl_emu.network.interventions import Disturbance
 from isl_emu.network.naming import Wiring
 from isl_emu.network.overrides import Override, overridden
@@ -45,6 +45,7 @@ CHANGES = pa.schema(
         ("k", pa.int32()), ("t_planned_ns", pa.int64()), ("t_applied_ns", pa.int64()), ("link", pa.int32()),
         ("end", pa.int8()), ("up", pa.bool_()), ("planned_delay_ns", pa.int64()), ("set_delay_ns", pa.int64()),
         ("rate_bit_s", pa.int64()), ("queue_byte", pa.int64()), ("loss_ratio", pa.float64()),
+        ("corruption_ratio", pa.float64()), ("duplication_ratio", pa.float64()), ("jitter_ns", pa.int64()),
     ]
 )  # fmt: skip
 
@@ -267,9 +268,10 @@ class Replay:
                 })  # fmt: skip
 
     def _count_changed(self, before: np.ndarray, after: np.ndarray) -> None:
-        """Count what ends that drop for another reason from now on have dropped; if too many do, it stays unclear."""
-        lossy = [state["loss_ratio"] > 0 for state in (before, after)]
-        changed = np.flatnonzero((before["up"] != after["up"]) | (lossy[0] != lossy[1]))
+        """Count what ends whose packets were lost otherwise have dropped until then; of too many it stays unclear."""
+        changed = np.flatnonzero(
+            (before["up"] != after["up"]) | ((before["loss_ratio"] > 0) != (after["loss_ratio"] > 0))
+        )
         nodes = np.unique(self.backend.wiring.node[changed])
         if len(nodes) > MOST_NODES_COUNTED:
             self._unclear[changed] = True
@@ -468,6 +470,7 @@ class _Journal:
             "rate_bit_s": ends["rate_bit_s"],
             "queue_byte": ends["queue_byte"],
             "loss_ratio": np.where(ends["up"], ends["loss_ratio"], 1.0),
+            **{name: ends[name] for name in IMPAIRMENTS},
         }
         arrays = [pa.array(np.ascontiguousarray(columns[field.name])).cast(field.type) for field in CHANGES]
         return pa.record_batch(arrays, schema=CHANGES)

@@ -62,6 +62,9 @@ CHANGES = schema(
     column("rate_bit_s", NS, "bit/s", "rate given to the kernel: the physical rate times rate_scale"),
     column("queue_byte", COUNT, "bytes", "the most that may wait"),
     column("loss_ratio", RATIO, "ratio", "share of packets that the kernel drops at random; 1 when the link is down"),
+    column("corruption_ratio", RATIO, "ratio", "share of packets of which it flips a bit, by a fault"),
+    column("duplication_ratio", RATIO, "ratio", "share of packets that it sends twice, by a fault"),
+    column("jitter_ns", NS, "ns", "by how much it makes delays longer or shorter at the most, by a fault"),
 )
 
 LOAD = schema(

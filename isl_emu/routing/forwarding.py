@@ -69,7 +69,8 @@ def plan_routes(
 ) -> RoutePlan:
     """The next hops of every node at every instant.
 
-    Holds one table of D x N entries at a time; what it returns follows the number of changes.
+    They follow what is known of faults: a link that is cut has routes until that is known, and none for as long after
+    it is right again. Holds one table of D x N entries at a time; what it returns follows the number of changes.
 
     Args:
         plan: the links.
@@ -79,7 +80,7 @@ def plan_routes(
     Raises:
         ScenarioError: a user's policy that cannot be imported or returns something else than next hops.
     """
-    routing = routing or Routing()
+    routing, plan = routing or Routing(), plan.known
     policy, aliases, nodes = policy_of(routing), aliases_of(plan, routing.disjoint), len(plan.nodes.names)
     reached = np.arange(nodes) if destinations is None else np.asarray(destinations, dtype=np.int64)
     reached = np.union1d(reached, aliases.owner)  # off its path an alias is forwarded like its node

@@ -64,7 +64,7 @@ def open_outlook(path: Path) -> Outlook:
 
 
 def plan_outlook(plan: LinkPlan, routes: RoutePlan, stations: Sequence[str], satellites: Sequence[str]) -> Outlook:
-    """The outlook of stations on satellites under a plan and its routes.
+    """The outlook of stations on satellites under a plan and its routes: as is known then, and no fault is foreseen.
 
     It holds as many of the nearest satellites as fit into `MOST_ENTRIES`, at least one.
     """
@@ -72,6 +72,7 @@ def plan_outlook(plan: LinkPlan, routes: RoutePlan, stations: Sequence[str], sat
     start, goal = (np.array([names[name] for name in group]) for group in (stations, satellites))
     most = max(1, min(len(goal), MOST_ENTRIES // (plan.grid.count * max(1, len(start)))))
     overhead = _overhead(plan, start, goal)
+    known = plan.known
     place = np.full(len(plan.nodes.names), NOBODY)
     place[goal] = np.arange(len(goal))
     table = np.full((len(goal), len(plan.nodes.names)), NO_ROUTE, dtype=np.int32)  # next links to each goal, by node
@@ -80,7 +81,7 @@ def plan_outlook(plan: LinkPlan, routes: RoutePlan, stations: Sequence[str], sat
         changes = routes.changes(k)
         row = place[changes.destination]
         table[row[row >= 0], changes.node[row >= 0]] = changes.link[row >= 0]
-        delay_ns, hops = _walk(plan, k, table, start, goal)
+        delay_ns, hops = _walk(known, k, table, start, goal)
         overhead_ns = next(overhead)
         rank = np.lexsort((delay_ns, overhead_ns == NOBODY), axis=1)[:, :most]
         chosen = [np.take_along_axis(values, rank, axis=1) for values in (delay_ns, hops, overhead_ns)]
@@ -118,11 +119,13 @@ def _overhead(plan: LinkPlan, start: np.ndarray, goal: np.ndarray) -> Iterator[n
     """Until when each start has a link of its own to each goal, at each instant; int64 (S, C), NOBODY where none."""
     row_of, column_of = (np.full(len(plan.nodes.names), NOBODY) for _ in range(2))
     row_of[start], column_of[goal] = np.arange(len(start)), np.arange(len(goal))
-    until_ns, ground = contact_end_of_rows(plan), plan.links.kind == LinkKind.GROUND
-    for first, end in pairwise(plan.row_start):
-        link = plan.row_link[first:end]
+    sky, known_plan = plan.sky, plan.known
+    until_ns, ground = contact_end_of_rows(sky), plan.links.kind == LinkKind.GROUND
+    for k, (first, end) in enumerate(pairwise(sky.row_start)):
+        there = np.isin(sky.row_link[first:end], known_plan.snapshot(k).link)
+        link, end_ns = sky.row_link[first:end][there], until_ns[first:end][there]
         row, column = row_of[plan.links.b[link]], column_of[plan.links.a[link]]
         known = ground[link] & (row >= 0) & (column >= 0)
         overhead_ns = np.full((len(start), len(goal)), NOBODY, dtype=np.int64)
-        overhead_ns[row[known], column[known]] = until_ns[first:end][known]
+        overhead_ns[row[known], column[known]] = end_ns[known]
         yield overhead_ns

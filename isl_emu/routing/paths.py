@@ -14,10 +14,11 @@ from typing import overload
 
 import numpy as np
 
-from isl_emu.arrays import Ints
+from isl_emu.arrays import Bools, Ints
 from isl_emu.errors import ScenarioError
 from isl_emu.linkplan.events import no_events
-from isl_emu.linkplan.plan import LinkPlan
+from isl_emu.linkplan.fault_events import no_faults
+from isl_emu.linkplan.plan import LinkPlan, Snapshot
 from isl_emu.routing.forwarding import GROUP_BASE, NO_ROUTE, RoutePlan, plan_routes
 from isl_emu.routing.policies import remembers
 from isl_emu.scenario.routing import Routing
@@ -29,11 +30,15 @@ MOST_LINKS = 255
 
 @dataclass(frozen=True)
 class NodePath:
-    """A way through the network: nodes from source to destination, the links between them, and their total delay."""
+    """A way through the network: nodes from source to destination, the links between them, and their total delay.
+
+    Packets that take it are lost at a link that is `cut`: by a fault that those who chose the routes do not know.
+    """
 
     nodes: tuple[int, ...]
     links: tuple[int, ...]
     delay_ns: int
+    cut: tuple[int, ...] = ()  # those of its links that a fault has cut
 
     @property
     def hops(self) -> int:
@@ -82,7 +87,7 @@ class PathFinder:
         self._moments, self._links = moment[order], routes.row_link[order]
 
     def path(self, source: int, destination: int, k: int) -> NodePath | None:
-        """The path from one node to another, or to an alias, at instant `k`; None when no packet gets there.
+        """The path from one node to another, or to an alias, at instant `k`; None when no packet is sent all the way.
 
         There is no route, or it has more links than IP carries a packet over (RFC 791, 3.2: the TTL is a byte).
         Of several paths it is the one with the least delay, then the fewest hops.
@@ -90,7 +95,7 @@ class PathFinder:
         Raises:
             ScenarioError: the next hops form a loop or use a link that is down.
         """
-        nodes, links, delay_ns = [source], [], 0
+        nodes, links = [source], list[int]()
         while nodes[-1] != self._end(destination):
             link = self.next_hop(nodes[-1], destination, k)
             if link == NO_ROUTE:
@@ -100,13 +105,12 @@ class PathFinder:
                 ways = self.ways_on(nodes[-1], destination, k)
                 over = [self._extent_over(way, nodes[-1], destination, k, known) for way in ways]
                 link = min((rest.delay_least_ns, rest.hops_least, way) for rest, way in zip(over, ways))[-1]
-            delay_ns += self._delay_ns(link, k, source, destination)
             links.append(link)
             nodes.append(self._other_end(link, nodes[-1]))
             if len(nodes) > len(self._plan.nodes.names):
                 where = self._where(source, destination, k)
                 raise ScenarioError(f"{where} is a loop, but each hop must come nearer; check the routing policy")
-        return NodePath(tuple(nodes), tuple(links), delay_ns) if len(links) <= MOST_LINKS else None
+        return self._path(tuple(nodes), tuple(links), k) if len(links) <= MOST_LINKS else None
 
     def paths(self, source: int, destination: int, k: int, most: int) -> list[NodePath]:
         """All the paths that a packet may take from one node to another, or to an alias, or the first `most` of them.
@@ -116,10 +120,7 @@ class PathFinder:
         if self.path(source, destination, k) is None:
             return []
         found = islice(self._onward((source,), (), destination, k), most)
-        made = [
-            NodePath(nodes, links, sum(self._delay_ns(link, k, source, destination) for link in links))
-            for nodes, links in found
-        ]
+        made = [self._path(nodes, links, k) for nodes, links in found]
         return sorted(made, key=lambda path: (path.delay_ns, path.links))
 
     def extent(self, source: int, destination: int, k: int) -> Extent | None:
@@ -172,7 +173,7 @@ class PathFinder:
     def _extent_over(self, link: int, node: int, destination: int, k: int, known: dict[int, Extent]) -> Extent:
         """The bounds from a node on, over one of its links."""
         rest = self._extents(self._other_end(link, node), destination, k, known)
-        return rest.longer(self._delay_ns(link, k, node, destination))
+        return rest.longer(int(self._rows_of([link], k, node, destination)[0].delay_ns[0]))
 
     def ways_on(self, node: int, destination: int, k: int) -> tuple[int, ...]:
         """The links on one of which `node` sends towards `destination` at instant `k`; none without a route."""
@@ -199,13 +200,19 @@ class PathFinder:
         """One integer that orders table entries, and instants within an entry."""
         return (node * self._stride + destination) * self._plan.grid.count + k
 
-    def _delay_ns(self, link: int, k: int, source: int, destination: int) -> int:
-        snapshot = self._plan.snapshot(k)
-        at = int(np.searchsorted(snapshot.link, link))
-        if at == len(snapshot.link) or snapshot.link[at] != link:
+    def _path(self, nodes: tuple[int, ...], links: tuple[int, ...], k: int) -> NodePath:
+        """A path with its delay, and what of it is cut."""
+        found, cut = self._rows_of(links, k, nodes[0], nodes[-1])
+        return NodePath(nodes, links, int(found.delay_ns.sum()), tuple(found.link[cut].tolist()))
+
+    def _rows_of(self, links: Sequence[int], k: int, source: int, destination: int) -> tuple[Snapshot, Bools]:
+        try:
+            return self._plan.rows_of(k, links)
+        except KeyError as error:
             where = self._where(source, destination, k)
-            raise ScenarioError(f"{where} uses link {link}, but that link is down; make plan and routes together")
-        return int(snapshot.delay_ns[at])
+            raise ScenarioError(
+                f"{where} uses link {error}, but that link is down; make plan and routes together"
+            ) from None
 
     def _other_end(self, link: int, node: int) -> int:
         a, b = int(self._plan.links.a[link]), int(self._plan.links.b[link])
@@ -257,9 +264,9 @@ def _finder_at(plan: LinkPlan, routing: Routing, destination: int, k: int) -> tu
 
 
 def delays_ns(finder: PathFinder, source: int, destination: int, instants: int) -> np.ma.MaskedArray:
-    """The one-way delay from one node to another at K instants, int64, masked where there is no route, shape (K,)."""
+    """The one-way delay from one node to another at K instants, int64, masked where nothing arrives, shape (K,)."""
     paths = (finder.path(source, destination, k) for k in range(instants))
-    found = np.array([-1 if path is None else path.delay_ns for path in paths], dtype=np.int64)
+    found = np.array([-1 if path is None or path.cut else path.delay_ns for path in paths], dtype=np.int64)
     return np.ma.masked_less(found, 0)
 
 
@@ -272,5 +279,8 @@ def _instant(plan: LinkPlan, k: int) -> LinkPlan:
         grid=TimeGrid(plan.grid.utc(k * plan.grid.step_ns), plan.grid.step_ns, 1),
         row_start=np.array([0, rows.stop - rows.start], dtype=np.int64),
         events=no_events(),
+        faults=no_faults(),
+        without_faults=_instant(plan.sky, k) if plan.without_faults else None,
+        as_known=_instant(plan.known, k) if plan.as_known else None,
         **{name: getattr(plan, name)[rows] for name in columns},
     )

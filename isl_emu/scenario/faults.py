@@ -295,6 +295,8 @@ def fault_contradictions(
         yield from _terminal_problems(where, fault, constellation)
         if fault.servers:
             yield from unmatched(f"{where}: servers", fault.servers, servers)
+            if not servers:
+                yield f"{where}: servers is given, but no satellite runs a model server; add a [[compute]] group"
         yield from unmatched_nodes(f"{where}: programs", fault.programs, programs, "program or workload")
         yield from (
             f"{where}: at has {format_quantity(at_ns, DURATION_NS)}, but the run is over by then; correct it"

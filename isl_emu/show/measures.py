@@ -42,25 +42,25 @@ def degrees(plan: LinkPlan) -> Degrees:
 
 
 def link_series(plan: LinkPlan, link: int) -> LinkSeries:
-    """Range and physical rates of link number `link`."""
-    order, links, instants = rows_by_link(plan)
-    found = slice(*np.searchsorted(links, [link, link + 1]))
-    rows, k = order[found], instants[found]
+    """Range, whatever faults there are, and physical rates of link number `link`."""
 
-    def over_time(values: np.ndarray) -> np.ndarray:
-        series = np.full(plan.grid.count, np.nan)
-        series[k] = values
+    def over_time(of: LinkPlan, values: np.ndarray) -> np.ndarray:
+        order, links, instants = rows_by_link(of)
+        found = slice(*np.searchsorted(links, [link, link + 1]))
+        series = np.full(of.grid.count, np.nan)
+        series[instants[found]] = values[order[found]]
         return series
 
     return LinkSeries(
-        over_time(plan.row_delay_ns[rows] / NS_PER_S * SPEED_OF_LIGHT_KM_S),
-        over_time(plan.row_rate_ab_bit_s[rows]),
-        over_time(plan.row_rate_ba_bit_s[rows]),
+        over_time(plan.sky, plan.sky.row_delay_ns / NS_PER_S * SPEED_OF_LIGHT_KM_S),
+        over_time(plan, plan.row_rate_ab_bit_s),
+        over_time(plan, plan.row_rate_ba_bit_s),
     )
 
 
 def telling_links(plan: LinkPlan, of_each_kind: int = 2) -> list[int]:
     """Of each kind the links whose delay changes most (ties: the lower index), for pictures that show a few."""
+    plan = plan.sky
     if not len(plan.row_link):
         return []
     order, link, _ = rows_by_link(plan)

@@ -45,7 +45,7 @@ def _kinds(plan: PlannedNetwork) -> list[str]:
     instant = np.repeat(np.arange(grid.count), np.diff(plan.link_plan.row_start))
     kind, contacts = links.kind[plan.link_plan.row_link], contacts_with_terms(plan.link_plan)[0]
     rows = []
-    for value in np.unique(links.kind):
+    for value in np.unique(kind):
         up = np.bincount(instant[kind == value], minlength=grid.count)
         delay_ms = plan.link_plan.row_delay_ns[kind == value] / NS_PER_MS
         rate_gbit_s = plan.link_plan.row_rate_ab_bit_s[kind == value] / BIT_PER_GBIT

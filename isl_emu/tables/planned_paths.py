@@ -53,10 +53,10 @@ class PlannedPaths:
 
     def holding_ns(self, byte: Mapping[int, int], k: int) -> int:
         """The time that so many bytes at each of some link ends take to be sent, one end after the other."""
-        snapshot, total_s = self._plan.snapshot(k), 0.0
-        for end, count in byte.items():
-            row = int(np.searchsorted(snapshot.link, end // 2))
-            rate_bit_s = (snapshot.rate_ab_bit_s, snapshot.rate_ba_bit_s)[end % 2][row]
+        links, _ = self._plan.rows_of(k, [end // 2 for end in byte])
+        total_s = 0.0
+        for row, (end, count) in enumerate(byte.items()):
+            rate_bit_s = (links.rate_ab_bit_s, links.rate_ba_bit_s)[end % 2][row]
             total_s += count * 8 / (float(rate_bit_s) * self._plan.rate_scale)
         return round(total_s * NS_PER_S)
 
@@ -89,9 +89,21 @@ class PlannedPaths:
         return int(np.count_nonzero(self._plan.links.kind[list(path.links)] != LinkKind.GROUND))
 
     def vanishes_between(self, a: str, b: str, from_ns: int, to_ns: int) -> bool:
-        """Whether at some instant of that time the plan had no path there or none back."""
+        """Whether at some instant of that time the plan had no path there or none back, or a fault had cut it."""
         instants = range(self.instant(from_ns), self.instant(to_ns) + 1)
-        return any(self.at(a, b, k) is None or self.at(b, a, k) is None for k in instants)
+        ways = (self.at(*ends, k) for k in instants for ends in ((a, b), (b, a)))
+        return any(way is None or way.cut for way in ways)
+
+    def dead(self, source: str, destination: str, k: int) -> bool:
+        """Whether a way that packets may take at instant `k` is cut, or loses or spoils them all."""
+        ends = self.ends(source, destination, k)
+        links, cut = self._plan.rows_of(k, [end // 2 for end in ends])
+        return bool((cut | (links.loss_ratio >= 1.0) | (links.corruption_ratio >= 1.0)).any())
+
+    def jitter_ns(self, source: str, destination: str, k: int) -> int:
+        """How far all jitters on a packet's way at instant `k` can together take its delay from the planned one."""
+        links, _ = self._plan.rows_of(k, [end // 2 for end in self.ends(source, destination, k)])
+        return int(links.jitter_ns.sum())
 
     def straddles_change(self, source: str, destination: str, from_ns: int, to_ns: int) -> bool:
         """Whether an instant that changes the path was due, or was late and in the making, in that time."""
@@ -102,12 +114,14 @@ class PlannedPaths:
             k -= 1
         return False
 
-    def _links_and_delays(self, source: str, destination: str, k: int) -> tuple[list[int], list[int]] | None:
-        """Of each link along the path: the delays of two links may change and their sum not."""
+    def _links_and_delays(
+        self, source: str, destination: str, k: int
+    ) -> tuple[list[int], list[tuple[int, int, bool]]] | None:
+        """Of each link along the path, its jitter and if it is cut too: two delays may change and their sum not."""
         if (path := self.at(source, destination, k)) is None:
             return None
-        snapshot, links = self._plan.snapshot(k), list(path.links)
-        return links, snapshot.delay_ns[np.searchsorted(snapshot.link, links)].tolist()
+        links, cut = self._plan.rows_of(k, path.links)
+        return list(path.links), list(zip(links.delay_ns.tolist(), links.jitter_ns.tolist(), cut.tolist()))
 
     def serialisation_ns(self, path: NodePath, k: int, frame_byte: int) -> int:
         """The time to put one frame that meets no other on each link of the path, as the links are shaped.
@@ -138,9 +152,8 @@ class PlannedPaths:
 
     def _rates_bit_s(self, path: NodePath, k: int) -> list[float]:
         """Of each link along the path, as shaped."""
-        snapshot, ends, found = self._plan.snapshot(k), self._plan.links.a, []
-        for node, link in zip(path.nodes, path.links, strict=False):
-            row = int(np.searchsorted(snapshot.link, link))
-            rates = snapshot.rate_ab_bit_s if ends[link] == node else snapshot.rate_ba_bit_s
-            found.append(float(rates[row]) * self._plan.rate_scale)
+        links, _ = self._plan.rows_of(k, path.links)
+        forth = self._plan.links.a[links.link] == np.array(path.nodes[:-1])
+        rates = np.where(forth, links.rate_ab_bit_s, links.rate_ba_bit_s).astype(np.float64) * self._plan.rate_scale
+        found: list[float] = rates.tolist()
         return found

@@ -12,7 +12,6 @@ import pytest
 
 from isl_emu import running as isl_emu_running
 from isl_emu.errors import MachineError
-from isl_emu.units import NS_PER_MS as MS
 from isl_emu.units import NS_PER_S as S
 from tests.exact_guest import needs_exact_time
 from tests.runs import COMMAND, PATIENCE_S, finished, isl_emu, rows, wait_for
@@ -76,8 +75,8 @@ def test_what_a_fault_kills_dies_by_order_and_serves_again_when_it_is_over(broke
     assert not (broken / "incidents.parquet").exists()
     for satellite, from_s, until_s in (("p00s01", 2, 4), ("p00s02", 3, 5)):
         while_dead = attempts_at(broken, satellite, from_s, until_s - 0.05)
-        assert while_dead and outcomes(while_dead) == {"unreachable"}
-        assert all("refused" in row["error"] for row in while_dead)
+        assert while_dead and outcomes(while_dead) == {"unavailable"}
+        assert all("nobody listened" in row["error"] for row in while_dead)
         assert "completed" in outcomes(attempts_at(broken, satellite, until_s, until_s + 3))
 
 
@@ -88,10 +87,9 @@ def test_what_is_stopped_answers_what_came_meanwhile_when_it_goes_on(broken: Pat
 
 
 def test_who_loses_power_is_silent_and_its_links_carry_nothing(broken: Path) -> None:
-    """Nobody is told (known = never), so questions go there and wait in vain, until it has booted."""
+    """Nobody is told (known = never), so questions go there, and nothing comes back before it has booted."""
     silent = attempts_at(broken, "p00s02", 10.0, 12.9)
-    assert silent and "completed" not in outcomes(silent)
-    assert all(row["t_finish_ns"] - row["t_send_ns"] > 100 * MS for row in silent)
+    assert silent and all(row["t_first_ns"] is None or row["t_first_ns"] > 13 * S for row in silent)
     assert "completed" in outcomes(attempts_at(broken, "p00s02", 13.0, 16.0))
 
 
@@ -130,7 +128,7 @@ def test_nodes_are_broken_by_hand_and_restored(tmp_path: Path) -> None:
     assert run.returncode == 3, output
     fidelity = json.loads((out / "fidelity.json").read_text())
     assert (fidelity["verdict"], fidelity["reasons"]) == ("intervened", [])
-    found = {row["cause"]: (row["t_ns"], row["t_finish_ns"]) for row in rows(out, "incidents")}
+    found = {row["cause"]: (row["t_ns"], row["t_end_ns"]) for row in rows(out, "incidents")}
     assert found == {"p00s01 by hand: kill": (2 * S, 4 * S), "p00s02 by hand: power-off": (2 * S, 5 * S)}
     assert "completed" not in outcomes(attempts_at(out, "p00s01", 2.0, 3.9))
     assert "completed" not in outcomes(attempts_at(out, "p00s02", 2.0, 4.9))

@@ -14,8 +14,8 @@ from isl_emu.network.qdiscs import count_drops, decode_netems, loss_seeds, netem
 from isl_emu.network.routes import decode_routes, multipath_messages, route_messages, withdrawal_messages
 from isl_emu.nodes.netlink import HEADER, _refusal, attribute, message, split_attributes, split_messages
 
-UP = np.array([(True, 5_000_000, 4_900_000, 100_000_000, 0.25, 0, 12_000)], END)
-DOWN = np.array([(False, 5_000_000, 4_900_000, 40_000_000_000, 0.25, 0, 12_000)], END)
+UP = np.array([(True, 5_000_000, 4_900_000, 100_000_000, 0.25, 0.125, 0.5, 300_000, 0, 12_000)], END)
+DOWN = np.array([(False, 5_000_000, 4_900_000, 40_000_000_000, 0.25, 0.125, 0.5, 300_000, 0, 12_000)], END)
 
 
 def body(rows: np.ndarray) -> bytes:
@@ -41,17 +41,23 @@ def test_netem_message_holds_the_whole_state() -> None:
     assert struct.unpack("=BxxxiIII", tcmsg) == (0, 1003, 0x10000, 0xFFFFFFFF, 0)
     attributes = split_attributes(body(netem_messages(UP, np.array([1003]), create=False))[20:])
     assert attributes[1] == b"netem\0"
-    assert struct.unpack_from("=6I", attributes[2]) == (4_900_000 // 64, 2**31 - 1, 0x40000000, 0, 0, 0)
+    assert struct.unpack_from("=6I", attributes[2]) == (
+        *(4_900_000 // 64, 2**31 - 1, 0x40000000, 0, 0x80000000, 300_000 // 64),
+    )
     options = split_attributes(attributes[2][24:])
     assert struct.unpack("=IiIi", options[6]) == (12_500_000, 0, 0, 0)
     assert struct.unpack("=Q", options[8]) == (12_500_000,)
     assert struct.unpack("=q", options[10]) == (4_900_000,)
+    assert struct.unpack("=q", options[11]) == (300_000,)
+    assert struct.unpack("=2I", options[4]) == (0x20000000, 0)
 
 
 def test_netem_reads_back_what_was_written() -> None:
     for states, loss_ratio in ((UP, 0x40000000 / 0xFFFFFFFF), (DOWN, 1.0)):
         found = decode_netems([body(netem_messages(states, np.array([1003]), create=True))], {1003: 6})
-        assert found.tolist() == [(6, 4_900_000, states["rate_bit_s"][0], 2**31 - 1, loss_ratio, True, 0, 0, 0)]
+        spoilt = 0x20000000 / 0xFFFFFFFF, 0x80000000 / 0xFFFFFFFF, 300_000
+        shaped = 4_900_000, states["rate_bit_s"][0], 2**31 - 1, loss_ratio, *spoilt
+        assert found.tolist() == [(6, *shaped, True, 0, 0, 0)]
 
 
 def test_losses_of_each_end_follow_from_the_seed() -> None:
@@ -78,10 +84,11 @@ def test_other_qdiscs_and_other_interfaces_are_no_netem() -> None:
     assert len(decode_netems([fifo], {1003: 6})) == 0
 
 
-def test_jitter_set_by_somebody_is_seen() -> None:
+def test_jitter_and_reordering_set_by_somebody_are_seen() -> None:
     rows = netem_messages(UP, np.array([1003]), create=True)
-    rows["jitter"] = 10
-    assert decode_netems([body(rows)], {1003: 6})["plain"].tolist() == [False]
+    rows["jitter64_ns"], rows["gap"] = 10_000, 3
+    found = decode_netems([body(rows)], {1003: 6})
+    assert found[["jitter_ns", "plain"]].tolist() == [(10_000, False)]
 
 
 def test_netems_are_made_once_and_then_only_changed() -> None:

@@ -84,7 +84,7 @@ def test_changes_are_journalled_with_what_was_set(tmp_path: Path) -> None:
     assert [row for row in rows if row["k"] == 1] == [
         {"k": 1, "t_planned_ns": SECOND, "t_applied_ns": SECOND, "link": 1, "end": end, "up": False,
          "planned_delay_ns": 7 * MS, "set_delay_ns": 6_900_000, "rate_bit_s": 500_000_000, "queue_byte": 3_125_000,
-         "loss_ratio": 1.0}
+         "loss_ratio": 1.0, "corruption_ratio": 0.0, "duplication_ratio": 0.0, "jitter_ns": 0}
         for end in (0, 1)
     ]  # fmt: skip
 

@@ -41,7 +41,7 @@ from isl_emu.units import NS_PER_S
 from tests.plans import MS, make_plan
 from tests.scenarios import head, shell, station
 
-UP = np.array([(True, 5 * MS, 5 * MS, 40_000_000_000, 0.0, QueueKind.CODEL, 250_000)], END)
+UP = np.array([(True, 5 * MS, 5 * MS, 40_000_000_000, 0.0, 0.0, 0.0, 0, QueueKind.CODEL, 250_000)], END)
 
 
 def scenario(lasers: dict[str, Any], **terms: Any) -> str:

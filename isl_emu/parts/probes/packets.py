@@ -29,7 +29,9 @@ logging.getLogger("scapy").setLevel(logging.CRITICAL)  # its warnings are about 
 PAYLOAD_BYTE = 16
 FRAME_BYTE = 14 + 20 + 8 + PAYLOAD_BYTE  # Ethernet, IPv4 and UDP headers before the payload
 INITIAL_TTL = 255  # the most there is, as packets of nodes have
-_PAYLOAD = struct.Struct(f"!II{PAYLOAD_BYTE - 8}x")  # identifier and number
+# identifier, number, and the number's complement: so the checksum is the same for any number (RFC 1071)
+_PAYLOAD = struct.Struct(f"!III{PAYLOAD_BYTE - 12}x")
+_WORD = 0xFFFF_FFFF
 _PAYLOAD_AT = 20 + 8  # after an IPv4 header without options and a UDP header
 _RECEIVE_BYTE, _ANCILLARY_BYTE = 2048, 512
 
@@ -74,21 +76,21 @@ class ProbeRefusal:
 
 
 def probe_packet(source: str, destination: str, identifier: int) -> bytes:
-    """The IPv4 packet of a probe with number 0; without a checksum, so that the number can be changed."""
+    """The IPv4 packet of a probe with number 0."""
     from scapy.layers.inet import IP, UDP  # noqa: PLC0415  slow to import, and only the prober's process makes packets
 
     # scapy's classes do not say of what type they make packets
     packet = cast("Packet", IP(src=source, dst=destination, ttl=INITIAL_TTL))
-    datagram = cast("Packet", UDP(sport=PROBE_PORT, dport=PROBE_PORT, chksum=0))
-    datagram.add_payload(_PAYLOAD.pack(identifier, 0))
+    datagram = cast("Packet", UDP(sport=PROBE_PORT, dport=PROBE_PORT))
+    datagram.add_payload(_PAYLOAD.pack(identifier, 0, _WORD))
     packet.add_payload(datagram)
     return bytes(packet)
 
 
 def with_number(packet: bytes, number: int) -> bytes:
     """The same probe with another number."""
-    identifier, _ = _PAYLOAD.unpack_from(packet, _PAYLOAD_AT)
-    return packet[:_PAYLOAD_AT] + _PAYLOAD.pack(identifier, number)
+    identifier, _, _ = _PAYLOAD.unpack_from(packet, _PAYLOAD_AT)
+    return packet[:_PAYLOAD_AT] + _PAYLOAD.pack(identifier, number, number ^ _WORD)
 
 
 def open_sender(netns_path: str) -> socket.socket:
@@ -148,7 +150,7 @@ def receive(receiver: socket.socket) -> ProbeArrival | None:
     if len(payload) != _PAYLOAD.size:
         return None
     (ttl,) = struct.unpack("@i", _content(ancillary, socket.IPPROTO_IP, _IP_TTL))
-    identifier, number = _PAYLOAD.unpack(payload)
+    identifier, number, _ = _PAYLOAD.unpack(payload)
     return ProbeArrival(identifier, number, _stamp_ns(ancillary, _SO_TIMESTAMPNS), INITIAL_TTL - ttl + 1)
 
 
@@ -164,7 +166,7 @@ def refusal(receiver: socket.socket) -> ProbeRefusal | None:
     _, origin, kind, code, _, _, address = _EXTENDED_ERROR.unpack_from(error)
     if origin != _ORIGIN_ICMP:
         return None
-    identifier, number = _PAYLOAD.unpack_from(payload)
+    identifier, number, _ = _PAYLOAD.unpack_from(payload)
     why = _REFUSALS.get((kind, code), f"ICMP type {kind}, code {code}")
     return ProbeRefusal(identifier, number, why, socket.inet_ntoa(address))
 

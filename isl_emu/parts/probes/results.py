@@ -36,7 +36,11 @@ PROBES = schema(
     column("planned_serialisation_ns", NS, "ns", "time to put the probe on all links of path, at the shaped rates"),
     column("error_ns", NS, "ns", "delay - planned_delay - planned_serialisation; by ecmp 0 up to the longest path"),
     column("queued_most_ns", NS, "ns", "what else left the links on its way meanwhile, at their rates; null when lost"),
-    column("excess_ns", NS, "ns", "error beyond 0 to queued_most: what the run's own traffic does not explain"),
+    column("excess_ns", NS, "ns", "error beyond -jitter to queued_most + jitter: what nothing in the plan explains"),
+    column(
+        "cut", FLAG, "", "by a fault that those who route did not know, its way was cut, or loses all: it is to be lost"
+    ),
+    column("jitter_ns", NS, "ns", "how far faults with jitter may take it from the planned delay"),
     column("straddles_change", FLAG, "", "a change of its path, or by somebody, was made while it was on its way"),
 )
 
@@ -61,7 +65,8 @@ def probe_rows(
             send_ns, error_ns = row["t_send_ns"], row["error_ns"]
             byte = {end: own.other_byte(end, send_ns, send_ns + row["delay_ns"]) for end in way}
             row["queued_most_ns"] = paths.holding_ns(byte, paths.instant(send_ns))
-            row["excess_ns"] = error_ns - min(max(error_ns, 0), row["queued_most_ns"])
+            most_ns = row["queued_most_ns"] + row["jitter_ns"]
+            row["excess_ns"] = error_ns - min(max(error_ns, -row["jitter_ns"]), most_ns)
     return rows
 
 
@@ -73,6 +78,7 @@ def probe_row(record: Mapping[str, Any], paths: PlannedPaths, disturbed: Sequenc
     row: Row = {**record, "path": paths.names(way), "hops": None if way is None else way.hops}
     expected_ns = 0
     if way and bounds:
+        row["cut"], row["jitter_ns"] = paths.dead(a, b, k), paths.jitter_ns(a, b, k)
         row["hops_least"], row["hops_most"] = bounds.hops_least, bounds.hops_most
         row["planned_delay_ns"], row["planned_delay_most_ns"] = bounds.delay_least_ns, bounds.delay_most_ns
         row["planned_serialisation_ns"] = paths.serialisation_ns(way, k, FRAME_BYTE)
@@ -96,7 +102,8 @@ class ProbeFidelity:
 
     sent: int
     arrived: int
-    lost: int  # though a path was planned, and no change was under way
+    lost: int  # though a path was planned that no fault had cut, and no change was under way
+    cut: int  # lost or to be lost, as a fault had cut their planned path
     without_path: int  # none was planned, so it is not expected to arrive
     straddling: int
     strayed: int  # crossed another number of links than planned, or arrived without a planned path
@@ -112,7 +119,8 @@ class ProbeFidelity:
 def probe_fidelity(probes: Rows) -> ProbeFidelity:
     """The errors of the probes that say something: arrived, with a planned path that did not change meanwhile."""
     steady = [row for row in probes if not row["straddles_change"]]
-    routed = [row for row in steady if row["planned_delay_ns"] is not None]
+    planned = [row for row in steady if row["planned_delay_ns"] is not None]
+    routed = [row for row in planned if not row["cut"]]
     good = [row for row in routed if row["error_ns"] is not None]
     heard = {(row["a"], row["b"]) for row in routed if row["delay_ns"] is not None}
     asked = dict.fromkeys((row["a"], row["b"]) for row in routed)
@@ -120,7 +128,8 @@ def probe_fidelity(probes: Rows) -> ProbeFidelity:
         sent=len(probes),
         arrived=sum(row["delay_ns"] is not None for row in probes),
         lost=len(routed) - len(good),
-        without_path=len(steady) - len(routed),
+        cut=len(planned) - len(routed),
+        without_path=len(steady) - len(planned),
         straddling=len(probes) - len(steady),
         strayed=sum(_strayed(row) for row in steady),
         strayed_by=Counter(
@@ -190,10 +199,12 @@ def delays_section(probes: Rows) -> Iterator[str]:
     for row in probes:
         pairs.setdefault((row["a"], row["b"]), []).append(row)
     delays = ("planned", "sending", "off by", "measured", "p95", "queued")
-    header = ("from, to", "hops", *delays, "probes", "lost", "no path")
-    yield from table(header, [_delay_row(pair, rows) for pair, rows in pairs.items()], left=1)
+    header = ("from, to", "hops", *delays, "probes", "lost", "no path", "cut")
+    columns = len(header) - (not any(row["cut"] for row in probes))
+    yield from table(header[:columns], [_delay_row(pair, rows)[:columns] for pair, rows in pairs.items()], left=1)
     for (a, b), rows in pairs.items():
         planned = [row for row in rows if row["planned_delay_ns"] is not None and not row["straddles_change"]]
+        planned = [row for row in planned if not row["cut"]]
         for why, count in _told(planned, a, b).items():
             yield f"{a} → {b}: {count} lost, {why}"
 
@@ -218,6 +229,7 @@ def _delay_row(pair: tuple[str, str], rows: Rows) -> tuple[str, ...]:
         time_text(error.p95),
         time_text(Distribution.of(row["error_ns"] - row["excess_ns"] for row in good).p95),
         str(len(steady)),
-        str(sum(row["delay_ns"] is None and row["planned_delay_ns"] is not None for row in steady)),
+        str(sum(row["delay_ns"] is None and row["planned_delay_ns"] is not None and not row["cut"] for row in steady)),
         str(sum(row["planned_delay_ns"] is None for row in steady)),
+        str(sum(bool(row["cut"]) for row in steady)),
     )

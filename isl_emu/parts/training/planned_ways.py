@@ -25,7 +25,7 @@ Order = list[int]  # participants by their number, around the ring
 
 
 class PlannedWays:
-    """The ways between a job's satellites, by the shortest delays of the plan.
+    """The ways between a job's satellites, by the shortest delays of the plan, as is known of faults then.
 
     Args:
         ring: "least-total", "least-longest" or "as-listed".
@@ -33,7 +33,7 @@ class PlannedWays:
     """
 
     def __init__(self, plan: LinkPlan, ring: str, listed: Sequence[str]):
-        self._plan, self._ring, self._listed = plan, ring, list(listed)
+        self._plan, self._ring, self._listed = plan.known, ring, list(listed)
         self._node = {name: plan.nodes.index(name) for name in listed}
         self._last: tuple[tuple[int, tuple[str, ...]], LaserPaths] | None = None
 

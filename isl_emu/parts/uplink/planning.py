@@ -206,12 +206,10 @@ class _Paths:
             path = self._path(station, satellite, k)
             if path is None:
                 return None
-            snapshot, rates = self._plan.snapshot(k), []
-            for node, link in zip(path.nodes, path.links, strict=False):
-                forth = self._plan.links.a[link] == node
-                rate_bit_s = snapshot.rate_ab_bit_s if forth else snapshot.rate_ba_bit_s
-                rates.append(int(rate_bit_s[np.searchsorted(snapshot.link, link)]))
-            return Contact(path.delay_ns, round(min(rates) * self._plan.rate_scale))
+            links, _ = self._plan.known.rows_of(k, path.links)
+            forth = self._plan.links.a[links.link] == np.array(path.nodes[:-1])
+            rates_bit_s = np.where(forth, links.rate_ab_bit_s, links.rate_ba_bit_s)
+            return Contact(path.delay_ns, round(int(rates_bit_s.min()) * self._plan.rate_scale))
 
         return contact
 

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from isl_emu.linkplan.events import no_events
+from isl_emu.network.desired import IMPAIRMENTS
 from isl_emu.parts.probes.packets import FRAME_BYTE
 from isl_emu.parts.registry import PARTS
 from isl_emu.results.conclude import CHANGES, INSTANTS, LOAD, write_tables
@@ -68,6 +69,7 @@ def test_answer_that_stopped_coming_lost_its_path_if_the_plan_had_none(bare_run:
     plan = bare_run.plan
     seen = plan.row_link != 3  # what gs-a sees after its handover
     columns = ("row_link", "row_delay_ns", "row_rate_ab_bit_s", "row_rate_ba_bit_s", "row_loss_ratio")
+    columns += tuple(f"row_{name}" for name in IMPAIRMENTS)
     rows = {name: getattr(plan, name)[seen] for name in columns}
     blind = replace(plan, row_start=np.array([0, 3, 6, 8, 10]), events=no_events(), **rows)
     while_seen = bare_run.request(0, outcome="timed_out", t_finish_ns=1900 * MS)
@@ -225,6 +227,7 @@ CHANGE_STREAM = pa.schema(
     [("k", pa.int32()), ("t_planned_ns", pa.int64()), ("t_applied_ns", pa.int64()), ("link", pa.int32())]
     + [("end", pa.int8()), ("up", pa.bool_()), ("planned_delay_ns", pa.int64()), ("set_delay_ns", pa.int64())]
     + [("rate_bit_s", pa.int64()), ("queue_byte", pa.int64()), ("loss_ratio", pa.float64())]
+    + [("corruption_ratio", pa.float64()), ("duplication_ratio", pa.float64()), ("jitter_ns", pa.int64())]
 )
 
 
@@ -232,7 +235,7 @@ def change_batch(k: int) -> pa.RecordBatch:
     ends = np.array([0, 1], dtype=np.int8)
     same = {"k": k, "t_planned_ns": k * S, "t_applied_ns": k * S + MS, "link": 3, "up": True}
     numbers = {"planned_delay_ns": 3 * MS, "set_delay_ns": 3 * MS - 200_000, "rate_bit_s": 500_000, "queue_byte": 9,
-               "loss_ratio": 0.1}  # fmt: skip
+               "loss_ratio": 0.1, "corruption_ratio": 0.2, "duplication_ratio": 0.3, "jitter_ns": 7}  # fmt: skip
     columns = {name: [value] * 2 for name, value in {**same, **numbers}.items()} | {"end": ends}
     return pa.RecordBatch.from_pydict(columns, schema=CHANGE_STREAM)
 
