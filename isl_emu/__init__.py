@@ -10,8 +10,8 @@ The first four are pure (numpy in, numpy out, no root). `network` drives the ker
 
 From Python, `isl_emu.load`, `isl_emu.plan` and `isl_emu.read_plan` lead to everything that a plan can tell; see
 `isl_emu.api` and docs/plan.md. `isl_emu.run` runs a scenario, and `isl_emu.RunResults` reads what it left; see
-docs/python.md. `isl_emu.WorkloadContext` and `isl_emu.Situation` are what functions of a user's own get, and
-`isl_emu.compute` is how a program or workload takes time to compute in exact time.
+docs/python.md; `isl_emu.running` steers one that is live. `isl_emu.WorkloadContext` and `isl_emu.Situation` are what
+functions of a user's own get, and `isl_emu.compute` is how a program or workload takes time to compute in exact time.
 `isl_emu.power_balance` says what energy and heat let satellites compute; see docs/energy.md.
 """
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from isl_emu.balance import PowerBalance, power_balance
     from isl_emu.errors import IslEmuError, ScenarioError
     from isl_emu.experiment import run
+    from isl_emu.live.running import RunningRun, running
     from isl_emu.parts.programs.computing import compute
     from isl_emu.parts.programs.context import WorkloadContext
     from isl_emu.parts.questions.policies import Situation
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 _FROM = {name: "isl_emu.api" for name in ("NamedPath", "Plan", "Scenario", "load", "plan", "read_plan")}
 _FROM |= {"run": "isl_emu.experiment", "RunResults": "isl_emu.results.run_results"}
 _FROM |= {name: "isl_emu.balance" for name in ("PowerBalance", "power_balance")}
+_FROM |= {name: "isl_emu.live.running" for name in ("RunningRun", "running")}
 _FROM |= {"compute": "isl_emu.parts.programs.computing"}
 _FROM |= {"WorkloadContext": "isl_emu.parts.programs.context", "Situation": "isl_emu.parts.questions.policies"}
 _FROM |= {name: "isl_emu.sweeps.compare" for name in ("Comparison", "compare")}
@@ -48,6 +50,7 @@ __all__ = [
     "Plan",
     "PowerBalance",
     "RunResults",
+    "RunningRun",
     "Scenario",
     "ScenarioError",
     "Situation",
@@ -60,6 +63,7 @@ __all__ = [
     "power_balance",
     "read_plan",
     "run",
+    "running",
     "sweep",
 ]
 

@@ -23,7 +23,7 @@ from isl_emu.errors import INTERRUPTED, INVALID, IslEmuError, ScenarioError
 from isl_emu.progress import Steps
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.wishes import USUAL_TRUST, Trust, Wishes
-from isl_emu.units import DURATION_NS, NS_PER_MS, NS_PER_S, format_quantity, parse_quantity, seconds_text
+from isl_emu.units import DURATION_NS, NS_PER_MS, NS_PER_S, RATE_BIT_S, format_quantity, parse_quantity, seconds_text
 
 if TYPE_CHECKING:
     from isl_emu.planned import NamedPath
@@ -42,12 +42,20 @@ class Duration(TextType):
     """A duration with its unit, such as 60s or "2 min"; kept as text, since scenarios hold text."""
 
     name = "duration"
+    dimension = DURATION_NS
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         try:
-            return format_quantity(parse_quantity(value, DURATION_NS), DURATION_NS)
+            return format_quantity(parse_quantity(value, self.dimension), self.dimension)
         except ValueError as error:
             return self.fail(f"{value!r} {error}", param, ctx)
+
+
+class Rate(Duration):
+    """The same of a data rate, such as 1Gbit/s."""
+
+    name = "rate"
+    dimension = RATE_BIT_S
 
 
 class ExportFormat(TextType):
@@ -554,6 +562,88 @@ def resume(until: str | None, folder: Path | None) -> int:
 def stop(at: str | None, folder: Path | None) -> int:
     """End the live run in order, now or at a time to come: its results are valid up to there."""
     return _ask({"verb": "stop", "at_ns": _ns(at)}, folder)
+
+
+FOR = click.option("--for", "duration", type=Duration(), help="Restore it by itself after so much emulated time.")
+SHARE = click.FloatRange(0, 1)
+FACTOR = click.FloatRange(0, 1000, min_open=True)
+
+
+@cli.command()
+@click.argument("a", metavar="A|NODE")
+@click.argument("b", required=False)
+@click.option("--loss", "loss_ratio", type=SHARE, help="Share of packets that are lost, in place of the plan's.")
+@click.option("--corruption", "corruption_ratio", type=SHARE, help="Share of packets of which a bit is flipped.")
+@click.option("--duplication", "duplication_ratio", type=SHARE, help="Share of packets that are sent twice.")
+@click.option("--jitter", type=Duration(), help="By how much delays are longer or shorter at the most.")
+@click.option("--rate-factor", type=FACTOR, help="Times the rate that the plan says at each time.")
+@click.option("--delay-factor", type=FACTOR, help="Times the delay that the plan says at each time.")
+@click.option("--kill", "effect", flag_value="kill", help="Of a node: kill its model server and programs.")
+@click.option("--stop", "effect", flag_value="stop", help="Of a node: let these stand still.")
+@click.option("--out-of-memory", "effect", flag_value="out-of-memory", help="Of a node: starve these of memory.")
+@FOR
+@RUN
+def fault(
+    a: str,
+    b: str | None,
+    effect: str | None,
+    jitter: str | None,
+    duration: str | None,
+    folder: Path | None,
+    **changes: float | None,
+) -> int:
+    """Break the link between nodes A and B of the live run by hand, or NODE.
+
+    A link is cut, or made as bad as the options say; the plan moves on beneath, and routes do not know of it. A node
+    loses its power, or what the options say happens to what runs in it. It is recorded as an intervention.
+    """
+    all_changes = {**changes, "jitter_ns": _ns(jitter)}
+    given = {name: value for name, value in all_changes.items() if value is not None}
+    if (given and b is None) or (effect and b is not None):
+        raise click.UsageError("--kill, --stop and --out-of-memory are for a NODE, the others for a link (A B).")
+    what = {"changes": given or {"cut": True}} if b is not None else {"effect": effect or "power-off"}
+    place = [a] if b is None else [a, b]
+    return _ask({"verb": "fault", "place": place, **what, "for_ns": _ns(duration)}, folder)
+
+
+@cli.command(name="set")
+@click.argument("a")
+@click.argument("b")
+@click.option("--delay", type=Duration(), help="One way, in place of the plan's.")
+@click.option("--rate", type=Rate(), help="Of both directions, in place of the plan's, before rate_scale.")
+@click.option("--loss", "loss_ratio", type=SHARE, help="Share of packets that are lost, in place of the plan's.")
+@FOR
+@RUN
+def set_link(
+    a: str,
+    b: str,
+    delay: str | None,
+    rate: str | None,
+    loss_ratio: float | None,
+    duration: str | None,
+    folder: Path | None,
+) -> int:
+    """Set what the link between nodes A and B of the live run is like while it is up, whatever the plan says.
+
+    It is recorded as an intervention.
+    """
+    rate_bit_s = None if rate is None else parse_quantity(rate, RATE_BIT_S)
+    changes = {"delay_ns": _ns(delay), "rate_bit_s": rate_bit_s, "loss_ratio": loss_ratio}
+    given = {name: value for name, value in changes.items() if value is not None}
+    if not given:
+        raise click.UsageError("give what it is to be like: --delay, --rate or --loss.")
+    return _ask({"verb": "set", "place": [a, b], "changes": given, "for_ns": _ns(duration)}, folder)
+
+
+@cli.command()
+@click.argument("place", nargs=-1, metavar="A B|NODE")
+@click.option("--all", "everywhere", is_flag=True, help="All that was changed by hand.")
+@RUN
+def restore(place: tuple[str, ...], everywhere: bool, folder: Path | None) -> int:
+    """Let the link between nodes A and B of the live run, or NODE, be as the plan has it at this time."""
+    if everywhere == bool(place) or len(place) > 2:
+        raise click.UsageError("give the two nodes of a link, one node, or --all.")
+    return _ask({"verb": "restore", "place": list(place)}, folder)
 
 
 @cli.command()

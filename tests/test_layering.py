@@ -30,6 +30,7 @@ PARTS_BELOW = {
     "power": {"serving"},
     "programs": {"serving"},
     "probes": set(),
+    "faults": set(),
 }
 PURE = ("scenario", "geometry", "linkplan", "routing", "export", "energy")
 IMPURE = {"os", "subprocess", "socket", "time", "ctypes", "threading", "mininet", "pyroute2", "click", "rich", "random"}

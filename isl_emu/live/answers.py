@@ -20,9 +20,12 @@ from isl_emu.errors import MachineError, NetworkError
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.live.control import Answer, Handler, pack, unpack
 from isl_emu.live.course import Course, seconds
+from isl_emu.live.interventions import Interventions
 from isl_emu.network.net import IslNet
+from isl_emu.network.overrides import Override
 from isl_emu.network.queues import queue_name
 from isl_emu.nodes.namespaces import enter_network, in_own_thread
+from isl_emu.parts.node_faults import NodeFaults
 from isl_emu.parts.registry import PARTS
 from isl_emu.runs.folder import RunFolder
 from isl_emu.units import DURATION_NS, NS_PER_S, RATE_BIT_S, format_quantity, seconds_text
@@ -40,11 +43,14 @@ class LiveAnswers:
     net: IslNet
     folder: RunFolder
     course: Course
+    interventions: Interventions
+    node_faults: NodeFaults
 
     def handlers(self) -> dict[str, Handler]:
         """The answers by verb."""
         own = {"status": self.status, "link": self.link, "exec": self.exec, "push": self.push, "pull": self.pull}
-        return own | {"pause": self.pause, "resume": self.resume, "stop": self.stop}
+        own |= {"pause": self.pause, "resume": self.resume, "stop": self.stop}
+        return own | {"fault": self.fault, "set": self.override, "restore": self.restore}
 
     def status(self, request: Mapping[str, Any], answer: Answer) -> int:
         """Where the run stands."""
@@ -56,6 +62,7 @@ class LiveAnswers:
             f"{len(self.plan.nodes.names)} nodes, {len(self._up().link)} of {len(self.plan.links.a)} links up",
         ]
         lines += [line for part in PARTS for line in part.status(self.folder.journal)]
+        lines += [f"by hand: {one}" for one in self.interventions.in_force]
         lines.append(f"results: {self.folder.path}")
         answer.output.write(("\n".join(lines) + "\n").encode())
         return 0
@@ -63,13 +70,13 @@ class LiveAnswers:
     def link(self, request: Mapping[str, Any], answer: Answer) -> int:
         """What the plan says of the link between two nodes now, and what the kernel says at both ends."""
         a, b = (self._node(name) for name in (request["a"], request["b"]))
-        links = self.net.linksBetween(a, b)
-        if not links:
-            raise NetworkError(
-                f"link: {a.name} and {b.name} are two nodes, but this plan never links them; see `isl-emu plan`"
-            )
-        answer.output.write(f"plan: {self._planned(a.name, b.name)}\n".encode())
-        for interface in (links[0].intf1, links[0].intf2):
+        link, place = self._link("link", a.name, b.name)
+        answer.output.write(f"plan: {self._planned(link)}\n".encode())
+        for one in self.interventions.in_force:
+            if one.override is not None and link in one.override.links:
+                answer.output.write(f"by hand: {one}\n".encode())
+        (found,) = self.net.linksBetween(*map(self.net.get, place))
+        for interface in (found.intf1, found.intf2):
             answer.output.write(f"{interface.node.name} {interface.name}:\n".encode())
             answer.output.write(in_own_thread(_shaping, interface))
         return 0
@@ -139,23 +146,86 @@ class LiveAnswers:
         """End the run in order; answered when it ends."""
         return _say_time(answer.output, "ends at", self.course.end(request["at_ns"], answer.cancelled))
 
+    def fault(self, request: Mapping[str, Any], answer: Answer) -> int:
+        """Break a link between two nodes, or a node, by hand, for a while or until it is restored."""
+        if len(request["place"]) > 1:
+            return self.override(request, answer)
+        node, effect = self._node(request["place"][0]).name, request["effect"]
+        for_ns, found = self._lasting(request), self.node_faults.of(node)
+        if not found and effect != "power-off":
+            raise NetworkError(f"fault: nothing runs in {node} that could break; see `isl-emu check`")
+        if any(one.place == (node,) for one in self.interventions.in_force):
+            raise NetworkError(f"fault: {node} is broken by hand already; use `isl-emu restore {node}` first")
+        ends, number = self.plan.links, self.plan.nodes.index(node)
+        links = tuple(np.flatnonzero((ends.a == number) | (ends.b == number)).tolist())
+        override = Override(links, cut=True) if effect == "power-off" and links else None
+        whole = node if effect == "power-off" else None
+
+        def do() -> None:
+            self.node_faults.begin(effect, found, whole)
+
+        def undo() -> None:
+            self.node_faults.end(effect, found)
+
+        t_ns = self.interventions.begin((node,), effect, override, for_ns, do, undo)
+        answer.output.write(f"{node}: {effect} at t = {seconds(t_ns)}\n".encode())
+        return 0
+
+    @staticmethod
+    def _lasting(request: Mapping[str, Any]) -> int | None:
+        for_ns: int | None = request["for_ns"]
+        if for_ns is not None and for_ns <= 0:
+            raise NetworkError(f"{request['verb']}: is to last {seconds(for_ns)}, but that is no time; give more")
+        return for_ns
+
+    def override(self, request: Mapping[str, Any], answer: Answer) -> int:
+        """Change the link between two nodes by hand, for a while or until it is restored."""
+        verb, (a, b) = request["verb"], (self._node(name).name for name in request["place"])
+        link, place = self._link(verb, a, b)
+        for_ns, override = self._lasting(request), Override((link,), **request["changes"])
+        t_ns = self.interventions.begin(place, override.text(), override, for_ns)
+        note = "" if self._planned(link) != "down" else "; it is down by the plan, and stays so until that has it up"
+        answer.output.write(f"{' - '.join(place)}: {override.text()} from t = {seconds(t_ns)}{note}\n".encode())
+        return 0
+
+    def restore(self, request: Mapping[str, Any], answer: Answer) -> int:
+        """Let a link, a node or all be as the plan has it now, whatever was done by hand."""
+        place: tuple[str, ...] | None = tuple(self._node(name).name for name in request["place"])
+        if place is not None and len(place) > 1:
+            _, place = self._link("restore", *place)
+        ended = self.interventions.end(place or None)
+        if not ended and place:
+            raise NetworkError(
+                f"restore: {' - '.join(place)} is as planned, but something done by hand is to be taken back; "
+                "`isl-emu status` lists what is"
+            )
+        lines = [f"{' - '.join(one.place)}: as planned from t = {seconds(t_ns)}" for one, t_ns in ended]
+        answer.output.write(("\n".join(lines or ["nothing was done by hand"]) + "\n").encode())
+        return 0
+
+    def _link(self, verb: str, a: str, b: str) -> tuple[int, tuple[str, str]]:
+        """The number of a link, and its ends as the plan orders them."""
+        nodes, links = self.plan.nodes, self.plan.links
+        first, second = sorted((nodes.index(a), nodes.index(b)))
+        found = np.flatnonzero((links.a == first) & (links.b == second))
+        if not len(found):
+            raise NetworkError(f"{verb}: {a} and {b} are never linked in this plan; see `isl-emu plan`")
+        return int(found[0]), (nodes.names[first], nodes.names[second])
+
     def _node(self, name: str) -> Any:
         if name not in self.net:
             raise NetworkError(f"node: {name!r} is asked for, but the net has no such node; see `isl-emu plan`")
         return self.net.get(name)
 
-    def _planned(self, *names: str) -> str:
-        nodes, links = self.plan.nodes, self.plan.links
-        ends = sorted(nodes.index(name) for name in names)
-        link = int(np.flatnonzero((links.a == ends[0]) & (links.b == ends[1]))[0])
-        up = self._up()
+    def _planned(self, link: int) -> str:
+        nodes, links, up = self.plan.nodes, self.plan.links, self._up()
         at = np.flatnonzero(up.link == link)
         if not len(at):
             return "down"
         row, scale = int(at[0]), self.plan.rate_scale
         rates = (int(rates[row] * scale) for rates in (up.rate_ab_bit_s, up.rate_ba_bit_s))
         there, back = (format_quantity(rate, RATE_BIT_S) for rate in rates)
-        a, b = (nodes.names[end] for end in ends)
+        a, b = (nodes.names[int(ends[link])] for ends in (links.a, links.b))
         delay = format_quantity(int(up.delay_ns[row]), DURATION_NS)
         return f"up, {delay} one way, {there} from {a} to {b}, {back} back, as shaped"
 

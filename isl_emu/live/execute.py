@@ -28,6 +28,7 @@ from isl_emu.linkplan.plan_file import read_plan
 from isl_emu.live.answers import LiveAnswers
 from isl_emu.live.control import ControlDesk, announce
 from isl_emu.live.course import Course, open_course
+from isl_emu.live.interventions import Interventions
 from isl_emu.live.room import all_needs
 from isl_emu.machine.calendar_control import calendar_control
 from isl_emu.machine.load import LoadSampler
@@ -40,6 +41,7 @@ from isl_emu.nodes.containers import Container
 from isl_emu.nodes.mounts import files_below
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.live_run import LiveRun, Phases
+from isl_emu.parts.node_faults import NodeFaults
 from isl_emu.parts.part import Need
 from isl_emu.parts.registry import PARTS
 from isl_emu.progress import Steps
@@ -49,7 +51,14 @@ from isl_emu.runs.directory import RunDirectory, create_run_directory
 from isl_emu.runs.endpoints import MODEL_PORT, Endpoint, write_endpoints
 from isl_emu.runs.execution import INTERRUPTED_BY_USER, Execution, kernel_facts
 from isl_emu.runs.folder import RunFolder
-from isl_emu.runs.journal import LOAD_JOURNAL, PAUSES_JOURNAL, PROCESSES_JOURNAL, Journal, count_lines
+from isl_emu.runs.journal import (
+    INCIDENTS_JOURNAL,
+    LOAD_JOURNAL,
+    PAUSES_JOURNAL,
+    PROCESSES_JOURNAL,
+    Journal,
+    count_lines,
+)
 from isl_emu.runs.process import LAST_WORDS_S, Watch, Watched
 from isl_emu.runs.wishes import Wishes
 from isl_emu.scenario.model import Scenario
@@ -265,7 +274,9 @@ def _emulate(
         replaying = ending.enter_context(ThreadPoolExecutor(1)).submit(replay.run, t0_ns, ended)
         ending.callback(ended.set)
         _sample_load(live, real_t0_ns, ending)
-        answers = LiveAnswers(live.plan, live.net, live.folder, course)
+        incidents = ending.enter_context(Journal(live.folder.journal / f"{INCIDENTS_JOURNAL}.jsonl"))
+        interventions = Interventions(replay, live.clock, times, ended, incidents)
+        answers = LiveAnswers(live.plan, live.net, live.folder, course, interventions, NodeFaults(live))
         ending.enter_context(ControlDesk(live.folder.journal, answers.handlers()))
         if wishes.interactive:
             NetCLI(live.net)  # the sky moves on meanwhile

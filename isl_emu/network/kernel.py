@@ -99,11 +99,15 @@ class KernelBackend:
         shaping = Batch(
             self.wiring.node[which], rows, lambda index: f"the shaping of {self.wiring.interface[which[index]]}"
         )
-        # the buckets of managed ends get their rates and lengths where these are others than before
+        # what is before the netems gets its rates and lengths where these are others than before
         wanted = np.stack([states[field] for field in BUCKET_FIELDS], axis=1)
-        changed = self._managed[which] & (wanted != self._buckets[which]).any(axis=1)
+        changed = (wanted != self._buckets[which]).any(axis=1)
+        self._buckets[which[changed]] = wanted[changed]
+        for row in np.flatnonzero(changed & ~self._managed[which]).tolist():  # only by hand, as plans have buckets then
+            space, index = self.spaces[self.wiring.node[which[row]]], int(self.wiring.interface_index[which[row]])
+            space.netlink.demand([queues.policer_change(states[row], index)], f"queues of {space.node}")
+        changed &= self._managed[which]
         ends = which[changed]
-        self._buckets[ends] = wanted[changed]
         rows = self._bucket_messages(ends, states[changed], create=False)
         buckets = Batch(
             self.wiring.node[ends], rows, lambda index: f"the queue of {self.wiring.interface[ends[index]]}"
@@ -233,7 +237,7 @@ class KernelBackend:
         space.netlink.send_rows(netem_messages(states[ends], indices, create=True, seeds=seeds))
         if len(managed):
             self._make_queues(space, managed, states, again=True)
-            self._buckets[managed] = np.stack([states[managed][field] for field in BUCKET_FIELDS], axis=1)
+        self._buckets[ends] = np.stack([states[ends][field] for field in BUCKET_FIELDS], axis=1)
         self._make_policers(space, ends[~self._managed[ends]], states, again=True)
 
     def drops(self, nodes: Iterable[int]) -> np.ndarray:
@@ -290,6 +294,8 @@ class KernelBackend:
         self._dispatch.watch(self.plan.nodes.names, [space.netlink for space in self.spaces])
         self._make_links()
         states, seeds = initial_ends(self.plan, 0, self._slowdown), loss_seeds(self._seed, 2 * len(self.plan.links.a))
+        policed = ~self._managed
+        self._buckets[policed] = np.stack([states[policed][field] for field in BUCKET_FIELDS], axis=1)
         for node, space in enumerate(self.spaces):
             ends = self._ends[node]
             indices = self.wiring.interface_index[ends]

@@ -147,20 +147,28 @@ def detour_messages(interface_index: int, *, again: bool = False) -> Iterator[by
 
 
 def policer_messages(end: np.void, interface_index: int, *, again: bool = False) -> Iterator[bytes]:
-    """What drops packets of an interface that find its queue full, as `end` (desired.END) has it: its rate is for ever.
+    """What drops packets of an interface that find its queue full, as `end` (desired.END) has it.
 
     The sender is not told. The policer has the interface's number.
 
     Args:
         again: there was one, which may still be there or have been changed.
     """
+    return _for_all_packets(interface_index, "police", _policing(end, interface_index), again=again)
+
+
+def policer_change(end: np.void, interface_index: int) -> bytes:
+    """Give the policer of an interface another rate and length; it forgets what waits, so for some time more may."""
+    return _replaced("police", _policing(end, interface_index))
+
+
+def _policing(end: np.void, interface_index: int) -> bytes:
     rate_bit_s = policed_bit_s(end["rate_bit_s"])
     rate_byte_s, ticks = int(rate_bit_s) // 8, int(policed_ticks(end["queue_byte"], rate_bit_s))
     rate = 1, TC_LINKLAYER_ETHERNET, 0, 0, 0, min(rate_byte_s, U32_MAX)  # a cell of any size, as there is no table
     parms = POLICE.pack(interface_index, TC_ACT_STOLEN, 0, ticks, U32_MAX, *rate, 0, 0, 0)
     options = attribute(TCA_POLICE_TBF, parms) + attribute(TCA_POLICE_RATE, RATE_TABLE)
-    options += attribute(TCA_POLICE_RATE64, struct.pack("=Q", rate_byte_s))
-    return _for_all_packets(interface_index, "police", options, again=again)
+    return options + attribute(TCA_POLICE_RATE64, struct.pack("=Q", rate_byte_s))
 
 
 def actions_question(kind: str) -> bytes:
@@ -209,15 +217,21 @@ def _hooked(bodies: list[bytes]) -> set[int]:
 def _for_all_packets(interface_index: int, action: str, options: bytes, *, again: bool) -> Iterator[bytes]:
     """What does something with each packet that is sent to an interface, before its root qdisc."""
     yield _new_qdisc(interface_index, CLSACT_HANDLE, TC_H_CLSACT, "clsact", b"")
-    done = _kind(TCA_ACT_KIND, action) + attribute(TCA_ACT_OPTIONS, options)
-    matchall = attribute(TCA_MATCHALL_ACT, attribute(1, done))
+    matchall = attribute(TCA_MATCHALL_ACT, _doing(action, options))
     head = TCMSG.pack(0, interface_index, 0, CLSACT_EGRESS, ALL_PROTOCOLS)
     body = head + _kind(TCA_KIND, "matchall") + attribute(TCA_OPTIONS, matchall)
     yield message(RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL, body)
     if again:  # a kernel takes an action with this number as it is
-        yield message(
-            RTM_NEWACTION, NLM_F_CREATE | NLM_F_REPLACE, TCAMSG.pack(0) + attribute(TCA_ACT_TAB, attribute(1, done))
-        )
+        yield _replaced(action, options)
+
+
+def _replaced(action: str, options: bytes) -> bytes:
+    body = TCAMSG.pack(0) + attribute(TCA_ACT_TAB, _doing(action, options))
+    return message(RTM_NEWACTION, NLM_F_CREATE | NLM_F_REPLACE, body)
+
+
+def _doing(action: str, options: bytes) -> bytes:
+    return attribute(1, _kind(TCA_ACT_KIND, action) + attribute(TCA_ACT_OPTIONS, options))
 
 
 def add_queues(found: np.ndarray, bodies: list[bytes], detours: list[bytes], end_of_queue: Mapping[int, int]) -> None:

@@ -27,6 +27,7 @@ from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.network.desired import DELAY_GRAIN_NS, IMPAIRMENTS, ROUTE, changed_ends, ends_at, initial_ends
 from isl_emu.network.interventions import Disturbance
 from isl_emu.network.naming import Wiring
+from isl_emu.network.overrides import Override, overridden
 from isl_emu.network.readback import ADVICE, end_mismatches, route_mismatches
 from isl_emu.routing.forwarding import GROUP_BASE, NO_ROUTE, RoutePlan
 from isl_emu.runs.journal import CHANGES_JOURNAL, DROPS_JOURNAL, INCIDENTS_JOURNAL, INSTANTS_JOURNAL, Journal
@@ -104,6 +105,8 @@ class Step:
     """What is to do to get from the applied state to that of instant `k`."""
 
     k: int
+    planned: np.ndarray  # desired.END (2L,), the state by the plan
+    overrides: tuple[Override, ...]  # what lies over it
     ends: np.ndarray  # desired.END (2L,), the state afterwards
     table: np.ndarray  # int32 (N, D), the routes afterwards, as in RoutePlan
     made: np.ndarray  # ends that are up afterwards and change
@@ -155,7 +158,10 @@ class Replay:
         self._read_back_nodes = max(round(read_back_nodes * self._read_back_share), 1)
         self._turns = np.zeros(len(plan.nodes.names), np.int64)  # how often each node was read back
         self._slowdown, self._grain_ns = slowdown, grain_ns
-        self._ends = initial_ends(plan, bias_ns, slowdown)
+        self._ends = self._planned = initial_ends(plan, bias_ns, slowdown)
+        self._overrides: tuple[Override, ...] = ()
+        self._lock = threading.Lock()  # of all that is applied, once the replay runs
+        self._journal: _Journal | None = None  # while it runs
         self._table = np.full((len(plan.nodes.names), len(routes.destinations)), NO_ROUTE, np.int32)
         self._column = np.full(len(plan.nodes.names) + len(routes.aliases.owner), -1, np.int32)
         self._column[routes.destinations] = np.arange(len(routes.destinations))
@@ -191,26 +197,63 @@ class Replay:
         assert self._first is not None, "apply_initial comes before run"
         grid, k, self._t0_ns = self.plan.grid, 1, t0_ns
         self._dropped[:] = self._read_drops(range(len(self.plan.nodes.names)))
-        with _Journal(self._journal_dir, t0_ns, grid.step_ns) as journal:
+        with self._opened(_Journal(self._journal_dir, t0_ns, grid.step_ns)) as journal:
             journal.write(self._first, range(1), 0)
             while k < grid.count:
                 step = self._step_to(k)
                 if self.clock.wait_until_ns(t0_ns + k * grid.step_ns, stop):
                     return
-                newest = grid.instant_at(self.clock.now_ns() - t0_ns)
-                step = step if newest <= k else self._step_to(newest)
-                self.put_right()
-                before = self._ends
-                with _collector_at_rest():
-                    applied = self._apply(step)
-                self._count_changed(before, step.ends)
-                wrong = self._differences(step)
-                if self.backend.disturbed:  # what differs now is told and put right next
-                    wrong = []
-                self.mismatches += wrong[: MOST_MISMATCHES_KEPT - len(self.mismatches)]
-                journal.write(applied, range(k, step.k + 1), len(wrong))
+                with self._lock:
+                    newest = max(grid.instant_at(self.clock.now_ns() - t0_ns), k)
+                    if newest > k or step.overrides is not self._overrides:
+                        step = self._step_to(newest)
+                    self.put_right()
+                    before = self._ends
+                    with _collector_at_rest():
+                        applied = self._apply(step)
+                    self._count_changed(before, step.ends)
+                    wrong = self._differences(step)
+                    if self.backend.disturbed:  # what differs now is told and put right next
+                        wrong = []
+                    self.mismatches += wrong[: MOST_MISMATCHES_KEPT - len(self.mismatches)]
+                    journal.write(applied, range(k, step.k + 1), len(wrong))
                 k = step.k + 1
             self.clock.wait_until_ns(t0_ns + grid.duration_ns, stop)
+
+    def override(self, change: Callable[[tuple[Override, ...]], tuple[Override, ...]]) -> int:
+        """Lay other overrides over the plan, at once and until they are changed again; for other threads.
+
+        Args:
+            change: what lies over the plan -> what is to.
+
+        Returns:
+            When that was in force, ns after instant 0.
+
+        Raises:
+            NetworkError: the replay does not run, or the network refuses the change.
+        """
+        with self._lock:
+            if self._journal is None:
+                raise NetworkError("replay: it does not run, but only a link of a live run can be changed; wait for it")
+            step = self._step_to(self._k_applied, overrides=change(self._overrides))
+            self.put_right()
+            before = self._ends
+            applied = self._apply(step)
+            self._count_changed(before, step.ends)
+            self._journal.write_changes(applied, applied.begun_ns)
+            return applied.done_ns - self._t0_ns
+
+    @contextmanager
+    def _opened(self, journal: _Journal) -> Iterator[_Journal]:
+        """The journal, open for others to write to while the block lasts."""
+        with journal:
+            with self._lock:
+                self._journal = journal
+            try:
+                yield journal
+            finally:
+                with self._lock:
+                    self._journal = None
 
     def count_drops(self) -> None:
         """Count what was dropped up to now, and write it down."""
@@ -290,20 +333,27 @@ class Replay:
         """Read every link end and route back; one sentence for each that is not what was applied last."""
         return self._mismatches(range(len(self.plan.nodes.names)), range(len(self.plan.nodes.names)))
 
-    def _step_to(self, k: int, *, everything: bool = False) -> Step:
-        """The difference between what is applied and instant `k`, passing through the instants between."""
-        ends, table = self._ends, self._table.copy()
+    def _step_to(self, k: int, *, everything: bool = False, overrides: tuple[Override, ...] | None = None) -> Step:
+        """The difference between what is applied and instant `k`, passing through the instants between.
+
+        Args:
+            overrides: in place of those that are in force.
+        """
+        planned, table = self._planned, self._table.copy()
+        overrides = self._overrides if overrides is None else overrides
         for instant in range(self._k_applied + 1, k + 1):
-            ends = ends_at(self.plan, instant, ends, self.bias_ns, self._slowdown, self._grain_ns)
+            planned = ends_at(self.plan, instant, planned, self.bias_ns, self._slowdown, self._grain_ns)
             changes = self.routes.changes(instant)
             table[changes.node, self._column[changes.destination]] = changes.link
+        ends = overridden(planned, overrides, self.plan, self.bias_ns, self._slowdown)
         which = np.arange(len(ends)) if everything else changed_ends(self._ends, ends)
         up = ends["up"][which]
         node, column = np.nonzero(table != self._table)
         routes = np.empty(len(node), ROUTE)
         routes["node"], routes["destination"] = node, self.routes.destinations[column]
         routes["link"] = table[node, column]
-        return Step(k, ends, table, which[up], which[~up], _with_groups_spread(routes, self.routes))
+        spread = _with_groups_spread(routes, self.routes)
+        return Step(k, planned, overrides, ends, table, which[up], which[~up], spread)
 
     def _apply(self, step: Step) -> Applied:
         """Make before break."""
@@ -312,6 +362,7 @@ class Replay:
         made_ns = self.clock.now_ns()
         self._unless_disturbed(lambda: self.backend.change_routes(step.routes))
         self._unless_disturbed(lambda: self.backend.change_ends(step.broken, step.ends[step.broken]))
+        self._planned, self._overrides = step.planned, step.overrides
         self._ends, self._table, self._k_applied = step.ends, step.table, step.k
         return Applied(step, begun_ns, made_ns, self.clock.now_ns())
 
@@ -395,16 +446,21 @@ class _Journal:
                 "mismatches": mismatches if own else 0,
             }
             self._instants.write(json.dumps(record) + "\n")
+        self.write_changes(applied, self._t0_ns + step.k * self._step_ns)
+
+    def write_changes(self, applied: Applied, due_ns: int) -> None:
+        """Record the link ends that a step has changed, which was due at a time of the clock."""
+        step = applied.step
         for which, t_ns in ((step.made, applied.made_ns), (step.broken, applied.done_ns)):
             if len(which):
-                self._changes.write_batch(self._rows(step, which, t_ns - self._t0_ns))
+                self._changes.write_batch(self._rows(step, which, due_ns - self._t0_ns, t_ns - self._t0_ns))
         self._file.flush()
 
-    def _rows(self, step: Step, which: np.ndarray, t_applied_ns: int) -> pa.RecordBatch:
+    def _rows(self, step: Step, which: np.ndarray, t_planned_ns: int, t_applied_ns: int) -> pa.RecordBatch:
         ends = step.ends[which]
         columns = {
             "k": np.full(len(which), step.k),
-            "t_planned_ns": np.full(len(which), step.k * self._step_ns),
+            "t_planned_ns": np.full(len(which), t_planned_ns),
             "t_applied_ns": np.full(len(which), t_applied_ns),
             "link": which // 2,
             "end": which % 2,

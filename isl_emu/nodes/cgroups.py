@@ -12,8 +12,8 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,7 @@ FREEZE_TRIES = 500
 FREEZE_PAUSE_S = 0.01
 V1_CONTROLLERS = ("cpu", "memory", "cpuacct", "pids", "freezer")
 REQUIRED_CONTROLLERS = ("cpu", "memory", "pids")
+SHORT_BYTE = 16 << 20  # what is left to a group that is to be short of memory: a Python process, and little more
 MAX_TASKS = 2048  # processes and threads of a container: a server has some for each CPU, and a fork bomb ends there
 
 
@@ -71,12 +72,19 @@ class Cgroup:
         """
         self.limit_cpus(cpus)
         self._set("pids", "pids.max", str(MAX_TASKS))
+        self._limit_memory(memory_byte)
+
+    def _limit_memory(self, memory_byte: int) -> None:
+        limit = str(_whole_pages(memory_byte))
         if self._hierarchy.version == 2:
-            self._set("memory", "memory.max", str(_whole_pages(memory_byte)))
+            self._set("memory", "memory.max", limit)
             self._set_if_there("memory", "memory.swap.max", "0")
-        else:
-            self._set("memory", "memory.limit_in_bytes", str(_whole_pages(memory_byte)))
-            self._set_if_there("memory", "memory.memsw.limit_in_bytes", str(_whole_pages(memory_byte)))
+            return
+        both, without_swap = "memory.memsw.limit_in_bytes", "memory.limit_in_bytes"
+        before = int(self._file("memory", without_swap).read_text())
+        # the one with swap is never the lower one
+        for name in (without_swap, both) if int(limit) <= before else (both, without_swap):
+            (self._set if name == without_swap else self._set_if_there)("memory", name, limit)
 
     def limit_cpus(self, cpus: float) -> None:
         """Set the CPU limit alone, also while programs run, and read it back.
@@ -109,8 +117,30 @@ class Cgroup:
 
     def oom_kills(self) -> int:
         """How many of its processes the kernel has killed for want of memory since the group was made."""
-        events = "memory.events" if self._hierarchy.version == 2 else "memory.oom_control"
-        return _keyed(self._file("memory", events)).get("oom_kill", 0)
+        return _keyed(self.oom_counter).get("oom_kill", 0)
+
+    @property
+    def oom_counter(self) -> Path:
+        """The file in which the kernel counts what it has killed, in a line "oom_kill N"."""
+        return self._file("memory", "memory.events" if self._hierarchy.version == 2 else "memory.oom_control")
+
+    @contextmanager
+    def short_of_memory(self, memory_byte: int) -> Iterator[int]:
+        """Leave the group hardly more memory than it uses while the block lasts: how much it may then use in all.
+
+        Args:
+            memory_byte: its limit otherwise.
+
+        Raises:
+            MachineError: as for `limit`.
+        """
+        usage = "memory.current" if self._hierarchy.version == 2 else "memory.usage_in_bytes"
+        least_byte = int(self._file("memory", usage).read_text()) + SHORT_BYTE
+        self._limit_memory(min(least_byte, memory_byte))
+        try:
+            yield min(least_byte, memory_byte)
+        finally:
+            self._limit_memory(memory_byte)
 
     def open_joins(self) -> list[int]:
         """Open descriptors of all `cgroup.procs`: a process that writes 0 into each joins the group."""

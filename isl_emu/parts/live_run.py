@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.nodes.containers import Container
+from isl_emu.parts.residents import Resident
 from isl_emu.progress import Report, Steps
 from isl_emu.runs.clock import RunClock
 from isl_emu.runs.execution import Execution
@@ -44,6 +45,7 @@ class LiveRun:
     Args:
         containers: of the satellites that run programs, by name.
         watch: what writes down that something dies that is to last as long as the run.
+        residents: what runs in the nodes for the whole of the run, as faults see it; parts enter theirs.
         undo: ends what a part has started, when the emulated time is over or the run fails.
     """
 
@@ -56,6 +58,7 @@ class LiveRun:
     watch: Watch
     phase: Phases
     undo: ExitStack
+    residents: list[Resident] = field(default_factory=list)
 
     @property
     def exact(self) -> bool:

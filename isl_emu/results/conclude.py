@@ -32,6 +32,7 @@ from isl_emu.runs.journal import (
     LOAD_JOURNAL,
     OUTSIDE_JOURNAL,
     PAUSES_JOURNAL,
+    joined,
 )
 from isl_emu.scenario.model import Scenario
 from isl_emu.tables.schema import COUNT, FLAG, NAME, NS, RATIO, TEXT, column, schema
@@ -136,7 +137,7 @@ def write_tables(run: FinishedRun) -> None:
     write_changes(run.folder.journal / f"{CHANGES_JOURNAL}.arrow", run.folder.table(CHANGES_JOURNAL), run.plan)
     incidents = run.journal(INCIDENTS_JOURNAL)
     if incidents.records:
-        rows = sorted(incidents.records, key=lambda record: record["t_ns"])
+        rows = sorted(joined(incidents.records), key=lambda record: record["t_ns"])
         run.write(INCIDENTS_JOURNAL, INCIDENTS, rows, incidents.lost_lines)
     lines = {OUTSIDE_JOURNAL: OUTSIDE, PAUSES_JOURNAL: PAUSES, DROPS_JOURNAL: DROPS}
     for part in PARTS:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -73,6 +73,15 @@ def read_journal(path: Path) -> JournalContent:
     parsed = [_parse(line) for line in lines if line.strip(b"\0 \r")]
     records = tuple(record for record in parsed if record is not None)
     return JournalContent(records, len(parsed) - len(records))
+
+
+def joined(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Records in order, those of the same ``id`` as one: what a later one says of a thing goes before."""
+    found: dict[Any, dict[str, Any]] = {}
+    for number, record in enumerate(records):
+        known = found.setdefault(record.get("id", ("alone", number)), {})
+        known.update({key: value for key, value in record.items() if key != "id"})
+    return list(found.values())
 
 
 def read_latest(path: Path, size_byte: int = LATEST_BYTE) -> tuple[dict[str, Any], ...]:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -124,9 +125,11 @@ class Watch(threading.Thread):
         self._epoll.register(self._ended, select.EPOLLIN)
         self._watched: dict[int, tuple[Watched, int]] = {}
         self._short_of_memory: set[str | None] = set()  # nodes of which that is written down, or is no death
+        self._declared, self._declared_oom_kills = set[int](), Counter[str]()  # by process id; by node
 
     def add(self, watched: Watched) -> None:
         """Watch a process from now on; before `begin` nothing is written down, as the beginning fails by itself."""
+        self._declared.discard(watched.process.pid)  # of one that had the same id
         descriptor = os.pidfd_open(watched.process.pid)
         self._watched[descriptor] = watched, watched.oom_kills()
         self._epoll.register(descriptor, select.EPOLLIN)
@@ -153,13 +156,26 @@ class Watch(threading.Thread):
         self._epoll.close()
         self._journal.close()
 
+    def declare(self, pids: Iterable[int], node: str = "", oom_kills: int = 0) -> None:
+        """That some processes are about to die by a fault that was ordered: that is no death that nobody planned.
+
+        Args:
+            oom_kills: how many the kernel has killed in the container of `node` by order.
+        """
+        self._declared.update(pids)
+        self._declared_oom_kills[node] += oom_kills
+
+    def is_declared(self, pid: int) -> bool:
+        """Whether a process is to die, or has died, by order."""
+        return pid in self._declared
+
     def excuse_memory(self, node: str) -> None:
         """That something in a node's container is killed for want of memory is a result of the run."""
         self._short_of_memory.add(node)
 
     def count_killed(self, node: str, oom_kills: int) -> None:
         """Write down at the end that others in a container were killed for want of memory."""
-        if oom_kills and node not in self._short_of_memory:
+        if oom_kills > self._declared_oom_kills[node] and node not in self._short_of_memory:
             self.record("container", node, cause_of_death(None, oom_kills), short_of_memory=True)
 
     def record(self, what: str, node: str | None, cause: str, *, short_of_memory: bool = False) -> None:
@@ -184,7 +200,7 @@ class Watch(threading.Thread):
                 self._epoll.unregister(descriptor)
                 watched, oom_before = self._watched[descriptor]
                 status = watched.process.poll()
-                if status or not watched.may_end:
+                if (status or not watched.may_end) and not self.is_declared(watched.process.pid):
                     oom_kills = watched.oom_kills() - oom_before
                     cause = cause_of_death(status, oom_kills, watched.log)
                     self.record(watched.what, watched.node, cause, short_of_memory=bool(oom_kills))

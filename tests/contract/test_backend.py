@@ -84,6 +84,14 @@ def test_losses_are_kept_and_a_wrong_one_is_named(backend: Backend) -> None:
     assert "loss 0.0123, behind" in wrong[0] and "loss 0.0124, behind" in wrong[0]
 
 
+def test_rates_and_what_may_wait_follow_a_change_of_a_link_whose_plan_has_none(backend: Backend) -> None:
+    states = ends_at(PLAN, 0, initial_ends(PLAN, 0), 0)
+    backend.change_ends(np.arange(len(states)), states)
+    states["rate_bit_s"], states["queue_byte"] = states["rate_bit_s"] // 16 * 8, states["queue_byte"] // 2
+    backend.change_ends(np.arange(len(states)), states)
+    assert mismatches(PLAN, backend, states) == []
+
+
 def test_only_the_named_ends_change(backend: Backend) -> None:
     states = initial_ends(PLAN, 0)
     states["up"][3] = True

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from isl_emu import running as isl_emu_running
+from isl_emu.errors import MachineError
 from isl_emu.runs.journal import count_lines
 from isl_emu.units import NS_PER_MS as MS
 from isl_emu.units import NS_PER_S as S
@@ -111,3 +113,61 @@ def test_a_run_pauses_goes_on_and_ends_where_its_user_wants(tmp_path: Path) -> N
     completed = [row for row in requests if row["outcome"] == "completed"]
     assert completed and all(row["network_ns"] is None or row["network_ns"] > 0 for row in completed)
     assert all(row["t_due_ns"] < 6_500_000_000 for row in requests)
+
+
+@needs_exact_time
+def test_links_are_broken_by_hand_for_as_long_as_is_said_and_the_verdict_tells(tmp_path: Path) -> None:
+    """A slower link to the nanosecond, a cut one that loses all, and from its end on the plan's own delay again."""
+    text = quiet_ring("6 s") + table("probes", interval="100 ms", pairs=[["p00s00", "p00s01"], ["p00s03", "p00s04"]])
+    (tmp_path / "ring.toml").write_text(text)
+    out = tmp_path / "out"
+    command = [*COMMAND, "run", str(tmp_path / "ring.toml"), "--clock", "exact", "--pause-at", "1550ms"]
+
+    def ask(verb: str, *words: str) -> str:
+        done = isl_emu(verb, "--run", out, *words)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    with ExitStack() as undo:
+        run = undo.enter_context(
+            subprocess.Popen([*command, "--out", str(out)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        )
+        undo.callback(run.terminate)  # one that stands paused would not end
+        wait_for(lambda: isl_emu("status", "--run", out).stdout.startswith("paused"), "the pause")
+        assert ask("fault", "p00s01", "p00s00", "--for", "1s") == "p00s00 - p00s01: cut from t = 1.550 s\n"
+        ask("set", "p00s03", "p00s04", "--delay", "40ms", "--rate", "1Gbit/s")
+        assert "by hand: p00s00 - p00s01: cut, until t = 2.550 s\n" in ask("link", "p00s00", "p00s01")
+        assert "by hand: p00s03 - p00s04: delay 40 ms, rate 1 Gbit/s\n" in ask("status")
+        live = isl_emu_running(out)
+        for wrong, said in (
+            (lambda: live.restore("p00s02", "p00s03"), "as planned, but"),
+            (lambda: live.fault("p00s00", "p00s07"), "are never linked"),
+            (lambda: live.set("p00s03", "p00s04", rate_bit_s=0), "rate: is 0, but"),
+            (lambda: live.set("p00s03", "p00s04"), "nothing is to be changed"),
+            (lambda: live.fault("p00s03", "p00s04", for_s=0), "no time"),
+        ):
+            with pytest.raises(MachineError, match=said):
+                wrong()
+        live.resume(until_s=3.55)
+        assert live.restore("p00s03", "p00s04") == "p00s03 - p00s04: as planned from t = 3.550 s"
+        assert ask("restore", "--all") == "nothing was done by hand\n"
+        ask("resume")
+        output, _ = run.communicate(timeout=PATIENCE_S)
+    assert run.returncode == 3, output
+    fidelity = json.loads((out / "fidelity.json").read_text())
+    assert (fidelity["verdict"], fidelity["reasons"]) == ("intervened", [])
+    found = {row["cause"]: (row["t_ns"], row["t_end_ns"]) for row in rows(out, "incidents")}
+    assert found == {
+        "p00s00 - p00s01 by hand: cut": (1550 * MS, 2550 * MS),
+        "p00s03 - p00s04 by hand: delay 40 ms, rate 1 Gbit/s": (1550 * MS, 3550 * MS),
+    }
+    probes = [row for row in rows(out, "probes") if row["a"] in ("p00s00", "p00s03")]
+    for row in probes:
+        cut = row["a"] == "p00s00" and 1550 * MS < row["t_send_ns"] < 2550 * MS
+        slow = row["a"] == "p00s03" and 1550 * MS < row["t_send_ns"] < 3550 * MS
+        assert (row["delay_ns"] is None) == cut
+        if slow:
+            serialised_ns = row["planned_serialisation_ns"] * 100  # 1 Gbit/s in place of 100
+            assert row["delay_ns"] == pytest.approx(40 * MS + serialised_ns, abs=1)
+        elif not cut:
+            assert row["error_ns"] == 0

@@ -15,6 +15,7 @@ from isl_emu.errors import NetworkError
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.network.desired import ends_at, initial_ends
 from isl_emu.network.interventions import Disturbance
+from isl_emu.network.overrides import Override
 from isl_emu.network.replay import Replay
 from isl_emu.timebase import ManualClock, MonotonicClock
 from tests.fake_network import FakeBackend
@@ -260,3 +261,70 @@ def test_what_somebody_changed_is_put_right_before_the_next_change_and_written_d
         "t_ns": SECOND // 2, "t_end_ns": SECOND, "kind": "intervention", "node": "p00s01", "what": "network",
         "cause": "to-p00s02 is down",
     }  # fmt: skip
+
+
+class MeddlingClock(ManualClock):
+    """Does something when somebody waits for a certain time, just before it."""
+
+    def __init__(self, at_ns: int):
+        super().__init__(START_NS)
+        self.at_ns, self.meddle = at_ns, lambda: None
+
+    def sleep_until_ns(self, deadline_ns: int) -> None:
+        if deadline_ns == self.at_ns:
+            self.advance_ns(deadline_ns - self.now_ns() - SECOND // 2)
+            self.meddle()
+        super().sleep_until_ns(deadline_ns)
+
+
+def test_what_is_overridden_stays_while_the_plan_moves_on_and_is_restored_to_where_it_then_is(tmp_path: Path) -> None:
+    plan = make_plan(3, [], [TRIANGLE, LONGER, TRIANGLE, LONGER])
+    clock = MeddlingClock(START_NS + SECOND)
+    replay = replay_of(plan, tmp_path, clock, bias_ns=1000)
+    worse = Override((0,), loss_ratio=0.25, rate_factor=0.5, delay_factor=2.0)
+    cut, held = Override((1,), cut=True), Override((2,), delay_ns=20 * MS, rate_bit_s=40_000_000)
+    seen, begun = list[np.ndarray](), list[int]()
+
+    def restore() -> None:
+        seen.append(replay.backend.ends.copy())
+        begun.append(replay.override(lambda _: ()))
+
+    def lay() -> None:
+        begun.append(replay.override(lambda others: (*others, worse, cut, held)))
+        seen.append(replay.backend.ends.copy())
+        clock.at_ns, clock.meddle = START_NS + 2 * SECOND, restore
+
+    clock.meddle = lay
+    replay.run(START_NS, threading.Event())
+    assert begun == [SECOND // 2, 3 * SECOND // 2]
+    for ends, delay_ns in zip(seen, (5 * MS, 6 * MS), strict=True):
+        assert (
+            ends["delay_ns"].tolist()
+            == [2 * delay_ns - 1000] * 2 + [delay_ns + 2 * MS - 1000] * 2 + [20 * MS - 1000] * 2
+        )
+        assert ends["rate_bit_s"].tolist() == [500_000_000] * 2 + [1_000_000_000] * 2 + [40_000_000] * 2
+        assert ends["queue_byte"].tolist() == [3_125_000] * 2 + [6_250_000] * 2 + [250_000] * 2
+        assert ends["up"].tolist() == [True, True, False, False, True, True]
+        assert ends["loss_ratio"].tolist() == [0.25, 0.25, 0.0, 0.0, 0.0, 0.0]
+    assert (replay.backend.ends == final_ends(plan, 1000)).all()
+    assert replay.verify_all() == replay.mismatches == []
+    by_hand = [row for row in changes(tmp_path) if row["t_planned_ns"] % SECOND]
+    assert [(row["t_planned_ns"], row["t_applied_ns"]) for row in by_hand] == [(t, t) for t in begun for _ in range(6)]
+    with pytest.raises(NetworkError, match="does not run"):
+        replay.override(lambda _: ())
+
+
+def test_a_link_that_is_down_by_the_plan_stays_down(tmp_path: Path) -> None:
+    plan = make_plan(3, [], [BROKEN, TRIANGLE])
+    clock = MeddlingClock(START_NS + SECOND)
+    replay = replay_of(plan, tmp_path, clock)
+    up: list[bool] = []
+
+    def lay() -> None:
+        replay.override(lambda _: (Override((1,), delay_ns=MS),))
+        up.append(bool(replay.backend.ends["up"][2]))
+
+    clock.meddle = lay
+    replay.run(START_NS, threading.Event())
+    assert up == [False]
+    assert replay.backend.ends["up"].all() and replay.backend.ends["delay_ns"][2:4].tolist() == [MS, MS]

@@ -15,7 +15,7 @@ from isl_emu.parts.probes.prober import JOURNAL
 from isl_emu.parts.probes.results import PROBES, delays_section, probe_fidelity, probe_reasons, probe_rows
 from isl_emu.parts.probes.traffic import JOURNAL as ENDS_JOURNAL
 from isl_emu.parts.probes.traffic import ProbedEnds, leave_watched_ends
-from isl_emu.runs.journal import INCIDENTS_JOURNAL
+from isl_emu.runs.journal import INCIDENTS_JOURNAL, joined
 from isl_emu.scenario.model import Scenario
 from isl_emu.tables.text import time_text
 
@@ -52,7 +52,7 @@ class ProbesPart(Part):
         probes, samples = run.journal(JOURNAL), run.journal(ENDS_JOURNAL)
         disturbed = [
             (record["t_ns"], math.inf if record["t_end_ns"] is None else record["t_end_ns"])
-            for record in run.journal(INCIDENTS_JOURNAL).records
+            for record in joined(run.journal(INCIDENTS_JOURNAL).records)
             if record["kind"] == "intervention"
         ]
         rows = probe_rows(probes.records, run.paths, samples.records, disturbed)

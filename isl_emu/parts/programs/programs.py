@@ -11,12 +11,13 @@ import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tomli_w
 
 from isl_emu.errors import MachineError, WorkloadError
@@ -25,6 +26,7 @@ from isl_emu.nodes.namespaces import CAP_SYS_ADMIN
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.programs.user_workload import journal_of
+from isl_emu.parts.residents import Resident, flip_bits
 from isl_emu.runs.clock import FILE as CLOCK_FILE
 from isl_emu.runs.clock import RunTimes
 from isl_emu.runs.endpoints import read_endpoints
@@ -41,6 +43,7 @@ KILL_AFTER_S = 5.0  # from SIGTERM
 AT_START_NS = NS_PER_S  # a program that fails within this time has not done what it was started for
 NOT_RUN = (126, 127)  # the status of a shell that could not run a command
 LOGS = "programs"  # in the run folder
+BUFFERS = "buffers"  # in the folder of a node's files: what a program keeps there, bits can be flipped in
 HERE_VARIABLE = "ISL_EMU_HERE"  # names the folder in which isl-emu was called
 
 
@@ -79,6 +82,8 @@ class ProgramThread(threading.Thread):
     def __init__(self, program: Program, live: LiveRun, times: RunTimes, own: set[int], starts: Journal, ends: Journal):
         super().__init__(name=f"program {program.name}", daemon=True)
         self.stopped = threading.Event()
+        self.process: subprocess.Popen[bytes] | None = None
+        self.again = threading.Event()  # set when it is to start after a fault
         self._program, self._live, self._times = program, live, times
         self._own, self._starts, self._ends = own, starts, ends
 
@@ -87,6 +92,16 @@ class ProgramThread(threading.Thread):
         end_ns = run_ns if program.duration_ns is None else min(program.at_ns + program.duration_ns, run_ns)
         if live.clock.wait_until_ns(self._times.t0_ns + program.at_ns, self.stopped):
             return self._record(t_start_ns=None, outcome="not started")
+        while self._live_once(end_ns):
+            while not self.again.wait(LOOK_INTERVAL_S):  # a fault has killed it, and is not over
+                if self.stopped.is_set() or self._now_ns() >= end_ns:
+                    return None
+            self.again.clear()
+        return None
+
+    def _live_once(self, end_ns: int) -> bool:
+        """Start it, wait for its end or end it, and record that: whether a fault has killed it."""
+        program, live = self._program, self._live
         start_ns, oom_before = self._now_ns(), live.containers[program.node].oom_kills()
         try:
             process = self._start()
@@ -94,19 +109,23 @@ class ProgramThread(threading.Thread):
             cause = "its container is dead" if isinstance(error, MachineError) else str(error)
             log_of(program.name, live.folder).write_text(f"{cause}\n")
             self._died(cause)
-            return self._record(t_start_ns=start_ns, outcome="cannot be started")
+            self._record(t_start_ns=start_ns, outcome="cannot be started")
+            return False
+        self.process = process
         while process.poll() is None and self._now_ns() < end_ns and not self.stopped.wait(LOOK_INTERVAL_S):
             pass
         ended = process.poll() is None
+        killed = live.watch.is_declared(process.pid) and not ended
         if ended and live.containers[program.node].suspended:  # it stands still, and hears nothing
             kill([process])
         elif ended:
             end([process], KILL_AFTER_S)
-        else:
+        elif not killed:
             oom_kills = live.containers[program.node].oom_kills() - oom_before
             self._judge(process.returncode, self._now_ns() - start_ns, oom_kills)
-        outcome = "ended by isl-emu" if ended else "ended"
-        return self._record(t_start_ns=start_ns, outcome=outcome, status=process.returncode)
+        outcome = "ended by isl-emu" if ended else "killed by a fault" if killed else "ended"
+        self._record(t_start_ns=start_ns, outcome=outcome, status=process.returncode)
+        return killed
 
     def _judge(self, status: int, lasted_ns: int, oom_kills: int) -> None:
         """How a program ends by itself is a result; that it is killed, or fails at its start, nobody wanted."""
@@ -122,7 +141,7 @@ class ProgramThread(threading.Thread):
     def _start(self) -> subprocess.Popen[bytes]:
         """The program in its node's container."""
         program = self._program
-        with log_of(program.name, self._live.folder).open("wb") as output:
+        with log_of(program.name, self._live.folder).open("ab") as output:
             if shutil.which(found_here(program.command)[0]) is None:
                 raise FileNotFoundError(f"there is no program {program.command[0]}")
             self._starts.append({"name": program.name, "t_ns": self._now_ns()})
@@ -147,6 +166,76 @@ class ProgramThread(threading.Thread):
         self._ends.append({**what, "t_end_ns": self._now_ns(), "status": None, **facts})
 
 
+def flip_in_buffer(folder: Path, name: str, bits: int, rng: np.random.Generator) -> str:
+    """Flip bits of a buffer that a program has in its node's files, chosen at random.
+
+    Raises:
+        WorkloadError: there is no such buffer, or nothing in it.
+    """
+    path = folder / BUFFERS / name
+    try:
+        with path.open("r+b", buffering=0) as file:
+            return flip_bits(file, 0, path.stat().st_size, bits, rng)
+    except OSError as error:
+        raise WorkloadError(
+            f"{path}: bits are to be flipped in it, but it cannot be written ({error.strerror}); let the program keep "
+            f"what can be hit in $ISL_EMU_OUT/{BUFFERS}/{name}, mapped into its memory"
+        ) from None
+
+
+class ProgramResident(Resident):
+    """A program as faults see it."""
+
+    def __init__(self, program: Program, thread: ProgramThread, out: Path):
+        self.node, self.program, self.what = program.node, program.name, f"program {program.name}"
+        self._thread, self._out = thread, out
+
+    def pids(self) -> Collection[int]:
+        return _session(self._thread.process)
+
+    def start(self) -> str:
+        process = self._thread.process
+        if process is None or process.poll() is None:
+            return f"{self.what} was not running"
+        self._thread.again.set()
+        return f"{self.what} starts again"
+
+    def flip(self, bits: int, buffer: str | None, rng: np.random.Generator) -> str:
+        assert buffer is not None, "the scenario was checked"
+        return flip_in_buffer(self._out, buffer, bits, rng)
+
+
+class WorkloadResident(Resident):
+    """A workload as faults see it; one that was killed does not start again."""
+
+    def __init__(self, workload: UserWorkload, process: subprocess.Popen[str], out: Path):
+        self.node, self.program, self.what = workload.nodes[0], workload.name, f"workload {workload.name}"
+        self._process, self._out = process, out
+
+    def pids(self) -> Collection[int]:
+        return _session(self._process)
+
+    def start(self) -> str:
+        return f"{self.what} does not start again"
+
+    def flip(self, bits: int, buffer: str | None, rng: np.random.Generator) -> str:
+        assert buffer is not None, "the scenario was checked"
+        return flip_in_buffer(self._out, buffer, bits, rng)
+
+
+def _session(process: subprocess.Popen[Any] | None) -> set[int]:
+    """A process that leads a session, and all others of it; none if it has ended."""
+    if process is None or process.poll() is not None:
+        return set()
+    found = {process.pid}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with suppress(ProcessLookupError):
+                if os.getsid(int(entry)) == process.pid:
+                    found.add(int(entry))
+    return found
+
+
 class Programs(Activity):
     """All programs of a run, each started when it is due; none of them can fail it: how one ends is a result.
 
@@ -168,7 +257,8 @@ class Programs(Activity):
         for program in self._live.scenario.program:
             if program.may_fail:
                 self._live.watch.excuse_memory(program.node)
-        for thread in self._threads:
+        for program, thread in zip(self._live.scenario.program, self._threads, strict=True):
+            self._live.residents.append(ProgramResident(program, thread, self._live.folder.files_of(program.node)))
             thread.start()
             ending.callback(thread.join)
         for thread in self._threads:
@@ -221,6 +311,7 @@ class WorkloadProcess(Activity):
                 pass_fds=(*networks.values(), *joins, rows, clock),
             )
         own.add(self._process.pid)
+        live.residents.append(WorkloadResident(workload, self._process, live.folder.files_of(workload.nodes[0])))
         live.undo.callback(kill, [self._process])  # unless it has ended with the run
         self._tell({
             "name": workload.name, "function": workload.function, "options": tomli_w.dumps(workload.options),
@@ -244,7 +335,7 @@ class WorkloadProcess(Activity):
         self._tell(asdict(times))
 
     def check(self) -> None:
-        if self._process.poll():
+        if self._process.poll() and not self._watch.is_declared(self._process.pid):
             raise WorkloadError(self._why("end with 0"))
 
     def watched(self) -> Iterable[Watched]:

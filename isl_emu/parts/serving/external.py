@@ -18,6 +18,7 @@ from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.part import Need, files_named
 from isl_emu.parts.serving.model_file import resolve_model
 from isl_emu.parts.serving.relay_orders import Relayed, write_relayed
+from isl_emu.parts.serving.residents import enter_servers
 from isl_emu.parts.serving.server_kind import Facts, ServerGroup, ServerKind, Started
 from isl_emu.parts.serving.servers import ModelServer, answers, read_ahead, serve_with, start_program
 from isl_emu.runs.endpoints import MODEL_PORT
@@ -100,8 +101,7 @@ class OwnPrograms(ServerKind):
             begin = partial(_start_program, words, next(iter(models), None), live.folder.journal)
             with live.phase("servers", f"starting {words[0]} on {len(containers)} satellites") as report:
                 serving = serve_with(containers, begin, report, group.compute.health or HEALTH_PATH)
-                for server in live.undo.enter_context(serving):
-                    live.watch.add(server.watched())
+                enter_servers(live, live.undo.enter_context(serving))
         return Started([self.facts(group.compute) for group in groups])
 
 

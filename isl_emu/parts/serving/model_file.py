@@ -94,6 +94,11 @@ class ModelHeader:
     tensors: tuple[StoredTensor, ...] = ()
 
     @property
+    def data_byte(self) -> int:
+        """Where the tensors' data begins in the file."""
+        return min(tensor.begin_byte for tensor in self.tensors)
+
+    @property
     def architecture(self) -> str:
         """Such as "llama" or "qwen3"."""
         return str(self.fields["general.architecture"])

@@ -12,7 +12,8 @@ import asyncio
 from array import array
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from isl_emu.parts.serving.board_pace import BoardPace
 from isl_emu.parts.serving.completions import timings
@@ -98,6 +99,17 @@ class Engine:
         if job in self._answering:
             self._answering.remove(job)
 
+    def delay(self, by_ns: int) -> None:
+        """Let the step under way end later: the server stood still for so long."""
+        if self._step is not None:
+            self._step = replace(self._step, end_ns=self._step.end_ns + by_ns)
+
+    def begun_anew(self) -> Engine:
+        """One that knows of no request, as after its end; what was done is still counted."""
+        anew = Engine(self._board, self._slots, self._pace)
+        anew.busy_ns, anew.prompt_tokens, anew.answer_tokens = self.busy_ns, self.prompt_tokens, self.answer_tokens
+        return anew
+
     def finish_step(self) -> list[Job]:
         """End the step that is due and begin the next; the jobs that got a token, some of which may now be complete.
 
@@ -151,6 +163,10 @@ class ModelledSatellite:
         self._row, self._state, self._late_ns = row, state, late_ns
         self.engine = Engine(spec.pace, spec.slots, lambda: float(state.pace_ratio[row]))
         self._users: dict[Job, asyncio.Queue[None]] = {}
+        self.handling = set[asyncio.Task[Any]]()  # those that answer a request
+        self.going = asyncio.Event()  # whether it runs: one that is stopped still has connections made to it
+        self.going.set()
+        self._stood_since_ns = 0
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None  # kept: asking asyncio for it is a system call
 
@@ -171,14 +187,40 @@ class ModelledSatellite:
         del self._users[job]
         self.engine.cancel(job)
 
+    def crash(self) -> None:
+        """Forget all requests, whose connections are gone."""
+        self._forget_timer()
+        self.engine = self.engine.begun_anew()
+        for task in self.handling:
+            task.cancel()
+
+    def hold(self) -> None:
+        """Stand still."""
+        if self.going.is_set():
+            self.going.clear()
+            self._forget_timer()
+            self._stood_since_ns = self.clock.now_ns()
+
+    def go_on(self) -> None:
+        """Go on where it stood, if it does."""
+        if not self.going.is_set():
+            self.going.set()
+            self.engine.delay(self.clock.now_ns() - self._stood_since_ns)
+            self._set_timer()
+
     def timings(self, job: Job) -> dict[str, float]:
         """The times of a job that is done in the machine's ms, as a real server measures them."""
         assert job.begun_ns is not None and job.read_ns is not None and job.token_ns is not None, "it has its tokens"
         prompt_s, answer_s = map(self.clock.real_s, (job.read_ns - job.begun_ns, job.token_ns - job.read_ns))
         return timings(job.prompt_tokens, prompt_s * MS_PER_S, job.answered, answer_s * MS_PER_S)
 
+    def _forget_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
     def _set_timer(self) -> None:
-        if self._timer is None and (due_ns := self.engine.due_ns) is not None:
+        if self._timer is None and self.going.is_set() and (due_ns := self.engine.due_ns) is not None:
             self._loop = self._loop or asyncio.get_running_loop()
             self._timer = self._loop.call_later(self.clock.timeout_s(due_ns), self._look)
 

@@ -19,8 +19,10 @@ import json
 import math
 import random
 import signal
+import socket
+import struct
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ import numpy as np
 from aiohttp import web
 
 from isl_emu.parts.prompts import CHARACTERS_PER_TOKEN
+from isl_emu.parts.residents import DEAD, GONE, IN_ORDER, STOPPED
 from isl_emu.parts.serving import real_words
 from isl_emu.parts.serving.completions import WHOLE, chunk, last_chunk, metrics, refusal, usage
 from isl_emu.parts.serving.listening import ListeningPlace, listen_at, own_address
@@ -94,7 +97,19 @@ def application(servers: Mapping[str, ModelledSatellite]) -> web.Application:
             raise web.HTTPNotFound
         return await (real_words.answer if request.path == COMPLETION else pass_on)(request, server)
 
-    app = web.Application()
+    @web.middleware
+    async def followed(request: web.Request, handler: Callable[[web.Request], Any]) -> web.StreamResponse:
+        server, task = asked(request), asyncio.current_task()
+        assert task is not None, "it is called by one"
+        server.handling.add(task)
+        try:
+            await server.going.wait()
+            response: web.StreamResponse = await handler(request)
+            return response
+        finally:
+            server.handling.discard(task)
+
+    app = web.Application(middlewares=[followed])
     app.router.add_get("/health", health)
     app.router.add_get("/metrics", gauges)
     app.router.add_get("/v1/models", models)
@@ -185,6 +200,22 @@ def answer_tokens(seed: str) -> Iterator[str]:
 READY = "ready"
 
 
+def break_off(runner: web.AppRunner, address: str, *, silently: bool) -> None:
+    """End the connections at an address as a kernel does for a process that is killed.
+
+    Args:
+        silently: as a computer does that loses its power: nothing is said again and again to who cannot hear it.
+    """
+    assert runner.server is not None, "it is set up"
+    for connection in runner.server.connections:
+        transport = connection.transport
+        if transport is not None and transport.get_extra_info("sockname")[0] == address:
+            if silently:
+                reset = struct.pack("ii", 1, 0)
+                transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+            transport.abort()
+
+
 async def serve(specs: Sequence[Specification], state: ModelledState, clock: Clock, journal: Path) -> None:
     """Serve until SIGTERM; prints a word when all listen."""
     late_ns, stop = array("q"), asyncio.Event()
@@ -193,10 +224,41 @@ async def serve(specs: Sequence[Specification], state: ModelledState, clock: Clo
     servers = {spec.address: ModelledSatellite(spec, rows[spec.satellite], state, clock, late_ns) for spec in specs}
     runner = web.AppRunner(application(servers), access_log=None, handle_signals=False)
     await runner.setup()
-    for listening in listen_at([ListeningPlace(spec.netns, spec.address, spec.port) for spec in specs]):
-        await web.SockSite(runner, listening).start()
+    places = [ListeningPlace(spec.netns, spec.address, spec.port) for spec in specs]
+    sites = dict(zip(servers, [web.SockSite(runner, listening) for listening in listen_at(places)], strict=True))
+    for site in sites.values():
+        await site.start()
+    orders, told = asyncio.Event(), {address: IN_ORDER for address in servers}
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, orders.set)
+
+    async def obey() -> None:
+        """Let servers be in the state that they are told to be in."""
+        while True:
+            await orders.wait()
+            orders.clear()
+            for spec, place in zip(specs, places, strict=True):
+                before, wanted = told[spec.address], int(state.fault[rows[spec.satellite]])
+                if wanted != before:
+                    told[spec.address], server = wanted, servers[spec.address]
+                    if wanted == STOPPED:
+                        server.hold()
+                    elif wanted in (DEAD, GONE):
+                        server.go_on()
+                        await sites[spec.address].stop()
+                        break_off(runner, spec.address, silently=wanted == GONE)
+                        server.crash()
+                    else:
+                        server.go_on()
+                        if before in (DEAD, GONE):
+                            (listening,) = listen_at([place])
+                            sites[spec.address] = web.SockSite(runner, listening)
+                            await sites[spec.address].start()
+
     print(READY, flush=True)
-    await stop.wait()
+    obeying = asyncio.create_task(obey())
+    await asyncio.wait((asyncio.create_task(stop.wait()), obeying), return_when=asyncio.FIRST_COMPLETED)
+    if obeying.done():
+        obeying.result()  # what went wrong
     late = np.array(late_ns, dtype=np.int64)
     p50, p99, most = (int(value) for value in np.percentile(late, (50, 99, 100))) if len(late) else (None,) * 3
     with Journal(journal / PACE) as pace:

@@ -20,7 +20,7 @@ from isl_emu.units import NS_PER_S
 FILE = "modelled_state"  # in the journal folder: that of servers at a board's pace
 TRAINED, SPLIT, PROGRAMS = "training_state", "split_state", "program_state"  # and those of other work
 FILES = FILE, TRAINED, SPLIT, PROGRAMS
-_ROW = np.dtype([("name", "S64"), ("pace_ratio", "f8"), ("busy_ns", "i8"), ("tokens", "i8")])
+_ROW = np.dtype([("name", "S64"), ("pace_ratio", "f8"), ("busy_ns", "i8"), ("tokens", "i8"), ("fault", "i8")])
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,14 @@ class ModelledState:
         pace_ratio: float64 (S,), 0 to 1: share of its full pace at which a server computes; 0 stops it.
         busy_ns: int64 (S,), emulated time that it has spent on prompts and answers.
         tokens: int64 (S,), tokens that it has answered.
+        fault: int64 (S,), a state of `residents`; who changes it tells the process that serves by SIGUSR1.
     """
 
     names: tuple[str, ...]
     pace_ratio: np.ndarray
     busy_ns: np.ndarray
     tokens: np.ndarray
+    fault: np.ndarray
 
     @classmethod
     def create(cls, path: Path, names: Sequence[str]) -> ModelledState:
@@ -52,7 +54,7 @@ class ModelledState:
         """The state in a file that `create` has made."""
         rows = np.memmap(path, _ROW, "r+") if path.stat().st_size else np.zeros(0, _ROW)
         names = tuple(name.decode() for name in rows["name"])
-        return cls(names, rows["pace_ratio"], rows["busy_ns"], rows["tokens"])
+        return cls(names, rows["pace_ratio"], rows["busy_ns"], rows["tokens"], rows["fault"])
 
 
 LOOK_INTERVAL_NS = NS_PER_S // 2  # between two looks at the pace

@@ -16,7 +16,11 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from statistics import median
 
+import numpy as np
+
 from isl_emu.errors import WorkloadError
+from isl_emu.linkplan.fault_events import FaultThing
+from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.nodes.containers import Container
 from isl_emu.nodes.namespaces import enter_network, in_own_thread
 from isl_emu.parts.finished_run import FinishedRun
@@ -25,6 +29,7 @@ from isl_emu.parts.part import Need, Pace
 from isl_emu.parts.serving.board_pace import wanted_tokens_s
 from isl_emu.parts.serving.board_servers import pace_facts, specifications
 from isl_emu.parts.serving.model_file import check_memory, estimate_memory_byte, resolve_model
+from isl_emu.parts.serving.residents import enter_servers
 from isl_emu.parts.serving.server_kind import Facts, PaceJudgement, ServerGroup, ServerKind, Started
 from isl_emu.parts.serving.servers import serve
 from isl_emu.runs.endpoints import MODEL_PORT, WORDS_PORT
@@ -64,16 +69,15 @@ class RealServers(ServerKind):
         return {"model": resolve_model(group.model).name, "cpus": group.cpus}
 
     def start(self, live: LiveRun, groups: Sequence[ServerGroup]) -> Started:
-        loaded = []
+        loaded, own_weights = [], hit_weights(live.plan)
         for group in groups:  # the servers of each, healthy in the containers that have their model
             model = resolve_model(group.compute.model)
             if group.ready:
                 containers = group.containers(live)
                 with live.phase("servers", f"loading {model.name} on {len(containers)} satellites") as report:
                     context_tokens, journal = group.compute.context_tokens, live.folder.journal
-                    serving = serve(containers, model, context_tokens, journal, report, live.exact)
-                    for server in live.undo.enter_context(serving):
-                        live.watch.add(server.watched())
+                    serving = serve(containers, model, context_tokens, journal, report, live.exact, own_weights)
+                    enter_servers(live, live.undo.enter_context(serving))
             loaded.append(self.facts(group.compute))
         if not live.exact:
             return Started([{**facts, **self._held(live, group)} for facts, group in zip(loaded, groups, strict=True)])
@@ -92,6 +96,14 @@ SPAN_S = 2.0  # of the answer that checks the pace; the scheduler's period is 0.
 ROUNDS = 2
 TIMEOUT_S = 300.0
 MS_PER_S = 1000
+
+
+def hit_weights(plan: LinkPlan) -> frozenset[str]:
+    """The satellites in whose weights faults flip bits, so that each needs a copy to itself."""
+    faults = plan.faults
+    flips = np.array([effect == "flip-bits" for effect in faults.effects], bool)[faults.fault]
+    hit = faults.target[flips & (faults.thing == FaultThing.SERVER)]
+    return frozenset(plan.nodes.names[node] for node in hit.tolist())
 
 
 class ThrottledServers(RealServers):

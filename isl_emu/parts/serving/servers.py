@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from subprocess import DEVNULL, STDOUT, Popen
+from typing import Any
 
 from isl_emu.errors import WorkloadError
 from isl_emu.nodes.containers import Container
@@ -39,6 +41,8 @@ class ModelServer:
     log: Path
     health: str = HEALTH_PATH
     port: int = MODEL_PORT
+    begin: Callable[[Container], ModelServer] | None = None  # starts one like it, which ends with the run
+    weights: Path | None = None  # a copy of its own, if it has one
 
     @property
     def name(self) -> str:
@@ -58,6 +62,7 @@ def serve(
     journal: Path,
     report: Report,
     exact: bool = False,
+    own_weights: Collection[str] = (),
 ) -> Iterator[list[ModelServer]]:
     """Model servers in all containers, healthy when the block begins and ended when it ends.
 
@@ -65,6 +70,7 @@ def serve(
 
     Args:
         exact: in exact time, see `start_server`.
+        own_weights: satellites of which each has a copy of the model to itself, in `journal`.
 
     Raises:
         WorkloadError: a server ended instead of becoming healthy, or took too long.
@@ -72,7 +78,12 @@ def serve(
     read_ahead(model)
 
     def start(container: Container) -> ModelServer:
-        return start_server(container, model, context_tokens, journal, exact)
+        if container.name not in own_weights:
+            return start_server(container, model, context_tokens, journal, exact)
+        weights = journal / f"weights-{container.name}.gguf"
+        if not weights.exists():  # else it starts again, with what they have become
+            shutil.copyfile(model, weights)
+        return start_server(container, model, context_tokens, journal, exact, weights)
 
     with serve_with(containers, start, report) as servers:
         yield servers
@@ -93,7 +104,7 @@ def serve_with(
     servers: list[ModelServer] = []
 
     def start_one(container: Container) -> ModelServer:
-        servers.append(replace(start(container), health=health))
+        servers.append(replace(start(container), health=health, begin=start_one))
         return servers[-1]
 
     try:
@@ -163,25 +174,38 @@ def stop_servers(servers: Sequence[ModelServer]) -> None:
 
 
 def start_server(
-    container: Container, model: Path, context_tokens: int, journal: Path, exact: bool = False
+    container: Container,
+    model: Path,
+    context_tokens: int,
+    journal: Path,
+    exact: bool = False,
+    weights: Path | None = None,
 ) -> ModelServer:
     """Start a model server in a container; it is loading its model when this returns.
 
     Args:
         exact: in exact time, where one at a board's pace stands in front of it.
+        weights: in place of the model, wherever they are: it gets them open.
     """
     port = WORDS_PORT if exact else MODEL_PORT
-    words = ["--model", str(model), "--host", container.address, "--port", str(port)]
-    words += ["--context", str(context_tokens)]
-    command = module_command("isl_emu.parts.serving.model_server", *words)
-    return replace(start_program(container, command, journal), port=port)
+    with ExitStack() as closing:
+        opened = [] if weights is None else [closing.enter_context(weights.open("rb")).fileno()]
+        words = ["--model", str(model) if weights is None else f"/proc/self/fd/{opened[0]}"]
+        words += ["--host", container.address, "--port", str(port), "--context", str(context_tokens)]
+        command = module_command("isl_emu.parts.serving.model_server", *words)
+        server = start_program(container, command, journal, pass_fds=opened)
+    return replace(server, port=port, weights=weights)
 
 
-def start_program(container: Container, command: Sequence[str], journal: Path) -> ModelServer:
-    """Start any program as a container's server; it is not ready yet when this returns."""
+def start_program(container: Container, command: Sequence[str], journal: Path, **options: Any) -> ModelServer:
+    """Start any program as a container's server; it is not ready yet when this returns.
+
+    Args:
+        options: as of `Container.popen`.
+    """
     log = journal / f"server-{container.name}.log"
-    with log.open("wb") as output:
-        process = container.popen(command, stdin=DEVNULL, stdout=output, stderr=STDOUT)
+    with log.open("ab") as output:
+        process = container.popen(command, stdin=DEVNULL, stdout=output, stderr=STDOUT, **options)
     return ModelServer(container, process, log)
 
 

@@ -9,6 +9,7 @@ from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.serving.board_servers import start_board_servers
 from isl_emu.parts.serving.kinds import KINDS, kind_of
 from isl_emu.parts.serving.modelled_specification import Specification
+from isl_emu.parts.serving.residents import enter_fronts
 from isl_emu.parts.serving.server_kind import Facts, ServerGroup
 from isl_emu.parts.serving.who_serves import SERVING
 from isl_emu.runs.journal import SERVERS_JOURNAL, Journal
@@ -32,7 +33,9 @@ def serve_models(live: LiveRun) -> Sequence[Activity]:
             activities += started.activities
             specs += started.specifications
     if specs:
-        activities.append(start_board_servers(live, specs))
+        service = start_board_servers(live, specs)
+        enter_fronts(live, service.pid)
+        activities.append(service)
     with Journal(live.folder.journal / f"{SERVERS_JOURNAL}.jsonl") as servers:
         for number, group in groups.items():
             compute, size = group.compute, len(group.satellites)

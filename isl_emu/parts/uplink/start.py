@@ -10,11 +10,13 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 
 from isl_emu.errors import WorkloadError
 from isl_emu.nodes.containers import Container
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.live_run import LiveRun
+from isl_emu.parts.serving.residents import enter_servers
 from isl_emu.parts.serving.servers import (
     ModelServer,
     is_healthy,
@@ -68,7 +70,7 @@ class UplinkActivity(Activity):
                     f"uplink: the process of {name} ended with status {status}, but must last as long as the run; "
                     f"see journal/{_log(name)}"
                 )
-            if status < 0 and name not in self._killed:
+            if status < 0 and name not in self._killed and not self._live.watch.is_declared(process.pid):
                 self._killed.add(name)
                 give_up(self._live, name, f"what received the model was killed (signal {-status})")
         if self._starter is not None:
@@ -175,13 +177,18 @@ class ServerStarter:
     def _bring_up(self, name: str) -> None:
         group = group_of(self._live.scenario, name)
 
-        def start(container: Container) -> ModelServer:
+        def begin(container: Container) -> ModelServer:
             journal = self._live.folder.journal
             server = start_server(container, self._model, group.context_tokens, journal, self._live.exact)
+            server = replace(server, begin=begin)
             self._servers.append(server)
-            self._live.watch.add(server.watched())
             if self._stop.is_set():
                 server.process.kill()
+            return server
+
+        def start(container: Container) -> ModelServer:
+            server = begin(container)
+            enter_servers(self._live, [server])
             return server
 
         try:

@@ -1,0 +1,136 @@
+"""What breaks in nodes in a live run, in exact time: killed, stopped, starved, without power, with flipped bits."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from isl_emu import running as isl_emu_running
+from isl_emu.errors import MachineError
+from isl_emu.units import NS_PER_S as S
+from tests.exact_guest import needs_exact_time
+from tests.runs import COMMAND, PATIENCE_S, finished, isl_emu, rows, wait_for
+from tests.scenarios import quiet_ring, table
+
+pytestmark = [pytest.mark.emulation, needs_exact_time]
+
+BOARD = {"board": "three-body", "context_tokens": 1024}
+ASKED = (
+    table("[compute]", satellites=["p00s01", "p00s03"], server="modelled", model="qwen3-0-6b", **BOARD)
+    + table("[compute]", satellites=["p00s02"], pace_model="qwen3-0-6b", **BOARD)
+    + table("questions", mean_interval="250 ms", target="uniform", max_answer_tokens=16, deadline="6 s",
+            retries=3, retry_backoff="100 ms", prompts=["Why is the sky black?"])
+)  # fmt: skip
+KEEPING = "mkdir -p buffers; printf 0000 > buffers/state; while :; do sleep 1; done"
+BEAT = table("[program]", name="beat", node="p00s05", command=["/bin/sh", "-c", KEEPING])
+
+
+def fault(name: str, effect: str, at_s: int, for_s: int | None = None, **what: Any) -> str:
+    lasting = {} if for_s is None else {"for": f"{for_s} s"}
+    return table("[fault]", name=name, effect=effect, at=f"{at_s} s", **lasting, **what)
+
+
+BROKEN = (
+    quiet_ring("16 s")
+    + ASKED
+    + BEAT
+    + fault("killed", "kill", 2, 2, servers=["p00s01"])
+    + fault("starved", "out-of-memory", 3, 2, servers=["p00s02"])
+    + fault("still", "stop", 5, 1, servers=["p00s03"])
+    + fault("beatless", "kill", 5, 2, programs=["beat"])
+    + fault("bits", "flip-bits", 8, servers=["p00s02"], bits=3)
+    + fault("state", "flip-bits", 8, programs=["beat"], bits=2, buffer="state")
+    + fault("dark", "power-off", 10, 2, satellites=["p00s02"], reboot="1 s", known="never")
+)
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("faults") / "out"
+    finished(BROKEN, out, "--clock", "exact")
+    return out
+
+
+def attempts_at(out: Path, satellite: str, from_s: float, until_s: float) -> list[dict[str, Any]]:
+    """The attempts that were sent there in a time."""
+    return [
+        row for row in rows(out, "attempts")
+        if row["satellite"] == satellite and from_s * S < row["t_send_ns"] < until_s * S
+    ]  # fmt: skip
+
+
+def outcomes(attempts: list[dict[str, Any]]) -> set[str]:
+    return {row["outcome"] for row in attempts}
+
+
+def test_what_a_fault_kills_dies_by_order_and_serves_again_when_it_is_over(broken: Path) -> None:
+    """Connections are refused at once, as by a kernel without a listener, and the run is valid."""
+    verdict = json.loads((broken / "fidelity.json").read_text())
+    assert (verdict["verdict"], verdict["reasons"]) == ("valid", [])
+    assert not (broken / "incidents.parquet").exists()
+    for satellite, from_s, until_s in (("p00s01", 2, 4), ("p00s02", 3, 5)):
+        while_dead = attempts_at(broken, satellite, from_s, until_s - 0.05)
+        assert while_dead and outcomes(while_dead) == {"unavailable"}
+        assert all("nobody listened" in row["error"] for row in while_dead)
+        assert "completed" in outcomes(attempts_at(broken, satellite, until_s, until_s + 3))
+
+
+def test_what_is_stopped_answers_what_came_meanwhile_when_it_goes_on(broken: Path) -> None:
+    waited = attempts_at(broken, "p00s03", 5.0, 5.8)
+    assert waited and outcomes(waited) == {"completed"}
+    assert all(row["t_finish_ns"] > 6 * S for row in waited)
+
+
+def test_who_loses_power_is_silent_and_its_links_carry_nothing(broken: Path) -> None:
+    """Nobody is told (known = never), so questions go there, and nothing comes back before it has booted."""
+    silent = attempts_at(broken, "p00s02", 10.0, 12.9)
+    assert silent and all(row["t_first_ns"] is None or row["t_first_ns"] > 13 * S for row in silent)
+    assert "completed" in outcomes(attempts_at(broken, "p00s02", 13.0, 16.0))
+
+
+def test_a_program_that_is_killed_starts_again(broken: Path) -> None:
+    first, second = sorted(rows(broken, "programs"), key=lambda row: row["t_start_ns"])
+    assert (first["outcome"], first["status"]) == ("killed by a fault", -9)
+    assert (second["t_start_ns"], second["outcome"]) == (7 * S, "ended by isl-emu")
+
+
+def test_bits_are_flipped_where_it_was_said_and_by_the_seed(broken: Path) -> None:
+    state = (broken / "files" / "p00s05" / "buffers" / "state").read_bytes()
+    assert sum((a ^ b).bit_count() for a, b in zip(state, b"0000", strict=True)) == 2
+
+
+def test_nodes_are_broken_by_hand_and_restored(tmp_path: Path) -> None:
+    (tmp_path / "ring.toml").write_text(quiet_ring("8 s") + ASKED)
+    out = tmp_path / "out"
+    command = [*COMMAND, "run", str(tmp_path / "ring.toml"), "--clock", "exact", "--pause-at", "2s"]
+    with ExitStack() as undo:
+        run = undo.enter_context(
+            subprocess.Popen([*command, "--out", str(out)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        )
+        undo.callback(run.terminate)  # one that stands paused would not end
+        wait_for(lambda: isl_emu("status", "--run", out).stdout.startswith("paused"), "the pause")
+        live = isl_emu_running(out)
+        assert live.fault("p00s01", effect="kill", for_s=2) == "p00s01: kill at t = 2.000 s"
+        assert live.fault("p00s02") == "p00s02: power-off at t = 2.000 s"
+        with pytest.raises(MachineError, match="broken by hand already"):
+            live.fault("p00s02", effect="stop")
+        with pytest.raises(MachineError, match="nothing runs in p00s07"):
+            live.fault("p00s07", effect="kill")
+        live.resume(until_s=5)
+        live.restore("p00s02")
+        live.resume()
+        output, _ = run.communicate(timeout=PATIENCE_S)
+    assert run.returncode == 3, output
+    fidelity = json.loads((out / "fidelity.json").read_text())
+    assert (fidelity["verdict"], fidelity["reasons"]) == ("intervened", [])
+    found = {row["cause"]: (row["t_ns"], row["t_end_ns"]) for row in rows(out, "incidents")}
+    assert found == {"p00s01 by hand: kill": (2 * S, 4 * S), "p00s02 by hand: power-off": (2 * S, 5 * S)}
+    assert "completed" not in outcomes(attempts_at(out, "p00s01", 2.0, 3.9))
+    assert "completed" not in outcomes(attempts_at(out, "p00s02", 2.0, 4.9))
+    for satellite in ("p00s01", "p00s02"):
+        assert "completed" in outcomes(attempts_at(out, satellite, 5.0, 8.0))
