@@ -115,18 +115,20 @@ def plan(
 
     Args:
         scenario: from `load`, or the path of one.
-        start: UTC, instead of what the scenario says; text as in ISO 8601 (``2026-03-20T14:00:00Z``).
+        start: UTC, instead of what the scenario says; text as in ISO 8601 (``2026-03-20T14:00:00Z``). Of several
+            elements of one satellite in a file those nearest to it are taken.
         duration_s: instead of what the scenario says.
         step_s: instead of what the scenario says.
         seed: of all random choices, instead of what the scenario says.
         trust: whether the scenario's own functions are called without a wall; see docs/trust.md.
 
     Raises:
-        ScenarioError: a time that cannot be, or an orbit that does not exist or does not hold.
+        ScenarioError: a time that cannot be, or an orbit that does not exist or does not hold; another start than that
+            for which a `Scenario` was loaded, if elements in its files were chosen by it.
     """
     time = {"start": _utc(start), "duration": _text("duration_s", duration_s), "step": _text("step_s", step_s)}
     given = {key: value for key, value in time.items() if value is not None}
-    loaded = scenario if isinstance(scenario, Scenario) else load(scenario)
+    loaded = scenario if isinstance(scenario, Scenario) else load_scenario(Path(scenario), _utc(start))
     with trusting(trust):
         return _with_all(plan_network(loaded, {"time": given, **({} if seed is None else {"seed": seed})}))
 

@@ -463,7 +463,7 @@ def path(scenario: Path, a: str, b: str, at: str) -> int:
         else:
             click.echo(f"there is no disjoint path {number} from {a} to {b} at {at}")
     if not found:
-        click.echo(f"{a} cannot reach {b} at {at}")
+        click.echo(f"at {at} {plan.no_path(a, b, k)}")
     return 0 if found else 1
 
 

@@ -6,6 +6,7 @@ Pictures, exports and runs read a `PlannedNetwork`; `isl_emu.api.Plan` is the sa
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +22,17 @@ from isl_emu.linkplan.build import never_linked, plan_links
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.linkplan.step_check import StepCheck, check_step
 from isl_emu.linkplan.tables import contacts_table, events_table, links_table
-from isl_emu.routing.paths import NodePath, PathFinder, delays_ns, disjoint_paths_at, path_at, paths_at, paths_to
+from isl_emu.routing.paths import (
+    MOST_LINKS,
+    NodePath,
+    PathFinder,
+    delays_ns,
+    disjoint_paths_at,
+    path_at,
+    paths_at,
+    paths_to,
+    route_at,
+)
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import format_scenario, load_scenario, parse_scenario, with_changes
 from isl_emu.units import seconds_text
@@ -107,7 +118,7 @@ class PlannedNetwork:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What to check before trusting the plan; one sentence each."""
-        return (*scenario_warnings(self.scenario), *self.step_check.warnings)
+        return (*scenario_warnings(self.scenario), *self.step_check.warnings, *self._too_long())
 
     @property
     def digest(self) -> str:
@@ -165,6 +176,25 @@ class PlannedNetwork:
         ends, instant = (self.index(a), self.index(b)), self._instant(k)
         found = disjoint_paths_at(self.link_plan, self.scenario.routing, *ends, instant)
         return [self._named(path, instant) if path else None for path in found]
+
+    def no_path(self, a: str, b: str, k: int) -> str:
+        """Why there is no path from node `a` to node `b` at instant `k`, where there is none: a sentence without end.
+
+        Raises:
+            ScenarioError: there is no such node or instant.
+        """
+        ends = self.index(a), self.index(b)
+        route = route_at(self.link_plan, self.scenario.routing, *ends, self._instant(k))
+        return f"{a} cannot reach {b}" + (
+            f": the route has {route.hops} links, but IP carries a packet over {MOST_LINKS} at most" if route else ""
+        )
+
+    def _too_long(self) -> Iterator[str]:
+        """Which watched pairs have no path at the first instant, because their route is too long for IP."""
+        for a, b in self.scenario.watched_pairs:
+            route = route_at(self.link_plan, self.scenario.routing, self.index(a), self.index(b), 0)
+            if route and route.hops > MOST_LINKS:
+                yield f"{self.no_path(a, b, 0)}; name nearer ends, or choose another routing policy"
 
     def _named(self, path: NodePath, k: int) -> NamedPath:
         links, cut = self.link_plan.rows_of(k, path.links)

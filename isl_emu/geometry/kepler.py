@@ -11,7 +11,7 @@ from isl_emu.geometry.elements import EARTH_RADIUS_WGS72_KM, J2, XKE, Elements, 
 MIN_PER_DAY = 1440.0
 SETTLED_RAD = 1e-13  # a change of the eccentric anomaly by which Newton's method has converged
 MOST_ROUNDS = 50
-NO_ELLIPSE, DECAYED = 1, 6  # as SGP4 numbers its errors
+NO_ELLIPSE, UNDERGROUND = 1, 8  # the first as SGP4 numbers its errors, the second beyond its numbers
 
 
 def kepler_j2_km(elements: Elements, since_day: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -26,7 +26,8 @@ def kepler_j2_km(elements: Elements, since_day: np.ndarray) -> tuple[np.ndarray,
         since_day: K instants in days after the common epoch, shape (K,).
 
     Returns:
-        km in TEME, shape (K, N, 3), and error codes as SGP4 has them, shape (K, N), 0 where the position is good.
+        km in TEME, shape (K, N, 3), and error codes, shape (K, N): `NO_ELLIPSE`, `UNDERGROUND`, or 0 where the position
+        is good.
 
     Source: D. Vallado, Fundamentals of Astrodynamics and Applications, 4th edition, section 9.6 and algorithm 2.
     """
@@ -45,7 +46,7 @@ def kepler_j2_km(elements: Elements, since_day: np.ndarray) -> tuple[np.ndarray,
     r_km[..., 0], r_km[..., 1] = _turned(across_km, along_km * np.cos(elements.inclination_rad), raan_rad)
     r_km[..., 2] = along_km * np.sin(elements.inclination_rad)
     below_ground = np.hypot(x_km, y_km) < EARTH_RADIUS_WGS72_KM
-    return r_km, np.where(usable, np.where(below_ground, DECAYED, 0), NO_ELLIPSE)
+    return r_km, np.where(usable, np.where(below_ground, UNDERGROUND, 0), NO_ELLIPSE)
 
 
 @dataclass(frozen=True)

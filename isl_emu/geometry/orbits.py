@@ -23,7 +23,7 @@ from isl_emu.geometry.elements import (
     constellation_elements,
     julian_date,
 )
-from isl_emu.geometry.kepler import NO_ELLIPSE, kepler_j2_km, secular_rates
+from isl_emu.geometry.kepler import NO_ELLIPSE, UNDERGROUND, kepler_j2_km, secular_rates
 from isl_emu.scenario.model import Orbits, Scenario
 from isl_emu.units import NS_PER_S, seconds_text
 
@@ -69,7 +69,7 @@ def propagate(elements: Elements, start: datetime, offsets_ns: np.ndarray, orbit
 def find_positions(
     elements: Elements, start: datetime, offsets_ns: np.ndarray, orbits: Orbits
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Positions, shape (K, N, 3), and error codes, shape (K, N), 0, SGP4's or `ASTRAY`; one with a code is of no use.
+    """Positions, shape (K, N, 3), and error codes, shape (K, N), 0, SGP4's or ours; one with a code is of no use.
 
     SGP4's code is not monotone in time: long after an orbit has decayed it gives positions again. So an orbit that has
     failed anywhere between its own epoch and an instant has failed at that instant.
@@ -194,7 +194,7 @@ def failures(elements: Elements, errors: np.ndarray) -> list[tuple[int, int, str
     """The satellites without a position at some instant: each with its first such instant and the reason.
 
     Args:
-        errors: SGP4's error codes, shape (K, N).
+        errors: codes as of `find_positions`, shape (K, N).
     """
     first = [(int(n), int(np.argmax(errors[:, n] > 0))) for n in np.flatnonzero(errors.any(axis=0))]
     return [(n, k, _reason(elements, n, int(errors[k, n]))) for n, k in first]
@@ -215,6 +215,8 @@ def _reason(elements: Elements, n: int, code: int) -> str:
         return (
             "between its epoch and here SGP4 leads it where none of its orbits can be, as drag does far from the epoch,"
         )
+    if code == UNDERGROUND:
+        return "its ellipse lies below the ground"
     return f'SGP4 reports "{SGP4_ERRORS[code]}"'
 
 

@@ -95,6 +95,11 @@ class PathFinder:
         Raises:
             ScenarioError: the next hops form a loop or use a link that is down.
         """
+        route = self.route(source, destination, k)
+        return route if route and route.hops <= MOST_LINKS else None
+
+    def route(self, source: int, destination: int, k: int) -> NodePath | None:
+        """As `path`, also where it has too many links for IP."""
         nodes, links = [source], list[int]()
         while nodes[-1] != self._end(destination):
             link = self.next_hop(nodes[-1], destination, k)
@@ -110,7 +115,7 @@ class PathFinder:
             if len(nodes) > len(self._plan.nodes.names):
                 where = self._where(source, destination, k)
                 raise ScenarioError(f"{where} is a loop, but each hop must come nearer; check the routing policy")
-        return self._path(tuple(nodes), tuple(links), k) if len(links) <= MOST_LINKS else None
+        return self._path(tuple(nodes), tuple(links), k)
 
     def paths(self, source: int, destination: int, k: int, most: int) -> list[NodePath]:
         """All the paths that a packet may take from one node to another, or to an alias, or the first `most` of them.
@@ -235,6 +240,12 @@ def path_at(plan: LinkPlan, routing: Routing, source: int, destination: int, k: 
     return finder.path(source, destination, instant)
 
 
+def route_at(plan: LinkPlan, routing: Routing, source: int, destination: int, k: int) -> NodePath | None:
+    """As `path_at`, also where it has too many links for IP."""
+    finder, instant = _finder_at(plan, routing, destination, k)
+    return finder.route(source, destination, instant)
+
+
 def paths_at(plan: LinkPlan, routing: Routing, source: int, destination: int, k: int, most: int) -> list[NodePath]:
     """All paths (the first `most`) that packets from one node to another may take at instant `k`, by rising delay."""
     finder, instant = _finder_at(plan, routing, destination, k)
@@ -258,7 +269,7 @@ def disjoint_paths_at(plan: LinkPlan, routing: Routing, source: int, destination
 
 def _finder_at(plan: LinkPlan, routing: Routing, destination: int, k: int) -> tuple[PathFinder, int]:
     """What finds the paths to a node at instant `k`, and the number that this instant has there."""
-    if remembers(routing):
+    if k and remembers(routing):
         return paths_to(plan, routing, destination), k
     return paths_to(_instant(plan, k), routing, destination), 0
 

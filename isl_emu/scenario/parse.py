@@ -34,11 +34,12 @@ TOO_DEEP = re.compile(
 )
 
 
-def load_scenario(path: Path) -> Scenario:
+def load_scenario(path: Path, start: datetime | None = None) -> Scenario:
     """The scenario in the TOML file at `path`, resolved: the files that it names are read and their content is in it.
 
     Args:
         path: of a file, or the name of a shipped scenario; a file of that name, with or without .toml, goes before it.
+        start: instead of what the scenario says; of elements in files those nearest to it are taken.
 
     Raises:
         ScenarioError: a file cannot be read, is no TOML, or breaks a rule; all problems at once.
@@ -53,7 +54,7 @@ def load_scenario(path: Path) -> Scenario:
             f"{path.stem if path.stem in shipped_scenarios() else 'three-body'}"
         ) from None
     try:
-        scenario = resolve_files(_valid(text, str(path)), path.parent)
+        scenario = resolve_files(_valid(text, str(path), start), path.parent)
     except ScenarioError as error:
         prefix = f"{path}: "
         raise ScenarioError(*(prefix + problem.removeprefix(prefix) for problem in error.problems)) from None
@@ -82,8 +83,8 @@ def parse_scenario(text: str, source: str) -> Scenario:
     return _consistent(_valid(text, source), source)
 
 
-def _valid(text: str, source: str) -> Scenario:
-    """The scenario of a text whose parts, each by itself, keep the rules."""
+def _valid(text: str, source: str, start: datetime | None = None) -> Scenario:
+    """The scenario of a text, perhaps with another start, whose parts, each by itself, keep the rules."""
     if TOO_DEEP.search(text):  # which takes a reader of TOML very long
         raise ScenarioError(f"{source}: has a key of {DEEPEST} parts or more, but no key is so deep; write it flat")
     try:
@@ -99,6 +100,8 @@ def _valid(text: str, source: str) -> Scenario:
         raise ScenarioError(
             f"{source}: is not valid TOML ({error}), but a scenario is TOML; correct it there"
         ) from None
+    if start is not None and isinstance(table.get("time"), dict):
+        table["time"]["start"] = start
     try:
         return Scenario.model_validate(_tuples(table))
     except RecursionError:
@@ -143,7 +146,8 @@ def with_changes(scenario: Scenario, **changes: Any) -> Scenario:
     to all that loads a file of weights. What is no name is the path of a single key (``{"compute[0].board": ...}``).
 
     Raises:
-        ScenarioError: a table that the scenario has not, or a value that breaks a rule.
+        ScenarioError: a table that the scenario has not, a value that breaks a rule, or another start where elements
+            were chosen for this one.
     """
     table = tomllib.loads(format_scenario(scenario))
     if (model := changes.pop("model", None)) is not None:
@@ -176,7 +180,16 @@ def with_changes(scenario: Scenario, **changes: Any) -> Scenario:
             f"option: {_shown(repr(changes))} cannot be written as TOML ({error}), but scenarios are TOML; give "
             "what it has"
         ) from None
-    return parse_scenario(text, "option")
+    changed = parse_scenario(text, "option")
+    if changed.time.start != scenario.time.start and (
+        chosen := [shell.name for shell in scenario.shell if shell.left_out]
+    ):
+        raise ScenarioError(
+            f"option: time.start is {changed.time.start:%Y-%m-%dT%H:%M:%SZ}, but of the elements in the file of shell "
+            f"{chosen[0]} those nearest to {scenario.time.start:%Y-%m-%dT%H:%M:%SZ} were taken when it was read; "
+            "plan from the scenario's path, which reads it anew"
+        )
+    return changed
 
 
 def _without_none(value: Any) -> Any:

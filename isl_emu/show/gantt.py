@@ -77,7 +77,7 @@ def _draw_stations(axes: Axes, plan: PlannedNetwork, contacts: Contacts, lanes: 
     shown = lanes[:LANES_SHOWN]
     more = f"; {len(lanes) - len(shown)} lanes more are not shown" if len(lanes) > len(shown) else ""
     what = f"Ground contacts of {plan.scenario.name}, by station and antenna in use"
-    title(axes, what, f"bars name satellites{more}")
+    title(axes, what, f"bars name satellites where they are long enough{more}")
     duration_s = plan.link_plan.grid.duration_ns / NS_PER_S
     colors = _colors_in_turn(plan, contacts)
     for row, (_, lane) in enumerate(shown):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from functools import lru_cache
 from importlib.resources import files
 
@@ -12,6 +13,7 @@ from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
+from isl_emu.geometry.elements import TURN_RAD, constellation_elements
 from isl_emu.geometry.places import geodetic, places_itrs_km
 from isl_emu.linkplan.plan import LinkKind, NodeKind
 from isl_emu.linkplan.plan_file import KIND_NAMES
@@ -29,7 +31,7 @@ from isl_emu.show.style import (
     new_figure,
     title,
 )
-from isl_emu.units import seconds_text
+from isl_emu.units import DURATION_NS, NS_PER_S, format_quantity
 
 TRACKS_UP_TO = 24  # satellites: more tracks than that cover the map
 NAMES_UP_TO = 40
@@ -44,7 +46,11 @@ HALO = [withStroke(linewidth=2.2, foreground="white")]  # keeps names readable o
 
 
 def draw_map(plan: PlannedNetwork, k: int = 0) -> Figure:
-    """Satellites, stations and links at instant `k`, and the ground tracks of few satellites over the whole plan."""
+    """Satellites, stations and links at instant `k`, and ground tracks.
+
+    Those of few satellites over a revolution at most, since more would cover the map; those of stations that move over
+    the whole plan.
+    """
     link_plan, grid = plan.link_plan, plan.link_plan.grid
     satellites = int((link_plan.nodes.kind == NodeKind.SATELLITE).sum())
     r_km = places_itrs_km(plan.scenario, grid.start, np.array([k * grid.step_ns]))[0]
@@ -62,7 +68,12 @@ def draw_map(plan: PlannedNetwork, k: int = 0) -> Figure:
     if satellites > TRACKS_UP_TO:  # the first of each shell
         sizes = [count for _, count in shell_sizes(plan, satellites)]
         tracked = [sum(sizes[:index]) for index in range(len(sizes))][:TRACKS_UP_TO]
-    moving = _draw_tracks(axes, plan, tracked, satellites)
+    turn_s = TURN_RAD / constellation_elements(plan.scenario).mean_motion_rad_min.min() * 60
+    span_ns = min(grid.duration_ns, round(turn_s) * NS_PER_S)
+    _draw_tracks(axes, plan, tracked, span_ns, "ground track", QUIET, 0.8)
+    moving = _draw_tracks(
+        axes, plan, range(satellites, len(plan.nodes)), grid.duration_ns, "track of a station", VERMILION, 2.2
+    )
     _draw_links(axes, plan, k, r_km)
     _draw_satellites(axes, plan, lat_deg[:satellites], lon_deg[:satellites])
     if stations := len(lat_deg) - satellites:
@@ -73,11 +84,13 @@ def draw_map(plan: PlannedNetwork, k: int = 0) -> Figure:
     _draw_names(axes, plan, satellites, lat_deg, lon_deg)
     when = f"{grid.utc(k * grid.step_ns):%Y-%m-%d %H:%M:%S} UTC"
     whose = "all satellites" if len(tracked) == satellites else ", ".join(plan.nodes[node] for node in tracked)
+    whole = f"over {format_quantity(grid.duration_ns, DURATION_NS)}"
+    over = whole if span_ns == grid.duration_ns else "over the first revolution"
     title(
         axes,
         f"{plan.scenario.name}: satellites and links at {when}",
-        f"ground tracks of {whose}{', and of stations that move,' if moving else ''} over "
-        f"{seconds_text(grid.duration_ns)}",
+        f"ground track{'s' if len(tracked) > 1 else ''} of {whose} {over}"
+        + (f", and of stations that move {whole}" if moving else ""),
     )
     legend = figure.legend(loc="outside lower center", ncols=7, frameon=False, fontsize=8)
     for handle in legend.legend_handles:  # as clear as can be, however faint the lines are
@@ -106,19 +119,17 @@ def _degrees(r_itrs_km: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.degrees(latitude_rad), np.degrees(longitude_rad)
 
 
-def _draw_tracks(axes: Axes, plan: PlannedNetwork, tracked: list[int], satellites: int) -> bool:
-    """Where satellites and stations pass; whether any station moves."""
-    offsets_ns = np.linspace(0, plan.link_plan.grid.duration_ns, TRACK_POINTS).astype(np.int64)
+def _draw_tracks(
+    axes: Axes, plan: PlannedNetwork, nodes: Iterable[int], span_ns: int, label: str, color: str, width: float
+) -> bool:
+    """Where nodes pass from the start on, as far as they move; whether any does."""
+    offsets_ns = np.linspace(0, span_ns, TRACK_POINTS).astype(np.int64)
     lat_deg, lon_deg = _degrees(places_itrs_km(plan.scenario, plan.link_plan.grid.start, offsets_ns))
-    moving = [n for n in range(satellites, lat_deg.shape[1]) if np.ptp(lat_deg[:, n]) or np.ptp(lon_deg[:, n])]
-    for nodes, label, color, width in (
-        (tracked, "ground track", QUIET, 0.8),
-        (moving, "track of a station", VERMILION, 2.2),
-    ):
-        lines = [np.column_stack([lon_deg[:, n], lat_deg[:, n]]) for n in nodes]
-        pieces = [part for line in lines for part in _split_at_date_line(line)]
-        if nodes:
-            axes.add_collection(LineCollection(pieces, colors=color, linewidths=width, alpha=0.8, label=label))
+    moving = [n for n in nodes if np.ptp(lat_deg[:, n]) or np.ptp(lon_deg[:, n])]
+    lines = [np.column_stack([lon_deg[:, n], lat_deg[:, n]]) for n in moving]
+    pieces = [part for line in lines for part in _split_at_date_line(line)]
+    if moving:
+        axes.add_collection(LineCollection(pieces, colors=color, linewidths=width, alpha=0.8, label=label))
     return bool(moving)
 
 

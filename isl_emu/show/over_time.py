@@ -15,6 +15,9 @@ from isl_emu.show.measures import degrees, link_series
 from isl_emu.show.style import BLUE, SKY, calm, line_style, new_figure, time_axis, title
 from isl_emu.units import NS_PER_S
 
+HIDDEN_RATIO = 0.004  # of the axis: lines nearer than that hide each other
+PIECE_PT = 9.0
+
 
 def draw_links(plan: PlannedNetwork, links: Sequence[int]) -> Figure:
     """Range and rate of the links with these numbers; a gap is a time when the link is down."""
@@ -89,9 +92,33 @@ def _finish(plan: PlannedNetwork, *stack: Axes) -> None:
         calm(axes)
         if axes.lines:
             axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=8)
+            _show_in_turn(axes)  # after the legend, which shows each line whole
         else:
             axes.text(0.5, 0.5, "nothing to show", transform=axes.transAxes, ha="center", va="center")
     time_axis(stack[-1], grid.duration_ns / NS_PER_S, f"{grid.start:%Y-%m-%d %H:%M:%S}")
+
+
+def _show_in_turn(axes: Axes) -> None:
+    """Let lines that lie on each other show in turn, a piece of each, since the last alone would be seen."""
+    low, high = axes.get_ylim()
+    alike: list[list[int]] = []
+    values = [np.asarray(line.get_ydata(), dtype=float) for line in axes.lines]
+    for number, mine in enumerate(values):
+        known = (group for group in alike if _on_each_other(values[group[0]], mine, (high - low) * HIDDEN_RATIO))
+        group = next(known, None)
+        if group is None:
+            alike.append(group := [])
+        group.append(number)
+    for group in alike:
+        for turn, number in enumerate(group[1:], start=1):  # over the first, which stays whole
+            axes.lines[number].set_linestyle((-turn * PIECE_PT, (PIECE_PT, (len(group) - 1) * PIECE_PT)))
+            axes.lines[number].set_dash_capstyle("butt")
+
+
+def _on_each_other(one: np.ndarray, other: np.ndarray, near: float) -> bool:
+    """Whether two lines hide each other most of the time that they have in common."""
+    both = np.isfinite(one) & np.isfinite(other)
+    return bool(both.any() and np.median(np.abs(one[both] - other[both])) < near)
 
 
 def draw_balance(balance: FleetBalance) -> Figure:

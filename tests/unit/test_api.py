@@ -16,7 +16,7 @@ from isl_emu.routing.forwarding import plan_routes
 from isl_emu.routing.paths import PathFinder
 from isl_emu.scenario.parse import format_scenario, parse_scenario, with_changes
 from tests.plans import MS, make_plan
-from tests.scenarios import head, shell
+from tests.scenarios import head, shell, table
 
 TOPOLOGIES = Path(__file__).parents[2] / "topologies"
 SECOND = 1_000_000_000
@@ -29,7 +29,8 @@ def star() -> isl_emu.Plan:
 
 
 def _by_hand(satellites: int, stations: list[str], instants: list[dict]) -> isl_emu.Plan:
-    return isl_emu.Plan(make_plan(satellites, stations, instants), isl_emu.load(TOPOLOGIES / "iridium-star.toml"))
+    scenario = with_changes(isl_emu.load(TOPOLOGIES / "iridium-star.toml"), probes={"pairs": []})
+    return isl_emu.Plan(make_plan(satellites, stations, instants), scenario)
 
 
 def test_importing_the_package_imports_nothing_slow():
@@ -116,6 +117,22 @@ def test_unreachable_is_masked_and_stations_never_forward():
     assert delay_ns.tolist() == [None, 5 * MS, None]
     assert plan.path("p00s00", "p00s01", 0) is None
     assert plan.path_delay_ns("p00s00", "p00s00").tolist() == [0, 0, 0]
+
+
+def test_a_route_too_long_for_ip_is_no_path_and_that_is_said():
+    text = (
+        head("long", duration="1 s")
+        + shell(520)
+        + table("probes", pairs=[["p00s000", "p00s255"], ["p00s000", "p00s260"]])
+    )
+    plan = isl_emu.plan(parse_scenario(text, ""))
+    assert plan.path("p00s000", "p00s255", 0).hops == 255
+    assert plan.path("p00s000", "p00s260", 0) is None
+    why = "p00s000 cannot reach p00s260: the route has 260 links, but IP carries a packet over 255 at most"
+    assert plan.no_path("p00s000", "p00s260", 0) == why
+    assert [warning for warning in plan.warnings if "255" in warning] == [
+        f"{why}; name nearer ends, or choose another routing policy"
+    ]
 
 
 def test_of_equal_paths_the_one_over_the_lower_link_is_taken():

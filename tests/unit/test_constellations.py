@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 import numpy as np
 import pytest
 
+import isl_emu
 from isl_emu.errors import ScenarioError
 from isl_emu.geometry.elements import constellation_elements
 from isl_emu.geometry.orbits import orbit_warnings, propagate
@@ -287,6 +288,19 @@ def test_of_two_epochs_of_one_object_the_nearest_to_the_start_flies_and_the_othe
     entries = [{**ISS_OMM, "EPOCH": f"2019-12-{day:02d}T00:00:00"} for day in (1, 9, 30)]
     (folder / "iss.json").write_text(json.dumps(entries))
     assert load(folder, 'omm = "iss.json"').shell[0].satellite[0].epoch.day == 9
+
+
+def test_another_start_chooses_elements_anew_or_is_refused_where_they_were_chosen(folder):
+    texts = [with_checksums(text) for text in (ISS, AFTER)]
+    (folder / "iss.tle").write_text("".join(texts))
+    loaded = load(folder, 'tle = "iss.tle"')
+    planned = isl_emu.plan(folder / "sky.toml", start="2019-12-17T00:00:00Z", duration_s=1)
+    assert planned.scenario.shell[0].satellite[0].tle == tuple(texts[1].splitlines()[1:3])
+    assert planned.scenario.shell[0].left_out == ("ISS (ZARYA) (25544) of 2019-12-09T16:38:29Z",)
+    with pytest.raises(ScenarioError, match="shell low those nearest to 2019-12-10T00:00:00Z were taken when it was"):
+        isl_emu.plan(loaded, start="2019-12-17T00:00:00Z")
+    same = isl_emu.plan(loaded, start=loaded.time.start, duration_s=1)
+    assert same.scenario.shell[0].satellite[0].tle == tuple(texts[0].splitlines()[1:3])
 
 
 def test_one_entry_twice_is_one_satellite_and_others_of_one_epoch_and_number_are_several(folder):

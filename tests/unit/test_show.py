@@ -21,7 +21,7 @@ from isl_emu.show.draw import chosen_pairs
 from isl_emu.show.gantt import _colors_in_turn, _ready_spans_s, _station_lanes
 from isl_emu.show.ground_map import _lines_deg, _split_at_date_line, draw_map, land_outlines_deg
 from isl_emu.show.measures import degrees, link_series, telling_links
-from isl_emu.show.over_time import draw_degree
+from isl_emu.show.over_time import draw_degree, draw_links
 from isl_emu.show.style import KIND_COLOR, new_figure, save, time_axis
 from isl_emu.units import SPEED_OF_LIGHT_KM_S
 from tests.golden.test_exports import small_plan
@@ -129,6 +129,27 @@ def test_two_satellites_in_a_row_have_two_colours(name):
             assert one == two or colors[one] != colors[two]
             pairs += one != two
     assert pairs > 3
+
+
+def test_lines_that_lie_on_each_other_show_in_turn_and_the_legend_shows_each_whole():
+    plan = isl_emu.plan(isl_emu.load(TOPOLOGIES / "moving-terminals.toml"), duration_s=60)
+    ranges, rates = draw_links(plan, telling_links(plan.link_plan)).axes
+
+    def broken(lines) -> list[bool]:
+        return [line.get_linestyle() != "-" for line in lines]
+
+    assert broken(ranges.lines)[:2] == [False, True]  # of two lasers within a plane
+    assert broken(rates.lines)[:4] == [False, True, True, True]
+    for axes in (ranges, rates):
+        assert not any(broken(axes.get_legend().get_lines()))
+
+
+def test_tracks_of_a_day_are_those_of_a_revolution():
+    day = isl_emu.plan(isl_emu.load(TOPOLOGIES / "three-body.toml"), duration_s=86_400, step_s=600)
+    (axes,) = draw_map(day).axes
+    assert axes.get_title(loc="left").endswith("ground tracks of all satellites over the first revolution")
+    (tracks,) = [drawn for drawn in axes.collections if drawn.get_label() == "ground track"]
+    assert len(tracks.get_paths()) <= 3 * 12  # a few pieces of each, cut at 180 degrees
 
 
 def test_a_plan_without_any_link_is_drawn_too(tmp_path):
