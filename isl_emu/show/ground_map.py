@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from functools import lru_cache
 from importlib.resources import files
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -32,24 +34,29 @@ from isl_emu.show.style import (
 from isl_emu.units import seconds_text
 
 TRACKS_UP_TO = 24  # satellites: more tracks than that cover the map
-NAMES_UP_TO = 40
+NAMES_UP_TO = 30
 FEW_SATELLITES, FEW_LINKS = 100, 400  # up to these, with larger dots and broader lines
 SHELL_COLOR = (BLUE, BLACK, SKY, YELLOW, QUIET)  # those that no kind of link has
 TRACK_POINTS = 240
 Box = tuple[float, float, float, float]  # least longitude and latitude, then the largest, deg
-NODE_DEG = 1.6  # from the middle of a node to its edge
-CHARACTER_DEG, NAME_DEG = 1.75, 4.4  # the width of a name's character, and its height, on a map of this size
+NODE_DEG = 2.2  # from the middle of a node to its edge
+CHARACTER_DEG, NAME_DEG = 2.6, 6.4  # the width of a name's character, and its height, on a map of this size
+CARRIED = "carried packets"
 OUTSIDE = 10.0  # a name that the edge cuts is so many times as bad as one that lies on something
-HALO = [withStroke(linewidth=2.2, foreground="white")]  # keeps names readable over lines
+HALO = [withStroke(linewidth=1.6, foreground="white")]  # keeps names readable over lines
 
 
-def draw_map(plan: PlannedNetwork, k: int = 0) -> Figure:
-    """Satellites, stations and links at instant `k`, and the ground tracks of few satellites over the whole plan."""
+def draw_map(plan: PlannedNetwork, k: int = 0, used: Collection[int] = ()) -> Figure:
+    """Satellites, stations and links at instant `k`, and the ground tracks of few satellites over the whole plan.
+
+    Args:
+        used: numbers of links to make stand out; those that are not up at `k` are left out.
+    """
     link_plan, grid = plan.link_plan, plan.link_plan.grid
     satellites = int((link_plan.nodes.kind == NodeKind.SATELLITE).sum())
     r_km = places_itrs_km(plan.scenario, grid.start, np.array([k * grid.step_ns]))[0]
     lat_deg, lon_deg = _degrees(r_km)
-    figure = new_figure(12, 7.1)
+    figure = new_figure(4.5)
     axes = figure.subplots()
     axes.set_facecolor(SEA)
     axes.add_collection(PolyCollection(land_outlines_deg(), facecolor=LAND, edgecolor="#c9c3b4", linewidth=0.5))
@@ -63,12 +70,12 @@ def draw_map(plan: PlannedNetwork, k: int = 0) -> Figure:
         sizes = [count for _, count in shell_sizes(plan, satellites)]
         tracked = [sum(sizes[:index]) for index in range(len(sizes))][:TRACKS_UP_TO]
     moving = _draw_tracks(axes, plan, tracked, satellites)
-    _draw_links(axes, plan, k, r_km)
+    _draw_links(axes, plan, k, r_km, used)
     _draw_satellites(axes, plan, lat_deg[:satellites], lon_deg[:satellites])
     if stations := len(lat_deg) - satellites:
         lon, lat, label = lon_deg[satellites:], lat_deg[satellites:], f"stations ({stations})"
         axes.scatter(
-            lon, lat, marker="^", s=55, color=VERMILION, edgecolors="white", linewidths=0.8, zorder=6, label=label
+            lon, lat, marker="^", s=32, color=VERMILION, edgecolors="white", linewidths=0.8, zorder=6, label=label
         )
     _draw_names(axes, plan, satellites, lat_deg, lon_deg)
     when = f"{grid.utc(k * grid.step_ns):%Y-%m-%d %H:%M:%S} UTC"
@@ -79,10 +86,11 @@ def draw_map(plan: PlannedNetwork, k: int = 0) -> Figure:
         f"ground tracks of {whose}{', and of stations that move,' if moving else ''} over "
         f"{seconds_text(grid.duration_ns)}",
     )
-    legend = figure.legend(loc="outside lower center", ncols=7, frameon=False, fontsize=8)
+    legend = figure.legend(loc="outside lower center", ncols=4)
     for handle in legend.legend_handles:  # as clear as can be, however faint the lines are
-        if handle is not None:
-            handle.set_alpha(1.0)
+        if handle is None or handle.get_label() == CARRIED:
+            continue
+        handle.set_alpha(1.0)
         if isinstance(handle, LineCollection):
             handle.set_linewidth(1.6)
     return figure
@@ -135,17 +143,28 @@ def _split_at_date_line(points: np.ndarray) -> list[np.ndarray]:
     return [*pieces, rest][::-1]
 
 
-def _draw_links(axes: Axes, plan: PlannedNetwork, k: int, r_km: np.ndarray) -> None:
+def _draw_links(axes: Axes, plan: PlannedNetwork, k: int, r_km: np.ndarray, used: Collection[int]) -> None:
     links, link = plan.link_plan.links, plan.link_plan.snapshot(k).link
     many = len(link) > FEW_LINKS
+
+    def draw(shown: np.ndarray, **style: Any) -> None:
+        pieces = _lines_deg(r_km[links.a[shown]], r_km[links.b[shown]], 9 if many else 33)
+        axes.add_collection(LineCollection(pieces, **style))
+
     for kind in np.unique(links.kind[link]).tolist():
-        of_kind = link[links.kind[link] == kind]
-        pieces = _lines_deg(r_km[links.a[of_kind]], r_km[links.b[of_kind]], 9 if many else 33)
         ground = kind == LinkKind.GROUND
-        width, alpha = (1.4, 0.95) if ground else (0.35, 0.4) if many else (1.1, 0.8)
-        label = "ground link" if ground else f"{KIND_NAMES[kind]} laser"
-        style = {"colors": KIND_COLOR[LinkKind(kind)], "linewidths": width, "alpha": alpha}
-        axes.add_collection(LineCollection(pieces, label=label, zorder=3 if ground else 2, **style))
+        width, alpha = (1.0, 0.95) if ground else (0.25, 0.4) if many else (0.9, 0.9)
+        draw(
+            link[links.kind[link] == kind],
+            label="ground link" if ground else f"{KIND_NAMES[kind]} laser",
+            colors=KIND_COLOR[LinkKind(kind)],
+            linewidths=width,
+            alpha=alpha,
+            zorder=3 if ground else 2,
+            rasterized=many and not ground,  # thousands of lines would make a file of many MB
+        )
+    if len(standing_out := link[np.isin(link, list(used))]):
+        draw(standing_out, label=CARRIED, colors=BLUE, linewidths=4.5, alpha=0.3, zorder=1.5 if not many else 5)
 
 
 def _lines_deg(a_km: np.ndarray, b_km: np.ndarray, points: int) -> list[np.ndarray]:
@@ -161,10 +180,17 @@ def _draw_satellites(axes: Axes, plan: PlannedNetwork, lat_deg: np.ndarray, lon_
     small, first = len(lat_deg) <= FEW_SATELLITES, 0
     for index, (shell, count) in enumerate(shell_sizes(plan, len(lat_deg))):
         here = slice(first, first + count)
-        size = 26 if small else max(3.0, 4000 / len(lat_deg))
+        size = 16 if small else max(1.2, 1500 / len(lat_deg))
         color = SHELL_COLOR[index % len(SHELL_COLOR)]
         axes.scatter(
-            lon_deg[here], lat_deg[here], s=size, color=color, zorder=4, linewidths=0, label=f"{shell} ({count})"
+            lon_deg[here],
+            lat_deg[here],
+            s=size,
+            color=color,
+            zorder=4,
+            linewidths=0,
+            label=f"{shell} ({count})",
+            rasterized=not small,
         )
         first += count
 
@@ -199,7 +225,7 @@ def _draw_names(axes: Axes, plan: PlannedNetwork, satellites: int, lat_deg: np.n
         best = hidden.index(min(hidden))
         boxes.append(found[best])
         bold = (
-            {"fontsize": 7.5, "fontweight": "bold", "zorder": 8} if node >= satellites else {"fontsize": 7, "zorder": 7}
+            {"fontsize": 6.5, "fontweight": "bold", "zorder": 8} if node >= satellites else {"fontsize": 6, "zorder": 7}
         )
         axes.text(*places[best], name, ha="center", va="center", color="black", path_effects=HALO, **bold)
 

@@ -184,15 +184,38 @@ def probe_reasons(probes: ProbeFidelity, scenario: Scenario, exact: bool) -> Ite
         yield beyond("probes: the 95th percentile of the error", found_ns, limits.probe_error_p95_ns, less_load)
 
 
-def delays_section(probes: Rows) -> Iterator[str]:
-    yield "DELAY ONE WAY  (medians, none during a change; planned + sending + off by = measured; queued: p95)"
+DELAY_HEADER = (
+    "from, to",
+    "hops",
+    "planned",
+    "sending",
+    "off by",
+    "measured",
+    "p95",
+    "queued",
+    "probes",
+    "lost",
+    "no path",
+)
+
+
+def delay_rows(probes: Rows) -> list[tuple[str, ...]]:
+    """What `DELAY_HEADER` names, of each direction."""
+    return [_delay_row(pair, rows) for pair, rows in directions(probes).items()]
+
+
+def directions(probes: Rows) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
+    """The probes of each direction, by their ends."""
     pairs: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for row in probes:
         pairs.setdefault((row["a"], row["b"]), []).append(row)
-    delays = ("planned", "sending", "off by", "measured", "p95", "queued")
-    header = ("from, to", "hops", *delays, "probes", "lost", "no path")
-    yield from table(header, [_delay_row(pair, rows) for pair, rows in pairs.items()], left=1)
-    for (a, b), rows in pairs.items():
+    return pairs
+
+
+def delays_section(probes: Rows) -> Iterator[str]:
+    yield "DELAY ONE WAY  (medians, none during a change; planned + sending + off by = measured; queued: p95)"
+    yield from table(DELAY_HEADER, delay_rows(probes), left=1)
+    for (a, b), rows in directions(probes).items():
         planned = [row for row in rows if row["planned_delay_ns"] is not None and not row["straddles_change"]]
         for why, count in _told(planned, a, b).items():
             yield f"{a} → {b}: {count} lost, {why}"

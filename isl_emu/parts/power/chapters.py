@@ -1,0 +1,92 @@
+"""The chapter of a report on energy and heat: what Sun, batteries and radiators left over the time of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+from matplotlib.figure import Figure
+
+from isl_emu.parts.finished_run import ConcludedRun
+from isl_emu.parts.power.results import ENERGY_HEADER, computing_facts, energy_rows, energy_totals
+from isl_emu.runs.journal import REQUESTS_JOURNAL
+from isl_emu.scenario.power import WHOLE
+from isl_emu.scenario.quantities import ZERO_CELSIUS_K
+from isl_emu.show.chapter import Chapter, DataTable, Picture
+from isl_emu.show.style import calm, line_style, new_figure, plan_axis
+from isl_emu.tables.text import share
+from isl_emu.units import NS_PER_S
+
+PARTS = 6  # of the constellation, in a picture
+QUANTITIES = (  # column, what it is called, and what it is multiplied by
+    ("solar_w", "panels (W)", 1.0),
+    ("board_w", "computer (W)", 1.0),
+    ("charge_ratio", "charge (%)", 100.0),
+    ("temperature_k", "temperature (degC)", 1.0),
+    ("pace_ratio", "allowed pace (%)", 100.0),
+)
+
+
+def power_chapter(run: ConcludedRun) -> Iterator[Chapter]:
+    """Nothing for a run without power."""
+    energy = run.table("energy")
+    if energy is None or not energy.num_rows:
+        return
+    totals = energy_totals(energy, run.rows(REQUESTS_JOURNAL), run.scenario)
+    one = totals[WHOLE]
+    groups = {label: members for label, members in run.scenario.power_parts.items() if label != WHOLE}
+    shown = dict(list((groups or run.scenario.power_parts).items())[:PARTS])
+    yield Chapter(
+        "Energy and heat",
+        [
+            f"{computing_facts(one)}.",
+            Picture(
+                "energy",
+                partial(_draw, run, energy, {label: sorted(members) for label, members in shown.items()}),
+                "Means over the satellites of each part, and behind them the least to the most of any: what the panels "
+                "could give, what the computer drew, the battery's charge, the temperature, and the share of its full "
+                "pace that the computer was allowed.",
+                f"Curves over time. In shadow {share(one.eclipse_ratio)} of the time; the lowest charge is "
+                f"{share(one.charge_min_ratio)}, the highest temperature {one.temperature_max_k - ZERO_CELSIUS_K:.0f} "
+                "degrees Celsius.",
+            ),
+            DataTable(
+                "Means over satellites and time; charge and temperature: the worst of any",
+                ENERGY_HEADER,
+                energy_rows(totals),
+            ),
+        ],
+    )
+
+
+def _draw(run: ConcludedRun, energy: pa.Table, parts: dict[str, Sequence[str]]) -> Figure:
+    figure = new_figure(1.25 * len(QUANTITIES) + 0.6)
+    stack = figure.subplots(len(QUANTITIES), 1, sharex=True)
+    names = energy.column("satellite").combine_chunks().cast(pa.string()).dictionary_encode()
+    numbers, known = names.indices.to_numpy(), np.array(names.dictionary.to_pylist())
+    t_ns = energy.column("t_ns").to_numpy()
+    for axes, (column, label, factor) in zip(stack, QUANTITIES, strict=True):
+        values = energy.column(column).to_numpy() * factor - (ZERO_CELSIUS_K if column == "temperature_k" else 0.0)
+        for number, (part, members) in enumerate(parts.items()):
+            mine = np.isin(known, members)[numbers]
+            instants, place = np.unique(t_ns[mine], return_inverse=True)
+            own, style = values[mine], line_style(number)
+            mean = np.bincount(place, own) / np.bincount(place)
+            low, high = np.full(len(instants), np.inf), np.full(len(instants), -np.inf)
+            np.minimum.at(low, place, own)
+            np.maximum.at(high, place, own)
+            t_s = instants / NS_PER_S
+            axes.fill_between(t_s, low, high, color=style["color"], alpha=0.2, linewidth=0)
+            axes.plot(t_s, mean, label=part, **style)
+        axes.set_ylabel(label)
+        calm(axes)
+        if "%" in label:
+            axes.set_ylim(-3, 103)
+        elif column.endswith("_w"):
+            axes.set_ylim(bottom=0)
+    figure.align_ylabels(list(stack))
+    stack[0].legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    plan_axis(stack[-1], run.plan)
+    return figure
