@@ -236,7 +236,7 @@ def _links_chapters(run: ConcludedRun, fidelity: Mapping[str, Any]) -> Iterator[
         rate = carried * NS_PER_S / ended_ns
         items.append(f"{carried:,} packets were carried, counted at each hop: {rate:,.0f} in an emulated second.")
     if dropped is not None:
-        items.append(f"{counted(dropped, 'packet')} dropped.")
+        items.append(f"{dropped:,} packets were dropped.")
     causes = ("down", "lost", "full", "unclear")
     rows = sorted(run.rows(DROPS_JOURNAL), key=lambda row: sum(row[cause] for cause in causes), reverse=True)
     if rows:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection, PolyCollection
+from matplotlib.collections import LineCollection, PathCollection, PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
@@ -40,7 +40,7 @@ SHELL_COLOR = (BLUE, BLACK, SKY, YELLOW, QUIET)  # those that no kind of link ha
 TRACK_POINTS = 240
 Box = tuple[float, float, float, float]  # least longitude and latitude, then the largest, deg
 NODE_DEG = 2.2  # from the middle of a node to its edge
-CHARACTER_DEG, NAME_DEG = 2.6, 6.4  # the width of a name's character, and its height, on a map of this size
+CHARACTER_DEG, NAME_DEG = 2.8, 6.0  # the width of a name's character, and its height, on a map of this size
 CARRIED = "carried packets"
 OUTSIDE = 10.0  # a name that the edge cuts is so many times as bad as one that lies on something
 HALO = [withStroke(linewidth=1.6, foreground="white")]  # keeps names readable over lines
@@ -93,6 +93,8 @@ def draw_map(plan: PlannedNetwork, k: int = 0, used: Collection[int] = ()) -> Fi
         handle.set_alpha(1.0)
         if isinstance(handle, LineCollection):
             handle.set_linewidth(1.6)
+        elif isinstance(handle, PathCollection):
+            handle.set_sizes([20])
     return figure
 
 
@@ -212,10 +214,11 @@ def _draw_names(axes: Axes, plan: PlannedNetwork, satellites: int, lat_deg: np.n
     boxes = [_box(lon, lat, NODE_DEG, NODE_DEG) for lon, lat in zip(lon_deg[known], lat_deg[known])]
     for node in (node for node in names if known[node]):
         lon, lat, name = float(lon_deg[node]), float(lat_deg[node]), plan.nodes[node]
-        width = CHARACTER_DEG * len(name) * (1.15 if node >= satellites else 1.0)  # stations' are bold
+        width = CHARACTER_DEG * len(name)
         away = NODE_DEG, NODE_DEG + NAME_DEG / 2
         places = [(lon + side * (away[0] + width / 2), lat + up * away[1]) for up in (1, -1, 0) for side in (1, -1)]
         places += [(lon, lat + up * away[1]) for up in (1, -1)]
+        places += [(x, y + up * NAME_DEG) for up in (1, -1) for x, y in places if (y - lat) * up > 0]  # a line farther
         found = [_box(x, y, width / 2, NAME_DEG / 2) for x, y in places]
         inside = [_overlap(box, (-180.0, -90.0, 180.0, 90.0)) for box in found]
         hidden = [

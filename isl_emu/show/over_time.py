@@ -12,7 +12,7 @@ from isl_emu.energy.balance import FleetBalance
 from isl_emu.planned import PlannedNetwork
 from isl_emu.scenario.quantities import ZERO_CELSIUS_K
 from isl_emu.show.measures import degrees, link_series
-from isl_emu.show.style import BLUE, SKY, calm, line_style, new_figure, plan_axis, time_axis, title
+from isl_emu.show.style import BLUE, SKY, calm, line_style, new_figure, plain_figures, plan_axis, time_axis, title
 from isl_emu.units import NS_PER_S
 
 
@@ -37,6 +37,7 @@ def draw_links(plan: PlannedNetwork, links: Sequence[int]) -> Figure:
     values = values[np.isfinite(values) & (values > 0)]
     if len(values) and np.log10(values.max() / values.min()) > 1.5:
         rates.set_yscale("log")
+        plain_figures(rates.yaxis)
     _finish(plan, ranges, rates)
     return figure
 

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, MultipleLocator
+from matplotlib.ticker import MaxNLocator, MultipleLocator, NullFormatter
 
 from isl_emu.errors import ScenarioError
 from isl_emu.linkplan.plan import LinkKind, LinkPlan
@@ -102,6 +103,12 @@ def time_axis(axes: Axes, duration_s: float, start: str) -> None:
 def plan_axis(axes: Axes, plan: LinkPlan) -> None:
     """The whole plan's time as the horizontal axis; the data are in s."""
     time_axis(axes, plan.grid.duration_ns / NS_PER_S, f"{plan.grid.start:%Y-%m-%d %H:%M:%S}")
+
+
+def plain_figures(axis: Axis) -> None:
+    """Powers of ten on a logarithmic axis as plain figures."""
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def calm(axes: Axes) -> None:

@@ -20,13 +20,13 @@ from isl_emu.tables.text import share
 from isl_emu.units import NS_PER_S
 
 PARTS = 6  # of the constellation, in a picture
-QUANTITIES = (  # column, what it is called, and what it is multiplied by
-    ("solar_w", "panels (W)", 1.0),
-    ("board_w", "computer (W)", 1.0),
-    ("charge_ratio", "charge (%)", 100.0),
-    ("temperature_k", "temperature (degC)", 1.0),
-    ("pace_ratio", "allowed pace (%)", 100.0),
-)
+QUANTITIES = {  # by column
+    "solar_w": "panels",
+    "board_w": "computer",
+    "charge_ratio": "charge (%)",
+    "temperature_k": "temperature (degC)",
+    "pace_ratio": "allowed pace (%)",
+}
 
 
 def power_chapter(run: ConcludedRun) -> Iterator[Chapter]:
@@ -67,8 +67,8 @@ def _draw(run: ConcludedRun, energy: pa.Table, parts: dict[str, Sequence[str]]) 
     names = energy.column("satellite").combine_chunks().cast(pa.string()).dictionary_encode()
     numbers, known = names.indices.to_numpy(), np.array(names.dictionary.to_pylist())
     t_ns = energy.column("t_ns").to_numpy()
-    for axes, (column, label, factor) in zip(stack, QUANTITIES, strict=True):
-        values = energy.column(column).to_numpy() * factor - (ZERO_CELSIUS_K if column == "temperature_k" else 0.0)
+    for axes, (column, label) in zip(stack, QUANTITIES.items(), strict=True):
+        values, with_unit = _in_its_unit(energy.column(column).to_numpy(), column, label)
         for number, (part, members) in enumerate(parts.items()):
             mine = np.isin(known, members)[numbers]
             instants, place = np.unique(t_ns[mine], return_inverse=True)
@@ -80,7 +80,7 @@ def _draw(run: ConcludedRun, energy: pa.Table, parts: dict[str, Sequence[str]]) 
             t_s = instants / NS_PER_S
             axes.fill_between(t_s, low, high, color=style["color"], alpha=0.2, linewidth=0)
             axes.plot(t_s, mean, label=part, **style)
-        axes.set_ylabel(label)
+        axes.set_ylabel(with_unit)
         calm(axes)
         if "%" in label:
             axes.set_ylim(-3, 103)
@@ -90,3 +90,13 @@ def _draw(run: ConcludedRun, energy: pa.Table, parts: dict[str, Sequence[str]]) 
     stack[0].legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     plan_axis(stack[-1], run.plan)
     return figure
+
+
+def _in_its_unit(values: np.ndarray, column: str, label: str) -> tuple[np.ndarray, str]:
+    """The values of a column in the unit that is shown, and the label with it."""
+    if column == "temperature_k":
+        return values - ZERO_CELSIUS_K, label
+    if column.endswith("_ratio"):
+        return values * 100.0, label
+    size_w, unit = next((one for one in ((1e6, "MW"), (1e3, "kW")) if values.max() >= 2 * one[0]), (1.0, "W"))
+    return values / size_w, f"{label} ({unit})"

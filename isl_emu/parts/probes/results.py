@@ -123,10 +123,12 @@ def probe_fidelity(probes: Rows) -> ProbeFidelity:
         without_path=len(steady) - len(routed),
         straddling=len(probes) - len(steady),
         strayed=sum(_strayed(row) for row in steady),
-        strayed_by=Counter(
-            f"{row['a']} to {row['b']} over {row['hops_seen']} instead of {row['hops'] or 'none'}"
-            for row in steady
-            if _strayed(row)
+        strayed_by=dict(
+            Counter(  # a plain one: asdict makes no Counter again
+                f"{row['a']} to {row['b']} over {row['hops_seen']} instead of {row['hops'] or 'none'}"
+                for row in steady
+                if _strayed(row)
+            )
         ),
         silent_pairs=tuple(f"{a} to {b}" for a, b in asked if (a, b) not in heard),
         lost_by={f"{a} to {b}": dict(told) for a, b in asked if (told := _told(routed, a, b))},

@@ -29,6 +29,7 @@ from isl_emu.show.style import (
     dots,
     line_style,
     new_figure,
+    plain_figures,
     plan_axis,
 )
 from isl_emu.tables.planned_paths import HopDelays
@@ -128,7 +129,8 @@ def stages_ns(plan: LinkPlan, done: Rows) -> np.ndarray | None:
     and its first token another. What is left of the network's time is in the queue; where paths became shorter
     meanwhile and nothing is left, it is 0. None if the servers of some told no times.
     """
-    if any(row["network_ns"] is None or row["planned_rtt_at_send_ns"] is None for row in done):
+    needed = ("network_ns", "planned_rtt_at_send_ns", "t_last_send_ns")
+    if any(row[key] is None for row in done for key in needed):
         return None
     delays, rows = HopDelays(plan), []
     for row in done:
@@ -163,6 +165,7 @@ def _draw_latency(done: Rows) -> Figure:
             axes.plot(known[-1], 1, ".", color=color)
             if known[-1] > 100 * max(known[0], 1e-3):
                 axes.set_xscale("log")
+                plain_figures(axes.xaxis)
             elif known[-1] - known[0] < 0.02 * known[-1]:  # all alike, which is not to look like a spread
                 axes.set_xlim(0.9 * known[0], 1.1 * known[-1])
     panels[0].set_ylabel("share of all")
