@@ -126,7 +126,7 @@ def chapters(run: ConcludedRun) -> list[Chapter]:
     return [
         _scenario_chapter(run),
         *(chapter for chapter in of_parts if chapter.network),
-        *_links_chapters(run, fidelity),
+        _links_chapter(run, fidelity),
         *(chapter for chapter in of_parts if not chapter.network),
         *_incidents_chapters(run),
         _machine_chapter(fidelity),
@@ -229,7 +229,7 @@ def _used_links(run: ConcludedRun) -> set[int]:
     return found
 
 
-def _links_chapters(run: ConcludedRun, fidelity: Mapping[str, Any]) -> Iterator[Chapter]:
+def _links_chapter(run: ConcludedRun, fidelity: Mapping[str, Any]) -> Chapter:
     items: list[Item] = []
     carried, dropped, ended_ns = (fidelity.get(key) for key in ("carried_packets", "dropped_packets", "ended_ns"))
     if carried is not None and ended_ns:
@@ -249,8 +249,8 @@ def _links_chapters(run: ConcludedRun, fidelity: Mapping[str, Any]) -> Iterator[
                 rest=f"{len(rows) - ROWS} more link ends are in drops.parquet" if len(rows) > ROWS else "",
             )
         )
-    if items:
-        yield Chapter("Links", items)
+    items.append("How busy links were over time, and how long their queues were, this run did not record.")
+    return Chapter("Links", items)
 
 
 def _incidents_chapters(run: ConcludedRun) -> Iterator[Chapter]:

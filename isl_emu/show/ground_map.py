@@ -41,7 +41,7 @@ TRACK_POINTS = 240
 Box = tuple[float, float, float, float]  # least longitude and latitude, then the largest, deg
 NODE_DEG = 2.2  # from the middle of a node to its edge
 CHARACTER_DEG, NAME_DEG = 2.8, 6.0  # the width of a name's character, and its height, on a map of this size
-CARRIED = "carried packets"
+CARRIED, STANDING_OUT_ALPHA = "carried packets", 0.3
 OUTSIDE = 10.0  # a name that the edge cuts is so many times as bad as one that lies on something
 HALO = [withStroke(linewidth=1.6, foreground="white")]  # keeps names readable over lines
 
@@ -87,11 +87,11 @@ def draw_map(plan: PlannedNetwork, k: int = 0, used: Collection[int] = ()) -> Fi
         f"{seconds_text(grid.duration_ns)}",
     )
     legend = figure.legend(loc="outside lower center", ncols=4)
-    for handle in legend.legend_handles:  # as clear as can be, however faint the lines are
-        if handle is None or handle.get_label() == CARRIED:
+    for handle, text in zip(legend.legend_handles, legend.texts):  # as clear as can be, however faint the lines are
+        if handle is None:
             continue
-        handle.set_alpha(1.0)
-        if isinstance(handle, LineCollection):
+        handle.set_alpha(STANDING_OUT_ALPHA if text.get_text() == CARRIED else 1.0)
+        if isinstance(handle, LineCollection) and text.get_text() != CARRIED:
             handle.set_linewidth(1.6)
         elif isinstance(handle, PathCollection):
             handle.set_sizes([20])
@@ -166,7 +166,14 @@ def _draw_links(axes: Axes, plan: PlannedNetwork, k: int, r_km: np.ndarray, used
             rasterized=many and not ground,  # thousands of lines would make a file of many MB
         )
     if len(standing_out := link[np.isin(link, list(used))]):
-        draw(standing_out, label=CARRIED, colors=BLUE, linewidths=4.5, alpha=0.3, zorder=1.5 if not many else 5)
+        draw(
+            standing_out,
+            label=CARRIED,
+            colors=BLUE,
+            linewidths=4.5,
+            alpha=STANDING_OUT_ALPHA,
+            zorder=1.5 if not many else 5,
+        )
 
 
 def _lines_deg(a_km: np.ndarray, b_km: np.ndarray, points: int) -> list[np.ndarray]:

@@ -36,12 +36,13 @@ def power_chapter(run: ConcludedRun) -> Iterator[Chapter]:
         return
     totals = energy_totals(energy, run.rows(REQUESTS_JOURNAL), run.scenario)
     one = totals[WHOLE]
+    computed = computing_facts(one)
     groups = {label: members for label, members in run.scenario.power_parts.items() if label != WHOLE}
     shown = dict(list((groups or run.scenario.power_parts).items())[:PARTS])
     yield Chapter(
         "Energy and heat",
         [
-            f"{computing_facts(one)}.",
+            f"{computed[0].upper()}{computed[1:]}.",
             Picture(
                 "energy",
                 partial(_draw, run, energy, {label: sorted(members) for label, members in shown.items()}),
