@@ -191,6 +191,7 @@ ALLOW_KEY = click.option(
 @TRUST_RUN
 @NO_PROGRAMS
 @ALLOW_KEY
+@click.option("--no-report", is_flag=True, help="Write no report.html; `isl-emu report` does that later as well.")
 @PAUSE_AT
 @UNTIL
 def run(
@@ -209,6 +210,7 @@ def run(
     trust: bool,
     no_programs: bool,
     keys: tuple[str, ...],
+    no_report: bool,
     pause_at: str | None,
     until: str | None,
 ) -> int:
@@ -234,7 +236,7 @@ def run(
         clock = clock or before
     assert scenario is not None
     wishes = _wishes(interactive, pause_at, until, pace, Trust(trust, not no_programs, keys))
-    return run_file(scenario, changes, out, machine, clock, wishes, steps)
+    return run_file(scenario, changes, out, machine, clock, wishes, steps, not no_report)
 
 
 @cli.command()
@@ -724,6 +726,35 @@ def conclude(folder: Path) -> None:
     from isl_emu.results.render import styled
 
     Console().print(styled(conclude_folder(folder).summary.read_text()), soft_wrap=True)
+
+
+@cli.command()
+@click.argument("folder", metavar="RUN", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File to write. Default: RUN/report.html.")
+@click.option(
+    "--figures",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write its pictures into this folder, for papers; the HTML file only if --out is given too.",
+)
+@click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    default=("svg", "pdf", "png"),
+    show_default=True,
+    type=click.Choice(["svg", "pdf", "png"]),
+    help="Of the pictures; can be given several times.",
+)
+def report(folder: Path, out: Path | None, figures: Path | None, formats: tuple[str, ...]) -> None:
+    """Write the report of the run in folder RUN: one HTML file that opens without a network."""
+    from isl_emu.results.run_results import RunResults
+
+    results = RunResults(folder)
+    if out is not None or figures is None:
+        click.echo(f"wrote {results.report(out)}")
+    if figures is not None:
+        for path in results.figures(figures, formats):
+            click.echo(f"wrote {path}")
 
 
 @cli.command(hidden=True)

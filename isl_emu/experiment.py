@@ -32,6 +32,7 @@ from isl_emu.machine.kernel_build import build_kernel, can_build
 from isl_emu.machine.load import watched_guest
 from isl_emu.machine.place import Place, choose_place
 from isl_emu.machine.uml import inside_guest
+from isl_emu.parts.finished_run import ConcludedRun
 from isl_emu.parts.part import Preparation, Source
 from isl_emu.parts.registry import PARTS, active_endpoints
 from isl_emu.planned import PlannedNetwork, open_planned, plan_network, read_planned, scenario_warnings
@@ -146,6 +147,7 @@ def run(
     clock: str | None = None,
     progress: bool = False,
     trust: Trust = USUAL_TRUST,
+    report: bool = True,
     **changes: Any,
 ) -> RunResults:
     """Run a scenario to its end and return what it measured; as `isl-emu run`, from Python.
@@ -158,6 +160,7 @@ def run(
         machine: "auto", "host" or "guest".
         clock: "exact", "real", or "auto" for exact where it can be had; by default what the scenario says.
         trust: what the scenario may do; see `isl_emu.runs.wishes.Trust` and docs/trust.md.
+        report: write report.html as well, for who reads the results.
         progress: show on standard output what the command shows.
         changes: top-level keys of the scenario to replace, as in TOML and with units; tables are merged, key by key
             (``seed=7, time={"duration": "60 s"}, questions={"mean_interval": "2 s"}``), and None takes a key or a table
@@ -176,7 +179,7 @@ def run(
         source = _source(scenario, changes)
         trust.check(source.scenario.foreign, source.scenario.keys_sent)
         place = place_for(source.scenario, machine, clock, wishes, steps)
-        outcome = run_source(source, place, Path(out) if out is not None else None, wishes, steps)
+        outcome = run_source(source, place, Path(out) if out is not None else None, wishes, steps, report)
     if outcome.status == INTERRUPTED:
         raise KeyboardInterrupt
     if outcome.status:
@@ -238,8 +241,12 @@ def run_file(
     clock: str | None,
     wishes: Wishes,
     steps: Steps,
+    report: bool = True,
 ) -> int:
     """Run the scenario or saved plan in a file to its end and print the summary.
+
+    Args:
+        report: write report.html as well.
 
     Returns:
         The exit status: 0 done, 1 failed, 3 done but the run is marked invalid, 130 interrupted.
@@ -254,14 +261,19 @@ def run_file(
     place = place_for(source.scenario, machine, clock, wishes, steps)
     if wishes.interactive:
         _check_terminal(place)
-    outcome = run_source(source, place, out, wishes, steps)
+    outcome = run_source(source, place, out, wishes, steps, report)
     if outcome.status in (0, INTERRUPTED):
         steps.show(styled(outcome.folder.summary.read_text()))
     return outcome.status or (0 if outcome.fidelity.valid else INVALID)
 
 
-def run_source(source: Source, place: Place, out: Path | None, wishes: Wishes, steps: Steps) -> Outcome:
+def run_source(
+    source: Source, place: Place, out: Path | None, wishes: Wishes, steps: Steps, report: bool = True
+) -> Outcome:
     """Run what is planned to its end; the results are in the folder of the outcome, also if it failed or is invalid.
+
+    Args:
+        report: write report.html as well, unless it failed.
 
     Raises:
         IslEmuError: it could not be begun, or ended with an error on this kernel; what there is is in the folder.
@@ -286,8 +298,21 @@ def run_source(source: Source, place: Place, out: Path | None, wishes: Wishes, s
         folder.give_to_caller()
         raise
     fidelity = conclude(*planned, failure=_failure(status))
+    if report and status == 0:
+        _write_report(ConcludedRun(folder, source.scenario, source.plan), steps)
     folder.give_to_caller()
     return Outcome(folder, fidelity, status)
+
+
+def _write_report(run: ConcludedRun, steps: Steps) -> None:
+    """What cannot be told in the report takes nothing away from the results."""
+    from isl_emu.results.report import write_report  # pictures are slow to import
+
+    try:
+        with steps.step("writing the report"):
+            write_report(run)
+    except Exception as error:
+        steps.note(f"Warning: report.html: was not written ({error!r}); the results are complete, try isl-emu report")
 
 
 def _check_terminal(place: Place) -> None:

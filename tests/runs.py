@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -30,15 +31,20 @@ def isl_emu(*words: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
 
-def finished(scenario: str | Path, out: Path, *words: str) -> str:
+def finished(scenario: str | Path, out: Path, *words: str, report: bool = False) -> str:
     """Run a scenario, of a file or of a text, to its end, and return what the command said."""
     if isinstance(scenario, str):
         path = out.parent / "scenario.toml"
         path.write_text(scenario)
         scenario = path
-    done = isl_emu("run", scenario, *words, "--out", out)
+    done = isl_emu("run", scenario, *words, "--out", out, *([] if report else ["--no-report"]))
     assert done.returncode in (0, INVALID), done.stdout + done.stderr
     return done.stdout
+
+
+def chapters(out: Path) -> list[str]:
+    """The titles of the chapters of a run's report."""
+    return re.findall(r'<h2 id="c\d+">(.*?)</h2>', (out / "report.html").read_text())
 
 
 def rows(out: Path, table: str) -> list[dict[str, Any]]:

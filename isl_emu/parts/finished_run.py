@@ -25,16 +25,33 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class FinishedRun:
-    """A run that is over.
+class ConcludedRun:
+    """A run whose tables are written: all that is left of one in its folder."""
+
+    folder: RunFolder
+    scenario: Scenario
+    plan: LinkPlan
+
+    def table(self, name: str) -> pa.Table | None:
+        """A table that is written already; None if the run has none of this name."""
+        path = self.folder.table(name)
+        return pq.read_table(path) if path.exists() else None
+
+    def rows(self, name: str) -> Rows:
+        """The rows of a table that is written already; none if the run has no such table."""
+        found = self.table(name)
+        rows: Rows = () if found is None else found.to_pylist()
+        return rows
+
+
+@dataclass(frozen=True)
+class FinishedRun(ConcludedRun):
+    """A run that is over, with the journals of which its tables are made.
 
     Args:
         execution: what its live part wrote down about itself; None if it was killed before it could.
     """
 
-    folder: RunFolder
-    scenario: Scenario
-    plan: LinkPlan
     routes: RoutePlan
     execution: Execution | None
 
@@ -63,17 +80,6 @@ class FinishedRun:
     def journal(self, name: str) -> JournalContent:
         """A journal's records; none if nothing of its kind happened."""
         return read_journal(self.folder.journal / f"{name}.jsonl")
-
-    def table(self, name: str) -> pa.Table | None:
-        """A table that is written already; None if the run has none of this name."""
-        path = self.folder.table(name)
-        return pq.read_table(path) if path.exists() else None
-
-    def rows(self, name: str) -> Rows:
-        """The rows of a table that is written already; none if the run has no such table."""
-        found = self.table(name)
-        rows: Rows = () if found is None else found.to_pylist()
-        return rows
 
     def write(self, name: str, schema: pa.Schema, rows: Iterable[Row], lost_lines: int = 0) -> None:
         """Write a table.

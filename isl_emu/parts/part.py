@@ -20,12 +20,13 @@ from isl_emu.errors import IslEmuError
 from isl_emu.files import everybody_may_read
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.activity import Activity
-from isl_emu.parts.finished_run import FinishedRun
+from isl_emu.parts.finished_run import ConcludedRun, FinishedRun
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.progress import Steps
 from isl_emu.routing.forwarding import RoutePlan
 from isl_emu.runs.folder import RunFolder
 from isl_emu.scenario.model import Scenario
+from isl_emu.show.chapter import Chapter
 
 
 @dataclass(frozen=True)
@@ -243,6 +244,14 @@ class Part:
             figures: of all parts' judgements.
         """
         yield from ()
+
+    def chapters(self, run: ConcludedRun) -> Iterator[Chapter]:
+        """Its chapters of the report, by its tables; text that others wrote is escaped where the report is made."""
+        yield from ()
+
+    def ways(self, run: ConcludedRun) -> Iterable[Sequence[str]]:
+        """The ways that its packets took by its tables, each as node names; the report's map shows their links."""
+        return ()
 
 
 Share = Callable[[str, int, int], float]

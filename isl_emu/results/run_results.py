@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ class RunResults:
 
     @property
     def summary(self) -> str:
-        """The report for readers.
+        """The summary for readers, as text.
 
         Raises:
             ScenarioError: it is not there any more.
@@ -92,6 +93,26 @@ class RunResults:
     def tables(self) -> tuple[str, ...]:
         """The names of the tables that this run has."""
         return tuple(path.stem for path in self._folder.tables)
+
+    def report(self, path: str | os.PathLike[str] | None = None) -> Path:
+        """Write the report as one HTML file, by default report.html in the folder, and return where it is.
+
+        Raises:
+            ScenarioError: a file of the results is not there any more, or the report cannot be written.
+        """
+        from isl_emu.results.report import read_concluded, write_report  # pictures are slow to import
+
+        return write_report(read_concluded(self.path), None if path is None else Path(path))
+
+    def figures(self, folder: str | os.PathLike[str], formats: Sequence[str] = ("svg", "pdf", "png")) -> list[Path]:
+        """Write the report's pictures as files into a folder, in each of the formats, and return them.
+
+        Raises:
+            ScenarioError: a format that is none, or the folder cannot be written.
+        """
+        from isl_emu.results.report import read_concluded, write_figures
+
+        return write_figures(read_concluded(self.path), Path(folder), formats)
 
     def table(self, name: str) -> pa.Table:
         """One of the tables (Arrow); the unit and meaning of a column are in its field's metadata.

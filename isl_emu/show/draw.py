@@ -14,7 +14,7 @@ from isl_emu.show.gantt import draw_gantt
 from isl_emu.show.ground_map import draw_map
 from isl_emu.show.measures import telling_links
 from isl_emu.show.over_time import draw_degree, draw_links, draw_path_delays
-from isl_emu.show.style import check_formats, save
+from isl_emu.show.style import check_formats, paper, save
 
 PAIRS_AT_MOST = 4  # of those that are chosen for the user
 
@@ -51,17 +51,18 @@ def draw(
             raise ScenarioError(f"link: is {a} - {b}, but these two are never linked in this plan; name two that are")
         numbers.append(int(found[0]))
     numbers = numbers or telling_links(plan.link_plan)
-    figures = {
-        "contacts": draw_gantt(plan),
-        "map": draw_map(plan),
-        "links": draw_links(plan, numbers),
-        "degree": draw_degree(plan),
-    }
-    if chosen := list(pairs) or chosen_pairs(plan):
-        figures["path-delay"] = draw_path_delays(plan, chosen)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return [save(figure, folder / f"{name}.{suffix}") for name, figure in figures.items() for suffix in formats]
+        with paper():
+            figures = {
+                "contacts": draw_gantt(plan),
+                "map": draw_map(plan),
+                "links": draw_links(plan, numbers),
+                "degree": draw_degree(plan),
+            }
+            if chosen := list(pairs) or chosen_pairs(plan):
+                figures["path-delay"] = draw_path_delays(plan, chosen)
+            return [save(figure, folder / f"{name}.{suffix}") for name, figure in figures.items() for suffix in formats]
     except OSError as error:
         raise ScenarioError(
             f"{folder}: cannot be written ({error.strerror}), but pictures go there; name another folder"

@@ -21,19 +21,19 @@ from isl_emu.show.style import (
     YELLOW,
     calm,
     new_figure,
-    time_axis,
+    plan_axis,
     title,
 )
 from isl_emu.units import NS_PER_S
 
 LASERS_SHOWN = 30
 LANES_SHOWN = 60
-LANE_IN = 0.26
+LANE_IN = 0.19
 NEIGHBOURS = 2  # so many contacts before and after one have other colours, where there are enough
 BARS = tuple(color for color in CYCLE if color != BLACK)
 LIGHT = {ORANGE, SKY, PURPLE, YELLOW, GREEN}  # bars that carry black text
 GETTING_READY = (LinkState.SLEWING, LinkState.ACQUIRING)
-CHARACTER_SHARE = 0.0085  # of the picture's width, at the size of the names in the bars
+CHARACTER_SHARE = 0.0115  # of the picture's width, at the size of the names in the bars
 
 
 def draw_gantt(plan: PlannedNetwork) -> Figure:
@@ -47,12 +47,11 @@ def draw_gantt(plan: PlannedNetwork) -> Figure:
     changing = np.flatnonzero((links.kind != LinkKind.GROUND) & (up_ns < duration_ns))
     lasers: list[int] = changing[np.argsort(-count[changing], kind="stable")].tolist()
     heights = [max(len(lanes[:LANES_SHOWN]), 2), max(len(lasers[:LASERS_SHOWN]), 2)]
-    figure = new_figure(11, 2.2 + LANE_IN * sum(heights))
+    figure = new_figure(1.7 + LANE_IN * sum(heights))
     top, bottom = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": heights})
     _draw_stations(top, plan, contacts, lanes)
     _draw_lasers(bottom, plan, contacts, lasers)
-    grid = plan.link_plan.grid
-    time_axis(bottom, grid.duration_ns / NS_PER_S, f"{grid.start:%Y-%m-%d %H:%M:%S}")
+    plan_axis(bottom, plan.link_plan)
     return figure
 
 
@@ -89,7 +88,7 @@ def _draw_stations(axes: Axes, plan: PlannedNetwork, contacts: Contacts, lanes: 
             if (end_s - start_s) / duration_s > CHARACTER_SHARE * len(name):
                 ink = "black" if color in LIGHT else "white"
                 middle_s = (start_s + end_s) / 2
-                axes.text(middle_s, row, name, color=ink, ha="center", va="center", fontsize=7, clip_on=True)
+                axes.text(middle_s, row, name, color=ink, ha="center", va="center", fontsize=6, clip_on=True)
     for row, (label, _) in enumerate(shown):
         if label and row:
             axes.axhline(row - 0.5, color=QUIET, linewidth=0.6)
@@ -149,7 +148,7 @@ def _ready_spans_s(plan: PlannedNetwork, link: int) -> list[tuple[float, float]]
 def _label_rows(axes: Axes, labels: list[str], otherwise: str) -> None:
     calm(axes)
     axes.grid(False, axis="y")
-    axes.set_yticks(range(len(labels)), labels, fontsize=8)
+    axes.set_yticks(range(len(labels)), labels, fontsize=7)
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(max(len(labels), 2) - 0.5, -0.5)
     if not labels:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 from importlib.resources import files
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection, PolyCollection
+from matplotlib.collections import LineCollection, PathCollection, PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
@@ -34,28 +35,32 @@ from isl_emu.show.style import (
 from isl_emu.units import DURATION_NS, NS_PER_S, format_quantity
 
 TRACKS_UP_TO = 24  # satellites: more tracks than that cover the map
-NAMES_UP_TO = 40
+NAMES_UP_TO = 30
 FEW_SATELLITES, FEW_LINKS = 100, 400  # up to these, with larger dots and broader lines
 SHELL_COLOR = (BLUE, BLACK, SKY, YELLOW, QUIET)  # those that no kind of link has
 TRACK_POINTS = 240
 Box = tuple[float, float, float, float]  # least longitude and latitude, then the largest, deg
-NODE_DEG = 1.6  # from the middle of a node to its edge
-CHARACTER_DEG, NAME_DEG = 1.75, 4.4  # the width of a name's character, and its height, on a map of this size
+NODE_DEG = 2.2  # from the middle of a node to its edge
+CHARACTER_DEG, NAME_DEG = 2.8, 6.0  # the width of a name's character, and its height, on a map of this size
+CARRIED, STANDING_OUT_ALPHA = "carried packets", 0.3
 OUTSIDE = 10.0  # a name that the edge cuts is so many times as bad as one that lies on something
-HALO = [withStroke(linewidth=2.2, foreground="white")]  # keeps names readable over lines
+HALO = [withStroke(linewidth=1.6, foreground="white")]  # keeps names readable over lines
 
 
-def draw_map(plan: PlannedNetwork, k: int = 0) -> Figure:
+def draw_map(plan: PlannedNetwork, k: int = 0, used: Collection[int] = ()) -> Figure:
     """Satellites, stations and links at instant `k`, and ground tracks.
 
     Those of few satellites over a revolution at most, since more would cover the map; those of stations that move over
     the whole plan.
+
+    Args:
+        used: numbers of links to make stand out; those that are not up at `k` are left out.
     """
     link_plan, grid = plan.link_plan, plan.link_plan.grid
     satellites = int((link_plan.nodes.kind == NodeKind.SATELLITE).sum())
     r_km = places_itrs_km(plan.scenario, grid.start, np.array([k * grid.step_ns]))[0]
     lat_deg, lon_deg = _degrees(r_km)
-    figure = new_figure(12, 7.1)
+    figure = new_figure(4.5)
     axes = figure.subplots()
     axes.set_facecolor(SEA)
     axes.add_collection(PolyCollection(land_outlines_deg(), facecolor=LAND, edgecolor="#c9c3b4", linewidth=0.5))
@@ -74,12 +79,12 @@ def draw_map(plan: PlannedNetwork, k: int = 0) -> Figure:
     moving = _draw_tracks(
         axes, plan, range(satellites, len(plan.nodes)), grid.duration_ns, "track of a station", VERMILION, 2.2
     )
-    _draw_links(axes, plan, k, r_km)
+    _draw_links(axes, plan, k, r_km, used)
     _draw_satellites(axes, plan, lat_deg[:satellites], lon_deg[:satellites])
     if stations := len(lat_deg) - satellites:
         lon, lat, label = lon_deg[satellites:], lat_deg[satellites:], f"stations ({stations})"
         axes.scatter(
-            lon, lat, marker="^", s=55, color=VERMILION, edgecolors="white", linewidths=0.8, zorder=6, label=label
+            lon, lat, marker="^", s=32, color=VERMILION, edgecolors="white", linewidths=0.8, zorder=6, label=label
         )
     _draw_names(axes, plan, satellites, lat_deg, lon_deg)
     when = f"{grid.utc(k * grid.step_ns):%Y-%m-%d %H:%M:%S} UTC"
@@ -92,12 +97,15 @@ def draw_map(plan: PlannedNetwork, k: int = 0) -> Figure:
         f"ground track{'s' if len(tracked) > 1 else ''} of {whose} {over}"
         + (f", and of stations that move {whole}" if moving else ""),
     )
-    legend = figure.legend(loc="outside lower center", ncols=7, frameon=False, fontsize=8)
-    for handle in legend.legend_handles:  # as clear as can be, however faint the lines are
-        if handle is not None:
-            handle.set_alpha(1.0)
-        if isinstance(handle, LineCollection):
+    legend = figure.legend(loc="outside lower center", ncols=4)
+    for handle, text in zip(legend.legend_handles, legend.texts):  # as clear as can be, however faint the lines are
+        if handle is None:
+            continue
+        handle.set_alpha(STANDING_OUT_ALPHA if text.get_text() == CARRIED else 1.0)
+        if isinstance(handle, LineCollection) and text.get_text() != CARRIED:
             handle.set_linewidth(1.6)
+        elif isinstance(handle, PathCollection):
+            handle.set_sizes([20])
     return figure
 
 
@@ -146,17 +154,35 @@ def _split_at_date_line(points: np.ndarray) -> list[np.ndarray]:
     return [*pieces, rest][::-1]
 
 
-def _draw_links(axes: Axes, plan: PlannedNetwork, k: int, r_km: np.ndarray) -> None:
+def _draw_links(axes: Axes, plan: PlannedNetwork, k: int, r_km: np.ndarray, used: Collection[int]) -> None:
     links, link = plan.link_plan.links, plan.link_plan.snapshot(k).link
     many = len(link) > FEW_LINKS
+
+    def draw(shown: np.ndarray, **style: Any) -> None:
+        pieces = _lines_deg(r_km[links.a[shown]], r_km[links.b[shown]], 9 if many else 33)
+        axes.add_collection(LineCollection(pieces, **style))
+
     for kind in np.unique(links.kind[link]).tolist():
-        of_kind = link[links.kind[link] == kind]
-        pieces = _lines_deg(r_km[links.a[of_kind]], r_km[links.b[of_kind]], 9 if many else 33)
         ground = kind == LinkKind.GROUND
-        width, alpha = (1.4, 0.95) if ground else (0.35, 0.4) if many else (1.1, 0.8)
-        label = "ground link" if ground else f"{KIND_NAMES[kind]} laser"
-        style = {"colors": KIND_COLOR[LinkKind(kind)], "linewidths": width, "alpha": alpha}
-        axes.add_collection(LineCollection(pieces, label=label, zorder=3 if ground else 2, **style))
+        width, alpha = (1.0, 0.95) if ground else (0.25, 0.4) if many else (0.9, 0.9)
+        draw(
+            link[links.kind[link] == kind],
+            label="ground link" if ground else f"{KIND_NAMES[kind]} laser",
+            colors=KIND_COLOR[LinkKind(kind)],
+            linewidths=width,
+            alpha=alpha,
+            zorder=3 if ground else 2,
+            rasterized=many and not ground,  # thousands of lines would make a file of many MB
+        )
+    if len(standing_out := link[np.isin(link, list(used))]):
+        draw(
+            standing_out,
+            label=CARRIED,
+            colors=BLUE,
+            linewidths=4.5,
+            alpha=STANDING_OUT_ALPHA,
+            zorder=1.5 if not many else 5,
+        )
 
 
 def _lines_deg(a_km: np.ndarray, b_km: np.ndarray, points: int) -> list[np.ndarray]:
@@ -172,10 +198,17 @@ def _draw_satellites(axes: Axes, plan: PlannedNetwork, lat_deg: np.ndarray, lon_
     small, first = len(lat_deg) <= FEW_SATELLITES, 0
     for index, (shell, count) in enumerate(shell_sizes(plan, len(lat_deg))):
         here = slice(first, first + count)
-        size = 26 if small else max(3.0, 4000 / len(lat_deg))
+        size = 16 if small else max(1.2, 1500 / len(lat_deg))
         color = SHELL_COLOR[index % len(SHELL_COLOR)]
         axes.scatter(
-            lon_deg[here], lat_deg[here], s=size, color=color, zorder=4, linewidths=0, label=f"{shell} ({count})"
+            lon_deg[here],
+            lat_deg[here],
+            s=size,
+            color=color,
+            zorder=4,
+            linewidths=0,
+            label=f"{shell} ({count})",
+            rasterized=not small,
         )
         first += count
 
@@ -197,10 +230,11 @@ def _draw_names(axes: Axes, plan: PlannedNetwork, satellites: int, lat_deg: np.n
     boxes = [_box(lon, lat, NODE_DEG, NODE_DEG) for lon, lat in zip(lon_deg[known], lat_deg[known])]
     for node in (node for node in names if known[node]):
         lon, lat, name = float(lon_deg[node]), float(lat_deg[node]), plan.nodes[node]
-        width = CHARACTER_DEG * len(name) * (1.15 if node >= satellites else 1.0)  # stations' are bold
+        width = CHARACTER_DEG * len(name)
         away = NODE_DEG, NODE_DEG + NAME_DEG / 2
         places = [(lon + side * (away[0] + width / 2), lat + up * away[1]) for up in (1, -1, 0) for side in (1, -1)]
         places += [(lon, lat + up * away[1]) for up in (1, -1)]
+        places += [(x, y + up * NAME_DEG) for up in (1, -1) for x, y in places if (y - lat) * up > 0]  # a line farther
         found = [_box(x, y, width / 2, NAME_DEG / 2) for x, y in places]
         inside = [_overlap(box, (-180.0, -90.0, 180.0, 90.0)) for box in found]
         hidden = [
@@ -210,7 +244,7 @@ def _draw_names(axes: Axes, plan: PlannedNetwork, satellites: int, lat_deg: np.n
         best = hidden.index(min(hidden))
         boxes.append(found[best])
         bold = (
-            {"fontsize": 7.5, "fontweight": "bold", "zorder": 8} if node >= satellites else {"fontsize": 7, "zorder": 7}
+            {"fontsize": 6.5, "fontweight": "bold", "zorder": 8} if node >= satellites else {"fontsize": 6, "zorder": 7}
         )
         axes.text(*places[best], name, ha="center", va="center", color="black", path_effects=HALO, **bold)
 

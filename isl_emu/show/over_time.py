@@ -12,7 +12,7 @@ from isl_emu.energy.balance import FleetBalance
 from isl_emu.planned import PlannedNetwork
 from isl_emu.scenario.quantities import ZERO_CELSIUS_K
 from isl_emu.show.measures import degrees, link_series
-from isl_emu.show.style import BLUE, SKY, calm, line_style, new_figure, time_axis, title
+from isl_emu.show.style import BLUE, SKY, calm, line_style, new_figure, plain_figures, plan_axis, time_axis, title
 from isl_emu.units import NS_PER_S
 
 HIDDEN_RATIO = 0.004  # of the axis: lines nearer than that hide each other
@@ -21,7 +21,7 @@ PIECE_PT = 9.0
 
 def draw_links(plan: PlannedNetwork, links: Sequence[int]) -> Figure:
     """Range and rate of the links with these numbers; a gap is a time when the link is down."""
-    figure = new_figure(11, 6.5)
+    figure = new_figure(4.6)
     ranges, rates = figure.subplots(2, 1, sharex=True)
     for number, link in enumerate(links):
         series, style = link_series(plan.link_plan, link), line_style(number)
@@ -40,13 +40,14 @@ def draw_links(plan: PlannedNetwork, links: Sequence[int]) -> Figure:
     values = values[np.isfinite(values) & (values > 0)]
     if len(values) and np.log10(values.max() / values.min()) > 1.5:
         rates.set_yscale("log")
+        plain_figures(rates.yaxis)
     _finish(plan, ranges, rates)
     return figure
 
 
 def draw_degree(plan: PlannedNetwork) -> Figure:
     """How many links (lasers and ground links) the satellites have at each instant."""
-    figure, degree, t_s = new_figure(11, 4), degrees(plan.link_plan), _edges_s(plan)
+    figure, degree, t_s = new_figure(2.6), degrees(plan.link_plan), _edges_s(plan)
     axes = figure.subplots()
     low, high = _held(degree.least.astype(float)), _held(degree.most.astype(float))
     axes.fill_between(t_s, low, high, step="post", color=SKY, alpha=0.35, linewidth=0, label="least to most")
@@ -60,7 +61,7 @@ def draw_degree(plan: PlannedNetwork) -> Figure:
 
 def draw_path_delays(plan: PlannedNetwork, pairs: Sequence[tuple[str, str]]) -> Figure:
     """One-way delay between pairs of nodes; a gap is a time without a route."""
-    figure = new_figure(11, 5)
+    figure = new_figure(3.2)
     axes = figure.subplots()
     for number, (a, b) in enumerate(pairs):
         delay_ns, style = plan.path_delay_ns(a, b), line_style(number)
@@ -87,15 +88,14 @@ def _held(values: np.ndarray) -> np.ndarray:
 
 def _finish(plan: PlannedNetwork, *stack: Axes) -> None:
     """What all axes of a stack share: a grid, a legend beside it, and one time axis at the bottom."""
-    grid = plan.link_plan.grid
     for axes in stack:
         calm(axes)
         if axes.lines:
-            axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=8)
+            axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
             _show_in_turn(axes)  # after the legend, which shows each line whole
         else:
             axes.text(0.5, 0.5, "nothing to show", transform=axes.transAxes, ha="center", va="center")
-    time_axis(stack[-1], grid.duration_ns / NS_PER_S, f"{grid.start:%Y-%m-%d %H:%M:%S}")
+    plan_axis(stack[-1], plan.link_plan)
 
 
 def _show_in_turn(axes: Axes) -> None:
@@ -123,7 +123,7 @@ def _on_each_other(one: np.ndarray, other: np.ndarray, near: float) -> bool:
 
 def draw_balance(balance: FleetBalance) -> Figure:
     """Four curves for each shell: the mean of its satellites, and behind it the least to the most of any."""
-    figure = new_figure(11, 9)
+    figure = new_figure(6.6)
     stack = figure.subplots(4, 1, sharex=True)
     series, parts, t_s = balance.series, list(balance.parts.items()), balance.grid.offsets_ns / NS_PER_S
     shown = parts[:-1] or parts  # all together only if there is nothing smaller
@@ -139,14 +139,14 @@ def draw_balance(balance: FleetBalance) -> Figure:
             if axes is not stack[0]:
                 low, high = of_part.min(axis=1), of_part.max(axis=1)
                 axes.fill_between(t_s, low, high, color=style["color"], alpha=0.15, linewidth=0)
-            axes.plot(t_s, of_part.mean(axis=1), label=part, linewidth=1.2, **style)
+            axes.plot(t_s, of_part.mean(axis=1), label=part, **style)
         axes.set_ylabel(label)
         calm(axes)
         if "degC" not in label:
             axes.set_ylim(-0.03, 1.03)
     demand = f"computers wanted for {balance.demand_ratio:.0%} of their full work"
     title(stack[0], f"Energy and heat in {balance.scenario.name}, {demand}", "mean of each shell, and least to most")
-    stack[0].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=8)
+    stack[0].legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     grid = balance.grid
     time_axis(stack[-1], grid.duration_ns / NS_PER_S, f"{grid.start:%Y-%m-%d %H:%M:%S}")
     return figure

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -157,3 +157,32 @@ class PlannedPaths:
         rates = np.where(forth, links.rate_ab_bit_s, links.rate_ba_bit_s).astype(np.float64) * self._plan.rate_scale
         found: list[float] = rates.tolist()
         return found
+
+
+class HopDelays:
+    """The plan's one-way delay of each hop of a way, by node names."""
+
+    def __init__(self, plan: LinkPlan):
+        self._plan = plan
+        names, links = plan.nodes.names, plan.links
+        self._link = {
+            frozenset((names[a], names[b])): link for link, (a, b) in enumerate(zip(links.a.tolist(), links.b.tolist()))
+        }
+
+    def of(self, way: Sequence[str], t_ns: int) -> list[int]:
+        """The delays at a time, ns; of a link that is down then, 0.
+
+        Raises:
+            KeyError: two of its nodes are never linked.
+        """
+        snapshot = self._plan.snapshot(self._plan.grid.instant_at(t_ns))
+        found = []
+        for hop in zip(way, way[1:], strict=False):
+            row = int(np.searchsorted(snapshot.link, link := self._link[frozenset(hop)]))
+            up = row < len(snapshot.link) and snapshot.link[row] == link
+            found.append(int(snapshot.delay_ns[row]) if up else 0)
+        return found
+
+    def link(self, a: str, b: str) -> int | None:
+        """The number of the link between two nodes; None if they are never linked."""
+        return self._link.get(frozenset((a, b)))

@@ -14,7 +14,7 @@ from isl_emu.parts.serving.busy import AnsweringTimes
 from isl_emu.scenario.boards import BOARDS
 from isl_emu.units import NS_PER_MS, NS_PER_S
 from tests.exact_guest import needs_exact_time
-from tests.runs import finished, rows
+from tests.runs import chapters, finished, rows
 from tests.scenarios import shipped, table
 
 pytestmark = [pytest.mark.emulation, needs_exact_time]
@@ -39,7 +39,8 @@ SERVING = ("dawn-1", "dawn-2", "low-1", "low-2")
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("energy") / "out"
-    finished(shipped("dawn-dusk-energy", CHANGES) + MODELLED, out, "--clock", "exact")
+    finished(shipped("dawn-dusk-energy", CHANGES) + MODELLED, out, "--clock", "exact", report=True)
+    assert "Energy and heat" in chapters(out)
     return out
 
 

@@ -17,7 +17,7 @@ import pytest
 from isl_emu.errors import MachineError
 from isl_emu.machine.uml import find_uml
 from isl_emu.runs.directory import registered_runs
-from tests.runs import COMMAND, INVALID, PATIENCE_S, ROOT, finished, isl_emu, rows, wait_for
+from tests.runs import COMMAND, INVALID, PATIENCE_S, ROOT, chapters, finished, isl_emu, rows, wait_for
 from tests.scenarios import quiet_ring, shipped, table
 
 pytestmark = pytest.mark.emulation
@@ -87,9 +87,14 @@ def nothing_left(monkeypatch, request):
 def main_job(tmp_path_factory) -> Path:
     """The results of a short main job."""
     out = tmp_path_factory.mktemp("run") / "three body"  # a blank in the path must not matter
-    said = finished(shipped("three-body", SHORT), out, "--seed", "2")
+    said = finished(shipped("three-body", SHORT), out, "--seed", "2", report=True)
     (out / "stdout.txt").write_text(said)
     return out
+
+
+def test_the_report_tells_of_all_that_was_carried(main_job):
+    told = ["The network", "Planned and measured delay", "Path changes", "Links", "Questions and answers"]
+    assert chapters(main_job)[:6] == [*told, "Model servers"]
 
 
 def test_every_question_has_an_outcome_and_most_an_answer(main_job):

@@ -9,7 +9,7 @@ import pytest
 
 from isl_emu.parts.split.rpc_build import backend_path
 from isl_emu.parts.split.shares import PIPELINE_MODULES
-from tests.runs import finished, needs_maps, rows
+from tests.runs import chapters, finished, needs_maps, rows
 from tests.scenarios import shipped, table
 
 pytestmark = pytest.mark.emulation
@@ -31,7 +31,8 @@ def test_a_conversation_moves_with_its_cache(tmp_path: Path) -> None:
     """A second series offers the same source's caches all along, but the run is too short for it."""
     changes = {'duration = "60 s"': 'duration = "25 s"', "[100, 250, 500, 1000]": "[60]"}
     again = table("[kv_handover]", source="p00s00", target="p00s01", tokens=[40], start="25 s")
-    finished(shipped("kv-handover", changes) + again, tmp_path / "out")
+    finished(shipped("kv-handover", changes) + again, tmp_path / "out", report=True)
+    assert "Conversations that moved" in chapters(tmp_path / "out")
     row, other = rows(tmp_path / "out", "kv_handovers")
     assert (row["outcome"], row["error"], other["outcome"]) == ("completed", None, "unfinished")
     assert [row["t_ns"], *row["computing_ns"]] == sorted([row["t_ns"], *row["computing_ns"]])
@@ -47,7 +48,8 @@ def test_a_conversation_moves_with_its_cache(tmp_path: Path) -> None:
 @pytest.mark.skipif(bool(MISSING), reason=f"{', '.join(MISSING)} (extra pipeline) is not installed")
 @needs_maps
 def test_a_pipeline_answers_over_the_lasers(tmp_path: Path) -> None:
-    finished(one_question("pipeline"), tmp_path / "out")
+    finished(one_question("pipeline"), tmp_path / "out", report=True)
+    assert "Split models" in chapters(tmp_path / "out")
     passes = rows(tmp_path / "out", "split")
     assert [row["kind"] for row in passes] == ["prompt"] + ["token"] * (len(passes) - 1)
     assert len(passes) > 5

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runs import INVALID, ROOT, isl_emu, rows
+from tests.runs import INVALID, ROOT, chapters, isl_emu, rows
 
 pytestmark = pytest.mark.emulation
 
@@ -27,4 +27,5 @@ def test_the_shipped_training_sums_over_its_lasers(tmp_path: Path) -> None:
         assert row["theory_byte"] == 2 * 23 * 200_000 // 24
         assert row["collective_ns"] > 0.95 * row["predicted_ns"]
         assert min(row["compute_ns"]) > 0.99 * 6e9 * 32_768 / (0.4 * 756e12) * 1e9
+    assert "Training: one-model" in chapters(out)
     assert "TRAINING  one-model: 24 satellites, modelled gradients, ring" in (out / "summary.txt").read_text()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runs import finished, rows
+from tests.runs import chapters, finished, rows
 from tests.scenarios import shipped
 
 pytestmark = pytest.mark.emulation
@@ -31,7 +31,7 @@ CHANGES = {
 def results(tmp_path_factory) -> Path:
     """What a short run leaves."""
     out = tmp_path_factory.mktemp("uplink") / "out"
-    finished(shipped("qwen3-uplink", CHANGES), out)
+    finished(shipped("qwen3-uplink", CHANGES), out, report=True)
     return out
 
 
@@ -46,6 +46,7 @@ def test_each_byte_comes_once_and_is_verified(results):
     (first,) = (row for row in deliveries if row["kind"] == "uplink")
     assert first["t_serving_ns"] is not None, first  # the other one serves too, unless the machine is slow
     assert {attempt["source"] for attempt in transfers if attempt["kind"] == "uplink"} == {"gs-chengdu"}
+    assert "Uplink of the model" in chapters(results)
 
 
 def test_a_satellite_serves_only_once_it_has_the_model(results):

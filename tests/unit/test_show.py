@@ -72,7 +72,7 @@ def test_pictures_come_in_other_formats_too_and_equal_plans_give_equal_files(sta
     ],
 )
 def test_time_is_in_the_unit_that_suits_it(duration_s, label, last_s, last):
-    figure = new_figure(11, 4)
+    figure = new_figure(2.6)
     axes = figure.subplots()
     time_axis(axes, duration_s, "2026-03-20 12:00:00")
     figure.canvas.draw()

@@ -9,8 +9,8 @@ from typing import Any
 from isl_emu.files import read_json, write_json
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.activity import Activity, RunProcess
-from isl_emu.parts.finished_run import FinishedRun
-from isl_emu.parts.kv_handover.results import JOURNAL, KV_HANDOVERS, kv_section
+from isl_emu.parts.finished_run import ConcludedRun, FinishedRun
+from isl_emu.parts.kv_handover.results import JOURNAL, KV_HANDOVERS, kv_chapter, kv_section
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.part import CpuUse, Pace, Part, Spells, shares_of_a_cpu
 from isl_emu.parts.serving.model_server import SLOT_FOLDER
@@ -18,6 +18,7 @@ from isl_emu.runs.endpoints import FIRST_CACHE_PORT
 from isl_emu.runs.journal import SERVERS_JOURNAL, count_lines
 from isl_emu.scenario.compute import BUNDLED, BUNDLED_MODEL
 from isl_emu.scenario.model import Scenario
+from isl_emu.show.chapter import Chapter
 
 PLANNED = "kv_planned.json"  # in a run's journal: how many handovers
 
@@ -77,3 +78,6 @@ class KvHandoverPart(Part):
     def sections(self, run: FinishedRun, figures: Mapping[str, Any]) -> Iterator[Iterable[str]]:
         if rows := run.rows(JOURNAL):
             yield kv_section(rows)
+
+    def chapters(self, run: ConcludedRun) -> Iterator[Chapter]:
+        return kv_chapter(run.rows(JOURNAL))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from isl_emu.show.chapter import Chapter, DataTable
 from isl_emu.tables.schema import COUNT, FLAG, NS, TEXT, TIMES, column, schema
 from isl_emu.tables.text import INDENT, counted, table, time_text, wrapped
 
@@ -31,24 +32,49 @@ KV_HANDOVERS = schema(
     column("same_answer", FLAG, "", "both ways led to the same next tokens"),
 )
 
+Rows = Sequence[Mapping[str, Any]]
 STEPS = ("save_ns", "transfer_ns", "restore_ns", "resume_ns")
 
 
-def kv_section(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+KV_HEADER = ("from", "to", "tokens", "cache", "saved", "sent", "restored", "resumed", "in all", "anew")
+
+
+def kv_section(rows: Rows) -> Iterator[str]:
     yield "CONVERSATIONS THAT MOVED  (their KV caches over the lasers, or computed anew)"
-    done = [row for row in rows if row["outcome"] == "completed"]
-    header = ("from", "to", "tokens", "cache", "saved", "sent", "restored", "resumed", "in all", "anew")
+    if lines := _lines(rows):
+        yield from table(KV_HEADER, lines, left=2)
+    for remark in _remarks(rows):
+        yield from wrapped(INDENT, remark)
+
+
+def kv_chapter(rows: Rows) -> Iterator[Chapter]:
+    """Nothing for a run without handovers."""
+    if rows:
+        steps = "Each step of moving a conversation's KV cache, and computing all of it anew instead"
+        moved = DataTable(steps, KV_HEADER, _lines(rows), left=2)
+        yield Chapter("Conversations that moved", [moved, *(f"{remark}." for remark in _remarks(rows))])
+
+
+def _lines(rows: Rows) -> list[tuple[str, ...]]:
+    """What `KV_HEADER` names, of each completed handover."""
     lines = []
-    for row in done:
+    for row in _done(rows):
         whole, size = time_text(sum(row[step] for step in STEPS)), f"{row['kv_byte'] / 1e6:.2f} MB"
         steps = [time_text(row[step]) for step in STEPS]
         ends = row["source"], row["target"], str(row["tokens"])
         lines.append((*ends, size, *steps, whole, time_text(row["reprefill_ns"])))
-    if lines:
-        yield from table(header, lines, left=2)
+    return lines
+
+
+def _done(rows: Rows) -> Rows:
+    return [row for row in rows if row["outcome"] == "completed"]
+
+
+def _remarks(rows: Rows) -> Iterator[str]:
+    """What became of the others, and which completed ones were not as they should be."""
     for row in rows:
         if row["outcome"] != "completed":
-            yield from wrapped(INDENT, f"{row['tokens']} tokens to {row['target']}: {row['outcome']}, {row['error']}")
-    if odd := [row for row in done if not row["same_answer"] or row["cached_tokens"] < row["tokens"] - 1]:
+            yield f"{row['tokens']} tokens to {row['target']}: {row['outcome']}, {row['error']}"
+    if odd := [row for row in _done(rows) if not row["same_answer"] or row["cached_tokens"] < row["tokens"] - 1]:
         text = "the target's server was busy with another conversation in between, or answered differently"
-        yield from wrapped(INDENT, f"in {counted(len(odd), 'handover')} {text}")
+        yield f"in {counted(len(odd), 'handover')} {text}"

@@ -11,12 +11,13 @@ import numpy as np
 import pyarrow as pa
 
 from isl_emu.parts.activity import Activity
-from isl_emu.parts.finished_run import FinishedRun
+from isl_emu.parts.finished_run import ConcludedRun, FinishedRun
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.part import Pace, Part
 from isl_emu.parts.power.governor import JOURNAL, Governing
 from isl_emu.parts.power.results import ENERGY, EnergyTotals, energy_section, energy_totals, write_energy
 from isl_emu.runs.journal import REQUESTS_JOURNAL, read_latest
+from isl_emu.show.chapter import Chapter
 
 FIGURES = "energy.json"  # in the run folder
 
@@ -45,6 +46,11 @@ class PowerPart(Part):
     def sections(self, run: FinishedRun, figures: Mapping[str, Any]) -> Iterator[Iterable[str]]:
         if totals := _totals(run):
             yield energy_section(totals)
+
+    def chapters(self, run: ConcludedRun) -> Iterator[Chapter]:
+        from isl_emu.parts.power.chapters import power_chapter  # which draws; that is slow to import
+
+        return power_chapter(run)
 
 
 def _totals(run: FinishedRun) -> Mapping[str, EnergyTotals]:

@@ -186,19 +186,31 @@ def _served_flop(requests: Rows, scenario: Scenario, duration_s: float) -> float
     return total / duration_s
 
 
+ENERGY_HEADER = (
+    "satellites", "", "in shadow", "charge", "hottest", "slowed", "off", "computers", "in time", "a token",
+)  # fmt: skip
+
+
 def energy_section(totals: Mapping[str, EnergyTotals]) -> Iterator[str]:
     yield "ENERGY AND HEAT  (means over satellites and time; charge and temperature: the worst of any)"
-    header = ("satellites", "", "in shadow", "charge", "hottest", "slowed", "off", "computers", "in time", "a token")
-    yield from table(header, [_row(label, one) for label, one in totals.items()], left=1)
-    one = totals[WHOLE]
+    yield from table(ENERGY_HEADER, energy_rows(totals), left=1)
+    yield from wrapped("  ", computing_facts(totals[WHOLE]))
+
+
+def energy_rows(totals: Mapping[str, EnergyTotals]) -> list[tuple[str, ...]]:
+    """What `ENERGY_HEADER` names, of each part of the constellation."""
+    return [_row(label, one) for label, one in totals.items()]
+
+
+def computing_facts(one: EnergyTotals) -> str:
+    """What the computers could do, were allowed to, and did."""
     if not one.computers:
-        yield from wrapped("  ", "no satellite with power computes")
-        return
+        return "no satellite with power computes"
     names = "available", "allowed", "used", "served"
     rates = one.available_flop_s, one.allowed_flop_s, one.used_flop_s, one.served_flop_s
     known = [f"{name} {format_rate(rate, 'FLOPS')}" for name, rate in zip(names, rates, strict=True) if rate]
     efficiency = None if one.flop_per_joule is None else format_rate(one.flop_per_joule, "FLOP/J")
-    yield from wrapped("  ", f"compute: {facts(*known, efficiency)}")
+    return f"compute: {facts(*known, efficiency)}"
 
 
 def _row(label: str, one: EnergyTotals) -> tuple[str, ...]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.activity import Activity, RunProcess
-from isl_emu.parts.finished_run import FinishedRun
+from isl_emu.parts.finished_run import ConcludedRun, FinishedRun
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.part import Judgement, Pace, Part, Preparation, Source, Traffic
 from isl_emu.parts.probes.prober import JOURNAL
@@ -17,6 +17,7 @@ from isl_emu.parts.probes.traffic import JOURNAL as ENDS_JOURNAL
 from isl_emu.parts.probes.traffic import ProbedEnds, leave_watched_ends
 from isl_emu.runs.journal import INCIDENTS_JOURNAL, joined
 from isl_emu.scenario.model import Scenario
+from isl_emu.show.chapter import Chapter
 from isl_emu.tables.text import time_text
 
 
@@ -69,3 +70,11 @@ class ProbesPart(Part):
     def sections(self, run: FinishedRun, figures: Mapping[str, Any]) -> Iterator[Iterable[str]]:
         if probes := run.rows("probes"):
             yield delays_section(probes)
+
+    def chapters(self, run: ConcludedRun) -> Iterator[Chapter]:
+        from isl_emu.parts.probes.chapters import probes_chapters  # which draws; that is slow to import
+
+        return probes_chapters(run)
+
+    def ways(self, run: ConcludedRun) -> Iterable[Sequence[str]]:
+        return (row["path"] for row in run.rows("probes") if row["path"])

@@ -132,10 +132,12 @@ def probe_fidelity(probes: Rows) -> ProbeFidelity:
         without_path=len(steady) - len(planned),
         straddling=len(probes) - len(steady),
         strayed=sum(_strayed(row) for row in steady),
-        strayed_by=Counter(
-            f"{row['a']} to {row['b']} over {row['hops_seen']} instead of {row['hops'] or 'none'}"
-            for row in steady
-            if _strayed(row)
+        strayed_by=dict(
+            Counter(  # a plain one: asdict makes no Counter again
+                f"{row['a']} to {row['b']} over {row['hops_seen']} instead of {row['hops'] or 'none'}"
+                for row in steady
+                if _strayed(row)
+            )
         ),
         silent_pairs=tuple(f"{a} to {b}" for a, b in asked if (a, b) not in heard),
         lost_by={f"{a} to {b}": dict(told) for a, b in asked if (told := _told(routed, a, b))},
@@ -193,17 +195,31 @@ def probe_reasons(probes: ProbeFidelity, scenario: Scenario, exact: bool) -> Ite
         yield beyond("probes: the 95th percentile of the error", found_ns, limits.probe_error_p95_ns, less_load)
 
 
-def delays_section(probes: Rows) -> Iterator[str]:
-    yield "DELAY ONE WAY  (medians, none during a change; planned + sending + off by = measured; queued: p95)"
+DELAY_HEADER = (
+    *("from, to", "hops", "planned", "sending", "off by", "measured", "p95", "queued", "probes", "lost", "no path", "cut"),
+)
+
+
+def delay_table(probes: Rows) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """The header and a row for each direction; the last column only where faults have cut probes off."""
+    shown = len(DELAY_HEADER) - (not any(row["cut"] for row in probes))
+    return DELAY_HEADER[:shown], [_delay_row(pair, rows)[:shown] for pair, rows in directions(probes).items()]
+
+
+def directions(probes: Rows) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
+    """The probes of each direction, by their ends."""
     pairs: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for row in probes:
         pairs.setdefault((row["a"], row["b"]), []).append(row)
-    delays = ("planned", "sending", "off by", "measured", "p95", "queued")
-    header = ("from, to", "hops", *delays, "probes", "lost", "no path", "cut")
-    columns = len(header) - (not any(row["cut"] for row in probes))
-    yield from table(header[:columns], [_delay_row(pair, rows)[:columns] for pair, rows in pairs.items()], left=1)
-    for (a, b), rows in pairs.items():
-        planned = [row for row in rows if row["planned_delay_ns"] is not None and not row["straddles_change"]]
+    return pairs
+
+
+def delays_section(probes: Rows) -> Iterator[str]:
+    yield "DELAY ONE WAY  (medians, none during a change; planned + sending + off by = measured; queued: p95)"
+    header, rows = delay_table(probes)
+    yield from table(header, rows, left=1)
+    for (a, b), own in directions(probes).items():
+        planned = [row for row in own if row["planned_delay_ns"] is not None and not row["straddles_change"]]
         planned = [row for row in planned if not row["cut"]]
         for why, count in _told(planned, a, b).items():
             yield f"{a} → {b}: {count} lost, {why}"

@@ -15,14 +15,14 @@ import pyarrow.parquet as pq
 from isl_emu.errors import WorkloadError
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.activity import Activity, Service
-from isl_emu.parts.finished_run import FinishedRun
+from isl_emu.parts.finished_run import ConcludedRun, FinishedRun
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.part import CpuUse, Need, Pace, Part, Preparation, Source, Spells, files_named
 from isl_emu.parts.programs.computing import write_nodes
 from isl_emu.parts.programs.cpu_meter import JOURNAL as CPU_JOURNAL
 from isl_emu.parts.programs.cpu_meter import CpuMeter
 from isl_emu.parts.programs.programs import JOURNAL, LOGS, STARTS_JOURNAL, Programs, WorkloadProcess, found_here
-from isl_emu.parts.programs.results import PROGRAM_CPU, PROGRAMS, programs_section
+from isl_emu.parts.programs.results import PROGRAM_CPU, PROGRAMS, programs_chapter, programs_section
 from isl_emu.parts.programs.user_workload import JOURNAL_PREFIX, journal_of
 from isl_emu.parts.serving.modelled_state import PROGRAMS as PROGRAMS_STATE
 from isl_emu.parts.serving.modelled_state import ModelledState
@@ -30,6 +30,7 @@ from isl_emu.runs.journal import count_lines
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.programs import MIB, Program, UserWorkload
 from isl_emu.scenario.user_functions import planning_function
+from isl_emu.show.chapter import Chapter
 from isl_emu.tables.schema import LOST_LINES
 
 PROGRAM_BYTE = 32 * MIB  # expected of a program of which nothing is known
@@ -122,8 +123,15 @@ class ProgramsPart(Part):
 
     def sections(self, run: FinishedRun, figures: Mapping[str, Any]) -> Iterator[Iterable[str]]:
         if run.scenario.program or run.scenario.workload:
-            rows = {workload.name: len(run.rows(workload.name)) for workload in run.scenario.workload}
-            yield programs_section(run.rows("programs"), rows)
+            yield programs_section(run.rows("programs"), _recorded(run))
+
+    def chapters(self, run: ConcludedRun) -> Iterator[Chapter]:
+        return programs_chapter(run.rows("programs"), _recorded(run))
+
+
+def _recorded(run: ConcludedRun) -> dict[str, int]:
+    """How many rows each workload has recorded."""
+    return {workload.name: len(run.rows(workload.name)) for workload in run.scenario.workload}
 
 
 def _imported(workload: UserWorkload) -> Callable[..., Any]:

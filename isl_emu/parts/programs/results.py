@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from isl_emu.show.chapter import Chapter, DataTable
 from isl_emu.tables.schema import COUNT, NAME, NS, PATH, TEXT, column, schema
 from isl_emu.tables.text import counted, table, time_text
+
+Rows = Sequence[Mapping[str, Any]]
 
 PROGRAMS = schema(
     column("name", TEXT, "", "name of the program in the scenario"),
@@ -25,13 +28,27 @@ PROGRAM_CPU = schema(
 )
 
 
-def programs_section(programs: Sequence[Mapping[str, Any]], rows_by_workload: Mapping[str, int]) -> Iterator[str]:
+PROGRAMS_HEADER = ("name", "node", "began", "ran for", "end")
+
+
+def programs_section(programs: Rows, rows_by_workload: Mapping[str, int]) -> Iterator[str]:
     """What became of each program, and how much each workload recorded."""
     yield "PROGRAMS AND WORKLOADS"
+    yield from table(PROGRAMS_HEADER, _lines(programs, rows_by_workload), left=5)
+
+
+def programs_chapter(programs: Rows, rows_by_workload: Mapping[str, int]) -> Iterator[Chapter]:
+    """Nothing for a run with neither."""
+    if lines := _lines(programs, rows_by_workload):
+        caption = "What became of each program, and how much each workload recorded"
+        yield Chapter("Programs and workloads", [DataTable(caption, PROGRAMS_HEADER, lines, left=5)])
+
+
+def _lines(programs: Rows, rows_by_workload: Mapping[str, int]) -> list[tuple[str, ...]]:
     lines = [_line(program) for program in sorted(programs, key=lambda program: program["name"])]
     for name, rows in rows_by_workload.items():
         lines.append((name, "", "", "", f"workload, {counted(rows, 'row')}" + (f" in {name}.parquet" if rows else "")))
-    yield from table(("name", "node", "began", "ran for", "end"), lines, left=5)
+    return lines
 
 
 def _line(program: Mapping[str, Any]) -> tuple[str, ...]:

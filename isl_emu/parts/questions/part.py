@@ -15,7 +15,7 @@ from isl_emu.errors import IslEmuError
 from isl_emu.files import write_json
 from isl_emu.linkplan.plan import LinkKind, LinkPlan
 from isl_emu.parts.activity import Activity, RunProcess
-from isl_emu.parts.finished_run import FinishedRun, Row
+from isl_emu.parts.finished_run import ConcludedRun, FinishedRun, Row
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.part import EVERY_NODE_UP_TO, Part, Preparation, Source, Traffic
 from isl_emu.parts.questions import asking
@@ -43,8 +43,10 @@ from isl_emu.runs.journal import REQUESTS_JOURNAL, SERVERS_JOURNAL, Journal, cou
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.questions import Questions
 from isl_emu.scenario.user_functions import planning_function
+from isl_emu.show.chapter import Chapter
 
 FIGURES = "serving.json"  # in the run folder
+WAYS = ("path_at_send", "path_at_finish")  # columns
 QUESTION_PACKETS, TOKEN_PACKETS = 6, 2  # which both programs work on: the connection, headers; a token as an event
 
 
@@ -120,6 +122,14 @@ class QuestionsPart(Part):
         if requests := run.rows(REQUESTS_JOURNAL):
             yield questions_section(requests, set(run.scenario.station_names))
             yield answers_section(requests, run.scenario)
+
+    def chapters(self, run: ConcludedRun) -> Iterator[Chapter]:
+        from isl_emu.parts.questions.chapters import questions_chapter  # which draws; that is slow to import
+
+        return questions_chapter(run)
+
+    def ways(self, run: ConcludedRun) -> Iterable[Sequence[str]]:
+        return (row[key] for row in run.rows(REQUESTS_JOURNAL) for key in WAYS if row[key])
 
 
 def _own_policy(questions: Questions) -> None:

@@ -65,6 +65,7 @@ REQUESTS = schema(
     column("planned_rtt_at_send_ns", NS, "ns", "planned propagation delay there and back at t_last_send"),
     column("handovers", COUNT, "changes", "how often the planned path changed between t_last_send and t_finish"),
     column("handover_itl_ns", TIMES, "ns", "those of itl_ns during which the path back changed"),
+    column("t_handover_itl_ns", TIMES, "ns", "when each of those ended"),
     column("sent_byte", NS, "byte", "IP packets sent by the station, by TCP's own counts, all attempts"),
     column("received_byte", NS, "byte", "IP packets that came to the station"),
     column("laser_byte", NS, "byte", "both, each times the lasers on its path"),
@@ -156,7 +157,9 @@ def _path_columns(record: Mapping[str, Any], paths: PlannedPaths) -> Row:
         final = paths.at(station, satellite, paths.instant(finish_ns))
         row |= {"path_at_finish": paths.names(final), "hops_at_finish": _hops(final)}
         row["handovers"] = paths.changes_between(station, satellite, send_ns, finish_ns)
-        row["handover_itl_ns"] = _gaps_at_handover_ns(record, paths)
+        gaps = _gaps_at_handover(record, paths)
+        row["handover_itl_ns"] = [gap_ns for _, gap_ns in gaps]
+        row["t_handover_itl_ns"] = [t_ns for t_ns, _ in gaps]
     return row
 
 
@@ -177,8 +180,8 @@ def attempt_row(record: Mapping[str, Any], paths: PlannedPaths) -> Row:
     return {**record, "laser_byte": round(record["sent_byte"] * (out or 0) + on_the_way_back)}
 
 
-def _gaps_at_handover_ns(record: Mapping[str, Any], paths: PlannedPaths) -> list[int]:
-    """The inter-token latencies of an answer during which its path changed.
+def _gaps_at_handover(record: Mapping[str, Any], paths: PlannedPaths) -> list[tuple[int, int]]:
+    """The inter-token latencies of an answer during which its path changed: when each ended, and how long it was, ns.
 
     What was on its way when the path changed still arrives, so a change reaches the station up to the path's delay
     later.
@@ -190,7 +193,7 @@ def _gaps_at_handover_ns(record: Mapping[str, Any], paths: PlannedPaths) -> list
     ends = record["satellite"], record["station"]
     changes = paths.changes(*ends, times[0], times[-1])
     return [
-        later - earlier
+        (later, later - earlier)
         for earlier, later in pairwise(times)
         if any(earlier < done_ns and due_ns < later for due_ns, done_ns in changes)
     ]
@@ -225,19 +228,24 @@ def questions_section(requests: Rows, stations: set[str]) -> Iterator[str]:
     for row in requests[:QUESTIONS_SHOWN]:
         way = f"{row['station']} → {row['satellite'] or 'no satellite'}"
         if row["path_at_send"]:
-            changes = counted(row["handovers"], "path change") + " meanwhile" if row["handovers"] else None
-            rtt = f"planned RTT {time_text(row['planned_rtt_at_send_ns'])}"
-            hops = facts(counted(row["hops_at_send"], "hop"), rtt, changes)
-            way = f"{path_text(row['path_at_send'], stations)} · {hops}"
+            way = f"{path_text(row['path_at_send'], stations)} · {way_facts(row)}"
         yield from wrapped(f"{INDENT}{row['id']:<4}", way)
         yield from wrapped(f"{INDENT * 3}Q  ", row["question"] or "")
         yield from wrapped(f"{INDENT * 3}A  ", " ".join((row["answer"] or "").split()))
-        yield from wrapped(INDENT * 3, _ending(row))
+        yield from wrapped(INDENT * 3, ending(row))
     if len(requests) > QUESTIONS_SHOWN:
         yield f"{INDENT}... and {len(requests) - QUESTIONS_SHOWN} more in requests.parquet"
 
 
-def _ending(row: Mapping[str, Any]) -> str:
+def way_facts(row: Mapping[str, Any]) -> str:
+    """Of a question that had a path: its hops, planned RTT, and how often it changed."""
+    changes = counted(row["handovers"], "path change") + " meanwhile" if row["handovers"] else None
+    rtt = f"planned RTT {time_text(row['planned_rtt_at_send_ns'])}"
+    return facts(counted(row["hops_at_send"], "hop"), rtt, changes)
+
+
+def ending(row: Mapping[str, Any]) -> str:
+    """What became of a question, and how long that took."""
     if row["outcome"] != "completed":
         return f"{row['outcome']}: {row['error']}" if row["error"] else row["outcome"]
     network, tokens = row["network_ratio"], row["answer_tokens"]
@@ -267,10 +275,15 @@ def answers_section(requests: Rows, scenario: Scenario) -> Iterator[str]:
     again = f"{counted(more, 'further attempt')} after a first one failed" if more else ""
     up, down, lasers = (sum(row[key] or 0 for row in requests) for key in ("sent_byte", "received_byte", "laser_byte"))
     carried = facts(f"{size_text(up)} sent", f"{size_text(down)} received", f"{size_text(lasers)} on lasers")
-    for line in (*_levels_kept(requests, scenario.questions), again, carried if up else ""):
+    for line in (*levels_kept(requests, scenario.questions), again, carried if up else ""):
         yield from wrapped(INDENT, line)
+    yield from table(("", "", "p50", "p90", "p95", "p99"), latency_rows(done), left=2)
+
+
+def latency_rows(done: Rows) -> list[tuple[str, ...]]:
+    """Each latency of completed answers, what it is, and its percentiles."""
     stalls = [gap for row in done for gap in row["handover_itl_ns"] or ()]
-    rows = [
+    return [
         ("TTFT", "time to first token", *times(row["ttft_ns"] for row in done)),
         ("ITL", "gap between two tokens", *times(gap for row in done for gap in row["itl_ns"] or ())),
         *([("", "those when the path changed", *times(stalls))] if stalls else ()),
@@ -279,10 +292,9 @@ def answers_section(requests: Rows, scenario: Scenario) -> Iterator[str]:
         ("network", "E2E less the server's own time", *times(row["network_ns"] for row in done)),
         ("", "its share of E2E", *shares(row["network_ratio"] for row in done)),
     ]
-    yield from table(("", "", "p50", "p90", "p95", "p99"), rows, left=2)
 
 
-def _levels_kept(requests: Rows, questions: Questions | None) -> Iterator[str]:
+def levels_kept(requests: Rows, questions: Questions | None) -> Iterator[str]:
     """How many kept the deadline, and how much was served; likewise the service levels, where there are some."""
     if questions is None:
         return

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from isl_emu.parts.activity import Activity
-from isl_emu.parts.finished_run import FinishedRun
+from isl_emu.parts.finished_run import ConcludedRun, FinishedRun
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.part import CpuUse, Judgement, Need, Pace, Part, Preparation, Source
 from isl_emu.parts.serving.busy import AnsweringCpus
 from isl_emu.parts.serving.kinds import KINDS, kind_of
-from isl_emu.parts.serving.results import SERVERS, servers_section
+from isl_emu.parts.serving.results import SERVERS, servers_chapter, servers_section
 from isl_emu.parts.serving.start import serve_models, server_groups
 from isl_emu.parts.serving.who_serves import SERVING
 from isl_emu.runs.endpoints import FILE as ENDPOINTS
@@ -21,6 +21,7 @@ from isl_emu.runs.endpoints import read_endpoints
 from isl_emu.runs.journal import REQUESTS_JOURNAL, SERVERS_JOURNAL, count_lines
 from isl_emu.scenario.matching import matching
 from isl_emu.scenario.model import Scenario
+from isl_emu.show.chapter import Chapter
 
 
 class ServingPart(Part):
@@ -78,3 +79,6 @@ class ServingPart(Part):
     def sections(self, run: FinishedRun, figures: Mapping[str, Any]) -> Iterator[Iterable[str]]:
         if servers := run.rows(SERVERS_JOURNAL):
             yield servers_section(servers, run.scenario.compute, figures["pace"])
+
+    def chapters(self, run: ConcludedRun) -> Iterator[Chapter]:
+        return servers_chapter(run.rows(SERVERS_JOURNAL), run.scenario.compute)

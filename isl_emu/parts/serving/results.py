@@ -7,8 +7,11 @@ from typing import Any
 
 from isl_emu.parts.serving.kinds import KINDS, kind_of
 from isl_emu.scenario.compute import Compute
+from isl_emu.show.chapter import Chapter, DataTable
 from isl_emu.tables.schema import COUNT, RATIO, TEXT, column, schema
 from isl_emu.tables.text import INDENT, counted, table
+
+Rows = Sequence[Mapping[str, Any]]
 
 SERVERS = schema(
     column("group", COUNT, "", "number of the group in the scenario's compute"),
@@ -24,11 +27,35 @@ SERVERS = schema(
 )
 
 
-def servers_section(
-    servers: Sequence[Mapping[str, Any]], groups: Sequence[Compute], pace: Mapping[str, Any]
-) -> Iterator[str]:
+SERVERS_HEADER = ("", "", "model", "board", "decodes at")
+NOT_THIS_MACHINE = "The words are those of the files; prompts and tokens take that pace's time, not this machine's"
+
+
+def servers_section(servers: Rows, groups: Sequence[Compute], pace: Mapping[str, Any]) -> Iterator[str]:
     yield "SERVERS"
-    rows = [
+    yield from table(SERVERS_HEADER, _lines(servers, groups), left=5)
+    if _own_words(servers, groups):
+        yield f"{INDENT}{NOT_THIS_MACHINE[0].lower()}{NOT_THIS_MACHINE[1:]}"
+    for kind in KINDS.values():
+        yield from (f"{INDENT}{line}" for line in kind.pace_lines(pace))
+
+
+def servers_chapter(servers: Rows, groups: Sequence[Compute]) -> Iterator[Chapter]:
+    """Nothing for a run without model servers."""
+    if servers:
+        kinds = DataTable("Who answers, and at whose pace", SERVERS_HEADER, _lines(servers, groups), left=5)
+        yield Chapter(
+            "Model servers",
+            [
+                kinds,
+                *([f"{NOT_THIS_MACHINE}."] if _own_words(servers, groups) else []),
+            ],
+        )
+
+
+def _lines(servers: Rows, groups: Sequence[Compute]) -> list[tuple[str, ...]]:
+    """What `SERVERS_HEADER` names, of each group."""
+    return [
         (
             row["server"],
             counted(row["satellites"], "satellite"),
@@ -38,8 +65,8 @@ def servers_section(
         )
         for row in servers
     ]
-    yield from table(("", "", "model", "board", "decodes at"), rows, left=5)
-    if any(groups[row["group"]].traits.llama and row["paced_as"] and row["got_tokens_s"] is None for row in servers):
-        yield f"{INDENT}the words are those of the files; prompts and tokens take that pace's time, not this machine's"
-    for kind in KINDS.values():
-        yield from (f"{INDENT}{line}" for line in kind.pace_lines(pace))
+
+
+def _own_words(servers: Rows, groups: Sequence[Compute]) -> bool:
+    """Whether some have the words of a model here and the pace of another one elsewhere."""
+    return any(groups[row["group"]].traits.llama and row["paced_as"] and row["got_tokens_s"] is None for row in servers)

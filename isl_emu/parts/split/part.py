@@ -10,7 +10,7 @@ from typing import Any
 from isl_emu.errors import WorkloadError
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.activity import Activity
-from isl_emu.parts.finished_run import FinishedRun
+from isl_emu.parts.finished_run import ConcludedRun, FinishedRun
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.part import CpuUse, Need, Pace, Part, Preparation, Source, as_warning, shares_of_a_cpu
 from isl_emu.parts.serving.busy import AnsweringCpus
@@ -21,6 +21,7 @@ from isl_emu.parts.split.start import PASSES, READY, start_splits
 from isl_emu.runs.journal import REQUESTS_JOURNAL, count_lines
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.split import Split
+from isl_emu.show.chapter import Chapter
 
 
 class SplitPart(Part):
@@ -84,6 +85,11 @@ class SplitPart(Part):
     def sections(self, run: FinishedRun, figures: Mapping[str, Any]) -> Iterator[Iterable[str]]:
         if rows := run.rows("split"):
             yield split_section(rows)
+
+    def chapters(self, run: ConcludedRun) -> Iterator[Chapter]:
+        from isl_emu.parts.split.chapters import split_chapter  # which draws; that is slow to import
+
+        return split_chapter(run)
 
 
 def _checked_model(split: Split, scenario: Scenario) -> Path:

@@ -179,27 +179,31 @@ def _predicted_ns(
 Rows = Sequence[Mapping[str, Any]]
 
 
+SPLIT_HEADER = ("head", "engine", "satellites", "tokens/s", "predicted", "a token", "computing", "network", "bytes")
+
+
 def split_section(rows: Rows) -> Iterator[str]:
     yield "SPLIT MODELS  (one token through all satellites; predicted: computing as measured, network as planned)"
-    lines = [_line(own) for own in _by_head(rows) if _of_tokens(own)]
-    if lines:
-        header = ("head", "engine", "satellites", "tokens/s", "predicted", "a token", "computing", "network", "bytes")
-        yield from table(header, lines, left=2)
-    for own in _by_head(rows):
-        yield from wrapped(INDENT, _hops(own))
+    heads = rows_by_head(rows)
+    if lines := [split_line(own) for own in heads.values() if token_rows(own)]:
+        yield from table(SPLIT_HEADER, lines, left=2)
+    for own in heads.values():
+        yield from wrapped(INDENT, hop_facts(own))
 
 
-def _by_head(rows: Rows) -> list[Rows]:
-    return [[row for row in rows if row["head"] == head] for head in dict.fromkeys(row["head"] for row in rows)]
+def rows_by_head(rows: Rows) -> dict[str, Rows]:
+    """The rows of each split model, by the satellite that answers for it."""
+    return {head: [row for row in rows if row["head"] == head] for head in dict.fromkeys(row["head"] for row in rows)}
 
 
-def _of_tokens(rows: Rows) -> Rows:
+def token_rows(rows: Rows) -> Rows:
     """The rows of single tokens: a prompt is another thing."""
     return [row for row in rows if row["kind"] != "prompt"]
 
 
-def _line(rows: Rows) -> tuple[str, ...]:
-    tokens = _of_tokens(rows)
+def split_line(rows: Rows) -> tuple[str, ...]:
+    """What `SPLIT_HEADER` names, of one split model."""
+    tokens = token_rows(rows)
     loop_ns, predicted_ns = _mean(tokens, "loop_ns"), _mean(tokens, "predicted_ns")
     computed_ns, carried_byte = _mean(tokens, "compute_ns"), _mean(tokens, "hop_byte")
     assert loop_ns is not None, "every row has it"
@@ -226,9 +230,9 @@ def _mean(rows: Rows, key: str) -> float | None:
     return total / tokens
 
 
-def _hops(rows: Rows) -> str:
+def hop_facts(rows: Rows) -> str:
     """The ring's hops, or the workers, each with its delay as planned and as measured."""
-    members, tokens = rows[0]["satellites"], _of_tokens(rows)
+    members, tokens = rows[0]["satellites"], token_rows(rows)
     if rows[0]["engine"] != "pipeline":
         ways = [f"{members[0]} and back to {worker}" for worker in members[1:]]
         return facts(*(f"{way} {_planned(tokens, hop)} planned" for hop, way in enumerate(ways)))

@@ -12,7 +12,7 @@ from typing import Any
 from isl_emu.errors import WorkloadError
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.activity import Activity, RunProcess
-from isl_emu.parts.finished_run import FinishedRun, Rows
+from isl_emu.parts.finished_run import ConcludedRun, FinishedRun, Rows
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.part import CpuUse, Need, Pace, Part, Preparation, Source, Spells, Traffic, as_warning
 from isl_emu.parts.serving.modelled_state import TRAINED, ModelledState
@@ -22,6 +22,7 @@ from isl_emu.parts.training.torch_job import CoordinatedJob, start_ranks
 from isl_emu.runs.journal import read_latest
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.training import trainers, training_satellites
+from isl_emu.show.chapter import Chapter
 from isl_emu.tables.text import counted
 from isl_emu.units import NS_PER_S
 
@@ -99,6 +100,11 @@ class TrainingPart(Part):
     def sections(self, run: FinishedRun, figures: Mapping[str, Any]) -> Iterator[Iterable[str]]:
         if (trained := run.table(JOURNAL)) is not None:
             yield training_section(trained.to_pylist())
+
+    def chapters(self, run: ConcludedRun) -> Iterator[Chapter]:
+        from isl_emu.parts.training.chapters import training_chapters  # which draws; that is slow to import
+
+        return training_chapters(run)
 
 
 def check_torch() -> None:

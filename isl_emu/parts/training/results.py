@@ -120,11 +120,16 @@ Row = Mapping[str, Any]
 Rows = Sequence[Row]
 
 
-def training_section(rows: Rows) -> Iterator[str]:
+def steps_by_job(rows: Rows) -> dict[str, list[Row]]:
+    """The rows of each training."""
     jobs: dict[str, list[Row]] = {}
     for row in rows:
         jobs.setdefault(row["job"], []).append(row)
-    for job, steps in jobs.items():
+    return jobs
+
+
+def training_section(rows: Rows) -> Iterator[str]:
+    for job, steps in steps_by_job(rows).items():
         yield from _job(job, steps)
 
 
@@ -139,31 +144,49 @@ def _job(job: str, rows: Rows) -> Iterator[str]:
     done = [row for row in rows if row["outcome"] == "completed"]
     if not done:
         return
+    yield from wrapped(INDENT, facts(*step_figures(rows, done)))
+    yield from table(("", "", "p50", "p90", "p95", "p99"), step_rows(done), left=2)
+    yield from wrapped(INDENT, step_bytes(done))
+
+
+def step_figures(rows: Rows, done: Rows) -> Iterator[str]:
+    """What a job came to, a few words each: pace, loss, rings, weights handed over.
+
+    Args:
+        rows: of a job. done: those of them that were completed.
+    """
+    if not done:
+        return
     tokens = sum(row["tokens"] for row in done)
     span_ns = max(row["t_end_ns"] for row in done) - min(row["t_start_ns"] for row in done)
     losses = [row["loss"] for row in done if row["loss"] is not None]
     orders = len({tuple(row["participants"]) for row in done})
     handed_over_byte = sum(row["handed_over_byte"] for row in rows)
-    yield from wrapped(INDENT, facts(
-        f"{tokens * NS_PER_S / span_ns:,.0f} tokens/s" if tokens and span_ns else None,
-        f"loss {three_digits(losses[0])} at first, {three_digits(losses[-1])} at last" if losses else None,
-        counted(orders, "ring") if orders > 1 else None,
-        f"{handed_over_byte / 1e6:,.3g} MB of weights handed over" if handed_over_byte else None,
-    ))  # fmt: skip
+    if tokens and span_ns:
+        yield f"{tokens * NS_PER_S / span_ns:,.0f} tokens/s"
+    if losses:
+        yield f"loss {three_digits(losses[0])} at first, {three_digits(losses[-1])} at last"
+    if orders > 1:
+        yield counted(orders, "ring")
+    if handed_over_byte:
+        yield f"{handed_over_byte / 1e6:,.3g} MB of weights handed over"
+
+
+def step_rows(done: Rows) -> list[tuple[str, ...]]:
+    """Each time of completed steps, what it is, and its percentiles."""
     waits = [max(row["communication_ns"]) for row in done]
     lengths = [row["t_end_ns"] - row["t_start_ns"] for row in done]
-    yield from table(("", "", "p50", "p90", "p95", "p99"), [
+    return [
         ("step", "from synchronisation to synchronisation", *times(lengths)),
         ("compute", "the slowest satellite", *times(max(row["compute_ns"]) for row in done)),
         ("wait", "for the sum, the longest", *times(waits)),
         ("", "its share of the step", *shares(wait / length for wait, length in zip(waits, lengths))),
         ("sum", "from the last one's computing on", *times(row["collective_ns"] for row in done)),
         ("", "the least by the plan", *times(row["predicted_ns"] for row in done)),
-    ], left=2)  # fmt: skip
-    yield from wrapped(INDENT, _bytes(done))
+    ]
 
 
-def _bytes(done: Rows) -> str:
+def step_bytes(done: Rows) -> str:
     """What a satellite sends for a sum, and the rate at which it does, next to what the plan allows at the most."""
     sent = median(sum(row["sent_byte"]) / len(row["sent_byte"]) for row in done)
     theory = median(row["theory_byte"] for row in done)

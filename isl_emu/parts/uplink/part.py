@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from isl_emu.errors import WorkloadError
 from isl_emu.files import write_json
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.activity import Activity
-from isl_emu.parts.finished_run import FinishedRun
+from isl_emu.parts.finished_run import ConcludedRun, FinishedRun
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.part import Need, Part, Preparation, Source, Traffic
 from isl_emu.parts.serving.model_file import MIB, resolve_model
@@ -25,6 +25,7 @@ from isl_emu.routing.paths import PathFinder
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import count_lines
 from isl_emu.scenario.model import Scenario
+from isl_emu.show.chapter import Chapter
 
 RECEIVER_BYTE = 128 * MIB  # the most; with the buffers of many connections
 RECEIVER_EXPECTED_BYTE = 48 * MIB  # measured: 40 MB, Python and aiohttp mostly
@@ -87,6 +88,14 @@ class UplinkPart(Part):
     def sections(self, run: FinishedRun, figures: Mapping[str, Any]) -> Iterator[Iterable[str]]:
         if deliveries := run.rows("deliveries"):
             yield uplink_section(deliveries, run.rows("transfers"))
+
+    def chapters(self, run: ConcludedRun) -> Iterator[Chapter]:
+        from isl_emu.parts.uplink.chapters import uplink_chapter  # which draws; that is slow to import
+
+        return uplink_chapter(run)
+
+    def ways(self, run: ConcludedRun) -> Iterable[Sequence[str]]:
+        return (row["path_at_start"] for row in run.rows("transfers") if row["path_at_start"])
 
 
 def _model(scenario: Scenario, satellite: str) -> Path:

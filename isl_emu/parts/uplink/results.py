@@ -124,26 +124,19 @@ SATELLITES_SHOWN = 24  # the rest is in deliveries.parquet
 
 def uplink_section(deliveries: Rows, transfers: Rows) -> Iterator[str]:
     """How the file came up, who got it from whom, and when each served."""
-    serving = sorted(row["t_serving_ns"] for row in deliveries if row["t_serving_ns"] is not None)
     yield f"MODEL UPLINK  {_megabyte(deliveries[0]['size_byte'])} to {counted(len(deliveries), 'satellite')}"
-    served = "no satellite served"
-    if serving:
-        everyone = f"all {len(serving)}" if len(serving) == len(deliveries) else f"{len(serving)} of {len(deliveries)}"
-        first, last = time_text(serving[0]), time_text(serving[-1])
-        served = facts(f"first satellite serves at {first}", f"{everyone} serve at {last}")
-    yield from wrapped(INDENT, served)
+    yield from wrapped(INDENT, serving_facts(deliveries))
     lasers = [item for item in transfers if item["kind"] != "uplink"]
     received = sum(item["received_byte"] for item in lasers)
     carried = sum(item["received_byte"] * (item["hops_at_start"] or 0) for item in lasers)
     for row in deliveries:
         if row["kind"] == "uplink":
-            yield from wrapped(INDENT, _from_ground(row, [item for item in transfers if item["kind"] == "uplink"]))
+            yield from wrapped(INDENT, from_ground(row, [item for item in transfers if item["kind"] == "uplink"]))
     yield from wrapped(
         INDENT, facts(f"between satellites: {_megabyte(received)} received", f"{_megabyte(carried)} over all links")
     )
-    header = ("satellite", "by", "from", "attempts", "received", "goodput", "hops", "has it", "serves")
     shown = deliveries[:SATELLITES_SHOWN]
-    yield from table(header, [_satellite(row, transfers) for row in shown], left=3)
+    yield from table(DELIVERY_HEADER, [delivery_line(row, transfers) for row in shown], left=3)
     if len(deliveries) > len(shown):
         yield f"{INDENT}... and {len(deliveries) - len(shown)} more in deliveries.parquet"
     for row in deliveries:
@@ -151,7 +144,18 @@ def uplink_section(deliveries: Rows, transfers: Rows) -> Iterator[str]:
             yield from wrapped(f"{INDENT}{row['satellite']} does not serve: ", row["error"])
 
 
-def _from_ground(row: Mapping[str, Any], attempts: Rows) -> str:
+def serving_facts(deliveries: Rows) -> str:
+    """How many satellites serve, and since when."""
+    serving = sorted(row["t_serving_ns"] for row in deliveries if row["t_serving_ns"] is not None)
+    if not serving:
+        return "no satellite served"
+    everyone = f"all {len(serving)}" if len(serving) == len(deliveries) else f"{len(serving)} of {len(deliveries)}"
+    first, last = time_text(serving[0]), time_text(serving[-1])
+    return facts(f"first satellite serves at {first}", f"{everyone} serve at {last}")
+
+
+def from_ground(row: Mapping[str, Any], attempts: Rows) -> str:
+    """How the file came up to one satellite, by the stations' attempts."""
     stations = list(dict.fromkeys(item["source"] for item in attempts))
     if not stations:
         return f"ground to {row['satellite']}: no station reached it"
@@ -168,7 +172,11 @@ def _from_ground(row: Mapping[str, Any], attempts: Rows) -> str:
     )
 
 
-def _satellite(row: Mapping[str, Any], transfers: Rows) -> tuple[str, ...]:
+DELIVERY_HEADER = ("satellite", "by", "from", "attempts", "received", "goodput", "hops", "has it", "serves")
+
+
+def delivery_line(row: Mapping[str, Any], transfers: Rows) -> tuple[str, ...]:
+    """What `DELIVERY_HEADER` names, of one satellite."""
     own = [item for item in transfers if item["destination"] == row["satellite"]]
     sources = list(dict.fromkeys(item["source"] for item in own if item["received_byte"]))
     hops = sorted({item["hops_at_start"] for item in own if item["hops_at_start"] is not None})

@@ -111,21 +111,35 @@ class MiniatureRun:
         (self.journal / name).write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
-@pytest.fixture
-def bare_run(tmp_path: Path) -> MiniatureRun:
+def make_bare_run(path: Path) -> MiniatureRun:
     """The folder of a run whose journals are still empty."""
     scenario = parse_scenario(SCENARIO, "miniature")
     plan = miniature_plan(scenario)
-    return MiniatureRun(RunFolder.create(tmp_path, scenario.name), scenario, plan, plan_routes(plan))
+    return MiniatureRun(RunFolder.create(path, scenario.name), scenario, plan, plan_routes(plan))
+
+
+def make_good_run(path: Path) -> MiniatureRun:
+    """A run against which nothing speaks."""
+    run = make_bare_run(path)
+    run.write("requests.jsonl", [request()])
+    run.write("probes.jsonl", [probe(), far_probe()])
+    run.write("instants.jsonl", [instant(k) for k in range(4)])
+    run.write("load.jsonl", [load(second) for second in (1, 2, 3, 4)])
+    measured = {"bias_ns": 200_000, "residue_ns": 20_000, "mismatches": [], "dropped_packets": 7}
+    run.write("execution.json", [{"error": None, **measured}])
+    return run
 
 
 @pytest.fixture
-def good_run(bare_run: MiniatureRun) -> MiniatureRun:
-    """A run against which nothing speaks."""
-    bare_run.write("requests.jsonl", [request()])
-    bare_run.write("probes.jsonl", [probe(), far_probe()])
-    bare_run.write("instants.jsonl", [instant(k) for k in range(4)])
-    bare_run.write("load.jsonl", [load(second) for second in (1, 2, 3, 4)])
-    measured = {"bias_ns": 200_000, "residue_ns": 20_000, "mismatches": [], "dropped_packets": 7}
-    bare_run.write("execution.json", [{"error": None, **measured}])
-    return bare_run
+def bare_run(tmp_path: Path) -> MiniatureRun:
+    return make_bare_run(tmp_path)
+
+
+@pytest.fixture
+def good_run(tmp_path: Path) -> MiniatureRun:
+    return make_good_run(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def good_run_of_module(tmp_path_factory: pytest.TempPathFactory) -> MiniatureRun:
+    return make_good_run(tmp_path_factory.mktemp("run"))
