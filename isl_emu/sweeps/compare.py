@@ -98,7 +98,7 @@ class Comparison:
         units = dict(zip(self.table["metric"].to_pylist(), self.table["unit"].to_pylist(), strict=True))
         across = min(len(metrics), 3)
         down = -(-len(metrics) // across)
-        figure = new_figure(4.2 * across, 2.8 * down + 0.5)
+        figure = new_figure(2.2 * down + 0.5)
         panels = figure.subplots(down, across, squeeze=False).ravel()
         for panel in panels[len(metrics) :]:
             panel.set_visible(False)

@@ -196,7 +196,20 @@ def probe_reasons(probes: ProbeFidelity, scenario: Scenario, exact: bool) -> Ite
 
 
 DELAY_HEADER = (
-    *("from, to", "hops", "planned", "sending", "off by", "measured", "p95", "queued", "probes", "lost", "no path", "cut"),
+    *(
+        "from, to",
+        "hops",
+        "planned",
+        "sending",
+        "off by",
+        "measured",
+        "p95",
+        "queued",
+        "probes",
+        "lost",
+        "no path",
+        "cut",
+    ),
 )
 
 
