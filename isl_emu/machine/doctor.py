@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ PROGRAMS = {
     "mnexec": "mininet",
 }
 GUEST_PROGRAMS = {"insmod": "kmod", "modprobe": "kmod", "stty": "coreutils", "mount": "mount"}
+FILE_SYSTEMS = Path("/proc/filesystems")
 SYSTEM_PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 
 
@@ -216,8 +218,10 @@ def _cgroups() -> Finding:
 
 
 def _overlay() -> Finding:
-    if "\toverlay\n" in Path("/proc/filesystems").read_text():
+    if "\toverlay\n" in FILE_SYSTEMS.read_text():
         return Finding("overlayfs", True, "there")
+    if (modprobe := shutil.which("modprobe", path=SYSTEM_PATH)) and not subprocess.call([modprobe, "-nq", "overlay"]):
+        return Finding("overlayfs", True, "a module, which the kernel loads with the first container")
     return Finding("overlayfs", None, "not loaded; computing satellites need it on this kernel", "modprobe overlay")
 
 

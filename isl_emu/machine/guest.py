@@ -224,7 +224,7 @@ def _kernel_command(kernel: UmlKernel, folder: Path, memory_byte: int, clock: Vi
         )
     return [
         *(kernel.program, f"mem={memory_byte // MIB}M"),
-        *("root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", f"init={folder}/init", f"isl_dir={folder}"),
+        *("root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", "init=/bin/sh", f"isl_dir={folder}"),
         *("console=tty1", "quiet", "loglevel=4", "con=null", "umid=vm", "uml_dir=./"),
         *(_virtual_words(clock) if clock is not None else []),
     ]
@@ -312,10 +312,9 @@ def _variables(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _place_init(folder: Path) -> None:
-    """A copy: the installed script need not be executable, and its path may hold spaces."""
+    """A copy, since its path may hold spaces. The shell reads it: most systems let nobody execute what is in /run."""
     with as_file(files("isl_emu.machine").joinpath("guest_init.sh")) as script:
         shutil.copyfile(script, folder / "init")
-    (folder / "init").chmod(0o755)
 
 
 def _boot(
@@ -331,7 +330,8 @@ def _boot(
         bell = os.open(folder / BELL, os.O_RDWR | os.O_NONBLOCK)  # so that it never ends
         stack.callback(os.close, bell)
         ends = console.guest_end.fileno(), console.guest_log_end.fileno(), bell
-        words = [*command_line, *(f"con{number}=fd:{end},fd:{end}" for number, end in enumerate(ends))]
+        consoles = (f"con{number}=fd:{end},fd:{end}" for number, end in enumerate(ends))
+        words = [*command_line, *consoles, "--", f"{folder}/init"]  # what follows the dashes is for the shell
         guest = stack.enter_context(_GuestProcess.started(words, environment, view, folder, ends))
         interrupter, hang = Interrupter(folder, guest.kill), _Hang(folder, console, who)
 

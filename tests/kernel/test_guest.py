@@ -99,6 +99,16 @@ def test_status_of_the_command_is_returned_and_nothing_is_left(run, results, cap
     assert list(run.path.iterdir()) == []
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+@pytest.mark.parametrize("trusted", [False, True])
+def test_it_boots_where_nothing_in_its_folder_may_be_executed(run, results, trusted):
+    """As in /run of Debian and Ubuntu under systemd."""
+    program = _program(run, results, ["sh", "-c", "exit 7"], trusted=trusted)
+    mount = 'mount -t tmpfs -o noexec tmpfs "$0" && exec "$@"'
+    apart = ["unshare", "--mount", "--propagation", "private", "sh", "-c", mount, str(run.path)]
+    assert subprocess.run([*apart, *program], check=False).returncode == 7
+
+
 def test_output_arrives_byte_for_byte_and_without_kernel_messages(run, results, capfdbinary):
     script = r"seq 1 20000; printf 'a\tb\r\nlast'; echo error >&2"
     run_in_guest(["sh", "-c", script], run=run, writable=[results], memory_byte=MEMORY_BYTE)

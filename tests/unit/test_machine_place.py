@@ -139,6 +139,18 @@ def test_missing_programs_are_named_with_their_packages(monkeypatch):
     assert found.fix == "apt-get install --no-install-recommends iproute2"
 
 
+@pytest.mark.parametrize(("status", "ok"), [(0, True), (1, None)])
+def test_overlayfs_may_be_a_module_that_is_not_loaded_yet(status, ok, monkeypatch, tmp_path):
+    monkeypatch.setattr(doctor, "FILE_SYSTEMS", tmp_path / "filesystems")
+    (tmp_path / "filesystems").write_text("nodev\ttmpfs\n\text4\n")
+    (tmp_path / "modprobe").write_text(f'#!/bin/sh\n[ "$*" = "-nq overlay" ] && exit {status}\n')
+    (tmp_path / "modprobe").chmod(0o755)
+    monkeypatch.setattr(doctor, "SYSTEM_PATH", str(tmp_path))
+    assert doctor._overlay().ok is ok
+    (tmp_path / "filesystems").write_text("nodev\toverlay\n")
+    assert doctor._overlay() == Finding("overlayfs", True, "there")
+
+
 def test_a_processor_without_avx2_is_told(monkeypatch):
     monkeypatch.setattr(doctor.platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(doctor, "processor_flags", lambda: frozenset({"sse2"}))
