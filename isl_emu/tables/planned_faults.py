@@ -30,13 +30,14 @@ class PlannedFaults:
     def in_the_way(self, station: str, satellite: str | None, from_ns: int, until_ns: int) -> Iterator[int]:
         """The events that held in a time and hit the satellite's server or power, or a link of the planned way there.
 
-        Where there was no way, each event that held and hits a link may be why.
+        Where there was no way, each event that held and hits a link may be why. Bits that were flipped are in no way.
 
         Args:
             satellite: None if none could be asked.
         """
         step_ns, faults = self._plan.grid.step_ns, self._faults
-        held = (faults.k_from * step_ns < until_ns) & (faults.k_until * step_ns > from_ns)
+        lasting = np.array([effect != "flip-bits" for effect in faults.effects], bool)[faults.fault]
+        held = lasting & (faults.k_from * step_ns < until_ns) & (faults.k_until * step_ns > from_ns)
         if not held.any():
             return
         path = None if satellite is None else self._paths.at(station, satellite, self._paths.instant(from_ns))
