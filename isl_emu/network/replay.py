@@ -25,6 +25,7 @@ import pyarrow as pa
 from isl_emu.errors import NetworkError
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.network.desired import DELAY_GRAIN_NS, IMPAIRMENTS, ROUTE, changed_ends, ends_at, initial_ends
+from isl_emu.network.fault_drops import FaultDrops
 from isl_emu.network.interventions import Disturbance
 from isl_emu.network.naming import Wiring
 from isl_emu.network.overrides import Override, overridden
@@ -160,6 +161,7 @@ class Replay:
         self._slowdown, self._grain_ns = slowdown, grain_ns
         self._ends = self._planned = initial_ends(plan, bias_ns, slowdown)
         self._overrides: tuple[Override, ...] = ()
+        self._fault_drops = FaultDrops(plan, backend.wiring.node, journal_dir)
         self._lock = threading.Lock()  # of all that is applied, once the replay runs
         self._journal: _Journal | None = None  # while it runs
         self._table = np.full((len(plan.nodes.names), len(routes.destinations)), NO_ROUTE, np.int32)
@@ -199,6 +201,7 @@ class Replay:
         self._dropped[:] = self._read_drops(range(len(self.plan.nodes.names)))
         with self._opened(_Journal(self._journal_dir, t0_ns, grid.step_ns)) as journal:
             journal.write(self._first, range(1), 0)
+            self._count_of_faults(-1, 0, self._ends)
             while k < grid.count:
                 step = self._step_to(k)
                 if self.clock.wait_until_ns(t0_ns + k * grid.step_ns, stop):
@@ -212,6 +215,7 @@ class Replay:
                     with _collector_at_rest():
                         applied = self._apply(step)
                     self._count_changed(before, step.ends)
+                    self._count_of_faults(k - 1, step.k, before)
                     wrong = self._differences(step)
                     if self.backend.disturbed:  # what differs now is told and put right next
                         wrong = []
@@ -258,6 +262,7 @@ class Replay:
     def count_drops(self) -> None:
         """Count what was dropped up to now, and write it down."""
         self._count(range(len(self.plan.nodes.names)), self._ends)
+        self._fault_drops.close(self.drops.sum(axis=1))
         names, wiring = self.plan.nodes.names, self.backend.wiring
         with Journal(self._journal_dir / f"{DROPS_JOURNAL}.jsonl") as journal:
             for end in np.flatnonzero(self.drops.any(axis=1)).tolist():
@@ -277,6 +282,12 @@ class Replay:
             self._unclear[changed] = True
         elif len(nodes):
             self._count(nodes.tolist(), before)
+
+    def _count_of_faults(self, after_k: int, k: int, before: np.ndarray) -> None:
+        """Count what the links of faults have dropped that begin or end at the instants after one up to another."""
+        if len(nodes := self._fault_drops.nodes(after_k, k)):
+            self._count(nodes.tolist(), before)
+        self._fault_drops.turn(after_k, k, self.drops.sum(axis=1))
 
     def _read_drops(self, nodes: Iterable[int]) -> np.ndarray:
         """As `_dropped`; what was not asked for stays as it was."""

@@ -17,6 +17,7 @@ from isl_emu.runs.execution import Execution
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import INSTANTS_JOURNAL, JournalContent, read_journal
 from isl_emu.scenario.model import Scenario
+from isl_emu.tables.planned_faults import PlannedFaults
 from isl_emu.tables.planned_paths import PlannedPaths
 from isl_emu.tables.schema import LOST_LINES
 
@@ -60,6 +61,11 @@ class FinishedRun(ConcludedRun):
         """The plan's paths, and when the changes of each instant were in force."""
         done_ns = {record["k"]: record["done_ns"] for record in self.journal(INSTANTS_JOURNAL).records}
         return PlannedPaths(self.plan, PathFinder(self.plan, self.routes), done_ns)
+
+    @cached_property
+    def faults(self) -> PlannedFaults:
+        """The plan's faults."""
+        return PlannedFaults(self.plan, self.paths)
 
     @property
     def ended_ns(self) -> int:

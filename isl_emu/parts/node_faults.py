@@ -68,7 +68,7 @@ class NodeFaults:
         self._live.watch.declare(pids)
         reset_connections(pids)
         _signal(pids, signal.SIGKILL)
-        return f"{len(pids)} processes lost their power"
+        return f"{len(pids)} process{'' if len(pids) == 1 else 'es'} ended with the power"
 
     def _kill(self, resident: Resident) -> str:
         pids = resident.pids()

@@ -15,7 +15,7 @@ RESERVED = frozenset({  # tables of our own
     *("plan", "instants", "changes", "load", "outside", "pauses", "incidents", "drops"),
     *("requests", "attempts", "polls", "serving"),
     *("servers", "split", "kv_handovers", "transfers", "deliveries", "probes", "energy", "programs", "program_cpu"),
-    "training",
+    *("training", "faults"),
 })  # fmt: skip
 
 

@@ -23,7 +23,7 @@ BOARD = {"board": "three-body", "context_tokens": 1024}
 ASKED = (
     table("[compute]", satellites=["p00s01", "p00s03"], server="modelled", model="qwen3-0-6b", **BOARD)
     + table("[compute]", satellites=["p00s02"], pace_model="qwen3-0-6b", **BOARD)
-    + table("questions", mean_interval="250 ms", target="uniform", max_answer_tokens=16, deadline="6 s",
+    + table("questions", mean_interval="200 ms", target="uniform", max_answer_tokens=8, deadline="6 s",
             retries=3, retry_backoff="100 ms", prompts=["Why is the sky black?"])
 )  # fmt: skip
 KEEPING = "mkdir -p buffers; printf 0000 > buffers/state; while :; do sleep 1; done"
@@ -39,12 +39,13 @@ BROKEN = (
     quiet_ring("16 s")
     + ASKED
     + BEAT
-    + fault("killed", "kill", 2, 2, servers=["p00s01"])
-    + fault("starved", "out-of-memory", 3, 2, servers=["p00s02"])
-    + fault("still", "stop", 5, 1, servers=["p00s03"])
+    + fault("killed", "kill", 2, 2, servers=["p00s01"], known="never")
+    + fault("starved", "out-of-memory", 3, 3, servers=["p00s02"], known="never")
+    + fault("still", "stop", 5, 1, servers=["p00s03"], known="never")
     + fault("beatless", "kill", 5, 2, programs=["beat"])
     + fault("bits", "flip-bits", 8, servers=["p00s02"], bits=3)
     + fault("state", "flip-bits", 8, programs=["beat"], bits=2, buffer="state")
+    + fault("told", "kill", 13, 3, servers=["p00s01"], known="after 1 s")
     + fault("dark", "power-off", 10, 2, satellites=["p00s02"], reboot="1 s", known="never")
 )
 
@@ -73,11 +74,16 @@ def test_what_a_fault_kills_dies_by_order_and_serves_again_when_it_is_over(broke
     verdict = json.loads((broken / "fidelity.json").read_text())
     assert (verdict["verdict"], verdict["reasons"]) == ("valid", [])
     assert not (broken / "incidents.parquet").exists()
-    for satellite, from_s, until_s in (("p00s01", 2, 4), ("p00s02", 3, 5)):
+    for satellite, from_s, until_s in (("p00s01", 2, 4), ("p00s02", 3, 6)):
         while_dead = attempts_at(broken, satellite, from_s, until_s - 0.05)
         assert while_dead and outcomes(while_dead) == {"unavailable"}
         assert all("nobody listened" in row["error"] for row in while_dead)
         assert "completed" in outcomes(attempts_at(broken, satellite, until_s, until_s + 3))
+
+
+def test_who_is_known_to_be_dead_is_not_asked_until_it_is_known_to_be_alive(broken: Path) -> None:
+    news, silence = attempts_at(broken, "p00s01", 13.0, 14.0), attempts_at(broken, "p00s01", 14.0, 16.0)
+    assert outcomes(news) <= {"unavailable"} and silence == []
 
 
 def test_what_is_stopped_answers_what_came_meanwhile_when_it_goes_on(broken: Path) -> None:
@@ -102,6 +108,25 @@ def test_a_program_that_is_killed_starts_again(broken: Path) -> None:
 def test_bits_are_flipped_where_it_was_said_and_by_the_seed(broken: Path) -> None:
     state = (broken / "files" / "p00s05" / "buffers" / "state").read_bytes()
     assert sum((a ^ b).bit_count() for a, b in zip(state, b"0000", strict=True)) == 2
+
+
+def test_each_fault_has_a_row_with_what_it_did_and_cost(broken: Path) -> None:
+    found = {row["fault"]: row for row in rows(broken, "faults")}
+    assert list(found) == ["killed", "starved", "still", "beatless", "bits", "state", "told", "dark"]
+    times = {name: (row["t_begun_ns"], row["t_ended_ns"]) for name, row in found.items()}
+    assert times["killed"] == (2 * S, 4 * S) and times["still"] == (5 * S, 6 * S)
+    assert times["dark"][0] == 10 * S + 1000 and times["dark"][1] == pytest.approx(13 * S, abs=10_000_000)
+    assert times["bits"] == (8 * S, None)
+    assert found["killed"]["what"] == "model server on p00s01" and found["beatless"]["what"] == "program beat"
+    assert found["state"]["done"].startswith("2 bits flipped, at byte.bit ")
+    assert (found["dark"]["t_until_ns"], found["dark"]["t_known_ns"]) == (13 * S, None)
+    assert found["dark"]["no_path_worst_ns"] == 3 * S
+    assert found["dark"]["no_path_worst_pair"] in ("gs-chengdu to p00s02", "gs-chengdu to p00s03")
+    assert found["dark"]["packets_lost"] > 0 and found["killed"]["packets_lost"] is None
+    refused = {row["id"] for row in attempts_at(broken, "p00s01", 1, 3.95) if row["outcome"] != "completed"}
+    assert refused and found["killed"]["questions_retried"] + found["killed"]["questions_lost"] == len(refused)
+    told = {row["id"]: row["faults"] for row in rows(broken, "requests")}
+    assert all("killed" in told[request] for request in refused)
 
 
 def test_nodes_are_broken_by_hand_and_restored(tmp_path: Path) -> None:
@@ -131,6 +156,7 @@ def test_nodes_are_broken_by_hand_and_restored(tmp_path: Path) -> None:
     found = {row["cause"]: (row["t_ns"], row["t_end_ns"]) for row in rows(out, "incidents")}
     assert found == {"p00s01 by hand: kill": (2 * S, 4 * S), "p00s02 by hand: power-off": (2 * S, 5 * S)}
     assert "completed" not in outcomes(attempts_at(out, "p00s01", 2.0, 3.9))
-    assert "completed" not in outcomes(attempts_at(out, "p00s02", 2.0, 4.9))
+    silent = attempts_at(out, "p00s02", 2.0, 4.9)
+    assert silent and all(row["t_first_ns"] is None or row["t_first_ns"] > 5 * S for row in silent)
     for satellite in ("p00s01", "p00s02"):
         assert "completed" in outcomes(attempts_at(out, satellite, 5.0, 8.0))

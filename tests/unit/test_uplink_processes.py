@@ -19,7 +19,9 @@ def _activity(folder, **statuses):
         for name, status in statuses.items()
     }
     deaths = []
-    watch = SimpleNamespace(record=lambda what, node, cause: deaths.append((what, node, cause)))
+    watch = SimpleNamespace(
+        record=lambda what, node, cause: deaths.append((what, node, cause)), is_declared=lambda pid: False
+    )
     return UplinkActivity(SimpleNamespace(folder=RunFolder(folder), watch=watch), processes), deaths
 
 

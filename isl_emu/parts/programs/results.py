@@ -18,7 +18,7 @@ PROGRAMS = schema(
     column("t_start_ns", NS, "ns", "when it was started; null if the run ended first"),
     column("t_end_ns", NS, "ns", "when it had ended"),
     column("status", COUNT, "", "its exit status, negative for a signal; null if it was never started"),
-    column("outcome", TEXT, "", "ended, ended by isl-emu, cannot be started or not started"),
+    column("outcome", TEXT, "", "ended, ended by isl-emu, killed by a fault, cannot be started or not started"),
 )
 PROGRAM_CPU = schema(
     column("node", NAME, "", "node whose programs and workloads computed"),

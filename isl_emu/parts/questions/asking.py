@@ -25,6 +25,7 @@ class Asking:
 
     Args:
         satellites: who may be asked: not all that serve have routes to them in a large network.
+        known_down: those of whom it is known by faults that they do not serve, from when until when.
     """
 
     deadline_ns: int
@@ -37,12 +38,16 @@ class Asking:
     retry_backoff_ns: int = 0
     attempt_timeout_ns: int | None = None
     stop_after_ns: int | None = None
+    known_down: Sequence[tuple[str, int, int]] = ()
 
     @classmethod
-    def of(cls, questions: Questions, satellites: Sequence[str]) -> Asking:
+    def of(
+        cls, questions: Questions, satellites: Sequence[str], known_down: Sequence[tuple[str, int, int]] = ()
+    ) -> Asking:
         """Those of a scenario."""
         same = set(cls.__dataclass_fields__) & set(Questions.model_fields)
-        return cls(**{name: getattr(questions, name) for name in same}, satellites=satellites)
+        given = {name: getattr(questions, name) for name in same}
+        return cls(**given, satellites=satellites, known_down=known_down)
 
     @property
     def pinned(self) -> bool:
@@ -57,4 +62,5 @@ class Asking:
 def read_asking(journal: Path) -> Asking:
     """What `Asking.write` left."""
     record: Mapping[str, Any] = json.loads((journal / FILE).read_text())
-    return Asking(**{**record, "satellites": tuple(record["satellites"])})
+    known_down = tuple((name, from_ns, until_ns) for name, from_ns, until_ns in record["known_down"])
+    return Asking(**{**record, "satellites": tuple(record["satellites"]), "known_down": known_down})

@@ -258,7 +258,7 @@ def _client(journal: Path, t0_ns: int, stations: Iterable[str], files: ExitStack
         return files.enter_context(Journal(journal / f"{name}.jsonl")).append
 
     asking, queues, endpoints = read_asking(journal), Queues(), read_endpoints(journal)
-    policy, serving = policy_of(asking.target), ServingSatellites(journal / SERVING)
+    policy, serving = policy_of(asking.target), ServingSatellites(journal / SERVING, asking.known_down)
     chooser = Chooser(asking, serving, open_outlook(journal / OUTLOOK) if policy else None, policy, queues)
     connector = Connector(run_clock(journal), Entering().enter)
     client = Client(

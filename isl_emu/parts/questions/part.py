@@ -36,6 +36,7 @@ from isl_emu.parts.questions.results import (
 from isl_emu.parts.questions.traces import read_trace
 from isl_emu.parts.serving.busy import AnsweringTimes, service_span
 from isl_emu.parts.serving.kinds import kind_of
+from isl_emu.parts.serving.who_serves import servers_known_down
 from isl_emu.progress import Steps
 from isl_emu.routing.outlook import plan_outlook
 from isl_emu.runs.folder import RunFolder
@@ -109,11 +110,14 @@ class QuestionsPart(Part):
         attempt_rows = [attempt_row(record, run.paths) for record in outcomes]
         run.write(asking.ATTEMPTS_JOURNAL, ATTEMPTS, attempt_rows, attempts.lost_lines)
         rows = _request_rows(requests.records, run)
-        laser_byte: Counter[int] = Counter()
+        laser_byte, events = Counter[int](), dict[int, set[int]]()
         for attempt in attempt_rows:
             laser_byte[attempt["id"]] += attempt["laser_byte"]
+            way = attempt["station"], attempt["satellite"], attempt["t_send_ns"], attempt["t_finish_ns"]
+            events.setdefault(attempt["id"], set()).update(run.faults.in_the_way(*way))
         for row in rows:
             row["laser_byte"] = laser_byte.get(row["id"])
+            row["faults"] = list(dict.fromkeys(map(run.faults.name, sorted(events.get(row["id"], ())))))
         run.write(REQUESTS_JOURNAL, REQUESTS, rows, requests.lost_lines)
         if run.scenario.questions:
             write_json(run.folder.path / FIGURES, read_serving_figures(run))
@@ -172,7 +176,7 @@ def _leave(
     with Journal(folder.journal / f"{asking.PLANNED_JOURNAL}.jsonl") as journal:
         for request in requests:
             journal.append(request.to_json())
-    Asking.of(questions, satellites).write(folder.journal)
+    Asking.of(questions, satellites, servers_known_down(source.plan)).write(folder.journal)
     if questions.decides_live:
         stations = tuple(source.scenario.users_by_station)
         plan_outlook(source.plan, source.routes, stations, satellites).save(folder.journal / asking.OUTLOOK)

@@ -70,6 +70,7 @@ REQUESTS = schema(
     column("received_byte", NS, "byte", "IP packets that came to the station"),
     column("laser_byte", NS, "byte", "both, each times the lasers on its path"),
     column("satellites_answering", RATIO, "satellites", "mean number that answered meanwhile, itself included"),
+    column("faults", PATH, "", "names of the faults that were in the way of its attempts; see faults.parquet"),
 )
 
 ATTEMPTS = schema(
@@ -233,6 +234,8 @@ def questions_section(requests: Rows, stations: set[str]) -> Iterator[str]:
         yield from wrapped(f"{INDENT * 3}Q  ", row["question"] or "")
         yield from wrapped(f"{INDENT * 3}A  ", " ".join((row["answer"] or "").split()))
         yield from wrapped(INDENT * 3, ending(row))
+        if row["faults"]:
+            yield from wrapped(INDENT * 3, f"in its way: {', '.join(row['faults'])}")
     if len(requests) > QUESTIONS_SHOWN:
         yield f"{INDENT}... and {len(requests) - QUESTIONS_SHOWN} more in requests.parquet"
 

@@ -69,14 +69,16 @@ class RealServers(ServerKind):
         return {"model": resolve_model(group.model).name, "cpus": group.cpus}
 
     def start(self, live: LiveRun, groups: Sequence[ServerGroup]) -> Started:
-        loaded, own_weights = [], hit_weights(live.plan)
+        loaded = []
         for group in groups:  # the servers of each, healthy in the containers that have their model
             model = resolve_model(group.compute.model)
             if group.ready:
                 containers = group.containers(live)
                 with live.phase("servers", f"loading {model.name} on {len(containers)} satellites") as report:
                     context_tokens, journal = group.compute.context_tokens, live.folder.journal
-                    serving = serve(containers, model, context_tokens, journal, report, live.exact, own_weights)
+                    serving = serve(
+                        containers, model, context_tokens, journal, report, live.exact, hit_weights(live.plan)
+                    )
                     enter_servers(live, live.undo.enter_context(serving))
             loaded.append(self.facts(group.compute))
         if not live.exact:
