@@ -76,3 +76,4 @@ def test_a_shipped_scenario_runs(isl_emu: Command, tmp_path: Path) -> None:
     ran = isl_emu("run", "three-body", "--duration", "20s", "--out", str(tmp_path / "out"))
     assert ran.returncode in (0, 3), ran.stdout + ran.stderr
     assert (tmp_path / "out" / "requests.parquet").exists()
+    assert (tmp_path / "out" / "report.html").exists()  # its page is in the wheel

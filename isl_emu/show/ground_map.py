@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PathCollection, PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MultipleLocator
 
 from isl_emu.geometry.elements import TURN_RAD, constellation_elements
 from isl_emu.geometry.places import geodetic, places_itrs_km
@@ -40,7 +41,9 @@ FEW_SATELLITES, FEW_LINKS = 100, 400  # up to these, with larger dots and broade
 SHELL_COLOR = (BLUE, BLACK, SKY, YELLOW, QUIET)  # those that no kind of link has
 TRACK_POINTS = 240
 Box = tuple[float, float, float, float]  # least longitude and latitude, then the largest, deg
-NODE_DEG = 2.2  # from the middle of a node to its edge
+WORLD: Box = (-180.0, -90.0, 180.0, 90.0)
+SMALL_DEG, CLOSEST_DEG, MARGIN = 22.5, 4.0, 0.75  # half the height of a part of the map; room around its nodes
+NODE_DEG = 2.2  # from the middle of a node to its edge, on the whole map
 CHARACTER_DEG, NAME_DEG = 2.8, 6.0  # the width of a name's character, and its height, on a map of this size
 CARRIED, STANDING_OUT_ALPHA = "carried packets", 0.3
 OUTSIDE = 10.0  # a name that the edge cuts is so many times as bad as one that lies on something
@@ -64,9 +67,13 @@ def draw_map(plan: PlannedNetwork, k: int = 0, used: Collection[int] = ()) -> Fi
     axes = figure.subplots()
     axes.set_facecolor(SEA)
     axes.add_collection(PolyCollection(land_outlines_deg(), facecolor=LAND, edgecolor="#c9c3b4", linewidth=0.5))
-    axes.set(xlim=(-180, 180), ylim=(-90, 90), xlabel="longitude (deg)", ylabel="latitude (deg)")
-    axes.set_xticks(range(-180, 181, 30))
-    axes.set_yticks(range(-90, 91, 30))
+    offsets_ns = np.linspace(0, grid.duration_ns, TRACK_POINTS).astype(np.int64)
+    shown = _shown_deg(*_degrees(places_itrs_km(plan.scenario, grid.start, offsets_ns)))
+    west, south, east, north = shown
+    axes.set(xlim=(west, east), ylim=(south, north), xlabel="longitude (deg)", ylabel="latitude (deg)")
+    tick_deg = 30 if shown == WORLD else 5
+    axes.xaxis.set_major_locator(MultipleLocator(tick_deg))
+    axes.yaxis.set_major_locator(MultipleLocator(tick_deg))
     axes.grid(True, color="#d5dde2", linewidth=0.5)
     axes.set_aspect("equal")
     tracked = list(range(satellites))
@@ -86,7 +93,7 @@ def draw_map(plan: PlannedNetwork, k: int = 0, used: Collection[int] = ()) -> Fi
         axes.scatter(
             lon, lat, marker="^", s=32, color=VERMILION, edgecolors="white", linewidths=0.8, zorder=6, label=label
         )
-    _draw_names(axes, plan, satellites, lat_deg, lon_deg)
+    _draw_names(axes, plan, satellites, lat_deg, lon_deg, shown)
     when = f"{grid.utc(k * grid.step_ns):%Y-%m-%d %H:%M:%S} UTC"
     whose = "all satellites" if len(tracked) == satellites else ", ".join(plan.nodes[node] for node in tracked)
     whole = f"over {format_quantity(grid.duration_ns, DURATION_NS)}"
@@ -125,6 +132,18 @@ def _degrees(r_itrs_km: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Geodetic latitude and longitude in degrees of points of shape (..., 3)."""
     latitude_rad, longitude_rad, _ = geodetic(r_itrs_km)
     return np.degrees(latitude_rad), np.degrees(longitude_rad)
+
+
+def _shown_deg(lat_deg: np.ndarray, lon_deg: np.ndarray) -> Box:
+    """The part of the world that holds all nodes all the time, if it is small; otherwise the whole world."""
+    if not (np.isfinite(lat_deg).all() and np.isfinite(lon_deg).all()):
+        return WORLD
+    spans = np.ptp(lon_deg) / 2, np.ptp(lat_deg)
+    half_deg = MARGIN * max(*spans, CLOSEST_DEG)  # of latitude; the map is twice as wide as high
+    lon, lat = (float((values.min() + values.max()) / 2) for values in (lon_deg, lat_deg))
+    box = lon - 2 * half_deg, lat - half_deg, lon + 2 * half_deg, lat + half_deg
+    inside = box[0] >= WORLD[0] and box[1] >= WORLD[1] and box[2] <= WORLD[2] and box[3] <= WORLD[3]
+    return box if inside and half_deg <= SMALL_DEG else WORLD
 
 
 def _draw_tracks(
@@ -222,21 +241,25 @@ def shell_sizes(plan: PlannedNetwork, satellites: int) -> list[tuple[str, int]]:
     return list(zip([shell.name for shell in shells], counts))
 
 
-def _draw_names(axes: Axes, plan: PlannedNetwork, satellites: int, lat_deg: np.ndarray, lon_deg: np.ndarray) -> None:
+def _draw_names(
+    axes: Axes, plan: PlannedNetwork, satellites: int, lat_deg: np.ndarray, lon_deg: np.ndarray, shown: Box
+) -> None:
     """Names of stations, then of satellites, where there are few: each where it hides no node and no other name."""
+    scale = (shown[2] - shown[0]) / (WORLD[2] - WORLD[0])
+    node_deg, name_deg = NODE_DEG * scale, NAME_DEG * scale
     stations = range(satellites, len(lat_deg)) if len(lat_deg) - satellites <= NAMES_UP_TO else range(0)
     names = [*stations, *(range(satellites) if satellites <= NAMES_UP_TO else ())]
     known = np.isfinite(lat_deg) & np.isfinite(lon_deg)
-    boxes = [_box(lon, lat, NODE_DEG, NODE_DEG) for lon, lat in zip(lon_deg[known], lat_deg[known])]
+    boxes = [_box(lon, lat, node_deg, node_deg) for lon, lat in zip(lon_deg[known], lat_deg[known])]
     for node in (node for node in names if known[node]):
         lon, lat, name = float(lon_deg[node]), float(lat_deg[node]), plan.nodes[node]
-        width = CHARACTER_DEG * len(name)
-        away = NODE_DEG, NODE_DEG + NAME_DEG / 2
+        width = CHARACTER_DEG * scale * len(name)
+        away = node_deg, node_deg + name_deg / 2
         places = [(lon + side * (away[0] + width / 2), lat + up * away[1]) for up in (1, -1, 0) for side in (1, -1)]
         places += [(lon, lat + up * away[1]) for up in (1, -1)]
-        places += [(x, y + up * NAME_DEG) for up in (1, -1) for x, y in places if (y - lat) * up > 0]  # a line farther
-        found = [_box(x, y, width / 2, NAME_DEG / 2) for x, y in places]
-        inside = [_overlap(box, (-180.0, -90.0, 180.0, 90.0)) for box in found]
+        places += [(x, y + up * name_deg) for up in (1, -1) for x, y in places if (y - lat) * up > 0]  # a line farther
+        found = [_box(x, y, width / 2, name_deg / 2) for x, y in places]
+        inside = [_overlap(box, shown) for box in found]
         hidden = [
             sum(_overlap(box, other) for other in boxes) + OUTSIDE * ((box[2] - box[0]) * (box[3] - box[1]) - on_map)
             for box, on_map in zip(found, inside)

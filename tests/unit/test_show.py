@@ -19,7 +19,7 @@ from isl_emu.linkplan.events import LinkState, ordered_events
 from isl_emu.linkplan.plan import LinkKind
 from isl_emu.show.draw import chosen_pairs
 from isl_emu.show.gantt import _colors_in_turn, _ready_spans_s, _station_lanes
-from isl_emu.show.ground_map import _lines_deg, _split_at_date_line, draw_map, land_outlines_deg
+from isl_emu.show.ground_map import WORLD, _lines_deg, _shown_deg, _split_at_date_line, draw_map, land_outlines_deg
 from isl_emu.show.measures import degrees, link_series, telling_links
 from isl_emu.show.over_time import draw_degree, draw_links
 from isl_emu.show.style import KIND_COLOR, new_figure, save, time_axis
@@ -82,7 +82,15 @@ def test_time_is_in_the_unit_that_suits_it(duration_s, label, last_s, last):
     assert ticks[last_s] == last
 
 
-@pytest.mark.parametrize("name", ["three-body", "moving-terminals", "split-model"])
+def test_the_map_shows_the_world_or_a_part_that_holds_all_nodes_all_the_time():
+    tracks_deg = np.array([[10.0, 12.0], [14.0, 11.0]]), np.array([[100.0, 120.0], [104.0, 124.0]])
+    assert _shown_deg(*tracks_deg) == (94.0, 3.0, 130.0, 21.0)
+    assert _shown_deg(tracks_deg[0], tracks_deg[1] - 280) == WORLD  # it would go beyond 180 degrees
+    assert _shown_deg(tracks_deg[0], tracks_deg[1] * [1, -1]) == WORLD
+    assert _shown_deg(np.array([[np.nan]]), np.array([[np.nan]])) == WORLD
+
+
+@pytest.mark.parametrize("name", ["three-body", "moving-terminals", "split-model", "dawn-dusk-energy"])
 def test_names_on_the_map_hide_no_node_and_no_name_and_are_on_it(name):
     plan = isl_emu.plan(isl_emu.load(TOPOLOGIES / f"{name}.toml"), duration_s=20)
     figure = draw_map(plan)

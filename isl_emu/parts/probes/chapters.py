@@ -46,8 +46,8 @@ def probes_chapters(run: ConcludedRun) -> Iterator[Chapter]:
                 "delay",
                 partial(_draw_delays, run, shown),
                 f"One-way delay of {which}, in one direction. Lines: planned, that is propagation and the time to send "
-                "the probe. Dots: measured. Below: the residual, measured less planned; where it is not 0, the "
-                "probe waited behind the run's own traffic, but for black diamonds, if there are any.",
+                "the probe. Dots: measured. Below: the residual, measured less planned, with a ring "
+                "where the probe waited behind the run's own traffic.",
                 f"Measured one-way delay over time of {', '.join(f'{a} to {b}' for a, b in shown)}; the residual per "
                 f"hop is {time_text(error.p50)} in the median and {time_text(error.max)} at the most.",
             ),
@@ -173,10 +173,11 @@ def _draw_delays(run: ConcludedRun, shown: Mapping[tuple[str, str], Rows]) -> Fi
         dots(top, t_s, measured_ms, ".", style["color"], "_measured")
         left = np.array(residuals[a, b], dtype=np.float64).reshape(-1, 2)
         dots(bottom, left[:, 0], left[:, 1] / unit_ns, "o+xs^v"[number], style["color"], "_residual")
-    strange = [(row["t_send_ns"], row["error_ns"]) for rows in shown.values() for row in rows if row["excess_ns"]]
-    if strange:
-        at = np.array(strange, dtype=np.float64)
-        dots(bottom, at[:, 0] / NS_PER_S, at[:, 1] / unit_ns, "D", BLACK, "not explained by\nthe run's own traffic")
+    waited = [row for rows in shown.values() for row in rows if row["error_ns"] != row["excess_ns"]]
+    if waited:
+        at = np.array([(row["t_send_ns"], row["error_ns"]) for row in waited], dtype=np.float64)
+        ring = {"markersize": 6, "markerfacecolor": "none", "markeredgewidth": 0.6, "color": BLACK}
+        bottom.plot(at[:, 0] / NS_PER_S, at[:, 1] / unit_ns, "o", label="behind the run's\nown traffic", **ring)
         bottom.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     top.set_ylabel("one-way delay (ms)")
     top.set_ylim(bottom=0)

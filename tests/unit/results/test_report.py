@@ -58,6 +58,13 @@ def test_delay_table_compares_planned_and_measured(good_run: Any) -> None:
     assert row[3:] == ["1", *["5.00", "ms", "9", "us", "41", "us", "5.05", "ms", "41", "us", "0", "us"], "1", "0", "0"]
 
 
+def test_the_ways_of_strayed_probes_are_kept(good_run: Any) -> None:
+    good_run.write("probes.jsonl", [good_run.probe(hops_seen=3), good_run.probe(seq=1, hops_seen=3)])
+    assert summary(good_run).startswith("INVALID")
+    found = json.loads(good_run.folder.fidelity.read_text())["probes"]
+    assert found["strayed_by"] == {"p00s00 to p00s01 over 3 instead of 1": 2}
+
+
 def test_machine_section(good_run: Any) -> None:
     text = summary(good_run)
     assert "late by 1.00 ms (p50), 1.00 ms (p99), 1.00 ms (max) · 4 of 4 instants applied" in text
