@@ -50,7 +50,9 @@ class Plan(PlannedNetwork):
             plan_file.write_plan(self.link_plan, Path(path))
         except OSError as error:
             reason = error.strerror or str(error)
-            raise ScenarioError(f"{path}: cannot be written ({reason}); name another file") from None
+            raise ScenarioError(
+                f"{path}: cannot be written ({reason}), but the plan goes there; name another file"
+            ) from None
 
     def export(self, name: str) -> str:
         """The plan as text in another format: "csv", "ion", "ud3tn" or "czml"; equal plans give equal text.

@@ -55,7 +55,9 @@ class PowerBalance(FleetBalance):
             Path(folder).mkdir(parents=True, exist_ok=True)
             return save(draw_balance(self), Path(folder) / f"energy.{picture_format}")
         except OSError as error:
-            raise ScenarioError(f"{folder}: cannot be written ({error.strerror}); name another folder") from None
+            raise ScenarioError(
+                f"{folder}: cannot be written ({error.strerror}), but the picture goes there; name another folder"
+            ) from None
 
 
 def power_balance(

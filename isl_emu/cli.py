@@ -305,7 +305,9 @@ def export(plan: Path, name: str, out: Path | None) -> None:
     try:
         out.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise ScenarioError(f"{out}: cannot be written ({error.strerror}); name another file with --out") from None
+        raise ScenarioError(
+            f"{out}: cannot be written ({error.strerror}), but contacts go there; name another file with --out"
+        ) from None
 
 
 @cli.command()
@@ -402,7 +404,11 @@ def cp(source: str, target: str, folder: Path | None) -> int:
             return copy_to(*find_live_run(folder), Path(from_path), to_node, to_path or ".", _write_error)
         return copy_from(*find_live_run(folder), from_node, from_path or ".", Path(to_path), _write_error)
     except OSError as error:
-        raise ScenarioError(f"cp: {error.filename or to_path or from_path}: {error.strerror or error}") from None
+        raise ScenarioError(
+            f"cp: {error.filename or to_path or from_path} cannot be copied ({error.strerror or error}), but it "
+            "must be "
+            "readable there, and its target writable; name others"
+        ) from None
 
 
 def _in_node(text: str) -> tuple[str, str]:

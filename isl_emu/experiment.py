@@ -106,16 +106,16 @@ def check_scenario(scenario: Scenario, *, programs: bool = True) -> tuple[str, .
         else:
             warnings += [found] if isinstance(found, str) else found if isinstance(found, tuple) else []
     if errors:
-        problems = dict.fromkeys(line for error in errors for line in getattr(error, "problems", [str(error)]))
+        problems = dict.fromkeys(line for error in errors for line in error.problems)
         kinds = {type(error) for error in errors}
         kind = kinds.pop() if len(kinds) == 1 else ScenarioError
-        raise kind(*problems) if kind is ScenarioError else kind("\n".join(problems))
+        raise kind(*problems)
     return (*warnings, *(exact_time_warnings(scenario) if programs or not scenario.foreign else ()))
 
 
 def _check_clock(scenario: Scenario) -> None:
     if scenario.time.clock == "exact" and (reason := next(_against_exact(scenario), None)):
-        raise ScenarioError(f'time.clock: is "exact", but {reason}')
+        raise ScenarioError(f'time.clock: is "exact", but {reason}; set it to "real" or "auto"')
 
 
 def _against_exact(scenario: Scenario) -> Iterator[str]:
@@ -205,9 +205,9 @@ def _choose_place(scenario: Scenario, machine: str, clock: str | None, wishes: W
     place = choose_place(machine, wanted, reasons[0] if reasons else "")
     if place.kind == "host" and scenario.has_programs and not wishes.trust.all and not inside_guest():
         raise MachineError(
-            "--machine host: programs of the scenario (`isl-emu check` lists them) would be root in containers on this "
-            "machine's own kernel, which nothing protects from its own faults, nor files outside of /root and /home "
-            "from being read; use --machine guest, or --trust it if it is as good as your own"
+            "--machine host: programs of the scenario (`isl-emu check` lists them) would be root in containers, but "
+            "nothing protects this machine's own kernel from its own faults, nor files outside of /root and /home from "
+            "being read; use --machine guest, or --trust it if it is as good as your own"
         )
     if wishes.pace is not None and place.clock == "real":
         raise MachineError(

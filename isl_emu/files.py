@@ -1,21 +1,48 @@
-"""Files: written in one step, JSON both ways, and TOML read by whichever library Python has for it."""
+"""Files: written in one step, read within bounds, JSON both ways, and TOML read by whichever library Python has for it.
+
+Whatever a user names is read through here: regular files only, so that no pipe or device holds a reader up, and no more
+of one than `isl_emu.limits` allows."""
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, BinaryIO
+
+from isl_emu.limits import MIB
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-__all__ = ["encoding_of", "everybody_may_read", "read_json", "tomllib", "why_no_text", "write_json", "write_whole"]
+__all__ = [
+    "bounded_lines",
+    "check_regular",
+    "encoding_of",
+    "everybody_may_read",
+    "open_regular",
+    "read_json",
+    "read_whole",
+    "tomllib",
+    "why_unread",
+    "write_json",
+    "write_whole",
+]
 
+LONGEST_LINE = 16 << 20  # characters
+KINDS = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFDIR: "a folder",
+}
 PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
@@ -45,9 +72,68 @@ def encoding_of(head: bytes) -> str:
     return "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
 
 
-def why_no_text(error: Exception) -> str:
-    """What `encoding_of` or decoding said, as a reason."""
-    return "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error).partition(",")[0]
+def why_unread(error: Exception) -> str:
+    """Why a file cannot be read, as it stands in brackets: what the machine, `encoding_of` or decoding said."""
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8 text"
+    return getattr(error, "strerror", None) or str(error).partition(",")[0]
+
+
+def check_regular(path: Path) -> None:
+    """Raise an OSError unless this is a file of bytes, wherever its links lead."""
+    if kind := KINDS.get(stat.S_IFMT(path.stat().st_mode)):
+        raise OSError(errno.EINVAL, f"it is {kind} and no file", str(path))
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """A file of bytes, open for reading.
+
+    Raises:
+        OSError: there is none, or it is a pipe, a device or the like.
+    """
+    check_regular(path)  # to open a device may do something already
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        check_regular(Path(f"/proc/self/fd/{descriptor}"))
+    except OSError:
+        os.close(descriptor)
+        raise
+    return os.fdopen(descriptor, "rb")
+
+
+def read_whole(path: Path) -> bytes:
+    """All that is in a file.
+
+    Raises:
+        OSError: it cannot be read, is no file of bytes, or has more of them than the limit.
+    """
+    most_byte = MIB.most << 20
+    with open_regular(path) as file:
+        data: bytes | None = file.read(most_byte + 1)
+        has_byte = max(os.fstat(file.fileno()).st_size, len(data or b""))
+    if data is None:
+        raise OSError(errno.EINVAL, "it has nothing to read now", str(path))
+    if len(data) > most_byte:
+        raise OSError(
+            errno.EFBIG,
+            f"it has {has_byte / (1 << 20):,.0f} MiB and the most is {MIB.most:,}, unless {MIB.variable} says more",
+            str(path),
+        )
+    return data
+
+
+def bounded_lines(file: IO[str]) -> Iterator[str]:
+    """The lines of a text.
+
+    Raises:
+        ValueError: one is longer than any should be.
+    """
+    while line := file.readline(LONGEST_LINE):
+        if len(line) == LONGEST_LINE:
+            raise ValueError(
+                f"it has a line of more than {LONGEST_LINE >> 20} million characters, but none is so long; break it"
+            )
+        yield line
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
@@ -56,9 +142,9 @@ def write_json(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The record in a file; None if there is no file, or only part of one."""
+    """The record in a file; None if there is no file, only part of one, or something else."""
     try:
-        found: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError):
+        found = json.loads(read_whole(path))
+    except (OSError, ValueError, RecursionError):
         return None
-    return found
+    return found if isinstance(found, dict) else None

@@ -11,11 +11,14 @@ from contextlib import suppress
 from glob import glob
 from pathlib import Path
 
+import pyarrow as pa
+
 from isl_emu.errors import ScenarioError
 from isl_emu.files import read_json
 from isl_emu.linkplan.plan_file import read_plan
 from isl_emu.live.control import POINTER
-from isl_emu.machine.guest import clean_guest
+from isl_emu.machine.guest import clean_guest, guests_at_large
+from isl_emu.machine.uml import inside_guest
 from isl_emu.nodes.cgroups import remove_run_cgroups
 from isl_emu.nodes.mounts import mount_points, unmount
 from isl_emu.nodes.nodespaces import namespace_path, remove_space_file
@@ -23,19 +26,28 @@ from isl_emu.nodes.processes import kill_processes_in, namespace_ids
 from isl_emu.results.conclude import conclude
 from isl_emu.results.provenance import file_facts
 from isl_emu.routing.forwarding import read_routes
-from isl_emu.runs.directory import RUN_ID, RunDirectory, registered_runs
+from isl_emu.runs.directory import RUN_ID, RunDirectory, registered_runs, unowned_runs
 from isl_emu.runs.folder import RunFolder
 from isl_emu.scenario.parse import load_scenario
 
 
 def clean_up() -> list[str]:
-    """Remove what killed runs have left behind; one sentence for each, and one for each whose journals remain."""
-    abandoned = [run for run in registered_runs() if run.owner_pid is None]
+    """Remove what killed runs have left behind; one sentence for each, and one for each whose journals remain.
+
+    A run of which cannot be known whether it is alive is left alone, and told of.
+    """
+    registered = [*registered_runs(), *([] if inside_guest() else unowned_runs())]
+    unknown = [run for run in registered if run.damage]
+    abandoned = [run for run in registered if run.owner_pid is None and not run.damage]
     folders = dict.fromkeys(folder for run in abandoned if (folder := _results_of(run)) is not None)
+    killed = [
+        f"run {run.run_id}: its folder was gone, and {len(clean_guest(run))} processes of its guest are now"
+        for run in guests_at_large()
+    ]
     for run in abandoned:
         clean_guest(run)
     hints = [f"its journals remain: `isl-emu conclude {folder}` makes results of them" for folder in folders]
-    return [*clean_runs(abandoned), *hints]
+    return [*killed, *clean_runs(abandoned), *hints, *(run.damage for run in unknown if run.damage)]
 
 
 def conclude_folder(path: Path) -> RunFolder:
@@ -45,7 +57,7 @@ def conclude_folder(path: Path) -> RunFolder:
         ScenarioError: the folder has no journals, or its run is still alive.
     """
     folder = RunFolder(path.absolute())
-    if not folder.plan.is_file() or not folder.journal.is_dir():
+    if not folder.plan.exists() or not folder.journal.is_dir():
         raise ScenarioError(f"{path}: has no journals, but results are made of them; name a killed run's folder")
     if any(run.owner_pid is not None and _results_of(run) == folder.path.resolve() for run in registered_runs()):
         raise ScenarioError(f"{path}: its run is still alive, but results come after its end; use `isl-emu stop`")
@@ -60,15 +72,23 @@ def conclude_folder(path: Path) -> RunFolder:
                 f"{file}: is not the one of this run by its provenance.json, but results belong to what was run; take "
                 "the run's own file"
             )
-    conclude(folder, load_scenario(folder.scenario), plan, read_routes(folder.routes, plan))
+    try:
+        conclude(folder, load_scenario(folder.scenario), plan, read_routes(folder.routes, plan))
+    except (LookupError, TypeError, ValueError, ArithmeticError, pa.ArrowException) as error:
+        raise ScenarioError(
+            f"{folder.journal}: has records that are not of this run ({type(error).__name__}: {error}), but tables are "
+            "made of them; take its own journals (those that were read before have become tables)"
+        ) from error
     return folder
 
 
 def _results_of(run: RunDirectory) -> Path | None:
     """The run folder of a run, if it still has journals."""
-    pointer = run.path / POINTER
-    folder = Path(pointer.read_text()).resolve() if pointer.exists() else None
-    return folder if folder and (folder / "journal").is_dir() else None
+    try:
+        folder = Path((run.path / POINTER).read_text()).resolve()
+        return folder if (folder / "journal").is_dir() else None
+    except (OSError, ValueError):  # never written, gone meanwhile, or none of ours
+        return None
 
 
 def clean_runs(runs: Iterable[RunDirectory]) -> list[str]:
@@ -77,7 +97,19 @@ def clean_runs(runs: Iterable[RunDirectory]) -> list[str]:
     Returns:
         One sentence per run that was removed, or that could not be removed wholly.
     """
-    return [_clean_run(run) for run in runs if RUN_ID.fullmatch(run.run_id) and run.owner_pid is None]
+    return [_cleaned(run) for run in runs if RUN_ID.fullmatch(run.run_id) and run.owner_pid is None and not run.damage]
+
+
+def _cleaned(run: RunDirectory) -> str:
+    """What became of a run that is cleaned; what the machine refuses keeps no other run from it."""
+    try:
+        return _clean_run(run)
+    except OSError as error:
+        return (
+            f"run {run.run_id}: cannot be removed wholly ({error.filename or run.path}: {error.strerror}), but "
+            "nothing of "
+            "it should stay; put that right and try again"
+        )
 
 
 def _clean_run(run: RunDirectory) -> str:

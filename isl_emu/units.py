@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
@@ -19,6 +19,8 @@ SPEED_OF_LIGHT_KM_S = 299_792.458  # exact, BIPM SI brochure, 9th edition
 NS_PER_S = 1_000_000_000
 NS_PER_MS = 1_000_000
 NS_PER_US = 1_000
+MOST_DIGITS = 60
+SHOWN = 60  # characters of what was found
 
 
 Number = TypeVar("Number", int, float)
@@ -92,27 +94,33 @@ def parse_quantity(text: object, dimension: Dimension[Number]) -> Number:
         ValueError: no number, no unit, an unknown unit, or more precision than the inner unit has.
     """
     rule = f'{dimension.name} is written with its unit, for example "{dimension.example}"'
-    if not isinstance(text, str):
-        raise ValueError(f"is {text!r}, but {rule}")
-    match = _QUANTITY.fullmatch(text)
+    match = _QUANTITY.fullmatch(text) if isinstance(text, str) else None
     if not match:
-        raise ValueError(f"is {text!r}, but {rule}")
+        raise ValueError(f"is {_cut(text)}, but {rule}; correct it")
     number, unit = match.groups()
     if unit not in dimension.factors:
-        found = f"has the unit {unit!r}" if unit else f"is {text!r} without a unit"
+        found = f"has the unit {_cut(unit)}" if unit else f"is {_cut(text)} without a unit"
         known = ", ".join(dimension.factors)
         raise ValueError(f'{found}, but {dimension.name} is given in {known}; write for example "{dimension.example}"')
     try:
         value = Decimal(number) * dimension.factors[unit]
-    except InvalidOperation:
-        raise ValueError(f"is {text!r}, but {rule}") from None
+    except ArithmeticError:
+        raise ValueError(f"is {_cut(text)}, but {rule}; correct it") from None
+    if value.adjusted() > MOST_DIGITS:  # longer whole numbers would take long to make
+        raise ValueError(f"is {_cut(text)}, but no quantity has more than {MOST_DIGITS} digits; give less")
     if dimension.kind is float:
         return dimension.kind(float(Decimal(number)) * float(dimension.factors[unit]))
     if value != value.to_integral_value():
         raise ValueError(
-            f"is {text!r}, but {dimension.name} is a whole number of {_smallest_unit(dimension)}; round it"
+            f"is {_cut(text)}, but {dimension.name} is a whole number of {_smallest_unit(dimension)}; round it"
         )
     return dimension.kind(value)
+
+
+def _cut(found: object) -> str:
+    """What was found, as far as somebody reads it."""
+    shown = repr(found)
+    return shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}..."
 
 
 def format_quantity(value: float, dimension: Dimension[Any]) -> str:

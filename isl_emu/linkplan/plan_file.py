@@ -33,8 +33,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from isl_emu.errors import ScenarioError
+from isl_emu.files import check_regular, why_unread
+from isl_emu.limits import INSTANTS, ROWS, size_text
 from isl_emu.linkplan.plan import AQM, AQM_NAMES, Events, LinkKind, LinkPlan, Links, LinkState, Nodes
 from isl_emu.linkplan.step_check import check_step
+from isl_emu.scenario.constellation import ROW_BYTE
 from isl_emu.timebase import TimeGrid
 
 FORMAT = 4
@@ -86,9 +89,11 @@ def read_plan(path: Path) -> LinkPlan:
     if table.schema.remove_metadata() != SCHEMA:
         raise _unusable(path, f"its columns are {table.column_names}", f"a link plan has {SCHEMA.names} of fixed types")
     try:
-        plan = _plan(table, description, json.loads(table.schema.metadata[EVENTS_KEY]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise _unusable(path, f"its description is broken ({error!r})", "it describes nodes, links and grid") from error
+        plan = _plan(table, description, json.loads(table.schema.metadata[EVENTS_KEY]), path)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise _unusable(
+            path, f"its description is broken ({repr(error)[:80]})", "it describes nodes, links and grid"
+        ) from error
     if plan.digest() != description.get("digest"):
         raise _unusable(path, "its content differs from its digest", "a link plan is never edited")
     return plan
@@ -141,10 +146,16 @@ def _json(value: dict[str, Any]) -> bytes:
 def _table(path: Path) -> pa.Table:
     """The whole file."""
     try:
+        check_regular(path)
         # the file alone: a path with "=" in a folder's name would otherwise add columns
-        return pq.ParquetFile(path).read()
-    except OSError as error:
-        raise ScenarioError(f"{path}: cannot be read ({error}); give the path of a plan.parquet") from error
+        file = pq.ParquetFile(path)
+        if excess := ROWS.excess(file.metadata.num_rows, size_text(file.metadata.num_rows * ROW_BYTE)):
+            raise ScenarioError(f"{path}: says that it {excess}")
+        return file.read()
+    except (OSError, MemoryError) as error:
+        raise ScenarioError(
+            f"{path}: cannot be read ({why_unread(error)}), but a plan is a file that `isl-emu plan` wrote; name one"
+        ) from error
     except pa.ArrowException as error:
         raise _unusable(path, f"it is not readable as Parquet ({error})", "a link plan is a Parquet file") from error
 
@@ -157,16 +168,23 @@ def _described(table: pa.Table, path: Path) -> dict[str, Any]:
     try:
         description: dict[str, Any] = json.loads(text)
         found = description["format"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise _unusable(path, f"its description is not readable ({error!r})", "it is JSON") from error
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise _unusable(path, f"its description is not readable ({repr(error)[:80]})", "it is JSON") from error
     if found != FORMAT:
         raise _unusable(path, f"its format is {found!r}", f"this isl-emu reads format {FORMAT}")
     return description
 
 
-def _plan(table: pa.Table, description: dict[str, Any], events: dict[str, Any]) -> LinkPlan:
+def _plan(table: pa.Table, description: dict[str, Any], events: dict[str, Any], path: Path) -> LinkPlan:
     """A plan of its parts; KeyError, TypeError or ValueError where they do not fit together."""
     grid, nodes, links = description["grid"], description["nodes"], description["links"]
+    for key in ("step_ns", "count"):
+        if type(grid[key]) is not int or not 0 < grid[key] < 2**62:
+            raise ValueError(f"{key} is {grid[key]!r}")
+    if excess := INSTANTS.excess(grid["count"]):
+        raise ScenarioError(f"{path}: says that it {excess}")
+    if grid["count"] * grid["step_ns"] >= 2**62:
+        raise ValueError(f"count x step_ns is {grid['count'] * grid['step_ns']}")
     time_grid = TimeGrid(datetime.fromisoformat(grid["start"]), grid["step_ns"], grid["count"])
 
     def column(name: str) -> np.ndarray:

@@ -65,7 +65,9 @@ class LiveAnswers:
         a, b = (self._node(name) for name in (request["a"], request["b"]))
         links = self.net.linksBetween(a, b)
         if not links:
-            raise NetworkError(f"link: {a.name} and {b.name} are never linked in this plan; see `isl-emu plan`")
+            raise NetworkError(
+                f"link: {a.name} and {b.name} are two nodes, but this plan never links them; see `isl-emu plan`"
+            )
         answer.output.write(f"plan: {self._planned(a.name, b.name)}\n".encode())
         for interface in (links[0].intf1, links[0].intf2):
             answer.output.write(f"{interface.node.name} {interface.name}:\n".encode())

@@ -172,11 +172,11 @@ def find_live_run(folder: Path | None) -> tuple[RunDirectory, Path]:
     Raises:
         MachineError: there is none, or which one is not clear.
     """
-    live = [
-        (run, Path((run.path / POINTER).read_text()))
-        for run in registered_runs()
-        if run.owner_pid is not None and (run.path / POINTER).exists()
-    ]
+    live = list[tuple[RunDirectory, Path]]()
+    for run in registered_runs():
+        with suppress(OSError, ValueError):  # it has none yet, or has just ended
+            if run.owner_pid is not None:
+                live.append((run, Path((run.path / POINTER).read_text())))
     others = [path for run, path in live if not run.is_ours]
     if folder is not None:
         live = [(run, path) for run, path in live if path.resolve() == folder.resolve()]
@@ -262,7 +262,7 @@ def _follow(
         if status is not None:
             return int(status)
         if run.owner_pid is None or not enquiry.request.exists():
-            raise MachineError("live run: it ended before it answered; run it again for longer")
+            raise MachineError("live run: it has ended, but an answer was to come; run it again for longer")
         if silent:
             clock.sleep_until_ns(clock.now_ns() + LOOK_INTERVAL_NS)
 

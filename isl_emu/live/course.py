@@ -99,7 +99,10 @@ class Course:
         with self._lock:
             if self._pause_ns is not None:
                 state = "stands" if self.paused else "is to pause"
-                raise MachineError(f"pause: the run {state} at {seconds(self._pause_ns)} already; use `isl-emu resume`")
+                raise MachineError(
+                    f"pause: the run {state} at {seconds(self._pause_ns)}, but it pauses once at a time; use "
+                    "`isl-emu resume`"
+                )
             self._pause_ns = self._stop_at(at_ns, "pause")
         return self._stand(self._pause_ns, cancelled)
 
@@ -130,7 +133,9 @@ class Course:
                     "`isl-emu resume` first, or leave out --at"
                 )
             if self._end_ns is not None:
-                raise MachineError(f"stop: the run is to end at {seconds(self._end_ns)} already; wait until then")
+                raise MachineError(
+                    f"stop: the run is to end at {seconds(self._end_ns)}, but it ends once; wait until then"
+                )
             if self.paused and at_ns is None:
                 self._end_ns = self.t_ns()
                 self._clock.stop_at_ns(self._t0_ns + self._end_ns)

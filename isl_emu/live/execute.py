@@ -80,7 +80,9 @@ def execute(folder: RunFolder, wishes: Wishes, steps: Steps, *, kernel_ends: boo
         IslEmuError: whatever made it impossible to go on; everything is undone before.
     """
     if not folder.plan.is_file() or not folder.journal.is_dir():
-        raise ScenarioError(f"{folder.path}: is no folder that `isl-emu run` has prepared; give it a scenario instead")
+        raise ScenarioError(
+            f"{folder.path}: is a folder, but none that `isl-emu run` has prepared; give it a scenario instead"
+        )
     execution = Execution(clock="real" if calendar_control() is None else "exact", kernel=kernel_facts())
     try:
         with _signals() as ignore_signals, _teardown(execution, steps.wall_s) as undo, _on_leaving(ignore_signals):
@@ -101,7 +103,10 @@ def execute(folder: RunFolder, wishes: Wishes, steps: Steps, *, kernel_ends: boo
 def _build(folder: RunFolder, phase: Phases, undo: ExitStack, *, kernel_ends: bool) -> tuple[LiveRun, Replay]:
     """The network of a prepared run as it is at instant 0, with a container in each satellite that runs programs."""
     if missing := missing_features():
-        raise MachineError(f"network: {'; '.join(missing)}; use --machine guest, or see `isl-emu doctor`")
+        raise MachineError(
+            f"network: {', '.join(missing)}, but the network is made of these; use --machine guest, or see "
+            "`isl-emu doctor`"
+        )
     run = create_run_directory()
     undo.callback(shutil.rmtree, run.path, ignore_errors=True)
     announce(run, folder.path)
@@ -217,7 +222,9 @@ def _remove_empty(folder: RunFolder) -> None:
 
 def _check_queues(plan: LinkPlan) -> None:
     if missing := missing_queues(map(QueueKind, np.unique(queue_kinds(plan)).tolist())):
-        raise MachineError(f"aqm: {'; '.join(missing)}; use --machine guest, or links without aqm")
+        raise MachineError(
+            f"aqm: {', '.join(missing)}, but the scenario asks for it; use --machine guest, or links without aqm"
+        )
 
 
 def _endpoints(scenario: Scenario, net: IslNet) -> dict[str, Endpoint]:

@@ -62,7 +62,8 @@ def choose_memory_folder(memory_byte: int) -> Path:
         if _can_hold(folder, memory_byte):
             return folder
     raise MachineError(
-        f"guest kernel: none of {', '.join(map(str, candidates))} has {memory_byte // MIB:,} MiB free, is writable "
+        f"guest kernel: its memory is a file, but none of {', '.join(map(str, candidates))} has "
+        f"{memory_byte // MIB:,} MiB free, is writable "
         "and allows programs (no `noexec`); set TMPDIR to a folder that has"
     )
 
@@ -73,7 +74,10 @@ def available_memory_byte() -> int:
         if line.startswith("MemAvailable:"):
             available_byte, left_byte = int(line.split()[1]) * 1024, _left_in_cgroup_byte()
             return available_byte if left_byte is None else min(available_byte, left_byte)
-    raise MachineError("guest kernel: /proc/meminfo has no MemAvailable, but it is needed to size the guest")
+    raise MachineError(
+        "guest kernel: /proc/meminfo has no MemAvailable, but it is needed to size the guest; mount the machine's "
+        "own /proc"
+    )
 
 
 def default_memory_byte() -> int:

@@ -124,7 +124,7 @@ class WalledFunction:
         return kind, content
 
     def _error(self, what: str) -> ScenarioError:
-        return ScenarioError(f"{self._where}: {self._name} {what}; mend the function")
+        return ScenarioError(f"{self._where}: {self._name} {what}, but it must return; mend the function")
 
     def _show(self) -> None:
         """Pass on what it has printed; nothing that would steer a terminal."""

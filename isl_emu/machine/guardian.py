@@ -66,12 +66,12 @@ def read_order() -> Order:
 
 def main(lifeline: int) -> int:
     """Run the command until it ends or the lifeline closes; return its exit status."""
-    order, folder = read_order(), os.getcwd()
+    order, folder, own = read_order(), os.getcwd(), os.getpid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     child = os.fork()
     if child == 0:
-        _become(order)
+        _become(order, own)
     ended = os.pidfd_open(child)
     poll = select.poll()
     poll.register(lifeline, 0)
@@ -109,7 +109,16 @@ def kill_processes_in(folder: str) -> list[int]:
 def processes_in(folder: str) -> list[int]:
     """Every process, except this one, whose current folder this is."""
     inside = (folder, f"{folder} (deleted)")
-    return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _current_folder(pid) in inside]
+    return [pid for pid in _numbers() if _current_folder(pid) in inside]
+
+
+def current_folders() -> set[str]:
+    """The current folders of all processes that may be asked."""
+    return {folder for pid in _numbers() if (folder := _current_folder(pid)) is not None}
+
+
+def _numbers() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
 def _current_folder(pid: int) -> str | None:
@@ -120,9 +129,11 @@ def _current_folder(pid: int) -> str | None:
         return None
 
 
-def _become(order: Order) -> None:
+def _become(order: Order, parent: int) -> None:
     """Turn into the command, pinned, first in line on its CPU if allowed, and bound to die with its parent."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # gone before it could take us with it
+        os._exit(1)
     os.sched_setaffinity(0, {order.cpu})
     # Each file that the guest opens is an open file of the host.
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

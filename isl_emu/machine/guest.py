@@ -35,10 +35,10 @@ from isl_emu.errors import INTERRUPTED, MachineError
 from isl_emu.machine.calendar_control import BELL, FOLDER_VARIABLE, CalendarControl, GuestState
 from isl_emu.machine.claims import MIB, OVERHEAD_BYTE, choose_memory_folder, claim_cpu, default_memory_byte
 from isl_emu.machine.console import Console, Interrupter, raw_terminal, send_mconsole
-from isl_emu.machine.guardian import REFUSED, Order, kill_processes_in
+from isl_emu.machine.guardian import REFUSED, Order, current_folders, kill_processes_in
 from isl_emu.machine.sandbox import View
 from isl_emu.machine.uml import UmlKernel, build_shim, find_uml, needs_shim
-from isl_emu.runs.directory import RunDirectory, create_run_directory
+from isl_emu.runs.directory import RunDirectory, create_run_directory, run_with
 from isl_emu.units import NS_PER_S
 
 # Folders that the guest covers with its own; what lies below them must be mounted to be seen.
@@ -144,9 +144,15 @@ def run_in_guest(
 
 
 def clean_guest(run: RunDirectory) -> list[int]:
-    """Kill what is left of a run's guest and calendar; return the processes that were."""
+    """Kill what is left of a run's guest and calendar, also when its folder is gone; return the processes that were."""
     path = run.path.resolve()
     return [*kill_processes_in(str(path / "guest")), *kill_processes_in(str(path / CALENDAR_FOLDER))]
+
+
+def guests_at_large() -> list[RunDirectory]:
+    """The runs whose folder is gone while a process of their guest or calendar is there, whose current folder tells."""
+    found = {run.run_id: run for folder in current_folders() if (run := run_with(folder)) is not None}
+    return [run for _, run in sorted(found.items()) if not run.path.exists()]
 
 
 @contextlib.contextmanager
@@ -252,7 +258,7 @@ def view_of_machine(readable: Iterable[Path], writable: Iterable[Path], memory_b
     for path in read:
         if any(home.is_relative_to(path) for home in homes) or path == Path(path.anchor):
             raise MachineError(
-                f"wall: programs and functions of the scenario would see {path}, and somebody's home with it; call "
+                f"wall: programs and functions of the scenario would see {path}, but somebody's home is in it; call "
                 "isl-emu from the folder of the scenario, or --trust a scenario that is as good as your own programs"
             )
     shown = {path.resolve() for path in system}
@@ -337,7 +343,7 @@ def _boot(
         with _attended(interrupter, streams) as keyboard:
             console.relay(guest.ended, keyboard, look)
         hang.check()
-        return _outcome(folder, console, interrupter)
+        return _outcome(folder, console, interrupter, guest.await_end())
 
 
 class _Hang:
@@ -379,7 +385,8 @@ class _Hang:
     def check(self) -> None:
         """Raise a MachineError if it was given up."""
         if self._failed.exists():
-            raise MachineError(f"{self._failed.read_text()}; it runs {self._running()}")
+            problem = f"{self._failed.read_text()} (it runs {self._running()})"
+            raise MachineError(problem)
 
     def _guests(self) -> Sequence[GuestState]:
         state = self._control.state()
@@ -412,22 +419,34 @@ def _attended(interrupter: Interrupter, streams: str) -> Iterator[int | None]:
         yield keyboard
 
 
-def _outcome(folder: Path, console: Console, interrupter: Interrupter) -> int:
-    """The command's own exit status, or why there is none."""
+def _outcome(folder: Path, console: Console, interrupter: Interrupter, guardian: int) -> int:
+    """The command's own exit status, or why there is none.
+
+    Args:
+        guardian: how the process around the guest has ended.
+    """
     if status := _read(folder / "status").strip():
         return int(status)
     if interrupter.was_used:
         return INTERRUPTED
     if refusal := _read(folder / REFUSED):
         raise MachineError(
-            f"guest kernel: this machine refuses the wall between a scenario and its own files ({refusal}); use root, "
+            f"guest kernel: this machine refuses the wall ({refusal}), but a scenario must not see its files; use "
+            "root, "
             "allow user namespaces (sysctl kernel.apparmor_restrict_unprivileged_userns=0), or --trust a scenario that "
             "is as good as your own programs"
+        )
+    if guardian < 0:
+        raise MachineError(
+            f"guest kernel: signal {-guardian} killed its guardian, and the guest with it, but both end with the run; "
+            "have more memory free if it was the kernel for want of it (`dmesg` tells), and run it again"
         )
     lines = console.log_lines()[-LINES_SHOWN:]
     how = "died while the command ran" if (folder / "started").exists() else "did not start"
     said = "\n  ".join(lines) if lines else "nothing"
-    raise MachineError(f"guest kernel: it {how}; `isl-emu doctor` may know why. It said last:\n  {said}")
+    raise MachineError(
+        f"guest kernel: it {how}, but it ends with its command; `isl-emu doctor` may know why. It said last:\n  {said}"
+    )
 
 
 def _read(file: Path) -> str:
@@ -443,6 +462,7 @@ class _GuestProcess:
 
     ended: int
     _lifeline: int | None
+    _process: subprocess.Popen[bytes]
 
     @classmethod
     @contextlib.contextmanager
@@ -465,13 +485,18 @@ class _GuestProcess:
         )
         os.close(guests_end)
         os.close(claim.lock)
-        guest = cls(os.pidfd_open(process.pid), lifeline)
+        guest = cls(os.pidfd_open(process.pid), lifeline, process)
         try:
             yield guest
         finally:
             guest.kill()
             process.wait()
+            kill_processes_in(str(folder))  # a guardian that was killed has left them
             os.close(guest.ended)
+
+    def await_end(self) -> int:
+        """How the guardian has ended, which does with the guest."""
+        return self._process.wait()
 
     def kill(self) -> None:
         """End the guest at once; a second time does nothing."""

@@ -112,7 +112,7 @@ def build_kernel(report: Report) -> UmlKernel:
                 built = _build(source, report)
             elif built is None:
                 what, fix = standing[0]
-                raise MachineError(f"guest kernel: cannot be built: {what}; {fix}")
+                raise MachineError(f"guest kernel: cannot be built ({what}), but exact time needs it; {fix}")
         find_uml.cache_clear()
     return UmlKernel(built.program, built.release, built.sha256, exact=True)
 
@@ -266,7 +266,9 @@ def _publish(folder: Path, built: BuiltKernel) -> BuiltKernel:
     shutil.rmtree(folder, ignore_errors=True)
     published = read_entry(entry)
     if published is None:
-        raise MachineError(f"guest kernel: {entry} changed while it was written, but nobody else may write there")
+        raise MachineError(
+            f"guest kernel: {entry} changed while it was written, but nobody else may write there; build it again"
+        )
     return published
 
 

@@ -128,7 +128,9 @@ def cache_folder() -> Path:
             continue
         if os.access(folder, os.W_OK) and folder.stat().st_uid == os.geteuid():
             return folder
-    raise MachineError("guest kernel: no cache folder can be written; set TMPDIR to a folder of yours")
+    raise MachineError(
+        "guest kernel: no cache folder can be written, but the kernel is kept there; set TMPDIR to a folder of yours"
+    )
 
 
 def _own_caches() -> tuple[Path, Path]:

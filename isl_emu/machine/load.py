@@ -56,7 +56,7 @@ def parse_pressure(text: str) -> int:
     """The us for which some process waited, in the text of a /proc/pressure file."""
     match = re.search(r"^some .*total=(\d+)", text, re.MULTILINE)
     if not match:
-        raise ValueError(f"pressure: the text is {text!r}, but it has a line that begins with some")
+        raise ValueError(f"pressure: the text is {text!r}, but it has a line that begins with some; update the kernel")
     return int(match.group(1))
 
 

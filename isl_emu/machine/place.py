@@ -42,7 +42,10 @@ def choose_place(requested: str, clock: str = "real", real_because: str = "") ->
     """
     if clock == "exact":
         if against := real_because or _against_exact(requested):
-            raise MachineError(f"--clock exact: {against}; {BUILD_IT if 'built' in against else 'use --clock real'}")
+            raise MachineError(
+                f"--clock exact: {against}, but exact time is asked for; "
+                f"{BUILD_IT if 'built' in against else 'use --clock real'}"
+            )
         return _exact()
     if clock == "real":
         return _in_real_time(requested)
@@ -92,7 +95,10 @@ def _host_reason() -> str:
 
 def _guest(reason: str) -> Place:
     if inside_guest():
-        raise MachineError(f"--machine: already inside a guest kernel, which cannot boot another ({reason}); use host")
+        raise MachineError(
+            f"--machine: is guest ({reason}), but this is inside a guest kernel already, which cannot boot "
+            "another; use host"
+        )
     kernel = find_uml()
     if needs_shim(kernel):
         build_shim()

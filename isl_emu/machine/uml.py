@@ -66,10 +66,13 @@ def find_uml() -> UmlKernel:
         return UmlKernel(built.program, built.release, built.sha256, exact=True)
     program = shutil.which("linux.uml")
     if program is None:
-        raise MachineError(f"guest kernel: linux.uml is not on this machine; {INSTALL_UML}")
+        raise MachineError(f"guest kernel: linux.uml is not on this machine, but a guest is its process; {INSTALL_UML}")
     answer = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
     if answer.returncode or not re.match(r"\d+\.\d+", answer.stdout):
-        raise MachineError(f"guest kernel: {program} --version failed: {answer.stderr.strip()}; {INSTALL_UML}")
+        raise MachineError(
+            f"guest kernel: {program} --version failed ({answer.stderr.strip()}), but a kernel tells its version; "
+            f"{INSTALL_UML}"
+        )
     return UmlKernel(program, answer.stdout.strip(), hashlib.sha256(Path(program).read_bytes()).hexdigest())
 
 
@@ -109,7 +112,10 @@ def build_shim() -> Path:
             command = [find_compiler(), "-shared", "-fPIC", "-O2", "-x", "c", "-", "-o", building.name, "-ldl"]
             answer = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
             if answer.returncode:
-                raise MachineError(f"guest kernel: xstate_shim.c does not compile: {answer.stderr}; {INSTALL_COMPILER}")
+                raise MachineError(
+                    f"guest kernel: xstate_shim.c does not compile ({answer.stderr}), but this processor needs it; "
+                    f"{INSTALL_COMPILER}"
+                )
             os.chmod(building.name, 0o755)
             os.link(building.name, f"{building.name}.done")
             os.replace(f"{building.name}.done", library)

@@ -262,7 +262,10 @@ def run_iperf(client: SpaceNode, server: SpaceNode, words: Sequence[str], load: 
         received, _ = serving.communicate(timeout=IPERF_PATIENCE_S)
     if b"/sec" not in sent:
         told = " ".join(sent.decode().split())
-        raise NetworkError(f"iperf: {client.name} got nothing through to {server.name}: {told}")
+        raise NetworkError(
+            f"iperf: {client.name} got nothing through to {server.name} ({told}), but they are linked by a path; "
+            "see `isl-emu link`"
+        )
     return received.decode(), sent.decode()
 
 

@@ -173,7 +173,7 @@ class Replay:
         """
         self._first = self._apply(self._step_to(0, everything=True))
         if wrong := self.verify_all():
-            raise NetworkError("\n".join(wrong[:MOST_MISMATCHES_KEPT]))
+            raise NetworkError(*wrong[:MOST_MISMATCHES_KEPT])
         self.backend.listen(self.clock.now_ns)
 
     def run(self, t0_ns: int, stop: threading.Event) -> None:

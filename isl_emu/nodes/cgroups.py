@@ -176,7 +176,7 @@ class Cgroup:
                 "use a kernel with CONFIG_CFS_BANDWIDTH and CONFIG_MEMCG, or --machine guest"
             ) from error
         if found != value:
-            raise MachineError(f"{file}: holds {found}, but {value} was written and must hold")
+            raise MachineError(f"{file}: holds {found}, but {value} was written and must hold; use --machine guest")
 
     def _set_if_there(self, controller: str, name: str, value: str) -> None:
         if self._file(controller, name).exists():

@@ -161,7 +161,10 @@ class Container:
             self._init = self._start_inside(self._leave_machine, _INIT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
             assert self._init.stdout is not None
             if self._init.stdout.readline() != b"ready\n":
-                raise MachineError(f"container {self.name}: its first process did not start; see the message above")
+                raise MachineError(
+                    f"container {self.name}: its first process did not start, but it holds all others; see the "
+                    "message above"
+                )
             self._strangers = in_own_thread(self._strangers_view)
         except OSError as error:
             self.stop()

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from isl_emu.errors import ScenarioError
-from isl_emu.files import encoding_of, why_no_text
+from isl_emu.files import encoding_of, read_whole, why_unread
 
 CHARACTERS_PER_TOKEN = 4.6  # of the shipped prompts: 4.49 to 4.69 with the tokeniser of SmolLM2, measured
 MOST_CHARACTERS_PER_TOKEN = 8  # no text in words has more over its length: what is longer surely does not fit
@@ -33,12 +33,14 @@ def read_prompts(name: str) -> tuple[str, ...]:
     """
     where = f"questions.prompt_file: {name}"
     try:
-        source = files("isl_emu.data").joinpath("prompts.jsonl") if name == BUNDLED else Path(name)
-        data = source.read_bytes()
+        data = (
+            files("isl_emu.data").joinpath("prompts.jsonl").read_bytes() if name == BUNDLED else read_whole(Path(name))
+        )
         text = data.decode(encoding_of(data))
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or why_no_text(error)
-        raise ScenarioError(f"{where} cannot be read ({reason}); name a file of lines like {LINE}") from None
+        raise ScenarioError(
+            f"{where} cannot be read ({why_unread(error)}), but it must be a file of lines like {LINE}; name one"
+        ) from None
     found = tuple(_prompt(line, f"{where} line {n}") for n, line in enumerate(text.splitlines(), 1) if line.strip())
     if not found:
         raise ScenarioError(f"{where} holds no prompt, but at least one is needed; add a line")
@@ -48,7 +50,7 @@ def read_prompts(name: str) -> tuple[str, ...]:
 def _prompt(line: str, where: str) -> str:
     try:
         prompt = json.loads(line)["prompt"]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         prompt = None
     if not isinstance(prompt, str) or not prompt.strip():
         raise ScenarioError(f"{where} is {line[:40]!r}, but a line is like {LINE}; correct it")

@@ -30,7 +30,10 @@ class RunResults:
     def __init__(self, path: str | os.PathLike[str]):
         self._folder = RunFolder(Path(path).absolute())
         if not self._folder.fidelity.is_file():
-            raise ScenarioError(f"{path}: holds no results of a finished run; name the folder that `--out` named")
+            raise ScenarioError(
+                f"{path}: holds no results of a finished run, but a folder of results is read; name that of "
+                "`--out`, or call `isl-emu conclude`"
+            )
 
     def __repr__(self) -> str:
         return f"<RunResults {self.path}: {'valid' if self.valid else 'INVALID'}>"
@@ -80,7 +83,10 @@ class RunResults:
         try:
             return self._folder.summary.read_text()
         except OSError as error:
-            raise ScenarioError(f"{self._folder.summary}: cannot be read ({error.strerror}); run it again") from None
+            raise ScenarioError(
+                f"{self._folder.summary}: cannot be read ({error.strerror}), but every run has one; call `isl-emu "
+                "conclude`, or run it again"
+            ) from None
 
     @property
     def tables(self) -> tuple[str, ...]:
@@ -94,12 +100,15 @@ class RunResults:
             ScenarioError: this run has no such table, or its file is damaged.
         """
         if name not in self.tables:
-            raise ScenarioError(f"table: is {name!r}, but this run has only these: {', '.join(self.tables)}")
+            raise ScenarioError(f"table: is {name!r}, but this run has only these: {', '.join(self.tables)}; name one")
         path = self._folder.table(name)
         try:
             return pq.read_table(path)
         except (OSError, pa.ArrowException) as error:
-            raise ScenarioError(f"{path}: is not readable as Parquet ({error}); run it again") from None
+            raise ScenarioError(
+                f"{path}: is not readable as Parquet ({error}), but tables are; call `isl-emu conclude`, or run it "
+                "again"
+            ) from None
 
     @property
     def requests(self) -> pa.Table:

@@ -6,6 +6,7 @@ node, or an alias: one more address of a node, to which a disjoint path of its o
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,7 +115,7 @@ def _checked(table: np.ndarray, plan: LinkPlan, destinations: np.ndarray) -> np.
     if table.shape != shape or table.dtype.kind != "i":
         raise ScenarioError(
             f"routing.policy: returned {table.dtype} of shape {table.shape}, but next hops are whole numbers of shape "
-            f"{shape} (destinations, nodes)"
+            f"{shape} (destinations, nodes); mend the function"
         )
     return table.astype(np.int32, copy=False)
 
@@ -145,7 +146,7 @@ def read_routes(path: Path, plan: LinkPlan) -> RoutePlan:
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays = dict(stored)
-    except (OSError, EOFError, ValueError, BadZipFile) as error:
+    except (OSError, EOFError, ValueError, LookupError, RuntimeError, MemoryError, BadZipFile, zlib.error) as error:
         raise _unusable(path, getattr(error, "strerror", None) or str(error)) from None
     missing = {"plan", "group_size", "group_link", *_ARRAYS, *(f"alias_{name}" for name in _ALIASES)} - set(arrays)
     if missing:

@@ -6,7 +6,6 @@ folder. Nothing else is ever removed.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import secrets
@@ -14,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from isl_emu.errors import MachineError
-from isl_emu.files import write_whole
+from isl_emu.files import read_json, write_json
 
 RUN_ID_BYTES = 3
 RUN_ID = re.compile(f"[0-9a-f]{{{2 * RUN_ID_BYTES}}}")
+OWNER = "owner.json"  # of a run: which process
 ROOT = 0  # root's folders are safe for everybody
 
 
@@ -35,6 +35,17 @@ class RunDirectory:
         return owner["pid"] if owner and _start_ticks(owner["pid"]) == owner["start_ticks"] else None
 
     @property
+    def damage(self) -> str | None:
+        """Why nobody knows who owns the run, if its owner file is there but says nothing of use."""
+        if self._owner is not None or not os.path.lexists(self.path / OWNER):
+            return None
+        return (
+            f"{self.path / OWNER}: is damaged, but it tells whether the run {self.run_id} is alive; if no isl-emu "
+            "of it "
+            "runs any more, remove this file, and call `isl-emu clean` again"
+        )
+
+    @property
     def is_ours(self) -> bool:
         """Whether the user who started it is the present one, also where both have become root by sudo."""
         owner = self._owner
@@ -42,11 +53,8 @@ class RunDirectory:
 
     @property
     def _owner(self) -> dict[str, int] | None:
-        try:
-            owner: dict[str, int] = json.loads((self.path / "owner.json").read_text())
-        except (OSError, ValueError):
-            return None
-        return owner
+        owner = read_json(self.path / OWNER) or {}
+        return owner if all(type(owner.get(key)) is int for key in ("pid", "start_ticks")) else None
 
 
 def runs_root() -> Path:
@@ -67,11 +75,12 @@ def create_run_directory(run_id: str | None = None) -> RunDirectory:
         folder.mkdir(mode=0o700, exist_ok=True)
         if folder.lstat().st_uid not in (os.geteuid(), ROOT):
             raise MachineError(f"{folder}: belongs to another user, but runs are kept there; set XDG_RUNTIME_DIR")
-    path = root / run_id
-    path.mkdir(mode=0o700)
-    owner = {"pid": os.getpid(), "start_ticks": _start_ticks(os.getpid()), "user": _user()}
-    # in one step: a file that is half written would look like an owner that is gone
-    write_whole(path / "owner.json", json.dumps(owner))
+    path, draft = root / run_id, root / f".{run_id}"
+    if path.exists():
+        raise MachineError(f"{path}: is there already, but a run has a folder of its own; call `isl-emu clean`")
+    draft.mkdir(mode=0o700)
+    write_json(draft / OWNER, {"pid": os.getpid(), "start_ticks": _start_ticks(os.getpid()), "user": _user()})
+    draft.rename(path)  # in one step: a folder without an owner is one of a run whose owner file was removed
     return RunDirectory(run_id, path)
 
 
@@ -80,7 +89,23 @@ def registered_runs() -> list[RunDirectory]:
 
     What another user has put where ours are kept is none of them.
     """
-    found = [path.parent for path in sorted(runs_root().glob("*/owner.json"))]
+    return [run for run in _folders() if os.path.lexists(run.path / OWNER)]
+
+
+def unowned_runs() -> list[RunDirectory]:
+    """Folders of runs whose owner file somebody has removed; inside a guest also those of its host's runs."""
+    return [run for run in _folders() if RUN_ID.fullmatch(run.run_id) and not os.path.lexists(run.path / OWNER)]
+
+
+def run_with(folder: str) -> RunDirectory | None:
+    """The run of ours in whose folder, by now perhaps removed, a process has its current folder."""
+    path = Path(folder.removesuffix(" (deleted)"))
+    run = RunDirectory(path.parent.name, path.parent)
+    return run if run.path.parent == runs_root().resolve() and RUN_ID.fullmatch(run.run_id) else None
+
+
+def _folders() -> list[RunDirectory]:
+    found = [path for path in sorted(runs_root().glob("[!.]*")) if path.is_dir()]
     return [RunDirectory(path.name, path) for path in found if path.lstat().st_uid == os.geteuid()]
 
 

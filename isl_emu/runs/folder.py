@@ -34,7 +34,9 @@ class RunFolder:
             for folder in (path, path / "journal"):
                 folder.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
-            raise ScenarioError(f"--out: {path} cannot be made ({error.strerror}); name another folder") from None
+            raise ScenarioError(
+                f"--out: {path} cannot be made ({error.strerror}), but results go there; name another folder"
+            ) from None
         return cls(path)
 
     def check_plain(self) -> None:

@@ -98,8 +98,8 @@ class Compute(Record):
     memory_byte: Size = Field(alias="memory", default=512 * 1024 * 1024)
     model: str = BUNDLED
     pace_model: str | None = None
-    context_tokens: int = Field(ge=64, default=1024)
-    decode_tokens_s: float | None = Field(gt=0.0, allow_inf_nan=False, default=None)
+    context_tokens: int = Field(ge=64, le=100_000_000, default=1024)
+    decode_tokens_s: float | None = Field(gt=0.0, le=1e9, default=None)
     slots: int | None = Field(ge=1, le=1024, default=None)
     bits: Literal[4, 8, 16] | None = None
     command: Command | None = None

@@ -9,14 +9,17 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from isl_emu.errors import ScenarioError
+from isl_emu.limits import INSTANTS, ROWS, duration_text, size_text
 from isl_emu.scenario.ground import GroundStation
 from isl_emu.scenario.lasers import InterShell, laser_contradictions
 from isl_emu.scenario.matching import matching, repeated, unmatched
 from isl_emu.scenario.quantities import NAME_LENGTH, Duration, NodeName, Record, UtcTime
 from isl_emu.scenario.space import Orbits, Shell
 from isl_emu.timebase import TimeGrid
+from isl_emu.units import DURATION_NS, format_quantity
 
-MOST_INSTANTS = 10_000_000  # at one link each, a plan of half a gigabyte
+ROW_BYTE = 44  # of a link at an instant, in memory
+ROW_S = 20e-6  # to plan it, measured: three-body in steps of 10 ms
 
 
 class Time(Record):
@@ -34,9 +37,9 @@ class Time(Record):
     @model_validator(mode="after")
     def _whole_steps(self) -> Time:
         if self.duration_ns < self.step_ns:
-            raise ValueError("step is longer than duration; shorten it")
-        if self.duration_ns > self.step_ns * MOST_INSTANTS:
-            raise ValueError(f"has more than {MOST_INSTANTS:,} instants, and no machine holds so many; lengthen step")
+            raise ValueError("step is longer than duration, but a run has an instant at least; shorten it")
+        if excess := INSTANTS.excess(self.duration_ns / self.step_ns, "duration / step"):
+            raise ValueError(f"has a duration that {excess}")
         return self
 
     @property
@@ -133,3 +136,10 @@ def constellation_contradictions(constellation: Constellation) -> Iterator[str]:
     shell_of = {name: shell.name for shell, names in constellation.satellites_by_shell for name in names}
     lasers = [(shell.name, shell.lasers) for shell in shells]
     yield from laser_contradictions(lasers, constellation.inter_shell, shell_of)
+    satellites = len(shell_of)
+    links = sum(len(shell.lasers.pairs) or 2 * shell.count for shell in shells if shell.lasers.topology != "none")
+    links += sum(min(station.antennas, satellites) for station in constellation.station)
+    rows = constellation.time.duration_ns / constellation.time.step_ns * max(satellites, links)
+    costs = f"{size_text(rows * ROW_BYTE)} of memory and {duration_text(rows * ROW_S)} to plan"
+    if excess := ROWS.excess(rows, costs):
+        yield f"time.step is {format_quantity(constellation.time.step_ns, DURATION_NS)}, which {excess}"

@@ -101,11 +101,11 @@ class GroundStation(QueueTerms):
     latitude_rad: Latitude = Field(alias="latitude")
     longitude_rad: Longitude = Field(alias="longitude")
     height_km: FlightHeight = Field(alias="height", default=0.0)
-    population: int | None = Field(ge=1, default=None)
+    population: int | None = Field(ge=1, le=100_000_000_000, default=None)
     track: tuple[Waypoint, ...] = ()
     min_elevation_rad: LeastElevation = Field(alias="min_elevation")
     max_range_km: Range | None = Field(alias="max_range", default=None)
-    antennas: int = Field(ge=1, default=1)
+    antennas: int = Field(ge=1, le=1_000, default=1)
     access: Literal["radio", "optical"] = "radio"
     handover: Literal["highest-elevation", "longest-contact", "least-change"] = "highest-elevation"
     make_before_break_ns: Delay = Field(alias="make_before_break", default=0)

@@ -43,7 +43,7 @@ class Budget(Record):
     receive_aperture_m: Aperture | None = Field(alias="receive_aperture", default=None)
     pointing_loss_db: Loss = Field(alias="pointing_loss", default=0.0)
     system_loss_db: Loss = Field(alias="system_loss", default=0.0)
-    photons_per_bit: float | None = Field(gt=0.0, default=None)
+    photons_per_bit: float | None = Field(gt=0.0, le=1e12, default=None)
     sensitivity_dbm: PowerLevel | None = Field(alias="sensitivity", default=None)
     sensitivity_rate_bit_s: Rate | None = Field(alias="sensitivity_rate", default=None)
     margin_db: Loss = Field(alias="margin", default=3.0)
@@ -152,7 +152,7 @@ class InterShell(LaserTerms):
 
     between: tuple[NodeName, NodeName]
     topology: Literal["nearest", "pairs"] | UserFunction = "nearest"
-    links: int = Field(ge=1, default=1)
+    links: int = Field(ge=1, le=1_000, default=1)
 
     @model_validator(mode="after")
     def _fits_together(self) -> InterShell:

@@ -23,7 +23,9 @@ WILD = re.compile(r"[*?\[]")
 
 def _pattern(text: str) -> str:
     if not PATTERN.fullmatch(text):
-        raise ValueError(f"is {text!r}, but it must be a node name, or a pattern of letters, digits, - * ? [ and ]")
+        raise ValueError(
+            f"is {text!r}, but it must be a node name, or a pattern of letters, digits, - * ? [ and ]; correct it"
+        )
     return text
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from pydantic import Field
 
+from isl_emu.limits import PROBES
 from isl_emu.scenario.boards import BOARDS, Board
 from isl_emu.scenario.compute import Compute, Groups, compute_contradictions
 from isl_emu.scenario.constellation import Constellation, Time, constellation_contradictions
@@ -28,6 +29,7 @@ from isl_emu.scenario.space import Orbits, Satellite, Shell, Walker
 from isl_emu.scenario.split import Split, split_contradictions
 from isl_emu.scenario.training import Training, training_contradictions
 from isl_emu.scenario.uplink import Uplink, uplink_contradictions
+from isl_emu.units import DURATION_NS, format_quantity
 
 __all__ = [
     "Compute",
@@ -230,7 +232,12 @@ def contradictions(scenario: Scenario) -> Iterator[str]:
         scenario.power, satellites, scenario.boards, scenario.computing, scenario.visited_nodes, scenario.compute
     )
     yield from unpaired("probes.pairs", "a probe", scenario.probes.pairs, nodes)
+    probes = 2 * len(scenario.probes.pairs) * scenario.time.duration_ns / scenario.probes.interval_ns
+    if excess := PROBES.excess(probes):
+        yield f"probes.interval is {format_quantity(scenario.probes.interval_ns, DURATION_NS)}, which {excess}"
     yield from program_contradictions(scenario.program, scenario.workload, nodes, scenario.time.duration_ns)
     if scenario.questions:
-        yield from question_contradictions(scenario.questions, scenario.station, scenario.serving_satellites)
+        yield from question_contradictions(
+            scenario.questions, scenario.station, scenario.serving_satellites, scenario.time.duration_ns
+        )
     yield from training_contradictions(scenario, scenario.training)

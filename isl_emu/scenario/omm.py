@@ -51,16 +51,23 @@ def _entries(text: str) -> list[dict[str, str]]:
             found = json.loads(text)
             entries = found if isinstance(found, list) else [found]
             return [{key: str(value) for key, value in entry.items() if value is not None} for entry in entries]
-    except (ElementTree.ParseError, json.JSONDecodeError, AttributeError) as error:
+    except (ElementTree.ParseError, ValueError, AttributeError, RecursionError) as error:
         raise ValueError(f"it is not well formed ({error}), but an OMM is; fetch it again") from None
     if text.startswith(("CCSDS_OMM_VERS", "COMMENT")):
         return _kvn_entries(text)
+    try:
+        return _csv_entries(text)
+    except csv.Error as error:
+        raise ValueError(f"it is not well formed ({error}), but an OMM is; fetch it again") from None
+
+
+def _csv_entries(text: str) -> list[dict[str, str]]:
     rows = csv.DictReader(io.StringIO(text))
     if "MEAN_MOTION" not in (rows.fieldnames or ()) and text:
         what = (
-            "is a TLE; name it by tle"
+            "is a TLE, but an OMM is read here; name it by tle"
             if re.match(r"(.*\n)?1 [ A-Z\d]{5}", text)
-            else "is no OMM in XML, KVN, JSON or CSV; fetch it again"
+            else "is none, but an OMM is XML, KVN, JSON or CSV; fetch it again"
         )
         raise ValueError(f"begins with {text.splitlines()[0][:60]!r}, which {what}")
     return [{key: value for key, value in row.items() if key and value} for row in rows]

@@ -17,14 +17,20 @@ import numpy as np
 import tomli_w
 from pydantic import BaseModel, ValidationError
 
-from isl_emu.errors import ScenarioError
-from isl_emu.files import encoding_of, tomllib
+from isl_emu.errors import PROBLEMS_SHOWN, ScenarioError, first_of
+from isl_emu.files import encoding_of, read_whole, tomllib, why_unread
 from isl_emu.scenario.compute import loads_file
 from isl_emu.scenario.model import Scenario, contradictions
 from isl_emu.scenario.omm import read_omm
 from isl_emu.scenario.quantities import NAME_LENGTH, OF_THE_MACHINE
 from isl_emu.scenario.space import Shell
 from isl_emu.scenario.tle import catalogue_number, read_tles, tle_epoch
+from isl_emu.units import SHOWN
+
+DEEPEST = 32  # parts of a dotted key
+TOO_DEEP = re.compile(
+    rf"""(?:^|[\[{{,])[ \t]*(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){{{DEEPEST - 1}}}""", re.MULTILINE
+)
 
 
 def load_scenario(path: Path) -> Scenario:
@@ -38,13 +44,11 @@ def load_scenario(path: Path) -> Scenario:
     """
     try:
         path = _found(path)
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_whole(path).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except (OSError, ValueError) as error:  # also a path that can be none
-        reason = getattr(error, "strerror", None) or (
-            "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error
-        )
         raise ScenarioError(
-            f"{path}: cannot be read ({reason}); name a TOML scenario, or one that `isl-emu scenarios` lists, such as "
+            f"{path}: cannot be read ({why_unread(error)}), but a scenario is a file of TOML; name one, or one "
+            "that `isl-emu scenarios` lists, such as "
             f"{path.stem if path.stem in shipped_scenarios() else 'three-body'}"
         ) from None
     try:
@@ -79,28 +83,45 @@ def parse_scenario(text: str, source: str) -> Scenario:
 
 def _valid(text: str, source: str) -> Scenario:
     """The scenario of a text whose parts, each by itself, keep the rules."""
+    if TOO_DEEP.search(text):  # which takes a reader of TOML very long
+        raise ScenarioError(f"{source}: has a key of {DEEPEST} parts or more, but no key is so deep; write it flat")
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        raise ScenarioError(f"{source}: is nested too deeply, but no key is so deep; write it flat") from None
+    except ValueError as error:  # also numbers of thousands of digits
         if leap := re.search(r"[\dT: -]*\d:[0-5]\d:60\S*", text):
             raise ScenarioError(
                 f"{source}: has the leap second {leap[0].strip()}, but times are counted without; write the second "
                 "before or after it"
             ) from None
-        raise ScenarioError(f"{source}: is not valid TOML: {error}") from None
+        raise ScenarioError(
+            f"{source}: is not valid TOML ({error}), but a scenario is TOML; correct it there"
+        ) from None
     try:
         return Scenario.model_validate(_tuples(table))
+    except RecursionError:
+        raise ScenarioError(f"{source}: is nested too deeply, but no key is so deep; write it flat") from None
     except ValidationError as error:
-        found = error.errors()
-        places = [_place(item["loc"]) for item in found]
-        problems = _joined(_sentence(item) for item in found if not _follows_from_another(item, places))
-        raise ScenarioError(*(f"{source}: {problem}" for problem in problems)) from None
+        found = error.errors(include_url=False)
+        unknown = [item for item in found if item["type"] == "extra_forbidden"]
+        several = len(unknown) > PROBLEMS_SHOWN
+        told = [item for item in found if not (several and item["type"] == "extra_forbidden")]
+        places = [_place(item["loc"]) for item in told]
+        problems = _joined(_sentence(item) for item in told if not _follows_from_another(item, places))
+        if several:
+            names = ", ".join(_shown(_place(item["loc"])) for item in unknown[:3])
+            problems = [
+                f"has {len(unknown):,} unknown keys, such as {names}, but none are allowed; remove them",
+                *problems,
+            ]
+        raise ScenarioError(*(f"{source}: {problem}" for problem in first_of(problems))) from None
 
 
 def _consistent(scenario: Scenario, source: str) -> Scenario:
     """The same scenario, once its parts are known to agree; while satellites are missing that cannot be known."""
     if scenario.resolved and (problems := list(contradictions(scenario))):
-        raise ScenarioError(*(f"{source}: {problem}" for problem in problems))
+        raise ScenarioError(*(f"{source}: {problem}" for problem in first_of(problems)))
     return scenario
 
 
@@ -137,12 +158,15 @@ def with_changes(scenario: Scenario, **changes: Any) -> Scenario:
             name = next(iter(value), "")
             raise ScenarioError(f"option: {key}.{name} is set, but the scenario has no [{key}]; add it there")
         if isinstance(value, dict) and not isinstance(old, (dict, list)):
-            raise ScenarioError(f"option: {key} is {value!r}, but it is no table; give one value")
+            raise ScenarioError(f"option: {key} is {_shown(repr(value))}, but it is no table; give one value")
         table[key] = _merged(key, old, value) if isinstance(value, dict) else value
     try:
         text = tomli_w.dumps(_without_none(table))
     except TypeError as error:
-        raise ScenarioError(f"option: {changes!r} cannot be written as TOML ({error}); give what TOML has") from None
+        raise ScenarioError(
+            f"option: {_shown(repr(changes))} cannot be written as TOML ({error}), but scenarios are TOML; give "
+            "what it has"
+        ) from None
     return parse_scenario(text, "option")
 
 
@@ -172,15 +196,20 @@ def _loads_file(group: dict[str, Any]) -> bool:
 
 
 def _tuples(value: Any) -> Any:
-    """TOML's lists as tuples, at every depth: records are immutable."""
+    """TOML's lists as tuples, at every depth: records are immutable.
+
+    A whole number beyond 64 bits, which TOML does not have, is made text, so that whoever reads it refuses it.
+    """
     if isinstance(value, dict):
         return {key: _tuples(item) for key, item in value.items()}
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return f"{value:.3e}, beyond 64 bits" if abs(value) < 10**300 else "beyond 64 bits"
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _sentence(error: Any) -> str:
     """One problem that pydantic found, in our words."""
-    where = _place(error["loc"])
+    where = _shown(_place(error["loc"]))
     if error["type"] == "extra_forbidden":
         return f"{where} is not a known key{_allowed_keys(error['loc'])}"
     if error["type"] == "missing":
@@ -191,16 +220,26 @@ def _sentence(error: Any) -> str:
         text = str(error["ctx"]["error"])
         return f"{where} {text}" if text.startswith(("is ", "has ")) else f"{where}: {text}"
     rule = error["msg"].replace("Input should be", "it should be").replace("String should", "it should")
-    return f"{where} is {error['input']!r}, but {rule[0].lower()}{rule[1:]}"
+    rule = re.sub("a valid dictionary or instance of .*", "a table", rule.replace("a valid tuple", "a list"))
+    return f"{where} is {_shown(repr(error['input']))}, but {rule[0].lower()}{rule[1:]}; correct it"
+
+
+def _shown(found: object) -> str:
+    """What was found, as far as somebody reads it."""
+    text = str(found)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def _joined(sentences: Iterable[str]) -> list[str]:
     """The alternatives that one value fails, which pydantic reports one by one, in one sentence."""
     rules: dict[str, list[str]] = {}
+    remedies: dict[str, str] = {}
     for sentence in sentences:
-        found, but, rule = sentence.partition(", but ")
+        found, but, rest = sentence.partition(", but ")
+        rule, semicolon, remedy = rest.rpartition("; ") if "; " in rest else (rest, "", "")
         rules.setdefault(found + but, []).append(rule)
-    return [found + ", or ".join(rule) for found, rule in rules.items()]
+        remedies[found + but] = semicolon + remedy
+    return [found + ", or ".join(dict.fromkeys(rule)) + remedies[found] for found, rule in rules.items()]
 
 
 def _place(location: tuple[Any, ...]) -> str:
@@ -229,8 +268,8 @@ def _allowed_keys(location: tuple[Any, ...]) -> str:
     fields = [field.alias or name for name, field in record.model_fields.items()] if record else []
     keys = sorted([*fields, *getattr(record, "SHORTHANDS", ())])
     close = difflib.get_close_matches(str(location[-1]), keys, n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
-    return f", but only these are: {', '.join(keys)}{hint}" if keys else hint
+    hint = f"did you mean {close[0]}?" if close else "correct or remove it"
+    return f", but only these are: {', '.join(keys)}; {hint}" if keys else f", but none is; {hint}"
 
 
 def _record_in(record: type[BaseModel], key: str) -> type[BaseModel] | None:
@@ -331,7 +370,7 @@ def _resolved(shell: Shell, folder: Path, start: datetime) -> Shell:
     kind, name = ("tle", shell.tle) if shell.tle is not None else ("omm", str(shell.omm))
     where = f"shell {shell.name}: {kind} file {folder / name}"
     try:
-        data = (folder / name).read_bytes()
+        data = read_whole(folder / name)
         try:
             text = data.decode(encoding_of(data))
         except UnicodeDecodeError:
@@ -342,10 +381,11 @@ def _resolved(shell: Shell, folder: Path, start: datetime) -> Shell:
             found = [(tle.name, catalogue_number(tle.lines), {"tle": tle.lines}) for tle in read_tles(text)]
     except OSError as error:
         raise ScenarioError(
-            f"{where} cannot be read ({error.strerror}); give its path from the scenario's folder"
+            f"{where} cannot be read ({why_unread(error)}), but the shell's satellites are in it; give its path from "
+            "the scenario's folder"
         ) from None
-    except ValueError as error:
-        raise ScenarioError(f"{where}: {error}") from None
+    except ValueError as problem:
+        raise ScenarioError(f"{where}: {problem}") from None
     kept, left_out = _nearest(found, start)
     names = unique_names([(name, number) for name, number, _ in kept])
     satellites = tuple({"name": name, **table} for name, (_, _, table) in zip(names, kept))
@@ -353,7 +393,7 @@ def _resolved(shell: Shell, folder: Path, start: datetime) -> Shell:
     try:
         return Shell.model_validate({**rest, "satellite": satellites, "left_out": left_out})
     except ValidationError as error:
-        raise ScenarioError(*(f"{where}: {_damage(item, names)}" for item in error.errors())) from None
+        raise ScenarioError(*first_of(f"{where}: {_damage(item, names)}" for item in error.errors())) from None
 
 
 def _nearest(
@@ -385,7 +425,10 @@ def _nearest(
 def _damage(error: Any, names: Sequence[str]) -> str:
     """A problem with one of the satellites, which it names."""
     place = [part for part in error["loc"] if isinstance(part, (str, int))]
-    reason = str(error["ctx"]["error"]) if error["type"] == "value_error" else f"{error['msg']} ({error['input']!r})"
+    if error["type"] == "value_error":
+        reason = str(error["ctx"]["error"])
+    else:
+        reason = f"is {_shown(repr(error['input']))}, but {error['msg'][0].lower()}{error['msg'][1:]}; fetch it again"
     if len(place) > 1 and isinstance(place[1], int):
         return f"satellite {names[place[1]]}: {' '.join(str(part) for part in place[2:3])} {reason}"
     return reason

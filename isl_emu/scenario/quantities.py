@@ -47,7 +47,9 @@ from isl_emu.units import (
 class Record(BaseModel):
     """Base of all scenario records: frozen, no conversion between types, unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_by_name=False, validate_by_alias=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_by_name=False, validate_by_alias=True
+    )
 
 
 @dataclass(frozen=True, eq=False)  # each is itself: tables of units have no hash
@@ -76,21 +78,21 @@ class Quantity:
             return self._text(type(value)(limit))
 
         if self.low is not None and value < self.low:
-            raise ValueError(f"is {shown(value)}, but the least allowed is {shown(self.low)}")
+            raise ValueError(f"is {shown(value)}, but the least allowed is {shown(self.low)}; raise it")
         if self.high is not None and value > self.high:
-            raise ValueError(f"is {shown(value)}, but the most allowed is {shown(self.high)}")
+            raise ValueError(f"is {shown(value)}, but the most allowed is {shown(self.high)}; lower it")
         if self.above is not None and value <= self.above:
-            raise ValueError(f"is {shown(value)}, but it must be more than {shown(self.above)}")
+            raise ValueError(f"is {shown(value)}, but it must be more than {shown(self.above)}; raise it")
         return value
 
 
 Altitude = Annotated[float, Quantity(LENGTH_KM, 160.0, 50_000.0)]  # below 160 km no orbit lasts a day
 SemiMajorAxis = Annotated[float, Quantity(LENGTH_KM, 6_378.137, 500_000.0)]
 MeanMotion = Annotated[float, Quantity(MEAN_MOTION_REV_DAY, 0.03, 18.0)]  # from beyond the Moon to below the ground
-Range = Annotated[float, Quantity(LENGTH_KM, above=0.0)]
+Range = Annotated[float, Quantity(LENGTH_KM, high=1e6, above=0.0)]
 GrazingAltitude = Annotated[float, Quantity(LENGTH_KM, 0.0, 1_000.0)]
 FlightHeight = Annotated[float, Quantity(LENGTH_KM, -0.5, 30.0)]  # from the Dead Sea's shore to stratospheric aircraft
-Angle = Annotated[float, Quantity(ANGLE_RAD)]
+Angle = Annotated[float, Quantity(ANGLE_RAD, math.radians(-360_000), math.radians(360_000))]
 Inclination = Annotated[float, Quantity(ANGLE_RAD, 0.0, math.pi)]
 RaanSpread = Annotated[float, Quantity(ANGLE_RAD, 0.0, 2 * math.pi)]
 Latitude = Annotated[float, Quantity(ANGLE_RAD, -math.pi / 2, math.pi / 2)]
@@ -104,20 +106,20 @@ Rate = Annotated[int, Quantity(RATE_BIT_S, 1_000, 10**15)]  # far above any lase
 Size = Annotated[int, Quantity(SIZE_BYTE, high=2**50, above=0)]
 Mtu = Annotated[int, Quantity(SIZE_BYTE, 1_280, 65_535)]  # what IPv6 asks of a link (RFC 8200), what IPv4 can say
 OffAxis = Annotated[float, Quantity(ANGLE_RAD, 0.0, math.pi)]
-AngularRate = Annotated[float, Quantity(ANGULAR_RATE_RAD_S, above=0.0)]
-OpticalPower = Annotated[float, Quantity(POWER_W, above=0.0)]
-Loss = Annotated[float, Quantity(LEVEL_DB, 0.0)]
-PowerLevel = Annotated[float, Quantity(LEVEL_DBM)]
+AngularRate = Annotated[float, Quantity(ANGULAR_RATE_RAD_S, high=100.0, above=0.0)]
+OpticalPower = Annotated[float, Quantity(POWER_W, high=1e6, above=0.0)]
+Loss = Annotated[float, Quantity(LEVEL_DB, 0.0, 1_000.0)]
+PowerLevel = Annotated[float, Quantity(LEVEL_DBM, -300.0, 100.0)]
 Wavelength = Annotated[float, Quantity(OPTICS_M, 1e-7, 1e-4)]  # light, from ultraviolet to far infrared
-Aperture = Annotated[float, Quantity(OPTICS_M, above=0.0)]
+Aperture = Annotated[float, Quantity(OPTICS_M, high=100.0, above=0.0)]
 Frequency = Annotated[float, Quantity(FREQUENCY_GHZ, 1.0, 55.0)]  # what Recommendations ITU-R P.838 and P.618 cover
 RainRate = Annotated[float, Quantity(RAIN_RATE_MM_H, 0.0, 300.0)]
 RainHeight = Annotated[float, Quantity(LENGTH_KM, 0.0, 10.0)]
-ElectricPower = Annotated[float, Quantity(POWER_W, 0.0)]
-MostPower = Annotated[float, Quantity(POWER_W, above=0.0)]
-Energy = Annotated[float, Quantity(ENERGY_J, above=0.0)]
-Area = Annotated[float, Quantity(AREA_M2, above=0.0)]
-HeatCapacity = Annotated[float, Quantity(HEAT_CAPACITY_J_K, above=0.0)]
+ElectricPower = Annotated[float, Quantity(POWER_W, 0.0, 1e9)]
+MostPower = Annotated[float, Quantity(POWER_W, high=1e9, above=0.0)]
+Energy = Annotated[float, Quantity(ENERGY_J, high=1e15, above=0.0)]
+Area = Annotated[float, Quantity(AREA_M2, high=1e6, above=0.0)]
+HeatCapacity = Annotated[float, Quantity(HEAT_CAPACITY_J_K, high=1e12, above=0.0)]
 ZERO_CELSIUS_K = 273.15  # BIPM SI brochure, 9th edition
 
 
@@ -155,7 +157,8 @@ def _node_name(name: str) -> str:
         raise ValueError(f"is {name!r}, but in every node that name means the node itself; choose another")
     if not NODE_NAME.fullmatch(name):
         raise ValueError(
-            f"is {name!r}, but a node name is 1 to 32 lower-case letters, digits and hyphens and starts with a letter"
+            f"is {name!r}, but a node name is 1 to 32 lower-case letters, digits and hyphens and starts with a letter; "
+            "choose such a name"
         )
     return name
 
@@ -165,9 +168,10 @@ NodeName = Annotated[str, AfterValidator(_node_name)]
 
 def _utc(moment: Any) -> datetime:
     if not isinstance(moment, datetime):
-        raise ValueError(f"is {moment!r}, but it must be a date with a time, for example 2026-03-20T04:00:00Z")
+        found = repr(moment) if isinstance(moment, str) else str(moment)
+        raise ValueError(f"is {found}, but it must be a date with a time; write for example 2026-03-20T04:00:00Z")
     if moment.tzinfo is None:
-        raise ValueError(f"is {moment.isoformat()} without a time zone; end it with Z for UTC")
+        raise ValueError(f"is {moment.isoformat()} without a time zone, but it needs one; end it with Z for UTC")
     return moment.astimezone(timezone.utc)
 
 
@@ -176,7 +180,7 @@ UtcTime = Annotated[datetime, BeforeValidator(_utc)]
 
 def _user_function(name: Any) -> str:
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", name):
-        raise ValueError(f"is {name!r}, but a function of yours is written package.module:function")
+        raise ValueError(f"is {name!r}, but a function of yours is written package.module:function; write it so")
     return name
 
 

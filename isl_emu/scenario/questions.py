@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from isl_emu.limits import PROBES, QUESTIONS, duration_text, size_text
 from isl_emu.scenario.ground import GroundStation
 from isl_emu.scenario.matching import Stations, near_name, unknown
 from isl_emu.scenario.quantities import Delay, Duration, NodeName, Record
@@ -15,9 +17,10 @@ from isl_emu.units import DURATION_NS, NS_PER_S, format_quantity
 OPEN = ("poisson", "gamma")  # arrivals that wait for nobody
 CLOSED = ("single-stream", "offline")  # arrivals that a number ends
 POLICIES = ("uniform", "nearest", "least-loaded", "longest-contact")
+QUESTION_BYTE, QUESTION_S = 1_000, 50e-6  # to hold and to draw, measured
 POLL_INTERVAL_NS = 5 * NS_PER_S  # of the policy that needs it, where none is given
 
-Weight = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+Weight = Annotated[float, Field(gt=0.0)]
 
 
 class Trace(Record):
@@ -25,9 +28,9 @@ class Trace(Record):
 
     file: str
     format: Literal["auto", "burstgpt", "azure", "mooncake"] = "auto"
-    speed_up: float = Field(gt=0.0, allow_inf_nan=False, default=1.0)
+    speed_up: float = Field(gt=0.0, le=1e9, default=1.0)
     offset_ns: Delay = Field(alias="offset", default=0)
-    limit: int | None = Field(ge=1, default=None)
+    limit: int | None = Field(ge=1, le=1_000_000_000, default=None)
     token_scale: float = Field(gt=0.0, le=1.0, default=1.0)
 
 
@@ -56,7 +59,7 @@ class Questions(Record):
     arrivals: Literal["poisson", "gamma", "single-stream", "offline", "trace"] = "poisson"
     mean_interval_ns: Duration | None = Field(alias="mean_interval", default=None)
     burstiness: Weight | None = None
-    count: int | None = Field(ge=1, le=1_000_000, default=None)
+    count: int | None = Field(ge=1, le=1_000_000_000, default=None)
     trace: Trace | None = None
     start_after_ns: Delay = Field(alias="start_after", default=0)
     stop_after_ns: Duration | None = Field(alias="stop_after", default=None)
@@ -70,7 +73,7 @@ class Questions(Record):
     retry_at: Literal["same", "other"] = "other"
     retry_backoff_ns: Delay = Field(alias="retry_backoff", default=1_000_000_000)
     attempt_timeout_ns: Duration | None = Field(alias="attempt_timeout", default=None)
-    max_answer_tokens: int = Field(ge=1, default=48)
+    max_answer_tokens: int = Field(ge=1, le=100_000_000, default=48)
     temperature: float = Field(ge=0.0, le=2.0, default=0.0)
     reuse_prefix: bool = False
     deadline_ns: Duration = Field(alias="deadline", default=120_000_000_000)
@@ -117,6 +120,13 @@ class Questions(Record):
             raise ValueError("prompts and prompt_file are both given, but questions come from one; remove the other")
         return self
 
+    def expected(self, stations: int, duration_ns: int) -> float:
+        """About how many questions come in a run; of a trace nothing is known before it is read."""
+        if self.mean_interval_ns:
+            end_ns = duration_ns if self.stop_after_ns is None else min(self.stop_after_ns, duration_ns)
+            return max(0, end_ns - self.start_after_ns) / self.mean_interval_ns
+        return (self.count or 0) * (stations if self.arrivals == "single-stream" else 1)
+
     @property
     def files(self) -> tuple[str, ...]:
         """The files of the user's that are read."""
@@ -133,8 +143,13 @@ class Questions(Record):
         return tuple(stations) if self.stations == "all" else self.stations
 
 
+def _written(questions: Questions) -> str:
+    """How many, as the scenario says it."""
+    return str(questions.count) if questions.count else format_quantity(questions.mean_interval_ns or 0, DURATION_NS)
+
+
 def question_contradictions(
-    questions: Questions, stations: Sequence[GroundStation], serving: Sequence[str]
+    questions: Questions, stations: Sequence[GroundStation], serving: Sequence[str], duration_ns: int
 ) -> Iterator[str]:
     """Problems of the questions that show beside the stations, and the satellites that can be asked."""
     names = [station.name for station in stations]
@@ -144,6 +159,16 @@ def question_contradictions(
     if not stations:
         yield "questions is given, but there is no ground station to ask them; add a [[station]]"
     yield from unknown("questions.stations", asking, names, "ground station")
+    asked = questions.expected(len(asking), duration_ns)
+    if excess := QUESTIONS.excess(
+        asked, f"{size_text(asked * QUESTION_BYTE)}, {duration_text(asked * QUESTION_S)} to draw"
+    ):
+        key = "count" if questions.count else "mean_interval"
+        yield f"questions.{key} is {_written(questions)}, which {excess}"
+    polls = len(asking) * questions.candidates * duration_ns / (questions.poll_interval_ns or math.inf)
+    if excess := PROBES.excess(polls):
+        interval = format_quantity(questions.poll_interval_ns or 0, DURATION_NS)
+        yield f"questions.poll_interval is {interval}, which with its candidates {excess}"
     if isinstance(questions.users, dict):
         yield from unknown("questions.users", questions.users, asking, "asking station")
         for name in asking:

@@ -52,7 +52,7 @@ class Walker(Record):
 
     pattern: Literal["delta", "star"]
     total: int = Field(ge=1, le=100_000)
-    planes: int = Field(ge=1)
+    planes: int = Field(ge=1, le=100_000)
     phasing: int = Field(ge=0, default=0)
     raan_spread_rad: RaanSpread | None = Field(alias="raan_spread", default=None)
     alternate: bool | Literal["half-slot"] = False
@@ -107,7 +107,7 @@ class Satellite(Record):
     altitude_km: Altitude | None = Field(alias="altitude", default=None)
     semi_major_axis_km: SemiMajorAxis | None = Field(alias="semi_major_axis", default=None)
     mean_motion_rev_day: MeanMotion | None = Field(alias="mean_motion", default=None)
-    eccentricity: float = Field(ge=0.0, default=0.0)
+    eccentricity: float = Field(ge=0.0, le=100.0, default=0.0)
     inclination_rad: Inclination | None = Field(alias="inclination", default=None)
     raan_rad: Angle = Field(alias="raan", default=0.0)
     arg_perigee_rad: Angle = Field(alias="argument_of_perigee", default=0.0)
@@ -190,9 +190,11 @@ class Shell(Record):
             return self
         sizes = [self.altitude_km, self.mean_motion_rev_day]
         if sizes.count(None) != 1:
-            raise ValueError("a walker pattern needs either altitude or mean_motion, and not both; give one")
+            raise ValueError(
+                "a walker pattern has neither or both of altitude and mean_motion, but needs one; give one"
+            )
         if self.inclination_rad is None:
-            raise ValueError("a walker pattern needs an inclination; add it")
+            raise ValueError("a walker pattern has no inclination, but needs one; add it")
         if self.ltan is not None and "raan_rad" in self.model_fields_set:
             raise ValueError("raan and ltan are both given, but either fixes the ascending node; remove one")
         return self

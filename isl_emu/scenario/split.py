@@ -33,7 +33,7 @@ class Split(Record):
     layers: tuple[int, ...] = ()
     cpus: float = Field(gt=0.0, le=64.0, default=1.0)
     memory_byte: Size = Field(alias="memory", default=1024 * 1024 * 1024)
-    context_tokens: int = Field(ge=64, default=1024)
+    context_tokens: int = Field(ge=64, le=100_000_000, default=1024)
     conversations: int = Field(ge=1, le=64, default=1)
     board: BoardName | None = None
     pace_model: str | None = None

@@ -78,7 +78,7 @@ def read_tles(text: str) -> list[NamedTle]:
     if not entries:
         said = f" but {name[1][:60]!r}" if name else ""
         raise ValueError(
-            f"there is no TLE in it{said}, and at least one is needed; fetch it again, or name another file"
+            f"there is no TLE in it{said}, but at least one is needed; fetch it again, or name another file"
         )
     if name:
         raise ValueError(f"line {name[0]} is the name {name[1]!r}, but no lines of elements follow; add or remove them")

@@ -50,8 +50,8 @@ class Modelled(StepTime):
     """
 
     gradient_byte: Size | None = Field(alias="gradient", default=None)
-    parameters: int | None = Field(ge=1, default=None)
-    tokens: int | None = Field(ge=1, default=None)
+    parameters: int | None = Field(ge=1, le=10**15, default=None)
+    tokens: int | None = Field(ge=1, le=10**12, default=None)
 
     @model_validator(mode="after")
     def _enough(self) -> Modelled:
@@ -79,10 +79,10 @@ class Real(StepTime):
     memory_byte: Size = Field(alias="memory", default=512 * 1024 * 1024)
     layers: int = Field(ge=1, le=48, default=2)
     width: int = Field(ge=8, le=4096, default=64)
-    heads: int = Field(ge=1, default=4)
+    heads: int = Field(ge=1, le=4096, default=4)
     context: int = Field(ge=8, le=4096, default=48)
-    batch: int = Field(ge=1, default=8)
-    learning_rate: float = Field(gt=0.0, default=3e-3)
+    batch: int = Field(ge=1, le=1_000_000, default=8)
+    learning_rate: float = Field(gt=0.0, le=1e6, default=3e-3)
 
     @model_validator(mode="after")
     def _divides(self) -> Real:
@@ -104,10 +104,10 @@ class Training(Record):
     name: NodeName = "training"
     satellites: Satellites = "all"
     method: Literal["data-parallel", "diloco"] = "data-parallel"
-    inner_steps: int = Field(ge=1, default=20)
-    outer_learning_rate: float = Field(gt=0.0, default=0.7)  # Source: Douillard et al. 2023, section 3.1
+    inner_steps: int = Field(ge=1, le=10**9, default=20)
+    outer_learning_rate: float = Field(gt=0.0, le=1e6, default=0.7)  # Source: Douillard et al. 2023, section 3.1
     outer_momentum: float = Field(ge=0.0, lt=1.0, default=0.9)  # Source: the same
-    steps: int | None = Field(ge=1, default=None)
+    steps: int | None = Field(ge=1, le=10**9, default=None)
     collective: Literal["ring", "tree", "hierarchical"] = "ring"
     ring: Literal["least-total", "least-longest", "as-listed"] = "least-total"
     reorder: Literal["at-start", "each-step"] = "at-start"

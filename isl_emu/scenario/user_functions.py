@@ -54,7 +54,9 @@ class UserFunction:
         except (KeyboardInterrupt, IslEmuError):
             raise
         except BaseException as error:  # SystemExit too: it is not for a function to end a run
-            raise ScenarioError(f"{self.where}: {self.name} {_told(error)}; mend the function") from error
+            raise ScenarioError(
+                f"{self.where}: {self.name} {_told(error)}, but it must return; mend the function"
+            ) from error
 
 
 def user_function(name: str, where: str, arguments: int, *, limited: bool = True) -> UserFunction:

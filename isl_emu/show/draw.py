@@ -63,7 +63,9 @@ def draw(
         folder.mkdir(parents=True, exist_ok=True)
         return [save(figure, folder / f"{name}.{suffix}") for name, figure in figures.items() for suffix in formats]
     except OSError as error:
-        raise ScenarioError(f"{folder}: cannot be written ({error.strerror}); name another folder") from None
+        raise ScenarioError(
+            f"{folder}: cannot be written ({error.strerror}), but pictures go there; name another folder"
+        ) from None
 
 
 def chosen_pairs(plan: PlannedNetwork) -> list[tuple[str, str]]:

@@ -57,7 +57,9 @@ def write_checks(checks: Sequence[Check], path: Path) -> None:
     try:
         path.write_text(json.dumps(document, indent=2) + "\n")
     except OSError as error:
-        raise ScenarioError(f"--json: {path} cannot be written ({error.strerror}); name another file") from None
+        raise ScenarioError(
+            f"--json: {path} cannot be written ({error.strerror}), but the table goes there; name another file"
+        ) from None
 
 
 def conclusion(checks: Sequence[Check]) -> str:

@@ -29,9 +29,9 @@ def failing(error: BaseException):
 
 
 def test_every_problem_is_one_line(monkeypatch, capsys):
-    monkeypatch.setattr("isl_emu.experiment.run_file", failing(ScenarioError("a: is 1, but 2", "b: is 3, but 4")))
+    monkeypatch.setattr("isl_emu.experiment.run_file", failing(ScenarioError("a: is 1, but 2; 3", "b: is 3, but 4; 5")))
     assert status_of(["run", "x.toml"], monkeypatch) == 1
-    assert capsys.readouterr().err.splitlines() == ["Error: a: is 1, but 2", "Error: b: is 3, but 4"]
+    assert capsys.readouterr().err.splitlines() == ["Error: a: is 1, but 2; 3", "Error: b: is 3, but 4; 5"]
 
 
 def test_an_unexpected_error_is_one_sentence_and_a_failure(monkeypatch, capsys):

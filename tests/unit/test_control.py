@@ -71,7 +71,7 @@ def test_an_error_is_said_and_not_raised_in_the_run(run, folder):
     with ControlDesk(folder / "journal", HANDLERS):
         assert ask(run, folder, {"verb": "fail"}, said.append) == 1
         assert ask(run, folder, {"verb": "greet", "name": "again"}, said.append) == 7
-    assert b"".join(said) == b"Error: net: it is not there\nhello again\n"
+    assert b"".join(said) == b"Error: net: it is not there; " + NetworkError.remedy.encode() + b"\nhello again\n"
 
 
 def test_an_error_that_nobody_thought_of_is_an_answer_too(run, folder):
@@ -156,7 +156,7 @@ def test_who_stops_waiting_cancels(run, folder):
 def test_a_run_that_ends_does_not_leave_one_waiting(run, folder):
     (folder / "journal" / control.FOLDER).mkdir()
     (run.path / "owner.json").unlink()
-    with pytest.raises(MachineError, match="ended before it answered"):
+    with pytest.raises(MachineError, match="has ended, but an answer was to come"):
         ask(run, folder, {"verb": "greet"}, lambda _: None)
 
 

@@ -142,7 +142,7 @@ def test_what_contradicts_is_refused(run: Run) -> None:
     with pytest.raises(MachineError, match="does not stand"):
         run.course.resume()
     run.course.pause(None, lambda: False)
-    with pytest.raises(MachineError, match="stands at .* already"):
+    with pytest.raises(MachineError, match="stands at .* once at a time"):
         run.course.pause(None, lambda: False)
 
 

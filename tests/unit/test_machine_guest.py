@@ -181,7 +181,10 @@ def test_a_guest_without_a_status_is_an_error_with_its_last_words(tmp_path):
     console = Console()
     console._log_tail = b"first\nKernel panic - not syncing\n"
     with pytest.raises(MachineError, match="(?s)did not start.*Kernel panic"):
-        guest._outcome(tmp_path, console, Interrupter(tmp_path, lambda: None))
+        guest._outcome(tmp_path, console, Interrupter(tmp_path, lambda: None), 1)
     (tmp_path / "status").write_text("7\n")
-    assert guest._outcome(tmp_path, console, Interrupter(tmp_path, lambda: None)) == 7
+    assert guest._outcome(tmp_path, console, Interrupter(tmp_path, lambda: None), 0) == 7
+    (tmp_path / "status").unlink()
+    with pytest.raises(MachineError, match="signal 9 killed its guardian"):
+        guest._outcome(tmp_path, console, Interrupter(tmp_path, lambda: None), -9)
     console.close()

@@ -129,7 +129,7 @@ def test_too_little_space_is_told_in_numbers(monkeypatch):
 def test_a_build_that_cannot_begin_says_why_in_one_sentence(monkeypatch):
     monkeypatch.setattr(kernel_build, "find_source", lambda: None)
     monkeypatch.setattr(kernel_build, "obstacles", lambda: [("no flex", "install it"), ("no bc", "install it")])
-    with pytest.raises(MachineError, match="^guest kernel: cannot be built: no flex; install it$"):
+    with pytest.raises(MachineError, match="cannot be built .no flex., but exact time needs it; install it$"):
         kernel_build.build_kernel(lambda done, detail: None)
 
 

@@ -165,7 +165,9 @@ class Governor:
     def check(self) -> None:
         """Raise a WorkloadError if it has failed."""
         if self._failure is not None:
-            raise WorkloadError(f"energy: its governor ended early, but must last to the end: {self._failure}")
+            raise WorkloadError(
+                f"energy: its governor ended ({self._failure}), but must last to the end; see its message"
+            )
 
     def _write_rows(self, rows: Iterator[Mapping[str, Any]]) -> None:
         for row in rows:

@@ -62,9 +62,7 @@ class QuestionsPart(Part):
         if questions is None:
             return
         end_ns = duration_ns if questions.stop_after_ns is None else min(questions.stop_after_ns, duration_ns)
-        asked: float = (questions.count or 0) * (stations if questions.arrivals == "single-stream" else 1)
-        if questions.mean_interval_ns:
-            asked = max(0, end_ns - questions.start_after_ns) / questions.mean_interval_ns
+        asked = questions.expected(stations, duration_ns)
         tokens = asked * questions.max_answer_tokens
         if questions.trace:
             with suppress(IslEmuError):

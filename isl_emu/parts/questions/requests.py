@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from isl_emu.errors import ScenarioError
+from isl_emu.limits import QUESTIONS
 from isl_emu.parts.prompts import (
     CHARACTERS_PER_TOKEN,
     MOST_CHARACTERS_PER_TOKEN,
@@ -203,6 +204,8 @@ def plan_requests(
         length = arrival.traced.answer_tokens if arrival.traced else questions.max_answer_tokens
         settings = (questions.system, length, questions.temperature, int(seed_rng.integers(SEED_RANGE)))
         rest = (arrival.after, arrival.traced is not None, questions.reuse_prefix)
+        if excess := QUESTIONS.excess(number + 1):
+            raise ScenarioError(f"questions: what is asked {excess}")
         requests.append(PlannedRequest(number, start_ns + arrival.t_ns, station, satellite, question, *settings, *rest))
     return requests
 

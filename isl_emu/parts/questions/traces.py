@@ -23,15 +23,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from decimal import Decimal
+from io import TextIOWrapper
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from isl_emu.errors import ScenarioError
-from isl_emu.files import encoding_of, why_no_text
+from isl_emu.files import bounded_lines, encoding_of, open_regular, why_unread
+from isl_emu.limits import QUESTIONS
 from isl_emu.parts.prompts import BLOCK_TOKENS
 from isl_emu.scenario.questions import Trace
 from isl_emu.units import NS_PER_MS, NS_PER_S
+
+MOST_DIGITS = 18  # of a whole number that 64 bits hold
 
 
 @dataclass(frozen=True)
@@ -60,15 +64,21 @@ def read_trace(trace: Trace, end_ns: int) -> list[TracedRequest]:
     path = Path(trace.file)
     where = f"questions.trace.file: {path}"
     try:
-        with path.open("rb") as file:
-            encoding = encoding_of(file.read(8))
-        with path.open(encoding=encoding, newline="") as file:
-            rows = _rows(file, trace.format, where)
+        with open_regular(path) as data:
+            encoding = encoding_of(data.read(8))
+            data.seek(0)
+            rows = _rows(bounded_lines(TextIOWrapper(data, encoding, newline="")), trace.format, where)
             answered = (row for row in rows if row.answer_tokens > 0)
-            return list(islice(_in_the_run(answered, trace, end_ns), trace.limit))
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or why_no_text(error)
-        raise ScenarioError(f"{where} cannot be read ({reason}); name a BurstGPT, Azure or Mooncake trace") from None
+            most = QUESTIONS.most
+            found = list(islice(_in_the_run(answered, trace, end_ns), min(trace.limit or most + 1, most + 1)))
+    except (OSError, ValueError, csv.Error) as error:
+        raise ScenarioError(
+            f"{where} cannot be read ({why_unread(error)}), but it must be a BurstGPT, Azure or Mooncake trace; "
+            "name one"
+        ) from None
+    if excess := QUESTIONS.excess(len(found)):
+        raise ScenarioError(f"{where} has requests for the run, which {excess}")
+    return found
 
 
 def _in_the_run(rows: Iterable[TracedRequest], trace: Trace, end_ns: int) -> Iterator[TracedRequest]:
@@ -100,8 +110,8 @@ def _rows(file: Iterable[str], kind: str, where: str) -> Iterator[TracedRequest]
     for number, record in enumerate(records, start=first):
         try:
             row = PARSERS[found](record)
-        except (ValueError, TypeError, KeyError, ArithmeticError) as error:
-            broken = f"{where} line {number} is broken ({type(error).__name__}: {error})"
+        except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError) as error:
+            broken = f"{where} line {number} is broken ({type(error).__name__}: {str(error)[:200]})"
             raise ScenarioError(f"{broken}, but each line is a request; correct or remove it") from None
         begin_ns = row.t_ns if begin_ns is None else begin_ns
         if before_ns is not None and row.t_ns < before_ns:
@@ -121,7 +131,7 @@ def _kind_of(head: str) -> str | None:
 
 def burstgpt(row: Mapping[str, str]) -> TracedRequest:
     """A request of a trace in this format."""
-    t_ns = int(Decimal(row["Timestamp"]) * NS_PER_S)
+    t_ns = _whole(Decimal(row["Timestamp"]) * NS_PER_S)
     return TracedRequest(t_ns, _count(row["Request tokens"]), _count(row["Response tokens"]))
 
 
@@ -133,8 +143,16 @@ def azure(row: Mapping[str, str]) -> TracedRequest:
 def _count(tokens: object) -> int:
     """A number of tokens, such as 472 or "472.0"."""
     number = Decimal(str(tokens))
-    if number != int(number) or number < 0:
+    count = _whole(number)
+    if number != count or count < 0:
         raise ValueError(f"{tokens} is no number of tokens")
+    return count
+
+
+def _whole(number: Decimal) -> int:
+    """A number without its decimals."""
+    if not number.is_finite() or number.adjusted() > MOST_DIGITS:
+        raise ValueError(f"{number:.3e} is beyond 64 bits")
     return int(number)
 
 
@@ -157,7 +175,7 @@ def mooncake(line: str) -> TracedRequest:
         raise ValueError("it has a chat_id, so it is of another publisher, who counts seconds and blocks of 16 tokens")
     if blocks is not None and len(blocks) not in (length // BLOCK_TOKENS, -(-length // BLOCK_TOKENS)):
         raise ValueError(f"{len(blocks)} hash_ids for {length} tokens, where there is one for each {BLOCK_TOKENS}")
-    t_ns = round(Decimal(str(row["timestamp"])) * NS_PER_MS)
+    t_ns = _whole((Decimal(str(row["timestamp"])) * NS_PER_MS).to_integral_value())
     return TracedRequest(t_ns, length, _count(row["output_length"]), tuple(map(int, blocks or ())))
 
 

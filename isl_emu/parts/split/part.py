@@ -91,6 +91,6 @@ def _checked_model(split: Split, scenario: Scenario) -> Path:
     try:
         model = resolve_model(split.model)
     except WorkloadError as error:
-        raise WorkloadError(str(error).replace("compute.model", "split.model")) from None
+        raise WorkloadError(*(one.replace("compute.model", "split.model") for one in error.problems)) from None
     check_split(split, len(split.members(scenario.satellite_names)), model)
     return model

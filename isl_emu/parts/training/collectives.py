@@ -69,7 +69,7 @@ def schedule(kind: Kind, elements: int, planes: Sequence[Sequence[int]]) -> Sche
     if kind == "tree":
         return _by_rank(ranks, _tree(ranks, whole))
     if len({len(plane) for plane in planes}) != 1:
-        raise ValueError("the planes have different numbers of ranks, but hierarchical needs equal ones")
+        raise ValueError("the planes have different numbers of ranks, but hierarchical needs equal ones; choose ring")
     parts = split(whole, len(planes[0]))
     within = _merged(_reduce_scatter(plane, parts) for plane in planes)
     places = zip(*planes)

@@ -164,7 +164,9 @@ class Coordinator:
         except queue.Empty:
             return
         if event["event"] == "broken":
-            raise WorkloadError(f"training {self._job.name} on {name}: {event['why']}")
+            raise WorkloadError(
+                f"training {self._job.name} on {name}: {event['why']}, but every rank must live; see its log"
+            )
         if event["event"] == "gone":
             self._gone.add(name)
         if event["event"] == "step":

@@ -149,7 +149,7 @@ class Holding:
         while data:
             piece = start // self.manifest.piece_byte
             if self.held[piece] or start != self.next_byte(piece):
-                raise ValueError(f"piece {piece}: byte {start} came, but {self.next_byte(piece)} is next")
+                raise ValueError(f"piece {piece}: byte {start} came, but {self.next_byte(piece)} is next; send that")
             whole = self.manifest.span(piece)[1]
             part, data = data[: whole - start], data[whole - start :]
             start += len(part)

@@ -114,7 +114,9 @@ def start_transfer_nodes(live: LiveRun) -> dict[str, subprocess.Popen[bytes]]:
         for name, process in processes.items():
             assert process.stdout is not None, PIPED
             if not process.stdout.readline():
-                raise WorkloadError(f"uplink: the process of {name} did not start; see journal/{_log(name)}")
+                raise WorkloadError(
+                    f"uplink: the process of {name} did not start, but every node takes part; see journal/{_log(name)}"
+                )
     return processes
 
 

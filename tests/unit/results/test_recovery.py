@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from isl_emu.errors import ScenarioError
@@ -58,6 +59,23 @@ def test_cleaning_says_what_becomes_of_the_journals(killed_run: Any) -> None:
     (run.path / "owner.json").write_text('{"pid": 1, "start_ticks": -1}')
     *removed, hint = clean_up()
     assert len(removed) == 1 and f"`isl-emu conclude {killed_run.folder.path}`" in hint
+
+
+@pytest.mark.parametrize("record", ['{"k": 0}', '{"k": "x", "planned_ns": [], "done_ns": {}, "begun_ns": null}'])
+def test_foreign_records_are_told_of(killed_run: Any, record: str) -> None:
+    with (killed_run.folder.journal / "instants.jsonl").open("a") as journal:
+        journal.write(record + "\n")
+    with pytest.raises(ScenarioError, match="has records that are not of this run .* but tables are made of them"):
+        conclude_folder(killed_run.folder.path)
+
+
+def test_torn_records_cost_themselves_alone(killed_run: Any) -> None:
+    journal = killed_run.folder.journal / "instants.jsonl"
+    whole = len(journal.read_bytes().splitlines())
+    with journal.open("ab") as file:
+        file.write(b'\x00\xff{"k": 3, "pl\n[1]\n3\n' + b"[" * 100_000)
+    conclude_folder(killed_run.folder.path)
+    assert pq.read_table(killed_run.folder.table("instants")).num_rows == whole
 
 
 def test_a_folder_without_journals_is_refused(tmp_path: Path) -> None:
