@@ -535,7 +535,9 @@ def execute(folder: Path, interactive: bool, quiet: bool, pause_at: str | None, 
     calendar = calendar_control()
     steps = Steps(Console(quiet=quiet), time.monotonic if calendar is None else calendar.wall_s)
     wishes = _wishes(interactive, pause_at, until)
-    return execute_folder(RunFolder(folder), wishes, steps, kernel_ends=True)
+    run = RunFolder(folder)
+    with run.written_or_told():
+        return execute_folder(run, wishes, steps, kernel_ends=True)
 
 
 def _wishes(

@@ -272,20 +272,24 @@ def run_source(source: Source, place: Place, out: Path | None, wishes: Wishes, s
         wishes.trust.check_files(files_of(all_needs(source.scenario)))
     for warning in (*source.warnings, *(exact_time_warnings(source.scenario) if place.clock == "exact" else ())):
         steps.note(f"Warning: {warning}")
-    folder = prepare(source, place, preparations, out)
-    for preparation in preparations:
-        preparation.leave(folder, steps)
+    folder = RunFolder.create(out, source.scenario.name)
+    with folder.written_or_told():
+        prepare(source, place, preparations, folder)
+        for preparation in preparations:
+            preparation.leave(folder, steps)
     steps.note(f"runs on: {place.kind}, {place.reason}\nresults: {folder.path}")
     planned = folder, source.scenario, source.plan, source.routes
     try:
         seen = [path for preparation in preparations for path in preparation.seen]
-        status = _execute(place, folder, source.scenario, seen, wishes, steps)
+        with folder.written_or_told():
+            status = _execute(place, folder, source.scenario, seen, wishes, steps)
     except BaseException as error:
         with suppress(Exception):  # the first error is the one to hear of
             conclude(*planned, failure=str(error) or INTERRUPTED_BY_USER)
         folder.give_to_caller()
         raise
-    fidelity = conclude(*planned, failure=_failure(status))
+    with folder.written_or_told():
+        fidelity = conclude(*planned, failure=_failure(status))
     folder.give_to_caller()
     return Outcome(folder, fidelity, status)
 
@@ -302,10 +306,9 @@ def _failure(status: int) -> str | None:
     return INTERRUPTED_BY_USER if status == INTERRUPTED else f"it ended with status {status}; see what it printed"
 
 
-def prepare(source: Source, place: Place, preparations: Sequence[Preparation], out: Path | None) -> RunFolder:
-    """Make the run folder, and write into it what is planned and what the run is made with."""
+def prepare(source: Source, place: Place, preparations: Sequence[Preparation], folder: RunFolder) -> None:
+    """Write into the run folder what is planned and what the run is made with."""
     scenario, plan = source.scenario, source.plan
-    folder = RunFolder.create(out, scenario.name)
     folder.scenario.write_text(format_scenario(scenario))
     write_plan(plan, folder.plan)
     write_routes(source.routes, plan, folder.routes)
@@ -325,7 +328,6 @@ def prepare(source: Source, place: Place, preparations: Sequence[Preparation], o
         inputs=list(inputs),
     )
     write_json(folder.provenance, record)
-    return folder
 
 
 def _clock(scenario: Scenario, wishes: Wishes) -> VirtualClock:

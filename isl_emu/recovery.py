@@ -73,7 +73,8 @@ def conclude_folder(path: Path) -> RunFolder:
                 "the run's own file"
             )
     try:
-        conclude(folder, load_scenario(folder.scenario), plan, read_routes(folder.routes, plan))
+        with folder.written_or_told():
+            conclude(folder, load_scenario(folder.scenario), plan, read_routes(folder.routes, plan))
     except (LookupError, TypeError, ValueError, ArithmeticError, pa.ArrowException) as error:
         raise ScenarioError(
             f"{folder.journal}: has records that are not of this run ({type(error).__name__}: {error}), but tables are "

@@ -30,6 +30,7 @@ from isl_emu.parts.serving.model_file import resolve_model
 from isl_emu.planned import read_planned
 from isl_emu.recovery import conclude_folder
 from isl_emu.results.run_results import RunResults
+from isl_emu.runs.folder import RunFolder
 from isl_emu.scenario.parse import load_scenario, parse_scenario, with_changes
 from tests.scenarios import SMALL, TOPOLOGIES
 
@@ -145,7 +146,8 @@ def _run(case: Case, folder: Path) -> None:
     """A prepared run folder of which a file is replaced, then concluded or read."""
     out = folder / "run"
     (folder / "small.toml").write_text(SMALL)
-    run = prepare(load_source(folder / "small.toml", {}), Place("host", "a test", "real"), [], out)
+    run = RunFolder.create(out, "small")
+    prepare(load_source(folder / "small.toml", {}), Place("host", "a test", "real"), [], run)
     file = run.path / case["file"]
     if file.is_dir():
         shutil.rmtree(file)

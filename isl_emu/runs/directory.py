@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,9 +79,16 @@ def create_run_directory(run_id: str | None = None) -> RunDirectory:
     path, draft = root / run_id, root / f".{run_id}"
     if path.exists():
         raise MachineError(f"{path}: is there already, but a run has a folder of its own; call `isl-emu clean`")
-    draft.mkdir(mode=0o700)
-    write_json(draft / OWNER, {"pid": os.getpid(), "start_ticks": _start_ticks(os.getpid()), "user": _user()})
-    draft.rename(path)  # in one step: a folder without an owner is one of a run whose owner file was removed
+    try:
+        draft.mkdir(mode=0o700)
+        write_json(draft / OWNER, {"pid": os.getpid(), "start_ticks": _start_ticks(os.getpid()), "user": _user()})
+        draft.rename(path)  # in one step: a folder without an owner is one of a run whose owner file was removed
+    except OSError as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise MachineError(
+            f"{path}: cannot be made ({error.strerror}), but live runs are kept there; make room, or set "
+            "XDG_RUNTIME_DIR"
+        ) from None
     return RunDirectory(run_id, path)
 
 

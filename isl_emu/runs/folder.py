@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from isl_emu.errors import ScenarioError
+from isl_emu.errors import MachineError, ScenarioError
+
+REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,20 @@ class RunFolder:
                 f"--out: {path} cannot be made ({error.strerror}), but results go there; name another folder"
             ) from None
         return cls(path)
+
+    @contextmanager
+    def written_or_told(self) -> Iterator[None]:
+        """What cannot be written in the block because the machine refuses, a full disk mostly, is a MachineError."""
+        try:
+            yield
+        except OSError as error:
+            elsewhere = error.filename is not None and not Path(os.fsdecode(error.filename)).is_relative_to(self.path)
+            if error.errno not in REFUSALS or elsewhere:
+                raise
+            raise MachineError(
+                f"{self.path}: cannot be written ({os.strerror(error.errno)}), but what a run writes down goes there; "
+                f"make room, and `isl-emu conclude {self.path}` makes results of what was written"
+            ) from error
 
     def check_plain(self) -> None:
         """Raise a ScenarioError if anything but files and folders lies where results are read and written.

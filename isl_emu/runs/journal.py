@@ -6,6 +6,7 @@ process's, and nothing waits in a buffer of ours.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Mapping
@@ -40,7 +41,7 @@ class Journal:
         line = json.dumps(record, separators=(",", ":"), ensure_ascii=False).encode(errors="replace") + b"\n"
         written = os.write(self._descriptor, line)
         if written != len(line):
-            raise OSError(f"journal: only {written} of a line's {len(line)} bytes were written; is the disk full?")
+            raise OSError(errno.ENOSPC, f"only {written} of a line's {len(line)} bytes were written; is the disk full?")
 
     def close(self) -> None:
         """Close the file; nothing is pending."""

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import errno
 import os
+import subprocess
 
 import pytest
 
-from isl_emu.errors import MachineError
+from isl_emu.errors import MachineError, ScenarioError
+from isl_emu.files import write_json
 from isl_emu.runs import directory as rundir
+from isl_emu.runs.folder import RunFolder
+from isl_emu.runs.journal import Journal, read_journal
 
 
 @pytest.fixture
@@ -54,3 +59,60 @@ def test_what_a_stranger_puts_there_is_no_run_of_ours(root):
     run = rundir.create_run_directory()
     os.chown(run.path, 12345, 12345)
     assert rundir.registered_runs() == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT])
+def test_what_cannot_be_written_is_told_with_where_and_what_to_do(tmp_path, number):
+    folder = RunFolder.create(tmp_path / "out", "test")
+    with pytest.raises(MachineError) as told, folder.written_or_told():
+        raise OSError(number, "Detail of a library's")
+    (parts,) = told.value.parts
+    assert parts.where == str(folder.path) and os.strerror(number) in parts.found and "isl-emu conclude" in parts.remedy
+    with pytest.raises(FileNotFoundError), folder.written_or_told():
+        (tmp_path / "never").read_text()
+
+
+needs_mounts = pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 256 KiB."""
+    (tmp_path / "disk").mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", tmp_path / "disk"], check=False).returncode:
+        pytest.skip("mount is refused here")
+    yield tmp_path / "disk"
+    subprocess.run(["umount", "-l", tmp_path / "disk"], check=True)
+
+
+@needs_mounts
+def test_a_disk_that_fills_costs_no_record_that_was_finished(small_disk):
+    folder = RunFolder.create(small_disk / "out", "test")
+    written = 0
+    journal = Journal(folder.journal / "load.jsonl")
+    with pytest.raises(MachineError, match="No space left on device"), journal, folder.written_or_told():
+        for number in range(1_000_000):
+            journal.append({"number": number, "text": "x" * 100})
+            written += 1
+    found = read_journal(folder.journal / "load.jsonl")
+    assert [record["number"] for record in found.records] == list(range(written))
+    with pytest.raises(OSError):
+        write_json(folder.provenance, {"text": "x" * 5_000})
+    assert not folder.provenance.exists()
+
+
+@needs_mounts
+def test_results_are_not_made_where_nothing_can_be_written(small_disk):
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    with pytest.raises(ScenarioError, match=r"cannot be made \(Read-only file system\), but results go there; name"):
+        RunFolder.create(small_disk / "out", "test")
+
+
+@needs_mounts
+def test_a_live_run_that_cannot_be_registered_says_where(small_disk, monkeypatch):
+    monkeypatch.setattr(rundir, "runs_root", lambda: small_disk / "runs")
+    rundir.create_run_directory()
+    (small_disk / "large").write_bytes(bytes(os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize))
+    with pytest.raises(MachineError, match="cannot be made .No space left on device., but live runs are kept there"):
+        rundir.create_run_directory()
+    assert len(rundir.registered_runs()) == 1

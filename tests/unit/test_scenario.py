@@ -42,7 +42,7 @@ def test_a_small_scenario_gets_defaults():
         ('"525 km"', '"-525 km"', "shell[0].altitude is -525 km, but the least allowed is 160 km"),
         ('"525 km"', "525", "shell[0].altitude is 525, but a length is written with its unit"),
         ('"60 s"', '"1e30 h"', "but the most allowed is 8784 h"),
-        ('"60 s"', '"300 h"\nstep = "1 ms"', "has more than 10,000,000 instants"),
+        ('"60 s"', '"300 h"\nstep = "1 ms"', "time has a duration that comes to about 1,080,000,000 instants"),
         ('"1 Gbit/s"', '"1e30 Gbit/s"', "station[0].uplink is"),
         ("total = 12", "total = 120000000", "shell[0].walker.total is 120000000"),
         ("total = 12", "total = 0", "shell[0].walker.total is 0"),
