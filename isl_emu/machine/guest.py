@@ -32,6 +32,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from isl_emu.errors import INTERRUPTED, MachineError
+from isl_emu.limits import LIMITS
 from isl_emu.machine.calendar_control import BELL, FOLDER_VARIABLE, CalendarControl, GuestState
 from isl_emu.machine.claims import MIB, OVERHEAD_BYTE, choose_memory_folder, claim_cpu, default_memory_byte
 from isl_emu.machine.console import Console, Interrupter, raw_terminal, send_mconsole
@@ -39,6 +40,7 @@ from isl_emu.machine.guardian import REFUSED, Order, current_folders, kill_proce
 from isl_emu.machine.sandbox import View
 from isl_emu.machine.uml import UmlKernel, build_shim, find_uml, needs_shim
 from isl_emu.runs.directory import RunDirectory, create_run_directory, run_with
+from isl_emu.runs.process import cause_of_death
 from isl_emu.units import NS_PER_S
 
 # Folders that the guest covers with its own; what lies below them must be mounted to be seen.
@@ -48,6 +50,7 @@ PASSED_ON = (
     *("PATH", "VIRTUAL_ENV", "HOME", "LANG", "LC_ALL", "LANGUAGE", "TZ", "CI", "ISL_EMU_DEBUG"),
     *("TERM", "COLORTERM", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES"),
     *("PYTHONPATH", "PYTHONHASHSEED", "PYTHONDONTWRITEBYTECODE"),
+    *(limit.variable for limit in LIMITS),
     *("OPENBLAS_CORETYPE", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "OMP_WAIT_POLICY"),
 )
 # What programs may want to read of the machine; neither passwords nor keys.
@@ -123,11 +126,12 @@ def run_in_guest(
     command_line = _kernel_command(kernel, folder, memory_byte, clock)
     shim = build_shim() if needs_shim(kernel) else None
     folder.mkdir(mode=0o700)
-    times, variables = [], dict(environment or {})
+    times, variables, calendar = list[Path](), dict(environment or {}), None
     try:
         with contextlib.ExitStack() as stack:
             if clock is not None:
-                times.append(stack.enter_context(_calendar(run, clock)))
+                place, calendar = stack.enter_context(_calendar(run, clock))
+                times.append(place)
                 variables[FOLDER_VARIABLE] = str(times[0])
             binds = _binds([folder, *times, *writable], [Path.cwd(), *readable])
             own = [*readable, Path(kernel.program), *([shim] if shim else [])]
@@ -138,7 +142,7 @@ def run_in_guest(
             _place_init(folder)
             memory = choose_memory_folder(memory_byte) if trusted else Path("/dev/shm")
             preload = {"LD_PRELOAD": str(shim)} if shim else {}
-            return _boot(command_line, {"TMPDIR": str(memory), **preload}, view, folder, streams, who)
+            return _boot(command_line, {"TMPDIR": str(memory), **preload}, view, folder, streams, who, calendar)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -156,8 +160,8 @@ def guests_at_large() -> list[RunDirectory]:
 
 
 @contextlib.contextmanager
-def _calendar(run: RunDirectory, clock: VirtualClock) -> Iterator[Path]:
-    """A calendar for one guest, while the block runs; yields the folder where it is asked."""
+def _calendar(run: RunDirectory, clock: VirtualClock) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
+    """A calendar for one guest, while the block runs; yields the folder where it is asked, and its process."""
     folder = run.path.resolve() / CALENDAR_FOLDER
     folder.mkdir(mode=0o700)
     if clock.factor is not None:
@@ -179,7 +183,7 @@ def _calendar(run: RunDirectory, clock: VirtualClock) -> Iterator[Path]:
                 start_new_session=True,
             )
         try:
-            yield folder
+            yield folder, process
         finally:
             process.kill()
             process.wait()
@@ -325,6 +329,7 @@ def _boot(
     folder: Path,
     streams: str,
     who: Callable[[int], str | None],
+    calendar: subprocess.Popen[bytes] | None,
 ) -> int:
     os.mkfifo(folder / BELL)
     with contextlib.closing(Console()) as console, contextlib.ExitStack() as stack:
@@ -333,7 +338,7 @@ def _boot(
         ends = console.guest_end.fileno(), console.guest_log_end.fileno(), bell
         words = [*command_line, *(f"con{number}=fd:{end},fd:{end}" for number, end in enumerate(ends))]
         guest = stack.enter_context(_GuestProcess.started(words, environment, view, folder, ends))
-        interrupter, hang = Interrupter(folder, guest.kill), _Hang(folder, console, who)
+        interrupter, hang = Interrupter(folder, guest.kill), _Hang(folder, console, who, calendar)
 
         def look() -> None:
             interrupter.kill_if_overdue()
@@ -351,16 +356,25 @@ class _Hang:
 
     Args:
         who: what is known of a process of the guest, by its id.
+        calendar: the process that lets its time go on, if its time is virtual.
     """
 
-    def __init__(self, folder: Path, console: Console, who: Callable[[int], str | None]):
+    def __init__(
+        self,
+        folder: Path,
+        console: Console,
+        who: Callable[[int], str | None],
+        calendar: subprocess.Popen[bytes] | None = None,
+    ):
         times = folder.parent / CALENDAR_FOLDER
-        self._folder, self._console, self._who = folder, console, who
+        self._folder, self._console, self._who, self._calendar = folder, console, who, calendar
         self._control, self._failed = CalendarControl(times), times / "failed"
         self._asked = self._warned = self._told = False
 
     def look(self) -> bool:
         """Look, at least every half second; whether the guest must be killed."""
+        if self._calendar is not None and self._calendar.poll():
+            return True
         if self._failed.exists():
             if self._told:
                 return True
@@ -383,7 +397,13 @@ class _Hang:
         return False
 
     def check(self) -> None:
-        """Raise a MachineError if it was given up."""
+        """Raise a MachineError if it was given up, or its calendar has died."""
+        if self._calendar is not None and (status := self._calendar.poll()):
+            why = cause_of_death(status).replace("it ", "its calendar ", 1)
+            raise MachineError(
+                f"guest kernel: {why}, but no time passes without; "
+                "have more memory free if it was the kernel for want of it (`dmesg` tells), and run it again"
+            )
         if self._failed.exists():
             problem = f"{self._failed.read_text()} (it runs {self._running()})"
             raise MachineError(problem)
