@@ -47,7 +47,10 @@ def test_queues_that_the_kernel_cannot_manage_are_an_error_before_anything_is_bu
         return ["the kernel has no cake (sch_cake)"]
 
     monkeypatch.setattr(live, "missing_queues", missing)
-    with pytest.raises(MachineError, match=r"aqm: the kernel has no cake \(sch_cake\); use --machine guest"):
+    with pytest.raises(
+        MachineError,
+        match=r"aqm: the kernel has no cake \(sch_cake\), but the scenario asks for it; use --machine guest",
+    ):
         live._check_queues(make_plan(2, [], [{(0, 1): MS}], aqm=QueueKind.CAKE))
     assert asked == [QueueKind.CAKE]
 

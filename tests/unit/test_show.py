@@ -21,7 +21,7 @@ from isl_emu.show.draw import chosen_pairs
 from isl_emu.show.gantt import _colors_in_turn, _ready_spans_s, _station_lanes
 from isl_emu.show.ground_map import WORLD, _lines_deg, _shown_deg, _split_at_date_line, draw_map, land_outlines_deg
 from isl_emu.show.measures import degrees, link_series, telling_links
-from isl_emu.show.over_time import draw_degree, draw_links
+from isl_emu.show.over_time import PIECE_PT, draw_degree, draw_links
 from isl_emu.show.style import KIND_COLOR, new_figure, save, time_axis
 from isl_emu.units import SPEED_OF_LIGHT_KM_S
 from tests.golden.test_exports import small_plan
@@ -143,13 +143,13 @@ def test_lines_that_lie_on_each_other_show_in_turn_and_the_legend_shows_each_who
     plan = isl_emu.plan(isl_emu.load(TOPOLOGIES / "moving-terminals.toml"), duration_s=60)
     ranges, rates = draw_links(plan, telling_links(plan.link_plan)).axes
 
-    def broken(lines) -> list[bool]:
-        return [line.get_linestyle() != "-" for line in lines]
+    def in_turn(lines) -> list[bool]:
+        return [(line._unscaled_dash_pattern[1] or [0])[0] == PIECE_PT for line in lines]
 
-    assert broken(ranges.lines)[:2] == [False, True]  # of two lasers within a plane
-    assert broken(rates.lines)[:4] == [False, True, True, True]
+    assert in_turn(ranges.lines)[:2] == [False, True]  # of two lasers within a plane
+    assert in_turn(rates.lines)[:4] == [False, True, True, True]
     for axes in (ranges, rates):
-        assert not any(broken(axes.get_legend().get_lines()))
+        assert not any(in_turn(axes.get_legend().get_lines()))
 
 
 def test_tracks_of_a_day_are_those_of_a_revolution():

@@ -15,8 +15,8 @@ from isl_emu.runs.journal import read_journal
 def _activity(folder, **statuses):
     (folder / "journal").mkdir()
     processes = {
-        name: SimpleNamespace(poll=lambda status=status: status, wait=lambda timeout, status=status: status)
-        for name, status in statuses.items()
+        name: SimpleNamespace(pid=n, poll=lambda status=status: status, wait=lambda timeout, status=status: status)
+        for n, (name, status) in enumerate(statuses.items())
     }
     deaths = []
     watch = SimpleNamespace(
