@@ -15,7 +15,7 @@ from isl_emu.runs.journal import read_journal
 def _activity(folder, **statuses):
     (folder / "journal").mkdir()
     processes = {
-        name: SimpleNamespace(poll=lambda status=status: status, wait=lambda timeout, status=status: status)
+        name: SimpleNamespace(pid=1, poll=lambda status=status: status, wait=lambda timeout, status=status: status)
         for name, status in statuses.items()
     }
     deaths = []
