@@ -43,7 +43,7 @@ BROKEN = (
     + fault("starved", "out-of-memory", 3, 3, servers=["p00s02"], known="never")
     + fault("still", "stop", 5, 1, servers=["p00s03"], known="never")
     + fault("beatless", "kill", 5, 2, programs=["beat"])
-    + fault("bits", "flip-bits", 8, servers=["p00s02"], bits=3)
+    + fault("bits", "flip-bits", 8, servers=["p00s02"], bits=300_000)
     + fault("state", "flip-bits", 8, programs=["beat"], bits=2, buffer="state")
     + fault("told", "kill", 13, 3, servers=["p00s01"], known="after 1 s")
     + fault("dark", "power-off", 10, 2, satellites=["p00s02"], reboot="1 s", known="never")
@@ -108,6 +108,16 @@ def test_a_program_that_is_killed_starts_again(broken: Path) -> None:
 def test_bits_are_flipped_where_it_was_said_and_by_the_seed(broken: Path) -> None:
     state = (broken / "files" / "p00s05" / "buffers" / "state").read_bytes()
     assert sum((a ^ b).bit_count() for a, b in zip(state, b"0000", strict=True)) == 2
+
+
+def test_a_server_works_on_with_the_weights_that_were_flipped(broken: Path) -> None:
+    """Its words are those of greedy decoding, so they change with the weights alone."""
+    asked = [row for row in rows(broken, "requests") if row["satellite"] == "p00s02" and row["outcome"] == "completed"]
+    before, after = (
+        {row["answer"] for row in asked if begin_s * S < row["t_last_send_ns"] < end_s * S}
+        for begin_s, end_s in ((0, 7.5), (8, 16))
+    )
+    assert len(before) == 1 and after and not before & after
 
 
 def test_each_fault_has_a_row_with_what_it_did_and_cost(broken: Path) -> None:

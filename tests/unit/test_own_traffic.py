@@ -229,7 +229,7 @@ def live(tmp_path, monkeypatch):
         undo.callback(watch.close)
         scenario = SimpleNamespace(seed=1)
         yield SimpleNamespace(
-            scenario=scenario, folder=folder, clock=clock, containers=containers, undo=undo, watch=watch, residents=[]
+            residents=[], scenario=scenario, folder=folder, clock=clock, containers=containers, undo=undo, watch=watch
         )
 
 
