@@ -322,7 +322,8 @@ def compare(runs: tuple[Path, ...], metrics: tuple[str, ...], out: Path | None, 
 )
 @TRUST
 def check(scenario: Path, no_programs: bool) -> None:
-    """Check SCENARIO and print it with every default written out, and what it runs or asks that is not isl-emu's.
+    """Check SCENARIO and print it with every default written out, what it runs or asks that is not isl-emu's, and about
+    how many faults there will be.
 
     Files, functions and programs that it names are looked at too: models, traces, prompts.
     """
@@ -334,7 +335,7 @@ def check(scenario: Path, no_programs: bool) -> None:
         _print_warnings(check_scenario(checked, programs=not no_programs))
         click.echo(format_scenario(checked), nl=False)
     finally:
-        for line in checked.foreign:
+        for line in (*checked.foreign, *checked.faults_expected):
             click.echo(f"# {line}")
 
 
@@ -470,8 +471,9 @@ def path(scenario: Path, a: str, b: str, at: str) -> int:
 
 
 def _print_path(found: NamedPath, remark: str) -> None:
-    for node, delay_ns in zip(found.nodes[1:], found.hop_delays_ns):
-        click.echo(f"{delay_ns / NS_PER_MS:10.6f} ms  {node}")
+    for hop, (node, delay_ns) in enumerate(zip(found.nodes[1:], found.hop_delays_ns)):
+        cut = "  (cut by a fault that is not known yet: packets are lost)" if hop in found.cut else ""
+        click.echo(f"{delay_ns / NS_PER_MS:10.6f} ms  {node}{cut}")
     ends = f"from {found.nodes[0]} to {found.nodes[-1]}"
     click.echo(f"{found.delay_ns / NS_PER_MS:10.6f} ms  {ends}, {found.hops} hops, one way, {remark}")
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from isl_emu.scenario.constellation import Constellation
@@ -303,6 +304,47 @@ def fault_contradictions(
             for at_ns in fault.times_ns(duration_ns)
             if at_ns >= duration_ns
         )
+
+
+def expected_faults(fault: Fault, constellation: Constellation, servers: Sequence[str], programs: Sequence[str]) -> str:
+    """About how often a fault strikes in a run, before anything is planned.
+
+    Of random ones that is the time on its clock over the mean time between failures, less what repairs take of it. For
+    links and terminals it is said for each, as nobody knows yet which of them there are.
+    """
+    duration_ns = constellation.time.duration_ns
+    things = {
+        "satellites": selected_satellites(fault, constellation),
+        "stations": matching(fault.stations, constellation.station_names),
+        "servers": matching(fault.servers or (), servers),
+        "programs": matching(fault.programs, programs),
+    }.get(fault.thing)
+    how_many = None if things is None else 1 if fault.together else -(-len(things) // (fault.batch or 1))
+    if how_many is not None:
+        how_many = fault.count or (round(fault.fraction * how_many) if fault.fraction else how_many)
+    whom = f"each of its {fault.thing}" if how_many is None else f"{how_many} of its {fault.thing}"
+    if fault.batch and how_many is not None:
+        whom = f"{how_many} batches of up to {fault.batch} {fault.thing}"
+    where = " that are in its region then" if fault.region else ""
+    if times := fault.times_ns(duration_ns):
+        return f"fault {fault.name}: {len(times)} times {whom}{where}"
+    if fault.mtbf_ns is None:
+        return f"fault {fault.name}: each time that one of {len(things or ())} {fault.thing} is in its region"
+    clock_ns = duration_ns * _mean_factor(fault.profile, duration_ns)
+    broken_ns = (fault.for_ns or fault.mttr_ns or (0 if fault.momentary else duration_ns)) + (fault.reboot_ns or 0)
+    each = clock_ns / (fault.mtbf_ns + broken_ns * clock_ns / duration_ns)
+    less = " at the most, as it is in its region for a part of that" if fault.region else ""
+    return f"fault {fault.name}: about {each:.3g} times {whom}{less}"
+
+
+def _mean_factor(profile: Sequence[tuple[int, float]], duration_ns: int) -> float:
+    """How much faster than time a profile lets a clock run, on average over a run."""
+    if not profile:
+        return 1.0
+    times, factors = (np.array(column, np.float64) for column in zip(*profile, strict=True))
+    edges = np.union1d(np.clip(times, 0.0, duration_ns), (0.0, duration_ns))
+    factor = np.interp(edges, times, factors)
+    return float((np.diff(edges) * (factor[1:] + factor[:-1]) / 2).sum() / duration_ns)
 
 
 def unmatched_nodes(where: str, patterns: Sequence[str], names: Sequence[str], kind: str) -> Iterator[str]:

@@ -16,7 +16,7 @@ from isl_emu.limits import PROBES
 from isl_emu.scenario.boards import BOARDS, Board
 from isl_emu.scenario.compute import Compute, Groups, compute_contradictions
 from isl_emu.scenario.constellation import Constellation, Time, constellation_contradictions
-from isl_emu.scenario.faults import Fault, fault_contradictions
+from isl_emu.scenario.faults import Fault, expected_faults, fault_contradictions
 from isl_emu.scenario.ground import GroundStation
 from isl_emu.scenario.kv_handover import KvHandover, kv_contradictions
 from isl_emu.scenario.lasers import InterShell, LaserLinks
@@ -215,6 +215,12 @@ class Scenario(Constellation):
             *(f"{key}.url: asks {group.url}" for key, group in servers if group.url),
             *(f"{key}.key_variable: sends it ${group.key_variable}" for key, group in servers if group.key_variable),
         )
+
+    @property
+    def faults_expected(self) -> tuple[str, ...]:
+        """How often each fault strikes in a run: one line each."""
+        serving, own = self.computing_satellites, tuple(self.own_programs)
+        return tuple(expected_faults(fault, self, serving, own) for fault in self.fault)
 
     @property
     def has_programs(self) -> bool:

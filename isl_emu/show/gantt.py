@@ -1,6 +1,8 @@
-"""Contacts as bars over time: each station's on lanes of its own, and the lasers that are not always up."""
+"""Contacts as bars over time: each station's on lanes of its own, the lasers that are not always up, and faults."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,6 +20,7 @@ from isl_emu.show.style import (
     PURPLE,
     QUIET,
     SKY,
+    VERMILION,
     YELLOW,
     calm,
     new_figure,
@@ -33,11 +36,12 @@ NEIGHBOURS = 2  # so many contacts before and after one have other colours, wher
 BARS = tuple(color for color in CYCLE if color != BLACK)
 LIGHT = {ORANGE, SKY, PURPLE, YELLOW, GREEN}  # bars that carry black text
 GETTING_READY = (LinkState.SLEWING, LinkState.ACQUIRING)
+FAULTS_SHOWN = 30
 CHARACTER_SHARE = 0.0115  # of the picture's width, at the size of the names in the bars
 
 
 def draw_gantt(plan: PlannedNetwork) -> Figure:
-    """The contacts of all stations and of the lasers that come and go."""
+    """The contacts of all stations and of the lasers that come and go, and when things are out of order."""
     contacts = find_contacts(plan.link_plan)
     lanes = _station_lanes(plan, contacts)
     # the laser links that are not up all the time, those with most contacts first
@@ -46,12 +50,16 @@ def draw_gantt(plan: PlannedNetwork) -> Figure:
     count = np.bincount(contacts.link, minlength=len(links.a))
     changing = np.flatnonzero((links.kind != LinkKind.GROUND) & (up_ns < duration_ns))
     lasers: list[int] = changing[np.argsort(-count[changing], kind="stable")].tolist()
+    faults = plan.link_plan.faults.names[:FAULTS_SHOWN]
     heights = [max(len(lanes[:LANES_SHOWN]), 2), max(len(lasers[:LASERS_SHOWN]), 2)]
-    figure = new_figure(1.7 + LANE_IN * sum(heights))
-    top, bottom = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": heights})
-    _draw_stations(top, plan, contacts, lanes)
-    _draw_lasers(bottom, plan, contacts, lasers)
-    plan_axis(bottom, plan.link_plan)
+    heights += [max(len(faults), 2)] if faults else []
+    figure = new_figure(1.7 + LANE_IN * sum(heights) + 0.5 * bool(faults))
+    stack = figure.subplots(len(heights), 1, sharex=True, gridspec_kw={"height_ratios": heights})
+    _draw_stations(stack[0], plan, contacts, lanes)
+    _draw_lasers(stack[1], plan, contacts, lasers)
+    if faults:
+        _draw_faults(stack[2], plan)
+    plan_axis(stack[-1], plan.link_plan)
     return figure
 
 
@@ -123,24 +131,45 @@ def _draw_lasers(axes: Axes, plan: PlannedNetwork, contacts: Contacts, lasers: l
     links, shown = plan.link_plan.links, lasers[:LASERS_SHOWN]
     total = int((links.kind != LinkKind.GROUND).sum())
     more = f"; {len(shown)} are shown" if len(lasers) > len(shown) else ""
-    yellow = "thin yellow bars: slewing and acquiring" if lasers else ""
-    title(axes, f"Laser links that come and go: {len(lasers)} of {total}{more}", yellow)
+    cut = LinkState.FAULT in plan.link_plan.events.state
+    legend = "thin yellow bars: slewing and acquiring" + ("; thin vermilion bars: cut by a fault" if cut else "")
+    title(axes, f"Laser links that come and go: {len(lasers)} of {total}{more}", legend if lasers else "")
     for row, link in enumerate(shown):
         mine = np.flatnonzero(contacts.link == link)
         start_s, end_s = contacts.start_ns[mine] / NS_PER_S, contacts.end_ns[mine] / NS_PER_S
         color = KIND_COLOR[LinkKind(links.kind[link])]
         axes.broken_barh(list(zip(start_s, end_s - start_s)), (row - 0.4, 0.8), color=color)
-        axes.broken_barh(_ready_spans_s(plan, link), (row - 0.2, 0.4), color=YELLOW, edgecolor=QUIET, linewidth=0.5)
+        for states, thin in ((GETTING_READY, YELLOW), ((LinkState.FAULT,), VERMILION)):
+            spans_s = _spans_s(plan, link, states)
+            axes.broken_barh(spans_s, (row - 0.2, 0.4), color=thin, edgecolor=QUIET, linewidth=0.5)
     labels = [f"{plan.nodes[links.a[link]]} - {plan.nodes[links.b[link]]}" for link in shown]
     _label_rows(axes, labels, f"all {total} laser links are up all the time" if total else "there are no laser links")
 
 
-def _ready_spans_s(plan: PlannedNetwork, link: int) -> list[tuple[float, float]]:
-    """When the terminals of a link slew or search for each other: (start, length) in s."""
+def _draw_faults(axes: Axes, plan: PlannedNetwork) -> None:
+    """A row for each fault, darker the more of what it may hit it has hit."""
+    faults, step_s = plan.link_plan.faults, plan.link_plan.grid.step_ns / NS_PER_S
+    shown = len(faults.names[:FAULTS_SHOWN])
+    more = f"; {shown} are shown" if len(faults.names) > shown else ""
+    title(axes, f"Faults: {len(faults.names)}{more}", "the darker, the more of what one ever hits is hit at once")
+    for row in range(shown):
+        own = (faults.fault == row) & (faults.k_from < faults.k_until)
+        edges = np.unique([faults.k_from[own], faults.k_until[own]])
+        hits = [int(((faults.k_from[own] <= k) & (k < faults.k_until[own])).sum()) for k in edges.tolist()]
+        for start, end, count in zip(edges, edges[1:], hits):
+            alpha = 0.25 + 0.75 * count / max(hits) if count else 0.0
+            bar = (float(start * step_s), float((end - start) * step_s))
+            axes.broken_barh([bar], (row - 0.4, 0.8), color=VERMILION, alpha=alpha, linewidth=0)
+    labels = [f"{name}: {effect}" for name, effect in zip(faults.names, faults.effects)]
+    _label_rows(axes, labels[:shown], "there are no faults")
+
+
+def _spans_s(plan: PlannedNetwork, link: int, states: Sequence[LinkState]) -> list[tuple[float, float]]:
+    """When a link is in one of some states: (start, length) in s."""
     grid, events = plan.link_plan.grid, plan.link_plan.events
     mine = np.flatnonzero(events.link == link)
     k = np.append(events.k[mine], grid.count)
-    ready = np.isin(events.state[mine], GETTING_READY)
+    ready = np.isin(events.state[mine], states)
     step_s = grid.step_ns / NS_PER_S
     return [(float(start * step_s), float(length * step_s)) for start, length in zip(k[:-1][ready], np.diff(k)[ready])]
 

@@ -22,7 +22,7 @@ BIT_PER_GBIT = 1e9
 
 
 def summary(plan: PlannedNetwork) -> str:
-    """Nodes, links, ground contacts and what the time step does, as plain text that ends with a newline."""
+    """Nodes, links, ground contacts, faults and what the time step does, as plain text that ends with a newline."""
     degree, step = degrees(plan.link_plan), step_sentences(plan.step_check, plan.link_plan)
     links = f"links of a satellite: {degree.mean.mean():.2f} on average, {degree.least.min()} to {degree.most.max()}"
     grid, kinds = plan.link_plan.grid, plan.link_plan.nodes.kind
@@ -35,7 +35,7 @@ def summary(plan: PlannedNetwork) -> str:
         f"{grid.count} instants from {grid.start:%Y-%m-%d %H:%M:%S} UTC, "
         f"{format_quantity(grid.step_ns, DURATION_NS)} apart",
     ]
-    parts = [head, _kinds(plan), _ground_contacts(plan), [links], step]
+    parts = [head, _kinds(plan), _ground_contacts(plan), _faults(plan), [links], step]
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 
 
@@ -86,6 +86,21 @@ def _ground_contacts(plan: PlannedNetwork) -> list[str]:
     lines = columns(("station", "satellite", "from (s)", "to (s)", "delay (ms)"), rows)
     rest = len(order) - len(rows)
     return [*lines, f"... and {rest} more; `isl-emu export --format csv` lists all"] if rest else lines
+
+
+def _faults(plan: PlannedNetwork) -> list[str]:
+    """One line for each fault: what it does to how many things, how often, when, and when that is known."""
+    faults, step_s, rows = plan.link_plan.faults, plan.link_plan.grid.step_ns / NS_PER_S, []
+    for number, fault in enumerate(plan.scenario.fault):
+        own = (faults.fault == number) & (faults.k_from < faults.k_until)
+        k_from, k_until = faults.k_from[own], faults.k_until[own]
+        hit = len(np.unique(faults.target[own]))
+        thing = "links" if fault.thing == "terminals" else fault.thing
+        times = (f"{k_from.min() * step_s:g}", f"{k_until.max() * step_s:g}") if hit else ("-", "-")
+        mean = f"{(k_until - k_from).mean() * step_s:.3g}" if hit and not fault.momentary else "-"
+        rows.append((fault.name, fault.effect, f"{hit} {thing}", str(int(own.sum())), *times, mean, fault.known))
+    heads = ("fault", "effect", "hits", "times", "from (s)", "to (s)", "mean (s)", "known")
+    return columns(heads, rows) if rows else []
 
 
 def _span(low: float, high: float, form: str) -> str:
