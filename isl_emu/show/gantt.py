@@ -14,6 +14,7 @@ from isl_emu.planned import PlannedNetwork
 from isl_emu.show.style import (
     BLACK,
     CYCLE,
+    DENSE,
     GREEN,
     KIND_COLOR,
     ORANGE,
@@ -87,12 +88,14 @@ def _draw_stations(axes: Axes, plan: PlannedNetwork, contacts: Contacts, lanes: 
     title(axes, what, f"bars name satellites where they are long enough{more}")
     duration_s = plan.link_plan.grid.duration_ns / NS_PER_S
     colors = _colors_in_turn(plan, contacts)
+    many = sum(len(lane) for _, lane in shown) > DENSE
     for row, (_, lane) in enumerate(shown):
         for at in lane:
             satellite = int(plan.link_plan.links.a[contacts.link[at]])
             color, name = colors[satellite], plan.nodes[satellite]
             start_s, end_s = contacts.start_ns[at] / NS_PER_S, contacts.end_ns[at] / NS_PER_S
-            axes.barh(row, end_s - start_s, left=start_s, height=0.8, color=color, edgecolor="white", linewidth=0.8)
+            edge = {"edgecolor": "white", "linewidth": 0.8, "rasterized": many}
+            axes.barh(row, end_s - start_s, left=start_s, height=0.8, color=color, **edge)
             if (end_s - start_s) / duration_s > CHARACTER_SHARE * len(name):
                 ink = "black" if color in LIGHT else "white"
                 middle_s = (start_s + end_s) / 2

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from isl_emu.parts.finished_run import ConcludedRun, Rows
 from isl_emu.parts.probes.results import delay_table, directions, probe_fidelity
 from isl_emu.show.chapter import Chapter, DataTable, Picture
-from isl_emu.show.style import BLACK, CYCLE, QUIET, calm, dots, line_style, new_figure, plan_axis
+from isl_emu.show.style import BLACK, CYCLE, DENSE, QUIET, calm, dots, line_style, new_figure, plan_axis
 from isl_emu.tables.text import counted, time_text
 from isl_emu.timebase import TimeGrid
 from isl_emu.units import NS_PER_MS, NS_PER_S
@@ -196,18 +196,15 @@ def _draw_paths(run: ConcludedRun, spells: Mapping[tuple[str, str], Sequence[Pat
     figure = new_figure(0.9 + 0.32 * max(len(spells), 2))
     axes, duration_s = figure.subplots(), run.plan.grid.duration_ns / NS_PER_S
     for row, own in enumerate(spells.values()):
-        known = list(dict.fromkeys(one.path for one in own if one.path))
-        for one in own:
-            if one.path is None:
-                continue
-            number, begin_s, long_s = (
-                known.index(one.path),
-                one.from_ns / NS_PER_S,
-                (one.to_ns - one.from_ns) / NS_PER_S,
-            )
-            color = BARS[number % len(BARS)]
-            axes.barh(row, long_s, left=begin_s, height=0.72, color=color, edgecolor="white", linewidth=0.6)
-            name = counted(len(one.path) - 1, "hop")
+        bars = [one for one in own if one.path]
+        number = {path: place for place, path in enumerate(dict.fromkeys(one.path for one in bars))}
+        spans_s = [(one.from_ns / NS_PER_S, (one.to_ns - one.from_ns) / NS_PER_S) for one in bars]
+        colors = [BARS[number[one.path] % len(BARS)] for one in bars]
+        many = len(bars) > DENSE / PAIRS
+        style = {"facecolors": colors, "edgecolor": "white", "linewidth": 0.0 if many else 0.6, "rasterized": many}
+        axes.broken_barh(spans_s, (row - 0.36, 0.72), **style)
+        for one, (begin_s, long_s) in zip(bars, spans_s, strict=True):
+            name = counted(len(one.path or ()) - 1, "hop")
             if long_s / duration_s > 0.013 * len(name):
                 axes.text(begin_s + long_s / 2, row, name, ha="center", va="center", fontsize=6.5, clip_on=True)
     calm(axes)

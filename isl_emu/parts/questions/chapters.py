@@ -199,7 +199,8 @@ def _draw_over_time(run: ConcludedRun, requests: Rows, done: Rows, incidents: Ro
     for key, mark, color in (("ttft", "o", BLUE), ("e2e", "s", GREEN)):
         values = np.array([np.nan if row[f"{key}_ns"] is None else row[f"{key}_ns"] for row in done]) / NS_PER_S
         dots(top, sent_s, values, mark, color, key.upper())
-    failed = [row["t_due_ns"] if row["t_send_ns"] is None else row["t_send_ns"] for row in requests if row not in done]
+    cut = [row for row in requests if row["outcome"] != "completed"]
+    failed = [row["t_due_ns"] if row["t_send_ns"] is None else row["t_send_ns"] for row in cut]
     if failed:
         at_s = np.array(failed) / NS_PER_S
         top.plot(at_s, np.zeros(len(at_s)), "x", color=VERMILION, label="no whole answer", clip_on=False, zorder=5)
