@@ -38,7 +38,7 @@ from isl_emu.scenario.parse import format_scenario, load_scenario, parse_scenari
 from isl_emu.units import seconds_text
 
 MOST_PATHS = 16  # more equal ones than anybody reads
-FIXED = "whose sky is fixed; change the scenario, and plan it again"
+ANEW = "change the scenario, and plan it again"
 
 
 @dataclass(frozen=True)
@@ -271,8 +271,8 @@ def open_planned(path: Path, changes: dict[str, Any]) -> PlannedNetwork:
     changed = with_changes(saved.scenario, **changes)
     for key in ("start", "duration_ns", "step_ns"):
         if getattr(saved.scenario.time, key) != getattr(changed.time, key):
-            raise ScenarioError(f"time.{key.removesuffix('_ns')}: {path} is a saved plan, {FIXED}")
+            raise ScenarioError(f"time.{key.removesuffix('_ns')}: is changed, but the sky of {path} is fixed; {ANEW}")
     for key in ("rate_scale", "orbits", "shell", "inter_shell", "station"):
         if getattr(saved.scenario, key) != getattr(changed, key):
-            raise ScenarioError(f"{key}: {path} is a saved plan, {FIXED}")
+            raise ScenarioError(f"{key}: is changed, but the sky of {path} is fixed; {ANEW}")
     return PlannedNetwork(saved.link_plan, changed)

@@ -202,7 +202,9 @@ def _described(table: pa.Table, path: Path) -> dict[str, Any]:
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise _unusable(path, f"its description is not readable ({repr(error)[:80]})", "it is JSON") from error
     if found not in (FORMAT, FORMAT_WITH_FAULTS):
-        raise _unusable(path, f"its format is {found!r}", f"this isl-emu reads {FORMAT} and {FORMAT_WITH_FAULTS}")
+        raise _unusable(
+            path, f"its format is {found!r}", f"this isl-emu reads formats {FORMAT} and {FORMAT_WITH_FAULTS}"
+        )
     return description
 
 

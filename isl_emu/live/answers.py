@@ -153,9 +153,13 @@ class LiveAnswers:
         node, effect = self._node(request["place"][0]).name, request["effect"]
         for_ns, found = self._lasting(request), self.node_faults.of(node)
         if not found and effect != "power-off":
-            raise NetworkError(f"fault: nothing runs in {node} that could break; see `isl-emu check`")
+            raise NetworkError(
+                f"fault: {node} is to have its programs broken, but nothing runs in it; name another node"
+            )
         if any(one.place == (node,) for one in self.interventions.in_force):
-            raise NetworkError(f"fault: {node} is broken by hand already; use `isl-emu restore {node}` first")
+            raise NetworkError(
+                f"fault: {node} is broken by hand already, but only once at a time; use `isl-emu restore {node}` first"
+            )
         ends, number = self.plan.links, self.plan.nodes.index(node)
         links = tuple(np.flatnonzero((ends.a == number) | (ends.b == number)).tolist())
         override = Override(links, cut=True) if effect == "power-off" and links else None
@@ -209,7 +213,7 @@ class LiveAnswers:
         first, second = sorted((nodes.index(a), nodes.index(b)))
         found = np.flatnonzero((links.a == first) & (links.b == second))
         if not len(found):
-            raise NetworkError(f"{verb}: {a} and {b} are never linked in this plan; see `isl-emu plan`")
+            raise NetworkError(f"{verb}: {a} and {b} are two nodes, but this plan never links them; see `isl-emu plan`")
         return int(found[0]), (nodes.names[first], nodes.names[second])
 
     def _node(self, name: str) -> Any:

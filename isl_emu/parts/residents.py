@@ -51,7 +51,8 @@ class Resident(ABC):
             WorkloadError: it has no such memory.
         """
         raise WorkloadError(
-            f"{self.what} on {self.node}: bits are to be flipped, but it has no memory of its own for that"
+            f"{self.what} on {self.node}: bits are to be flipped, but it has no memory of its own for that; "
+            "name a program with a buffer, or a server with a file of weights"
         )
 
 

@@ -50,7 +50,9 @@ def read_concluded(path: Path) -> ConcludedRun:
     """
     folder = RunFolder(path.absolute())
     if not (folder.fidelity.is_file() and folder.plan.is_file() and folder.scenario.is_file()):
-        raise ScenarioError(f"{path}: holds no results of a finished run; name the folder that `--out` named")
+        raise ScenarioError(
+            f"{path}: holds no results of a finished run, but a report is of those; name the folder that `--out` named"
+        )
     folder.check_plain()
     return ConcludedRun(folder, load_scenario(folder.scenario), read_plan(folder.plan))
 
@@ -65,7 +67,9 @@ def write_report(run: ConcludedRun, path: Path | None = None) -> Path:
     try:
         write_whole(target, report_html(run))
     except OSError as error:
-        raise ScenarioError(f"{target}: cannot be written ({error.strerror}); name another file with --out") from None
+        raise ScenarioError(
+            f"{target}: cannot be written ({error.strerror}), but a report is a file; name another with --out"
+        ) from None
     return target
 
 
@@ -87,7 +91,9 @@ def write_figures(run: ConcludedRun, folder: Path, formats: Sequence[str]) -> li
                     written.append(folder / f"{picture.name}.{form}")
                     written[-1].write_bytes(encoded(figure, picture.name, form))
     except OSError as error:
-        raise ScenarioError(f"{folder}: cannot be written ({error.strerror}); name another folder") from None
+        raise ScenarioError(
+            f"{folder}: cannot be written ({error.strerror}), but figures are files in it; name another folder"
+        ) from None
     return written
 
 

@@ -111,7 +111,7 @@ def _entered(table: dict[str, Any], step: str, walked: str, path: str, *, is_top
 
 def _parts(step: str, path: str) -> tuple[str, int | None]:
     if not (match := KEY.fullmatch(step)):
-        raise ScenarioError(f"option: {path} is no path of keys; write for example compute[0].board")
+        raise ScenarioError(f"option: {path} is set, but that is no path of keys; write for example compute[0].board")
     return match[1], None if match[2] is None else int(match[2])
 
 

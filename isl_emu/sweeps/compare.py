@@ -197,7 +197,9 @@ def _metrics_of_all(runs: Sequence[RunResults]) -> tuple[str, ...]:
             ):
                 found.append(metric)
     if not found:
-        raise ScenarioError("compare: the runs have no table of durations in common; name a --metric")
+        raise ScenarioError(
+            "compare: has runs without a table in common, but durations in one are compared; name a --metric"
+        )
     return tuple(found)
 
 
@@ -211,7 +213,7 @@ def _values(run: RunResults, metric: str) -> np.ndarray:
     name, _, column_name = metric.partition(".")
     rows = run.table(name)
     if column_name not in rows.column_names:
-        raise ScenarioError(f"--metric: is {metric!r}, but {name} has only: {', '.join(rows.column_names)}")
+        raise ScenarioError(f"--metric: is {metric!r}, but {name} has only: {', '.join(rows.column_names)}; name one")
     values: np.ndarray = rows[column_name].drop_null().to_numpy().astype(float)
     return values
 

@@ -76,7 +76,9 @@ class Sweep:
         self.path = Path(path).absolute()
         manifest = read_json(self.path / MANIFEST) if (self.path / MANIFEST).is_file() else None
         if manifest is None:
-            raise ScenarioError(f"{path}: holds no sweep; name the folder that `isl-emu sweep --out` named")
+            raise ScenarioError(
+                f"{path}: holds no sweep, but its runs are asked for; name the folder that `isl-emu sweep --out` named"
+            )
         self.settings = {key: [read_value(text) for text in texts] for key, texts in manifest["settings"].items()}
         self.cells = cells_of(load_scenario(self.path / BASE), self.settings)
 
@@ -360,7 +362,9 @@ def repeat(folder: Path, steps: Steps) -> tuple[Path, str] | None:
     run = RunFolder(folder.absolute())
     record = read_json(run.provenance)
     if record is None or not run.plan.is_file():
-        raise ScenarioError(f"{folder}: holds neither a run nor a sweep; name the folder that `--out` named")
+        raise ScenarioError(
+            f"{folder}: holds neither a run nor a sweep, but one is resumed; name the folder that `--out` named"
+        )
     execution = record.get("execution") or {}
     if execution.get("ended_ns") is not None and not execution.get("error") and run.fidelity.is_file():
         steps.note(f"{folder}: came to its end already; nothing to do")

@@ -362,3 +362,25 @@ def test_a_program_that_computes_without_end_is_named(
         rf"Warning: time stands still, since something has computed for \d+ s: {named}", capfd.readouterr().err
     )
     assert "inp00s04)" in "".join((tmp_path / "out" / "summary.txt").read_text().split())
+
+
+def test_a_cut_loses_what_is_sent_until_it_is_known_and_impairments_are_gone_afterwards(tmp_path: Path) -> None:
+    text = head("cut", rate_scale=0.01, duration="14 s", step="500 ms")
+    text += shell(24, 4, 1, altitude="1200 km", inclination="60 deg", lasers="+grid")
+    text += table("probes", interval="100 ms", pairs=[["p00s00", "p00s01"], ["p02s00", "p02s01"]])
+    while_ = {"at": "2 s", "for": "6 s"}
+    text += table("[fault]", name="cut", links=["p00s00 - p00s01"], effect="cut", known="after 3 s", **while_)
+    text += table("[fault]", name="worse", links=["p02s00 - p02s01"], effect="degrade", jitter="3 ms", loss=0.1,
+                  corruption=0.3, duplication=0.3, **while_)  # fmt: skip
+    out = tmp_path / "out"
+    finished(text, out, "--clock", "exact")
+    assert json.loads((out / "fidelity.json").read_text())["verdict"] == "valid"
+    probes = [row for row in rows(out, "probes") if not row["straddles_change"]]
+    cut = [row for row in probes if row["a"] in ("p00s00", "p00s01")]
+    lost = {row["t_send_ns"] for row in cut if row["delay_ns"] is None}
+    assert lost == {row["t_send_ns"] for row in cut if 2 * NS_PER_S <= row["t_send_ns"] < 5 * NS_PER_S}
+    assert len(lost) == 60
+    worse = [row for row in rows(out, "changes") if row["corruption_ratio"] == 0.3]
+    assert {(row["jitter_ns"], row["duplication_ratio"]) for row in worse} == {(3_000_000, 0.3)}
+    after = [row for row in probes if row["a"] in ("p02s00", "p02s01") and row["t_send_ns"] >= 8 * NS_PER_S]
+    assert after and {row["error_ns"] for row in after} == {0}

@@ -95,7 +95,9 @@ def test_the_sky_of_a_saved_plan_is_fixed(tmp_path, monkeypatch) -> None:
     assert CliRunner().invoke(cli, words).exit_code == 0
     for setting in ("shell.altitude=700 km", "time.duration=2s", "time.step=2s", "rate_scale=0.5"):
         done = CliRunner().invoke(cli, ["plan", "saved.parquet", "--set", setting, "--out", "x.parquet"])
-        assert "is a saved plan, whose sky is fixed; change the scenario, and plan it again" in str(done.exception)
+        assert "is changed, but the sky of saved.parquet is fixed; change the scenario, and plan it again" in str(
+            done.exception
+        )
     assert CliRunner().invoke(cli, ["plan", "saved.parquet", "--set", "seed=4", "--out", "x.parquet"]).exit_code == 0
     done = CliRunner().invoke(cli, ["plan", "saved.parquet", "--set", "seed=4,5"])
     assert "seed has 2 values, but this is one run; see `isl-emu sweep`" in str(done.exception)

@@ -79,7 +79,8 @@ class FaultEvents(Activity):
     def check(self) -> None:
         for failure in self._failures:
             if isinstance(failure, IslEmuError):
-                raise WorkloadError(f"faults: {failure}")
+                problem = f"faults: {failure}"
+                raise WorkloadError(problem)
             raise failure
 
     def _follow(self, times: RunTimes, journal: Journal, starting: ThreadPoolExecutor, stop: threading.Event) -> None:
