@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -86,7 +88,7 @@ def _draw_stations(axes: Axes, plan: PlannedNetwork, contacts: Contacts, lanes: 
             satellite = int(plan.link_plan.links.a[contacts.link[at]])
             color, name = colors[satellite], plan.nodes[satellite]
             start_s, end_s = contacts.start_ns[at] / NS_PER_S, contacts.end_ns[at] / NS_PER_S
-            edge = {"edgecolor": "white", "linewidth": 0.8, "rasterized": many}
+            edge: dict[str, Any] = {"edgecolor": "white", "linewidth": 0.8, "rasterized": many}
             axes.barh(row, end_s - start_s, left=start_s, height=0.8, color=color, **edge)
             if (end_s - start_s) / duration_s > CHARACTER_SHARE * len(name):
                 ink = "black" if color in LIGHT else "white"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -176,7 +177,7 @@ def _draw_delays(run: ConcludedRun, shown: Mapping[tuple[str, str], Rows]) -> Fi
     waited = [row for rows in shown.values() for row in rows if row["error_ns"] != row["excess_ns"]]
     if waited:
         at = np.array([(row["t_send_ns"], row["error_ns"]) for row in waited], dtype=np.float64)
-        ring = {"markersize": 6, "markerfacecolor": "none", "markeredgewidth": 0.6, "color": BLACK}
+        ring: dict[str, Any] = {"markersize": 6, "markerfacecolor": "none", "markeredgewidth": 0.6, "color": BLACK}
         bottom.plot(at[:, 0] / NS_PER_S, at[:, 1] / unit_ns, "o", label="behind the run's\nown traffic", **ring)
         bottom.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     top.set_ylabel("one-way delay (ms)")
@@ -201,7 +202,12 @@ def _draw_paths(run: ConcludedRun, spells: Mapping[tuple[str, str], Sequence[Pat
         spans_s = [(one.from_ns / NS_PER_S, (one.to_ns - one.from_ns) / NS_PER_S) for one in bars]
         colors = [BARS[number[one.path] % len(BARS)] for one in bars]
         many = len(bars) > DENSE / PAIRS
-        style = {"facecolors": colors, "edgecolor": "white", "linewidth": 0.0 if many else 0.6, "rasterized": many}
+        style: dict[str, Any] = {
+            "facecolors": colors,
+            "edgecolor": "white",
+            "linewidth": 0.0 if many else 0.6,
+            "rasterized": many,
+        }
         axes.broken_barh(spans_s, (row - 0.36, 0.72), **style)
         for one, (begin_s, long_s) in zip(bars, spans_s, strict=True):
             name = counted(len(one.path or ()) - 1, "hop")
