@@ -177,7 +177,7 @@ def _draw_delays(run: ConcludedRun, shown: Mapping[tuple[str, str], Rows]) -> Fi
     waited = [row for rows in shown.values() for row in rows if row["error_ns"] != row["excess_ns"]]
     if waited:
         at = np.array([(row["t_send_ns"], row["error_ns"]) for row in waited], dtype=np.float64)
-        ring = {"markersize": 6, "markerfacecolor": "none", "markeredgewidth": 0.6, "color": BLACK}
+        ring: dict[str, Any] = {"markersize": 6, "markerfacecolor": "none", "markeredgewidth": 0.6, "color": BLACK}
         bottom.plot(at[:, 0] / NS_PER_S, at[:, 1] / unit_ns, "o", label="behind the run's\nown traffic", **ring)
         bottom.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     top.set_ylabel("one-way delay (ms)")
