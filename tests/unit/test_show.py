@@ -18,7 +18,7 @@ from isl_emu.linkplan.contacts import find_contacts
 from isl_emu.linkplan.events import LinkState, ordered_events
 from isl_emu.linkplan.plan import LinkKind
 from isl_emu.show.draw import chosen_pairs
-from isl_emu.show.gantt import _colors_in_turn, _ready_spans_s, _station_lanes
+from isl_emu.show.gantt import GETTING_READY, _colors_in_turn, _spans_s, _station_lanes
 from isl_emu.show.ground_map import WORLD, _lines_deg, _shown_deg, _split_at_date_line, draw_map, land_outlines_deg
 from isl_emu.show.measures import degrees, link_series, telling_links
 from isl_emu.show.over_time import PIECE_PT, draw_degree, draw_links
@@ -203,7 +203,7 @@ def test_slewing_and_acquiring_end_with_the_next_event_or_the_run():
     states = [LinkState.SLEWING, LinkState.TRACKING, LinkState.LOST, LinkState.ACQUIRING]
     events = ordered_events(np.arange(4), np.zeros(4), np.array(states))
     plan = isl_emu.Plan(replace(plan, events=events), small_plan().scenario)
-    assert _ready_spans_s(plan, 0) == [(0.0, 1.0), (3.0, 1.0)]
+    assert _spans_s(plan, 0, GETTING_READY) == [(0.0, 1.0), (3.0, 1.0)]
 
 
 def test_lines_never_run_across_the_whole_map():
