@@ -239,7 +239,7 @@ def test_with_a_factor_time_is_not_ahead_of_the_wall(run, folder):
 
 def test_a_program_that_computes_without_end_ends_the_run_with_a_sentence(run, folder, monkeypatch):
     monkeypatch.setattr(guest, "PATIENCE_S", 3)
-    sentence = r"^guest 0: .* computed for \d+ s of the wall clock .* but 3 s are the most; .*; it runs python"
+    sentence = r"^guest 0: .* computed for \d+ s of the wall clock .* but 3 s are the most; .* \(it runs python"
     with pytest.raises(MachineError, match=sentence):
         said_in_guest(run, folder, SAY + "import re; re.match('(a+)+b', 'a' * 60)")
 

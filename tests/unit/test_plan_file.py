@@ -157,7 +157,7 @@ def test_the_file_says_what_its_time_step_does(tmp_path):
 def test_other_formats_are_refused(written):
     newer = FORMAT_WITH_FAULTS + 1
     _rewrite(written, format=newer)
-    with pytest.raises(ScenarioError, match=f"its format is {newer}, but this isl-emu reads {FORMAT} and"):
+    with pytest.raises(ScenarioError, match=f"its format is {newer}, but this isl-emu reads formats {FORMAT} and"):
         read_plan(written)
 
 
