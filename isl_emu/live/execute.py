@@ -115,7 +115,10 @@ def _build(folder: RunFolder, phase: Phases, undo: ExitStack, *, kernel_ends: bo
     with phase("build", f"building {len(plan.nodes.names)} nodes and {len(plan.links.a)} links"):
         net = build_net(plan, run, slowdown, routes.aliases, scenario.seed)
         undo.callback(net.stop, kernel_ends=kernel_ends)
-        replay = Replay(plan, routes, net.backend, clock, folder.journal, bias_ns, slowdown, grain_ns)
+        replay = Replay(
+            plan, routes, net.backend, clock, folder.journal, bias_ns, slowdown, grain_ns,
+            counters_interval_ns=scenario.counters.interval_ns,
+        )  # fmt: skip
         replay.apply_initial()
     for node in net.hosts:
         node.out = folder.files_of(node.name).resolve()

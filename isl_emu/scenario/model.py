@@ -39,6 +39,7 @@ __all__ = [
     "LaserLinks",
     "Orbits",
     "Power",
+    "Counters",
     "Probes",
     "Program",
     "Questions",
@@ -59,6 +60,12 @@ class Probes(Record):
 
     interval_ns: Duration = Field(alias="interval", default=1_000_000_000)
     pairs: tuple[tuple[NodeName, NodeName], ...] = ()
+
+
+class Counters(Record):
+    """How often the counters of each end of a link are sampled; once more at the end of the run."""
+
+    interval_ns: Duration = Field(alias="interval", default=10_000_000_000)
 
 
 class FidelityLimits(Record):
@@ -87,6 +94,7 @@ class Scenario(Constellation):
     workload: tuple[UserWorkload, ...] = ()
     training: tuple[Training, ...] = ()
     probes: Probes = Probes()
+    counters: Counters = Counters()
     fidelity: FidelityLimits = FidelityLimits()
 
     @property
