@@ -261,7 +261,7 @@ def _emulate(
         replaying = ending.enter_context(ThreadPoolExecutor(1)).submit(replay.run, t0_ns, ended)
         ending.callback(ended.set)
         _sample_load(live, real_t0_ns, ending)
-        answers = LiveAnswers(live.plan, live.net, live.folder, course)
+        answers = LiveAnswers(live.plan, live.net, live.folder, live.scenario, course)
         ending.enter_context(ControlDesk(live.folder.journal, answers.handlers()))
         if wishes.interactive:
             NetCLI(live.net)  # the sky moves on meanwhile
