@@ -8,7 +8,7 @@ import numpy as np
 
 from isl_emu.errors import NetworkError
 from isl_emu.linkplan.plan import LinkPlan
-from isl_emu.network.desired import DROPS, END, ROUTE, expected, initial_ends
+from isl_emu.network.desired import COUNTERS, END, ROUTE, expected, initial_ends
 from isl_emu.network.interventions import Disturbance
 from isl_emu.network.naming import wire
 from isl_emu.routing.forwarding import NO_ROUTE
@@ -47,10 +47,10 @@ class FakeBackend:
 
     disturbed = False
 
-    def drops(self, nodes: Iterable[int]) -> np.ndarray:
+    def counters(self, nodes: Iterable[int]) -> np.ndarray:
         """As a test sets them."""
         which = np.flatnonzero(np.isin(self.wiring.node, list(nodes)))
-        found = np.zeros(len(which), DROPS)
+        found = np.zeros(len(which), COUNTERS)
         found["end"] = which
         found["netem"], found["queue"] = self.dropped[which].T
         return found

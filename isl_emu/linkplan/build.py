@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache, partial
 
 import numpy as np
@@ -245,13 +246,17 @@ def _chunk(space: SpaceSegment) -> int:
 
 def _sky(space: SpaceSegment, grid: TimeGrid, first: int) -> Ephemeris:
     """The satellites at one chunk of instants, from `first` on."""
-    t_ns = grid.offsets_ns[first : first + _chunk(space)]
-    r_km = propagate(space.elements, grid.start, t_ns, space.orbits)
+    return sky_at(space, grid.start, grid.offsets_ns[first : first + _chunk(space)])
+
+
+def sky_at(space: SpaceSegment, start: datetime, t_ns: np.ndarray) -> Ephemeris:
+    """The satellites at some times since `start`; int64, shape (K,)."""
+    r_km = propagate(space.elements, start, t_ns, space.orbits)
 
     def velocities() -> np.ndarray:
-        return velocity_km_s(r_km, propagate(space.elements, grid.start, t_ns + VELOCITY_STEP_NS, space.orbits))
+        return velocity_km_s(r_km, propagate(space.elements, start, t_ns + VELOCITY_STEP_NS, space.orbits))
 
-    return Ephemeris(t_ns, r_km, velocities, lambda: sun_direction(grid.start, t_ns))
+    return Ephemeris(t_ns, r_km, velocities, lambda: sun_direction(start, t_ns))
 
 
 def _nodes(space: SpaceSegment, stations: Sequence[GroundStation]) -> Nodes:

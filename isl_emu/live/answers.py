@@ -18,6 +18,7 @@ import numpy as np
 
 from isl_emu.errors import MachineError, NetworkError
 from isl_emu.linkplan.plan import LinkPlan
+from isl_emu.linkplan.reasons import comes_back, why_down
 from isl_emu.live.control import Answer, Handler, pack, unpack
 from isl_emu.live.course import Course, seconds
 from isl_emu.live.interventions import Interventions
@@ -28,6 +29,7 @@ from isl_emu.nodes.namespaces import enter_network, in_own_thread
 from isl_emu.parts.node_faults import NodeFaults
 from isl_emu.parts.registry import PARTS
 from isl_emu.runs.folder import RunFolder
+from isl_emu.scenario.model import Scenario
 from isl_emu.units import DURATION_NS, NS_PER_S, RATE_BIT_S, format_quantity, seconds_text
 
 POLL_S = 0.05
@@ -42,6 +44,7 @@ class LiveAnswers:
     plan: LinkPlan
     net: IslNet
     folder: RunFolder
+    scenario: Scenario
     course: Course
     interventions: Interventions
     node_faults: NodeFaults
@@ -225,7 +228,10 @@ class LiveAnswers:
         nodes, links, up = self.plan.nodes, self.plan.links, self._up()
         at = np.flatnonzero(up.link == link)
         if not len(at):
-            return "down"
+            k, grid = self.plan.grid.instant_at(self.course.t_ns()), self.plan.grid
+            again, reason = comes_back(self.plan, link, k), why_down(self.scenario, self.plan, link, k)
+            when = "stays down until the end" if again is None else f"comes back at t = {seconds(again * grid.step_ns)}"
+            return f"down: {reason}; {when}"
         row, scale = int(at[0]), self.plan.rate_scale
         rates = (int(rates[row] * scale) for rates in (up.rate_ab_bit_s, up.rate_ba_bit_s))
         there, back = (format_quantity(rate, RATE_BIT_S) for rate in rates)

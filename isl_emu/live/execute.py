@@ -129,7 +129,10 @@ def _build(folder: RunFolder, phase: Phases, undo: ExitStack, *, kernel_ends: bo
     with phase("build", f"building {len(plan.nodes.names)} nodes and {len(plan.links.a)} links"):
         net = build_net(plan, run, slowdown, routes.aliases, scenario.seed)
         undo.callback(net.stop, kernel_ends=kernel_ends)
-        replay = Replay(plan, routes, net.backend, clock, folder.journal, bias_ns, slowdown, grain_ns)
+        replay = Replay(
+            plan, routes, net.backend, clock, folder.journal, bias_ns, slowdown, grain_ns,
+            counters_interval_ns=scenario.counters.interval_ns,
+        )  # fmt: skip
         replay.apply_initial()
     for node in net.hosts:
         node.out = folder.files_of(node.name).resolve()
@@ -276,7 +279,7 @@ def _emulate(
         _sample_load(live, real_t0_ns, ending)
         incidents = ending.enter_context(Journal(live.folder.journal / f"{INCIDENTS_JOURNAL}.jsonl"))
         interventions = Interventions(replay, live.clock, times, ended, incidents)
-        answers = LiveAnswers(live.plan, live.net, live.folder, course, interventions, NodeFaults(live))
+        answers = LiveAnswers(live.plan, live.net, live.folder, live.scenario, course, interventions, NodeFaults(live))
         ending.enter_context(ControlDesk(live.folder.journal, answers.handlers()))
         if wishes.interactive:
             NetCLI(live.net)  # the sky moves on meanwhile

@@ -46,8 +46,20 @@ FOUND = np.dtype(
         ("queue_byte", "i8"),
     ]
 )  # what a back end reports of one end's netem, and of what is before it
-DROPS = np.dtype([("end", "i4"), ("netem", "i8"), ("queue", "i8")])
-"""Packets that an end's netem, and what is before it, have dropped since they were made."""
+COUNTERS = np.dtype(
+    [
+        ("end", "i4"),
+        ("netem", "i8"),  # packets that the netem has dropped since it was made
+        ("queue", "i8"),  # packets that what is before it has dropped
+        ("sent_byte", "i8"),  # that have left the netem, and so crossed the link
+        ("sent_packets", "i8"),
+        ("marked", "i8"),  # packets that a managed queue has marked (ECN)
+        ("backlog_byte", "i8"),  # in the netem now: waiting or in flight
+        ("backlog_packets", "i8"),
+        ("waiting_byte", "i8"),  # in a managed queue now
+        ("waiting_packets", "i8"),
+    ]
+)  # what a back end reports of one end's packets
 ROUTE = np.dtype([("node", "i4"), ("destination", "i4"), ("link", "i4")])
 """A route of a node to a node or alias over a link, or NO_ROUTE. One over several links is as many rows, together."""
 

@@ -14,7 +14,7 @@ import numpy as np
 from isl_emu.errors import NetworkError
 from isl_emu.linkplan.plan import LinkPlan, QueueKind
 from isl_emu.network import messages, queues
-from isl_emu.network.desired import DROPS, ROUTE, UNKNOWN_LINK, frame_byte, gso_byte, initial_ends, queue_kinds
+from isl_emu.network.desired import COUNTERS, ROUTE, UNKNOWN_LINK, frame_byte, gso_byte, initial_ends, queue_kinds
 from isl_emu.network.interventions import Disturbance, Listeners
 from isl_emu.network.naming import (
     FIRST_INTERFACE_INDEX,
@@ -28,12 +28,12 @@ from isl_emu.network.naming import (
 from isl_emu.network.qdiscs import (
     RTM_GETQDISC,
     TC_H_ROOT,
-    count_drops,
     decode_netems,
     loss_seeds,
     netem_messages,
     qdisc_removal,
     qdiscs_question,
+    root_counters,
 )
 from isl_emu.network.readback import differing_ends
 from isl_emu.network.routes import (
@@ -240,19 +240,25 @@ class KernelBackend:
         self._buckets[ends] = np.stack([states[ends][field] for field in BUCKET_FIELDS], axis=1)
         self._make_policers(space, ends[~self._managed[ends]], states, again=True)
 
-    def drops(self, nodes: Iterable[int]) -> np.ndarray:
+    def counters(self, nodes: Iterable[int]) -> np.ndarray:
         found = []
         for node in nodes:
             bodies = self.spaces[node].netlink.dump(RTM_GETQDISC, qdiscs_question())
-            queued = count_drops(bodies, self._ends_by_queue(node))
-            queued |= queues.count_policed(self._policers(node), self._ends_by_index(node))
-            netem = count_drops(bodies, self._ends_by_index(node))
-            found += [(end, count, queued.get(end, 0)) for end, count in netem.items()]
-        return np.array(found, DROPS)
+            ends_by_queue = self._ends_by_queue(node)
+            managed = root_counters(bodies, ends_by_queue)
+            marks = queues.marks_by_index(bodies) if managed else {}
+            marked = {end: marks.get(index, 0) for index, end in ends_by_queue.items()}
+            policed = queues.count_policed(self._policers(node), self._ends_by_index(node))
+            for end, netem in root_counters(bodies, self._ends_by_index(node)).items():
+                queue = managed.get(end)
+                dropped, waiting = (queue.dropped, queue[3:]) if queue else (policed.get(end, 0), (0, 0))
+                sent = netem.sent_byte, netem.sent_packets, marked.get(end, 0)
+                found.append((end, netem.dropped, dropped, *sent, *netem[3:], *waiting))
+        return np.array(found, COUNTERS)
 
     def dropped_packets(self) -> int:
         """Packets that link ends have dropped: the link was down or lost them as planned, or a queue was full."""
-        found = self.drops(range(len(self.spaces)))
+        found = self.counters(range(len(self.spaces)))
         return int(found["netem"].sum() + found["queue"].sum())
 
     def marked_packets(self) -> int:
@@ -260,7 +266,7 @@ class KernelBackend:
         if not self._managed.any():
             return 0
         return sum(
-            queues.count_marks(space.netlink.dump(RTM_GETQDISC, qdiscs_question()))
+            sum(queues.marks_by_index(space.netlink.dump(RTM_GETQDISC, qdiscs_question())).values())
             for node, space in enumerate(self.spaces)
             if self._managed[self._ends[node]].any()
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from isl_emu.nodes.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, messa
 
 RTM_NEWQDISC, RTM_DELQDISC, RTM_GETQDISC = 36, 37, 38  # linux/rtnetlink.h
 TCA_KIND, TCA_OPTIONS, TCA_STATS2 = 1, 2, 7
-TCA_STATS_QUEUE = 3  # linux/gen_stats.h
+TCA_STATS_BASIC, TCA_STATS_QUEUE, TCA_STATS_PKT64 = 1, 3, 8  # linux/gen_stats.h
 TC_H_ROOT = 0xFFFFFFFF  # linux/pkt_sched.h, as are the following
 ROOT_HANDLE = 0x0001_0000  # "1:"
 TCA_NETEM_REORDER, TCA_NETEM_CORRUPT = 3, 4
@@ -28,6 +29,7 @@ _FOREIGN = (TCA_NETEM_REORDER, TCA_NETEM_SLOT)
 
 TCMSG = struct.Struct("=BxxxiIII")  # family, index, handle, parent, info
 QOPT = struct.Struct("=6I")  # latency, limit, loss, gap, duplicate, jitter
+BASIC_STATS = struct.Struct("=QI")  # bytes, packets
 QUEUE_STATS = struct.Struct("=5I")  # length, backlog, drops, requeues, overlimits
 HEAD = [
     ("length", "u4"), ("type", "u2"), ("flags", "u2"), ("sequence", "u4"), ("port", "u4"),
@@ -131,12 +133,26 @@ def decode_netems(bodies: list[bytes], end_of_index: Mapping[int, int]) -> np.nd
     return np.array(found, FOUND)
 
 
-def count_drops(bodies: list[bytes], end_of_index: Mapping[int, int]) -> dict[int, int]:
-    """How many packets the roots of link ends among dumped qdiscs have dropped since they were made, by end."""
-    return {
-        end: QUEUE_STATS.unpack_from(split_attributes(attributes[TCA_STATS2])[TCA_STATS_QUEUE])[2]
-        for end, attributes in _roots(bodies, end_of_index)
-    }
+class RootCounters(NamedTuple):
+    """What a root qdisc has done since it was made, and what is in it now."""
+
+    sent_byte: int
+    sent_packets: int
+    dropped: int
+    backlog_byte: int
+    backlog_packets: int
+
+
+def root_counters(bodies: list[bytes], end_of_index: Mapping[int, int]) -> dict[int, RootCounters]:
+    """The counters of the roots of link ends among dumped qdiscs, by end."""
+    found = {}
+    for end, attributes in _roots(bodies, end_of_index):
+        stats = split_attributes(attributes[TCA_STATS2])
+        sent_byte, packets = BASIC_STATS.unpack_from(stats[TCA_STATS_BASIC])
+        sent_packets = number("=Q", stats.get(TCA_STATS_PKT64), packets)  # where 32 bits are not enough
+        waiting, waiting_byte, dropped, _, _ = QUEUE_STATS.unpack_from(stats[TCA_STATS_QUEUE])
+        found[end] = RootCounters(sent_byte, sent_packets, dropped, waiting_byte, waiting)
+    return found
 
 
 def _roots(bodies: list[bytes], end_of_index: Mapping[int, int]) -> Iterator[tuple[int, dict[int, bytes]]]:

@@ -265,10 +265,11 @@ def add_queues(found: np.ndarray, bodies: list[bytes], detours: list[bytes], end
     found["aqm"][lonely], found["queue_rate_bit_s"][lonely], found["queue_byte"][lonely] = QueueKind.NONE, 0, 0
 
 
-def count_marks(bodies: list[bytes]) -> int:
-    """How many packets the disciplines among dumped qdiscs have marked (ECN) since they were made."""
-    marks = 0
+def marks_by_index(bodies: list[bytes]) -> dict[int, int]:
+    """How many packets the disciplines among dumped qdiscs have marked (ECN) since they were made, by interface."""
+    marks_of: dict[int, int] = {}
     for body in bodies:
+        marks = 0
         attributes = split_attributes(body[TCMSG.size :])
         kind, told = attributes[TCA_KIND], split_attributes(attributes.get(TCA_STATS2, b"")).get(TCA_STATS_APP, b"")
         if kind == b"codel\0":
@@ -279,7 +280,9 @@ def count_marks(bodies: list[bytes]) -> int:
             tins = split_attributes(split_attributes(told)[TCA_CAKE_STATS_TIN_STATS]).values()
             marked = (split_attributes(tin).get(TCA_CAKE_TIN_STATS_ECN_MARKED_PACKETS) for tin in tins)
             marks += sum(number("=I", payload, 0) for payload in marked)
-    return marks
+        index = TCMSG.unpack_from(body)[1]
+        marks_of[index] = marks_of.get(index, 0) + marks
+    return marks_of
 
 
 def _new_qdisc(interface_index: int, handle: int, parent: int, kind: str, options: bytes) -> bytes:

@@ -31,7 +31,14 @@ from isl_emu.network.naming import Wiring
 from isl_emu.network.overrides import Override, overridden
 from isl_emu.network.readback import ADVICE, end_mismatches, route_mismatches
 from isl_emu.routing.forwarding import GROUP_BASE, NO_ROUTE, RoutePlan
-from isl_emu.runs.journal import CHANGES_JOURNAL, DROPS_JOURNAL, INCIDENTS_JOURNAL, INSTANTS_JOURNAL, Journal
+from isl_emu.runs.journal import (
+    CHANGES_JOURNAL,
+    DROPS_JOURNAL,
+    INCIDENTS_JOURNAL,
+    INSTANTS_JOURNAL,
+    LINKS_JOURNAL,
+    Journal,
+)
 from isl_emu.timebase import Clock
 from isl_emu.units import NS_PER_S
 
@@ -49,6 +56,17 @@ CHANGES = pa.schema(
         ("corruption_ratio", pa.float64()), ("duplication_ratio", pa.float64()), ("jitter_ns", pa.int64()),
     ]
 )  # fmt: skip
+
+CUMULATIVE = ("netem", "queue", "sent_byte", "sent_packets", "marked")  # of desired.COUNTERS
+MOMENTARY = ("backlog_byte", "backlog_packets", "waiting_byte", "waiting_packets")
+CAUSES = ("down", "lost", "full", "unclear")  # columns of `Replay.drops`
+SAMPLES = pa.schema(
+    [
+        ("t_ns", pa.int64()), ("link", pa.int32()), ("end", pa.int8()),
+        *((name, pa.int64()) for name in (*CUMULATIVE[2:], *CAUSES, *MOMENTARY)),
+    ]
+)  # fmt: skip
+COUNTERS_INTERVAL_NS = 10 * NS_PER_S
 
 
 class Backend(Protocol):
@@ -74,8 +92,8 @@ class Backend(Protocol):
     def read_routes(self, nodes: Sequence[int]) -> dict[str, np.ndarray]:
         """The routes found at some nodes, for each address family; ROUTE."""
 
-    def drops(self, nodes: Iterable[int]) -> np.ndarray:
-        """What the ends of some nodes have dropped so far; desired.DROPS."""
+    def counters(self, nodes: Iterable[int]) -> np.ndarray:
+        """What the ends of some nodes have counted so far; desired.COUNTERS."""
 
     def listen(self, now_ns: Callable[[], int]) -> None:
         """Hear from now on what others change in nodes that they are let into; `now_ns` gives it its time."""
@@ -138,6 +156,7 @@ class Replay:
         slowdown: how many times more slowly than the machine's the clock runs.
         grain_ns: how far a delay may be from the plan's before it is set.
         read_back_nodes: of how many nodes the ends are read back after an instant of 1 s; after a shorter one fewer.
+        counters_interval_ns: how long it takes until the counters of all nodes' ends have been sampled.
     """
 
     def __init__(
@@ -151,6 +170,7 @@ class Replay:
         slowdown: float = 1.0,
         grain_ns: int = DELAY_GRAIN_NS,
         read_back_nodes: int = READ_BACK_NODES,
+        counters_interval_ns: int = COUNTERS_INTERVAL_NS,
     ):
         self.plan, self.routes, self.backend, self.clock, self.bias_ns = plan, routes, backend, clock, bias_ns
         self.mismatches: list[str] = []
@@ -171,7 +191,12 @@ class Replay:
         self._first: Applied | None = None
         self._t0_ns = 0
         self.drops = np.zeros((len(self._ends), 4), np.int64)  # packets, by end and cause
-        self._dropped = np.zeros((len(self._ends), 2), np.int64)  # as they were read last: netem, queue
+        self._counters_interval_ns = counters_interval_ns
+        self._counted = np.zeros((len(self._ends), len(CUMULATIVE)), np.int64)  # as they were read last
+        self._sent = np.zeros((len(self._ends), len(CUMULATIVE) - 2), np.int64)  # what was sent and marked since 0
+        self._now = np.zeros((len(self._ends), len(MOMENTARY)), np.int64)
+        self._sampled = np.zeros((len(self._ends), len(SAMPLES) - 3), np.int64)  # as it was written last
+        self._samples: pa.RecordBatchStreamWriter | None = None
         self._unclear = np.zeros(len(self._ends), bool)  # ends whose state has changed since
 
     def apply_initial(self) -> None:
@@ -198,7 +223,9 @@ class Replay:
         """
         assert self._first is not None, "apply_initial comes before run"
         grid, k, self._t0_ns = self.plan.grid, 1, t0_ns
-        self._dropped[:] = self._read_drops(range(len(self.plan.nodes.names)))
+        self._counted[:] = self._read_counters(range(len(self.plan.nodes.names)))
+        samples = (self._journal_dir / f"{LINKS_JOURNAL}.arrow").open("wb", buffering=0)
+        self._samples = pa.ipc.new_stream(samples, SAMPLES)
         with self._opened(_Journal(self._journal_dir, t0_ns, grid.step_ns)) as journal:
             journal.write(self._first, range(1), 0)
             self._count_of_faults(-1, 0, self._ends)
@@ -214,7 +241,7 @@ class Replay:
                     before = self._ends
                     with _collector_at_rest():
                         applied = self._apply(step)
-                    self._count_changed(before, step.ends)
+                    self._count_some(self._due(k, step.k), before, step.ends)
                     self._count_of_faults(k - 1, step.k, before)
                     wrong = self._differences(step)
                     if self.backend.disturbed:  # what differs now is told and put right next
@@ -243,7 +270,7 @@ class Replay:
             self.put_right()
             before = self._ends
             applied = self._apply(step)
-            self._count_changed(before, step.ends)
+            self._count_some(range(0), before, step.ends)
             self._journal.write_changes(applied, applied.begun_ns)
             return applied.done_ns - self._t0_ns
 
@@ -261,27 +288,48 @@ class Replay:
 
     def count_drops(self) -> None:
         """Count what was dropped up to now, and write it down."""
-        self._count(range(len(self.plan.nodes.names)), self._ends)
+        everywhere = range(len(self.plan.nodes.names))
+        self._count(everywhere, self._ends)
         self._fault_drops.close(self.drops.sum(axis=1))
+        self._sample(everywhere)
+        if self._samples is not None:
+            self._samples.close()
         names, wiring = self.plan.nodes.names, self.backend.wiring
         with Journal(self._journal_dir / f"{DROPS_JOURNAL}.jsonl") as journal:
             for end in np.flatnonzero(self.drops.any(axis=1)).tolist():
                 journal.append({
                     "node": names[wiring.node[end]],
                     "peer": names[wiring.peer[end]],
-                    **dict(zip(("down", "lost", "full", "unclear"), self.drops[end].tolist(), strict=True)),
+                    **dict(zip(CAUSES, self.drops[end].tolist(), strict=True)),
                 })  # fmt: skip
 
-    def _count_changed(self, before: np.ndarray, after: np.ndarray) -> None:
-        """Count what ends whose packets were lost otherwise have dropped until then; of too many it stays unclear."""
+    def _due(self, first_k: int, last_k: int) -> range:
+        """The nodes whose counters are sampled at these instants, so that all take turns within the interval."""
+        nodes, step_ns = len(self.plan.nodes.names), self.plan.grid.step_ns
+        begin, end = (k * step_ns * nodes // self._counters_interval_ns for k in (first_k - 1, last_k))
+        if end - begin >= nodes:
+            return range(nodes)
+        if nodes <= MOST_NODES_COUNTED:  # few: all at the same time
+            return range(nodes if end // nodes > begin // nodes else 0)
+        return range(begin, end)  # modulo the nodes
+
+    def _count_some(self, due: range, before: np.ndarray, after: np.ndarray) -> None:
+        """Count what nodes that are due, and ends whose packets are lost otherwise now, have had until then.
+
+        If too many changed, what these have dropped stays unclear.
+        """
         changed = np.flatnonzero(
             (before["up"] != after["up"]) | ((before["loss_ratio"] > 0) != (after["loss_ratio"] > 0))
         )
-        nodes = np.unique(self.backend.wiring.node[changed])
-        if len(nodes) > MOST_NODES_COUNTED:
-            self._unclear[changed] = True
-        elif len(nodes):
+        turn = np.unique(np.array(due, np.int64) % len(self.plan.nodes.names))
+        nodes = np.union1d(np.unique(self.backend.wiring.node[changed]), turn)
+        if len(nodes) > max(MOST_NODES_COUNTED, len(turn)):
+            self._unclear[changed[~np.isin(self.backend.wiring.node[changed], turn)]] = True
+            nodes = turn
+        if len(nodes):
             self._count(nodes.tolist(), before)
+        if len(turn):
+            self._sample(turn.tolist())
 
     def _count_of_faults(self, after_k: int, k: int, before: np.ndarray) -> None:
         """Count what the links of faults have dropped that begin or end at the instants after one up to another."""
@@ -289,23 +337,40 @@ class Replay:
             self._count(nodes.tolist(), before)
         self._fault_drops.turn(after_k, k, self.drops.sum(axis=1))
 
-    def _read_drops(self, nodes: Iterable[int]) -> np.ndarray:
-        """As `_dropped`; what was not asked for stays as it was."""
-        dropped: np.ndarray = self._dropped.copy()
-        found = self.backend.drops(nodes)
-        dropped[found["end"]] = np.stack([found["netem"], found["queue"]], axis=1)
-        return dropped
+    def _read_counters(self, nodes: Iterable[int]) -> np.ndarray:
+        """As `_counted`; what was not asked for stays as it was."""
+        counted: np.ndarray = self._counted.copy()
+        found = self.backend.counters(nodes)
+        counted[found["end"]] = np.stack([found[name] for name in CUMULATIVE], axis=1)
+        self._now[found["end"]] = np.stack([found[name] for name in MOMENTARY], axis=1)
+        return counted
 
     def _count(self, nodes: Iterable[int], state: np.ndarray) -> None:
-        """Add what some nodes' ends have dropped since they were asked last, when they were in this state."""
-        dropped = self._read_drops(nodes)
-        new = np.where(dropped < self._dropped, dropped, dropped - self._dropped)  # one made anew counts from 0
+        """Add what some nodes' ends have counted since they were asked last, when they were in this state."""
+        counted = self._read_counters(nodes)
+        new = np.where(counted < self._counted, counted, counted - self._counted)  # one made anew counts from 0
         cause = np.where(~state["up"], DOWN, np.where(state["loss_ratio"] > 0, LOST, FULL))
         cause[self._unclear] = UNCLEAR
         self.drops[np.arange(len(cause)), cause] += new[:, 0]
         self.drops[:, FULL] += new[:, 1]
-        self._dropped = dropped
+        self._sent += new[:, 2:]
+        self._counted = counted
         self._unclear[np.isin(self.backend.wiring.node, list(nodes))] = False
+
+    def _sample(self, nodes: Iterable[int]) -> None:
+        """Write down the counters of some nodes' ends, as they were read last, where they differ from before."""
+        values = np.concatenate([self._sent, self.drops, self._now], axis=1)
+        of_nodes = np.isin(self.backend.wiring.node, list(nodes))
+        which = np.flatnonzero(of_nodes & (values != self._sampled).any(axis=1))
+        if self._samples is None or not len(which):
+            return
+        self._sampled[which] = values[which]
+        t_ns = np.full(len(which), self.clock.now_ns() - self._t0_ns)
+        columns = [t_ns, which // 2, which % 2, *values[which].T]
+        arrays = [
+            pa.array(np.ascontiguousarray(one)).cast(field.type) for one, field in zip(columns, SAMPLES, strict=True)
+        ]
+        self._samples.write_batch(pa.record_batch(arrays, schema=SAMPLES))
 
     def put_right(self) -> None:
         """Restore what somebody else has changed since the last look, and write it down as an intervention."""

@@ -29,6 +29,7 @@ from isl_emu.runs.journal import (
     DROPS_JOURNAL,
     INCIDENTS_JOURNAL,
     INSTANTS_JOURNAL,
+    LINKS_JOURNAL,
     LOAD_JOURNAL,
     OUTSIDE_JOURNAL,
     PAUSES_JOURNAL,
@@ -107,7 +108,25 @@ DROPS = schema(
     column("unclear", COUNT, "packets", "one of these: too many links changed at once to tell"),
 )
 
+LINKS = schema(
+    column("t_ns", NS, "ns", "when the counters were read"),
+    column("node", NAME, "", "node that sends"),
+    column("peer", NAME, "", "node at the other end of the link"),
+    column("sent_byte", NS, "bytes", "that have crossed the link so far, with 14 bytes of Ethernet for each packet"),
+    column("sent_packets", NS, "packets", "that have crossed the link so far"),
+    column("dropped_down", NS, "packets", "dropped so far because the link was down"),
+    column("dropped_lost", NS, "packets", "dropped so far by the planned loss of the link while it was up"),
+    column("dropped_full", NS, "packets", "dropped so far because the queue was full"),
+    column("dropped_unclear", NS, "packets", "one of these: too many links changed at once to tell"),
+    column("backlog_byte", NS, "bytes", "on the link then: in flight, or waiting where the queue is not managed"),
+    column("backlog_packets", NS, "packets", "on the link then, in the same way"),
+    column("waiting_byte", NS, "bytes", "waiting then in a managed queue; 0 where there is none"),
+    column("waiting_packets", NS, "packets", "waiting then in a managed queue; 0 where there is none"),
+    column("marked", NS, "packets", "marked (ECN) so far by a managed queue"),
+)
+
 TABLES = {
+    LINKS_JOURNAL: LINKS,
     INSTANTS_JOURNAL: INSTANTS,
     CHANGES_JOURNAL: CHANGES,
     LOAD_JOURNAL: LOAD,
@@ -135,6 +154,7 @@ def write_tables(run: FinishedRun) -> None:
     run.write(INSTANTS_JOURNAL, INSTANTS, rows, instants.lost_lines)
     run.write(LOAD_JOURNAL, LOAD, load.records, load.lost_lines)
     write_changes(run.folder.journal / f"{CHANGES_JOURNAL}.arrow", run.folder.table(CHANGES_JOURNAL), run.plan)
+    write_links(run.folder.journal / f"{LINKS_JOURNAL}.arrow", run.folder.table(LINKS_JOURNAL), run.plan)
     incidents = run.journal(INCIDENTS_JOURNAL)
     if incidents.records:
         rows = sorted(joined(incidents.records), key=lambda record: record["t_ns"])
@@ -156,14 +176,31 @@ def write_changes(source: Path, target: Path, plan: LinkPlan) -> None:
     with pq.ParquetWriter(target, schema, compression="zstd") as writer:
         for batch in _stream_batches(source):
             columns = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in batch.schema.names}
-            a, b = plan.links.a[columns["link"]], plan.links.b[columns["link"]]
-            names = pa.array(plan.nodes.names, type=pa.string())
-            at_a = columns["end"] == 0
-            columns["node"] = pa.DictionaryArray.from_arrays(np.where(at_a, a, b).astype(np.int32), names)
-            columns["peer"] = pa.DictionaryArray.from_arrays(np.where(at_a, b, a).astype(np.int32), names)
+            columns |= _names_of_ends(columns["link"], columns["end"], plan)
             columns["lateness_ns"] = np.maximum(columns["t_applied_ns"] - columns["t_planned_ns"], 0)
             arrays = [pa.array(columns[field.name], type=field.type) for field in schema]
             writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
+
+
+def write_links(source: Path, target: Path, plan: LinkPlan) -> None:
+    """Turn the sampled counters of link ends into `links.parquet`, batch by batch."""
+    with pq.ParquetWriter(target, LINKS, compression="zstd") as writer:
+        for batch in _stream_batches(source):
+            found = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in batch.schema.names}
+            found |= _names_of_ends(found["link"], found["end"], plan)
+            columns = [found[field.name.removeprefix("dropped_")] for field in LINKS]
+            arrays = [pa.array(one, type=field.type) for one, field in zip(columns, LINKS, strict=True)]
+            writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=LINKS))
+
+
+def _names_of_ends(link: np.ndarray, end: np.ndarray, plan: LinkPlan) -> dict[str, pa.DictionaryArray]:
+    """The node at each of some link ends, and its peer."""
+    names, at_a = pa.array(plan.nodes.names, type=pa.string()), end == 0
+    a, b = plan.links.a[link], plan.links.b[link]
+    return {
+        "node": pa.DictionaryArray.from_arrays(np.where(at_a, a, b).astype(np.int32), names),
+        "peer": pa.DictionaryArray.from_arrays(np.where(at_a, b, a).astype(np.int32), names),
+    }
 
 
 def _stream_batches(source: Path) -> Iterator[pa.RecordBatch]:

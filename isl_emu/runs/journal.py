@@ -20,6 +20,7 @@ INSTANTS_JOURNAL, LOAD_JOURNAL, OUTSIDE_JOURNAL, PAUSES_JOURNAL = "instants", "l
 DROPS_JOURNAL = "drops"  # of the replay: a line for each link end that has dropped packets
 INCIDENTS_JOURNAL = "incidents"  # what nobody planned: something died, or somebody changed the network
 CHANGES_JOURNAL = "changes"  # of the replay; this one is Arrow, in NAME.arrow
+LINKS_JOURNAL = "links"  # of the replay: what link ends have counted, in Arrow as well
 SERVERS_JOURNAL = "servers"  # a line for each group, once its servers are ready: which they are, and at which pace
 PROCESSES_JOURNAL = "processes"  # of each program in a container: its id, its node and its words
 REQUESTS_JOURNAL = "requests"  # what became of each question: who asks writes it, all parts that answer read it

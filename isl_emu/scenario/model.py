@@ -43,6 +43,7 @@ __all__ = [
     "LaserLinks",
     "Orbits",
     "Power",
+    "Counters",
     "Probes",
     "Program",
     "Questions",
@@ -63,6 +64,12 @@ class Probes(Record):
 
     interval_ns: Duration = Field(alias="interval", default=1_000_000_000)
     pairs: tuple[tuple[NodeName, NodeName], ...] = ()
+
+
+class Counters(Record):
+    """How often the counters of each end of a link are sampled; once more at the end of the run."""
+
+    interval_ns: Duration = Field(alias="interval", default=10_000_000_000)
 
 
 class FidelityLimits(Record):
@@ -92,6 +99,7 @@ class Scenario(Constellation):
     workload: tuple[UserWorkload, ...] = ()
     training: tuple[Training, ...] = ()
     probes: Probes = Probes()
+    counters: Counters = Counters()
     fidelity: FidelityLimits = FidelityLimits()
 
     @property

@@ -12,7 +12,7 @@ from isl_emu.scenario.quantities import Delay, Duration, NodeName, Record, Size,
 
 MIB = 1024 * 1024
 RESERVED = frozenset({  # tables of our own
-    *("plan", "instants", "changes", "load", "outside", "pauses", "incidents", "drops"),
+    *("plan", "instants", "changes", "load", "outside", "pauses", "incidents", "drops", "links"),
     *("requests", "attempts", "polls", "serving"),
     *("servers", "split", "kv_handovers", "transfers", "deliveries", "probes", "energy", "programs", "program_cpu"),
     *("training", "faults"),

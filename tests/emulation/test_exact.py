@@ -175,6 +175,49 @@ def test_probes_wait_behind_own_traffic_and_for_nothing_else(tmp_path: Path) -> 
     assert sum(causes.values()) == causes["full"]
 
 
+DATAGRAMS, SIZE_BYTE, HEADERS_BYTE = 400, 1000, 14 + 20 + 8  # Ethernet, IPv4 and UDP
+SEND_DATAGRAMS = f"""
+import socket
+sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for _ in range({DATAGRAMS}):
+    sender.sendto(bytes({SIZE_BYTE}), (socket.gethostbyname("p00s01"), 9001))
+"""
+COUNT_DATAGRAMS = """
+import socket
+receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+receiver.bind(("", 9001))
+receiver.settimeout(3)
+heard = 0
+try:
+    while receiver.recv(2000):
+        heard += 1
+except TimeoutError:
+    print(heard)
+"""
+
+
+def test_counters_are_those_of_a_flow_to_the_packet_and_the_byte(tmp_path: Path) -> None:
+    """A burst of datagrams, of which most find the queue of a laser of 10 Mbit/s full."""
+    python = ["/usr/bin/python3", "-S", "-c"]
+    text = head("burst", rate_scale=0.0001, duration="6 s")
+    text += shell(24, 4, 1, altitude="1200 km", inclination="60 deg", lasers="+grid")
+    text += table("counters", interval="1 s")
+    text += table("[program]", name="receiver", node="p00s01", command=[*python, COUNT_DATAGRAMS])
+    text += table("[program]", name="sender", node="p00s00", at="1500 ms", command=[*python, SEND_DATAGRAMS])
+    out = tmp_path / "out"
+    finished(text, out, "--clock", "exact")
+    there = [row for row in rows(out, "links") if (row["node"], row["peer"]) == ("p00s00", "p00s01")]
+    before, after = there[0], there[-1]  # before: the kernel's own packets, which say who listens to which group
+    assert before["t_ns"] < 1_500_000_000 < after["t_ns"]
+    heard = int((out / "programs" / "receiver.log").read_text())
+    counted = {name: after[name] - before[name] for name in after if name not in ("node", "peer")}
+    assert 0 < heard < DATAGRAMS
+    assert (counted["sent_packets"], counted["sent_byte"]) == (heard, heard * (SIZE_BYTE + HEADERS_BYTE))
+    assert (counted["dropped_full"], counted["dropped_down"], counted["dropped_lost"]) == (DATAGRAMS - heard, 0, 0)
+    assert (after["backlog_packets"], after["waiting_packets"], after["marked"]) == (0, 0, 0)
+
+
 SERVE = f"""
 import socket
 listener = socket.socket()

@@ -10,7 +10,7 @@ import numpy as np
 
 from isl_emu.network.desired import END
 from isl_emu.network.messages import decode_link, link_up, new_veth, permanent_neighbour, veth_end
-from isl_emu.network.qdiscs import count_drops, decode_netems, loss_seeds, netem_messages
+from isl_emu.network.qdiscs import decode_netems, loss_seeds, netem_messages, root_counters
 from isl_emu.network.routes import decode_routes, multipath_messages, route_messages, withdrawal_messages
 from isl_emu.nodes.netlink import HEADER, _refusal, attribute, message, split_attributes, split_messages
 
@@ -70,11 +70,16 @@ def test_losses_of_each_end_follow_from_the_seed() -> None:
     assert decode_netems([body(rows)], {1003: 6})["plain"].tolist() == [True]
 
 
-def test_drops_are_counted_by_link_end() -> None:
-    statistics = attribute(7, attribute(1, bytes(16)) + attribute(3, struct.pack("=5I", 1, 100, 41, 7, 9)))
+def test_what_a_root_counts_is_told_by_link_end() -> None:
+    statistics = attribute(
+        7, attribute(1, struct.pack("=QIxxxx", 9_000, 6)) + attribute(3, struct.pack("=5I", 1, 100, 41, 7, 9))
+    )
     end = struct.pack("=BxxxiIII", 0, 1003, 0x10000, 0xFFFFFFFF, 0) + attribute(1, b"netem\0") + statistics
     other = struct.pack("=BxxxiIII", 0, 1, 0, 0xFFFFFFFF, 0) + attribute(1, b"noqueue\0") + statistics
-    assert count_drops([end, other], {1003: 6}) == {6: 41}
+    assert root_counters([end, other], {1003: 6}) == {6: (9_000, 6, 41, 100, 1)}
+    statistics = attribute(7, statistics[4:] + attribute(8, struct.pack("=Q", 2**32 + 6)))
+    end = struct.pack("=BxxxiIII", 0, 1003, 0x10000, 0xFFFFFFFF, 0) + attribute(1, b"netem\0") + statistics
+    assert root_counters([end], {1003: 6})[6].sent_packets == 2**32 + 6
 
 
 def test_other_qdiscs_and_other_interfaces_are_no_netem() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from isl_emu.errors import NetworkError
@@ -16,7 +17,8 @@ from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.network.desired import ends_at, initial_ends
 from isl_emu.network.interventions import Disturbance
 from isl_emu.network.overrides import Override
-from isl_emu.network.replay import Replay
+from isl_emu.network.replay import CAUSES, Replay
+from isl_emu.results.conclude import write_links
 from isl_emu.timebase import ManualClock, MonotonicClock
 from tests.fake_network import FakeBackend
 from tests.plans import MS, SECOND, make_plan, make_routes
@@ -217,6 +219,28 @@ def test_drops_of_a_lossy_link_are_its_loss_and_those_before_it_are_its_queue(tm
     replay.count_drops()
     (row,) = drops(tmp_path)
     assert (row["lost"], row["full"], row["down"]) == (5, 3, 0)
+
+
+@pytest.mark.parametrize(("interval_ns", "times"), [(SECOND, [1, 2, 3]), (2 * SECOND, [2, 3]), (10**15, [3])])
+def test_counters_are_sampled_at_their_interval_and_at_the_end(
+    tmp_path: Path, interval_ns: int, times: list[int]
+) -> None:
+    """Drops come with each change of the ends, so every sample differs from the one before."""
+    plan = make_plan(3, [], [TRIANGLE, BROKEN, TRIANGLE])
+    backend = DroppingBackend(plan)
+    clock = ManualClock(START_NS)
+    replay = Replay(plan, make_routes(plan), backend, clock, tmp_path, 0, counters_interval_ns=interval_ns)
+    replay.apply_initial()
+    replay.run(START_NS, threading.Event())
+    backend.dropped[0] += [0, 1]
+    replay.count_drops()
+    write_links(tmp_path / "links.arrow", tmp_path / "links.parquet", plan)
+    rows = pq.read_table(tmp_path / "links.parquet").to_pylist()
+    assert sorted({row["t_ns"] // SECOND for row in rows}) == times
+    last = {(row["node"], row["peer"]): row for row in rows}
+    for told in drops(tmp_path):
+        row = last[told["node"], told["peer"]]
+        assert [row[f"dropped_{cause}"] for cause in CAUSES] == [told[cause] for cause in CAUSES]
 
 
 class DisturbedBackend(FakeBackend):

@@ -28,10 +28,10 @@ from isl_emu.network.queues import (
     add_policers,
     add_queues,
     bucket_messages,
-    count_marks,
     count_policed,
     detour_messages,
     inside_message,
+    marks_by_index,
     policer_messages,
     queue_index,
 )
@@ -256,4 +256,4 @@ def test_marks_are_counted_where_each_kind_keeps_them() -> None:
     tin = attribute(1, attribute(8, struct.pack("=I", 7)))
     codel, fq_codel = struct.pack("=9I", *range(9)), struct.pack("=8I", *range(8))
     bodies = [body(b"codel\0", codel), body(b"fq_codel\0", fq_codel), body(b"cake\0", attribute(10, tin))]
-    assert count_marks([*bodies, body(b"tbf\0", b"")]) == 6 + 3 + 7
+    assert sum(marks_by_index([*bodies, body(b"tbf\0", b"")]).values()) == 6 + 3 + 7
