@@ -12,6 +12,7 @@ from isl_emu.linkplan.build import SpaceSegment, sky_at
 from isl_emu.linkplan.candidates import joined_candidates, laser_candidates
 from isl_emu.linkplan.constraints import Ephemeris, below_polar_cutoff, clear_of_the_sun, slow_enough
 from isl_emu.linkplan.events import LinkState
+from isl_emu.linkplan.faults import links_hit
 from isl_emu.linkplan.lasers import LaserQuality
 from isl_emu.linkplan.plan import LinkKind, LinkPlan
 from isl_emu.linkplan.sightings import station_view
@@ -36,6 +37,12 @@ def why_down(scenario: Scenario, plan: LinkPlan, link: int, k: int) -> str:
     state = LinkState(int(plan.events.states(k, len(plan.links.a))[link]))
     if state in POINTED:
         return POINTED[state]
+    if state == LinkState.FAULT:
+        event, hit = links_hit(plan, plan.faults)
+        mine = np.zeros(len(plan.faults.fault), bool)
+        mine[event[hit == link]] = True
+        cutting = plan.faults.fault[mine & plan.faults.happening(k)]
+        return f"cut by the fault {' and '.join(plan.faults.names[fault] for fault in np.unique(cutting))}"
     elements = constellation_elements(scenario)
     space = SpaceSegment(elements, joined_candidates([]), scenario.orbits)
     sky = sky_at(space, plan.grid.start, plan.grid.offsets_ns[k : k + 1])

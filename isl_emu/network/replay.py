@@ -322,11 +322,12 @@ class Replay:
             (before["up"] != after["up"]) | ((before["loss_ratio"] > 0) != (after["loss_ratio"] > 0))
         )
         turn = np.unique(np.array(due, np.int64) % len(self.plan.nodes.names))
-        nodes = np.union1d(np.unique(self.backend.wiring.node[changed]), turn)
-        if len(nodes) > max(MOST_NODES_COUNTED, len(turn)):
-            self._unclear[changed[~np.isin(self.backend.wiring.node[changed], turn)]] = True
-            nodes = turn
-        if len(nodes):
+        changed = changed[~np.isin(self.backend.wiring.node[changed], turn)]
+        others = np.unique(self.backend.wiring.node[changed])
+        if len(others) > MOST_NODES_COUNTED:
+            self._unclear[changed] = True
+            others = others[:0]
+        if len(nodes := np.union1d(others, turn)):
             self._count(nodes.tolist(), before)
         if len(turn):
             self._sample(turn.tolist())

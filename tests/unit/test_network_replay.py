@@ -211,6 +211,21 @@ def test_drops_are_told_by_link_and_by_the_state_in_which_they_came(
     assert ("p00s00", "p00s01") not in ends
 
 
+def test_nodes_that_are_due_for_a_sample_do_not_make_the_drops_of_others_unclear(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of eight nodes four are due at each instant, and two others change, which is as many as may."""
+    monkeypatch.setattr("isl_emu.network.replay.MOST_NODES_COUNTED", 2)
+    whole = dict.fromkeys([(n, n + 1) for n in range(7)], MS)
+    plan = make_plan(8, [], [whole, {link: delay for link, delay in whole.items() if link != (6, 7)}, whole])
+    settings = {"counters_interval_ns": 2 * plan.grid.step_ns}
+    replay = Replay(plan, make_routes(plan), DroppingBackend(plan), ManualClock(START_NS), tmp_path, 0, **settings)
+    replay.apply_initial()
+    replay.run(START_NS, threading.Event())
+    replay.count_drops()
+    assert [(row["node"], row["unclear"]) for row in drops(tmp_path)] == [("p00s06", 0), ("p00s07", 0)]
+
+
 def test_drops_of_a_lossy_link_are_its_loss_and_those_before_it_are_its_queue(tmp_path: Path) -> None:
     plan = make_plan(3, [], [TRIANGLE])
     replay = replay_of(replace(plan, row_loss_ratio=np.full(3, 0.1)), tmp_path)

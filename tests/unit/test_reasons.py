@@ -12,7 +12,7 @@ from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.linkplan.reasons import comes_back, why_down
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import parse_scenario
-from tests.scenarios import head, shell, station
+from tests.scenarios import head, shell, station, table
 
 TERMINAL = '[[shell.lasers.terminal]]\nmounts = ["free", "free"]\nacquisition = "15 s"\nslew_rate = "10 deg/s"\n'
 
@@ -79,3 +79,15 @@ def test_a_link_comes_back_at_the_first_instant_that_has_it_again_or_never() -> 
         for k in range(0, plan.grid.count, 9):
             later = [one for one in range(k + 1, plan.grid.count) if up[one]]
             assert comes_back(plan, link, k) == (later[0] if later else None)
+
+
+def test_a_link_that_a_fault_cuts_says_which() -> None:
+    text = head("cut", duration="6 s") + shell(8, altitude="1200 km", inclination="60 deg", lasers="ring")
+    text += table("[fault]", name="storm", links=["p00s00 - p00s01"], at="2 s", effect="cut", **{"for": "2 s"})
+    text += table("[fault]", name="dark", satellites=["p00s01"], at="3 s", effect="cut", **{"for": "1 s"})
+    scenario = parse_scenario(text, "cut.toml")
+    plan = plan_links(scenario, text)
+    assert [why_down(scenario, plan, 0, k) for k in (2, 3)] == [
+        "cut by the fault storm", "cut by the fault storm and dark",
+    ]  # fmt: skip
+    assert comes_back(plan, 0, 2) == 4
