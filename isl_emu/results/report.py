@@ -26,10 +26,11 @@ from isl_emu.linkplan.plan_file import KIND_NAMES, read_plan
 from isl_emu.parts.finished_run import ConcludedRun
 from isl_emu.parts.registry import PARTS
 from isl_emu.planned import PlannedNetwork
+from isl_emu.results.link_load import links_chapter
 from isl_emu.runs.folder import RunFolder
-from isl_emu.runs.journal import DROPS_JOURNAL, INCIDENTS_JOURNAL
+from isl_emu.runs.journal import INCIDENTS_JOURNAL
 from isl_emu.scenario.parse import load_scenario
-from isl_emu.show.chapter import Chapter, DataTable, Item, Picture, Preformatted
+from isl_emu.show.chapter import Chapter, DataTable, Picture, Preformatted
 from isl_emu.show.gantt import draw_gantt
 from isl_emu.show.ground_map import draw_map
 from isl_emu.show.style import check_formats, encoded, paper
@@ -132,7 +133,7 @@ def chapters(run: ConcludedRun) -> list[Chapter]:
     return [
         _scenario_chapter(run),
         *(chapter for chapter in of_parts if chapter.network),
-        _links_chapter(run, fidelity),
+        links_chapter(run, fidelity),
         *(chapter for chapter in of_parts if not chapter.network),
         *_incidents_chapters(run),
         _machine_chapter(fidelity),
@@ -233,30 +234,6 @@ def _used_links(run: ConcludedRun) -> set[int]:
     for way in {tuple(way) for part in PARTS for way in part.ways(run)}:
         found |= {link for a, b in zip(way, way[1:], strict=False) if (link := hops.link(a, b)) is not None}
     return found
-
-
-def _links_chapter(run: ConcludedRun, fidelity: Mapping[str, Any]) -> Chapter:
-    items: list[Item] = []
-    carried, dropped, ended_ns = (fidelity.get(key) for key in ("carried_packets", "dropped_packets", "ended_ns"))
-    if carried is not None and ended_ns:
-        rate = carried * NS_PER_S / ended_ns
-        items.append(f"{carried:,} packets were carried, counted at each hop: {rate:,.0f} in an emulated second.")
-    if dropped is not None:
-        items.append(f"{dropped:,} packets were dropped.")
-    causes = ("down", "lost", "full", "unclear")
-    rows = sorted(run.rows(DROPS_JOURNAL), key=lambda row: sum(row[cause] for cause in causes), reverse=True)
-    if rows:
-        items.append(
-            DataTable(
-                "Packets dropped by the ends of links: the link was down, planned loss, the queue was full, not clear",
-                ("from", "to", "link down", "planned loss", "queue full", "unclear"),
-                [(row["node"], row["peer"], *(f"{row[cause]:,}" for cause in causes)) for row in rows[:ROWS]],
-                left=2,
-                rest=f"{len(rows) - ROWS} more link ends are in drops.parquet" if len(rows) > ROWS else "",
-            )
-        )
-    items.append("How busy links were over time, and how long their queues were, this run did not record.")
-    return Chapter("Links", items)
 
 
 def _incidents_chapters(run: ConcludedRun) -> Iterator[Chapter]:
