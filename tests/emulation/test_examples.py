@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,9 +17,14 @@ pytestmark = pytest.mark.emulation
 
 def _quick(name: str, out: Path) -> list[dict]:
     """The points of an example's quick sweep; its picture exists."""
+    points = _quick_points(name, out)
+    assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    return points
+
+
+def _quick_points(name: str, out: Path) -> list[dict]:
     script = ROOT / "docs" / "examples" / f"{name}.py"
     subprocess.run([sys.executable, script, "--out", out, "--quick"], cwd=ROOT, check=True, timeout=PATIENCE_S)
-    assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     return rows(out, "points")
 
 
@@ -32,6 +38,20 @@ def test_a_step_takes_longer_than_the_plan_allows_at_least(tmp_path):
     (point,) = _quick("training_and_plane_spacing", tmp_path / "out")
     assert point["steps"] > 1
     assert point["step_s"] > point["compute_s"] + point["predicted_sum_s"]
+
+
+def test_flipped_bits_cost_answers(tmp_path):
+    intact, damaged = _quick_points("radiation", tmp_path / "out")
+    page = (ROOT / "docs" / "radiation.md").read_text()
+    ((perplexity, right),) = re.findall(r"^\| 0 \| ([\d.]+) \([^)]*\) \| (\d+) ", page, flags=re.MULTILINE)
+    assert intact["flips"] == 0
+    assert intact["perplexity"] == pytest.approx(float(perplexity), rel=0.01)  # another processor sums in another order
+    assert intact["right"] == int(right)
+    assert damaged["flips"] == 300_000
+    assert damaged["served"]  # damaged, it still answers
+    assert damaged["perplexity"] > 100 * intact["perplexity"]
+    assert damaged["right"] < intact["right"] / 2
+    assert not list((tmp_path / "out").glob("*.gguf"))
 
 
 def test_every_example_is_described():

@@ -18,6 +18,7 @@ from isl_emu.linkplan.faults import with_faults
 from isl_emu.linkplan.plan import LinkPlan, LinkState
 from isl_emu.linkplan.plan_file import read_plan, write_plan
 from isl_emu.network.desired import changed_ends, ends_at, initial_ends
+from isl_emu.parts.serving.model_file import read_header, resolve_model
 from isl_emu.planned import PlannedNetwork, plan_network
 from isl_emu.routing.forwarding import plan_routes
 from isl_emu.routing.outlook import plan_outlook
@@ -382,3 +383,19 @@ def test_an_outlook_knows_what_is_known_and_foresees_no_fault() -> None:
 def test_replacing_a_part_of_a_plan_keeps_its_faults() -> None:
     plan = planned(CUT).link_plan
     assert replace(plan, rate_scale=0.5).faults is plan.faults
+
+
+def test_the_page_about_radiation_shows_the_faults_of_its_scenario_and_its_sums_are_right() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    page, scenario = (docs / "radiation.md").read_text(), (docs / "examples" / "radiation.toml").read_text()
+    shown, given = (parse_scenario(scenario.split("[[fault]]")[0] + text, "test").fault for text in (
+        page.split("```toml\n")[1].split("```")[0], "[[fault]]" + scenario.split("[[fault]]", 1)[1],
+    ))  # fmt: skip
+    assert shown == given
+    model = read_header(resolve_model("bundled"))
+    bits = 8 * sum(tensor.size_byte for tensor in model.tensors)
+    assert f"{bits:,} bits" in page
+    every_ns = 86_400 * NS_PER_S / (4.04e-7 * bits)
+    anomaly, storm = given
+    assert anomaly.mtbf_ns == pytest.approx(0.1 / 0.9 * every_ns, rel=0.01)
+    assert storm.mtbf_ns == pytest.approx(every_ns / 0.1, rel=0.01)
