@@ -170,3 +170,26 @@ def test_nodes_are_broken_by_hand_and_restored(tmp_path: Path) -> None:
     assert silent and all(row["t_first_ns"] is None or row["t_first_ns"] > 5 * S for row in silent)
     for satellite in ("p00s01", "p00s02"):
         assert "completed" in outcomes(attempts_at(out, satellite, 5.0, 8.0))
+
+
+def test_a_step_is_healed_for_the_fault_that_took_its_participant(tmp_path: Path) -> None:
+    """Another satellite without power at the same time is no reason."""
+    job = {"method": "data-parallel", "collective": "ring", "on_loss": "heal", "rejoin": True, "timeout": "1 s"}
+    scenario = (
+        quiet_ring("16 s")
+        + table("[training]", name="job", satellites=["p00s00", "p00s01", "p00s02"], **job)
+        + table("training.modelled", board="h100-pcie", parameters=1_000_000, tokens=16_777_216, utilisation=0.4)
+        + fault("dark", "power-off", 4, 5, satellites=["p00s02"], known="after 1 s")
+        + fault("far", "power-off", 4, 5, satellites=["p00s08"], known="after 1 s")
+        + fault("later", "power-off", 13, 1, satellites=["p00s07"])
+    )
+    out = tmp_path / "out"
+    finished(scenario, out, "--clock", "exact")
+    steps = rows(out, "training")
+    (lost,) = (row for row in steps if row["outcome"] == "lost")
+    assert lost["lost"] == ["p00s02"] and 4 * S < lost["t_end_ns"] < 9 * S
+    repeated = [row for row in steps if row["step"] == lost["step"] and row["outcome"] == "completed"]
+    assert [set(row["participants"]) for row in repeated] == [{"p00s00", "p00s01"}]
+    assert any(len(row["participants"]) == 3 for row in steps if row["t_start_ns"] and row["t_start_ns"] > 9 * S)
+    assert {row["fault"]: row["steps_healed"] for row in rows(out, "faults")} == {"dark": 1, "far": 0, "later": 0}
+    assert "1 step of training made without who was lost" in (out / "summary.txt").read_text()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, product
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ FAULTS = schema(
     column("no_path_worst_pair", TEXT, "", "that pair; null if every pair had a path"),
     column("questions_retried", COUNT, "questions", "that it was in the way of, tried again, and then completed"),
     column("questions_lost", COUNT, "questions", "that it was in the way of, and were never answered"),
-    column("steps_healed", COUNT, "steps", "of training that lost a participant meanwhile, and were made without it"),
+    column("steps_healed", COUNT, "steps", "of training that were repeated without participants that it cut off"),
     column("recovery_ns", NS, "ns", "t_ended - t_begun"),
 )
 
@@ -50,7 +51,7 @@ def fault_rows(run: FinishedRun) -> list[Row]:
     journal = {record["event"]: record for record in joined(run.journal(JOURNAL).records)}
     packets = {record["event"]: record["packets"] for record in run.journal(DROPS_JOURNAL).records}
     force_ns = {row["k"]: max(row["t_done_ns"], row["t_planned_ns"]) for row in run.rows(INSTANTS_JOURNAL)}
-    without = PathlessPairs.of(run)
+    without, healed = PathlessPairs.of(run), _steps_healed(run)
     rows = []
 
     def at_ns(k: int) -> int | None:
@@ -83,7 +84,7 @@ def fault_rows(run: FinishedRun) -> list[Row]:
         begun_ns, ended_ns = row["t_begun_ns"], row["t_ended_ns"]
         row["recovery_ns"] = None if begun_ns is None or ended_ns is None else ended_ns - begun_ns
         row |= without.during(k_from, min(k_until, count)) if run.faults.links[event] else {}
-        rows.append(row | _traffic(run, event, ended_ns))
+        rows.append(row | _traffic(run, event) | {"steps_healed": healed[event]})
     return rows
 
 
@@ -99,8 +100,8 @@ def _what(run: FinishedRun, event: int) -> str:
     return f"model server on {name}" if thing == FaultThing.SERVER else name
 
 
-def _traffic(run: FinishedRun, event: int, ended_ns: int | None) -> Row:
-    """What became of questions and steps that it was in the way of."""
+def _traffic(run: FinishedRun, event: int) -> Row:
+    """What became of questions that it was in the way of."""
     outcomes = {row["id"]: row["outcome"] for row in run.rows(REQUESTS_JOURNAL)}
     hit: set[int] = set()
     for attempt in run.rows("attempts"):
@@ -108,17 +109,23 @@ def _traffic(run: FinishedRun, event: int, ended_ns: int | None) -> Row:
         if attempt["outcome"] != "completed" and event in run.faults.in_the_way(*way):
             hit.add(attempt["id"])
     done = [outcomes.get(request) for request in hit]
-    begin_ns = int(run.plan.faults.k_from[event]) * run.plan.grid.step_ns
-    end_ns = run.ended_ns if ended_ns is None else ended_ns
-    healed = [
-        row for row in run.rows("training")
-        if row["lost"] and row["t_end_ns"] is not None and begin_ns <= row["t_end_ns"] <= end_ns
-    ]  # fmt: skip
     return {
         "questions_retried": done.count("completed"),
         "questions_lost": len(done) - done.count("completed") - done.count("unfinished"),
-        "steps_healed": len(healed),
     }
+
+
+def _steps_healed(run: FinishedRun) -> Counter[int]:
+    """How many steps were repeated without participants that an event cut off from those who went on, by event."""
+    before_ns: dict[str, int] = {}  # by job: when the attempt before ended
+    healed = Counter[int]()
+    for row in run.rows("training"):
+        if row["outcome"] == "lost":
+            times = before_ns.get(row["job"], 0), row["t_end_ns"]
+            pairs = product(set(row["participants"]) - set(row["lost"]), row["lost"])
+            healed.update({event for one, lost in pairs for event in run.faults.in_the_way(one, lost, *times)})
+        before_ns[row["job"]] = row["t_end_ns"]
+    return healed
 
 
 @dataclass(frozen=True)
