@@ -58,7 +58,8 @@ INSTANTS = Limit("ISL_EMU_MOST_INSTANTS", 10_000_000, "instants")  # at one link
 ROWS = Limit("ISL_EMU_MOST_ROWS", 100_000_000, "rows of links")  # in a plan
 QUESTIONS = Limit("ISL_EMU_MOST_QUESTIONS", 1_000_000, "questions")
 PROBES = Limit("ISL_EMU_MOST_PROBES", 100_000_000, "probes")  # also polls of queues
-LIMITS = (MIB, INSTANTS, ROWS, QUESTIONS, PROBES)
+FAULTS = Limit("ISL_EMU_MOST_FAULTS", 1_000_000, "events of faults")
+LIMITS = (MIB, INSTANTS, ROWS, QUESTIONS, PROBES, FAULTS)
 
 
 def duration_text(seconds: float) -> str:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from isl_emu.limits import FAULTS
 from isl_emu.scenario.constellation import Constellation
 from isl_emu.scenario.matching import NodePattern, Satellites, matching, repeated, unknown, unmatched
 from isl_emu.scenario.quantities import Delay, Duration, Latitude, Longitude, NodeName, Record
@@ -281,6 +282,10 @@ def fault_contradictions(
     duration_ns, walkers = constellation.time.duration_ns, [shell for shell in constellation.shell if shell.walker]
     for fault in faults:
         where = f"fault {fault.name}"
+        events = _strikes(fault, duration_ns) * max(len(_things(fault, constellation, servers, programs) or ()), 1)
+        if excess := FAULTS.excess(events):
+            yield f"{where}: {excess}"
+            continue
         if fault.satellites:
             yield from unmatched(f"{where}: satellites", fault.satellites, constellation.satellite_names)
         yield from unknown(f"{where}: shells", fault.shells, [shell.name for shell in constellation.shell], "shell")
@@ -306,6 +311,29 @@ def fault_contradictions(
         )
 
 
+def _things(
+    fault: Fault, constellation: Constellation, servers: Sequence[str], programs: Sequence[str]
+) -> Sequence[str] | None:
+    """What a fault may hit, wherever it is; None for links and terminals, as nobody knows yet which there are."""
+    return {
+        "satellites": selected_satellites(fault, constellation),
+        "stations": matching(fault.stations, constellation.station_names),
+        "servers": matching(fault.servers or (), servers),
+        "programs": matching(fault.programs, programs),
+    }.get(fault.thing)
+
+
+def _strikes(fault: Fault, duration_ns: int) -> float:
+    """About how often a fault strikes one of the things that it hits."""
+    if fault.every_ns is not None:
+        return max(duration_ns - (fault.at_ns[0] if fault.at_ns else 0), 0) / fault.every_ns
+    if fault.mtbf_ns is None:
+        return len(fault.at_ns) or 1
+    clock_ns = duration_ns * _mean_factor(fault.profile, duration_ns)
+    broken_ns = (fault.for_ns or fault.mttr_ns or (0 if fault.momentary else duration_ns)) + (fault.reboot_ns or 0)
+    return clock_ns / (fault.mtbf_ns + broken_ns * clock_ns / duration_ns)
+
+
 def expected_faults(fault: Fault, constellation: Constellation, servers: Sequence[str], programs: Sequence[str]) -> str:
     """About how often a fault strikes in a run, before anything is planned.
 
@@ -313,12 +341,7 @@ def expected_faults(fault: Fault, constellation: Constellation, servers: Sequenc
     links and terminals it is said for each, as nobody knows yet which of them there are.
     """
     duration_ns = constellation.time.duration_ns
-    things = {
-        "satellites": selected_satellites(fault, constellation),
-        "stations": matching(fault.stations, constellation.station_names),
-        "servers": matching(fault.servers or (), servers),
-        "programs": matching(fault.programs, programs),
-    }.get(fault.thing)
+    things = _things(fault, constellation, servers, programs)
     how_many = None if things is None else 1 if fault.together else -(-len(things) // (fault.batch or 1))
     if how_many is not None:
         how_many = fault.count or (round(fault.fraction * how_many) if fault.fraction else how_many)
@@ -330,9 +353,7 @@ def expected_faults(fault: Fault, constellation: Constellation, servers: Sequenc
         return f"fault {fault.name}: {len(times)} times {whom}{where}"
     if fault.mtbf_ns is None:
         return f"fault {fault.name}: each time that one of {len(things or ())} {fault.thing} is in its region"
-    clock_ns = duration_ns * _mean_factor(fault.profile, duration_ns)
-    broken_ns = (fault.for_ns or fault.mttr_ns or (0 if fault.momentary else duration_ns)) + (fault.reboot_ns or 0)
-    each = clock_ns / (fault.mtbf_ns + broken_ns * clock_ns / duration_ns)
+    each = _strikes(fault, duration_ns)
     less = " at the most, as it is in its region for a part of that" if fault.region else ""
     return f"fault {fault.name}: about {each:.3g} times {whom}{less}"
 

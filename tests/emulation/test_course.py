@@ -141,7 +141,7 @@ def test_links_are_broken_by_hand_for_as_long_as_is_said_and_the_verdict_tells(t
         live = isl_emu_running(out)
         for wrong, said in (
             (lambda: live.restore("p00s02", "p00s03"), "as planned, but"),
-            (lambda: live.fault("p00s00", "p00s07"), "are never linked"),
+            (lambda: live.fault("p00s00", "p00s07"), "this plan never links them"),
             (lambda: live.set("p00s03", "p00s04", rate_bit_s=0), "rate: is 0, but"),
             (lambda: live.set("p00s03", "p00s04"), "nothing is to be changed"),
             (lambda: live.fault("p00s03", "p00s04", for_s=0), "no time"),

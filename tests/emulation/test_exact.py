@@ -339,7 +339,8 @@ def test_a_users_function_that_fails_in_a_run_is_told_with_its_line(
     assert done.returncode == 1
     assert "questions.target: choice:choose failed in line 3 of" in done.stdout + done.stderr
     assert (
-        "AttributeError ('Situation' object has no attribute 'nobody'); mend the function" in done.stdout + done.stderr
+        "AttributeError ('Situation' object has no attribute 'nobody'), but it must return; mend the function"
+        in done.stdout + done.stderr
     )
 
 
@@ -399,7 +400,7 @@ def test_a_program_that_computes_without_end_is_named(
     scenario = tmp_path / "spin.toml"
     scenario.write_text(quiet_ring("4 s") + table("[program]", name="spin", node="p00s04", command=command, at="1 s"))
     named = rf"python\S* \({re.escape(shlex.join(command))} in p00s04\)"
-    with pytest.raises(MachineError, match=f"computed for .* it runs {named}"):
+    with pytest.raises(MachineError, match=f"computed for .* \\(it runs {named}\\)"):
         isl_emu_run(scenario, out=tmp_path / "out", clock="exact")
     assert re.search(
         rf"Warning: time stands still, since something has computed for \d+ s: {named}", capfd.readouterr().err
