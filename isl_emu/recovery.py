@@ -113,8 +113,7 @@ def _cleaned(run: RunDirectory) -> str:
     except OSError as error:
         return (
             f"run {run.run_id}: cannot be removed wholly ({error.filename or run.path}: {error.strerror}), but "
-            "nothing of "
-            "it should stay; put that right and try again"
+            "nothing of it should stay; put that right and try again"
         )
 
 

@@ -452,9 +452,8 @@ def _outcome(folder: Path, console: Console, interrupter: Interrupter, guardian:
     if refusal := _read(folder / REFUSED):
         raise MachineError(
             f"guest kernel: this machine refuses the wall ({refusal}), but a scenario must not see its files; use "
-            "root, "
-            "allow user namespaces (sysctl kernel.apparmor_restrict_unprivileged_userns=0), or --trust a scenario that "
-            "is as good as your own programs"
+            "root, allow user namespaces (sysctl kernel.apparmor_restrict_unprivileged_userns=0), or --trust a "
+            "scenario that is as good as your own programs"
         )
     if guardian < 0:
         raise MachineError(

@@ -42,8 +42,7 @@ class RunDirectory:
             return None
         return (
             f"{self.path / OWNER}: is damaged, but it tells whether the run {self.run_id} is alive; if no isl-emu "
-            "of it "
-            "runs any more, remove this file, and call `isl-emu clean` again"
+            "of it runs any more, remove this file, and call `isl-emu clean` again"
         )
 
     @property
