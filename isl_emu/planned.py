@@ -33,6 +33,7 @@ from isl_emu.routing.paths import (
     paths_to,
     route_at,
 )
+from isl_emu.scenario.faults import rounded_faults
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import format_scenario, load_scenario, parse_scenario, with_changes
 from isl_emu.units import seconds_text
@@ -118,7 +119,20 @@ class PlannedNetwork:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What to check before trusting the plan; one sentence each."""
-        return (*scenario_warnings(self.scenario), *self.step_check.warnings, *self._too_long())
+        return (
+            *scenario_warnings(self.scenario),
+            *self.step_check.warnings,
+            *self._too_long(),
+            *self._faults_without_events(),
+        )
+
+    def _faults_without_events(self) -> Iterator[str]:
+        faults = self.link_plan.faults
+        for number in sorted({*range(len(faults.names))} - {*faults.fault.tolist()}):
+            yield (
+                f"fault {faults.names[number]}: strikes nothing in this run, but a fault is there to strike; let it be "
+                "more frequent, look at its region, or run for longer"
+            )
 
     @property
     def digest(self) -> str:
@@ -227,12 +241,13 @@ class PlannedNetwork:
 
 
 def scenario_warnings(scenario: Scenario) -> tuple[str, ...]:
-    """What a scenario alone gives reason to check: stale elements, masked satellites, links that can never be.
+    """What a scenario alone gives reason to check: stale elements, links that can never be, faults between instants.
 
     Raises:
         ScenarioError: the elements cannot be made.
     """
-    return (*orbit_warnings(scenario), *never_linked(scenario))
+    rounded = rounded_faults(scenario.fault, scenario.time.step_ns)
+    return (*orbit_warnings(scenario), *never_linked(scenario), *rounded)
 
 
 def plan_network(scenario: Scenario, changes: dict[str, Any] | None = None) -> PlannedNetwork:

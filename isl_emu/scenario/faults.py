@@ -269,6 +269,18 @@ def selected_satellites(fault: Fault, constellation: Constellation) -> tuple[str
     return tuple(name for name in matching(patterns, constellation.satellite_names) if name in taken)
 
 
+def rounded_faults(faults: Sequence[Fault], step_ns: int) -> Iterator[str]:
+    """A warning for each fault with given times that are not the plan's instants."""
+    for fault in faults:
+        given = {"at": fault.at_ns, "every": (fault.every_ns,), "for": (fault.for_ns,), "reboot": (fault.reboot_ns,)}
+        if between := [key for key, times_ns in given.items() if any((t_ns or 0) % step_ns for t_ns in times_ns)]:
+            yield (
+                f"fault {fault.name}: {' and '.join(between)} {'is' if len(between) == 1 else 'are'} no multiple of "
+                f"the step ({format_quantity(step_ns, DURATION_NS)}), but faults begin and end at instants, each at "
+                "the first that is not before its time; lower time.step where that matters"
+            )
+
+
 def fault_contradictions(
     faults: Sequence[Fault], constellation: Constellation, servers: Sequence[str], programs: Sequence[str]
 ) -> Iterator[str]:

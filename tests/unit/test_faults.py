@@ -399,3 +399,19 @@ def test_the_page_about_radiation_shows_the_faults_of_its_scenario_and_its_sums_
     anomaly, storm = given
     assert anomaly.mtbf_ns == pytest.approx(0.1 / 0.9 * every_ns, rel=0.01)
     assert storm.mtbf_ns == pytest.approx(every_ns / 0.1, rel=0.01)
+
+
+def test_faults_between_instants_and_faults_that_strike_nothing_are_warned_of():
+    text = head("warned", duration="6 s", step="2 s") + shell(8, 1, 0, lasers="ring")
+    for name, keys in (
+        ("late", {"at": ["2 s", "3 s"], "for": "500 ms"}),
+        ("exact", {"at": "2 s", "for": "2 s"}),
+        ("rare", {"mtbf": "1000 h", "for": "4 s"}),
+    ):
+        text += table("[fault]", name=name, satellites="all", effect="cut", **keys)
+    warnings = [line for line in plan_network(parse_scenario(text, "warned")).warnings if line.startswith("fault ")]
+    assert len(warnings) == 2
+    assert (
+        "fault late: at and for are no multiple of the step (2 s), but faults begin and end at instants" in warnings[0]
+    )
+    assert "fault rare: strikes nothing in this run" in warnings[1]
