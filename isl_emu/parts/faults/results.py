@@ -16,10 +16,12 @@ from isl_emu.network.fault_drops import JOURNAL as DROPS_JOURNAL
 from isl_emu.parts.faults.events import JOURNAL, LINKS_ALONE
 from isl_emu.parts.finished_run import FinishedRun, Row, Rows
 from isl_emu.runs.journal import INSTANTS_JOURNAL, REQUESTS_JOURNAL, joined
+from isl_emu.show.chapter import Chapter, DataTable, Item
 from isl_emu.tables.schema import COUNT, NS, TEXT, column, schema
 from isl_emu.tables.text import counted, table, time_text, wrapped
 
 MOST_SHOWN = 20  # in the summary; all are in the table
+HEADER = ("fault", "what", "effect", "from", "recovery", "lost", "no path", "questions lost/retried")
 
 FAULTS = schema(
     column("event", COUNT, "", "number of the event, by fault and time"),
@@ -183,10 +185,31 @@ def connected(plan: LinkPlan, k: int) -> np.ndarray:
     return part
 
 
+def faults_chapter(rows: Rows) -> Chapter:
+    """What each fault did, for the report; what was done in nodes stands below."""
+    said = [
+        (row["fault"], row["what"], " ".join(filter(None, (row["done"], row["mended"]))))
+        for row in rows[:MOST_SHOWN]
+        if row["done"] or row["mended"]
+    ]
+    items: list[Item] = [
+        DataTable(
+            "Lost: packets on its links; no path: of the pair that had to wait longest",
+            HEADER,
+            [_line(row) for row in rows[:MOST_SHOWN]],
+            left=3,
+            rest=f"{len(rows) - MOST_SHOWN} more are in faults.parquet" if len(rows) > MOST_SHOWN else "",
+        )
+    ]
+    items += (
+        [DataTable("What was done in nodes, and what became of it", ("fault", "what", "done"), said, 3)] if said else []
+    )
+    return Chapter("Faults", items, network=True)
+
+
 def faults_section(rows: Rows) -> Iterator[str]:
     yield "FAULTS  (lost: packets on its links; no path: of the pair that had to wait longest)"
-    header = ("fault", "what", "effect", "from", "recovery", "lost", "no path", "questions lost/retried")
-    yield from table(header, [_line(row) for row in rows[:MOST_SHOWN]], left=3)
+    yield from table(HEADER, [_line(row) for row in rows[:MOST_SHOWN]], left=3)
     for row in rows[:MOST_SHOWN]:
         for said in filter(None, (row["done"], row["mended"])):
             yield from wrapped("  ", f"{row['fault']}: {said}")
