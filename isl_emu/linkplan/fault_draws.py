@@ -21,13 +21,15 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from isl_emu.arrays import Bools, Floats, Ints
+from isl_emu.errors import ScenarioError
+from isl_emu.limits import FAULTS
 from isl_emu.linkplan.candidates import pair_keys
 from isl_emu.linkplan.contacts import find_contacts
 from isl_emu.linkplan.draws import uniform
 from isl_emu.linkplan.fault_events import TERMS, Faults, FaultThing
 from isl_emu.linkplan.plan import LinkKind, LinkPlan
 from isl_emu.linkplan.terminals import Terminals
-from isl_emu.scenario.faults import Fault, Region, selected_satellites
+from isl_emu.scenario.faults import Fault, Region, hit_at_once, selected_satellites, strikes
 from isl_emu.scenario.matching import matching
 from isl_emu.scenario.model import Scenario
 
@@ -123,6 +125,10 @@ def _events(
     grid = sky.grid
     terminals = _terminals_named(fault, carried, sky) if fault.thing == "terminals" else ()
     targets = _terminal_targets(terminals) if fault.thing == "terminals" else _targets(fault, scenario, sky)
+    if excess := FAULTS.excess(strikes(fault, grid.duration_ns) * hit_at_once(fault, len(targets.index))):
+        raise ScenarioError(
+            f"fault {fault.name}: {excess}"
+        )  # of links and terminals nobody knew before how many there are
     inside = _inside(fault.region, targets, ground_points) if fault.region else None
     draw = _Draw(fault, scenario.seed, targets)
     if times_ns := fault.times_ns(grid.duration_ns):

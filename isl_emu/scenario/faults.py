@@ -30,6 +30,7 @@ EFFECTS: dict[Thing, tuple[Effect, ...]] = {  # what can happen to what
     "programs": ("kill", "stop", "out-of-memory", "flip-bits"),
 }
 DEGRADING = ("loss", "corruption", "duplication", "jitter", "rate_factor", "delay_factor")  # keys of "degrade"
+MOST_POINTS = 1_000  # of a profile or polygon
 MOST_JITTER_NS = 2 * NS_PER_S  # netem draws it from twice as much in 32 bits
 LINK = re.compile(r"(\S+) - (\S+)")
 TERMINAL = re.compile(r"(\S+) (fore|aft|port|starboard|zenith|nadir|free|\*)")
@@ -79,7 +80,7 @@ class Region(Record):
 
     latitude_rad: tuple[Latitude, Latitude] | None = Field(alias="latitude", default=None)
     longitude_rad: tuple[Longitude, Longitude] | None = Field(alias="longitude", default=None)
-    polygon_rad: tuple[tuple[Latitude, Longitude], ...] = Field(alias="polygon", default=())
+    polygon_rad: tuple[tuple[Latitude, Longitude], ...] = Field(alias="polygon", max_length=MOST_POINTS, default=())
 
     @model_validator(mode="after")
     def _one_shape(self) -> Region:
@@ -135,7 +136,7 @@ class Fault(Record):
     every_ns: Duration | None = Field(alias="every", default=None)
     mtbf_ns: Duration | None = Field(alias="mtbf", default=None)
     shape: float = Field(ge=0.1, le=100.0, default=1.0)
-    profile: tuple[tuple[Delay, Annotated[float, Field(ge=0.0)]], ...] = ()
+    profile: tuple[tuple[Delay, Annotated[float, Field(ge=0.0)]], ...] = Field(max_length=MOST_POINTS, default=())
 
     for_ns: Duration | None = Field(alias="for", default=None)
     mttr_ns: Duration | None = Field(alias="mttr", default=None)
@@ -292,12 +293,14 @@ def fault_contradictions(
     """
     yield from repeated("fault", [fault.name for fault in faults])
     duration_ns, walkers = constellation.time.duration_ns, [shell for shell in constellation.shell if shell.walker]
+    things = (len(_things(fault, constellation, servers, programs) or "?") for fault in faults)
+    events = [strikes(fault, duration_ns) * hit_at_once(fault, count) for fault, count in zip(faults, things)]
+    if excess := FAULTS.excess(sum(events)):
+        worst = max(zip(events, (fault.name for fault in faults)))[1]
+        yield f"fault {worst}: {'alone ' if FAULTS.excess(max(events)) else 'with all others '}{excess}"
+        return
     for fault in faults:
         where = f"fault {fault.name}"
-        events = _strikes(fault, duration_ns) * max(len(_things(fault, constellation, servers, programs) or ()), 1)
-        if excess := FAULTS.excess(events):
-            yield f"{where}: {excess}"
-            continue
         if fault.satellites:
             yield from unmatched(f"{where}: satellites", fault.satellites, constellation.satellite_names)
         yield from unknown(f"{where}: shells", fault.shells, [shell.name for shell in constellation.shell], "shell")
@@ -335,7 +338,15 @@ def _things(
     }.get(fault.thing)
 
 
-def _strikes(fault: Fault, duration_ns: int) -> float:
+def hit_at_once(fault: Fault, things: int) -> int:
+    """How many things of so many a fault hits on the average, each time that it strikes all that it may hit."""
+    size = things if fault.together else fault.batch or 1
+    units = -(-things // max(size, 1))
+    chosen = fault.count or (round(fault.fraction * units) if fault.fraction else units)
+    return min(chosen * size, things)
+
+
+def strikes(fault: Fault, duration_ns: int) -> float:
     """About how often a fault strikes one of the things that it hits."""
     if fault.every_ns is not None:
         return max(duration_ns - (fault.at_ns[0] if fault.at_ns else 0), 0) / fault.every_ns
@@ -365,7 +376,7 @@ def expected_faults(fault: Fault, constellation: Constellation, servers: Sequenc
         return f"fault {fault.name}: {len(times)} times {whom}{where}"
     if fault.mtbf_ns is None:
         return f"fault {fault.name}: each time that one of {len(things or ())} {fault.thing} is in its region"
-    each = _strikes(fault, duration_ns)
+    each = strikes(fault, duration_ns)
     less = " at the most, as it is in its region for a part of that" if fault.region else ""
     return f"fault {fault.name}: about {each:.3g} times {whom}{less}"
 

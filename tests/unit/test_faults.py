@@ -415,3 +415,23 @@ def test_faults_between_instants_and_faults_that_strike_nothing_are_warned_of():
         "fault late: at and for are no multiple of the step (2 s), but faults begin and end at instants" in warnings[0]
     )
     assert "fault rare: strikes nothing in this run" in warnings[1]
+
+
+def test_too_many_events_are_refused_also_of_links_and_of_all_faults_together(monkeypatch):
+    monkeypatch.setenv("ISL_EMU_MOST_FAULTS", "100")
+    sky = head("many", duration="10 s") + shell(8, 1, 0, altitude="1200 km", lasers="ring")
+
+    def fault(name: str, what: str, **keys: object) -> str:
+        return table("[fault]", name=name, effect="cut", **{what: ["*"] if what == "satellites" else ["* - *"]}, **keys)
+
+    often = {"every": "1 s", "for": "1 s"}
+    with pytest.raises(ScenarioError, match="fault b: with all others comes to about 160 events of faults"):
+        parse_scenario(sky + fault("a", "satellites", **often) + fault("b", "satellites", **often), "many")
+    with pytest.raises(ScenarioError, match="fault a: comes to about 160 events of faults"):
+        plan_network(parse_scenario(sky + fault("a", "links", every="500 ms", **{"for": "1 s"}), "many"))
+    one = fault("a", "satellites", count=1, **often) + fault("b", "satellites", fraction=0.5, **often)
+    assert len(plan_network(parse_scenario(sky + one, "many")).link_plan.faults.fault)
+    with pytest.raises(ScenarioError, match="1,?000"):
+        parse_scenario(
+            sky + fault("a", "satellites", mtbf="1 h", profile=[[f"{n} s", 1.0] for n in range(1001)]), "many"
+        )
