@@ -297,7 +297,8 @@ def fault_contradictions(
     events = [strikes(fault, duration_ns) * hit_at_once(fault, count) for fault, count in zip(faults, things)]
     if excess := FAULTS.excess(sum(events)):
         worst = max(zip(events, (fault.name for fault in faults)))[1]
-        yield f"fault {worst}: {'alone ' if FAULTS.excess(max(events)) else 'with all others '}{excess}"
+        alone = FAULTS.excess(max(events))
+        yield f"fault {worst}: {f'alone {alone}' if alone else f'with all others {excess}'}"
         return
     for fault in faults:
         where = f"fault {fault.name}"
