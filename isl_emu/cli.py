@@ -533,8 +533,7 @@ def cp(source: str, target: str, folder: Path | None) -> int:
     except OSError as error:
         raise ScenarioError(
             f"cp: {error.filename or to_path or from_path} cannot be copied ({error.strerror or error}), but it "
-            "must be "
-            "readable there, and its target writable; name others"
+            "must be readable there, and its target writable; name others"
         ) from None
 
 

@@ -2,6 +2,8 @@
 
 `prepare` (pure, natively) -> `live.execute` (the kernel, here or in a guest) -> `conclude` (tables and verdict).
 The three meet only in the run folder, so each can be looked at, and the middle one can happen in another kernel.
+
+It is long because it is the one place where all parts of the house meet, step by step in the order of a run.
 """
 
 from __future__ import annotations

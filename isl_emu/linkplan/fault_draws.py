@@ -7,6 +7,8 @@ name, and by what it hits: neither another fault, nor more satellites, nor a lon
 Times between failures and to repair are Weibull-distributed; the exponential distribution is that of shape 1. At the
 start everything works, and the time to its first failure begins. A fault's clock may run faster or slower (a solar
 storm's profile), and in a region it runs only while its satellite is inside, as is looked at once in each step.
+
+It is long because whom, when and for how long are drawn together, from the same seed.
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@ and its answer grows in another beside it:
     ID.inputN    the Nth piece of the asking side's standard input, removed when it was taken; an empty one is its end
     ID.status    the exit status; written last
     ID.cancel    made by the asking side when nobody waits any more
+
+It is long because both sides of this protocol stand in it, asking and answering.
 """
 
 from __future__ import annotations

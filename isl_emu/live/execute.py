@@ -2,6 +2,8 @@
 
 It happens on whichever kernel this process runs on, this machine's or a guest's. Everything that it makes in the kernel
 is undone in reverse order, whether the run ends, fails or is interrupted.
+
+It is long because it is the course of a live run from top to bottom.
 """
 
 from __future__ import annotations

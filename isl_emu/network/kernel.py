@@ -1,4 +1,7 @@
-"""The kernel as a back end: namespaces, veth pairs and netems of a plan, made and changed by batched netlink."""
+"""The kernel as a back end: namespaces, veth pairs and netems of a plan, made and changed by batched netlink.
+
+It is long because it is one class, the contract of `replay.Backend` on one set of sockets.
+"""
 
 from __future__ import annotations
 

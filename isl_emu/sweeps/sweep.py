@@ -269,18 +269,17 @@ def run_sweep(sweep: Sweep, steps: Steps, trust: Sequence[str] = (), parallel: i
     waiting = [cell for cell in sweep.cells if not is_finished(sweep.folder(cell), cell)]
     failed: dict[str, str] = {}
     kept = len(sweep.cells) - len(waiting)
-    if waiting:
-        count = min(parallel or _parallel(waiting[0].scenario, words, steps), len(waiting))
-        text = f"running {counted(len(waiting), 'run')}, {count} at once"
-        with (
-            steps.step(text) as report,
-            closing(_finished_one_by_one(sweep, waiting, [*words, *trust], count, report)) as ended,
-        ):
-            for cell, reason in ended:
-                if reason is not None:
-                    failed[cell.name] = reason
-                sweep.write_table()
-    sweep.write_table()
+    try:
+        if waiting:
+            count = min(parallel or _parallel(waiting[0].scenario, words, steps), len(waiting))
+            text = f"running {counted(len(waiting), 'run')}, {count} at once"
+            with (
+                steps.step(text) as report,
+                closing(_finished_one_by_one(sweep, waiting, [*words, *trust], count, report)) as ended,
+            ):
+                failed = {cell.name: reason for cell, reason in ended if reason is not None}
+    finally:  # once, also of what there is when it is interrupted: each run's files are read for it
+        sweep.write_table()
     return SweepOutcome(sweep, failed, kept)
 
 
