@@ -75,3 +75,16 @@ def test_the_tutorial_works(tmp_path: Path) -> None:
     argv = [sys.executable, "-c", python]
     said = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert said.stdout == "4 of 60 probes were lost\n[3, 5] hops\n"
+
+
+@pytest.mark.emulation
+def test_published_round_trips_are_measured_by_packets(tmp_path: Path) -> None:
+    """The first rows of the page's table, to the digit: exact time has no other result."""
+    argv = [sys.executable, str(DOCS / "reproduce" / "hypatia_rtt.py"), "--out", str(tmp_path), "--duration", "19 s"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    printed = subprocess.run(argv, env=environment, capture_output=True, text=True, check=True).stdout
+    rows = re.findall(r"^ +(\d+) +(\S+) +(\S+) +(\S+)$", printed, flags=re.MULTILINE)
+    page = (DOCS / "reproduce.md").read_text(encoding="utf-8")
+    assert [row[0] for row in rows] == ["0", "10", "18"]
+    assert all(f"| {' | '.join(row)} |" in page for row in rows)
+    assert all(abs(float(difference_us)) < 5 for *_, difference_us in rows)
