@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import click
 from rich.console import Console
@@ -340,7 +340,7 @@ def check(scenario: Path, no_programs: bool) -> None:
         _print_warnings(check_scenario(checked, programs=not no_programs))
         click.echo(format_scenario(checked), nl=False)
     finally:
-        for line in (*checked.foreign, *checked.faults_expected):
+        for line in (*checked.foreign, *checked.captures_told, *checked.faults_expected):
             click.echo(f"# {line}")
 
 
@@ -655,6 +655,43 @@ def restore(place: tuple[str, ...], everywhere: bool, folder: Path | None) -> in
 
 
 @cli.command()
+@click.argument("a", metavar="A|NODE")
+@click.argument("b", required=False)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    help="File to write, - for standard output. Default: A-B.pcapng or NODE.pcapng.",
+)
+@click.option("--filter", "words", default="", help="As for tcpdump; names of nodes stand for their IPv4 addresses.")
+@click.option("--duration", type=Duration(), help="Emulated time to capture for. Default: until Ctrl-C.")
+@click.option("--packets", type=click.IntRange(1), help="End after so many packets.")
+@RUN
+def capture(
+    a: str,
+    b: str | None,
+    out: Path | None,
+    words: str,
+    duration: str | None,
+    packets: int | None,
+    folder: Path | None,
+) -> int:
+    """Capture packets of the link between nodes A and B of the live run, or of all links of NODE, as pcapng.
+
+    Ends with Ctrl-C, or with the run, and then says how many there were.
+    """
+    place = [a] if b is None else [a, b]
+    request = {"place": place, "filter": words, "packets": packets, "for_ns": _ns(duration)}
+    out = out or Path(f"{'-'.join(place)}.pcapng")
+    try:
+        with click.open_file(str(out), "wb", lazy=True) as target:  # lazy: there is no file unless there is a capture
+            return _capture(request, folder, target)
+    except click.FileError as error:
+        raise ScenarioError(
+            f"--out: {out} cannot be written ({error.message}), but packets go there; name another file"
+        ) from None
+
+
+@cli.command()
 def scenarios() -> None:
     """List the scenarios that come with isl-emu: their names serve wherever SCENARIO is asked for."""
     from isl_emu.api import load
@@ -825,6 +862,17 @@ def _ask(request: dict[str, Any], folder: Path | None, reads: bool = False) -> i
 
     found = find_live_run(folder)
     return ask(*found, {**request, "stdin": reads}, write, _write_error, read if reads else None)
+
+
+def _capture(request: dict[str, Any], folder: Path | None, target: IO[bytes]) -> int:
+    """Ask the live run for a capture, and write it as it comes."""
+    from isl_emu.live.control import ask, find_live_run
+
+    def write(said: bytes) -> None:
+        target.write(said)
+        target.flush()
+
+    return ask(*find_live_run(folder), {"verb": "capture", **request}, write, _write_error, patient=True)
 
 
 def _write_error(said: bytes) -> None:

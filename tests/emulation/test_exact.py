@@ -39,6 +39,7 @@ TRAFFIC = (
     + table("questions", mean_interval="200 ms", target="uniform", max_answer_tokens=16, deadline="60 s",
             prompts=["What is a satellite?", "Why is the sky black? " * 200])
     + table("probes", interval="200 ms", pairs=[["gs-chengdu", "p00s00"], ["p00s00", "p02s03"]])
+    + table("[capture]", name="satellite", node="p01s02")
 )  # fmt: skip
 STATION = station("gs-chengdu", latitude="30.66 deg", longitude="104.06 deg", antennas=2)
 HOPS = range(1, 11)
@@ -89,7 +90,7 @@ def same_or_not(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def _contents(out: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
 def _differing(a: Path, b: Path) -> set[str]:
