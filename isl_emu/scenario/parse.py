@@ -6,6 +6,7 @@ Files that a scenario names are read, and what is in them takes their place. So 
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
@@ -25,9 +26,10 @@ from isl_emu.scenario.omm import read_omm
 from isl_emu.scenario.quantities import NAME_LENGTH, OF_THE_MACHINE
 from isl_emu.scenario.settings import set_key
 from isl_emu.scenario.space import Shell
-from isl_emu.scenario.tle import catalogue_number, read_tles, tle_epoch
+from isl_emu.scenario.tle import ELEMENT_COLUMNS, catalogue_number, read_tles, tle_epoch
 from isl_emu.units import SHOWN
 
+MU_KM3_S2, EARTH_EQUATOR_KM = 398_600.8, 6_378.135  # WGS72, as in SGP4
 DEEPEST = 32  # parts of a dotted key
 TOO_DEEP = re.compile(
     rf"""(?:^|[\[{{,])[ \t]*(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){{{DEEPEST - 1}}}""", re.MULTILINE
@@ -132,9 +134,10 @@ def _consistent(scenario: Scenario, source: str) -> Scenario:
 def format_scenario(scenario: Scenario) -> str:
     """The scenario as TOML with every default written out; `parse_scenario` turns it back into an equal one.
 
-    Without faults nothing is written of them, so that their plans stay those of versions that knew none.
+    Without faults nothing is written of them, and nothing of a ground network that is not there, so that their plans
+    stay those of versions that knew none.
     """
-    exclude = None if scenario.fault else {"fault"}
+    exclude = {key for key in ("fault", "place", "terrestrial") if not getattr(scenario, key)}
     return tomli_w.dumps(scenario.model_dump(by_alias=True, exclude_none=True, exclude=exclude))
 
 
@@ -409,13 +412,32 @@ def _resolved(shell: Shell, folder: Path, start: datetime) -> Shell:
     except ValueError as problem:
         raise ScenarioError(f"{where}: {problem}") from None
     kept, left_out = _nearest(found, start)
+    if shell.altitude_between_km:
+        low_km, high_km = shell.altitude_between_km
+        kept = [item for item in kept if low_km <= _mean_altitude_km(item[2]) <= high_km]
+        if not kept:
+            raise ScenarioError(
+                f"{where}: none of its {len(found)} satellites is between {low_km:g} and {high_km:g} km high, but the "
+                "shell's are; correct altitude_between"
+            )
     names = unique_names([(name, number) for name, number, _ in kept])
     satellites = tuple({"name": name, **table} for name, (_, _, table) in zip(names, kept))
-    rest = {key: value for key, value in shell.model_dump(by_alias=True, exclude_none=True).items() if key != kind}
+    rest = {
+        key: value
+        for key, value in shell.model_dump(by_alias=True, exclude_none=True).items()
+        if key not in (kind, "altitude_between")
+    }
     try:
         return Shell.model_validate({**rest, "satellite": satellites, "left_out": left_out})
     except ValidationError as error:
         raise ScenarioError(*first_of(f"{where}: {_damage(item, names)}" for item in error.errors())) from None
+
+
+def _mean_altitude_km(table: dict[str, Any]) -> float:
+    """The semi-major axis of a satellite of a file, by its mean motion (Kepler's), less the equator's radius."""
+    written = table["tle"][1][ELEMENT_COLUMNS["mean motion"]] if "tle" in table else table["mean_motion"].split()[0]
+    rad_s = float(written) * 2 * math.pi / 86_400
+    return float((MU_KM3_S2 / rad_s**2) ** (1 / 3)) - EARTH_EQUATOR_KM
 
 
 def _nearest(
