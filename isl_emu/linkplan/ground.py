@@ -14,7 +14,7 @@ from isl_emu.linkplan.draws import uniform
 from isl_emu.linkplan.events import LinkState
 from isl_emu.linkplan.handover import GroundPolicy, carrying, looks_ahead, station_policy, steps
 from isl_emu.linkplan.plan import Rows, either_loss_ratio
-from isl_emu.linkplan.scheduler import Assignments, slots_of
+from isl_emu.linkplan.scheduler import Assignments, slots_of, unix_ns
 from isl_emu.linkplan.sightings import (
     View,
     find_passes,
@@ -176,7 +176,8 @@ class GroundSegment:
 
     def _access_delay_ns(self, station: GroundStation) -> Ints:
         """What a station's equipment adds to the delay of its links at each instant; int64, shape (K,)."""
-        varies, t_ns = station.access_variation, self.grid.offsets_ns
+        varies, terms = station.access_variation, station.scheduler
+        t_ns = unix_ns(self.grid.start) + self.grid.offsets_ns - (terms.phase_ns if terms else 0)
         delay_ns = np.full(len(t_ns), station.access_delay_ns or 0, dtype=np.int64)
         if varies:
             u = uniform(self.seed, f"access delay {station.name}", t_ns // varies.interval_ns)

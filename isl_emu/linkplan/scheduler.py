@@ -40,10 +40,15 @@ class Slot:
     end_k: int  # of the last slot perhaps beyond the run
 
 
+def unix_ns(moment: datetime) -> int:
+    """A moment in ns since 1970-01-01T00:00 UTC, without leap seconds."""
+    since = moment - UNIX_EPOCH
+    return (since.days * 86_400 + since.seconds) * NS_PER_S + since.microseconds * 1_000
+
+
 def slots_of(scheduler: Scheduler, grid: TimeGrid) -> list[Slot]:
     """The slots of a run, by a clock that counts from 1970-01-01T00:00 UTC without leap seconds."""
-    since = grid.start - UNIX_EPOCH
-    start_ns = (since.days * 86_400 + since.seconds) * NS_PER_S + since.microseconds * 1_000 - scheduler.phase_ns
+    start_ns = unix_ns(grid.start) - scheduler.phase_ns
     number = (start_ns + grid.offsets_ns) // scheduler.interval_ns
     begin_k = np.flatnonzero(np.diff(number, prepend=number[0] - 1))
     ends_ns = (number[begin_k] + 1) * scheduler.interval_ns - start_ns

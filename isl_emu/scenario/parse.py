@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import count
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 import tomli_w
@@ -29,6 +29,7 @@ from isl_emu.scenario.space import Shell
 from isl_emu.scenario.tle import ELEMENT_COLUMNS, catalogue_number, read_tles, tle_epoch
 from isl_emu.units import SHOWN
 
+Kind = TypeVar("Kind", bound=BaseModel)
 MU_KM3_S2, EARTH_EQUATOR_KM = 398_600.8, 6_378.135  # WGS72, as in SGP4
 DEEPEST = 32  # parts of a dotted key
 TOO_DEEP = re.compile(
@@ -87,10 +88,22 @@ def parse_scenario(text: str, source: str) -> Scenario:
 
 def _valid(text: str, source: str, start: datetime | None = None) -> Scenario:
     """The scenario of a text, perhaps with another start, whose parts, each by itself, keep the rules."""
+    table = tables_of(text, source)
+    if start is not None and isinstance(table.get("time"), dict):
+        table["time"]["start"] = start
+    return record_of(Scenario, table, source)
+
+
+def tables_of(text: str, source: str) -> dict[str, Any]:
+    """The tables of a text of TOML.
+
+    Raises:
+        ScenarioError: it is none. `source` names the file.
+    """
     if TOO_DEEP.search(text):  # which takes a reader of TOML very long
         raise ScenarioError(f"{source}: has a key of {DEEPEST} parts or more, but no key is so deep; write it flat")
     try:
-        table = tomllib.loads(text)
+        tables: dict[str, Any] = tomllib.loads(text)
     except RecursionError:
         raise ScenarioError(f"{source}: is nested too deeply, but no key is so deep; write it flat") from None
     except ValueError as error:  # also numbers of thousands of digits
@@ -102,10 +115,17 @@ def _valid(text: str, source: str, start: datetime | None = None) -> Scenario:
         raise ScenarioError(
             f"{source}: is not valid TOML ({error}), but a scenario is TOML; correct it there"
         ) from None
-    if start is not None and isinstance(table.get("time"), dict):
-        table["time"]["start"] = start
+    return tables
+
+
+def record_of(kind: type[Kind], table: dict[str, Any], source: str) -> Kind:
+    """The record that a table of TOML makes, whose parts, each by itself, keep the rules.
+
+    Raises:
+        ScenarioError: it breaks a rule; all problems at once. `source` names the file.
+    """
     try:
-        return Scenario.model_validate(_tuples(table))
+        return kind.model_validate(_tuples(table))
     except RecursionError:
         raise ScenarioError(f"{source}: is nested too deeply, but no key is so deep; write it flat") from None
     except ValidationError as error:
@@ -114,7 +134,7 @@ def _valid(text: str, source: str, start: datetime | None = None) -> Scenario:
         several = len(unknown) > PROBLEMS_SHOWN
         told = [item for item in found if not (several and item["type"] == "extra_forbidden")]
         places = [_place(item["loc"]) for item in told]
-        problems = _joined(_sentence(item) for item in told if not _follows_from_another(item, places))
+        problems = _joined(_sentence(item, kind) for item in told if not _follows_from_another(item, places))
         if several:
             names = ", ".join(_shown(_place(item["loc"])) for item in unknown[:3])
             problems = [
@@ -165,7 +185,7 @@ def with_changes(scenario: Scenario, **changes: Any) -> Scenario:
     for key, value in changes.items():
         top = re.split(r"[.\[]", key)[0]
         if top not in Scenario.model_fields:
-            raise ScenarioError(f"option: {top} is not a known key{_allowed_keys((top,))}")
+            raise ScenarioError(f"option: {top} is not a known key{_allowed_keys((top,), Scenario)}")
         if key != top:
             set_key(table, key, value)
             continue
@@ -232,11 +252,11 @@ def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
-def _sentence(error: Any) -> str:
+def _sentence(error: Any, kind: type[BaseModel]) -> str:
     """One problem that pydantic found, in our words."""
     where = _shown(_place(error["loc"]))
     if error["type"] == "extra_forbidden":
-        return f"{where} is not a known key{_allowed_keys(error['loc'])}"
+        return f"{where} is not a known key{_allowed_keys(error['loc'], kind)}"
     if error["type"] == "missing":
         return f"{where} is missing, but it is required; add it"
     if error["type"] == "too_short":
@@ -285,8 +305,8 @@ def _follows_from_another(error: Any, places: list[str]) -> bool:
     return error["type"] == "literal_error" and any(place.startswith(f"{_place(error['loc'])}[") for place in places)
 
 
-def _allowed_keys(location: tuple[Any, ...]) -> str:
-    record: Any = Scenario
+def _allowed_keys(location: tuple[Any, ...], kind: type[BaseModel]) -> str:
+    record: Any = kind
     for part in location[:-1]:
         if isinstance(part, str) and record is not None:
             record = _record_in(record, part)
