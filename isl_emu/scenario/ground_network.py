@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from isl_emu.scenario.ground import GroundStation
 from isl_emu.scenario.matching import repeated, unknown
@@ -70,6 +70,14 @@ class Terrestrial(QueueTerms):
         if self.length_km is not None and "detour" in given:
             raise ValueError("has a length and also a detour, but that lengthens a great circle; remove either")
         return self
+
+    @model_serializer(mode="wrap")
+    def _used_alone(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Keys that the line does not use are not written: they exclude each other and have defaults."""
+        unused = {"detour"} if self.length_km is not None else set()
+        if self.delay_ns is not None:
+            unused = {"detour", "refraction"}
+        return {key: value for key, value in handler(self).items() if key not in unused}
 
 
 def ground_network_contradictions(

@@ -15,7 +15,7 @@ from isl_emu.linkplan.sightings import View
 from isl_emu.routing.paths import path_at
 from isl_emu.scenario.ground import Scheduler
 from isl_emu.scenario.model import GroundStation
-from isl_emu.scenario.parse import parse_scenario
+from isl_emu.scenario.parse import format_scenario, parse_scenario
 from isl_emu.scenario.routing import Routing
 from isl_emu.timebase import TimeGrid
 from isl_emu.units import NS_PER_S
@@ -140,6 +140,8 @@ def bent_pipe():
         + table("[place]", name="server", latitude="47.6 deg", longitude="-122.33 deg")
         + table("[terrestrial]", between=["gateway", "pop"])
         + table("[terrestrial]", between=["pop", "server"], delay="1 ms")
+        + table("[place]", name="exchange", site="seattle")
+        + table("[terrestrial]", between=["pop", "exchange"], length="12 km", refraction=1.5)
     )
     scenario = parse_scenario(text, "test")
     return scenario, plan_links(scenario, "")
@@ -172,6 +174,19 @@ def test_the_way_leads_over_the_ground_and_its_delay_is_the_sum(bent_pipe):
     assert up_and_down_ms > 5.0 + 2 * 550 / 299.792458, "the access delay, and twice the altitude"
 
 
+def test_a_ground_network_survives_the_way_through_its_text(bent_pipe):
+    scenario, plan = bent_pipe
+    again = parse_scenario(format_scenario(scenario), "again")
+    assert again == scenario
+    assert plan_links(again, "").digest() == plan.digest()
+
+
+def test_a_line_of_a_given_length_takes_as_long_as_light_in_its_fibre(bent_pipe):
+    _, plan = bent_pipe
+    ends = plan.nodes.index("pop"), plan.nodes.index("exchange")
+    assert path_at(plan, Routing(), *ends, 0).delay_ns == round(12 * 1.5 / 299_792.458 * 1e9)
+
+
 def test_a_station_that_is_not_told_to_forward_does_not(bent_pipe):
     scenario, _ = bent_pipe
     ends_only = tuple(one.model_copy(update={"forwards": None}) for one in scenario.station)
@@ -191,8 +206,9 @@ def test_an_access_delay_that_varies_is_drawn_from_its_quantiles(bent_pipe):
     )
     plan = plan_links(scenario.model_copy(update={"station": (varied, *scenario.station[1:])}), "")
     mine = plan.links.b[plan.row_link] == plan.nodes.index("user")
-    extra_ms = (plan.row_delay_ns - steady.row_delay_ns)[mine].reshape(12, 10) / 1e6
-    assert (extra_ms == extra_ms[:, :1]).all(), "the same throughout an interval"
-    assert len(np.unique(extra_ms)) == 12
+    extra_ms = (plan.row_delay_ns - steady.row_delay_ns)[mine] / 1e6
+    whole_ms = extra_ms[2:112].reshape(11, 10)  # the plan begins 2 s before a second that ends in 2, as its slots do
+    assert (whole_ms == whole_ms[:, :1]).all(), "the same throughout an interval"
+    assert len(np.unique(extra_ms)) == 13
     assert extra_ms.min() >= 0.0
     assert extra_ms.max() <= 8.0
