@@ -747,11 +747,25 @@ def doctor() -> int:
 
 @cli.command()
 @click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Also write the table here.")
-def validate(json_file: Path | None) -> int:
+@click.option("--measured", is_flag=True, help="Compare with what real satellites and terminals did, instead.")
+@click.option(
+    "--cases",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="With --measured: measurements and scenarios of yours, as docs/measured.md describes. Default: ours.",
+)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="With --measured: a folder with data that the cases name and that may not be shipped.",
+)
+def validate(json_file: Path | None, measured: bool, cases: Path | None, data: Path | None) -> int:
     """Recompute published results and closed forms, and print expected, got and tolerance of each."""
+    from isl_emu.validate.measured import checks as measured_checks
     from isl_emu.validate.report import all_checks, conclusion, table, write_checks
 
-    checks = list(all_checks())
+    if (cases or data) and not measured:
+        raise click.UsageError("--cases and --data are of comparisons with measurements; add --measured")
+    checks = list(measured_checks(cases, data) if measured else all_checks())
     Console(width=None if sys.stdout.isatty() else TABLE_WIDTH).print(table(checks))
     click.echo(f"\n{conclusion(checks)}")
     if json_file is not None:

@@ -1,8 +1,8 @@
 """Handover policies: which of the satellites in view a station is linked to.
 
 A policy is a function of what a station sees and how many antennas it has; it returns which sightings become links.
-To add one: a function here, a line in `POLICIES` (and in `AT_ONCE` if it is one of these), and its name among the
-values of `handover` in `scenario/ground.py`.
+What an operator's scheduler does is in `scheduler`. To add a policy: a function here, a line in `POLICIES` (and in
+`AT_ONCE` if it is one of these), and its name among the values of `handover` in `scenario/ground.py`.
 
 `overlap` is for how many instants a new link and the one that it replaces are both up (make before break). With an
 overlap one antenna is kept for handovers, so `antennas` - 1 links are up steadily; without, `antennas` are.
@@ -61,7 +61,12 @@ def every_visible(view: View, antennas: int) -> np.ndarray:
     return np.ones(len(view.k), dtype=bool)
 
 
-POLICIES = {"highest-elevation": highest_elevation, "longest-contact": longest_contact, "least-change": least_change}
+POLICIES = {
+    "highest-elevation": highest_elevation,
+    "longest-contact": longest_contact,
+    "least-change": least_change,
+    "follow": highest_elevation,  # of those that it may follow
+}
 AT_ONCE = {"highest-elevation"}  # policies whose choice at an instant depends on nothing but that instant
 
 

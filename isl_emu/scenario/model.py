@@ -19,6 +19,7 @@ from isl_emu.scenario.compute import Compute, Groups, compute_contradictions
 from isl_emu.scenario.constellation import Constellation, Time, constellation_contradictions
 from isl_emu.scenario.faults import Fault, expected_faults, fault_contradictions
 from isl_emu.scenario.ground import GroundStation
+from isl_emu.scenario.ground_network import Place, Terrestrial
 from isl_emu.scenario.kv_handover import KvHandover, kv_contradictions
 from isl_emu.scenario.lasers import InterShell, LaserLinks
 from isl_emu.scenario.matching import Satellites, matching, unpaired
@@ -44,6 +45,7 @@ __all__ = [
     "InterShell",
     "LaserLinks",
     "Orbits",
+    "Place",
     "Power",
     "Counters",
     "Probes",
@@ -54,6 +56,7 @@ __all__ = [
     "Scenario",
     "Shell",
     "Split",
+    "Terrestrial",
     "Time",
     "Uplink",
     "UserWorkload",
