@@ -10,7 +10,9 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
@@ -28,6 +30,7 @@ from isl_emu.units import DURATION_NS, NS_PER_MS, NS_PER_S, RATE_BIT_S, format_q
 
 if TYPE_CHECKING:
     from isl_emu.planned import NamedPath
+    from isl_emu.view.sky import Sky
 
     TextType = click.ParamType[str]
 else:
@@ -145,6 +148,12 @@ ALLOW_KEY = click.option(
 )
 
 
+PORT = click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, help="Of this machine's own, for the page. Default: a free one."
+)
+NO_BROWSER = click.option("--no-browser", is_flag=True, help="Only print where the page is.")
+
+
 @cli.command()
 @click.argument("scenario", type=SCENARIO, required=False)
 @click.option(
@@ -197,6 +206,9 @@ ALLOW_KEY = click.option(
 @NO_PROGRAMS
 @ALLOW_KEY
 @click.option("--no-report", is_flag=True, help="Write no report.html; `isl-emu report` does that later as well.")
+@click.option("--view", "viewed", is_flag=True, help="Serve a page that shows the run while it is live.")
+@PORT
+@NO_BROWSER
 @PAUSE_AT
 @UNTIL
 def run(
@@ -216,6 +228,9 @@ def run(
     no_programs: bool,
     keys: tuple[str, ...],
     no_report: bool,
+    viewed: bool,
+    port: int,
+    no_browser: bool,
     pause_at: str | None,
     until: str | None,
 ) -> int:
@@ -241,7 +256,12 @@ def run(
         clock = clock or before
     assert scenario is not None
     wishes = _wishes(interactive, pause_at, until, pace, Trust(trust, not no_programs, keys))
-    return run_file(scenario, changes, out, machine, clock, wishes, steps, not no_report)
+    beside: Callable[[RunFolder], AbstractContextManager[object]] = nullcontext
+    if viewed:
+        from isl_emu.view.serve import looking_on, open_page
+
+        beside = partial(looking_on, port=port, steps=steps, show=_nothing if no_browser else open_page)
+    return run_file(scenario, changes, out, machine, clock, wishes, steps, not no_report, beside)
 
 
 @cli.command()
@@ -821,6 +841,44 @@ def report(folder: Path, out: Path | None, figures: Path | None, formats: tuple[
             click.echo(f"wrote {path}")
 
 
+SHOWN = click.argument("shown", metavar="[RUN|PLAN|SCENARIO]", type=click.Path(path_type=Path), required=False)
+
+
+@cli.command()
+@SHOWN
+@RUN
+@PORT
+@NO_BROWSER
+@TRUST
+def view(shown: Path | None, folder: Path | None, port: int, no_browser: bool) -> None:
+    """Serve a page that shows a run, a plan or a scenario; without any of them, your own live run.
+
+    The page is for this machine alone, at an address with a secret in it. Other programs read the same data and events
+    there: docs/stream.md.
+    """
+    from isl_emu.view.serve import open_page, serve
+
+    def say(address: str) -> None:
+        click.echo(f"view: {address}\n(Ctrl-C ends it)")
+        if not no_browser:
+            open_page(address)
+
+    serve(_sky(shown, folder), port, say)
+
+
+def _sky(shown: Path | None, folder: Path | None) -> Sky:
+    """What is to be shown: that which is named, or the live run."""
+    from isl_emu.live.control import find_live_run
+    from isl_emu.view.opened import open_live, open_sky
+
+    if shown is not None:
+        if folder is not None:
+            raise click.UsageError("--run is for a live run; leave it out, or RUN, PLAN or SCENARIO")
+        return open_sky(shown, Steps(Console(stderr=True)))
+    run, live = find_live_run(folder)
+    return open_live(live, buttons=run.is_ours)
+
+
 @cli.command(hidden=True)
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
 @click.option("--cli", "interactive", is_flag=True)
@@ -851,6 +909,10 @@ def _sweep(
     outcome = run_sweep(Sweep(folder), steps, allowed, parallel)
     click.echo(outcome.text)
     return 1 if outcome.failed else 0 if not outcome.invalid else INVALID
+
+
+def _nothing(_: object) -> None:
+    """Nothing is to be done with it."""
 
 
 def _wishes(

@@ -13,7 +13,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -55,6 +55,8 @@ from isl_emu.runs.wishes import USUAL_TRUST, Trust, Wishes
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import format_scenario, load_scenario, with_changes
 from isl_emu.units import NS_PER_S
+
+Beside = Callable[[RunFolder], AbstractContextManager[object]]
 
 MACHINES, CLOCKS = ("auto", "host", "guest"), ("auto", "exact", "real")
 
@@ -244,11 +246,13 @@ def run_file(
     wishes: Wishes,
     steps: Steps,
     report: bool = True,
+    beside: Beside = nullcontext,
 ) -> int:
     """Run the scenario or saved plan in a file to its end and print the summary.
 
     Args:
         report: write report.html as well.
+        beside: what goes on beside the run, from when its folder is prepared until its verdict is there.
 
     Returns:
         The exit status: 0 done, 1 failed, 3 done but the run is marked invalid, 130 interrupted.
@@ -263,19 +267,26 @@ def run_file(
     place = place_for(source.scenario, machine, clock, wishes, steps)
     if wishes.interactive:
         _check_terminal(place)
-    outcome = run_source(source, place, out, wishes, steps, report)
+    outcome = run_source(source, place, out, wishes, steps, report, beside)
     if outcome.status in (0, INTERRUPTED):
         steps.show(styled(outcome.folder.summary.read_text()))
     return outcome.status or (0 if outcome.fidelity.valid else INVALID)
 
 
 def run_source(
-    source: Source, place: Place, out: Path | None, wishes: Wishes, steps: Steps, report: bool = True
+    source: Source,
+    place: Place,
+    out: Path | None,
+    wishes: Wishes,
+    steps: Steps,
+    report: bool = True,
+    beside: Beside = nullcontext,
 ) -> Outcome:
     """Run what is planned to its end; the results are in the folder of the outcome, also if it failed or is invalid.
 
     Args:
         report: write report.html as well, unless it failed.
+        beside: what goes on beside the run, from when its folder is prepared until its verdict is there.
 
     Raises:
         IslEmuError: it could not be begun, or ended with an error on this kernel; what there is is in the folder.
@@ -293,17 +304,18 @@ def run_source(
             preparation.leave(folder, steps)
     steps.note(f"runs on: {place.kind}, {place.reason}\nresults: {folder.path}")
     planned = folder, source.scenario, source.plan, source.routes
-    try:
-        seen = [path for preparation in preparations for path in preparation.seen]
+    with beside(folder):
+        try:
+            seen = [path for preparation in preparations for path in preparation.seen]
+            with folder.written_or_told():
+                status = _execute(place, folder, source.scenario, seen, wishes, steps)
+        except BaseException as error:
+            with suppress(Exception):  # the first error is the one to hear of
+                conclude(*planned, failure=str(error) or INTERRUPTED_BY_USER)
+            folder.give_to_caller()
+            raise
         with folder.written_or_told():
-            status = _execute(place, folder, source.scenario, seen, wishes, steps)
-    except BaseException as error:
-        with suppress(Exception):  # the first error is the one to hear of
-            conclude(*planned, failure=str(error) or INTERRUPTED_BY_USER)
-        folder.give_to_caller()
-        raise
-    with folder.written_or_told():
-        fidelity = conclude(*planned, failure=_failure(status))
+            fidelity = conclude(*planned, failure=_failure(status))
     if report and status == 0:
         _write_report(ConcludedRun(folder, source.scenario, source.plan), steps)
     folder.give_to_caller()

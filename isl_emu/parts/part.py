@@ -28,6 +28,7 @@ from isl_emu.runs.clock import RunTimes
 from isl_emu.runs.folder import RunFolder
 from isl_emu.scenario.model import Scenario
 from isl_emu.show.chapter import Chapter
+from isl_emu.units import NS_PER_S
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,26 @@ def as_warning(check: Callable[..., object], *arguments: object) -> str | None:
     except IslEmuError as error:
         return str(error)
     return None
+
+
+Event = dict[str, Any]
+"""Something that happened in a run, for who looks on: `t_s`, `type`, and what docs/stream.md says of that type."""
+
+
+def transfer_events(
+    kind: str, name: str, ends: tuple[str, str], times_ns: tuple[int | None, int | None], path: Sequence[str] | None
+) -> Iterator[Event]:
+    """That something went from one node to another.
+
+    Args:
+        name: of this one, among all of its kind.
+        times_ns: when it began and ended; None where it did not.
+        path: None for the planned one.
+    """
+    for phase, t_ns in zip(("begun", "ended"), times_ns):
+        if t_ns is not None:
+            way = {"id": f"{kind} {name}", "kind": kind, "from": ends[0], "to": ends[1], "path": path, "phase": phase}
+            yield {"t_s": t_ns / NS_PER_S, "type": "transfer", **way}
 
 
 EVERY_NODE_UP_TO = 300  # nodes with routes to all; 90,000 next hops, which a machine computes in some ms an instant
@@ -173,11 +194,14 @@ class Part:
         key: its name, that of its folder.
         lines: tables whose rows are the lines of the journal of the same name, where a run has such a journal.
         tables: tables that `conclude` makes.
+        watched: tables of whose rows it tells who looks on; `watched_live` journals, while the run is live.
     """
 
     key: ClassVar[str]
     lines: ClassVar[Mapping[str, pa.Schema]] = {}
     tables: ClassVar[Mapping[str, pa.Schema]] = {}
+    watched: ClassVar[Sequence[str]] = ()
+    watched_live: ClassVar[Sequence[str]] = ()
 
     # planning
 
@@ -273,6 +297,16 @@ class Part:
     def ways(self, run: ConcludedRun) -> Iterable[Sequence[str]]:
         """The ways that its packets took by its tables, each as node names; the report's map shows their links."""
         return ()
+
+    # for who looks on
+
+    def events(self, table: str, row: Mapping[str, Any]) -> Iterable[Event]:
+        """What a row of one of its tables says to who looks on; where a path is None, the planned one is filled in."""
+        return ()
+
+    def live_events(self, journal: str, record: Mapping[str, Any]) -> Iterable[Event]:
+        """The same of a line of a journal, while the run is live."""
+        return self.events(journal, record)
 
 
 Share = Callable[[str, int, int], float]

@@ -12,7 +12,7 @@ from isl_emu.parts.activity import Activity, RunProcess
 from isl_emu.parts.finished_run import ConcludedRun, FinishedRun
 from isl_emu.parts.kv_handover.results import JOURNAL, KV_HANDOVERS, kv_chapter, kv_section
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.part import CpuUse, Pace, Part, Spells, shares_of_a_cpu
+from isl_emu.parts.part import CpuUse, Event, Pace, Part, Spells, shares_of_a_cpu, transfer_events
 from isl_emu.parts.serving.model_server import SLOT_FOLDER
 from isl_emu.runs.endpoints import FIRST_CACHE_PORT
 from isl_emu.runs.journal import SERVERS_JOURNAL, count_lines
@@ -26,6 +26,7 @@ PLANNED = "kv_planned.json"  # in a run's journal: how many handovers
 class KvHandoverPart(Part):
     key = "kv_handover"
     lines = {JOURNAL: KV_HANDOVERS}
+    watched, watched_live = (JOURNAL,), (JOURNAL,)
 
     def endpoints(self, scenario: Scenario, plan: LinkPlan) -> Iterable[str]:
         return (name for handover in scenario.kv_handover for name in (handover.source, handover.target))
@@ -78,6 +79,14 @@ class KvHandoverPart(Part):
     def sections(self, run: FinishedRun, figures: Mapping[str, Any]) -> Iterator[Iterable[str]]:
         if rows := run.rows(JOURNAL):
             yield kv_section(rows)
+
+    def events(self, table: str, row: Mapping[str, Any]) -> Iterable[Event]:
+        """The way of the cache, after its conversation was computed and it was saved."""
+        if row["t_ns"] is None or row["transfer_ns"] is None:
+            return ()
+        ends, begun_ns = (row["source"], row["target"]), row["t_ns"] + row["prefill_ns"] + row["save_ns"]
+        times_ns = begun_ns, begun_ns + row["transfer_ns"]
+        return transfer_events("kv", f"{' - '.join(ends)} {row['t_due_ns']}", ends, times_ns, None)
 
     def chapters(self, run: ConcludedRun) -> Iterator[Chapter]:
         return kv_chapter(run.rows(JOURNAL))

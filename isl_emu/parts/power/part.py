@@ -13,11 +13,12 @@ import pyarrow as pa
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.finished_run import ConcludedRun, FinishedRun
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.part import Pace, Part
+from isl_emu.parts.part import Event, Pace, Part
 from isl_emu.parts.power.governor import JOURNAL, Governing
 from isl_emu.parts.power.results import ENERGY, EnergyTotals, energy_section, energy_totals, write_energy
 from isl_emu.runs.journal import REQUESTS_JOURNAL, read_latest
 from isl_emu.show.chapter import Chapter
+from isl_emu.units import NS_PER_S
 
 FIGURES = "energy.json"  # in the run folder
 
@@ -25,6 +26,7 @@ FIGURES = "energy.json"  # in the run folder
 class PowerPart(Part):
     key = "power"
     lines = {JOURNAL: ENERGY}
+    watched, watched_live = (JOURNAL,), (JOURNAL,)
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
         if live.scenario.power:
@@ -46,6 +48,10 @@ class PowerPart(Part):
     def sections(self, run: FinishedRun, figures: Mapping[str, Any]) -> Iterator[Iterable[str]]:
         if totals := _totals(run):
             yield energy_section(totals)
+
+    def events(self, table: str, row: Mapping[str, Any]) -> Iterable[Event]:
+        """What the satellite's computer may do from then on."""
+        yield {"t_s": row["t_ns"] / NS_PER_S, "type": "server", "node": row["satellite"], "state": row["mode"]}
 
     def chapters(self, run: ConcludedRun) -> Iterator[Chapter]:
         from isl_emu.parts.power.chapters import power_chapter  # which draws; that is slow to import

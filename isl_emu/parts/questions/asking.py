@@ -16,6 +16,7 @@ from isl_emu.scenario.questions import POLICIES, Questions
 FILE = "asking.json"  # in a run's journal
 OUTLOOK = "outlook.npz"  # where a policy decides live
 PLANNED_JOURNAL = "planned_requests"  # all requests of the run
+ASKED_JOURNAL = "asked"  # for who looks on: when each attempt was sent, and when its first token came
 ATTEMPTS_JOURNAL, POLLS_JOURNAL = "attempts", "polls"  # of the process that asks; also the tables' names
 
 

@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from typing import Any
 from isl_emu.errors import IslEmuError
 from isl_emu.nodes.namespaces import enter_network
 from isl_emu.parts.questions.asking import (
+    ASKED_JOURNAL,
     ATTEMPTS_JOURNAL,
     OUTLOOK,
     PLANNED_JOURNAL,
@@ -60,6 +62,7 @@ class AnswerListener:
     attempt: Attempt
     asking: Asking
     parser: EventParser = field(default_factory=EventParser)
+    begun: Callable[[int], object] = lambda t_ns: None  # is told when the first token came
 
     def connected(self) -> None:
         """From now on a missing route is a lost path."""
@@ -68,8 +71,11 @@ class AnswerListener:
     def take(self, part: bytes, now_ns: int) -> bool:
         """Take in the events that are complete; true after the last."""
         self.attempt.t_life_ns = now_ns
+        waited = not self.attempt.t_token_ns
         for event in self.parser.feed(part):
             self.attempt.take(event, now_ns)
+        if waited and self.attempt.t_token_ns:
+            self.begun(self.attempt.t_token_ns[0])
         return self.attempt.done
 
     def ended(self, now_ns: int) -> None:
@@ -93,7 +99,8 @@ class Client:
 
     Args:
         endpoints: by node name.
-        write: takes the record of each request; `write_attempt` that of each attempt.
+        write: takes the record of each request; `write_attempt` that of each attempt; `write_asked` what is told of one
+            while it is open.
         t0_ns: the start of the run on the clock's scale.
         queues: learns of every question that is sent.
         beside: what else runs as long as questions are asked.
@@ -108,6 +115,7 @@ class Client:
     connector: Connector
     queues: Queues = field(default_factory=Queues)
     beside: Sequence[Coroutine[Any, Any, None]] = ()
+    write_asked: Write = lambda record: None
     _followers: dict[int, PlannedRequest] = field(default_factory=dict)
     _open: dict[asyncio.Task[None], None] = field(default_factory=dict)  # in the order of their starts
     _errors: list[BaseException] = field(default_factory=list)  # that are no outcome of a request
@@ -205,7 +213,9 @@ class Client:
                 raise OSError(errno.EHOSTUNREACH, "no satellite that serves was reachable")
             station, satellite = self.endpoints[request.station], self.endpoints[attempt.satellite]
             self.queues.send(request.station, attempt.satellite)
-            listener = AnswerListener(attempt, self.asking)
+            tell = partial(self._tell, exchange)
+            tell("asked", now_ns)
+            listener = AnswerListener(attempt, self.asking, begun=partial(tell, "first_token"))
             try:
                 await self.connector.ask(station, satellite, post(PATH, satellite, body(request)), listener)
                 listener.ended(clock.now_ns())
@@ -222,6 +232,12 @@ class Client:
             outcome, reason = verdict
             self.write_attempt({**of, **attempt.record(outcome, reason, clock.now_ns(), self.t0_ns)})
         return verdict
+
+    def _tell(self, exchange: OpenRequest, phase: str, t_ns: int) -> None:
+        """What became of the attempt that is open; nothing is made of it but what a live run shows."""
+        request, satellite = exchange.request, exchange.attempts[-1].satellite
+        ends = {"station": request.station, "satellite": satellite, "question": request.question}
+        self.write_asked({"id": request.id, "phase": phase, "t_ns": t_ns - self.t0_ns, **ends})
 
     def _record(self, exchange: OpenRequest, verdict: Verdict) -> None:
         outcome, reason = verdict
@@ -267,6 +283,7 @@ def _client(journal: Path, t0_ns: int, stations: Iterable[str], files: ExitStack
         asking=asking,
         write=writer(REQUESTS_JOURNAL),
         write_attempt=writer(ATTEMPTS_JOURNAL),
+        write_asked=writer(ASKED_JOURNAL),
         t0_ns=t0_ns,
         connector=connector,
         queues=queues,

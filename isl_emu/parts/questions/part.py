@@ -17,7 +17,7 @@ from isl_emu.linkplan.plan import LinkKind, LinkPlan
 from isl_emu.parts.activity import Activity, RunProcess
 from isl_emu.parts.finished_run import ConcludedRun, FinishedRun, Row
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.part import EVERY_NODE_UP_TO, Part, Preparation, Source, Traffic
+from isl_emu.parts.part import EVERY_NODE_UP_TO, Event, Part, Preparation, Source, Traffic
 from isl_emu.parts.questions import asking
 from isl_emu.parts.questions.asking import Asking
 from isl_emu.parts.questions.figures import read_serving_figures
@@ -45,6 +45,7 @@ from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.questions import Questions
 from isl_emu.scenario.user_functions import planning_function
 from isl_emu.show.chapter import Chapter
+from isl_emu.units import NS_PER_S
 
 FIGURES = "serving.json"  # in the run folder
 WAYS = ("path_at_send", "path_at_finish")  # columns
@@ -55,6 +56,8 @@ class QuestionsPart(Part):
     key = "questions"
     lines = {asking.POLLS_JOURNAL: POLLS}
     tables = {REQUESTS_JOURNAL: REQUESTS, asking.ATTEMPTS_JOURNAL: ATTEMPTS}
+    watched = REQUESTS_JOURNAL, asking.POLLS_JOURNAL
+    watched_live = asking.ASKED_JOURNAL, REQUESTS_JOURNAL, asking.POLLS_JOURNAL
 
     def endpoints(self, scenario: Scenario, plan: LinkPlan) -> Iterable[str]:
         return asked_satellites(scenario, plan)
@@ -134,6 +137,47 @@ class QuestionsPart(Part):
 
     def ways(self, run: ConcludedRun) -> Iterable[Sequence[str]]:
         return (row[key] for row in run.rows(REQUESTS_JOURNAL) for key in WAYS if row[key])
+
+    def events(self, table: str, row: Mapping[str, Any]) -> Iterable[Event]:
+        if table == asking.POLLS_JOURNAL:
+            return _poll_events(row)
+        times_ns = {"asked": row["t_last_send_ns"], "first_token": row["t_first_ns"]}
+        return (*_question_events(row, times_ns), *_end_events(row))
+
+    def live_events(self, journal: str, record: Mapping[str, Any]) -> Iterable[Event]:
+        """Of a question that is still open, the journal of what was asked tells."""
+        if journal == asking.ASKED_JOURNAL:
+            return _question_events(record, {record["phase"]: record["t_ns"]})
+        return _poll_events(record) if journal == asking.POLLS_JOURNAL else _end_events(record)
+
+
+def _question_events(row: Mapping[str, Any], times_ns: Mapping[str, int | None]) -> Iterator[Event]:
+    """That a question was asked, and answered with a first word; the way back of an answer is that of its question."""
+    for phase, t_ns in times_ns.items():
+        if t_ns is not None and row["satellite"] is not None:
+            yield {**_question(row, t_ns, phase), "text": row.get("question")}
+
+
+def _end_events(row: Mapping[str, Any]) -> Iterator[Event]:
+    """What became of a question in the end."""
+    if (t_ns := row.get("t_finish_ns")) is not None:
+        phase = "done" if row["outcome"] == "completed" else "failed"
+        answer, ttft_ns, e2e_ns = row.get("answer"), row.get("ttft_ns"), row.get("e2e_ns")
+        waits = {"ttft_s": ttft_ns and ttft_ns / NS_PER_S, "e2e_s": e2e_ns and e2e_ns / NS_PER_S}
+        told = {"text": row.get("question"), "answer": answer, "outcome": row["outcome"], "error": row.get("error")}
+        yield {**_question(row, t_ns, phase), **told, **waits}
+
+
+def _question(row: Mapping[str, Any], t_ns: int, phase: str) -> Event:
+    ends = {"from": row["station"], "to": row["satellite"], "path": row.get("path_at_send")}
+    return {"t_s": t_ns / NS_PER_S, "type": "question", "id": row["id"], **ends, "phase": phase}
+
+
+def _poll_events(row: Mapping[str, Any]) -> Iterator[Event]:
+    """How long a server's queue is, when a station heard of it."""
+    if row["rtt_ns"] is not None and row["queue"] is not None:
+        t_s = (row["t_send_ns"] + row["rtt_ns"]) / NS_PER_S
+        yield {"t_s": t_s, "type": "server", "node": row["satellite"], "queue": row["queue"]}
 
 
 def _own_policy(questions: Questions) -> None:

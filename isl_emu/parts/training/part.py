@@ -14,7 +14,19 @@ from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.activity import Activity, RunProcess
 from isl_emu.parts.finished_run import ConcludedRun, FinishedRun, Rows
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.part import CpuUse, Need, Pace, Part, Preparation, Source, Spells, Traffic, as_warning
+from isl_emu.parts.part import (
+    CpuUse,
+    Event,
+    Need,
+    Pace,
+    Part,
+    Preparation,
+    Source,
+    Spells,
+    Traffic,
+    as_warning,
+    transfer_events,
+)
 from isl_emu.parts.serving.modelled_state import TRAINED, ModelledState
 from isl_emu.parts.training.light_job import light_jobs_byte, really_sent_elements
 from isl_emu.parts.training.results import ELEMENT_BYTE, JOURNAL, TRAINING, training_section
@@ -33,6 +45,7 @@ TORCH_RANK_BYTE = 320_000_000  # PyTorch with a small model; measured 263 MB
 class TrainingPart(Part):
     key = "training"
     lines = {JOURNAL: TRAINING}
+    watched, watched_live = (JOURNAL,), (JOURNAL,)
 
     def endpoints(self, scenario: Scenario, plan: LinkPlan) -> Iterable[str]:
         return (name for job in scenario.training for name in training_satellites(scenario, job))
@@ -100,6 +113,13 @@ class TrainingPart(Part):
     def sections(self, run: FinishedRun, figures: Mapping[str, Any]) -> Iterator[Iterable[str]]:
         if (trained := run.table(JOURNAL)) is not None:
             yield training_section(trained.to_pylist())
+
+    def events(self, table: str, row: Mapping[str, Any]) -> Iterable[Event]:
+        """What each participant sends to the next one of the ring."""
+        ring, name = row["participants"] or [], f"{row['job']} {row['ring']}.{row['step']}"
+        times_ns = row["t_start_ns"], row["t_end_ns"]
+        for number, ends in enumerate(zip(ring, [*ring[1:], *ring[:1]])):
+            yield from transfer_events("training", f"{name}.{number}", ends, times_ns, None)
 
     def chapters(self, run: ConcludedRun) -> Iterator[Chapter]:
         from isl_emu.parts.training.chapters import training_chapters  # which draws; that is slow to import

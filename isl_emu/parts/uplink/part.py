@@ -13,7 +13,7 @@ from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.finished_run import ConcludedRun, FinishedRun
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.part import Need, Part, Preparation, Source, Traffic
+from isl_emu.parts.part import Event, Need, Part, Preparation, Source, Traffic, transfer_events
 from isl_emu.parts.serving.model_file import MIB, resolve_model
 from isl_emu.parts.serving.who_serves import SERVING
 from isl_emu.parts.uplink.plan import ATTEMPTS, FILE, HELD
@@ -34,6 +34,7 @@ RECEIVER_EXPECTED_BYTE = 48 * MIB  # measured: 40 MB, Python and aiohttp mostly
 class UplinkPart(Part):
     key = "uplink"
     tables = {"transfers": TRANSFERS, "deliveries": DELIVERIES}
+    watched, watched_live = (ATTEMPTS,), (ATTEMPTS,)
 
     def endpoints(self, scenario: Scenario, plan: LinkPlan) -> Iterable[str]:
         return scenario.uplinked_satellites
@@ -88,6 +89,12 @@ class UplinkPart(Part):
     def sections(self, run: FinishedRun, figures: Mapping[str, Any]) -> Iterator[Iterable[str]]:
         if deliveries := run.rows("deliveries"):
             yield uplink_section(deliveries, run.rows("transfers"))
+
+    def events(self, table: str, row: Mapping[str, Any]) -> Iterable[Event]:
+        ends, times_ns = (row["source"], row["destination"]), (row["t_start_ns"], row["t_end_ns"])
+        return transfer_events(
+            row["kind"], f"{' - '.join(ends)} {times_ns[0]}", ends, times_ns, row.get("path_at_start")
+        )
 
     def chapters(self, run: ConcludedRun) -> Iterator[Chapter]:
         from isl_emu.parts.uplink.chapters import uplink_chapter  # which draws; that is slow to import
