@@ -145,14 +145,14 @@ def read_stream(descriptor: int, patience_s: float = STREAM_PATIENCE_S) -> bytes
         block = os.read(descriptor, BLOCK_BYTE)
         data += block
         if len(data) > most_byte:
-            raise _too_large("more than it may", None)
+            raise _too_large(f"more than {MIB.most:,} MiB", None)
         if not block:
             return bytes(data)
     raise OSError(errno.ETIMEDOUT, f"nobody has written its end in {patience_s:g} s")
 
 
 def _too_large(has: str, path: Path | None) -> OSError:
-    rule = f"it has {has}, and the most is {MIB.most:,} MiB, unless {MIB.variable} says more"
+    rule = f"it has {has} and the most is {MIB.most:,}, unless {MIB.variable} says more"
     return OSError(errno.EFBIG, rule, None if path is None else str(path))
 
 

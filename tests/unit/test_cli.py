@@ -102,7 +102,7 @@ def test_a_pipe_is_waited_for_and_read_within_bounds(tmp_path, monkeypatch):
     monkeypatch.setenv(MIB.variable, "1")
     writer = threading.Thread(target=lambda: os.write(writes, bytes(2 << 20)))
     writer.start()
-    with pytest.raises(OSError, match=f"the most is 1 MiB, unless {MIB.variable} says more"):
+    with pytest.raises(OSError, match=f"more than 1 MiB and the most is 1, unless {MIB.variable} says more"):
         read_stream(reads)
     os.close(reads)
     writer.join()
