@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from isl_emu.arrays import Ints
 from isl_emu.geometry.sightline import one_way_delay_ns
 from isl_emu.linkplan.candidates import pair_keys
 from isl_emu.linkplan.events import LinkState
+from isl_emu.linkplan.fault_events import KnownDead
 from isl_emu.linkplan.handover import GroundPolicy, carrying, looks_ahead, station_policy, steps
 from isl_emu.linkplan.plan import Rows, either_loss_ratio
 from isl_emu.linkplan.sightings import View, find_passes, joined_views, station_view, with_set_times
@@ -42,6 +43,7 @@ class GroundSegment:
     grid: TimeGrid
     policy: GroundPolicy | None  # instead of the stations' own
     seed: int
+    dead: KnownDead | None = None  # satellites that stations know to be dead
 
     @property
     def horizon_ns(self) -> np.ndarray:
@@ -59,6 +61,8 @@ class GroundSegment:
         views = []
         for station in self.stations:
             view = station_view(station, r_teme_km, self.grid.start, t_ns, first_k)
+            if self.dead is not None:
+                view = replace(view, avoided=self.dead.at(view.satellite, view.k))
             if self.policy is None and not looks_ahead(station):
                 view = view.only(station_policy(station, self.grid.step_ns)(view, station.antennas))
             views.append(view)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
@@ -18,7 +18,8 @@ class View:
     """The satellites that one station sees, V sightings ordered by (k, satellite); all arrays have shape (V,).
 
     `set_k` is the instant, with its fraction, at which the satellite of a sighting sets; where it is not given, a pass
-    is taken to end with its last sighting.
+    is taken to end with its last sighting. `avoided` are satellites that the station knows to be dead then; where it is
+    not given, none.
     """
 
     k: np.ndarray  # int64, instant
@@ -26,11 +27,13 @@ class View:
     elevation_rad: np.ndarray  # float64
     range_km: np.ndarray  # float64
     set_k: np.ndarray | None = None  # float64
+    avoided: np.ndarray | None = None  # bool
 
     def only(self, chosen: np.ndarray) -> View:
         """The sightings that the bool array `chosen`, shape (V,), is true for."""
-        set_k = None if self.set_k is None else self.set_k[chosen]
-        return View(self.k[chosen], self.satellite[chosen], self.elevation_rad[chosen], self.range_km[chosen], set_k)
+        set_k, avoided = (None if one is None else one[chosen] for one in (self.set_k, self.avoided))
+        columns = self.k, self.satellite, self.elevation_rad, self.range_km
+        return View(*(column[chosen] for column in columns), set_k=set_k, avoided=avoided)
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,9 @@ def find_passes(view: View) -> Passes:
 def joined_views(views: list[View]) -> View:
     """One view of several that follow each other in time."""
     names = ("k", "satellite", "elevation_rad", "range_km")
-    return View(*(np.concatenate([getattr(view, name) for view in views]) for name in names))
+    avoided = [view.avoided for view in views if view.avoided is not None]
+    joined = View(*(np.concatenate([getattr(view, name) for view in views]) for name in names))
+    return replace(joined, avoided=np.concatenate(avoided)) if avoided else joined
 
 
 def station_view(
@@ -119,4 +124,4 @@ def with_set_times(view: View, count: int, beyond: View, beyond_k: np.ndarray) -
     of_pass = passes.end_k.astype(np.float64)
     still_up = passes.end_k == count
     of_pass[still_up] = np.maximum(set_k[view.satellite[passes.order[passes.first[:-1]]][still_up]], count)
-    return View(view.k, view.satellite, view.elevation_rad, view.range_km, of_pass[passes.of_sighting])
+    return replace(view, set_k=of_pass[passes.of_sighting])
