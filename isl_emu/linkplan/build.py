@@ -21,6 +21,7 @@ from isl_emu.linkplan.candidates import LaserCandidates, joined_candidates, lase
 from isl_emu.linkplan.constraints import Ephemeris
 from isl_emu.linkplan.events import Events, events_of_rows, no_events, ordered_events
 from isl_emu.linkplan.fault_draws import carried_links, drawn_faults
+from isl_emu.linkplan.fault_events import Faults, KnownDead
 from isl_emu.linkplan.faults import with_faults
 from isl_emu.linkplan.ground import GroundSegment
 from isl_emu.linkplan.handover import GroundPolicy
@@ -64,11 +65,12 @@ def plan_links(scenario: Scenario, scenario_toml: str) -> LinkPlan:
         ScenarioError: an orbit that does not exist or does not hold.
     """
     space, grid = space_segment(scenario), scenario.time.grid
-    sky, pointed = _followed(
-        space, scenario.station, grid, scenario.rate_scale, scenario_toml, seed=scenario.seed,
+    followed = partial(
+        _followed, space, scenario.station, grid, scenario.rate_scale, scenario_toml, seed=scenario.seed,
         places=scenario.place_names, lines=scenario.terrestrial,
         line_rows=terrestrial_rows(scenario, len(scenario.satellite_names), grid),
     )  # fmt: skip
+    sky, pointed = followed()
     if not scenario.fault:
         return sky
 
@@ -80,8 +82,18 @@ def plan_links(scenario: Scenario, scenario_toml: str) -> LinkPlan:
         latitudes_rad, longitudes_rad = zip(*parts, strict=True)
         return np.concatenate(latitudes_rad), np.concatenate(longitudes_rad)
 
-    carried = carried_links(sky, space.terminals, pointed.engagements()) if space.terminals and pointed else None
-    return with_faults(sky, drawn_faults(scenario, sky, cache(ground_points), carried))
+    points = cache(ground_points)
+
+    def drawn() -> Faults:
+        carried = carried_links(sky, space.terminals, pointed.engagements()) if space.terminals and pointed else None
+        return drawn_faults(scenario, sky, points, carried)
+
+    faults = drawn()
+    dead = faults.known_dead(len(space.elements.names))
+    if scenario.station and len(dead.node):  # whom stations avoid: their links are others then, those of satellites not
+        sky, pointed = followed(dead=dead)
+        faults = drawn()
+    return with_faults(sky, faults)
 
 
 def space_segment(scenario: Scenario) -> SpaceSegment:
@@ -181,13 +193,14 @@ def _followed(
     places: Sequence[str] = (),
     lines: Sequence[Terrestrial] = (),
     line_rows: Rows | None = None,
+    dead: KnownDead | None = None,
 ) -> tuple[LinkPlan, Acquisition | None]:
-    """The link plan, and what its terminals did, if there are any."""
+    """The link plan, and what its terminals did, if there are any; stations know which satellites are dead."""
     lasers, pointed = LaserQuality(space.lasers, seed, grid.duration_ns), None
     if space.terminals is not None:
         pointed = Acquisition(space.terminals, space.pairings, seed, grid.duration_ns, grid.step_ns)
     launched = space.launch_year if space.launch_year is not None else np.full(len(space.elements.names), np.nan)
-    ground = GroundSegment(tuple(stations), len(space.elements.names), grid, policy, seed, launched)
+    ground = GroundSegment(tuple(stations), len(space.elements.names), grid, policy, seed, launched, dead)
     parts: list[Rows] = []
     views = []
     for first in range(0, grid.count, _chunk(space)):

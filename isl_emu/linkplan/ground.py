@@ -12,6 +12,7 @@ from isl_emu.geometry.sightline import one_way_delay_ns
 from isl_emu.linkplan.candidates import pair_keys
 from isl_emu.linkplan.draws import uniform
 from isl_emu.linkplan.events import LinkState
+from isl_emu.linkplan.fault_events import KnownDead
 from isl_emu.linkplan.handover import GroundPolicy, carrying, looks_ahead, station_policy, steps
 from isl_emu.linkplan.plan import Rows, either_loss_ratio
 from isl_emu.linkplan.scheduler import Assignments, slots_of, unix_ns
@@ -52,6 +53,7 @@ class GroundSegment:
     policy: GroundPolicy | None  # instead of the stations' own
     seed: int
     launch_year: np.ndarray  # of each satellite, nan where it is not known, float64 (N,)
+    dead: KnownDead | None = None  # satellites that stations know to be dead
 
     @property
     def horizon_ns(self) -> np.ndarray:
@@ -75,6 +77,8 @@ class GroundSegment:
         views = []
         for station in self.stations:
             view = self._seen(station, r_teme_km, t_ns, first_k)
+            if self.dead is not None:
+                view = replace(view, avoided=self.dead.at(view.satellite, view.k))
             if self.policy is None and not looks_ahead(station):
                 view = view.only(station_policy(station, self.grid.step_ns)(view, station.antennas))
             views.append(view)

@@ -104,6 +104,7 @@ class Assignments:
         for slot, here in _sightings(view, slots_of(terms, self.grid)):
             now = here[view.k[here] == slot.begin_k]
             now = now[view.gso_rad[now] >= terms.gso_separation_rad] if view.gso_rad is not None else now
+            now = now[~view.avoided[now]] if view.avoided is not None else now
             satellite = view.satellite[now]
             begin_ns = slot.number * terms.interval_ns + terms.phase_ns
             utility = self._utility(terms, view, now, before, begin_ns)

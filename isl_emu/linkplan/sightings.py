@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 
 import numpy as np
@@ -22,7 +22,7 @@ class View:
 
     `set_k` is the instant, with its fraction, at which the satellite of a sighting sets; where it is not given, a pass
     is taken to end with its last sighting. `gso_rad` is how far from the geostationary arc the satellite is seen, nan
-    where that was not asked for.
+    where that was not asked for. `avoided` are satellites that the station knows to be dead then; none if not given.
     """
 
     k: np.ndarray  # int64, instant
@@ -31,17 +31,12 @@ class View:
     range_km: np.ndarray  # float64
     set_k: np.ndarray | None = None  # float64
     gso_rad: np.ndarray | None = None  # float64
+    avoided: np.ndarray | None = None  # bool
 
     def only(self, chosen: np.ndarray) -> View:
         """The sightings that the bool array `chosen`, shape (V,), is true for."""
-        return View(
-            k=self.k[chosen],
-            satellite=self.satellite[chosen],
-            elevation_rad=self.elevation_rad[chosen],
-            range_km=self.range_km[chosen],
-            set_k=None if self.set_k is None else self.set_k[chosen],
-            gso_rad=None if self.gso_rad is None else self.gso_rad[chosen],
-        )
+        columns = {field.name: getattr(self, field.name) for field in fields(self)}
+        return View(**{name: None if column is None else column[chosen] for name, column in columns.items()})
 
 
 @dataclass(frozen=True)
@@ -75,8 +70,9 @@ def find_passes(view: View) -> Passes:
 
 def joined_views(views: list[View]) -> View:
     """One view of several that follow each other in time."""
-    names = ("k", "satellite", "elevation_rad", "range_km", *(["gso_rad"] if views[0].gso_rad is not None else []))
-    return View(**{name: np.concatenate([getattr(view, name) for view in views]) for name in names})
+    names = ("k", "satellite", "elevation_rad", "range_km", "gso_rad", "avoided")
+    given = [name for name in names if any(getattr(view, name) is not None for view in views)]
+    return View(**{name: np.concatenate([getattr(view, name) for view in views]) for name in given})
 
 
 def station_view(

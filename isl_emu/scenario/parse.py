@@ -19,7 +19,7 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from isl_emu.errors import PROBLEMS_SHOWN, ScenarioError, first_of
-from isl_emu.files import encoding_of, read_whole, tomllib, why_unread
+from isl_emu.files import encoding_of, read_stream, read_whole, tomllib, why_unread
 from isl_emu.scenario.compute import loads_file
 from isl_emu.scenario.model import Scenario, contradictions
 from isl_emu.scenario.omm import read_omm
@@ -49,19 +49,46 @@ def load_scenario(path: Path, start: datetime | None = None) -> Scenario:
     """
     try:
         path = _found(path)
-        text = read_whole(path).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+        text = _unified(read_whole(path))
     except (OSError, ValueError) as error:  # also a path that can be none
         raise ScenarioError(
             f"{path}: cannot be read ({why_unread(error)}), but a scenario is a file of TOML; name one, or one "
             "that `isl-emu scenarios` lists, such as "
             f"{path.stem if path.stem in shipped_scenarios() else 'three-body'}"
         ) from None
+    return _resolved_scenario(text, str(path), path.parent, start)
+
+
+def read_scenario(descriptor: int, source: str) -> Scenario:
+    """The same of the TOML that somebody writes into a pipe; the files that it names are from the current folder.
+
+    Args:
+        source: names it in error messages.
+
+    Raises:
+        ScenarioError: it cannot be read, or not in time, is no TOML, or breaks a rule.
+    """
     try:
-        scenario = resolve_files(_valid(text, str(path), start), path.parent)
+        text = _unified(read_stream(descriptor))
+    except (OSError, ValueError) as error:
+        raise ScenarioError(
+            f"{source}: cannot be read ({why_unread(error)}), but a scenario is TOML from a file or a pipe; write it "
+            "into a file and name that"
+        ) from None
+    return _resolved_scenario(text, source, Path.cwd(), None)
+
+
+def _unified(data: bytes) -> str:
+    return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _resolved_scenario(text: str, source: str, folder: Path, start: datetime | None) -> Scenario:
+    try:
+        scenario = resolve_files(_valid(text, source, start), folder)
     except ScenarioError as error:
-        prefix = f"{path}: "
+        prefix = f"{source}: "
         raise ScenarioError(*(prefix + problem.removeprefix(prefix) for problem in error.problems)) from None
-    return _consistent(scenario, str(path))
+    return _consistent(scenario, source)
 
 
 def shipped_scenarios() -> dict[str, Path]:
