@@ -126,6 +126,7 @@ class Sky:
         roles = {"computes": scenario.computing_satellites, "serves": scenario.serving_satellites}
         roles |= {"asks": scenario.asking_stations, "sends the model up": scenario.uplink_stations}
         names = {role: set(nodes) for role, nodes in roles.items()}
+        lowest = {station.name: round(np.degrees(station.min_elevation_rad), 3) for station in scenario.station}
         places = [
             (shell.name, *((None, None) if shell.walker is None else divmod(number, shell.walker.slots)))
             for shell in scenario.shell
@@ -140,6 +141,7 @@ class Sky:
                 "shell": shell,
                 "plane": plane,
                 "slot": slot,
+                "min_elevation_deg": lowest.get(name),
                 "roles": [role for role, nodes in names.items() if name in nodes],
             }
 
