@@ -23,10 +23,10 @@ export class Topology {
     const { clientWidth: width, clientHeight: height } = this.canvas, { nodes } = this.sky.about, scale = Math.min(devicePixelRatio, 2);
     if (this.width !== width || this.height !== height) [this.width, this.height, this.canvas.width, this.canvas.height] = [width, height, width * scale, height * scale];
     this.pen.setTransform(scale, 0, 0, scale, 0, 0);
-    const below = this.stations.length ? 56 : 16, block = (height - below - 24) / Math.max(this.shells.length, 1);
+    const below = this.stations.length ? 66 : 16, block = (height - below - 24) / Math.max(this.shells.length, 1);
     const most = this.shells.map((shell) => nodes.reduce((found, one, i) => (one.shell === shell && this.grid[i] ? [Math.max(found[0], this.grid[i][0]), Math.max(found[1], this.grid[i][1])] : found), [0, 0]));
     this.place = nodes.map((one, i) => {
-      if (!this.grid[i]) { const at = this.stations.indexOf(i); return [((at + 0.5) / this.stations.length) * width, height - 34]; }
+      if (!this.grid[i]) { const at = this.stations.indexOf(i); return [((at + 0.5) / this.stations.length) * width, height - 46]; }
       const shell = this.shells.indexOf(one.shell), [planes, slots] = most[shell], [plane, slot] = this.grid[i];
       if (planes === 0) { const angle = (2 * Math.PI * slot) / (slots + 1), r = Math.min(width - 110, block - 44) / 2; // one plane is a ring
         return [width / 2 + r * Math.sin(angle), 24 + block * (shell + 0.5) - r * Math.cos(angle)]; }
