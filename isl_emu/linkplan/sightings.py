@@ -32,8 +32,8 @@ class View:
     def only(self, chosen: np.ndarray) -> View:
         """The sightings that the bool array `chosen`, shape (V,), is true for."""
         set_k, avoided = (None if one is None else one[chosen] for one in (self.set_k, self.avoided))
-        columns = self.k, self.satellite, self.elevation_rad, self.range_km
-        return View(*(column[chosen] for column in columns), set_k=set_k, avoided=avoided)
+        k, satellite = self.k[chosen], self.satellite[chosen]
+        return View(k, satellite, self.elevation_rad[chosen], self.range_km[chosen], set_k, avoided)
 
 
 @dataclass(frozen=True)
