@@ -37,9 +37,8 @@ if TYPE_CHECKING:
     from isl_emu.view.sky import Sky
 
     TextType = click.ParamType[str]
-    ScenarioType = click.ParamType[Path | Scenario]
 else:
-    TextType = ScenarioType = click.ParamType  # which older versions of click do not make generic
+    TextType = click.ParamType  # which older versions of click do not make generic
 
 DEBUG = "ISL_EMU_DEBUG"  # the environment variable that --debug sets; a guest gets it too
 STDIN = 0
@@ -47,15 +46,13 @@ OWN_STREAM = re.compile(r"-|/dev/stdin|(?:/dev/fd|/proc/self/fd)/(\d{1,9})")
 TABLE_WIDTH = 130  # of a table that goes to a file or a pipe
 
 
-class ScenarioFile(ScenarioType):
+class ScenarioSource(click.Path):
     """A file; or a scenario that somebody writes into a pipe ("-", /dev/stdin, <(...), a FIFO), read at once."""
 
-    name = "file"
-
-    def convert(self, value: str | Path, param: click.Parameter | None, ctx: click.Context | None) -> Path | Scenario:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         path = Path(value)
         if (descriptor := _stream(path)) is None:
-            return path
+            return super().convert(value, param, ctx)
         from isl_emu.scenario.parse import read_scenario
 
         try:
@@ -68,7 +65,7 @@ class ScenarioFile(ScenarioType):
         from isl_emu.scenario.parse import shipped_scenarios
 
         names = [CompletionItem(name) for name in shipped_scenarios() if name.startswith(incomplete)]
-        return [*names, CompletionItem(incomplete, type="file")]
+        return [*names, *super().shell_complete(ctx, param, incomplete)]
 
 
 def _stream(path: Path) -> int | None:
@@ -81,7 +78,7 @@ def _stream(path: Path) -> int | None:
         return None
 
 
-SCENARIO = ScenarioFile()
+SCENARIO = ScenarioSource(path_type=Path, dir_okay=False)
 
 
 class Duration(TextType):

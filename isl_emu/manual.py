@@ -81,7 +81,7 @@ ENVIRONMENT = {
 }
 FILES = {
     "results/NAME-TIME": "what a run leaves: tables (Parquet, JSON), summary.txt, report.html",
-    "NAME.toml": "a scenario; a name alone is that of a shipped one if there is no such file",
+    "NAME.toml": "a scenario; a name alone is that of a shipped one if there is no such file, and - is standard input",
 }
 
 

@@ -13,12 +13,12 @@ from isl_emu.energy.fleet import Fleet, scenario_fleet
 from isl_emu.energy.satellite import Mode
 from isl_emu.energy.sky import Sunshine, find_sunshine
 from isl_emu.errors import ScenarioError
+from isl_emu.limits import POWERS, size_text
 from isl_emu.scenario.model import Scenario
 from isl_emu.timebase import TimeGrid
 from isl_emu.units import NS_PER_S
 
-MOST_VALUES = 20_000_000  # satellites x steps: a gigabyte
-
+BYTE_OF_A_POWER = 50  # with what is worked out from it
 BISECTIONS = 20  # to a millionth
 
 
@@ -108,11 +108,9 @@ def scenario_balance(scenario: Scenario, grid: TimeGrid, demand_ratio: float) ->
         ScenarioError: there are more values than are followed.
     """
     fleet = scenario_fleet(scenario)
-    if grid.count * len(fleet.names) > MOST_VALUES:
-        raise ScenarioError(
-            f"power balance: it has {grid.count:,} steps of {len(fleet.names):,} satellites, but at most "
-            f"{MOST_VALUES:,} values are followed; lengthen the step, or shorten the duration"
-        )
+    count = grid.count * len(fleet.names)
+    if excess := POWERS.excess(count, size_text(count * BYTE_OF_A_POWER)):
+        raise ScenarioError(f"power balance, {grid.count:,} steps of {len(fleet.names):,} satellites: {excess}")
     sunshine = find_sunshine(scenario, grid.start, grid.offsets_ns, fleet.chosen, fleet.pointing)
     series = simulate(fleet, sunshine, demand_ratio, grid.step_ns / NS_PER_S)
     return FleetBalance(scenario, demand_ratio, grid, fleet, sunshine, series)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache, partial
 
@@ -21,7 +21,7 @@ from isl_emu.linkplan.candidates import LaserCandidates, joined_candidates, lase
 from isl_emu.linkplan.constraints import Ephemeris
 from isl_emu.linkplan.events import Events, events_of_rows, no_events, ordered_events
 from isl_emu.linkplan.fault_draws import carried_links, drawn_faults
-from isl_emu.linkplan.fault_events import Faults, KnownDead
+from isl_emu.linkplan.fault_events import Faults, FaultThing, KnownDead
 from isl_emu.linkplan.faults import with_faults
 from isl_emu.linkplan.ground import GroundSegment
 from isl_emu.linkplan.handover import GroundPolicy
@@ -94,6 +94,24 @@ def plan_links(scenario: Scenario, scenario_toml: str) -> LinkPlan:
         sky, pointed = followed(dead=dead)
         faults = drawn()
     return with_faults(sky, faults)
+
+
+def plan_expected(scenario: Scenario, plan: LinkPlan, k: int) -> LinkPlan:
+    """A plan as those at instant `k` expect it: what they know to be out of order stays so, and all else works."""
+    if not plan.faults.names:
+        return plan
+    space, grid, faults = space_segment(scenario), plan.grid, plan.faults.expected_at(k, plan.grid.count)
+    dead = faults.known_dead(len(space.elements.names))
+    sky, _ = _followed(
+        space, scenario.station, grid, scenario.rate_scale, plan.scenario_toml, seed=scenario.seed, dead=dead
+    )
+    # its links have other numbers: stations point elsewhere
+    keys, is_link = pair_keys(sky.links.a, sky.links.b), faults.thing == FaultThing.LINK
+    wanted = pair_keys(plan.links.a, plan.links.b)[np.where(is_link, faults.target, 0)]
+    number = np.searchsorted(keys, wanted).clip(max=max(len(keys) - 1, 0))
+    there = ~is_link | (keys[number] == wanted if len(keys) else False)
+    renumbered = replace(faults, target=np.where(is_link, number, faults.target).astype(np.int32))
+    return with_faults(sky, renumbered.only(there))
 
 
 def space_segment(scenario: Scenario) -> SpaceSegment:

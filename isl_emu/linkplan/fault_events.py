@@ -5,7 +5,7 @@ Whoever has the record knows all of them; `known` says what those who choose rou
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import IntEnum
 
 import numpy as np
@@ -99,6 +99,17 @@ class Faults:
         own = (self.thing == FaultThing.NODE) & (self.target < satellites) & (self.k_known < self.k_forgotten)
         own &= self.terms["cut"][self.fault]
         return KnownDead(self.target[own], self.k_known[own], self.k_forgotten[own])
+
+    def expected_at(self, k: int, count: int) -> Faults:
+        """Those that are known at instant `k`, as if they held at all `count` instants."""
+        order = np.lexsort((self.target, self.thing, self.fault))
+        known = self.only(order[self.known(k)[order]])
+        begin, end = np.zeros(len(known.fault), np.int64), np.full(len(known.fault), count, np.int64)
+        return replace(known, k_from=begin, k_until=end, k_known=begin, k_forgotten=end)
+
+    def only(self, chosen: np.ndarray) -> Faults:
+        """The same with the events that an array of truths or of numbers chooses."""
+        return replace(self, **{name: getattr(self, name)[chosen] for name in FAULT_COLUMNS})
 
     def nodes_known_down(self, k: int) -> np.ndarray:
         """The nodes that are known at instant `k` to be without power, or still to boot; ascending, int32."""

@@ -23,11 +23,13 @@ class Resident(ABC):
         node: its name.
         what: it is, such as "model server".
         program: its name, if it is a program or workload of the user's.
+        is_server: whether faults of servers hit it.
     """
 
     node: str
     what: str
     program: str | None = None
+    is_server = False
 
     @abstractmethod
     def pids(self) -> Collection[int]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.runs import chapters, finished, rows
-from tests.scenarios import shipped
+from tests.scenarios import shipped, table
 
 pytestmark = pytest.mark.emulation
 
@@ -25,13 +25,15 @@ CHANGES = {
     'stop_after = "215 s"': 'stop_after = "37 s"',
     "max_answer_tokens = 48": "max_answer_tokens = 8",
 }
+DARK = RECEIVERS[1]  # for two seconds in the middle of its transfer
+FAULT = table("[fault]", name="dark", satellites=[DARK], at="6 s", **{"for": "1 s"}, effect="power-off", reboot="1 s")
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory) -> Path:
     """What a short run leaves."""
     out = tmp_path_factory.mktemp("uplink") / "out"
-    finished(shipped("qwen3-uplink", CHANGES), out, report=True)
+    finished(shipped("qwen3-uplink", CHANGES) + FAULT, out, report=True)
     return out
 
 
@@ -42,11 +44,22 @@ def test_each_byte_comes_once_and_is_verified(results):
         own = [attempt for attempt in transfers if attempt["destination"] == row["satellite"]]
         assert sum(attempt["received_byte"] for attempt in own) == row["received_byte"] <= row["size_byte"]
         assert all(attempt["digest_ok"] for attempt in own)
-        assert row["t_held_ns"] is None or row["received_byte"] == row["size_byte"]
+        assert row["t_held_ns"] is None or row["received_byte"] == row["size_byte"] or row["satellite"] == DARK
     (first,) = (row for row in deliveries if row["kind"] == "uplink")
     assert first["t_serving_ns"] is not None, first  # the other one serves too, unless the machine is slow
     assert {attempt["source"] for attempt in transfers if attempt["kind"] == "uplink"} == {"gs-chengdu"}
     assert "Uplink of the model" in chapters(results)
+
+
+def test_a_satellite_that_lost_its_power_goes_on_with_what_it_had(results):
+    (row,) = (row for row in rows(results, "deliveries") if row["satellite"] == DARK)
+    (fault,) = rows(results, "faults")
+    assert "what receives the model goes on" in fault["mended"], fault
+    resumed_byte = [
+        attempt["resumed_from_byte"] for attempt in rows(results, "transfers") if attempt["destination"] == DARK
+    ]
+    assert max(resumed_byte) > 0
+    assert row["t_held_ns"] is not None, row
 
 
 def test_a_satellite_serves_only_once_it_has_the_model(results):

@@ -18,6 +18,8 @@ from isl_emu.linkplan.faults import with_faults
 from isl_emu.linkplan.plan import LinkPlan, LinkState
 from isl_emu.linkplan.plan_file import read_plan, write_plan
 from isl_emu.network.desired import changed_ends, ends_at, initial_ends
+from isl_emu.parts.faults.part import lost_for_good
+from isl_emu.parts.part import Source
 from isl_emu.parts.serving.model_file import read_header, resolve_model
 from isl_emu.planned import PlannedNetwork, plan_network
 from isl_emu.routing.forwarding import plan_routes
@@ -463,3 +465,17 @@ def test_a_station_turns_away_from_a_satellite_as_soon_as_it_is_known_to_be_dead
     assert plan_network(plan.scenario).digest == plan.digest
     never = planned(fault(satellites=[dying], at=f"{k} s", effect=effect, known="never"), base=base)
     assert at_station(never)[k : k + 20] == [None] * 20
+
+
+def test_what_does_not_start_again_after_a_loss_of_power_is_told_of_before_the_run() -> None:
+    split = table("[split]", satellites=["p00s00", "p00s01"])
+    job = table("[training]", name="job", satellites=["p01s0[0-2]"]) + table("training.real")
+    text = PLANES + split + job
+    text += fault("dark", satellites=["p00s01", "p01s0[12]", "p02s*"], at="1 s", for_="1 s", effect="power-off")
+    text += fault("cut", satellites=["p00s00"], at="1 s", for_="1 s", effect="cut")
+    plan = plan_network(parse_scenario(text, "test"))
+    lost = lost_for_good(Source(plan.scenario, plan.link_plan, plan_routes(plan.link_plan, None, []), ()))
+    assert [sentence.partition("; ")[0] for sentence in lost] == [
+        "fault dark: takes p00s01 the power, but its part of a split model does not start again afterwards",
+        "fault dark: takes p01s01 and 1 more the power, but its training with PyTorch does not start again afterwards",
+    ]

@@ -8,10 +8,11 @@ from datetime import datetime, timezone
 
 import pytest
 
-from isl_emu.parts.uplink.node import Picker
+from isl_emu.parts.uplink.node import Picker, on_disk
 from isl_emu.parts.uplink.pieces import DigestError, Holding, Manifest, default_piece_byte, describe
-from isl_emu.parts.uplink.plan import StationPass
+from isl_emu.parts.uplink.plan import VERIFIED, StationPass, TransferPlan
 from isl_emu.parts.uplink.planning import Contact, plan_passes, planned_end_ns, spread
+from isl_emu.runs.journal import Journal
 from isl_emu.timebase import TimeGrid
 from isl_emu.units import NS_PER_S
 
@@ -164,3 +165,14 @@ def test_a_swarm_picks_what_is_rare_and_asked_of_nobody_else():
                 assert (third, fourth) == (1, None)
     with picker.picked("nobody") as none:
         assert none is None
+
+
+def test_what_was_verified_is_on_the_disk_of_a_satellite_that_begins_anew(tmp_path):
+    plan = TransferPlan(tmp_path / "file", MANIFEST, {}, 0, NS_PER_S, 1, None)
+    with Journal(tmp_path / f"{VERIFIED}.jsonl") as journal:
+        holding = on_disk("a", plan, tmp_path)
+        holding.verified = lambda piece: journal.append({"satellite": "a", "piece": piece})
+        holding.take(1000, PIECES[1])
+        holding.take(0, PIECES[0][:10])
+    assert list(on_disk("a", plan, tmp_path).missing()) == [0, 2]
+    assert list(on_disk("b", plan, tmp_path).missing()) == [0, 1, 2]

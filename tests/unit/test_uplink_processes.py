@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from isl_emu.errors import WorkloadError
-from isl_emu.parts.uplink.start import UplinkActivity
+from isl_emu.parts.uplink.start import TransferNodes, UplinkActivity
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import read_journal
 
@@ -22,7 +22,8 @@ def _activity(folder, **statuses):
     watch = SimpleNamespace(
         record=lambda what, node, cause: deaths.append((what, node, cause)), is_declared=lambda pid: False
     )
-    return UplinkActivity(SimpleNamespace(folder=RunFolder(folder), watch=watch), processes), deaths
+    live = SimpleNamespace(folder=RunFolder(folder), watch=watch)
+    return UplinkActivity(live, TransferNodes(live, -1, processes)), deaths
 
 
 def _given_up(folder):

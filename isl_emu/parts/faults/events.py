@@ -145,7 +145,7 @@ class FaultEvents(Activity):
             name = list(self._live.scenario.own_programs)[int(self._faults.target[event])]
             return [resident for resident in self._live.residents if resident.program == name]
         inside = [resident for resident in self._live.residents if resident.node == node]
-        return inside if thing == FaultThing.NODE else [one for one in inside if one.program is None]
+        return inside if thing == FaultThing.NODE else [one for one in inside if one.is_server]
 
     def _let_go(self) -> None:
         """Let what stands still go on, so that it can be ended."""

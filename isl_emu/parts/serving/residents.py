@@ -41,6 +41,7 @@ class ServerResident(Resident):
     """
 
     what = "model server"
+    is_server = True
 
     def __init__(self, live: LiveRun, node: str, server: ModelServer | None, front: Front | None = None):
         self.node, self._live, self.server, self.front = node, live, server, front
@@ -69,6 +70,8 @@ class ServerResident(Resident):
                 clock.sleep_until_ns(clock.now_ns() + (EXACT_LOOK_NS if live.exact else LOOK_NS))
             live.watch.add(server.watched())
             self.server = server
+        if self.server is None and self.node in live.scenario.uplinked_satellites:
+            return f"{self.what} waits for its model"
         return f"{self.what} serves again"
 
     def flip(self, bits: int, buffer: str | None, rng: np.random.Generator) -> str:

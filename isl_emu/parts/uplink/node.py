@@ -26,10 +26,10 @@ from aiohttp import ClientSession, ClientTimeout, TCPConnector, web
 
 from isl_emu.parts.uplink.attempts import AttemptLog, FetchAttempt, NotYetError, SourceRefusedError, sleep_until
 from isl_emu.parts.uplink.pieces import Holding
-from isl_emu.parts.uplink.plan import ATTEMPTS, HELD, StationPass, TransferPlan, read_transfer_plan
+from isl_emu.parts.uplink.plan import ATTEMPTS, HELD, VERIFIED, StationPass, TransferPlan, read_transfer_plan
 from isl_emu.runs.clock import RunTimes, run_clock
 from isl_emu.runs.endpoints import TRANSFER_PORT, read_endpoints
-from isl_emu.runs.journal import Journal
+from isl_emu.runs.journal import Journal, read_journal
 from isl_emu.runs.loop import run_loop
 from isl_emu.timebase import Clock
 from isl_emu.units import NS_PER_S
@@ -221,13 +221,13 @@ async def take_part(name: str, plan: TransferPlan, journal: Path, times: RunTime
     """
     receiver, clock = plan.receivers.get(name), run_clock(journal)
     addresses = {node: endpoint.address for node, endpoint in read_endpoints(journal).items()}
-    holding = Holding.nothing(plan.manifest) if receiver else Holding.everything(plan.manifest)
+    holding = on_disk(name, plan, journal) if receiver else Holding.everything(plan.manifest)
     runner = await serve_file(plan.file, holding, addresses[name])
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     tasks = [asyncio.ensure_future(sleep_until(clock, times.until_ns)), asyncio.ensure_future(ended.wait())]
-    if receiver:
+    if receiver and not holding.complete:
         tasks.append(asyncio.ensure_future(_receive(name, plan, holding, addresses, journal, times.t0_ns)))
     await asyncio.wait(tasks[:2], return_when=asyncio.FIRST_COMPLETED)
     for task in tasks:
@@ -236,13 +236,27 @@ async def take_part(name: str, plan: TransferPlan, journal: Path, times: RunTime
     await runner.cleanup()
 
 
+def on_disk(name: str, plan: TransferPlan, journal: Path) -> Holding:
+    """What a satellite has when it begins: nothing, or what it had verified before it lost its power."""
+    holding = Holding.nothing(plan.manifest)
+    for record in read_journal(journal / f"{VERIFIED}.jsonl").records:
+        if record["satellite"] == name:
+            holding.held[record["piece"]] = 1
+    return holding
+
+
 async def _receive(
     name: str, plan: TransferPlan, holding: Holding, addresses: Mapping[str, str], journal: Path, t0_ns: int
 ) -> None:
     """Fetch the whole file, and write that down."""
     clock, urls = run_clock(journal), {node: f"http://{at}:{TRANSFER_PORT}" for node, at in addresses.items()}
     receiver, connector = plan.receivers[name], TCPConnector(local_addr=(addresses[name], 0), limit=0)
-    with Journal(journal / f"{ATTEMPTS}.jsonl") as transfers, Journal(journal / f"{HELD}.jsonl") as held:
+    with (
+        Journal(journal / f"{ATTEMPTS}.jsonl") as transfers,
+        Journal(journal / f"{HELD}.jsonl") as held,
+        Journal(journal / f"{VERIFIED}.jsonl") as verified,
+    ):
+        holding.verified = lambda piece: verified.append({"satellite": name, "piece": piece})
         log = AttemptLog(name, receiver.kind, holding, clock, t0_ns, plan.stall_ns, transfers.append)
         try:
             async with ClientSession(

@@ -7,7 +7,7 @@ equal to that of the file which all nodes of one machine share, so one copy of t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,10 +88,12 @@ class Holding:
 
     Args:
         held: for each piece whether it is there and verified.
+        verified: is told of each piece that becomes so.
     """
 
     manifest: Manifest
     held: bytearray
+    verified: Callable[[int], object] = lambda piece: None
     _begun: dict[int, _Begun] = field(default_factory=dict)
 
     @classmethod
@@ -161,3 +163,4 @@ class Holding:
                 if begun.hasher.hexdigest() != self.manifest.digests[piece]:
                     raise DigestError(f"piece {piece} has another SHA-256 than it must; it is asked for again")
                 self.held[piece] = 1
+                self.verified(piece)

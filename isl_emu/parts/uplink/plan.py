@@ -11,8 +11,9 @@ from typing import Any
 from isl_emu.parts.uplink.pieces import Manifest
 
 FILE = "transfer_plan.json"  # in a run's journal
-# further journals, one line each: an attempt; a satellite that has all of the file; one that will not serve
-ATTEMPTS, HELD, UNSERVED = "transfers", "held", "unserved"
+# further journals, one line each: an attempt; a satellite that has all of the file; one that will not serve; a piece
+# that a satellite has verified, which is on its disk then
+ATTEMPTS, HELD, UNSERVED, VERIFIED = "transfers", "held", "unserved", "verified"
 
 
 @dataclass(frozen=True)

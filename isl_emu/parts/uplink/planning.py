@@ -19,14 +19,13 @@ from typing import Literal
 
 import numpy as np
 
-from isl_emu.linkplan.faults import expected_at
+from isl_emu.linkplan.build import plan_expected
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.uplink.pieces import describe
 from isl_emu.parts.uplink.plan import Receiver, StationPass, TransferPlan
 from isl_emu.routing.forwarding import plan_routes
 from isl_emu.routing.paths import NodePath, PathFinder
 from isl_emu.scenario.model import Scenario
-from isl_emu.scenario.routing import Routing
 from isl_emu.timebase import TimeGrid
 from isl_emu.units import NS_PER_S
 
@@ -161,7 +160,7 @@ def plan_transfer(scenario: Scenario, plan: LinkPlan, finder: PathFinder, file: 
     assert uplink is not None, "there is one to be planned"
     manifest = describe(file, uplink.piece_byte)
     paths = _Paths(plan, finder)
-    ahead = paths.expected(scenario.routing, receivers, min(uplink.begin_ns, plan.grid.duration_ns - 1))
+    ahead = paths.expected(scenario, receivers, min(uplink.begin_ns, plan.grid.duration_ns - 1))
     candidates = receivers if uplink.first == "earliest" else (uplink.first,)
     first, end_ns = _first(candidates, stations, ahead, uplink.begin_ns, manifest.size_byte)
     k = plan.grid.instant_at(plan.grid.duration_ns - 1 if end_ns is None else end_ns)
@@ -207,12 +206,13 @@ class _Paths:
         self._index = {name: index for index, name in enumerate(plan.nodes.names)}
         self.grid = plan.grid
 
-    def expected(self, routing: Routing, satellites: Sequence[str], t_ns: int) -> _Paths:
+    def expected(self, scenario: Scenario, satellites: Sequence[str], t_ns: int) -> _Paths:
         """The paths to some satellites as those at a time expect them."""
         if not self._plan.faults.names:
             return self
-        plan = expected_at(self._plan, self.grid.instant_at(t_ns))
-        return _Paths(plan, PathFinder(plan, plan_routes(plan, routing, [self._index[name] for name in satellites])))
+        plan = plan_expected(scenario, self._plan, self.grid.instant_at(t_ns))
+        ends = [self._index[name] for name in satellites]
+        return _Paths(plan, PathFinder(plan, plan_routes(plan, scenario.routing, ends)))
 
     def contacts(self, satellite: str) -> ContactOf:
         """How each station reaches a satellite at each instant."""

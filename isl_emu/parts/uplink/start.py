@@ -7,15 +7,16 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from isl_emu.errors import WorkloadError
 from isl_emu.nodes.containers import Container
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.live_run import LiveRun
+from isl_emu.parts.residents import Resident
 from isl_emu.parts.serving.residents import enter_servers
 from isl_emu.parts.serving.servers import (
     ModelServer,
@@ -40,25 +41,102 @@ LAST_WORDS_S = 5.0
 PIPED = "its streams are pipes"
 
 
+@dataclass
+class TransferNodes:
+    """The processes of all nodes that take part, by node.
+
+    Args:
+        journal: an open descriptor of the run's journal, since a container does not see the folder.
+        told: what each is told when it is to begin.
+    """
+
+    live: LiveRun
+    journal: int
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    told: bytes = b""
+
+    def start(self, name: str) -> None:
+        """Start the process of a node."""
+        command = module_command(
+            "isl_emu.parts.uplink.node", "--name", name, "--journal", f"/proc/self/fd/{self.journal}"
+        )
+        with (self.live.folder.journal / _log(name)).open("ab") as messages:
+            self.processes[name] = self.live.net.get(name).popen(
+                command, pass_fds=(self.journal,), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=messages
+            )
+
+    def await_ready(self, name: str) -> None:
+        """Wait until it waits to begin.
+
+        Raises:
+            WorkloadError: it has ended.
+        """
+        output = self.processes[name].stdout
+        assert output is not None, PIPED
+        if not output.readline():
+            raise WorkloadError(
+                f"uplink: the process of {name} did not start, but every node takes part; see journal/{_log(name)}"
+            )
+
+    def begin(self, name: str) -> None:
+        """Let it begin."""
+        entrance = self.processes[name].stdin
+        assert entrance is not None, PIPED
+        entrance.write(self.told)
+        entrance.flush()
+
+    def close(self, name: str) -> None:
+        """Let go of its streams."""
+        for stream in (self.processes[name].stdin, self.processes[name].stdout):
+            assert stream is not None, PIPED
+            with suppress(BrokenPipeError):
+                stream.close()
+
+    def end(self) -> None:
+        """End all."""
+        end(self.processes.values(), LAST_WORDS_S)
+        for name in self.processes:
+            self.close(name)
+
+
+class ReceiverResident(Resident):
+    """What receives the model on a satellite: it begins anew with the pieces that it had verified."""
+
+    what = "what receives the model"
+
+    def __init__(self, node: str, nodes: TransferNodes):
+        self.node, self._nodes = node, nodes
+
+    def pids(self) -> Collection[int]:
+        process = self._nodes.processes[self.node]
+        return () if process.poll() is not None else (process.pid,)
+
+    def start(self) -> str:
+        if not self.pids():
+            self._nodes.close(self.node)
+            self._nodes.start(self.node)
+            self._nodes.await_ready(self.node)
+            self._nodes.begin(self.node)
+        return f"{self.what} goes on"
+
+
 class UplinkActivity(Activity):
     """The nodes' processes, and what starts servers where the file has come.
 
     Args:
-        processes: by node, waiting to begin.
+        nodes: which wait to begin.
     """
 
-    def __init__(self, live: LiveRun, processes: Mapping[str, subprocess.Popen[bytes]]):
-        self._live, self._processes = live, processes
+    def __init__(self, live: LiveRun, nodes: TransferNodes):
+        self._live, self._nodes, self._processes = live, nodes, nodes.processes
         self._starter: ServerStarter | None = None
         self._killed: set[str] = set()
 
     def begin(self, times: RunTimes, ending: ExitStack) -> None:
         """Let all nodes begin, and start servers where the file has come."""
-        told = f"{times.t0_ns} {times.until_ns}\n".encode()
-        for process in self._processes.values():
-            assert process.stdin is not None, PIPED
-            process.stdin.write(told)
-            process.stdin.flush()
+        self._nodes.told = f"{times.t0_ns} {times.until_ns}\n".encode()
+        for name in self._processes:
+            self._nodes.begin(name)
         self._starter = ending.enter_context(ServerStarter(self._live, times.t0_ns))
 
     def check(self) -> None:
@@ -85,41 +163,24 @@ class UplinkActivity(Activity):
         self.check()
 
 
-def start_transfer_nodes(live: LiveRun) -> dict[str, subprocess.Popen[bytes]]:
+def start_transfer_nodes(live: LiveRun) -> TransferNodes:
     """A process in each station and satellite that takes part, waiting to begin.
 
-    The file is read once, so that stations send from memory, and no container is charged for it. A container does not
-    see the run's folder, so each process gets it as an open descriptor.
+    The file is read once, so that stations send from memory, and no container is charged for it.
     """
     scenario, file = live.scenario, read_transfer_plan(live.folder.journal).file
     journal = os.open(live.folder.journal, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     live.undo.callback(os.close, journal)
-    processes: dict[str, subprocess.Popen[bytes]] = {}
-
-    def end_all() -> None:
-        end(processes.values(), LAST_WORDS_S)
-        for process in processes.values():
-            assert process.stdin is not None and process.stdout is not None, PIPED
-            process.stdin.close()
-            process.stdout.close()
-
-    live.undo.callback(end_all)
+    nodes = TransferNodes(live, journal)
+    live.undo.callback(nodes.end)
     with live.phase("uplink", f"reading {file.name}, and starting what sends it and receives it"):
         read_ahead(file)
         for name in (*scenario.uplink_stations, *scenario.uplinked_satellites):
-            words = ["--name", name, "--journal", f"/proc/self/fd/{journal}"]
-            command = module_command("isl_emu.parts.uplink.node", *words)
-            with (live.folder.journal / _log(name)).open("wb") as messages:
-                processes[name] = live.net.get(name).popen(
-                    command, pass_fds=(journal,), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=messages
-                )
-        for name, process in processes.items():
-            assert process.stdout is not None, PIPED
-            if not process.stdout.readline():
-                raise WorkloadError(
-                    f"uplink: the process of {name} did not start, but every node takes part; see journal/{_log(name)}"
-                )
-    return processes
+            nodes.start(name)
+        for name in nodes.processes:
+            nodes.await_ready(name)
+    live.residents.extend(ReceiverResident(name, nodes) for name in scenario.uplinked_satellites)
+    return nodes
 
 
 def _log(name: str) -> str:
