@@ -39,10 +39,10 @@ def start_module(words: Sequence[str], **streams: Any) -> subprocess.Popen[bytes
 
     Args:
         words: the module and its options.
-        streams: as of `subprocess.Popen`.
+        streams: as of `subprocess.Popen`; it reads nothing if they do not say what.
     """
     command = ["setpriv", "--pdeathsig", "TERM", *module_command(*words)]
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, **streams)
+    return subprocess.Popen(command, **{"stdin": subprocess.DEVNULL, **streams}, start_new_session=True)
 
 
 def end(processes: Iterable[subprocess.Popen[Any]], timeout_s: float = LAST_WORDS_S) -> None:

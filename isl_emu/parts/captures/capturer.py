@@ -32,7 +32,7 @@ from isl_emu.parts.captures.listening import Ear, Stamps
 from isl_emu.parts.captures.notes import PlanNotes
 from isl_emu.parts.captures.specification import FOLDER, SPECIFICATIONS, Specification, headings, names_of
 from isl_emu.routing.forwarding import read_routes
-from isl_emu.runs.clock import RunClock, RunTimes, run_clock, run_parser
+from isl_emu.runs.clock import RunClock, RunTimes, run_clock
 from isl_emu.runs.endpoints import Endpoint, read_endpoints
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import Journal
@@ -242,17 +242,17 @@ def open_taps(
     return taps
 
 
-def capture(
-    wanted: Sequence[Specification], options: argparse.Namespace, stream: BinaryIO | None
-) -> Sequence[Recording]:
-    """Capture from now, or instant 0, to the end; what was captured.
+def capture(wanted: Sequence[Specification], journal_dir: Path, stream: BinaryIO | None) -> Sequence[Recording]:
+    """Hear link ends at once, write what comes from instant 0 or from now on to the end, and return what was written.
+
+    Standard output gets a line when all is ready, if it is not what is written to. Then standard input gives the times
+    of the run.
 
     Args:
         stream: what one capture is written to, in place of files in the results.
     """
-    run, times, clock = RunFolder(options.journal.parent), RunTimes.of(options), run_clock(options.journal)
-    endpoints, lost = read_endpoints(options.journal), list[str]()
-    with ExitStack() as undo, Journal(options.journal / f"{JOURNAL}.jsonl") as journal:
+    run, endpoints, lost = RunFolder(journal_dir.parent), read_endpoints(journal_dir), list[str]()
+    with ExitStack() as undo, Journal(journal_dir / f"{JOURNAL}.jsonl") as journal:
         taps = open_taps(wanted, endpoints, undo, lost)
         ears = [list(open_ears(what, endpoints, taps)) for what in wanted]  # they hear from now on
         plan = read_plan(run.plan)
@@ -261,13 +261,16 @@ def capture(
         folder = None if stream else run.path / FOLDER
         if folder is not None:
             folder.mkdir(exist_ok=True)
-        start_ns = (plan.grid.start - datetime(1970, 1, 1, tzinfo=timezone.utc)) // timedelta(microseconds=1)
+            print("ready", flush=True)
+        times = RunTimes(**json.loads(sys.stdin.readline() or "null"))
+        start_ns = NS_PER_US * (
+            (plan.grid.start - datetime(1970, 1, 1, tzinfo=timezone.utc)) // timedelta(microseconds=1)
+        )
         recordings = [
-            Recording(what, file_head(what, *said), NS_PER_US * start_ns, PlanNotes(plan, routes), journal, own, folder,
-                      stream)
+            Recording(what, file_head(what, *said), start_ns, PlanNotes(plan, routes), journal, own, folder, stream)
             for what, own in zip(wanted, ears, strict=True)
-        ]  # fmt: skip
-        capturer = Capturer(recordings, clock, times)
+        ]
+        capturer = Capturer(recordings, run_clock(journal_dir), times)
         try:
             for recording in recordings:
                 recording.begin_file()
@@ -304,14 +307,16 @@ def main() -> None:
     """Run the capture process."""
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
-    parser = run_parser("isl_emu.parts.captures.capturer", __doc__)
+    parser = argparse.ArgumentParser(prog="isl_emu.parts.captures.capturer", description=__doc__)
+    parser.add_argument("--journal", type=Path, required=True, help="folder of the run's journals")
     parser.add_argument("--by-hand", help="JSON of the capture that is written to standard output")
     options = parser.parse_args()
     if options.by_hand is None:
-        wanted = read_json(options.journal / SPECIFICATIONS) or {}
-        capture([Specification.of_json(one) for one in wanted["captures"]], options, None)
+        wanted = (read_json(options.journal / SPECIFICATIONS) or {})["captures"]
+        capture([Specification.of_json(one) for one in wanted], options.journal, None)
         return
-    (found,) = capture([Specification.of_json(json.loads(options.by_hand))], options, sys.stdout.buffer)
+    one = Specification.of_json(json.loads(options.by_hand))
+    (found,) = capture([one], options.journal, sys.stdout.buffer)
     sys.stderr.write(f"{found.told()}\n")
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -30,7 +33,7 @@ from isl_emu.parts.finished_run import ConcludedRun, FinishedRun
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.part import Asked, Judgement, Pace, Part, Preparation, Source
 from isl_emu.runs.clock import RunTimes
-from isl_emu.runs.process import start_module
+from isl_emu.runs.process import end, start_module
 from isl_emu.scenario.captures import Capture, filter_problems
 from isl_emu.scenario.model import Scenario
 from isl_emu.show.chapter import Chapter
@@ -63,7 +66,7 @@ class CapturesPart(Part):
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
         if live.scenario.capture:
-            yield RunProcess("capturer", [MODULE], live.folder.journal)
+            yield CaptureProcess(live)
 
     def answers(self, live: LiveRun, times: RunTimes) -> Mapping[str, Callable[[Mapping[str, Any], Asked], int]]:
         return {"capture": partial(capture_by_hand, live, times)}
@@ -91,6 +94,38 @@ class CapturesPart(Part):
             yield captures_chapter(rows)
 
 
+class CaptureProcess(RunProcess):
+    """The process of a scenario's captures, which hears link ends before instant 0 and is told then when that is.
+
+    Raises:
+        WorkloadError: it ended before it was ready, with the last line of its log.
+    """
+
+    def __init__(self, live: LiveRun):
+        super().__init__("capturer", [MODULE], live.folder.journal)
+        with (live.folder.journal / "capturer.log").open("wb") as messages:
+            words = [MODULE, "--journal", str(live.folder.journal)]
+            self._process = start_module(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=messages)
+        live.undo.callback(end, [self._process])
+        assert self._process.stdout is not None
+        with self._process.stdout as said:
+            if not said.readline():
+                self._process.wait()
+                self.check()
+
+    def begin(self, times: RunTimes, ending: ExitStack) -> None:
+        assert self._process is not None
+        ending.callback(end, [self._process], self.patience_s)
+        _tell(self._process, times)
+
+
+def _tell(process: subprocess.Popen[bytes], times: RunTimes) -> None:
+    """Tell a capturer when the run begins and ends; one that was killed by then hears nothing."""
+    assert process.stdin is not None
+    with suppress(BrokenPipeError), process.stdin:
+        process.stdin.write(json.dumps(asdict(times)).encode() + b"\n")
+
+
 def capture_by_hand(live: LiveRun, times: RunTimes, request: Mapping[str, Any], asked: Asked) -> int:
     """Write a capture to who asks for it, until it has all, nobody waits any more, or the run ends.
 
@@ -108,8 +143,9 @@ def capture_by_hand(live: LiveRun, times: RunTimes, request: Mapping[str, Any], 
     wish = Capture(name=BY_HAND, **where, filter=request["filter"], packets=request["packets"])
     for_ns, t_ns = request["for_ns"], live.clock.now_ns() - times.t0_ns
     what = specified(wish, live.plan, None if for_ns is None else t_ns + for_ns)
-    words = [MODULE, *times.words(live.folder.journal), "--by-hand", json.dumps(what.as_json())]
-    process = start_module(words, stdout=asked.output, stderr=asked.errors)
+    words = [MODULE, "--journal", str(live.folder.journal), "--by-hand", json.dumps(what.as_json())]
+    process = start_module(words, stdin=subprocess.PIPE, stdout=asked.output, stderr=asked.errors)
+    _tell(process, times)
     ended = threading.Event()
 
     def leave() -> None:
