@@ -906,6 +906,21 @@ def view(shown: Path | None, folder: Path | None, port: int, no_browser: bool) -
     serve(_sky(shown, folder), port, say)
 
 
+@cli.command()
+@SHOWN
+@RUN
+@click.option("--once", is_flag=True, help="Print one page and end, as where the output is no terminal.")
+@TRUST
+def top(shown: Path | None, folder: Path | None, once: bool) -> None:
+    """Show in the terminal how your live run stands, or how the run in folder RUN ended.
+
+    Links, questions, servers, lateness, and faults; Ctrl-C ends it, and not the run.
+    """
+    from isl_emu.view.top import top as show_top
+
+    show_top(_sky(shown, folder), once=once)
+
+
 def _sky(shown: Path | None, folder: Path | None) -> Sky:
     """What is to be shown: that which is named, or the live run."""
     from isl_emu.live.control import find_live_run

@@ -87,7 +87,7 @@ def _busiest_items(run: ConcludedRun) -> Iterator[Item]:
             else "At none of the samples was anything in flight or waiting."
         ),
         "Rate over time; at the most "
-        + ", ".join(f"{load.name} {_rate_text(float(load.rate_bit_s.max()))}" for load in loads[:3])
+        + ", ".join(f"{load.name} {rate_text(float(load.rate_bit_s.max()))}" for load in loads[:3])
         + ".",
     )
     yield DataTable(
@@ -98,7 +98,7 @@ def _busiest_items(run: ConcludedRun) -> Iterator[Item]:
                 load.name,
                 size_text(load.totals["sent_byte"]),
                 f"{load.totals['sent_packets']:,}",
-                _rate_text(float(load.rate_bit_s.max())),
+                rate_text(float(load.rate_bit_s.max())),
                 _share_text(float(load.used_ratio.max())),
                 _share_text(_mean_ratio(run.plan, load)),
                 f"{sum(load.totals[f'dropped_{cause}'] for cause in ('down', 'lost', 'full', 'unclear')):,}",
@@ -162,7 +162,8 @@ def _mean_ratio(plan: LinkPlan, load: LinkLoad) -> float:
     return float(load.totals["sent_byte"] * 8 / bits) if bits else 0.0
 
 
-def _rate_text(rate_bit_s: float) -> str:
+def rate_text(rate_bit_s: float) -> str:
+    """A rate with three digits in the unit that suits it."""
     for size, unit in ((1e9, "Gbit/s"), (1e6, "Mbit/s"), (1e3, "kbit/s")):
         if rate_bit_s >= size:
             return f"{three_digits(rate_bit_s / size)} {unit}"

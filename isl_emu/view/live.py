@@ -7,12 +7,13 @@ but once in a while, when they say nothing new, whether it stands.
 from __future__ import annotations
 
 import io
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from isl_emu.errors import IslEmuError, MachineError
+from isl_emu.errors import MachineError
 from isl_emu.live.control import ask, find_live_run
 from isl_emu.parts.part import Event, Part
 from isl_emu.parts.registry import PARTS
@@ -25,6 +26,7 @@ from isl_emu.view.tail import Tail
 
 CLOCK_S = 0.5  # of the wall, between two events that tell the time
 SILENT_S = 3.0  # of the wall: then the run is asked if it stands
+ASTRAY_S = 3600.0  # emulated, before the start or after the end of a run: what is farther away is no event of it
 CONCLUDING_S = 300.0  # of the wall: so long a run may take to be built, and its results to be made
 RATE_S = 2.0  # of the wall: over which the pace of exact time is taken
 ACTS: Mapping[str, Callable[[list[str]], dict[str, Any]]] = {
@@ -39,6 +41,21 @@ ACTS: Mapping[str, Callable[[list[str]], dict[str, Any]]] = {
     "restore": lambda place: {"place": place},
 }
 """What is asked of a run, as `isl-emu VERB` does, by the nodes that are named."""
+
+
+NESTED = ("path", "links", "nodes")  # what of an event is a list; all else is a word or a number
+
+
+def _check(event: Event, duration_s: float) -> None:
+    """Raise a ValueError if an event is none that could be: text and numbers, at a time of the run."""
+    json.dumps(event, allow_nan=False)
+    plain = all(
+        value is None or isinstance(value, (str, int, float)) for key, value in event.items() if key not in NESTED
+    )
+    path = event.get("path") or []
+    named = isinstance(path, list) and all(isinstance(name, str) for name in path)
+    if not (plain and named and abs(event["t_s"]) < duration_s + ASTRAY_S):
+        raise ValueError(event["type"])
 
 
 class LiveEvents:
@@ -128,13 +145,15 @@ class LiveEvents:
     def _part(telling: Telling, part: Part, journal: str, record: dict[str, Any]) -> Iterator[Event]:
         return telling.told(part.live_events(journal, record))
 
-    @staticmethod
-    def _guarded(tell: Callable[[dict[str, Any]], Any], record: dict[str, Any]) -> list[Event]:
+    def _guarded(self, tell: Callable[[dict[str, Any]], Any], record: dict[str, Any]) -> list[Event]:
         """What a record says; none if it is not as our own processes write it."""
         try:
-            return list(tell(record))
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError, IslEmuError):
+            events = list(tell(record))
+            for event in events:
+                _check(event, self._sky.duration_s)
+        except Exception:  # whatever it is, somebody else has written there
             return []
+        return events
 
     def _instant(self, record: dict[str, Any]) -> Iterator[Event]:
         k, done_ns, wall_s = int(record["k"]), int(record["done_ns"]), self._wall_s()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest
 
 from isl_emu import running as isl_emu_running
@@ -45,12 +49,50 @@ FLOWING = (
 )  # fmt: skip
 
 
+CABLE = table("[fault]", name="cable", links=["p00s02 - p00s03"], effect="cut", at=["4 s"], **{"for": "1 s"})
+
+
+async def _follow(address: str) -> list[dict[str, Any]]:
+    """All events of a run."""
+    page, token = address.split("?")
+    async with aiohttp.ClientSession() as session, session.ws_connect(f"{page}events?{token}") as stream:
+        return [json.loads(message.data) async for message in stream]
+
+
+async def _resume(address: str) -> Any:
+    """What the button answers by which a run goes on."""
+    page, token = address.split("?")
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{page}act?{token}", json={"verb": "resume"}) as answer,
+    ):
+        return await answer.json()
+
+
+def _check_seen(events: list[dict[str, Any]], requests: list[dict[str, Any]]) -> None:
+    """Who looked on was told what the tables say."""
+    assert events[0] == {"type": "hello", "format": 1, "now_s": 0.0, "state": "building"}
+    assert {event["state"] for event in events if event["type"] == "clock"} >= {"live", "paused", "ended"}
+    faults = [(event["t_s"], event["phase"], event["links"]) for event in events if event["type"] == "fault"]
+    assert faults == [(at_s, phase, [["p00s02", "p00s03"]]) for at_s, phase in ((4.0, "struck"), (5.0, "mended"))]
+    links = [(event["t_s"], event["up"]) for event in events if event["type"] == "link" and event["a"] == "p00s02"]
+    assert links == [(4.0, False), (5.0, True)]
+    seen = {(event["id"], event["phase"]): event for event in events if event["type"] == "question"}
+    for row in (row for row in requests if row["outcome"] == "completed"):
+        for phase, column in (("asked", "t_send_ns"), ("first_token", "t_first_ns"), ("done", "t_finish_ns")):
+            assert seen[row["id"], phase]["t_s"] == row[column] / S
+        assert seen[row["id"], "asked"]["path"] == row["path_at_send"]
+    assert [event["valid"] for event in events if event["type"] == "verdict"] == [True]
+
+
 @needs_exact_time
-def test_in_exact_time_a_pause_holds_packets_on_their_way_and_changes_nothing(tmp_path: Path) -> None:
-    text = quiet_ring("6 s") + FLOWING
+def test_in_exact_time_neither_a_pause_nor_who_looks_on_changes_anything(tmp_path: Path) -> None:
+    """A pause holds packets on their way; the page is served meanwhile, and by its button the run goes on."""
+    text = quiet_ring("6 s") + FLOWING + CABLE
     finished(text, tmp_path / "straight", "--clock", "exact")
     out = tmp_path / "paused"
     command = [*COMMAND, "run", str(tmp_path / "scenario.toml"), "--clock", "exact", "--pause-at", "1512ms"]
+    command += ["--view", "--no-browser"]
 
     def ask(verb: str, *words: str) -> subprocess.CompletedProcess[str]:
         return isl_emu(verb, "--run", out, *words)
@@ -60,14 +102,18 @@ def test_in_exact_time_a_pause_holds_packets_on_their_way_and_changes_nothing(tm
             subprocess.Popen([*command, "--out", str(out)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         )
         undo.callback(run.terminate)  # one that stands paused would not end
+        address = next(line.split()[1] for line in run.stdout or () if line.startswith("view: "))
+        following = undo.enter_context(ThreadPoolExecutor(1)).submit(lambda: asyncio.run(_follow(address)))
         wait_for(lambda: run.poll() is not None or "paused at t = 1.5 s" in ask("status").stdout, "the pause")
         queued = [ask("link", "p00s00", "p00s01").stdout for _ in range(2)]
         assert queued[0] == queued[1] and re.search(r"backlog [1-9]", queued[0])  # of packets that are on their way
         assert ask("exec", "p00s00", "--", "echo", "hello").stdout == "hello\n"  # in a container, too
         assert ask("resume", "--until", "3s").stdout.endswith("paused at t = 3.000 s\n")
-        assert ask("resume").returncode == 0
+        assert asyncio.run(_resume(address)) == {"ok": True, "text": "goes on at t = 3.000 s"}
         output, _ = run.communicate(timeout=PATIENCE_S)
+        events = following.result(PATIENCE_S)
     assert run.returncode == 0, output
+    _check_seen(events, rows(out, "requests"))
     assert [pause["t_ns"] for pause in json.loads((out / "fidelity.json").read_text())["pauses"]] == [1512 * MS, 3 * S]
     for name in ("bulk", "requests", "attempts", "probes", "instants", "changes"):
         straight, paused = ((folder / f"{name}.parquet").read_bytes() for folder in (tmp_path / "straight", out))

@@ -141,7 +141,8 @@ class QuestionsPart(Part):
     def events(self, table: str, row: Mapping[str, Any]) -> Iterable[Event]:
         if table == asking.POLLS_JOURNAL:
             return _poll_events(row)
-        times_ns = {"asked": row["t_last_send_ns"], "first_token": row["t_first_ns"]}
+        sent_ns = row["t_send_ns"] if row["t_last_send_ns"] is None else row["t_last_send_ns"]
+        times_ns = {"asked": sent_ns, "first_token": row["t_first_ns"]}
         return (*_question_events(row, times_ns), *_end_events(row))
 
     def live_events(self, journal: str, record: Mapping[str, Any]) -> Iterable[Event]:
