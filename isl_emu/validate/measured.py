@@ -303,9 +303,9 @@ def _round_trips(case: RoundTrips, where: _Files) -> Iterator[Check]:
     if plan.grid.step_ns * WINDOWS > clock.interval_ns:
         raise ScenarioError(
             f"{where.cases}: rtt {case.name!r} has a scenario whose time.step is {plan.grid.step_ns / NS_PER_S:g} s, "
-            f"but a slot is cut into {WINDOWS} windows; shorten it to {clock.interval_ns / NS_PER_S / WINDOWS:g} s or less"
+            f"but a slot has {WINDOWS} windows; shorten it to {clock.interval_ns / NS_PER_S / WINDOWS:g} s or less"
         )
-    measured = tuple(column.astype(np.float64) for column in found) if found else None
+    measured = (found[0].astype(np.float64), found[1].astype(np.float64)) if found else None
     least_ms = float(np.nanmin(measured[1])) if measured else (case.least_rtt_ns or 0) / NS_PER_MS
     check = partial(Check, f"{case.name}: round trips ({case.source})", unit="ms")
     ours_ms = float(planned[1].min())

@@ -122,7 +122,7 @@ def test_a_scenario_that_chooses_at_other_times_fails(folder):
 
 def test_a_scenario_whose_steps_are_longer_than_a_window_is_refused(folder):
     (folder / "pipe.toml").write_text((folder / "pipe.toml").read_text().replace('step = "3 s"', 'step = "5 s"'))
-    with pytest.raises(ScenarioError, match="time.step is 5 s, but a slot is cut into 5 windows; shorten it to 3 s"):
+    with pytest.raises(ScenarioError, match="time.step is 5 s, but a slot has 5 windows; shorten it to 3 s"):
         list(checks(folder / "cases.toml"))
 
 
@@ -186,7 +186,10 @@ def test_the_round_trip_of_a_battery_is_what_it_gives_of_what_it_took(tmp_path):
     [
         ("", "has no case, but at least one of rtt, serving, heat and battery is compared"),
         ("[[rtt]]\nname = 1\n", r"rtt\[0\].name is 1, but"),
-        ("[[rtt]]\ncolour = 1\n", r"rtt\[0\].colour is not a known key, but only these are: between, data, least"),
+        (
+            "[[rtt]]\ncolour = 1\n",
+            r"rtt\[0\].colour is not a known key, but only these are: between, data, judged, least",
+        ),
         ("[[rtt]\n", "is not valid TOML"),
     ],
 )
