@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from isl_emu.errors import ScenarioError
 from isl_emu.limits import INSTANTS, ROWS, duration_text, size_text
@@ -16,6 +16,7 @@ from isl_emu.scenario.lasers import InterShell, laser_contradictions
 from isl_emu.scenario.matching import matching, repeated, unmatched
 from isl_emu.scenario.quantities import NAME_LENGTH, Duration, NodeName, Record, UtcTime
 from isl_emu.scenario.space import Orbits, Shell
+from isl_emu.scenario.terminals import Terminals
 from isl_emu.timebase import TimeGrid
 from isl_emu.units import DURATION_NS, format_quantity
 
@@ -61,8 +62,25 @@ class Constellation(Record):
     shell: tuple[Shell, ...] = Field(min_length=1)
     inter_shell: tuple[InterShell, ...] = ()
     station: tuple[GroundStation, ...] = ()
+    terminals: tuple[Terminals, ...] = ()
     place: tuple[Place, ...] = ()
     terrestrial: tuple[Terrestrial, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand_terminals(cls, table: Any) -> Any:
+        """The stations that tables of terminals stand for, after the others; the field tells what is wrong."""
+        groups = table.get("terminals") if isinstance(table, dict) else None
+        if not groups or not isinstance(groups, tuple):
+            return table
+        stations, seed = table.get("station", ()), table.get("seed", 1)
+        if not isinstance(stations, tuple) or not isinstance(seed, int) or seed < 0:
+            return table
+        try:
+            found = [one for group in groups for one in Terminals.model_validate(group).stations(seed)]
+        except ValidationError:
+            return table
+        return {**{key: value for key, value in table.items() if key != "terminals"}, "station": (*stations, *found)}
 
     @property
     def satellite_names(self) -> tuple[str, ...]:

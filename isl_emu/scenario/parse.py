@@ -181,10 +181,10 @@ def _consistent(scenario: Scenario, source: str) -> Scenario:
 def format_scenario(scenario: Scenario) -> str:
     """The scenario as TOML with every default written out; `parse_scenario` turns it back into an equal one.
 
-    Without faults nothing is written of them, and nothing of a ground network that is not there, so that their plans
-    stay those of versions that knew none.
+    Of faults, terminals and a ground network nothing is written where there are none, so that plans without stay those
+    of versions that knew none.
     """
-    exclude = {key for key in ("fault", "place", "terrestrial") if not getattr(scenario, key)}
+    exclude = {key for key in ("fault", "place", "terminals", "terrestrial") if not getattr(scenario, key)}
     return tomli_w.dumps(scenario.model_dump(by_alias=True, exclude_none=True, exclude=exclude))
 
 

@@ -89,7 +89,8 @@ def draw_map(plan: PlannedNetwork, k: int = 0, used: Collection[int] = ()) -> Fi
     _draw_links(axes, plan, k, r_km, used)
     _draw_satellites(axes, plan, lat_deg[:satellites], lon_deg[:satellites])
     if stations := len(lat_deg) - satellites:
-        lon, lat, label = lon_deg[satellites:], lat_deg[satellites:], f"stations ({stations})"
+        what = "stations and places" if plan.scenario.place else "stations"
+        lon, lat, label = lon_deg[satellites:], lat_deg[satellites:], f"{what} ({stations})"
         axes.scatter(
             lon, lat, marker="^", s=32, color=VERMILION, edgecolors="white", linewidths=0.8, zorder=6, label=label
         )

@@ -54,7 +54,7 @@ from isl_emu.scenario.quantities import (
     Temperature,
 )
 from isl_emu.units import NS_PER_MS, NS_PER_S
-from isl_emu.validate.check import Check
+from isl_emu.validate.check import Check, Rule
 
 Basis = Literal["calibrated", "predicted"]
 GZIP = b"\x1f\x8b"  # how a packed file begins, RFC 1952
@@ -71,17 +71,20 @@ J_PER_WH = 3600.0
 class RoundTrips(Record):
     """Round trips between two nodes: `data` has the columns unix_s and rtt_ms, empty where a packet was lost.
 
-    `least`: whether the scenario's access delay was fitted to these data, or to others.
+    Where the data are not there, the least round trip that follows from them. `least`: whether the scenario's access
+    delay was fitted to these data, or to others. `judged`: whether ours is to be within `within` of it.
     """
 
     name: str
     source: str
     licence: str
-    data: str
+    data: str | None = None
+    least_rtt_ns: Duration | None = Field(alias="least_rtt", default=None)
     scenario: str
     between: tuple[NodeName, NodeName]
     least: Basis
     within_ns: Delay = Field(alias="within", default=3 * NS_PER_MS)
+    judged: bool = True
 
 
 class Serving(Record):
@@ -286,47 +289,50 @@ def slot_pattern(unix_s: Floats, rtt_ms: Floats, phase_s: float, interval_s: flo
 
 def _round_trips(case: RoundTrips, where: _Files) -> Iterator[Check]:
     found = where.columns(case.data, "unix_s", "rtt_ms")
-    if found is None:
+    if found is None and case.least_rtt_ns is None:
         raise where.needed(f"rtt {case.name!r}")
-    unix_s, rtt_ms = (column.astype(np.float64) for column in found)
     scenario, plan = where.plan(case.scenario)
-    planned_s, planned_ms = _planned_rtt(
-        scenario, plan, *(where.number(case.scenario, scenario, end) for end in case.between)
-    )
-    if not len(planned_ms):
+    planned = _planned_rtt(scenario, plan, *(where.number(case.scenario, scenario, end) for end in case.between))
+    if not len(planned[1]):
         raise ScenarioError(
             f"{where.cases}: rtt {case.name!r} is between {' and '.join(case.between)}, but {case.scenario} has no "
             "path there at any instant; correct the scenario"
         )
-    check = partial(Check, f"{case.name}: round trips ({case.source})", unit="ms")
-    least_ms, ours_ms = float(np.nanmin(rtt_ms)), float(planned_ms.min())
-    yield check("least RTT", least_ms, ours_ms, case.within_ns / NS_PER_MS, basis=case.least)
     ends = [station for station in scenario.station if station.name in case.between]
+    clock = next((station.scheduler for station in ends if station.scheduler), Scheduler())
+    if plan.grid.step_ns * WINDOWS > clock.interval_ns:
+        raise ScenarioError(
+            f"{where.cases}: rtt {case.name!r} has a scenario whose time.step is {plan.grid.step_ns / NS_PER_S:g} s, "
+            f"but a slot has {WINDOWS} windows; shorten it to {clock.interval_ns / NS_PER_S / WINDOWS:g} s or less"
+        )
+    measured = (found[0].astype(np.float64), found[1].astype(np.float64)) if found else None
+    least_ms = float(np.nanmin(measured[1])) if measured else (case.least_rtt_ns or 0) / NS_PER_MS
+    check = partial(Check, f"{case.name}: round trips ({case.source})", unit="ms")
+    ours_ms = float(planned[1].min())
+    near: Rule = "near" if case.judged else "shown"
+    yield check("least RTT", least_ms, ours_ms, case.within_ns / NS_PER_MS, rule=near, basis=case.least)
     bare_ms = ours_ms - sum(2 * _least_access_ms(station) for station in ends)
     note = "what is left of the measured one is for equipment: radio frames, grants, processing"
-    yield check("the same by geometry and lines alone", least_ms, bare_ms, rule="at most", basis="predicted", note=note)
-    clock = next((station.scheduler for station in ends if station.scheduler), Scheduler())
+    alone = partial(check, "the same by geometry and lines alone", least_ms, bare_ms, basis="predicted")
+    yield alone(rule="at most", note=note) if case.judged else alone(rule="shown")
     phase_s, interval_s = clock.phase_ns / NS_PER_S, clock.interval_ns / NS_PER_S
     name = f"floor's change across a slot's boundary, against inside, from :{phase_s:02.0f}"
-    for basis, t_s, rtt in (("measured", unix_s, rtt_ms), ("predicted", planned_s, planned_ms)):
-        patterns = [
-            slot_pattern(t_s, rtt, phase_s + part * interval_s / WINDOWS, interval_s) for part in range(WINDOWS)
-        ]
-        right, *others = (pattern.ratio for pattern in patterns)
-        of = "in the data" if basis == "measured" else "in the plan"
-        ratio = partial(Check, f"{case.name}: round trips ({case.source})", basis=basis)
-        yield ratio(f"{name}, {of}", LEAST_RATIO, right, rule="at least")
-        yield ratio(f"the same, largest of the other phases, {of}", LEAST_RATIO, max(others), rule="at most")
-        if basis == "measured":
-            across_ms = patterns[0].across_ms
-        else:
-            jump_ms = patterns[0].across_ms
-    yield check("median change of the floor across a boundary", across_ms, jump_ms, rule="shown", basis="predicted")
-    floor_ms, ours = (
-        _median_floor_ms(t_s, rtt, phase_s, interval_s) for t_s, rtt in ((unix_s, rtt_ms), (planned_s, planned_ms))
-    )
-    note = "queues and grants are no part of a plan: medians are not fair to compare"
-    yield check("median floor of a slot", floor_ms, ours, rule="shown", basis="predicted", note=note)
+    across_ms = {}
+    for of, basis, series in (("in the data", "measured", measured), ("in the plan", "predicted", planned)):
+        if series is None:
+            continue
+        begins_s = (phase_s + part * interval_s / WINDOWS for part in range(WINDOWS))
+        right, *others = (slot_pattern(*series, begin_s, interval_s) for begin_s in begins_s)
+        across_ms[basis], most = right.across_ms, max(other.ratio for other in others)
+        ratio = partial(check, unit="", basis=basis)
+        yield ratio(f"{name}, {of}", LEAST_RATIO, right.ratio, rule="at least")
+        yield ratio(f"the same, largest of the other phases, {of}", LEAST_RATIO, most, rule="at most")
+    if measured:
+        shown = partial(check, rule="shown", basis="predicted")
+        yield shown("median change of the floor across a boundary", across_ms["measured"], across_ms["predicted"])
+        floors_ms = (_median_floor_ms(*series, phase_s, interval_s) for series in (measured, planned))
+        note = "queues and grants are no part of a plan: medians are not fair to compare"
+        yield shown("median floor of a slot", *floors_ms, note=note)
 
 
 def _median_floor_ms(unix_s: Floats, rtt_ms: Floats, phase_s: float, interval_s: float) -> float:
