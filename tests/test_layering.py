@@ -16,7 +16,8 @@ FACES = {"__init__", "__main__", "api", "balance", "cli"}  # what users call; no
 PARTS = sorted(path.parent.name for path in PACKAGE.glob("parts/*/part.py"))
 
 TABLES_OF_PARTS = {  # what a scenario has of them
-    *("compute", "questions", "uplink", "split", "kv_handover", "training", "program", "workload", "power", "probes")
+    *("compute", "questions", "uplink", "split", "kv_handover", "training", "program", "workload", "power", "probes"),
+    "metadata",
 }
 
 # part -> the other parts whose modules it may import
@@ -28,6 +29,7 @@ PARTS_BELOW = {
     "kv_handover": {"serving", "questions"},
     "training": {"serving"},
     "power": {"serving"},
+    "metadata": {"power"},
     "programs": {"serving"},
     "probes": set(),
     "faults": set(),

@@ -9,6 +9,7 @@ import numpy as np
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.faults.part import FaultsPart
 from isl_emu.parts.kv_handover.part import KvHandoverPart
+from isl_emu.parts.metadata.part import MetadataPart
 from isl_emu.parts.part import EVERY_NODE_UP_TO, Part
 from isl_emu.parts.power.part import PowerPart
 from isl_emu.parts.probes.part import ProbesPart
@@ -28,6 +29,7 @@ PARTS: Sequence[Part] = (
     UplinkPart(),
     ProbesPart(),
     PowerPart(),
+    MetadataPart(),
     ProgramsPart(),
     TrainingPart(),
     FaultsPart(),  # last: what the others run is known to it by then
