@@ -59,7 +59,8 @@ ROWS = Limit("ISL_EMU_MOST_ROWS", 100_000_000, "rows of links")  # in a plan
 QUESTIONS = Limit("ISL_EMU_MOST_QUESTIONS", 1_000_000, "questions")
 PROBES = Limit("ISL_EMU_MOST_PROBES", 100_000_000, "probes")  # also polls of queues
 FAULTS = Limit("ISL_EMU_MOST_FAULTS", 1_000_000, "events of faults")
-LIMITS = (MIB, INSTANTS, ROWS, QUESTIONS, PROBES, FAULTS)
+STARTS = Limit("ISL_EMU_MOST_STARTS", 100_000, "starts of a program")
+LIMITS = (MIB, INSTANTS, ROWS, QUESTIONS, PROBES, FAULTS, STARTS)
 
 
 def duration_text(seconds: float) -> str:

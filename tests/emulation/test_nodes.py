@@ -45,6 +45,7 @@ except OSError as error:
     told["refused"] = error.code, error.read().decode()
 json.dump(told, open("told.json", "w"))
 """
+SAY = 'echo "$ISL_EMU_EVENT $ISL_EMU_T_NS $MODE $PWD"'
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,10 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text += table("metadata", nodes=["p00s0*", "gs-*"])
     text += table("[program]", name="asks", node="gs-chengdu", at="3 s", command=[*PYTHON, ASK], cpu_time="stated")
     text += table("[program]", name="asks-too", node="p00s00", at="3 s", command=[*PYTHON, ASK], cpu_time="stated")
+    text += table("[program]", name="steps", node="p00s01", on="step", at="6 s", env={"MODE": "a b"}, cwd="/tmp",
+                  command=["sh", "-c", SAY], cpu_time="stated")  # fmt: skip
+    text += table("[program]", name="slow", node="p00s01", at="2 s", repeat="1 s", command=["sleep", "1.5"],
+                  cpu_time="stated")  # fmt: skip
     text += table("[power]", board="raspberry-pi-5", bus="10 W", panel={"area": "1 m2"}, battery={"capacity": "100 Wh"},
                   radiator={"area": "1 m2", "heat_capacity": "20 kJ/K"}, satellites="all")  # fmt: skip
     finished(text, folder, "--clock", "exact")
@@ -138,3 +143,18 @@ def test_a_node_knows_its_battery_and_the_sun(out: Path) -> None:
 def test_names_of_nodes_are_known_in_both_families(out: Path, plan: PlannedNetwork) -> None:
     number = plan.index("p00s03") + 1
     assert _told(out, "p00s00")["names"] == [["AF_INET", f"10.0.0.{number}"], ["AF_INET6", f"fd00::{number:x}"]]
+
+
+def test_a_program_starts_on_each_step_in_its_folder_with_its_variables(out: Path) -> None:
+    told = (out / "programs" / "steps.log").read_text().splitlines()
+    assert told == [f"step {t_s * NS_PER_S} a b /tmp" for t_s in (6, 7)]
+    assert [row["t_start_ns"] for row in rows(out, "programs") if row["name"] == "steps"] == [
+        6 * NS_PER_S,
+        7 * NS_PER_S,
+    ]
+
+
+def test_a_program_never_runs_beside_itself(out: Path) -> None:
+    slow = sorted((row["t_due_ns"], row["outcome"]) for row in rows(out, "programs") if row["name"] == "slow")
+    assert slow == [(t_s * NS_PER_S, "still running" if t_s % 2 else "ended") for t_s in range(2, 8)]
+    assert "3 starts: 3 ended, 3 still running" in (out / "summary.txt").read_text()
