@@ -60,7 +60,8 @@ QUESTIONS = Limit("ISL_EMU_MOST_QUESTIONS", 1_000_000, "questions")
 PROBES = Limit("ISL_EMU_MOST_PROBES", 100_000_000, "probes")  # also polls of queues
 FAULTS = Limit("ISL_EMU_MOST_FAULTS", 1_000_000, "events of faults")
 POWERS = Limit("ISL_EMU_MOST_POWERS", 20_000_000, "powers")  # of a balance, satellites times steps: a gigabyte
-LIMITS = (MIB, INSTANTS, ROWS, QUESTIONS, PROBES, FAULTS, POWERS)
+STARTS = Limit("ISL_EMU_MOST_STARTS", 100_000, "starts of a program")
+LIMITS = (MIB, INSTANTS, ROWS, QUESTIONS, PROBES, FAULTS, POWERS, STARTS)
 
 
 def duration_text(seconds: float) -> str:

@@ -26,6 +26,7 @@ PARTS = sorted(path.parent.name for path in PACKAGE.glob("parts/*/part.py"))
 TABLES_OF_PARTS = {  # what a scenario has of them
     *("compute", "questions", "uplink", "split", "kv_handover", "training", "program", "workload", "power", "probes"),
     "capture",
+    "metadata",
 }
 
 # part -> the other parts whose modules it may import
@@ -37,6 +38,7 @@ PARTS_BELOW = {
     "kv_handover": {"serving", "questions"},
     "training": {"serving"},
     "power": {"serving"},
+    "metadata": {"power"},
     "programs": {"serving"},
     "probes": set(),
     "faults": set(),

@@ -138,6 +138,9 @@ def _build(folder: RunFolder, phase: Phases, undo: ExitStack, *, kernel_ends: bo
         replay.apply_initial()
     for node in net.hosts:
         node.out = folder.files_of(node.name).resolve()
+    for name in scenario.informed_nodes:
+        net.get(name).about = about = run.about(name)
+        about.parent.mkdir(parents=True)
     undo.callback(_remove_empty, folder)
     containers: dict[str, Container] = {}
     undo.callback(_note_lost_files, containers, phase.execution, _files_of_guest())
@@ -195,7 +198,7 @@ def start_containers(
         memory_byte = sum(need.memory_byte for need in needs)
         visible = tuple(dict.fromkeys(path for need in needs for path in need.visible))
         container = Container(
-            name, node.netns_path, run, cpus, memory_byte, hosts, visible, net.files, node.out, noting(name)
+            name, node.netns_path, run, cpus, memory_byte, hosts, visible, net.files, node.out, node.about, noting(name)
         )
         undo.callback(container.stop)
         container.start()

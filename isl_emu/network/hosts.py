@@ -21,9 +21,17 @@ from mininet.link import Intf, Link
 from mininet.node import Node
 from mininet.util import isShellBuiltin
 
-from isl_emu.nodes.containers import OUT_VARIABLE, Container
+from isl_emu.nodes.containers import NODE_VARIABLE, OUT_VARIABLE, Container
 from isl_emu.nodes.mounts import MS_BIND, MS_PRIVATE, MS_REC, mount
-from isl_emu.nodes.namespaces import CLONE_NEWNS, Result, enter_network, in_own_thread, unshare
+from isl_emu.nodes.namespaces import (
+    CLONE_NEWNS,
+    CLONE_NEWUTS,
+    Result,
+    enter_network,
+    in_own_thread,
+    set_host_name,
+    unshare,
+)
 
 PROMPT = chr(127)  # what Mininet waits for
 # A session leader that opens a terminal gets it as its own: then Ctrl-C in it reaches what the shell runs.
@@ -46,6 +54,7 @@ class SpaceNode(Node):
     params: dict[str, Any]
     shell: subprocess.Popen[bytes] | None
     out: Path | None = None  # a folder for the files of its programs, who find it as $ISL_EMU_OUT
+    about: Path | None = None  # the file that tells of the node, if it is told: $ISL_EMU_NODE
 
     def __init__(
         self,
@@ -149,14 +158,16 @@ class SpaceNode(Node):
         if self._container is not None:
             return self._container.popen(cmd, own=True, **params)
         self._entering()
+        places = {OUT_VARIABLE: self.out, NODE_VARIABLE: self.about}
+        own = {variable: str(place) for variable, place in places.items() if place is not None}
+        params["env"] = {**(os.environ if params.get("env") is None else params["env"]), **own}
         if self.out is not None:
             self.out.mkdir(parents=True, exist_ok=True)
-            environment = dict(os.environ if params.get("env") is None else params["env"])
-            params["env"] = {**environment, OUT_VARIABLE: str(self.out)}
 
         def start() -> subprocess.Popen[Any]:
             enter_network(self.netns_path)
-            unshare(CLONE_NEWNS)
+            unshare(CLONE_NEWNS | CLONE_NEWUTS)
+            set_host_name(self.name)
             mount("none", "/", None, MS_REC | MS_PRIVATE)
             for place, own in self._files.items():
                 if os.path.exists(place):  # not every machine has each

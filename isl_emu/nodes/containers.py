@@ -48,6 +48,7 @@ from isl_emu.runs.directory import RunDirectory
 _ALL_NAMESPACES = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET
 STOP_TIMEOUT_S = 20.0
 OUT_VARIABLE = "ISL_EMU_OUT"  # names the folder of a node whose files are kept
+NODE_VARIABLE = "ISL_EMU_NODE"  # names the file in which a node reads of itself, if it is told
 _OWN_FILES = {"/etc/hostname", "/etc/hosts"}
 # Joining comes first, so that everything else is charged to the container. Writing 0 moves the writer.
 _JOIN = "for group in $ISL_JOIN; do echo 0 > /proc/self/fd/$group || exit 125; done; unset ISL_JOIN; "
@@ -73,6 +74,7 @@ class Container:
             file system than the machine's root (the overlay covers only that one); Python and isl-emu are always.
         out: a folder of this machine that is the same inside; programs find it as ``$ISL_EMU_OUT``. What they write
             elsewhere is in memory and ends with the container: `lost_files` tells what that was.
+        about: the file that tells of the node, in a folder that is seen inside; programs find it as ``$ISL_EMU_NODE``.
         note: takes the process id and the words of each program that is started inside; before it starts without an id,
             since one that computes without end may leave us no time afterwards.
     """
@@ -88,6 +90,7 @@ class Container:
         visible: Sequence[Path] = (),
         files: Mapping[str, str] = MappingProxyType({}),
         out: Path | None = None,
+        about: Path | None = None,
         note: Callable[[int | None, Sequence[str]], object] = lambda pid, argv: None,
     ):
         self.name = name
@@ -100,8 +103,8 @@ class Container:
         # of another environment, where Python was told of one
         packages = [place for place in sys.path if place.endswith("site-packages") and not place.startswith(prefixes)]
         ours = *map(Path, (*prefixes, *packages)), Path(__file__).resolve().parents[1]
-        self._visible, self._note = (*ours, *visible), note
-        self.out = out and out.resolve()
+        self._visible, self._note = (*ours, *visible, *(() if about is None else (about.parent,))), note
+        self.out, self._about = out and out.resolve(), about
         self._in_memory: dict[str, int] = {}
         self._strangers: tuple[int, ...] = ()  # descriptors of the mounts that they see, and of their root there
         self.lost_files: list[str] = []
@@ -318,6 +321,8 @@ class Container:
         environment["ISL_JOIN"] = " ".join(map(str, joins))
         if self.out is not None:
             environment[OUT_VARIABLE] = str(self.out)
+        if self._about is not None:
+            environment[NODE_VARIABLE] = str(self._about)
         options.update(env=environment, pass_fds=(*joins, *options.get("pass_fds", ())), start_new_session=True)
 
         def start() -> subprocess.Popen[Any]:

@@ -10,6 +10,7 @@ from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.captures.part import CapturesPart
 from isl_emu.parts.faults.part import FaultsPart
 from isl_emu.parts.kv_handover.part import KvHandoverPart
+from isl_emu.parts.metadata.part import MetadataPart
 from isl_emu.parts.part import EVERY_NODE_UP_TO, Part
 from isl_emu.parts.power.part import PowerPart
 from isl_emu.parts.probes.part import ProbesPart
@@ -29,6 +30,7 @@ PARTS: Sequence[Part] = (
     UplinkPart(),
     ProbesPart(),
     PowerPart(),
+    MetadataPart(),
     ProgramsPart(),
     CapturesPart(),
     TrainingPart(),

@@ -29,6 +29,10 @@ class RunDirectory:
     run_id: str
     path: Path
 
+    def about(self, node: str) -> Path:
+        """The file in which a node reads of itself, in a folder of its own, while the run is live."""
+        return self.path / "about" / node / "node.json"
+
     @property
     def owner_pid(self) -> int | None:
         """The process that owns the run, or None if it is gone."""

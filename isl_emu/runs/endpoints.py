@@ -21,6 +21,8 @@ FIRST_CACHE_PORT = 8100  # where the first series of KV hand-overs offers its ca
 FIRST_SPLIT_PORT = 5100  # of the first split model; further ones count up
 FIRST_STORE_PORT, STORE_PORTS = 20_000, 1_000  # where real training jobs meet: this many for each
 FIRST_TRAINING_PORT = 29_500  # of the first training job; the port that PyTorch's examples use
+METADATA_PORT = 80  # where a node asks of itself
+METADATA_ADDRESSES = "169.254.169.254", "fd00:ec2::254"  # of its loopback; those of Amazon's clouds
 PROBE_PORT = 862  # that of simple two-way active measurement (RFC 8762), on which nobody else listens in a node
 
 

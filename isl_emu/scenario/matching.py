@@ -62,11 +62,14 @@ def _matcher(patterns: Sequence[str]) -> Callable[[str], bool]:
     return lambda name: name in exact or any(fnmatchcase(name, pattern) for pattern in wild)
 
 
-def unmatched(where: str, patterns: Literal["all"] | Sequence[str], names: Sequence[str]) -> Iterator[str]:
-    """A sentence for each pattern that matches no satellite, or one if together they leave none.
+def unmatched(
+    where: str, patterns: Literal["all"] | Sequence[str], names: Sequence[str], kind: str = "satellite"
+) -> Iterator[str]:
+    """A sentence for each pattern that matches none of the names, or one if together they leave none.
 
     Args:
         where: the scenario's key that has them.
+        kind: what the names are of.
     """
     if patterns == "all":
         return
@@ -75,12 +78,12 @@ def unmatched(where: str, patterns: Literal["all"] | Sequence[str], names: Seque
         known = any(fnmatchcase(name, pattern) for name in names) if WILD.search(pattern) else pattern in names
         every_one_known &= known
         if WILD.search(pattern) and not known:
-            yield f"{where} has {pattern!r}, but it matches no satellite; `isl-emu check` lists their names"
+            yield f"{where} has {pattern!r}, but it matches no {kind}; `isl-emu check` lists their names"
         elif not known:
-            yield f"{where} names {pattern!r}, but there is no such satellite; {near_name(pattern, names)}"
+            yield f"{where} names {pattern!r}, but there is no such {kind}; {near_name(pattern, names)}"
     if every_one_known and not matching(patterns, names):
         shown = ", ".join(map(repr, patterns)) or "no pattern"
-        yield f"{where} has {shown}, but these leave no satellite; name one, or a pattern that does not begin with !"
+        yield f"{where} has {shown}, but these leave no {kind}; name one, or a pattern that does not begin with !"
 
 
 def unknown(where: str, names: Iterable[str], known: Collection[str], kind: str) -> Iterator[str]:

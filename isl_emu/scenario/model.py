@@ -23,6 +23,7 @@ from isl_emu.scenario.ground_network import Place, Terrestrial
 from isl_emu.scenario.kv_handover import KvHandover, kv_contradictions
 from isl_emu.scenario.lasers import InterShell, LaserLinks
 from isl_emu.scenario.matching import Satellites, matching, unpaired
+from isl_emu.scenario.metadata import Metadata, metadata_contradictions
 from isl_emu.scenario.power import Power, power_contradictions, power_groups, power_parts
 from isl_emu.scenario.programs import Program, UserWorkload, program_contradictions
 from isl_emu.scenario.quantities import Duration, NodeName, Record
@@ -44,6 +45,7 @@ __all__ = [
     "GroundStation",
     "InterShell",
     "LaserLinks",
+    "Metadata",
     "Orbits",
     "Place",
     "Power",
@@ -102,6 +104,7 @@ class Scenario(Constellation):
     questions: Questions | None = None
     program: tuple[Program, ...] = ()
     workload: tuple[UserWorkload, ...] = ()
+    metadata: Metadata | None = None
     training: tuple[Training, ...] = ()
     probes: Probes = Probes()
     capture: tuple[Capture, ...] = ()
@@ -149,6 +152,11 @@ class Scenario(Constellation):
         """Names of the nodes in which a user's programs and workloads are."""
         programs = (program.node for program in self.program)
         return (*programs, *(node for workload in self.workload for node in workload.nodes))
+
+    @property
+    def informed_nodes(self) -> tuple[str, ...]:
+        """Names of the nodes that are told of themselves, in node order."""
+        return matching(self.metadata.nodes, self.node_names) if self.metadata else ()
 
     @property
     def own_programs(self) -> dict[str, tuple[str, ...]]:
@@ -269,6 +277,8 @@ def contradictions(scenario: Scenario) -> Iterator[str]:
     probes = 2 * len(scenario.probes.pairs) * scenario.time.duration_ns / scenario.probes.interval_ns
     if excess := PROBES.excess(probes):
         yield f"probes.interval is {format_quantity(scenario.probes.interval_ns, DURATION_NS)}, which {excess}"
+    if scenario.metadata:
+        yield from metadata_contradictions(scenario.metadata, scenario.node_names)
     yield from program_contradictions(scenario.program, scenario.workload, nodes, scenario.time.duration_ns)
     if scenario.questions:
         yield from question_contradictions(

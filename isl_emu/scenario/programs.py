@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any, Literal
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from isl_emu.limits import STARTS
 from isl_emu.scenario.matching import repeated, unknown
 from isl_emu.scenario.quantities import Delay, Duration, NodeName, Record, Size, UserFunction
+from isl_emu.units import DURATION_NS, format_quantity
 
 MIB = 1024 * 1024
 RESERVED = frozenset({  # tables of our own
@@ -17,6 +21,28 @@ RESERVED = frozenset({  # tables of our own
     *("servers", "split", "kv_handovers", "transfers", "deliveries", "probes", "energy", "programs", "program_cpu"),
     *("training", "faults"),
 })  # fmt: skip
+OURS = "ISL_EMU_"  # begins the names of variables that isl-emu sets itself
+ONE_NODE = ("contact-begins", "contact-ends", "handover")  # what may be narrowed down to one other node
+
+
+def _variables(given: dict[str, str]) -> dict[str, str]:
+    for name, value in given.items():
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or name.startswith(OURS):
+            raise ValueError(
+                f"has a variable {name!r}, but its name is letters, digits and underscores and does not begin with "
+                f"{OURS}; rename it"
+            )
+        if "\0" in value:
+            raise ValueError(f"sets {name} to a text with a zero byte, but no program can get one; take it out")
+    return given
+
+
+def _folder(path: str) -> str:
+    if not path or "\0" in path or ".." in PurePosixPath(path).parts:
+        raise ValueError(
+            f'is {path!r}, but it is a folder of its node, without ".."; name one, whole or from its files'
+        )
+    return path
 
 
 class Program(Record):
@@ -27,17 +53,36 @@ class Program(Record):
     its node's container. `cpus`: share of one core that the container has for it; without it, it shares what is there
     for other things, and has a whole core where there is nothing else. `memory`: that the container has for it.
     `cpu_time`: "stated" by the program itself (`isl_emu.compute`) in exact time, where computing takes none.
+
+    It is started once, each `repeat`, or on what the plan holds for the node `of` (else its own), and there for `peer`
+    alone if that is named; never before `at_ns`, and never beside itself. `env` is beside the usual environment.
     """
 
     name: NodeName
     node: NodeName
     command: tuple[str, ...] = Field(min_length=1)
     at_ns: Delay = Field(alias="at", default=0)
+    repeat_ns: Duration | None = Field(alias="repeat", default=None)
+    on: Literal["contact-begins", "contact-ends", "handover", "fault", "step"] | None = None
+    of: NodeName | None = None
+    peer: NodeName | None = None
+    env: Annotated[dict[str, str], AfterValidator(_variables)] = Field(default_factory=dict)
+    cwd: Annotated[str, AfterValidator(_folder)] | None = None
     duration_ns: Duration | None = Field(alias="duration", default=None)
     may_fail: bool = False
     cpus: float | None = Field(gt=0.0, le=64.0, default=None)
     cpu_time: Literal["stated"] | None = None
     memory_byte: Size = Field(alias="memory", default=256 * MIB)
+
+    @model_validator(mode="after")
+    def _one_way_to_start(self) -> Program:
+        if self.on and self.repeat_ns:
+            raise ValueError("has on and repeat, but it starts on what happens or in a rhythm; leave one out")
+        if self.of and self.on in (None, "step"):
+            raise ValueError('has of, but nothing of a node is waited for; set on to "contact-begins" or the like')
+        if self.peer and self.on not in ONE_NODE:
+            raise ValueError(f"has peer, but only {', '.join(ONE_NODE)} are between two nodes; set on to one of them")
+        return self
 
 
 class UserWorkload(Record):
@@ -69,6 +114,11 @@ def program_contradictions(
     yield from repeated("program or workload", [*(one.name for one in programs), *(one.name for one in workloads)])
     for program in programs:
         yield from unknown(f"program {program.name}: node", (program.node,), nodes, "node")
+        yield from unknown(f"program {program.name}: of", [program.of] if program.of else (), nodes, "node")
+        yield from unknown(f"program {program.name}: peer", [program.peer] if program.peer else (), nodes, "node")
+        if program.repeat_ns and (excess := STARTS.excess((duration_ns - program.at_ns) / program.repeat_ns)):
+            repeat = format_quantity(program.repeat_ns, DURATION_NS)
+            yield f"program {program.name}: repeat is {repeat}, which {excess}"
         if program.at_ns >= duration_ns:
             yield f"program {program.name}: at is after the end of the run, so it never starts; lengthen time.duration"
     for workload in workloads:

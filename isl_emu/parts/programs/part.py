@@ -21,6 +21,7 @@ from isl_emu.parts.part import CpuUse, Need, Pace, Part, Preparation, Source, Sp
 from isl_emu.parts.programs.computing import write_nodes
 from isl_emu.parts.programs.cpu_meter import JOURNAL as CPU_JOURNAL
 from isl_emu.parts.programs.cpu_meter import CpuMeter
+from isl_emu.parts.programs.occasions import occasions
 from isl_emu.parts.programs.programs import JOURNAL, LOGS, STARTS_JOURNAL, Programs, WorkloadProcess, found_here
 from isl_emu.parts.programs.results import PROGRAM_CPU, PROGRAMS, programs_chapter, programs_section
 from isl_emu.parts.programs.user_workload import JOURNAL_PREFIX, journal_of
@@ -71,6 +72,8 @@ class ProgramsPart(Part):
         yield from (partial(_check_command, program) for program in scenario.program if not program.may_fail)
 
     def prepare(self, source: Source, place: str) -> Preparation:
+        for program in source.scenario.program:
+            occasions(program, source.scenario, source.plan)  # so that an error comes now
         for workload in source.scenario.workload:
             _imported(workload)  # so that an error comes now
         return Preparation()

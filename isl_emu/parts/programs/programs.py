@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from isl_emu.machine.sandbox import ATTR_RDONLY, tree_of
 from isl_emu.nodes.namespaces import CAP_SYS_ADMIN
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.live_run import LiveRun
+from isl_emu.parts.programs.occasions import Occasion, occasions
 from isl_emu.parts.programs.user_workload import journal_of
 from isl_emu.parts.residents import Resident, flip_bits
 from isl_emu.runs.clock import FILE as CLOCK_FILE
@@ -33,7 +35,7 @@ from isl_emu.runs.endpoints import read_endpoints
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import Journal
 from isl_emu.runs.process import LAST_WORDS_S, Watched, cause_of_death, end, kill, last_line, module_command
-from isl_emu.scenario.programs import Program, UserWorkload
+from isl_emu.scenario.programs import OURS, Program, UserWorkload
 from isl_emu.units import NS_PER_S
 
 JOURNAL = "programs"
@@ -72,32 +74,54 @@ def log_of(name: str, folder: RunFolder) -> Path:
 
 
 class ProgramThread(threading.Thread):
-    """Starts one program, waits for its end or ends it, and records what became of it.
+    """Starts one program on each of its occasions, waits for its end or ends it, and records what became of it.
 
     Args:
+        due: the occasions, in order; one that comes while it still runs is recorded, and passes.
         own: takes its process id.
         starts: takes a record when it is started; `ends` what became of it.
     """
 
-    def __init__(self, program: Program, live: LiveRun, times: RunTimes, own: set[int], starts: Journal, ends: Journal):
+    def __init__(
+        self,
+        program: Program,
+        due: Sequence[Occasion],
+        live: LiveRun,
+        times: RunTimes,
+        own: set[int],
+        starts: Journal,
+        ends: Journal,
+    ):
         super().__init__(name=f"program {program.name}", daemon=True)
         self.stopped = threading.Event()
         self.process: subprocess.Popen[bytes] | None = None
         self.again = threading.Event()  # set when it is to start after a fault
-        self._program, self._live, self._times = program, live, times
+        self._program, self._due, self._live, self._times = program, due, live, times
         self._own, self._starts, self._ends = own, starts, ends
+        self._occasion = Occasion(program.at_ns)  # that it was started on
 
     def run(self) -> None:
-        program, live, run_ns = self._program, self._live, self._times.duration_ns
-        end_ns = run_ns if program.duration_ns is None else min(program.at_ns + program.duration_ns, run_ns)
-        if live.clock.wait_until_ns(self._times.t0_ns + program.at_ns, self.stopped):
-            return self._record(t_start_ns=None, outcome="not started")
+        ended_ns = -1  # of the run before
+        for occasion in self._due:
+            self._occasion = occasion
+            if occasion.t_ns < ended_ns:
+                self._record(t_start_ns=None, outcome="still running")
+            elif self._live.clock.wait_until_ns(self._times.t0_ns + occasion.t_ns, self.stopped):
+                return self._record(t_start_ns=None, outcome="not started")
+            else:
+                self._live_on()
+                ended_ns = self._now_ns()
+        return None
+
+    def _live_on(self) -> None:
+        """Start it, and again each time that a fault that has killed it is over, until it ends or is ended."""
+        run_ns, span_ns = self._times.duration_ns, self._program.duration_ns
+        end_ns = run_ns if span_ns is None else min(self._occasion.t_ns + span_ns, run_ns)
         while self._live_once(end_ns):
             while not self.again.wait(LOOK_INTERVAL_S):  # a fault has killed it, and is not over
                 if self.stopped.is_set() or self._now_ns() >= end_ns:
-                    return None
+                    return
             self.again.clear()
-        return None
 
     def _live_once(self, end_ns: int) -> bool:
         """Start it, wait for its end or end it, and record that: whether a fault has killed it."""
@@ -107,13 +131,14 @@ class ProgramThread(threading.Thread):
             process = self._start()
         except (OSError, MachineError) as error:
             cause = "its container is dead" if isinstance(error, MachineError) else str(error)
-            log_of(program.name, live.folder).write_text(f"{cause}\n")
+            with log_of(program.name, live.folder).open("a") as log:
+                log.write(f"{cause}\n")
             self._died(cause)
             self._record(t_start_ns=start_ns, outcome="cannot be started")
             return False
         self.process = process
-        while process.poll() is None and self._now_ns() < end_ns and not self.stopped.wait(LOOK_INTERVAL_S):
-            pass
+        while process.poll() is None and self._now_ns() < end_ns and not self.stopped.is_set():
+            _await_end(process, LOOK_INTERVAL_S)
         ended = process.poll() is None
         killed = live.watch.is_declared(process.pid) and not ended
         if ended and live.containers[program.node].suspended:  # it stands still, and hears nothing
@@ -148,8 +173,8 @@ class ProgramThread(threading.Thread):
             container = self._live.containers[program.node]
             process = container.popen(
                 found_here(program.command),
-                cwd=container.out,
-                env=_environment(),
+                cwd=self._folder(container.out),
+                env={**_environment(), **program.env, **self._told()},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -157,13 +182,36 @@ class ProgramThread(threading.Thread):
         self._own.add(process.pid)
         return process
 
+    def _folder(self, out: Path | None) -> Path | None:
+        """Where it begins; a relative folder is one of its node's files."""
+        own = self._program.cwd
+        return out if own is None else Path(own) if out is None else out / own
+
+    def _told(self) -> dict[str, str]:
+        """The variables by which it knows on what occasion it was started."""
+        if self._program.on is None:
+            return {}
+        about = {f"{OURS}ABOUT": self._occasion.about} if self._occasion.about else {}
+        return {f"{OURS}EVENT": self._program.on, f"{OURS}T_NS": str(self._occasion.t_ns), **about}
+
     def _now_ns(self) -> int:
         return self._live.clock.now_ns() - self._times.t0_ns
 
     def _record(self, **facts: Any) -> None:
         program = self._program
-        what = {"name": program.name, "node": program.node, "command": list(program.command)}
+        what: dict[str, Any] = {"name": program.name, "node": program.node, "command": list(program.command)}
+        what |= {"t_due_ns": self._occasion.t_ns, "occasion": program.on, "about": self._occasion.about or None}
         self._ends.append({**what, "t_end_ns": self._now_ns(), "status": None, **facts})
+
+
+def _await_end(process: subprocess.Popen[Any], timeout_s: float) -> None:
+    """Wait until a process has ended, or for some time; who waits for processes ends it there."""
+    with suppress(ProcessLookupError):
+        ended = os.pidfd_open(process.pid)
+        try:
+            select.select([ended], (), (), timeout_s)
+        finally:
+            os.close(ended)
 
 
 def flip_in_buffer(folder: Path, name: str, bits: int, rng: np.random.Generator) -> str:
@@ -250,9 +298,10 @@ class Programs(Activity):
     def begin(self, times: RunTimes, ending: ExitStack) -> None:
         journal = self._live.folder.journal
         starts, ends = (ending.enter_context(Journal(journal / name)) for name in (STARTS_JOURNAL, f"{JOURNAL}.jsonl"))
+        scenario, plan = self._live.scenario, self._live.plan
         self._threads = [
-            ProgramThread(program, self._live, times, self._own, starts, ends)
-            for program in self._live.scenario.program
+            ProgramThread(program, occasions(program, scenario, plan), self._live, times, self._own, starts, ends)
+            for program in scenario.program
         ]
         for program in self._live.scenario.program:
             if program.may_fail:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,10 +16,23 @@ PROGRAMS = schema(
     column("name", TEXT, "", "name of the program in the scenario"),
     column("node", TEXT, "", "node in which it ran"),
     column("command", PATH, "", "what was run, word by word"),
-    column("t_start_ns", NS, "ns", "when it was started; null if the run ended first"),
+    column("t_start_ns", NS, "ns", "when it was started; null if it was not"),
+    column("t_due_ns", NS, "ns", "when it was to start: by time, or by what the plan held for its node then"),
+    column(
+        "occasion",
+        TEXT,
+        "",
+        "what it waited for: contact-begins, contact-ends, handover, fault or step; else null",
+    ),
+    column("about", TEXT, "", "the node at the other end of that contact, or the fault's name; else null"),
     column("t_end_ns", NS, "ns", "when it had ended"),
     column("status", COUNT, "", "its exit status, negative for a signal; null if it was never started"),
-    column("outcome", TEXT, "", "ended, ended by isl-emu, killed by a fault, cannot be started or not started"),
+    column(
+        "outcome",
+        TEXT,
+        "",
+        "ended, ended by isl-emu, killed by a fault, cannot be started, not started or still running",
+    ),
 )
 PROGRAM_CPU = schema(
     column("node", NAME, "", "node whose programs and workloads computed"),
@@ -45,7 +59,10 @@ def programs_chapter(programs: Rows, rows_by_workload: Mapping[str, int]) -> Ite
 
 
 def _lines(programs: Rows, rows_by_workload: Mapping[str, int]) -> list[tuple[str, ...]]:
-    lines = [_line(program) for program in sorted(programs, key=lambda program: program["name"])]
+    by_name: dict[str, list[Mapping[str, Any]]] = {}
+    for program in sorted(programs, key=lambda program: (program["name"], program["t_due_ns"])):
+        by_name.setdefault(program["name"], []).append(program)
+    lines = [_line(rows[0]) if len(rows) == 1 else _line_of_many(rows) for rows in by_name.values()]
     for name, rows in rows_by_workload.items():
         lines.append((name, "", "", "", f"workload, {counted(rows, 'row')}" + (f" in {name}.parquet" if rows else "")))
     return lines
@@ -56,3 +73,13 @@ def _line(program: Mapping[str, Any]) -> tuple[str, ...]:
     ran = "-" if begun_ns is None else time_text(program["t_end_ns"] - begun_ns)
     status = "" if program["status"] is None else f", status {program['status']}"
     return program["name"], program["node"], time_text(begun_ns), ran, f"{program['outcome']}{status}"
+
+
+def _line_of_many(rows: Rows) -> tuple[str, ...]:
+    """Of a program that was started, or due, several times: the first start, the time of all, and how they ended."""
+    started = [row for row in rows if row["t_start_ns"] is not None]
+    began = time_text(started[0]["t_start_ns"]) if started else "-"
+    ran_ns = sum(row["t_end_ns"] - row["t_start_ns"] for row in started)
+    ends = Counter(row["outcome"] if row["status"] in (None, 0) else "ended with an error" for row in rows)
+    told = ", ".join(f"{count} {outcome}" for outcome, count in ends.most_common())
+    return rows[0]["name"], rows[0]["node"], began, time_text(ran_ns), f"{counted(len(started), 'start')}: {told}"

@@ -1,0 +1,160 @@
+"""What a node knows of itself, what it is told, and what of its own runs in it: one run in exact time for all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from isl_emu.api import read_plan
+from isl_emu.geometry.places import places_itrs_km
+from isl_emu.planned import PlannedNetwork
+from isl_emu.units import NS_PER_S
+from tests.exact_guest import needs_exact_time
+from tests.runs import finished, rows
+from tests.scenarios import quiet_ring, table
+
+pytestmark = [pytest.mark.emulation, needs_exact_time]
+
+PYTHON = ["/usr/bin/python3", "-S", "-c"]
+ASK = """
+import json, os, socket, subprocess, time
+from urllib.request import urlopen
+def get(place, host="169.254.169.254"):
+    return urlopen(f"http://{host}/{place}").read().decode()
+time.sleep(0.5)
+told = {
+    "file": open(os.environ["ISL_EMU_NODE"]).read(),
+    "v4": get(""),
+    "v6": get("", "[fd00:ec2::254]"),
+    "now": json.loads(get("now")),
+    "links": json.loads(get("links")),
+    "path": json.loads(get("path/p00s03?at=2s")),
+    "date": time.time_ns(),
+    "host": socket.gethostname(),
+    "uname": subprocess.run(["uname", "-n"], capture_output=True, text=True).stdout,
+    "names": [[info[0].name, info[4][0]] for info in socket.getaddrinfo("p00s03", 80, type=socket.SOCK_STREAM)],
+}
+try:
+    get("nowhere")
+except OSError as error:
+    told["refused"] = error.code, error.read().decode()
+json.dump(told, open("told.json", "w"))
+"""
+SAY = 'echo "$ISL_EMU_EVENT $ISL_EMU_T_NS $MODE $PWD"'
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results of the run."""
+    folder = tmp_path_factory.mktemp("nodes") / "out"
+    text = quiet_ring("8 s", step="1 s")
+    text += table("metadata", nodes=["p00s0*", "gs-*"])
+    text += table("[program]", name="asks", node="gs-chengdu", at="3 s", command=[*PYTHON, ASK], cpu_time="stated")
+    text += table("[program]", name="asks-too", node="p00s00", at="3 s", command=[*PYTHON, ASK], cpu_time="stated")
+    text += table("[program]", name="steps", node="p00s01", on="step", at="6 s", env={"MODE": "a b"}, cwd="/tmp",
+                  command=["sh", "-c", SAY], cpu_time="stated")  # fmt: skip
+    text += table("[program]", name="slow", node="p00s01", at="2 s", repeat="1 s", command=["sleep", "1.5"],
+                  cpu_time="stated")  # fmt: skip
+    text += table("[power]", board="raspberry-pi-5", bus="10 W", panel={"area": "1 m2"}, battery={"capacity": "100 Wh"},
+                  radiator={"area": "1 m2", "heat_capacity": "20 kJ/K"}, satellites="all")  # fmt: skip
+    finished(text, folder, "--clock", "exact")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def plan(out: Path) -> PlannedNetwork:
+    return read_plan(out / "plan.parquet")
+
+
+def _told(out: Path, node: str) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads((out / "files" / node / "told.json").read_text())
+    return told
+
+
+def _known(out: Path, node: str) -> Mapping[str, Any]:
+    known: Mapping[str, Any] = json.loads(_told(out, node)["v4"])
+    return known
+
+
+@pytest.mark.parametrize("node", ["gs-chengdu", "p00s00"])
+def test_a_node_is_told_the_same_by_a_file_and_by_both_families(out: Path, node: str) -> None:
+    told = _told(out, node)
+    assert told["file"] == told["v4"] == told["v6"]
+    known = json.loads(told["file"])
+    assert known["name"] == told["host"] == told["uname"].strip() == node
+    assert known["links"] == told["links"]
+    assert (told["refused"][0], "but here are now" in told["refused"][1]) == (404, True)
+
+
+def test_a_node_knows_the_time_and_its_clock_shows_it(out: Path) -> None:
+    told, known = _told(out, "p00s00"), _known(out, "p00s00")
+    assert (known["time"]["t_ns"], known["time"]["until_ns"]) == (3 * NS_PER_S, 4 * NS_PER_S)
+    assert known["time"]["utc"] == "2026-03-20T14:30:03+00:00" and known["time"]["clock"] == "exact"
+    assert told["now"]["utc"] == "2026-03-20T14:30:03.500000+00:00"
+    assert told["date"] == int(np.datetime64("2026-03-20T14:30:03.5", "ns").astype(int))
+
+
+def test_a_node_knows_its_links_as_the_plan_has_them(out: Path, plan: PlannedNetwork) -> None:
+    known, link_plan = _known(out, "p00s00"), plan.link_plan
+    me, up = plan.index("p00s00"), link_plan.snapshot(3)
+    wanted = {}
+    for row, link in enumerate(up.link.tolist()):
+        a, b = int(link_plan.links.a[link]), int(link_plan.links.b[link])
+        if me in (a, b):
+            wanted[plan.nodes[a + b - me]] = int(up.delay_ns[row]), float(up.loss_ratio[row])
+    assert {link["to"]: (link["delay_ns"], link["loss_ratio"]) for link in known["links"]} == wanted
+    assert sorted(known["neighbours"]) == sorted(wanted) and len(wanted) >= 2
+    assert {link["interface"] for link in known["links"]} == {f"to-{peer}" for peer in wanted}
+
+
+def test_a_node_knows_its_path_in_the_future(out: Path, plan: PlannedNetwork) -> None:
+    ways = _told(out, "gs-chengdu")["path"]["ways"]
+    assert (ways[0]["from_ns"], ways[-1]["until_ns"]) == (2 * NS_PER_S, 8 * NS_PER_S)
+    for way in ways:
+        path = plan.path("gs-chengdu", "p00s03", way["from_ns"] // NS_PER_S)
+        assert (way["nodes"], way["delay_ns"]) == ((list(path.nodes), path.delay_ns) if path else (None, None))
+
+
+def test_a_node_knows_where_it_is(out: Path, plan: PlannedNetwork) -> None:
+    known, start = _known(out, "p00s00"), plan.link_plan.grid.start
+    here, after = places_itrs_km(plan.scenario, start, np.array([3, 4]) * NS_PER_S)[:, plan.index("p00s00")]
+    assert known["position"]["itrs_km"] == pytest.approx(here.tolist(), abs=1e-6)
+    assert known["velocity"]["itrs_km_s"] == pytest.approx((after - here).tolist(), abs=0.01)  # it turns in a second
+    speed_km_s = float(np.linalg.norm(known["velocity"]["teme_km_s"]))
+    assert speed_km_s == pytest.approx(np.sqrt(398_600.8 / np.linalg.norm(here)), rel=2e-3)  # of a circular orbit
+    assert known["position"]["altitude_km"] == pytest.approx(525.0, abs=25.0)  # over the ellipsoid
+    station = _known(out, "gs-chengdu")["position"]
+    assert (station["latitude_deg"], station["longitude_deg"]) == pytest.approx((30.66, 104.06), abs=1e-6)
+
+
+def test_a_node_knows_its_battery_and_the_sun(out: Path) -> None:
+    known, energy = _known(out, "p00s00"), rows(out, "energy")
+    (row,) = [row for row in energy if row["satellite"] == "p00s00" and row["t_ns"] == 2 * NS_PER_S]
+    assert known["battery"]["charge_ratio"] == row["charge_ratio"]
+    assert known["sun"]["eclipse"] == (row["sunlit_ratio"] == 0.0)
+    assert _known(out, "gs-chengdu")["battery"] is None
+
+
+def test_names_of_nodes_are_known_in_both_families(out: Path, plan: PlannedNetwork) -> None:
+    number = plan.index("p00s03") + 1
+    assert _told(out, "p00s00")["names"] == [["AF_INET", f"10.0.0.{number}"], ["AF_INET6", f"fd00::{number:x}"]]
+
+
+def test_a_program_starts_on_each_step_in_its_folder_with_its_variables(out: Path) -> None:
+    told = (out / "programs" / "steps.log").read_text().splitlines()
+    assert told == [f"step {t_s * NS_PER_S} a b /tmp" for t_s in (6, 7)]
+    assert [row["t_start_ns"] for row in rows(out, "programs") if row["name"] == "steps"] == [
+        6 * NS_PER_S,
+        7 * NS_PER_S,
+    ]
+
+
+def test_a_program_never_runs_beside_itself(out: Path) -> None:
+    slow = sorted((row["t_due_ns"], row["outcome"]) for row in rows(out, "programs") if row["name"] == "slow")
+    assert slow == [(t_s * NS_PER_S, "still running" if t_s % 2 else "ended") for t_s in range(2, 8)]
+    assert "3 starts: 3 ended, 3 still running" in (out / "summary.txt").read_text()
