@@ -19,6 +19,7 @@ SECTIONS = {
     "Scenarios and plans": ("check", "plan", "show", "path", "export", "energy", "sites", "validate"),
     "A live run, from a second terminal": (
         "status",
+        "top",
         "link",
         "exec",
         "cp",
@@ -51,6 +52,7 @@ EXAMPLES = {
     "sites": ("isl-emu sites sanya",),
     "validate": ("isl-emu validate --json checks.json",),
     "status": ("isl-emu status",),
+    "top": ("isl-emu top", "isl-emu top results/first --once"),
     "link": ("isl-emu link p00s00 p00s01",),
     "exec": ("isl-emu exec p00s00 -- ping -c 3 gs-sanya", "isl-emu exec gs-sanya -- sh"),
     "cp": ("isl-emu cp model.gguf p00s00:model.gguf", "isl-emu cp p00s00:log.txt ."),

@@ -36,8 +36,9 @@ class View:
 
     def only(self, chosen: np.ndarray) -> View:
         """The sightings that the bool array `chosen`, shape (V,), is true for."""
-        columns: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        return View(**{name: None if column is None else column[chosen] for name, column in columns.items()})
+        columns = ((one.name, getattr(self, one.name)) for one in fields(self))
+        kept: dict[str, Any] = {name: None if column is None else column[chosen] for name, column in columns}
+        return View(**kept)
 
 
 @dataclass(frozen=True)
