@@ -47,7 +47,7 @@ EXAMPLES = {
     "export": ("isl-emu export three-body --format czml --out three-body.czml",),
     "energy": ("isl-emu energy dawn-dusk-energy --duration 24h --out pictures",),
     "sites": ("isl-emu sites sanya",),
-    "validate": ("isl-emu validate --json checks.json",),
+    "validate": ("isl-emu validate --json checks.json", "isl-emu validate --measured"),
     "status": ("isl-emu status",),
     "link": ("isl-emu link p00s00 p00s01",),
     "exec": ("isl-emu exec p00s00 -- ping -c 3 gs-sanya", "isl-emu exec gs-sanya -- sh"),
