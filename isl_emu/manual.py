@@ -50,7 +50,7 @@ EXAMPLES = {
     "export": ("isl-emu export three-body --format czml --out three-body.czml",),
     "energy": ("isl-emu energy dawn-dusk-energy --duration 24h --out pictures",),
     "sites": ("isl-emu sites sanya",),
-    "validate": ("isl-emu validate --json checks.json",),
+    "validate": ("isl-emu validate --json checks.json", "isl-emu validate --measured"),
     "status": ("isl-emu status",),
     "top": ("isl-emu top", "isl-emu top results/first --once"),
     "link": ("isl-emu link p00s00 p00s01",),

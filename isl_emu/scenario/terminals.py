@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -24,8 +24,6 @@ class Terminals(GroundStation):
     They are called `name-00`, `name-01`, and so on. `sites`: the cities, or all of the catalogue. `radius`: of the disc
     around the centre over which terminals are spread evenly.
     """
-
-    SHORTHANDS: ClassVar[tuple[str, ...]] = ()
 
     count: int = Field(ge=1, le=10_000)
     sites: Literal["all"] | tuple[str, ...] = "all"

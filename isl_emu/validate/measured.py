@@ -318,9 +318,8 @@ def _round_trips(case: RoundTrips, where: _Files) -> Iterator[Check]:
     phase_s, interval_s = clock.phase_ns / NS_PER_S, clock.interval_ns / NS_PER_S
     name = f"floor's change across a slot's boundary, against inside, from :{phase_s:02.0f}"
     across_ms = {}
-    for of, basis, series in (("in the data", "measured", measured), ("in the plan", "predicted", planned)):
-        if series is None:
-            continue
+    sides = [("in the data", "measured", measured)] if measured else []
+    for of, basis, series in (*sides, ("in the plan", "predicted", planned)):
         begins_s = (phase_s + part * interval_s / WINDOWS for part in range(WINDOWS))
         right, *others = (slot_pattern(*series, begin_s, interval_s) for begin_s in begins_s)
         across_ms[basis], most = right.across_ms, max(other.ratio for other in others)
@@ -330,9 +329,10 @@ def _round_trips(case: RoundTrips, where: _Files) -> Iterator[Check]:
     if measured:
         shown = partial(check, rule="shown", basis="predicted")
         yield shown("median change of the floor across a boundary", across_ms["measured"], across_ms["predicted"])
-        floors_ms = (_median_floor_ms(*series, phase_s, interval_s) for series in (measured, planned))
+        floor_ms = _median_floor_ms(*measured, phase_s, interval_s)
+        our_floor_ms = _median_floor_ms(*planned, phase_s, interval_s)
         note = "queues and grants are no part of a plan: medians are not fair to compare"
-        yield shown("median floor of a slot", *floors_ms, note=note)
+        yield shown("median floor of a slot", floor_ms, our_floor_ms, note=note)
 
 
 def _median_floor_ms(unix_s: Floats, rtt_ms: Floats, phase_s: float, interval_s: float) -> float:
