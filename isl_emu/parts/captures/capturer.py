@@ -38,7 +38,6 @@ from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import Journal
 from isl_emu.runs.loop import NanosecondSelector
 from isl_emu.scenario.parse import load_scenario
-from isl_emu.tables.text import counted
 from isl_emu.timebase import EXACT_TIME
 from isl_emu.units import NS_PER_US
 
@@ -159,7 +158,7 @@ class Recording:
     def told(self) -> str:
         """How much it has, in one line."""
         missed = f", and {self.dropped:,} that were missed: more than this process could take" if self.dropped else ""
-        return f"{counted(self.packets, 'packet')}{missed}"
+        return f"{self.packets:,} packet{'' if self.packets == 1 else 's'}{missed}"
 
 
 class Capturer:

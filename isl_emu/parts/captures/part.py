@@ -37,7 +37,6 @@ from isl_emu.runs.process import end, start_module
 from isl_emu.scenario.captures import Capture, filter_problems
 from isl_emu.scenario.model import Scenario
 from isl_emu.show.chapter import Chapter
-from isl_emu.tables.text import counted
 
 MODULE = "isl_emu.parts.captures.capturer"
 PROCESS_BYTE = 256 * 1024 * 1024
@@ -78,7 +77,7 @@ class CapturesPart(Part):
     def judge(self, run: FinishedRun, pace: Pace) -> Judgement:
         rows = run.rows("captures")
         packets, missed = (sum(row[key] for row in rows) for key in ("packets", "dropped"))
-        line = "captures", f"{counted(packets, 'packet')} captured, {missed:,} missed"
+        line = "captures", f"{packets:,} packets captured, {missed:,} missed"
         return Judgement(
             {"captures": {"packets": packets, "dropped": missed}} if rows else {},
             tuple(capture_reasons(run, rows)),
