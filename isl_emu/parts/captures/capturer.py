@@ -22,6 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import BinaryIO, NamedTuple
 
+from isl_emu.errors import IslEmuError
 from isl_emu.files import read_json
 from isl_emu.linkplan.plan_file import read_plan
 from isl_emu.network.naming import mac_bytes
@@ -171,8 +172,8 @@ class Capturer:
     def __init__(self, recordings: Sequence[Recording], clock: RunClock, times: RunTimes):
         self._recordings, self._clock, self._times = recordings, clock, times
         self._stamps = Stamps(clock, times.t0_ns)
-        wished_ns = [one.what.until_ns for one in recordings if one.what.until_ns is not None]
-        self._until_ns = min([times.until_ns, *(times.t0_ns + one for one in wished_ns)])
+        lasting_ns = [one.what.for_ns for one in recordings if one.what.for_ns is not None]
+        self._until_ns = min([times.until_ns, *(clock.now_ns() + one for one in lasting_ns)])
 
     def run(self) -> None:
         """Capture until the end, or until nothing is left to capture."""
@@ -315,7 +316,10 @@ def main() -> None:
         capture([Specification.of_json(one) for one in wanted], options.journal, None)
         return
     one = Specification.of_json(json.loads(options.by_hand))
-    (found,) = capture([one], options.journal, sys.stdout.buffer)
+    try:
+        (found,) = capture([one], options.journal, sys.stdout.buffer)
+    except IslEmuError as error:
+        sys.exit(f"Error: {error}")
     sys.stderr.write(f"{found.told()}\n")
 
 

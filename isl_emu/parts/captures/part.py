@@ -140,8 +140,7 @@ def capture_by_hand(live: LiveRun, times: RunTimes, request: Mapping[str, Any], 
         raise ScenarioError(*problems)
     where = {"link": tuple(place)} if len(place) > 1 else {"node": place[0]}
     wish = Capture(name=BY_HAND, **where, filter=request["filter"], packets=request["packets"])
-    for_ns, t_ns = request["for_ns"], live.clock.now_ns() - times.t0_ns
-    what = specified(wish, live.plan, None if for_ns is None else t_ns + for_ns)
+    what = specified(wish, live.plan, request["for_ns"])
     words = [MODULE, "--journal", str(live.folder.journal), "--by-hand", json.dumps(what.as_json())]
     process = start_module(words, stdin=subprocess.PIPE, stdout=asked.output, stderr=asked.errors)
     _tell(process, times)
