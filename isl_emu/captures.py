@@ -1,12 +1,6 @@
-"""What a run has captured, for programs: packets with their times and places, what they are, and how long they took.
+"""What a run has captured, for programs: packets with times and places, what they are, and how long they took.
 
-from isl_emu import captures
-
-packets = captures.read("results/x")                        # all captures of a run, or one pcapng file
-captures.dissected(packets, "results/x")                    # a table: what each packet is
-sent = [one for one in packets if one.node == "p00s00" and one.outbound]
-arrived = [one for one in packets if one.node == "p00s01" and not one.outbound]
-captures.one_way(sent, arrived, "results/x")                # a table: measured and planned delay of each packet
+docs/captures.md shows how it is used.
 """
 
 from __future__ import annotations

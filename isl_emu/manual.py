@@ -62,7 +62,10 @@ EXAMPLES = {
     "fault": ("isl-emu fault p00s00 p00s01 --loss 0.1 --for 20s", "isl-emu fault p00s03 --kill"),
     "set": ("isl-emu set p00s00 p00s01 --delay 40ms --rate 1Gbit/s",),
     "restore": ("isl-emu restore --all",),
-    "capture": ("isl-emu capture p00s00 p00s01 --duration 10s --out laser.pcapng",),
+    "capture": (
+        "isl-emu capture p00s00 p00s01 --duration 10s --out laser.pcapng",
+        'isl-emu capture p00s00 --filter "udp and host gs-sanya"',
+    ),
     "report": ("isl-emu report results/first --figures figures --format pdf",),
     "sweep": ("isl-emu sweep three-body --set questions.mean_interval=4s,8s --seeds 5 --out results/load",),
     "compare": ("isl-emu compare results/first results/second",),

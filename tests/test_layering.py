@@ -12,15 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "isl_emu"
 MAP = PACKAGE.parent / "docs" / "architecture.md"
 FILES_ONLY = {"data"}
 
-FACES = {
-    "__init__",
-    "__main__",
-    "api",
-    "balance",
-    "captures",
-    "cli",
-    "manual",
-}  # what users call; no other module imports them
+FACES = {"__init__", "__main__", "api", "balance", "captures", "cli", "manual"}  # what users call; nobody imports them
 PARTS = sorted(path.parent.name for path in PACKAGE.glob("parts/*/part.py"))
 
 TABLES_OF_PARTS = {  # what a scenario has of them

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 from contextlib import ExitStack
@@ -15,7 +16,7 @@ from isl_emu import running as isl_emu_running
 from isl_emu.errors import MachineError
 from isl_emu.units import NS_PER_S
 from tests.exact_guest import needs_exact_time
-from tests.runs import COMMAND, PATIENCE_S, finished, isl_emu, rows, wait_for
+from tests.runs import COMMAND, PATIENCE_S, ROOT, finished, isl_emu, rows, wait_for
 from tests.scenarios import quiet_ring, table
 from tests.tshark import fields, needs_tshark
 
@@ -127,6 +128,19 @@ def test_tshark_reads_the_captures_of_a_run_with_names_and_the_plans_comments(ru
         assert times == sorted(times)
     laser = fields(runs["first"] / "captures" / "laser.pcapng", "frame.comment")
     assert any("instant 4, t = 4.000 s; link p00s00 > p00s01: planned down" in comment for (comment,) in laser)
+
+
+def test_the_python_of_the_page_works(
+    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "laser").symlink_to(runs["first"])
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / "docs" / "captures.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    exec(compile(block, "docs/captures.md", "exec"), {})
+    assert " p00s00 p00s01 probe " in capsys.readouterr().out
 
 
 def test_a_scenario_lists_its_captures(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Every command on docs/running.md is one that isl-emu understands, with just these options."""
+"""Every command on docs/running.md and docs/captures.md is one that isl-emu understands, with just these options."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import pytest
 
 from isl_emu.cli import cli
 
-PAGE = (Path(__file__).parents[2] / "docs" / "running.md").read_text(encoding="utf-8")
-COMMANDS = sorted(set(re.findall(r"`isl-emu ([^`]+)`", PAGE)))
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = "".join((DOCS / name).read_text(encoding="utf-8") for name in ("running.md", "captures.md"))
+IN_BLOCKS = [line.split(" | ")[0] for line in re.findall(r"^isl-emu (.*?) *(?:#.*)?$", PAGES, re.MULTILINE)]
+COMMANDS = sorted({*re.findall(r"`isl-emu ([^`]+)`", PAGES), *IN_BLOCKS})
 
 
 @pytest.mark.parametrize("line", COMMANDS)

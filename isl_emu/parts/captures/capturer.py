@@ -22,6 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import BinaryIO, NamedTuple
 
+from isl_emu.errors import IslEmuError
 from isl_emu.files import read_json
 from isl_emu.linkplan.plan_file import read_plan
 from isl_emu.network.naming import mac_bytes
@@ -38,7 +39,6 @@ from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import Journal
 from isl_emu.runs.loop import NanosecondSelector
 from isl_emu.scenario.parse import load_scenario
-from isl_emu.tables.text import counted
 from isl_emu.timebase import EXACT_TIME
 from isl_emu.units import NS_PER_US
 
@@ -159,7 +159,7 @@ class Recording:
     def told(self) -> str:
         """How much it has, in one line."""
         missed = f", and {self.dropped:,} that were missed: more than this process could take" if self.dropped else ""
-        return f"{counted(self.packets, 'packet')}{missed}"
+        return f"{self.packets:,} packet{'' if self.packets == 1 else 's'}{missed}"
 
 
 class Capturer:
@@ -172,8 +172,8 @@ class Capturer:
     def __init__(self, recordings: Sequence[Recording], clock: RunClock, times: RunTimes):
         self._recordings, self._clock, self._times = recordings, clock, times
         self._stamps = Stamps(clock, times.t0_ns)
-        wished_ns = [one.what.until_ns for one in recordings if one.what.until_ns is not None]
-        self._until_ns = min([times.until_ns, *(times.t0_ns + one for one in wished_ns)])
+        lasting_ns = [one.what.for_ns for one in recordings if one.what.for_ns is not None]
+        self._until_ns = min([times.until_ns, *(clock.now_ns() + one for one in lasting_ns)])
 
     def run(self) -> None:
         """Capture until the end, or until nothing is left to capture."""
@@ -316,7 +316,10 @@ def main() -> None:
         capture([Specification.of_json(one) for one in wanted], options.journal, None)
         return
     one = Specification.of_json(json.loads(options.by_hand))
-    (found,) = capture([one], options.journal, sys.stdout.buffer)
+    try:
+        (found,) = capture([one], options.journal, sys.stdout.buffer)
+    except IslEmuError as error:
+        sys.exit(f"Error: {error}")
     sys.stderr.write(f"{found.told()}\n")
 
 

@@ -6,6 +6,7 @@ which all nodes share. What this process does, and when, is in no stamp.
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 import time
@@ -59,8 +60,10 @@ class Ear:
         for _ in range(MOST_AT_ONCE):
             try:
                 kept, ancillary, _, _ = self._socket.recvmsg_into([self._room], _ANCILLARY_BYTE)
-            except BlockingIOError:
-                return
+            except OSError as error:
+                if error.errno in (errno.EAGAIN, errno.ENETDOWN):  # somebody set the interface down, or took it away
+                    return
+                raise
             content = {(level, kind): data for level, kind, data in ancillary}
             second, ns = _TIMESPEC.unpack_from(content[socket.SOL_SOCKET, _SO_TIMESTAMPNS])
             _, length, _ = _AUXDATA.unpack_from(content[_SOL_PACKET, _PACKET_AUXDATA])

@@ -37,7 +37,6 @@ from isl_emu.runs.process import end, start_module
 from isl_emu.scenario.captures import Capture, filter_problems
 from isl_emu.scenario.model import Scenario
 from isl_emu.show.chapter import Chapter
-from isl_emu.tables.text import counted
 
 MODULE = "isl_emu.parts.captures.capturer"
 PROCESS_BYTE = 256 * 1024 * 1024
@@ -78,7 +77,7 @@ class CapturesPart(Part):
     def judge(self, run: FinishedRun, pace: Pace) -> Judgement:
         rows = run.rows("captures")
         packets, missed = (sum(row[key] for row in rows) for key in ("packets", "dropped"))
-        line = "captures", f"{counted(packets, 'packet')} captured, {missed:,} missed"
+        line = "captures", f"{packets:,} packets captured, {missed:,} missed"
         return Judgement(
             {"captures": {"packets": packets, "dropped": missed}} if rows else {},
             tuple(capture_reasons(run, rows)),
@@ -141,8 +140,7 @@ def capture_by_hand(live: LiveRun, times: RunTimes, request: Mapping[str, Any], 
         raise ScenarioError(*problems)
     where = {"link": tuple(place)} if len(place) > 1 else {"node": place[0]}
     wish = Capture(name=BY_HAND, **where, filter=request["filter"], packets=request["packets"])
-    for_ns, t_ns = request["for_ns"], live.clock.now_ns() - times.t0_ns
-    what = specified(wish, live.plan, None if for_ns is None else t_ns + for_ns)
+    what = specified(wish, live.plan, request["for_ns"])
     words = [MODULE, "--journal", str(live.folder.journal), "--by-hand", json.dumps(what.as_json())]
     process = start_module(words, stdin=subprocess.PIPE, stdout=asked.output, stderr=asked.errors)
     _tell(process, times)

@@ -42,7 +42,7 @@ class Specification:
 
     Args:
         program: of the kernel's; see `filters`.
-        until_ns: when it ends, since instant 0; None with the run.
+        for_ns: how long it goes on once it has begun; None until the run ends.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Specification:
     files: int
     packets: int | None
     ends: tuple[CapturedEnd, ...]
-    until_ns: int | None = None
+    for_ns: int | None = None
 
     def as_json(self) -> dict[str, Any]:
         """What `of_json` makes the same of."""
@@ -68,7 +68,7 @@ class Specification:
         return cls(**{**record, "program": program, "ends": ends})
 
 
-def specified(capture: Capture, plan: LinkPlan, until_ns: int | None = None) -> Specification:
+def specified(capture: Capture, plan: LinkPlan, for_ns: int | None = None) -> Specification:
     """What a capture is to do in a run of a plan.
 
     Raises:
@@ -80,7 +80,7 @@ def specified(capture: Capture, plan: LinkPlan, until_ns: int | None = None) -> 
     program = compile_filter(f"{where}: filter", capture.filter, addresses, capture.snap_byte)
     limits = capture.snap_byte, capture.file_size_byte, capture.files, capture.packets
     ends = tuple(_ends(where, capture, plan))
-    return Specification(capture.name, capture.place, capture.filter, tuple(program), *limits, ends, until_ns)
+    return Specification(capture.name, capture.place, capture.filter, tuple(program), *limits, ends, for_ns)
 
 
 def _ends(where: str, capture: Capture, plan: LinkPlan) -> Iterator[CapturedEnd]:
