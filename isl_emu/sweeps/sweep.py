@@ -398,7 +398,8 @@ def repeat(folder: Path, steps: Steps) -> tuple[Path, str] | None:
         raise ScenarioError(
             f"{folder}: holds neither a run nor a sweep, but one is resumed; name the folder that `--out` named"
         )
-    execution = record.get("execution") if isinstance(record.get("execution"), dict) else {}
+    told = record.get("execution")
+    execution = told if isinstance(told, dict) else {}
     if execution.get("ended_ns") is not None and not execution.get("error") and run.fidelity.is_file():
         steps.note(f"{folder}: came to its end already; nothing to do")
         return None
