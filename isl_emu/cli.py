@@ -24,7 +24,7 @@ import click
 from click.shell_completion import CompletionItem
 from rich.table import Table
 
-from isl_emu.errors import FAILED, INTERRUPTED, INVALID, SIGNALLED, IslEmuError, ScenarioError
+from isl_emu.errors import FAILED, INTERRUPTED, INVALID, SIGNALLED, IslEmuError, ScenarioError, visible
 from isl_emu.manual import SHELLS, Manual, completion_script
 from isl_emu.progress import Screen, Steps
 from isl_emu.runs.folder import RunFolder
@@ -397,7 +397,7 @@ def check(scenario: Path | Scenario, no_programs: bool) -> None:
     checked = _loaded(scenario)
     try:
         _print_warnings(check_scenario(checked, programs=not no_programs))
-        click.echo(format_scenario(checked), nl=False)
+        click.echo(visible(format_scenario(checked)), nl=False)
     finally:
         for line in (*checked.foreign, *checked.captures_told, *checked.faults_expected):
             click.echo(f"# {line}")
@@ -1066,7 +1066,7 @@ def _delay_sentence(a: str, b: str, delay_ns: Any) -> str:
 def _print_warnings(warnings: Iterable[str]) -> None:
     """On standard error, so that what a command prints can still be piped."""
     for warning in warnings:
-        click.secho(f"Warning: {warning}", fg="yellow", err=True)
+        click.secho(f"Warning: {visible(warning)}", fg="yellow", err=True)
 
 
 def main() -> NoReturn:
@@ -1100,9 +1100,11 @@ def _status() -> int:
 
 def _complain(error: Exception) -> None:
     """Say what went wrong: an error of ours in its own words, any other as what it is."""
-    sentences = str(error).splitlines()
+    sentences = str(error).split("\n")
     if not isinstance(error, IslEmuError):
         what = f"{type(error).__name__} ({error})"
-        sentences = [f"isl-emu: it stopped at {what}, which it did not expect; run it again as isl-emu --debug ..."]
+        sentences = [
+            f"isl-emu: it stopped at {visible(what)}, which it did not expect; run it again as isl-emu --debug ..."
+        ]
     for sentence in sentences:
         click.secho(f"Error: {sentence}", fg="red", err=True)

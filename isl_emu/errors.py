@@ -17,12 +17,14 @@ import re
 import signal
 from collections.abc import Iterable
 from typing import ClassVar, NamedTuple
+from unicodedata import category
 
 FAILED = 1  # exit status of a command that said why
 INVALID = 3  # exit status of a run that is done but marked invalid
 SIGNALLED = 128  # by the shell's convention, what the exit status of a command is above the signal that ended it
 INTERRUPTED = SIGNALLED + signal.SIGINT
 PROBLEMS_SHOWN = 20
+_MOVING = ("Cc", "Cf", "Cs", "Zl", "Zp")  # categories of characters that are no glyphs but do something
 
 _SENTENCE = re.compile(
     r"(?P<where>.+?)(?:: | (?=is |has |are |says |does |cannot |begins |holds ))(?P<found>.+?),? but (?P<rule>.+); "
@@ -84,6 +86,15 @@ class WorkloadError(IslEmuError):
     """A model file, model server, container or traffic source is unusable."""
 
     remedy = "correct what the scenario names there, or look at its log in the run's folder"
+
+
+def visible(text: str, kept: str = "\n\t") -> str:
+    """A text of somebody else's for a terminal: control characters but those that are kept are spelled out, as in TOML.
+
+    Otherwise it could move the cursor, and hide what stands above.
+    """
+    codes = [ord(one) for one in set(text) if category(one) in _MOVING and one not in kept]
+    return text.translate({code: f"\\u{code:04x}" if code < 1 << 16 else f"\\U{code:08x}" for code in codes})
 
 
 def first_of(problems: Iterable[str]) -> tuple[str, ...]:

@@ -14,6 +14,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from isl_emu.errors import visible
+
 Report = Callable[[float, str], None]  # how much is done (0..1), and what is happening
 _PLAIN_INTERVAL_S = 10.0
 _REDRAWS_PER_S = 2.0  # drawing takes time from a guest kernel's only CPU
@@ -44,7 +46,7 @@ class Steps:
 
     def note(self, text: str) -> None:
         """One line that stays."""
-        self._print(escape(text))
+        self._print(escape(visible(text)))
 
     def show(self, summary: Text) -> None:
         """A longer text that stays."""

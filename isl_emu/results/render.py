@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.text import Text
 
+from isl_emu.errors import visible
 from isl_emu.parts.finished_run import FinishedRun, Rows
 from isl_emu.parts.registry import PARTS
 from isl_emu.results.fidelity import Fidelity
@@ -66,7 +67,7 @@ def _course(fidelity: Fidelity) -> Iterator[str]:
 
 def styled(summary: str) -> Text:
     """The same text with colours, for a terminal."""
-    text = Text(summary)
+    text = Text(visible(summary))
     text.highlight_regex(r"(?m)^VALID.*$", "bold green")
     text.highlight_regex(r"(?m)^INVALID.*$", "bold red")
     text.highlight_regex(r"(?m)^INTERVENED.*$", "bold yellow")

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from isl_emu.errors import ScenarioError
-from isl_emu.files import read_json
+from isl_emu.files import check_regular, read_json, read_whole, why_unread
 from isl_emu.runs.folder import RunFolder
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import load_scenario
@@ -82,10 +82,10 @@ class RunResults:
             ScenarioError: it is not there any more.
         """
         try:
-            return self._folder.summary.read_text()
-        except OSError as error:
+            return read_whole(self._folder.summary).decode()
+        except (OSError, ValueError) as error:
             raise ScenarioError(
-                f"{self._folder.summary}: cannot be read ({error.strerror}), but every run has one; call `isl-emu "
+                f"{self._folder.summary}: cannot be read ({why_unread(error)}), but every run has one; call `isl-emu "
                 "conclude`, or run it again"
             ) from None
 
@@ -124,6 +124,7 @@ class RunResults:
             raise ScenarioError(f"table: is {name!r}, but this run has only these: {', '.join(self.tables)}; name one")
         path = self._folder.table(name)
         try:
+            check_regular(path)
             return pq.read_table(path)
         except (OSError, pa.ArrowException) as error:
             raise ScenarioError(

@@ -16,6 +16,14 @@ from isl_emu.errors import MachineError, ScenarioError
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
+def not_plain(path: Path) -> ScenarioError:
+    """The error of what is neither a file nor a folder in a folder of results."""
+    return ScenarioError(
+        f"{path}: is a link, a pipe or a device, but results are files and folders; remove it, and trust nothing of "
+        "this run"
+    )
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """A folder of results; `journal` holds what is written while the run is live."""
@@ -71,10 +79,7 @@ class RunFolder:
                 path = Path(where, name)
                 mode = path.lstat().st_mode
                 if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-                    raise ScenarioError(
-                        f"{path}: is a link, a pipe or a device, but results are files and folders; remove it, and "
-                        "trust nothing of this run"
-                    )
+                    raise not_plain(path)
 
     def give_to_caller(self) -> None:
         """Let who called sudo enter the results of a run that is over; nobody else but root may."""

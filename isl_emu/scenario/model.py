@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from pydantic import Field
 
+from isl_emu.errors import visible
 from isl_emu.limits import PROBES
 from isl_emu.scenario.boards import BOARDS, Board
 from isl_emu.scenario.captures import Capture, capture_contradictions
@@ -230,13 +231,14 @@ class Scenario(Constellation):
             **{f"workload.{workload.name}.function": workload.function for workload in self.workload},
         }
         servers = [(f"compute[{n}]", group) for n, group in enumerate(self.compute)]
-        return (
+        found = (
             *(f"{key}: imports {name}" for key, name in functions.items() if ":" in name),
             *(f"program.{program.name}: runs {shlex.join(program.command)}" for program in self.program),
             *(f"{key}.command: runs {group.command}" for key, group in servers if group.command),
             *(f"{key}.url: asks {group.url}" for key, group in servers if group.url),
             *(f"{key}.key_variable: sends it ${group.key_variable}" for key, group in servers if group.key_variable),
         )
+        return tuple(visible(line, kept="") for line in found)
 
     @property
     def faults_expected(self) -> tuple[str, ...]:

@@ -22,14 +22,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from isl_emu.errors import MachineError, ScenarioError
-from isl_emu.experiment import place_for
-from isl_emu.files import read_json, write_json, write_whole
+from isl_emu.experiment import CLOCKS, MACHINES, place_for
+from isl_emu.files import read_json, read_whole, write_json, write_whole
 from isl_emu.live.room import all_needs, guest_memory_byte
 from isl_emu.machine.claims import available_memory_byte
 from isl_emu.progress import Report, Screen, Steps
 from isl_emu.recovery import is_alive
 from isl_emu.results.run_results import RunResults
-from isl_emu.runs.folder import RunFolder
+from isl_emu.runs.folder import RunFolder, not_plain
 from isl_emu.runs.process import last_line, start_module
 from isl_emu.runs.wishes import Wishes
 from isl_emu.scenario.model import Scenario
@@ -39,6 +39,7 @@ from isl_emu.tables.schema import REAL, TEXT, column
 from isl_emu.tables.text import counted
 
 MANIFEST, BASE, TABLE, RUNS = "sweep.json", "scenario.toml", "sweep.parquet", "runs"
+OPTIONS = {"--machine": MACHINES, "--clock": CLOCKS}  # of its runs, that a sweep's folder keeps
 MOST_RUNS = 10_000
 NAME_LENGTH = 100
 LOOK_INTERVAL_S = 0.2
@@ -78,11 +79,28 @@ class Sweep:
             raise ScenarioError(
                 f"{path}: holds no sweep, but its runs are asked for; name the folder that `isl-emu sweep --out` named"
             )
-        self.settings = {key: [read_value(text) for text in texts] for key, texts in manifest["settings"].items()}
+        self.words = _options(manifest.get("words"), self.path / MANIFEST)
+        try:
+            self.settings = {key: [read_value(text) for text in texts] for key, texts in manifest["settings"].items()}
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise ScenarioError(
+                f"{self.path / MANIFEST}: is damaged ({error!r:.80}), but it says what the runs of a sweep differ in; "
+                "begin the sweep anew in another folder"
+            ) from None
         self.cells = cells_of(load_scenario(self.path / BASE), self.settings)
 
     def __repr__(self) -> str:
         return f"<Sweep {self.path}: {len(self.finished)} of {counted(len(self.cells), 'run')}>"
+
+    def check_plain(self) -> None:
+        """Raise a ScenarioError if anything but files and folders lies where a sweep is written.
+
+        A link would lead what is written there elsewhere.
+        """
+        for folder in (self.path, self.path / RUNS):
+            for entry in os.scandir(folder) if folder.is_dir() else ():
+                if not (entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)):
+                    raise not_plain(Path(entry.path))
 
     def folder(self, cell: Cell) -> Path:
         """The results of a run."""
@@ -165,6 +183,22 @@ class SweepOutcome:
             lines.append(f"{self.invalid} of them cannot be trusted: see `verdict` in the table")
         lines += [f"failed: {name}: {reason}" for name, reason in self.failed.items()]
         return "\n".join(lines)
+
+
+def _options(words: object, where: Path) -> list[str]:
+    """The options of a sweep's runs, as its folder has them: where and by which clock they run, and nothing else.
+
+    Raises:
+        ScenarioError: there are others.
+    """
+    found = words if isinstance(words, list) else [words]
+    known = {(name, value) for name, values in OPTIONS.items() for value in values}
+    if len(found) % 2 or not known.issuperset(zip(map(str, found[::2]), map(str, found[1::2]), strict=True)):
+        raise ScenarioError(
+            f"{where}: has the options {found!r:.80} for its runs, but a folder says no more of them than --machine "
+            "and --clock; correct it, and trust nothing else in this folder"
+        )
+    return list(map(str, found))
 
 
 def cells_of(scenario: Scenario, settings: Mapping[str, Sequence[Any]]) -> list[Cell]:
@@ -264,7 +298,8 @@ def run_sweep(sweep: Sweep, steps: Steps, trust: Sequence[str] = (), parallel: i
     Raises:
         IslEmuError: the kernel for exact time is wanted, but cannot be built.
     """
-    words = (read_json(sweep.path / MANIFEST) or {})["words"]
+    sweep.check_plain()
+    words = sweep.words
     waiting = [cell for cell in sweep.cells if not is_finished(sweep.folder(cell), cell)]
     failed: dict[str, str] = {}
     kept = len(sweep.cells) - len(waiting)
@@ -329,7 +364,7 @@ def is_finished(folder: Path, cell: Cell) -> bool:
     if record is None or not run.fidelity.is_file() or not run.scenario.is_file():
         return False
     ended = (record.get("execution") or {}).get("ended_ns") is not None and not record["execution"].get("error")
-    return bool(ended and run.scenario.read_text() == format_scenario(cell.scenario))
+    return bool(ended and read_whole(run.scenario) == format_scenario(cell.scenario).encode())
 
 
 def _set_aside(folder: Path) -> None:
@@ -363,14 +398,17 @@ def repeat(folder: Path, steps: Steps) -> tuple[Path, str] | None:
         raise ScenarioError(
             f"{folder}: holds neither a run nor a sweep, but one is resumed; name the folder that `--out` named"
         )
-    execution = record.get("execution") or {}
+    told = record.get("execution")
+    execution = told if isinstance(told, dict) else {}
     if execution.get("ended_ns") is not None and not execution.get("error") and run.fidelity.is_file():
         steps.note(f"{folder}: came to its end already; nothing to do")
         return None
     before = sorted(folder.parent.glob(f"{folder.name}.cut-off-*"))
     _set_aside(run.path)
     (aside,) = set(folder.parent.glob(f"{folder.name}.cut-off-*")) - set(before)
-    clock = str(record.get("place", {}).get("clock", "auto"))
+    place = record.get("place")
+    clock = place.get("clock") if isinstance(place, dict) else None
+    clock = clock if clock in CLOCKS else "auto"
     same = "gives the same to the bit" if clock == "exact" else "gives other figures"
     again = f"which in {clock} time {same}"
     steps.note(f"{folder}: was cut off; it is run again from its beginning, {again}; what it left is in {aside.name}")

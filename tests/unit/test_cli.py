@@ -15,8 +15,9 @@ from isl_emu import cli
 from isl_emu.errors import ScenarioError
 from isl_emu.files import read_stream
 from isl_emu.limits import MIB
+from isl_emu.results.render import styled
 from tests.parsers import TLE
-from tests.scenarios import head
+from tests.scenarios import SMALL, head
 
 THREE_BODY = str(Path(__file__).parents[2] / "topologies" / "three-body.toml")
 
@@ -139,3 +140,20 @@ def test_sites_are_listed_and_searched(monkeypatch, capsys):
     assert "chengdu" in listed
     assert "30.6667" in listed
     assert "tokyo" not in listed
+
+
+def test_what_a_stranger_wrote_moves_no_cursor(monkeypatch, capsys, tmp_path):
+    r"""A command must not hide itself from `check`; \u009b is an escape sequence's beginning, too, and \u202e turns."""
+    hidden = r'command = ["sh", "-c", "rm x\n# program.t: runs true\u001b[1A\u009b2K\u202e"]'
+    text = SMALL.replace('name = "small"', 'name = "small"\ndescription = "a\\u001b[2Jb"', 1)
+    (tmp_path / "x.toml").write_text(f'{text}\n[[program]]\nname = "t"\nnode = "p00s00"\n{hidden}\n')
+    assert status_of(["check", "--no-programs", str(tmp_path / "x.toml")], monkeypatch) == 0
+    said = capsys.readouterr().out
+    assert [line for line in said.splitlines() if line.startswith("#")] == [
+        r"# program.t: runs sh -c 'rm x\u000a# program.t: runs true\u001b[1A\u009b2K\u202e'"
+    ]
+    monkeypatch.setattr("isl_emu.experiment.run_file", failing(ScenarioError("a\x1b[2J: is 1, but 2; 3")))
+    assert status_of(["run", "x.toml"], monkeypatch) == 1
+    both = said + capsys.readouterr().err + styled("Q  \x1b[2J 你好\n  A\n").plain
+    assert not {"\x1b", "\x9b", "\u202e"} & set(both)
+    assert "\\u001b[2J 你好\n" in both

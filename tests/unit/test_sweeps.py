@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from isl_emu.progress import Steps
 from isl_emu.results.run_results import RunResults
 from isl_emu.scenario.parse import format_scenario, parse_scenario, with_changes
 from isl_emu.sweeps.compare import compare, open_runs
-from isl_emu.sweeps.sweep import Sweep, begin_sweep, cells_of, is_finished, repeat
+from isl_emu.sweeps.sweep import Sweep, begin_sweep, cells_of, is_finished, repeat, run_sweep
 from isl_emu.tables.schema import NS, column
 from tests.scenarios import head, shell
 
@@ -183,3 +184,50 @@ def test_another_scenario_is_not_taken_for_a_run(tmp_path: Path) -> None:
     assert not is_finished(tmp_path / "run", cell)
     make_run(tmp_path / "run", {"seed": 4}, [1])
     assert is_finished(tmp_path / "run", cell)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "told"),
+    [
+        (
+            {"words": ["--trust", "--clock"]},
+            "has the options .* a folder says no more of them than --machine and --clock",
+        ),
+        ({"words": ["--allow-key", "HOME"]}, "has the options"),
+        ({"words": ["--clock", "exact", "--out"]}, "has the options"),
+        ({"words": ["--machine", "/tmp"]}, "has the options"),
+        ({"words": None}, "has the options"),
+        ({"settings": 3}, "is damaged .* begin the sweep anew"),
+        ({"settings": {"seed": 1}}, "is damaged"),
+    ],
+)
+def test_a_folder_of_a_sweep_allows_nothing(manifest: dict[str, Any], told: str, tmp_path: Path) -> None:
+    """Who goes on with somebody else's sweep trusts it no more than any scenario."""
+    begun = begin_sweep(SCENARIO, {"seed": [1]}, tmp_path / "sweep", ["--clock", "exact"])
+    record = json.loads((begun.path / "sweep.json").read_text()) | manifest
+    (begun.path / "sweep.json").write_text(json.dumps(record))
+    with pytest.raises(ScenarioError, match=told):
+        Sweep(begun.path)
+
+
+@pytest.mark.parametrize("place", ["sweep.parquet", "runs", "runs/0000_seed=1", "runs/0000_seed=1.log"])
+def test_a_link_in_the_folder_of_a_sweep_leads_nothing_elsewhere(place: str, tmp_path: Path) -> None:
+    begun = begin_sweep(SCENARIO, {"seed": [1]}, tmp_path / "sweep", [])
+    (tmp_path / "victim").write_text("untouched")
+    link = begun.path / place
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(tmp_path / "victim")
+    with pytest.raises(ScenarioError, match=f"{place}: is a link, a pipe or a device"):
+        run_sweep(begun, QUIET)
+    assert (tmp_path / "victim").read_text() == "untouched"
+
+
+def test_a_pipe_in_place_of_a_table_is_not_waited_for(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", {}, [1])
+    for name in ("probes.parquet", "summary.txt"):
+        (run.path / name).unlink(missing_ok=True)
+        os.mkfifo(run.path / name)
+    with pytest.raises(ScenarioError, match="it is a pipe and no file"):
+        run.table("probes")
+    with pytest.raises(ScenarioError, match="it is a pipe and no file"):
+        _ = run.summary
