@@ -71,6 +71,7 @@ from isl_emu.units import NS_PER_S, NS_PER_US, seconds_text
 EXACT_GRAIN_NS = 0
 HEAD_START_NS = 3 * NS_PER_S  # before instant 0: for the client and the prober to be ready
 WHOLE_CORE = 1.0  # for programs none of which asks for a share
+USUAL_BYTE = 256 << 20  # of memory, for a node whose limits are others
 GUEST_WRITES = Path("/run/written")  # machine/guest_init.sh mounts there what a guest has written into memory
 LOST_FILES_NAMED = 20  # of each node; more are counted
 LOOK_INTERVAL_S = 0.5  # between two looks at how far the run is
@@ -192,14 +193,18 @@ def start_containers(
     hosts = net.addresses
     for name, needs in needs_by_node.items():
         node = net.get(name)
-        cpus = (
-            sum(need.cpus for need in needs) or WHOLE_CORE
-        ) / scenario.time.slowdown  # so that programs too are slower by that
-        memory_byte = sum(need.memory_byte for need in needs)
+        totals = [need for need in needs if need.total]
+        cpus = next((need.cpus for need in totals if need.cpus), sum(need.cpus for need in needs) or WHOLE_CORE)
+        memory_byte = next(
+            (need.memory_byte for need in totals if need.memory_byte),
+            sum(need.memory_byte for need in needs) or USUAL_BYTE,
+        )
+        pids = next((need.pids for need in needs if need.pids), None)
         visible = tuple(dict.fromkeys(path for need in needs for path in need.visible))
         container = Container(
-            name, node.netns_path, run, cpus, memory_byte, hosts, visible, net.files, node.out, node.about, noting(name)
-        )
+            name, node.netns_path, run, cpus / scenario.time.slowdown, memory_byte, hosts, visible, net.files,
+            node.out, node.about, pids, noting(name),
+        )  # fmt: skip
         undo.callback(container.stop)
         container.start()
         node.container = containers[name] = container

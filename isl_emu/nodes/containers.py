@@ -75,6 +75,7 @@ class Container:
         out: a folder of this machine that is the same inside; programs find it as ``$ISL_EMU_OUT``. What they write
             elsewhere is in memory and ends with the container: `lost_files` tells what that was.
         about: the file that tells of the node, in a folder that is seen inside; programs find it as ``$ISL_EMU_NODE``.
+        pids: the most processes and threads inside, in place of the usual limit.
         note: takes the process id and the words of each program that is started inside; before it starts without an id,
             since one that computes without end may leave us no time afterwards.
     """
@@ -91,13 +92,14 @@ class Container:
         files: Mapping[str, str] = MappingProxyType({}),
         out: Path | None = None,
         about: Path | None = None,
+        pids: int | None = None,
         note: Callable[[int | None, Sequence[str]], object] = lambda pid, argv: None,
     ):
         self.name = name
         self.netns_path = netns_path
         self.hosts, self._files = hosts, {place: Path(own).read_text() for place, own in files.items()}
         self._run = run
-        self.cpus = cpus
+        self.cpus, self._pids = cpus, pids
         self.memory_byte = memory_byte
         prefixes = sys.prefix, sys.base_prefix
         # of another environment, where Python was told of one
@@ -157,7 +159,7 @@ class Container:
         Raises:
             MachineError: a limit or a namespace that this kernel does not give.
         """
-        self._group = create_cgroup(self._run.run_id, self.name, self.cpus, self.memory_byte)
+        self._group = create_cgroup(self._run.run_id, self.name, self.cpus, self.memory_byte, pids=self._pids)
         if self.out is not None:
             self.out.mkdir(parents=True, exist_ok=True)
         try:

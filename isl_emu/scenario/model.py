@@ -22,6 +22,7 @@ from isl_emu.scenario.kv_handover import KvHandover, kv_contradictions
 from isl_emu.scenario.lasers import InterShell, LaserLinks
 from isl_emu.scenario.matching import Satellites, matching, unpaired
 from isl_emu.scenario.metadata import Metadata, metadata_contradictions
+from isl_emu.scenario.nodes import NodeSettings, node_contradictions
 from isl_emu.scenario.power import Power, power_contradictions, power_groups, power_parts
 from isl_emu.scenario.programs import Program, UserWorkload, program_contradictions
 from isl_emu.scenario.quantities import Duration, NodeName, Record
@@ -43,6 +44,7 @@ __all__ = [
     "InterShell",
     "LaserLinks",
     "Metadata",
+    "NodeSettings",
     "Orbits",
     "Power",
     "Counters",
@@ -100,6 +102,7 @@ class Scenario(Constellation):
     program: tuple[Program, ...] = ()
     workload: tuple[UserWorkload, ...] = ()
     metadata: Metadata | None = None
+    node: tuple[NodeSettings, ...] = ()
     training: tuple[Training, ...] = ()
     probes: Probes = Probes()
     counters: Counters = Counters()
@@ -266,6 +269,7 @@ def contradictions(scenario: Scenario) -> Iterator[str]:
     probes = 2 * len(scenario.probes.pairs) * scenario.time.duration_ns / scenario.probes.interval_ns
     if excess := PROBES.excess(probes):
         yield f"probes.interval is {format_quantity(scenario.probes.interval_ns, DURATION_NS)}, which {excess}"
+    yield from node_contradictions(scenario.node, scenario.node_names)
     if scenario.metadata:
         yield from metadata_contradictions(scenario.metadata, scenario.node_names)
     yield from program_contradictions(scenario.program, scenario.workload, nodes, scenario.time.duration_ns)

@@ -45,6 +45,22 @@ except OSError as error:
     told["refused"] = error.code, error.read().decode()
 json.dump(told, open("told.json", "w"))
 """
+LOOK = """
+import json, socket, threading, time
+def value(name):
+    return open("/proc/sys/net/ipv4/" + name).read().split()
+told = {"congestion": value("tcp_congestion_control"), "memory": value("tcp_rmem"), "threads": 0}
+told["used"] = socket.socket().getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(bytes(1)).decode()
+held = threading.Event()
+try:
+    while told["threads"] < 200:
+        threading.Thread(target=held.wait, daemon=True).start()
+        told["threads"] += 1
+except RuntimeError:
+    pass
+held.set()
+json.dump(told, open("inside.json", "w"))
+"""
 SAY = 'echo "$ISL_EMU_EVENT $ISL_EMU_T_NS $MODE $PWD"'
 
 
@@ -60,6 +76,9 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
                   command=["sh", "-c", SAY], cpu_time="stated")  # fmt: skip
     text += table("[program]", name="slow", node="p00s01", at="2 s", repeat="1 s", command=["sleep", "1.5"],
                   cpu_time="stated")  # fmt: skip
+    text += table("[node]", nodes=["p00s02"], cpus=0.5, memory="100 MiB", pids=40, congestion_control="bbr")
+    text += 'sysctls = { "net.ipv4.tcp_rmem" = "4096 87380 33554432" }\n'
+    text += table("[program]", name="inside", node="p00s02", command=[*PYTHON, LOOK], cpu_time="stated")
     text += table("[power]", board="raspberry-pi-5", bus="10 W", panel={"area": "1 m2"}, battery={"capacity": "100 Wh"},
                   radiator={"area": "1 m2", "heat_capacity": "20 kJ/K"}, satellites="all")  # fmt: skip
     finished(text, folder, "--clock", "exact")
@@ -158,3 +177,12 @@ def test_a_program_never_runs_beside_itself(out: Path) -> None:
     slow = sorted((row["t_due_ns"], row["outcome"]) for row in rows(out, "programs") if row["name"] == "slow")
     assert slow == [(t_s * NS_PER_S, "still running" if t_s % 2 else "ended") for t_s in range(2, 8)]
     assert "3 starts: 3 ended, 3 still running" in (out / "summary.txt").read_text()
+
+
+def test_a_node_has_its_limits_and_its_settings(out: Path) -> None:
+    inside = json.loads((out / "files" / "p00s02" / "inside.json").read_text())
+    assert inside["congestion"] == ["bbr"] and inside["used"] == "bbr"
+    assert inside["memory"] == ["4096", "87380", "33554432"]
+    assert 20 < inside["threads"] < 40
+    execution = json.loads((out / "provenance.json").read_text())["execution"]
+    assert execution["congestion_control"] == {"default": "cubic", "p00s02": "bbr"}
