@@ -40,6 +40,7 @@ from isl_emu.network.net import IslNet, NetCLI, build_net
 from isl_emu.network.probing import missing_features, missing_queues
 from isl_emu.network.replay import Replay
 from isl_emu.nodes.containers import Container
+from isl_emu.nodes.images import open_image, unpack
 from isl_emu.nodes.mounts import files_below
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.live_run import LiveRun, Phases
@@ -190,7 +191,10 @@ def start_containers(
     needs_by_node: dict[str, list[Need]] = {}
     for need in all_needs(scenario):
         needs_by_node.setdefault(need.node, []).append(need)
-    hosts = net.addresses
+    hosts, images = net.addresses, dict[Path | None, tuple[Path, Mapping[str, str]]]()
+    for number, path in enumerate(sorted({need.image for need in all_needs(scenario) if need.image})):
+        found = open_image(path)
+        images[path] = unpack(found, run.path / "images" / str(number)), found.environment
     for name, needs in needs_by_node.items():
         node = net.get(name)
         totals = [need for need in needs if need.total]
@@ -201,9 +205,10 @@ def start_containers(
         )
         pids = next((need.pids for need in needs if need.pids), None)
         visible = tuple(dict.fromkeys(path for need in needs for path in need.visible))
+        image = images.get(next((need.image for need in needs if need.image), None))
         container = Container(
             name, node.netns_path, run, cpus / scenario.time.slowdown, memory_byte, hosts, visible, net.files,
-            node.out, node.about, pids, noting(name),
+            node.out, node.about, pids, image, noting(name),
         )  # fmt: skip
         undo.callback(container.stop)
         container.start()

@@ -22,7 +22,7 @@ from isl_emu.scenario.kv_handover import KvHandover, kv_contradictions
 from isl_emu.scenario.lasers import InterShell, LaserLinks
 from isl_emu.scenario.matching import Satellites, matching, unpaired
 from isl_emu.scenario.metadata import Metadata, metadata_contradictions
-from isl_emu.scenario.nodes import NodeSettings, node_contradictions
+from isl_emu.scenario.nodes import NodeSettings, node_contradictions, settings_by_node
 from isl_emu.scenario.power import Power, power_contradictions, power_groups, power_parts
 from isl_emu.scenario.programs import Program, UserWorkload, program_contradictions
 from isl_emu.scenario.quantities import Duration, NodeName, Record
@@ -155,6 +155,11 @@ class Scenario(Constellation):
         """Names of the nodes that are told of themselves, in node order."""
         return matching(self.metadata.nodes, self.node_names) if self.metadata else ()
 
+    def image_of(self, node: str) -> str | None:
+        """The image that the user's programs see in a node, as the scenario names it; None if it has none."""
+        settings = settings_by_node(self.node, (node,)).get(node)
+        return settings.image if settings else None
+
     @property
     def own_programs(self) -> dict[str, tuple[str, ...]]:
         """The nodes of each of a user's programs, then workloads, by its name."""
@@ -229,6 +234,7 @@ class Scenario(Constellation):
         servers = [(f"compute[{n}]", group) for n, group in enumerate(self.compute)]
         return (
             *(f"{key}: imports {name}" for key, name in functions.items() if ":" in name),
+            *(f"node[{n}].image: unpacks {table.image}" for n, table in enumerate(self.node) if table.image),
             *(f"program.{program.name}: runs {shlex.join(program.command)}" for program in self.program),
             *(f"{key}.command: runs {group.command}" for key, group in servers if group.command),
             *(f"{key}.url: asks {group.url}" for key, group in servers if group.url),
@@ -243,8 +249,9 @@ class Scenario(Constellation):
 
     @property
     def has_programs(self) -> bool:
-        """Whether it has programs of its own in nodes: commands, workloads or servers."""
-        return bool(self.program or self.workload or any(group.command for group in self.compute))
+        """Whether it has programs of its own in nodes: commands, workloads, servers or images."""
+        images = any(table.image for table in self.node)
+        return bool(self.program or self.workload or images or any(group.command for group in self.compute))
 
     @property
     def keys_sent(self) -> tuple[str, ...]:

@@ -36,10 +36,13 @@ class NodeSettings(Record):
     """Limits and settings of some nodes, by name or pattern; of several tables that name a node the last one holds.
 
     `cpus`, `memory`, `pids`: of a container that each of the nodes then has, for all that runs there, in place of the
-    sum of what its programs ask for. `congestion_control`: of TCP, in place of cubic.
+    sum of what its programs ask for. `image`: what the user's programs there see in place of the machine's files, a
+    root folder, a tarball, or an OCI layout or archive, from the folder in which isl-emu is called.
+    `congestion_control`: of TCP, in place of cubic.
     """
 
     nodes: Satellites
+    image: Annotated[str, Field(min_length=1, max_length=4_096, pattern=r"^[^\x00]+$")] | None = None
     cpus: float | None = Field(gt=0.0, le=64.0, default=None)
     memory_byte: Size | None = Field(alias="memory", default=None)
     pids: int | None = Field(ge=16, le=MOST_PIDS, default=None)
@@ -54,8 +57,8 @@ class NodeSettings(Record):
 
     @property
     def limited(self) -> bool:
-        """Whether it limits its nodes, which takes a container in each."""
-        return self.cpus is not None or self.memory_byte is not None or self.pids is not None
+        """Whether it limits its nodes or has an image for them, which takes a container in each."""
+        return any(value is not None for value in (self.cpus, self.memory_byte, self.pids, self.image))
 
 
 def settings_by_node(tables: Sequence[NodeSettings], nodes: Sequence[str]) -> Mapping[str, NodeSettings]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 from isl_emu.errors import MachineError
+from isl_emu.nodes.images import unpacked_byte
 from isl_emu.nodes.namespaces import enter_network, in_own_thread
 from isl_emu.nodes.nodespaces import SYSCTLS
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.part import Need, Part
+from isl_emu.parts.part import Need, Part, Preparation, Source
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.nodes import settings_by_node
 
@@ -25,8 +27,24 @@ class NodesPart(Part):
     def needs(self, scenario: Scenario) -> Iterable[Need]:
         for name, settings in settings_by_node(scenario.node, scenario.node_names).items():
             if settings.limited:
-                memory_byte = settings.memory_byte or 0
-                yield Need(name, settings.cpus or 0.0, memory_byte, SPARE_BYTE, pids=settings.pids, total=True)
+                memory_byte, image = settings.memory_byte or 0, settings.image and Path(settings.image).absolute()
+                visible = (image,) if image else ()
+                yield Need(
+                    name, settings.cpus or 0.0, memory_byte, SPARE_BYTE, visible,
+                    pids=settings.pids, image=image or None, total=True,
+                )  # fmt: skip
+
+    def own_byte(self, scenario: Scenario) -> int:
+        """Images are unpacked into memory, each once."""
+        return sum(unpacked_byte(image) for image in _images(scenario))
+
+    def checks(self, scenario: Scenario) -> Iterable[Callable[[], object]]:
+        yield from (partial(unpacked_byte, image) for image in _images(scenario))
+
+    def prepare(self, source: Source, place: str) -> Preparation:
+        for image in _images(source.scenario):
+            unpacked_byte(image)  # so that an error comes now
+        return Preparation()
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
         """Set each node's settings before anything runs there; what TCP does in which node is written down."""
@@ -39,6 +57,10 @@ class NodesPart(Part):
             if wanted:
                 in_own_thread(set_sysctls, name, live.net.get(name).netns_path, wanted)
         return ()
+
+
+def _images(scenario: Scenario) -> set[Path]:
+    return {Path(table.image).absolute() for table in scenario.node if table.image}
 
 
 def set_sysctls(node: str, netns_path: str, wanted: Mapping[str, str]) -> None:
