@@ -297,6 +297,7 @@ def run_source(
     Raises:
         IslEmuError: it could not be begun, or ended with an error on this kernel; what there is is in the folder.
     """
+    wishes.trust.check_images(need.image for need in all_needs(source.scenario) if need.image)
     preparations = [part.prepare(source, place.kind) for part in PARTS]
     check_room(source.scenario)
     if place.kind == "guest" and source.scenario.has_programs:

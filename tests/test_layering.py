@@ -17,8 +17,7 @@ PARTS = sorted(path.parent.name for path in PACKAGE.glob("parts/*/part.py"))
 
 TABLES_OF_PARTS = {  # what a scenario has of them
     *("compute", "questions", "uplink", "split", "kv_handover", "training", "program", "workload", "power", "probes"),
-    "capture",
-    "metadata",
+    *("capture", "metadata", "node"),
 }
 
 # part -> the other parts whose modules it may import
@@ -31,6 +30,7 @@ PARTS_BELOW = {
     "training": {"serving"},
     "power": {"serving"},
     "metadata": {"power"},
+    "nodes": set(),
     "programs": {"serving"},
     "probes": set(),
     "faults": set(),

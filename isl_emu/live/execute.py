@@ -40,6 +40,7 @@ from isl_emu.network.net import IslNet, NetCLI, build_net
 from isl_emu.network.probing import missing_features, missing_queues
 from isl_emu.network.replay import Replay
 from isl_emu.nodes.containers import Container
+from isl_emu.nodes.images import open_image, unpack
 from isl_emu.nodes.mounts import files_below
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.live_run import LiveRun, Phases
@@ -71,6 +72,7 @@ from isl_emu.units import NS_PER_S, NS_PER_US, seconds_text
 EXACT_GRAIN_NS = 0
 HEAD_START_NS = 3 * NS_PER_S  # before instant 0: for the client and the prober to be ready
 WHOLE_CORE = 1.0  # for programs none of which asks for a share
+USUAL_BYTE = 256 << 20  # of memory, for a node whose limits are others
 GUEST_WRITES = Path("/run/written")  # machine/guest_init.sh mounts there what a guest has written into memory
 LOST_FILES_NAMED = 20  # of each node; more are counted
 LOOK_INTERVAL_S = 0.5  # between two looks at how far the run is
@@ -189,17 +191,25 @@ def start_containers(
     needs_by_node: dict[str, list[Need]] = {}
     for need in all_needs(scenario):
         needs_by_node.setdefault(need.node, []).append(need)
-    hosts = net.addresses
+    hosts, images = net.addresses, dict[Path | None, tuple[Path, Mapping[str, str]]]()
+    for number, path in enumerate(sorted({need.image for need in all_needs(scenario) if need.image})):
+        found = open_image(path)
+        images[path] = unpack(found, run.path / "images" / str(number)), found.environment
     for name, needs in needs_by_node.items():
         node = net.get(name)
-        cpus = (
-            sum(need.cpus for need in needs) or WHOLE_CORE
-        ) / scenario.time.slowdown  # so that programs too are slower by that
-        memory_byte = sum(need.memory_byte for need in needs)
-        visible = tuple(dict.fromkeys(path for need in needs for path in need.visible))
-        container = Container(
-            name, node.netns_path, run, cpus, memory_byte, hosts, visible, net.files, node.out, node.about, noting(name)
+        totals = [need for need in needs if need.total]
+        cpus = next((need.cpus for need in totals if need.cpus), sum(need.cpus for need in needs) or WHOLE_CORE)
+        memory_byte = next(
+            (need.memory_byte for need in totals if need.memory_byte),
+            sum(need.memory_byte for need in needs) or USUAL_BYTE,
         )
+        pids = next((need.pids for need in needs if need.pids), None)
+        visible = tuple(dict.fromkeys(path for need in needs for path in need.visible))
+        image = images.get(next((need.image for need in needs if need.image), None))
+        container = Container(
+            name, node.netns_path, run, cpus / scenario.time.slowdown, memory_byte, hosts, visible, net.files,
+            node.out, node.about, pids, image, noting(name),
+        )  # fmt: skip
         undo.callback(container.stop)
         container.start()
         node.container = containers[name] = container

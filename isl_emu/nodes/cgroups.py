@@ -60,18 +60,19 @@ class Cgroup:
         """The group's folder in each hierarchy."""
         return tuple(root / self._relative for root in self._hierarchy.roots)
 
-    def limit(self, cpus: float, memory_byte: int) -> None:
+    def limit(self, cpus: float, memory_byte: int, pids: int | None = None) -> None:
         """Set the limits, that of processes too, and read them back.
 
         Args:
             cpus: share of one core, 0.001 or more.
             memory_byte: anonymous memory and the file pages that the group touched first; swap is not added to it.
+            pids: processes and threads, in place of `MAX_TASKS`.
 
         Raises:
             MachineError: this kernel lacks bandwidth control or memory limits, or took another value.
         """
         self.limit_cpus(cpus)
-        self._set("pids", "pids.max", str(MAX_TASKS))
+        self._set("pids", "pids.max", str(pids or MAX_TASKS))
         self._limit_memory(memory_byte)
 
     def _limit_memory(self, memory_byte: int) -> None:
@@ -256,7 +257,14 @@ def find_hierarchy(
     return Hierarchy(1, mounts)
 
 
-def create_cgroup(run_id: str, name: str, cpus: float, memory_byte: int, hierarchy: Hierarchy | None = None) -> Cgroup:
+def create_cgroup(
+    run_id: str,
+    name: str,
+    cpus: float,
+    memory_byte: int,
+    hierarchy: Hierarchy | None = None,
+    pids: int | None = None,
+) -> Cgroup:
     """Make the group ``isl-<run id>/<name>`` and set its limits.
 
     Raises:
@@ -271,7 +279,7 @@ def create_cgroup(run_id: str, name: str, cpus: float, memory_byte: int, hierarc
                 # each level passes the controllers on to the next
                 (parent / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in REQUIRED_CONTROLLERS))
             folder.mkdir(exist_ok=True)
-        group.limit(cpus, memory_byte)
+        group.limit(cpus, memory_byte, pids)
     except OSError as error:
         group.remove()
         raise MachineError(

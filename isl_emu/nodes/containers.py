@@ -20,13 +20,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, overload
 
 from isl_emu.errors import MachineError
 from isl_emu.nodes.cgroups import Cgroup, create_cgroup
-from isl_emu.nodes.mounts import build_root, files_below, mask_kernel
+from isl_emu.nodes.mounts import IMAGE_ROOT, build_root, files_below, mask_kernel, write_plain
 from isl_emu.nodes.namespaces import (
     CLONE_FS,
     CLONE_NEWIPC,
@@ -55,7 +56,13 @@ _JOIN = "for group in $ISL_JOIN; do echo 0 > /proc/self/fd/$group || exit 125; d
 # PID 1 reads from a pipe that this process holds: if isl-emu is killed, it ends, and the kernel ends all others in the
 # container. With SIGCHLD ignored the kernel reaps orphans for it.
 _MOUNT_PROC = "mount -t proc -o nosuid,nodev,noexec proc /proc && "
-_INIT = ["/bin/sh", "-c", f"{_MOUNT_PROC}{_JOIN}echo ready && exec env --ignore-signal=CHLD cat"]
+_AFTER_PROC = f"{_JOIN}echo ready && exec env --ignore-signal=CHLD cat"
+_INIT = ["/bin/sh", "-c", f"{_MOUNT_PROC}{_AFTER_PROC}"]
+_INIT_OF_IMAGE = [
+    "/bin/sh",
+    "-c",
+    f"{_MOUNT_PROC}{_MOUNT_PROC.replace(' /proc ', f' {IMAGE_ROOT}/proc ')}{_AFTER_PROC}",
+]
 _RUN = ["/bin/sh", "-c", f'{_JOIN}exec "$@"', "sh"]
 
 
@@ -75,6 +82,9 @@ class Container:
         out: a folder of this machine that is the same inside; programs find it as ``$ISL_EMU_OUT``. What they write
             elsewhere is in memory and ends with the container: `lost_files` tells what that was.
         about: the file that tells of the node, in a folder that is seen inside; programs find it as ``$ISL_EMU_NODE``.
+        pids: the most processes and threads inside, in place of the usual limit.
+        image: the root folder of an image, and what its makers want in the environment; programs of the user's see
+            it in place of the machine's files.
         note: takes the process id and the words of each program that is started inside; before it starts without an id,
             since one that computes without end may leave us no time afterwards.
     """
@@ -91,13 +101,15 @@ class Container:
         files: Mapping[str, str] = MappingProxyType({}),
         out: Path | None = None,
         about: Path | None = None,
+        pids: int | None = None,
+        image: tuple[Path, Mapping[str, str]] | None = None,
         note: Callable[[int | None, Sequence[str]], object] = lambda pid, argv: None,
     ):
         self.name = name
         self.netns_path = netns_path
         self.hosts, self._files = hosts, {place: Path(own).read_text() for place, own in files.items()}
         self._run = run
-        self.cpus = cpus
+        self.cpus, self._pids, self._image = cpus, pids, image
         self.memory_byte = memory_byte
         prefixes = sys.prefix, sys.base_prefix
         # of another environment, where Python was told of one
@@ -106,7 +118,8 @@ class Container:
         self._visible, self._note = (*ours, *visible, *(() if about is None else (about.parent,))), note
         self.out, self._about = out and out.resolve(), about
         self._in_memory: dict[str, int] = {}
-        self._strangers: tuple[int, ...] = ()  # descriptors of the mounts that they see, and of their root there
+        # descriptors of the mounts that they see, of their root there, and of that of an image
+        self._strangers: tuple[int, ...] = ()
         self.lost_files: list[str] = []
         self._group: Cgroup | None = None
         self._init: subprocess.Popen[bytes] | None = None
@@ -157,11 +170,16 @@ class Container:
         Raises:
             MachineError: a limit or a namespace that this kernel does not give.
         """
-        self._group = create_cgroup(self._run.run_id, self.name, self.cpus, self.memory_byte)
+        self._group = create_cgroup(self._run.run_id, self.name, self.cpus, self.memory_byte, pids=self._pids)
         if self.out is not None:
             self.out.mkdir(parents=True, exist_ok=True)
         try:
-            self._init = self._start_inside(self._leave_machine, _INIT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            self._init = self._start_inside(
+                self._leave_machine,
+                _INIT if self._image is None else _INIT_OF_IMAGE,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )
             assert self._init.stdout is not None
             if self._init.stdout.readline() != b"ready\n":
                 raise MachineError(
@@ -180,7 +198,14 @@ class Container:
 
     @overload
     def popen(
-        self, argv: Sequence[str], *, own: bool = False, keep: Collection[int] = (), text: Literal[True], **options: Any
+        self,
+        argv: Sequence[str],
+        *,
+        own: bool = False,
+        users: bool = False,
+        keep: Collection[int] = (),
+        text: Literal[True],
+        **options: Any,
     ) -> subprocess.Popen[str]: ...
 
     @overload
@@ -189,32 +214,53 @@ class Container:
         argv: Sequence[str],
         *,
         own: bool = False,
+        users: bool = False,
         keep: Collection[int] = (),
         text: Literal[False] = False,
         **options: Any,
     ) -> subprocess.Popen[bytes]: ...
 
     def popen(
-        self, argv: Sequence[str], *, own: bool = False, keep: Collection[int] = (), **options: Any
+        self,
+        argv: Sequence[str],
+        *,
+        own: bool = False,
+        users: bool = False,
+        keep: Collection[int] = (),
+        **options: Any,
     ) -> subprocess.Popen[Any]:
         """Start a program inside: it is in the cgroup and in all namespaces before its first instruction.
 
         Args:
-            own: it is the user's own, and keeps all rights of root.
+            own: it is the user's own, and keeps all rights of root, unless there is an image, which is a stranger's.
+            users: the scenario's user wants it; it and what is the user's own see the image, if there is one.
             keep: capabilities that it keeps until it gives them up by itself, if it is not.
             options: as for `subprocess.Popen`; the program gets a session of its own.
         """
         self._note(None, argv)
+        in_image = self._image is not None and (own or users)
 
         def enter() -> None:
-            self._enter(own=own)
-            if not own:
+            self._enter(own=own and not in_image, in_image=in_image)
+            if in_image or not own:
                 give_up_rights(keep)
 
-        process = self._start_inside(enter, [*_RUN, *argv], **options)
+        if in_image:
+            options["env"] = {**self.image_environment, **(options.get("env") or {})}
+        process = self._start_inside(enter, argv if in_image else [*_RUN, *argv], joins_itself=in_image, **options)
         self._note(process.pid, argv)
         self._started = [*(earlier for earlier in self._started if earlier.poll() is None), process]
         return process
+
+    @property
+    def has_image(self) -> bool:
+        """Whether programs of the user's see an image."""
+        return self._image is not None
+
+    @property
+    def image_environment(self) -> Mapping[str, str]:
+        """What programs in the image find in their environment before all else."""
+        return {"HOME": "/root", **(self._image[1] if self._image else {})}
 
     def set_cpus(self, cpus: float) -> None:
         """Limit it to another share of one core from now on.
@@ -307,23 +353,42 @@ class Container:
 
     def _files_in_memory(self) -> list[str]:
         """What programs have written that no folder of this machine has."""
-        found = [os.path.join(place, path) for place, folder in self._in_memory.items() for path in files_below(folder)]
+        found = [
+            os.path.join("/" if place == IMAGE_ROOT else place, path)
+            for place, folder in self._in_memory.items()
+            for path in files_below(folder)
+        ]
         return sorted(set(found) - _OWN_FILES - set(self._files))
 
     @property
     def _folder(self) -> Path:
         return self._run.path / "containers" / self.name
 
-    def _start_inside(self, enter: Callable[[], None], argv: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
-        """Start a program from a thread that calls `enter` first; `argv` begins with a shell that joins the group."""
+    def _start_inside(
+        self, enter: Callable[[], None], argv: Sequence[str], joins_itself: bool = False, **options: Any
+    ) -> subprocess.Popen[Any]:
+        """Start a program from a thread that calls `enter` first.
+
+        Args:
+            argv: begins with a shell that joins the group.
+            joins_itself: it has no such shell, as in an image that need not have any; then the new process joins before
+                it becomes the program, which takes a copy of this one.
+        """
         joins = self.group.open_joins()
         environment = dict(os.environ if options.get("env") is None else options["env"])
-        environment["ISL_JOIN"] = " ".join(map(str, joins))
+        if joins_itself:
+            options["preexec_fn"] = partial(_join, joins)
+        else:
+            environment["ISL_JOIN"] = " ".join(map(str, joins))
         if self.out is not None:
             environment[OUT_VARIABLE] = str(self.out)
         if self._about is not None:
             environment[NODE_VARIABLE] = str(self._about)
-        options.update(env=environment, pass_fds=(*joins, *options.get("pass_fds", ())), start_new_session=True)
+        options.update(
+            env=environment,
+            pass_fds=(*(() if joins_itself else joins), *options.get("pass_fds", ())),
+            start_new_session=True,
+        )
 
         def start() -> subprocess.Popen[Any]:
             enter()
@@ -342,10 +407,21 @@ class Container:
         unshare(CLONE_FS | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID)
         os.umask(0o022)
         set_host_name(self.name)
-        self._in_memory = build_root(self._folder, self._visible, () if self.out is None else (self.out.parent,))
+        ours = (
+            (self.out and self.out.parent, self._about and self._about.parent)
+            if self._image
+            else (self.out and self.out.parent,)
+        )
+        self._in_memory = build_root(
+            self._folder, self._visible, [path for path in ours if path], self._image and self._image[0]
+        )
         Path("/etc/hostname").write_text(f"{self.name}\n")
         for place, text in {"/etc/hosts": hosts_text(self.hosts), **self._files}.items():
             Path(place).write_text(text)
+            if self._image is not None:
+                write_plain(Path(IMAGE_ROOT), place, text)
+        if self._image is not None:
+            write_plain(Path(IMAGE_ROOT), "/etc/hostname", f"{self.name}\n")
 
     def _strangers_view(self) -> tuple[int, ...]:
         """A copy of the container's mounts in which the kernel is masked: its mount namespace, and its root."""
@@ -354,13 +430,16 @@ class Container:
             self._enter(own=True)
             unshare(CLONE_NEWNS)
             mask_kernel()
+            image = () if self._image is None else (os.open(IMAGE_ROOT, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC),)
+            if image:
+                mask_kernel(f"{IMAGE_ROOT}/proc")
             mounts = os.open("thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC, dir_fd=machine)
-            return mounts, os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            return mounts, os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), *image
         finally:
             os.close(machine)
 
-    def _enter(self, *, own: bool) -> None:
-        """Move the calling thread into the container, as the user's own or as a stranger."""
+    def _enter(self, *, own: bool, in_image: bool = False) -> None:
+        """Move the calling thread into the container, as the user's own or as a stranger, perhaps into its image."""
         unshare(CLONE_FS)
         descriptor = os.pidfd_open(self.pid)
         root = os.open(f"/proc/{self.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -369,11 +448,17 @@ class Container:
             if not own:
                 set_namespace(self._strangers[0], CLONE_NEWNS)
             # Entering a mount namespace leads to its lowest root: another one if the machine itself is in a chroot.
-            os.chdir(root if own else self._strangers[1])
+            os.chdir(root if own else self._strangers[2 if in_image else 1])
             os.chroot(".")
         finally:
             os.close(root)
             os.close(descriptor)
+
+
+def _join(groups: Sequence[int]) -> None:
+    """Join groups, as a process that is not yet a program: by system calls alone."""
+    for group in groups:
+        os.write(group, b"0")
 
 
 @contextmanager

@@ -16,6 +16,7 @@ MNT_DETACH = 0x2  # Source: include/linux/fs.h
 SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}  # Source: arch/*/include/.../unistd; libc has no wrapper
 
 PRIVATE = {"/tmp": "1777", "/run": "755", "/root": "700", "/home": "755"}  # folders that begin empty, with their modes
+IMAGE_ROOT = "/run/image"  # where the root of an image is in a container
 SECRETS = ("/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-")  # empty inside
 # Of /proc, for who has no rights over the machine: what changes it is read-only, what tells of it is empty. The last
 # two are of User-mode Linux.
@@ -35,7 +36,9 @@ _DEVICE_LINKS = {
 }
 
 
-def build_root(folder: Path, visible: Iterable[Path], writable: Iterable[Path] = ()) -> dict[str, int]:
+def build_root(
+    folder: Path, visible: Iterable[Path], writable: Iterable[Path] = (), image: Path | None = None
+) -> dict[str, int]:
     """Make an overlay over / at `folder`, with devices and a /sys and `PRIVATE` of its own, and make it the root.
 
     The calling thread must have a mount namespace of its own. /proc is the machine's until the container's first
@@ -45,6 +48,7 @@ def build_root(folder: Path, visible: Iterable[Path], writable: Iterable[Path] =
         folder: an empty folder; it hides the layers inside and stays empty outside.
         visible: paths bound read-only at the same place where the overlay does not show them.
         writable: folders bound at the same place, whose files are this machine's.
+        image: the root folder of an image, which is seen at `IMAGE_ROOT` with the same folders, and writes of its own.
 
     Returns:
         Open descriptors of the folders in memory that everything written elsewhere goes to, by where they begin.
@@ -71,6 +75,8 @@ def build_root(folder: Path, visible: Iterable[Path], writable: Iterable[Path] =
     for path in writable:
         _bind(path, root)
     in_memory = {"/": upper, **{place: root / place.lstrip("/") for place in PRIVATE}}
+    if image is not None:
+        in_memory[IMAGE_ROOT] = _add_image(root, folder, image, writable)
     opened = {place: os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) for place, path in in_memory.items()}
     os.chdir(root)
     # "." stands for the new root and for the old one, so no folder is needed for it
@@ -80,14 +86,50 @@ def build_root(folder: Path, visible: Iterable[Path], writable: Iterable[Path] =
     return opened
 
 
-def mask_kernel() -> None:
+def _add_image(root: Path, folder: Path, image: Path, writable: Iterable[Path]) -> Path:
+    """Mount an image, with devices, /sys and the folders of this machine that are writable; where its writes go."""
+    place, upper, work = root / IMAGE_ROOT.lstrip("/"), folder / "image-upper", folder / "image-work"
+    for made in (place, upper, work):
+        made.mkdir()
+    mount("overlay", place, "overlay", MS_NOSUID | MS_NODEV, f"lowerdir={image},upperdir={upper},workdir={work}")
+    for name in ("dev", "sys"):
+        mount(root / name, plain_folder(place, name), None, MS_BIND | MS_REC)
+    plain_folder(place, "proc")
+    plain_folder(place, "tmp").chmod(0o1777)
+    for path in writable:
+        mount(path, plain_folder(place, str(path.relative_to("/"))), None, MS_BIND | MS_REC)
+    return upper
+
+
+def plain_folder(root: Path, path: str) -> Path:
+    """A folder below a root that a stranger has made, with what leads elsewhere on the way replaced by folders."""
+    place = root
+    for name in Path(path).parts:
+        place = place / name
+        if place.is_symlink() or (place.exists() and not place.is_dir()):
+            place.unlink()
+        place.mkdir(exist_ok=True)
+    return place
+
+
+def write_plain(root: Path, path: str, text: str) -> None:
+    """Write a file below a root that a stranger has made, and nowhere else."""
+    place = plain_folder(root, str(Path(path).parent.relative_to("/"))) / Path(path).name
+    if place.is_dir() and not place.is_symlink():
+        return  # its makers want none
+    place.unlink(missing_ok=True)
+    with open(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644), "w") as file:
+        file.write(text)
+
+
+def mask_kernel(proc: str = "/proc") -> None:
     """Cover what changes the kernel or tells of it in /proc, in the mount namespace of the calling thread."""
     for name in READ_ONLY:
-        if (path := Path("/proc", name)).exists():
+        if (path := Path(proc, name)).exists():
             mount(path, path, None, MS_BIND)
             mount("none", path, None, MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
     for name in MASKED:
-        if (path := Path("/proc", name)).is_dir():
+        if (path := Path(proc, name)).is_dir():
             mount("tmpfs", path, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
         elif path.exists():
             mount("/dev/null", path, None, MS_BIND)

@@ -51,6 +51,9 @@ class Need:
         memory_byte: the most that it may take.
         expected_byte: the most that it is expected to take, without the files in `visible`; a guest has room for that.
         visible: files and folders that it reads; files are in memory once for all.
+        pids: the most processes and threads of the node.
+        image: what the user's programs in the node see in place of the machine's files.
+        total: cpus and memory, where they are more than 0, are what the node has in all, whatever its programs need.
     """
 
     node: str
@@ -58,6 +61,9 @@ class Need:
     memory_byte: int
     expected_byte: int
     visible: tuple[Path, ...] = ()
+    pids: int | None = None
+    image: Path | None = None
+    total: bool = False
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from isl_emu.parts.captures.part import CapturesPart
 from isl_emu.parts.faults.part import FaultsPart
 from isl_emu.parts.kv_handover.part import KvHandoverPart
 from isl_emu.parts.metadata.part import MetadataPart
+from isl_emu.parts.nodes.part import NodesPart
 from isl_emu.parts.part import EVERY_NODE_UP_TO, Part
 from isl_emu.parts.power.part import PowerPart
 from isl_emu.parts.probes.part import ProbesPart
@@ -23,6 +24,7 @@ from isl_emu.parts.uplink.part import UplinkPart
 from isl_emu.scenario.model import Scenario
 
 PARTS: Sequence[Part] = (
+    NodesPart(),  # first: nothing runs in a node yet
     QuestionsPart(),
     ServingPart(),
     SplitPart(),

@@ -23,6 +23,7 @@ class Execution:
         error: why it did not come to its end.
         clock: "exact" or "real".
         kernel: the kernel that carried the network, and the machine under it.
+        congestion_control: of TCP in the nodes: by "default", and in nodes that have another, by name.
         phases_s: how long each phase took, by the machine's clock.
         bias_ns: what netem adds to each delay by itself, and is taken off; `residue_ns` what is left of it.
         calibration: how that was found.
@@ -39,6 +40,7 @@ class Execution:
     error: str | None = None
     clock: str = "real"
     kernel: Mapping[str, Any] = field(default_factory=dict)
+    congestion_control: dict[str, str] = field(default_factory=dict)
     phases_s: dict[str, float] = field(default_factory=dict)
     bias_ns: float | None = None
     residue_ns: float | None = None

@@ -66,6 +66,15 @@ class Trust:
                 "own programs"
             )
 
+    def check_images(self, paths: Iterable[Path]) -> None:
+        """Raise a ScenarioError if a scenario names an image elsewhere than where isl-emu was called."""
+        for path in paths:
+            if not self.all and not path.resolve().is_relative_to(Path.cwd().resolve()):
+                raise ScenarioError(
+                    f"{path}: is an image of the scenario, whose programs would read it, but it is not in the folder "
+                    "where isl-emu is called; copy it there, or --trust a scenario that is as good as your own programs"
+                )
+
 
 USUAL_TRUST = Trust()
 

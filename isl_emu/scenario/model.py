@@ -25,6 +25,7 @@ from isl_emu.scenario.kv_handover import KvHandover, kv_contradictions
 from isl_emu.scenario.lasers import InterShell, LaserLinks
 from isl_emu.scenario.matching import Satellites, matching, unpaired
 from isl_emu.scenario.metadata import Metadata, metadata_contradictions
+from isl_emu.scenario.nodes import NodeSettings, node_contradictions, settings_by_node
 from isl_emu.scenario.power import Power, power_contradictions, power_groups, power_parts
 from isl_emu.scenario.programs import Program, UserWorkload, program_contradictions
 from isl_emu.scenario.quantities import Duration, NodeName, Record
@@ -47,6 +48,7 @@ __all__ = [
     "InterShell",
     "LaserLinks",
     "Metadata",
+    "NodeSettings",
     "Orbits",
     "Place",
     "Power",
@@ -106,6 +108,7 @@ class Scenario(Constellation):
     program: tuple[Program, ...] = ()
     workload: tuple[UserWorkload, ...] = ()
     metadata: Metadata | None = None
+    node: tuple[NodeSettings, ...] = ()
     training: tuple[Training, ...] = ()
     probes: Probes = Probes()
     capture: tuple[Capture, ...] = ()
@@ -158,6 +161,11 @@ class Scenario(Constellation):
     def informed_nodes(self) -> tuple[str, ...]:
         """Names of the nodes that are told of themselves, in node order."""
         return matching(self.metadata.nodes, self.node_names) if self.metadata else ()
+
+    def image_of(self, node: str) -> str | None:
+        """The image that the user's programs see in a node, as the scenario names it; None if it has none."""
+        settings = settings_by_node(self.node, (node,)).get(node)
+        return settings.image if settings else None
 
     @property
     def own_programs(self) -> dict[str, tuple[str, ...]]:
@@ -233,6 +241,7 @@ class Scenario(Constellation):
         servers = [(f"compute[{n}]", group) for n, group in enumerate(self.compute)]
         found = (
             *(f"{key}: imports {name}" for key, name in functions.items() if ":" in name),
+            *(f"node[{n}].image: unpacks {table.image}" for n, table in enumerate(self.node) if table.image),
             *(f"program.{program.name}: runs {shlex.join(program.command)}" for program in self.program),
             *(f"{key}.command: runs {group.command}" for key, group in servers if group.command),
             *(f"{key}.url: asks {group.url}" for key, group in servers if group.url),
@@ -253,8 +262,9 @@ class Scenario(Constellation):
 
     @property
     def has_programs(self) -> bool:
-        """Whether it has programs of its own in nodes: commands, workloads or servers."""
-        return bool(self.program or self.workload or any(group.command for group in self.compute))
+        """Whether it has programs of its own in nodes: commands, workloads, servers or images."""
+        images = any(table.image for table in self.node)
+        return bool(self.program or self.workload or images or any(group.command for group in self.compute))
 
     @property
     def keys_sent(self) -> tuple[str, ...]:
@@ -279,6 +289,7 @@ def contradictions(scenario: Scenario) -> Iterator[str]:
     probes = 2 * len(scenario.probes.pairs) * scenario.time.duration_ns / scenario.probes.interval_ns
     if excess := PROBES.excess(probes):
         yield f"probes.interval is {format_quantity(scenario.probes.interval_ns, DURATION_NS)}, which {excess}"
+    yield from node_contradictions(scenario.node, scenario.node_names)
     if scenario.metadata:
         yield from metadata_contradictions(scenario.metadata, scenario.node_names)
     yield from program_contradictions(scenario.program, scenario.workload, nodes, scenario.time.duration_ns)

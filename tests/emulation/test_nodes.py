@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from isl_emu.geometry.places import places_itrs_km
 from isl_emu.planned import PlannedNetwork
 from isl_emu.units import NS_PER_S
 from tests.exact_guest import needs_exact_time
+from tests.images import layer, oci_layout
 from tests.runs import finished, rows
 from tests.scenarios import quiet_ring, table
 
@@ -45,13 +47,70 @@ except OSError as error:
     told["refused"] = error.code, error.read().decode()
 json.dump(told, open("told.json", "w"))
 """
+LOOK = """
+import json, socket, threading, time
+def value(name):
+    return open("/proc/sys/net/ipv4/" + name).read().split()
+told = {"congestion": value("tcp_congestion_control"), "memory": value("tcp_rmem"), "threads": 0}
+told["used"] = socket.socket().getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(bytes(1)).decode()
+held = threading.Event()
+try:
+    while told["threads"] < 200:
+        threading.Thread(target=held.wait, daemon=True).start()
+        told["threads"] += 1
+except RuntimeError:
+    pass
+held.set()
+json.dump(told, open("inside.json", "w"))
+"""
 SAY = 'echo "$ISL_EMU_EVENT $ISL_EMU_T_NS $MODE $PWD"'
+
+
+BUSY = r"""
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+static void say(const char *what, const char *path) {
+    printf("%s %s\n", what, access(path, F_OK) ? "none" : "there");
+}
+int main(int count, char **words) {
+    char name[256], text[256] = "", *block;
+    if (!strcmp(words[1], "look")) {
+        gethostname(name, sizeof name);
+        FILE *own = fopen("/etc/own", "r"), *kept = fopen("kept", "w");
+        if (own) fgets(text, sizeof text, own);
+        printf("host %s\nown %s\nmode %s\ntold %s\n", name, text, getenv("MODE"), getenv("TOLD"));
+        say("gone", "/etc/gone"); say("shell", "/bin/sh"); say("usr", "/usr/lib"); say("null", "/dev/null");
+        say("self", "/proc/self/exe"); say("node", getenv("ISL_EMU_NODE")); say("hosts", "/etc/hosts");
+        fputs("written", kept); fclose(kept);
+        FILE *lost = fopen("/lost", "w"); fputs("lost", lost); fclose(lost);
+    } else if (!strcmp(words[1], "hog")) {
+        while ((block = malloc(1 << 20))) memset(block, 1, 1 << 20);
+    } else {
+        printf("chroot %s\n", chroot("/tmp") ? strerror(errno) : "done");
+        say("machine", "/proc/1/root/usr"); say("up", "/../usr");
+    }
+    return 0;
+}
+"""
+
+
+def _own_image(folder: Path) -> Path:
+    """An OCI layout of two layers with one static program, and no shell."""
+    (folder / "busy.c").write_text(BUSY)
+    subprocess.run(["gcc", "-static", "-O1", "-o", folder / "busy", folder / "busy.c"], check=True)
+    lower = layer([("bin/busy", (folder / "busy").read_bytes()), ("etc/own", b"lower"), ("etc/gone", b"gone")])
+    oci_layout(folder / "oci", [lower, layer([("etc/own", b"upper"), ("etc/.wh.gone", b""), ("proc", "/etc")])])
+    return folder / "oci"
 
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results of the run."""
     folder = tmp_path_factory.mktemp("nodes") / "out"
+    image = _own_image(tmp_path_factory.mktemp("image"))
     text = quiet_ring("8 s", step="1 s")
     text += table("metadata", nodes=["p00s0*", "gs-*"])
     text += table("[program]", name="asks", node="gs-chengdu", at="3 s", command=[*PYTHON, ASK], cpu_time="stated")
@@ -60,9 +119,18 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
                   command=["sh", "-c", SAY], cpu_time="stated")  # fmt: skip
     text += table("[program]", name="slow", node="p00s01", at="2 s", repeat="1 s", command=["sleep", "1.5"],
                   cpu_time="stated")  # fmt: skip
+    text += table("[node]", nodes=["p00s02"], cpus=0.5, memory="100 MiB", pids=40, congestion_control="bbr")
+    text += 'sysctls = { "net.ipv4.tcp_rmem" = "4096 87380 33554432" }\n'
+    text += table("[program]", name="inside", node="p00s02", command=[*PYTHON, LOOK], cpu_time="stated")
+    text += table("[node]", nodes=["p00s04"], image=str(image), memory="64 MiB")
+    for name, command in {"found": ["busy", "look"], "hog": ["busy", "hog"], "way-out": ["busy", "out"]}.items():
+        text += table("[program]", name=name, node="p00s04", command=command, cpu_time="stated", may_fail=True,
+                      at="1 s", env={"TOLD": "it"})  # fmt: skip
     text += table("[power]", board="raspberry-pi-5", bus="10 W", panel={"area": "1 m2"}, battery={"capacity": "100 Wh"},
                   radiator={"area": "1 m2", "heat_capacity": "20 kJ/K"}, satellites="all")  # fmt: skip
-    finished(text, folder, "--clock", "exact")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tests.runs.ROOT", image.parent)  # where isl-emu is called, and images may lie
+        finished(text, folder, "--clock", "exact")
     return folder
 
 
@@ -158,3 +226,31 @@ def test_a_program_never_runs_beside_itself(out: Path) -> None:
     slow = sorted((row["t_due_ns"], row["outcome"]) for row in rows(out, "programs") if row["name"] == "slow")
     assert slow == [(t_s * NS_PER_S, "still running" if t_s % 2 else "ended") for t_s in range(2, 8)]
     assert "3 starts: 3 ended, 3 still running" in (out / "summary.txt").read_text()
+
+
+def test_a_node_has_its_limits_and_its_settings(out: Path) -> None:
+    inside = json.loads((out / "files" / "p00s02" / "inside.json").read_text())
+    assert inside["congestion"] == ["bbr"] and inside["used"] == "bbr"
+    assert inside["memory"] == ["4096", "87380", "33554432"]
+    assert 20 < inside["threads"] < 40
+    execution = json.loads((out / "provenance.json").read_text())["execution"]
+    assert execution["congestion_control"] == {"default": "cubic", "p00s02": "bbr"}
+
+
+def test_a_program_sees_its_image_and_nothing_of_the_machine(out: Path) -> None:
+    found = dict(line.split(" ", 1) for line in (out / "programs" / "found.log").read_text().splitlines())
+    assert found == {
+        "host": "p00s04", "own": "upper", "mode": "own", "told": "it", "gone": "none", "shell": "none", "usr": "none",
+        "null": "there", "self": "there", "node": "there", "hosts": "there",
+    }  # fmt: skip
+    assert (out / "files" / "p00s04" / "kept").read_text() == "written"
+    lost = json.loads((out / "provenance.json").read_text())["execution"]["lost_files"]
+    assert lost["p00s04"]["paths"] == ["/lost"]
+
+
+def test_a_program_of_an_image_has_its_limits_and_no_way_out(out: Path) -> None:
+    hog = next(row for row in rows(out, "programs") if row["name"] == "hog")
+    assert (hog["outcome"], hog["status"]) == ("ended", -9)
+    assert (out / "programs" / "way-out.log").read_text().splitlines() == [
+        "chroot Operation not permitted", "machine none", "up none",
+    ]  # fmt: skip

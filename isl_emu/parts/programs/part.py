@@ -60,7 +60,8 @@ class ProgramsPart(Part):
         """Programs and workloads see the folder in which isl-emu was called, and where Python finds modules."""
         for program in scenario.program:
             expected_byte = min(program.memory_byte, PROGRAM_BYTE)
-            visible = (*_seen_here(), *files_named(found_here(program.command)))
+            named = () if scenario.image_of(program.node) else files_named(found_here(program.command))
+            visible = (*_seen_here(), *named)
             yield Need(program.node, program.cpus or 0.0, program.memory_byte, expected_byte, visible)
         for workload in scenario.workload:
             for place, node in enumerate(dict.fromkeys(workload.nodes)):  # the process itself is in the first one
@@ -69,7 +70,8 @@ class ProgramsPart(Part):
 
     def checks(self, scenario: Scenario) -> Iterable[Callable[[], object]]:
         yield from (partial(_imported, workload) for workload in scenario.workload)
-        yield from (partial(_check_command, program) for program in scenario.program if not program.may_fail)
+        ours = [program for program in scenario.program if not (program.may_fail or scenario.image_of(program.node))]
+        yield from (partial(_check_command, program) for program in ours)
 
     def prepare(self, source: Source, place: str) -> Preparation:
         for program in source.scenario.program:

@@ -167,14 +167,17 @@ class ProgramThread(threading.Thread):
         """The program in its node's container."""
         program = self._program
         with log_of(program.name, self._live.folder).open("ab") as output:
-            if shutil.which(found_here(program.command)[0]) is None:
+            container = self._live.containers[program.node]
+            command = list(program.command) if container.has_image else found_here(program.command)
+            if not container.has_image and shutil.which(command[0]) is None:
                 raise FileNotFoundError(f"there is no program {program.command[0]}")
             self._starts.append({"name": program.name, "t_ns": self._now_ns()})
-            container = self._live.containers[program.node]
+            usual = container.image_environment if container.has_image else _environment()
             process = container.popen(
-                found_here(program.command),
+                command,
+                users=True,
                 cwd=self._folder(container.out),
-                env={**_environment(), **program.env, **self._told()},
+                env={**usual, **program.env, **self._told()},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -1,0 +1,72 @@
+"""What nodes are like inside: their limits, and the settings of their network that are theirs alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, model_validator
+
+from isl_emu.scenario.matching import Satellites, matching, unmatched
+from isl_emu.scenario.quantities import Record, Size
+
+MOST_PIDS = 2_048  # processes and threads of any node with a container
+# Settings that each network namespace has for itself, and by which no node gets more than its links give it.
+ALLOWED_SYSCTLS = re.compile(
+    r"net\.(ipv4\.(tcp_(?!congestion_control|allowed|available|fastopen_key|ehash|mem$|max_orphans)[a-z0-9_]+"
+    r"|ip_local_port_range|ip_unprivileged_port_start|ping_group_range|udp_[rw]mem_min|ip_no_pmtu_disc)"
+    r"|core\.somaxconn)"
+)
+
+
+def _sysctls(given: dict[str, str]) -> dict[str, str]:
+    for name, value in given.items():
+        if not ALLOWED_SYSCTLS.fullmatch(name):
+            raise ValueError(
+                f"names {name!r}, but only net.ipv4.tcp_* and a few more are each node's own (docs/nodes.md); "
+                "leave it out"
+            )
+        if not re.fullmatch(r"-?[0-9]+([ \t]+-?[0-9]+)*", value):
+            raise ValueError(f"sets {name} to {value!r}, but its value is one number or several; write them so")
+    return given
+
+
+class NodeSettings(Record):
+    """Limits and settings of some nodes, by name or pattern; of several tables that name a node the last one holds.
+
+    `cpus`, `memory`, `pids`: of a container that each of the nodes then has, for all that runs there, in place of the
+    sum of what its programs ask for. `image`: what the user's programs there see in place of the machine's files, a
+    root folder, a tarball, or an OCI layout or archive, from the folder in which isl-emu is called.
+    `congestion_control`: of TCP, in place of cubic.
+    """
+
+    nodes: Satellites
+    image: Annotated[str, Field(min_length=1, max_length=4_096, pattern=r"^[^\x00]+$")] | None = None
+    cpus: float | None = Field(gt=0.0, le=64.0, default=None)
+    memory_byte: Size | None = Field(alias="memory", default=None)
+    pids: int | None = Field(ge=16, le=MOST_PIDS, default=None)
+    congestion_control: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,14}$")] | None = None
+    sysctls: Annotated[dict[str, str], AfterValidator(_sysctls)] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _something(self) -> NodeSettings:
+        if not (self.limited or self.congestion_control or self.sysctls):
+            raise ValueError("sets nothing, but a table of nodes is there to set something; set a key, or leave it out")
+        return self
+
+    @property
+    def limited(self) -> bool:
+        """Whether it limits its nodes or has an image for them, which takes a container in each."""
+        return any(value is not None for value in (self.cpus, self.memory_byte, self.pids, self.image))
+
+
+def settings_by_node(tables: Sequence[NodeSettings], nodes: Sequence[str]) -> Mapping[str, NodeSettings]:
+    """The table that holds for each node that any names."""
+    return {name: table for table in tables for name in matching(table.nodes, nodes)}
+
+
+def node_contradictions(tables: Sequence[NodeSettings], nodes: Sequence[str]) -> Iterator[str]:
+    """Names that no node has."""
+    for number, table in enumerate(tables):
+        yield from unmatched(f"node[{number}].nodes", table.nodes, nodes, "node")
