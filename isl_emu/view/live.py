@@ -79,7 +79,7 @@ class LiveEvents:
         self._interventions: dict[Any, dict[str, Any]] = {}
         self._seen: list[tuple[float, float]] = []  # when instants were in force: the wall's time, and the run's
         self._told_s = self._news_s = self._met_s = wall_s()
-        self.state, self._lateness_ms = "building", 0.0
+        self.state, self._lateness_ms, self._latest_k = "building", 0.0, -1
 
     def _tail(self, name: str) -> Tail:
         return Tail(self._folder.journal, name)
@@ -131,6 +131,8 @@ class LiveEvents:
             self._telling = Telling(self._sky.planned, planned_ways(self._sky.planned, self._folder))
         for record in instants:
             yield from self._guarded(self._instant, record)
+        if instants:
+            self._pass()
         for record in self._tails[INCIDENTS_JOURNAL].lines():
             yield from self._guarded(self._incident, record)
         if self._telling is None:
@@ -156,17 +158,23 @@ class LiveEvents:
         return events
 
     def _instant(self, record: dict[str, Any]) -> Iterator[Event]:
-        k, done_ns, wall_s = int(record["k"]), int(record["done_ns"]), self._wall_s()
+        k, done_ns = int(record["k"]), int(record["done_ns"])
         if not 0 <= k < self._sky.planned.link_plan.grid.count:
             return
-        if self.state == "building" or self.state == "paused":
+        self._latest_k = max(self._latest_k, k)
+        self._lateness_ms = max(done_ns - int(record["planned_ns"]), 0) / NS_PER_MS if k else 0.0
+        yield from self._due.at(k, done_ns)
+
+    def _pass(self) -> None:
+        """Take the pace at which emulated time passes, now that another instant is in force."""
+        if self._latest_k < 0:
+            return
+        wall_s, t_s = self._wall_s(), self._latest_k * self._sky.planned.link_plan.grid.step_ns / NS_PER_S
+        if self.state in ("building", "paused"):
             self.state, self._seen = "live", []
-        t_s = k * self._sky.planned.link_plan.grid.step_ns / NS_PER_S
         self._seen.append((wall_s, t_s))
         while len(self._seen) > 2 and wall_s - self._seen[1][0] > RATE_S:
             self._seen.pop(0)
-        self._lateness_ms = max(done_ns - int(record["planned_ns"]), 0) / NS_PER_MS if k else 0.0
-        yield from self._due.at(k, done_ns)
 
     def _incident(self, record: dict[str, Any]) -> Iterator[Event]:
         """The end of an intervention comes in a line of its own, which has but its number."""
