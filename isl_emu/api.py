@@ -142,10 +142,11 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
     return _with_all(read_planned(Path(path)))
 
 
-def open_plan(path: Path, changes: dict[str, Any]) -> Plan:
+def open_plan(path: Path | Scenario, changes: dict[str, Any]) -> Plan:
     """The plan in a file, or the plan made from the scenario in it; a saved plan's sky cannot be changed.
 
     Args:
+        path: of the file, or a scenario that was read already.
         changes: top-level scenario fields to replace, as in TOML.
     """
     return _with_all(open_planned(path, changes))

@@ -2,12 +2,15 @@
 
 It is long because it is flat: one small function a command, and nothing else; `manual.py` has their order and examples.
 
-Exit status: 0 done, 1 failed, 2 wrong usage, 3 done but the run is marked invalid or intervened, 130 interrupted.
+Exit status: 0 done, 1 failed, 2 wrong usage, 3 done but the run is marked invalid or intervened, 130 interrupted, 141
+nobody reads its output any more.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -15,31 +18,70 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import click
-from rich.console import Console
+from click.shell_completion import CompletionItem
 from rich.table import Table
 
-from isl_emu.errors import INTERRUPTED, INVALID, IslEmuError, ScenarioError
-from isl_emu.manual import SHELLS, Manual, ScenarioFile, completion_script
-from isl_emu.progress import Steps
+from isl_emu.errors import FAILED, INTERRUPTED, INVALID, SIGNALLED, IslEmuError, ScenarioError
+from isl_emu.manual import SHELLS, Manual, completion_script
+from isl_emu.progress import Screen, Steps
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.wishes import USUAL_TRUST, Trust, Wishes
 from isl_emu.units import DURATION_NS, NS_PER_MS, NS_PER_S, RATE_BIT_S, format_quantity, parse_quantity, seconds_text
 
 if TYPE_CHECKING:
     from isl_emu.planned import NamedPath
+    from isl_emu.scenario.model import Scenario
     from isl_emu.view.sky import Sky
 
     TextType = click.ParamType[str]
+    ScenarioType = click.ParamType[Path | Scenario]
 else:
-    TextType = click.ParamType  # which older versions of click do not make generic
+    TextType = ScenarioType = click.ParamType  # which older versions of click do not make generic
 
 DEBUG = "ISL_EMU_DEBUG"  # the environment variable that --debug sets; a guest gets it too
-SCENARIO = ScenarioFile(path_type=Path, dir_okay=False)
 STDIN = 0
+OWN_STREAM = re.compile(r"-|/dev/stdin|(?:/dev/fd|/proc/self/fd)/(\d{1,9})")
 TABLE_WIDTH = 130  # of a table that goes to a file or a pipe
+
+
+class ScenarioFile(ScenarioType):
+    """A file; or a scenario that somebody writes into a pipe ("-", /dev/stdin, <(...), a FIFO), read at once."""
+
+    name = "file"
+
+    def convert(self, value: str | Path, param: click.Parameter | None, ctx: click.Context | None) -> Path | Scenario:
+        path = Path(value)
+        if (descriptor := _stream(path)) is None:
+            return path
+        from isl_emu.scenario.parse import read_scenario
+
+        try:
+            return read_scenario(descriptor, "standard input" if str(path) == "-" else str(path))
+        finally:
+            os.close(descriptor)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Names of shipped scenarios, and what the shell itself knows of files."""
+        from isl_emu.scenario.parse import shipped_scenarios
+
+        names = [CompletionItem(name) for name in shipped_scenarios() if name.startswith(incomplete)]
+        return [*names, CompletionItem(incomplete, type="file")]
+
+
+def _stream(path: Path) -> int | None:
+    """A new descriptor of a pipe, or of an open file of ours; None of any other file."""
+    try:
+        if own := OWN_STREAM.fullmatch(str(path)):
+            return os.dup(int(own[1] or STDIN))
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK) if path.is_fifo() else None
+    except (OSError, OverflowError):  # it is told of where the file is read
+        return None
+
+
+SCENARIO = ScenarioFile()
 
 
 class Duration(TextType):
@@ -212,7 +254,7 @@ NO_BROWSER = click.option("--no-browser", is_flag=True, help="Only print where t
 @PAUSE_AT
 @UNTIL
 def run(
-    scenario: Path | None,
+    scenario: Path | Scenario | None,
     out: Path | None,
     cut_off: Path | None,
     duration: str | None,
@@ -238,7 +280,7 @@ def run(
     from isl_emu.experiment import run_file
 
     changes = _changes(duration, seed, model, slowdown) | _set(settings)
-    steps = Steps(Console())
+    steps = Steps(Screen())
     if (scenario is None) == (cut_off is None):
         raise click.UsageError("one of SCENARIO and --resume FOLDER is needed")
     if cut_off is not None:
@@ -283,7 +325,7 @@ def run(
 @NO_PROGRAMS
 @ALLOW_KEY
 def sweep(
-    scenario: Path,
+    scenario: Path | Scenario,
     settings: tuple[str, ...],
     seeds: int | None,
     duration: str | None,
@@ -300,7 +342,7 @@ def sweep(
     For example --set questions.mean_interval=1s,2s,4s --seeds 10 makes 30 runs. A sweep that was cut off goes on with
     `isl-emu run --resume FOLDER`.
     """
-    from isl_emu.scenario.parse import load_scenario, with_changes
+    from isl_emu.scenario.parse import with_changes
     from isl_emu.scenario.settings import read_setting
     from isl_emu.sweeps.sweep import begin_sweep
 
@@ -309,12 +351,12 @@ def sweep(
         values["seed"] = tuple(range(1, seeds + 1))
     if not values:
         raise click.UsageError("--set or --seeds is needed: they say in what the runs differ")
-    loaded = load_scenario(scenario)
+    loaded = _loaded(scenario)
     if duration is not None:
         loaded = with_changes(loaded, time={"duration": duration})
     words = [word for name, value in (("--machine", machine), ("--clock", clock)) if value for word in (name, value)]
     begun = begin_sweep(loaded, values, out, words)
-    return _sweep(begun.path, trust, no_programs, keys, parallel, Steps(Console()))
+    return _sweep(begun.path, trust, no_programs, keys, parallel, Steps(Screen()))
 
 
 @cli.command()
@@ -346,21 +388,21 @@ def compare(runs: tuple[Path, ...], metrics: tuple[str, ...], out: Path | None, 
     help="Look at the text alone if it names commands, functions or URLs, and only list these.",
 )
 @TRUST
-def check(scenario: Path, no_programs: bool) -> None:
+def check(scenario: Path | Scenario, no_programs: bool) -> None:
     """Check SCENARIO and print it with every default written out, what it runs or asks that is not isl-emu's, and about
     how many faults there will be.
 
     Files, functions and programs that it names are looked at too: models, traces, prompts.
     """
-    from isl_emu.api import format_scenario, load
+    from isl_emu.api import format_scenario
     from isl_emu.experiment import check_scenario
 
-    checked = load(scenario)
+    checked = _loaded(scenario)
     try:
         _print_warnings(check_scenario(checked, programs=not no_programs))
         click.echo(format_scenario(checked), nl=False)
     finally:
-        for line in (*checked.foreign, *checked.faults_expected):
+        for line in (*checked.foreign, *checked.captures_told, *checked.faults_expected):
             click.echo(f"# {line}")
 
 
@@ -372,7 +414,7 @@ def check(scenario: Path, no_programs: bool) -> None:
 @click.option("--duration", type=Duration(), help="Plan this long instead of what the scenario says.")
 @SET
 @TRUST
-def plan(scenario: Path, out: Path | None, duration: str | None, settings: tuple[str, ...]) -> None:
+def plan(scenario: Path | Scenario, out: Path | None, duration: str | None, settings: tuple[str, ...]) -> None:
     """Compute the link plan of SCENARIO, save it for `isl-emu run`, and list its contacts."""
     from isl_emu.api import open_plan
 
@@ -392,7 +434,7 @@ def plan(scenario: Path, out: Path | None, duration: str | None, settings: tuple
 @FORMAT
 @TRUST
 def show(
-    plan: Path,
+    plan: Path | Scenario,
     out: Path | None,
     pairs: tuple[tuple[str, str], ...],
     links: tuple[tuple[str, str], ...],
@@ -427,13 +469,14 @@ def show(
     help="The share of its full work that every computer is wanted for.",
 )
 @FORMAT
-def energy(scenario: Path, out: Path | None, duration: str, step: str, demand: float, formats: tuple[str, ...]) -> None:
+def energy(
+    scenario: Path | Scenario, out: Path | None, duration: str, step: str, demand: float, formats: tuple[str, ...]
+) -> None:
     """Show what Sun, batteries and radiators let the satellites of SCENARIO compute, without running it."""
-    from isl_emu.api import load
     from isl_emu.balance import power_balance
 
     span_s, step_s = (parse_quantity(text, DURATION_NS) / NS_PER_S for text in (duration, step))
-    balance = power_balance(load(scenario), duration_s=span_s, step_s=step_s, demand=demand)
+    balance = power_balance(_loaded(scenario), duration_s=span_s, step_s=step_s, demand=demand)
     click.echo(balance.summary(), nl=False)
     if out is not None:
         for name in formats:
@@ -445,7 +488,7 @@ def energy(scenario: Path, out: Path | None, duration: str, step: str, demand: f
 @click.option("--format", "name", type=ExportFormat(), required=True)
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File to write. Default: standard output.")
 @TRUST
-def export(plan: Path, name: str, out: Path | None) -> None:
+def export(plan: Path | Scenario, name: str, out: Path | None) -> None:
     """Write the contacts of PLAN (a saved plan, or a scenario) as CSV, for ION or uD3TN, or as CZML for Cesium."""
     from isl_emu.api import open_plan
 
@@ -467,7 +510,7 @@ def export(plan: Path, name: str, out: Path | None) -> None:
 @click.argument("b")
 @click.option("--at", type=Duration(), default="0s", show_default=True, help="Time since the start of the run.")
 @TRUST
-def path(scenario: Path, a: str, b: str, at: str) -> int:
+def path(scenario: Path | Scenario, a: str, b: str, at: str) -> int:
     """Print the path from node A to node B of SCENARIO (TOML, or a saved plan), hop by hop with one-way delays.
 
     With equal-cost multipath all paths that packets may take, and for pairs with disjoint paths these too.
@@ -675,6 +718,43 @@ def restore(place: tuple[str, ...], everywhere: bool, folder: Path | None) -> in
 
 
 @cli.command()
+@click.argument("a", metavar="A|NODE")
+@click.argument("b", required=False)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    help="File to write, - for standard output. Default: A-B.pcapng or NODE.pcapng.",
+)
+@click.option("--filter", "words", default="", help="As for tcpdump; names of nodes stand for their IPv4 addresses.")
+@click.option("--duration", type=Duration(), help="Emulated time to capture for. Default: until Ctrl-C.")
+@click.option("--packets", type=click.IntRange(1), help="End after so many packets.")
+@RUN
+def capture(
+    a: str,
+    b: str | None,
+    out: Path | None,
+    words: str,
+    duration: str | None,
+    packets: int | None,
+    folder: Path | None,
+) -> int:
+    """Capture packets of the link between nodes A and B of the live run, or of all links of NODE, as pcapng.
+
+    Ends with Ctrl-C, or with the run, and then says how many there were.
+    """
+    place = [a] if b is None else [a, b]
+    request = {"place": place, "filter": words, "packets": packets, "for_ns": _ns(duration)}
+    out = out or Path(f"{'-'.join(place)}.pcapng")
+    try:
+        with click.open_file(str(out), "wb", lazy=True) as target:  # lazy: there is no file unless there is a capture
+            return _capture(request, folder, target)
+    except click.FileError as error:
+        raise ScenarioError(
+            f"--out: {out} cannot be written ({error.message}), but packets go there; name another file"
+        ) from None
+
+
+@cli.command()
 def scenarios() -> None:
     """List the scenarios that come with isl-emu: their names serve wherever SCENARIO is asked for."""
     from isl_emu.api import load
@@ -684,7 +764,7 @@ def scenarios() -> None:
     for name, path in shipped_scenarios().items():
         scenario = load(path)
         table.add_row(name, f"{len(scenario.satellite_names):,}", scenario.description)
-    Console(width=None if sys.stdout.isatty() else TABLE_WIDTH).print(table)
+    Screen(width=None if sys.stdout.isatty() else TABLE_WIDTH).print(table)
 
 
 @cli.command()
@@ -699,7 +779,7 @@ def sites(text: str | None) -> None:
             place = f"{site.latitude_deg:.4f}", f"{site.longitude_deg:.4f}", f"{site.height_m:g}"
             people = f"{site.population:,}" if site.population else "-"
             table.add_row(site.name, *place, people, site.source)
-    Console().print(table)
+    Screen().print(table)
 
 
 @cli.command()
@@ -722,7 +802,7 @@ def doctor() -> int:
             finding.subject,
             finding.detail + (f"\n[bold]fix:[/] {finding.fix}" if finding.fix else ""),
         )
-    Console().print(table)
+    Screen().print(table)
     usable, sentence = conclusion()
     click.echo(f"\n{sentence}")
     return 0 if usable else 1
@@ -730,12 +810,26 @@ def doctor() -> int:
 
 @cli.command()
 @click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Also write the table here.")
-def validate(json_file: Path | None) -> int:
+@click.option("--measured", is_flag=True, help="Compare with what real satellites and terminals did, instead.")
+@click.option(
+    "--cases",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="With --measured: measurements and scenarios of yours, as docs/measured.md describes. Default: ours.",
+)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="With --measured: a folder with data that the cases name and that may not be shipped.",
+)
+def validate(json_file: Path | None, measured: bool, cases: Path | None, data: Path | None) -> int:
     """Recompute published results and closed forms, and print expected, got and tolerance of each."""
+    from isl_emu.validate.measured import checks as measured_checks
     from isl_emu.validate.report import all_checks, conclusion, table, write_checks
 
-    checks = list(all_checks())
-    Console(width=None if sys.stdout.isatty() else TABLE_WIDTH).print(table(checks))
+    if (cases or data) and not measured:
+        raise click.UsageError("--cases and --data are of comparisons with measurements; add --measured")
+    checks = list(measured_checks(cases, data) if measured else all_checks())
+    Screen(width=None if sys.stdout.isatty() else TABLE_WIDTH).print(table(checks))
     click.echo(f"\n{conclusion(checks)}")
     if json_file is not None:
         write_checks(checks, json_file)
@@ -758,7 +852,7 @@ def conclude(folder: Path) -> None:
     from isl_emu.recovery import conclude_folder
     from isl_emu.results.render import styled
 
-    Console().print(styled(conclude_folder(folder).summary.read_text()), soft_wrap=True)
+    Screen().print(styled(conclude_folder(folder).summary.read_text()), soft_wrap=True)
 
 
 @cli.command()
@@ -838,7 +932,7 @@ def _sky(shown: Path | None, folder: Path | None) -> Sky:
     if shown is not None:
         if folder is not None:
             raise click.UsageError("--run is for a live run; leave it out, or RUN, PLAN or SCENARIO")
-        return open_sky(shown, Steps(Console(stderr=True)))
+        return open_sky(shown, Steps(Screen(stderr=True)))
     run, live = find_live_run(folder)
     return open_live(live, buttons=run.is_ours)
 
@@ -855,11 +949,17 @@ def execute(folder: Path, interactive: bool, quiet: bool, pause_at: str | None, 
     from isl_emu.machine.calendar_control import calendar_control
 
     calendar = calendar_control()
-    steps = Steps(Console(quiet=quiet), time.monotonic if calendar is None else calendar.wall_s)
+    steps = Steps(Screen(quiet=quiet), time.monotonic if calendar is None else calendar.wall_s)
     wishes = _wishes(interactive, pause_at, until)
     run = RunFolder(folder)
     with run.written_or_told():
         return execute_folder(run, wishes, steps, kernel_ends=True)
+
+
+def _loaded(scenario: Path | Scenario) -> Scenario:
+    from isl_emu.api import load
+
+    return load(scenario) if isinstance(scenario, Path) else scenario
 
 
 def _sweep(
@@ -902,6 +1002,17 @@ def _ask(request: dict[str, Any], folder: Path | None, reads: bool = False) -> i
 
     found = find_live_run(folder)
     return ask(*found, {**request, "stdin": reads}, write, _write_error, read if reads else None)
+
+
+def _capture(request: dict[str, Any], folder: Path | None, target: IO[bytes]) -> int:
+    """Ask the live run for a capture, and write it as it comes."""
+    from isl_emu.live.control import ask, find_live_run
+
+    def write(said: bytes) -> None:
+        target.write(said)
+        target.flush()
+
+    return ask(*find_live_run(folder), {"verb": "capture", **request}, write, _write_error, patient=True)
 
 
 def _write_error(said: bytes) -> None:
@@ -965,21 +1076,29 @@ def main() -> NoReturn:
     """Entry point of the `isl-emu` command."""
     sys.path.append(str(Path.cwd()))  # a scenario may name a user's own functions
     try:
-        status = cli.main(standalone_mode=False)
+        status = _status()
+    except (BrokenPipeError, SystemExit):  # whoever read our output has gone; click makes the latter of the former
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = SIGNALLED + signal.SIGPIPE
+    sys.exit(status)
+
+
+def _status() -> int:
+    """The exit status of the command; what went wrong is said."""
+    try:
+        return cli.main(standalone_mode=False) or 0
     except click.ClickException as error:
         error.show()
-        status = error.exit_code
+        return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        status = INTERRUPTED
-    except BrokenPipeError:  # whoever read our output has gone; nothing can be said any more
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 1
+        return INTERRUPTED
+    except BrokenPipeError:
+        raise
     except Exception as error:
         if DEBUG in os.environ:
             raise
         _complain(error)
-        status = 1
-    sys.exit(status or 0)
+        return FAILED
 
 
 def _complain(error: Exception) -> None:

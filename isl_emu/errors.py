@@ -14,11 +14,14 @@ The command line prints it without a traceback and exits with 1.
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Iterable
 from typing import ClassVar, NamedTuple
 
+FAILED = 1  # exit status of a command that said why
 INVALID = 3  # exit status of a run that is done but marked invalid
-INTERRUPTED = 130  # by the shell's convention, that of a command ended by SIGINT
+SIGNALLED = 128  # by the shell's convention, what the exit status of a command is above the signal that ended it
+INTERRUPTED = SIGNALLED + signal.SIGINT
 PROBLEMS_SHOWN = 20
 
 _SENTENCE = re.compile(

@@ -19,9 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
-from isl_emu.errors import INTERRUPTED, INVALID, IslEmuError, MachineError, ScenarioError
+from isl_emu.errors import FAILED, INTERRUPTED, INVALID, SIGNALLED, IslEmuError, MachineError, ScenarioError
 from isl_emu.files import write_json
 from isl_emu.geometry.orbits import check_orbits
 from isl_emu.linkplan.pairing import own_topology
@@ -37,8 +35,8 @@ from isl_emu.machine.uml import inside_guest
 from isl_emu.parts.finished_run import ConcludedRun
 from isl_emu.parts.part import Preparation, Source
 from isl_emu.parts.registry import PARTS, active_endpoints
-from isl_emu.planned import PlannedNetwork, open_planned, plan_network, read_planned, scenario_warnings
-from isl_emu.progress import Steps
+from isl_emu.planned import PlannedNetwork, open_planned, read_planned, scenario_warnings
+from isl_emu.progress import Screen, Steps
 from isl_emu.results.conclude import conclude
 from isl_emu.results.fidelity import Fidelity
 from isl_emu.results.provenance import file_facts, provenance
@@ -50,7 +48,7 @@ from isl_emu.runs.directory import create_run_directory
 from isl_emu.runs.execution import INTERRUPTED_BY_USER
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import OUTSIDE_JOURNAL, PROCESSES_JOURNAL, Journal, read_journal
-from isl_emu.runs.process import module_command
+from isl_emu.runs.process import cause_of_death, module_command
 from isl_emu.runs.wishes import USUAL_TRUST, Trust, Wishes
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import format_scenario, load_scenario, with_changes
@@ -61,10 +59,11 @@ Beside = Callable[[RunFolder], AbstractContextManager[object]]
 MACHINES, CLOCKS = ("auto", "host", "guest"), ("auto", "exact", "real")
 
 
-def load_source(path: Path, changes: dict[str, Any]) -> Source:
+def load_source(path: Path | Scenario, changes: dict[str, Any]) -> Source:
     """Read a scenario (TOML) and plan it, or read a saved plan (Parquet) with the scenario inside.
 
     Args:
+        path: of the file, or a scenario that was read already.
         changes: top-level scenario fields to replace, as in TOML; a saved plan refuses those that would alter the sky.
     """
     return _source_of(open_planned(path, changes))
@@ -135,11 +134,12 @@ class Outcome:
     """What became of a run.
 
     Args:
-        status: of the live part: 0 done, 130 interrupted, anything else failed.
+        fidelity: the verdict; None of one that failed, if the machine refuses to write that down.
+        status: of the live part: 0 done, 130 interrupted, 1 failed, and a sentence has said why.
     """
 
     folder: RunFolder
-    fidelity: Fidelity
+    fidelity: Fidelity | None
     status: int
 
 
@@ -177,7 +177,7 @@ def run(
     for key, value, known in (("machine", machine, MACHINES), ("clock", clock, (*CLOCKS, None))):
         if value not in known:
             raise ScenarioError(f"{key}: is {value!r}, but it is {', '.join(filter(None, known))}; choose one")
-    steps = Steps(Console(quiet=not progress))
+    steps = Steps(Screen(quiet=not progress))
     wishes = Wishes(trust=trust)
     with trusting(trust.all):
         source = _source(scenario, changes)
@@ -186,6 +186,8 @@ def run(
         outcome = run_source(source, place, Path(out) if out is not None else None, wishes, steps, report)
     if outcome.status == INTERRUPTED:
         raise KeyboardInterrupt
+    if outcome.fidelity is None:
+        raise MachineError(f"{outcome.folder.path}: cannot be written, but results go there; see what the run printed")
     if outcome.status:
         raise MachineError(*outcome.fidelity.reasons)
     return RunResults(outcome.folder.path)
@@ -196,9 +198,7 @@ def _source(scenario: Scenario | PlannedNetwork | str | os.PathLike[str], change
         if "time" in changes:
             raise ScenarioError("time: is to be changed, but the sky of a plan is fixed; give the scenario instead")
         return _source_of(PlannedNetwork(scenario.link_plan, with_changes(scenario.scenario, **changes)))
-    if isinstance(scenario, Scenario):
-        return _source_of(plan_network(scenario, changes))
-    return load_source(Path(scenario), changes)
+    return load_source(scenario if isinstance(scenario, Scenario) else Path(scenario), changes)
 
 
 def place_for(scenario: Scenario, machine: str, clock: str | None, wishes: Wishes, steps: Steps) -> Place:
@@ -238,7 +238,7 @@ def _build_kernel(wanted: str, steps: Steps) -> None:
 
 
 def run_file(
-    path: Path,
+    path: Path | Scenario,
     changes: dict[str, Any],
     out: Path | None,
     machine: str,
@@ -251,6 +251,7 @@ def run_file(
     """Run the scenario or saved plan in a file to its end and print the summary.
 
     Args:
+        path: of the file, or a scenario that was read already.
         report: write report.html as well.
         beside: what goes on beside the run, from when its folder is prepared until its verdict is there.
 
@@ -259,8 +260,7 @@ def run_file(
     """
     with steps.step("planning links, routes and questions"):
         if not wishes.trust.programs:  # a function of the scenario's would be called while it is planned
-            unplanned = read_planned(path).scenario if path.suffix == ".parquet" else load_scenario(path)
-            wishes.trust.check(unplanned.foreign, ())
+            wishes.trust.check(_unplanned(path).foreign, ())
         source = load_source(path, changes)
         wishes.trust.check(source.scenario.foreign, source.scenario.keys_sent)
         wishes.check(source.plan.grid.duration_ns)
@@ -270,7 +270,13 @@ def run_file(
     outcome = run_source(source, place, out, wishes, steps, report, beside)
     if outcome.status in (0, INTERRUPTED):
         steps.show(styled(outcome.folder.summary.read_text()))
-    return outcome.status or (0 if outcome.fidelity.valid else INVALID)
+    return outcome.status or (0 if outcome.fidelity and outcome.fidelity.valid else INVALID)
+
+
+def _unplanned(path: Path | Scenario) -> Scenario:
+    if isinstance(path, Scenario):
+        return path
+    return read_planned(path).scenario if path.suffix == ".parquet" else load_scenario(path)
 
 
 def run_source(
@@ -314,8 +320,13 @@ def run_source(
                 conclude(*planned, failure=str(error) or INTERRUPTED_BY_USER)
             folder.give_to_caller()
             raise
-        with folder.written_or_told():
-            fidelity = conclude(*planned, failure=_failure(status))
+        fidelity = None
+        try:
+            with folder.written_or_told():
+                fidelity = conclude(*planned, failure=_failure(status))
+        except MachineError:
+            if status != FAILED:  # otherwise the first error is the one to hear of, and mostly the same
+                raise
     if report and status == 0:
         _write_report(ConcludedRun(folder, source.scenario, source.plan), steps)
     folder.give_to_caller()
@@ -415,11 +426,19 @@ def _execute(
     )
     try:
         if place.clock == "exact":
-            return boot(clock=_clock(scenario, wishes))
-        with (
-            Journal(folder.journal / f"{OUTSIDE_JOURNAL}.jsonl") as outside,
-            watched_guest(run.path / "guest", outside.append),
-        ):
-            return boot()
+            status = boot(clock=_clock(scenario, wishes))
+        else:
+            with (
+                Journal(folder.journal / f"{OUTSIDE_JOURNAL}.jsonl") as outside,
+                watched_guest(run.path / "guest", outside.append),
+            ):
+                status = boot()
     finally:
         shutil.rmtree(run.path, ignore_errors=True)
+    if status not in (0, FAILED, INTERRUPTED):
+        cause = cause_of_death(SIGNALLED - status if status > SIGNALLED else status)
+        raise MachineError(
+            f"live part in the guest kernel: {cause}, but it ends with the run; have more memory free if it was the "
+            "kernel for want of it (`dmesg` tells), and run it again"
+        )
+    return status

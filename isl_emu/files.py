@@ -1,15 +1,17 @@
 """Files: written in one step, read within bounds, JSON both ways, and TOML read by whichever library Python has for it.
 
 Whatever a user names is read through here: regular files only, so that no pipe or device holds a reader up, and no more
-of one than `isl_emu.limits` allows."""
+of one than `isl_emu.limits` allows. What somebody writes while it is read, a pipe, is waited for within bounds."""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
+import select
 import stat
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, BinaryIO
@@ -28,6 +30,7 @@ __all__ = [
     "everybody_may_read",
     "open_regular",
     "read_json",
+    "read_stream",
     "read_whole",
     "tomllib",
     "why_unread",
@@ -36,6 +39,9 @@ __all__ = [
 ]
 
 LONGEST_LINE = 16 << 20  # characters
+BLOCK_BYTE = 1 << 20
+STREAM_PATIENCE_S = 60.0  # for all that somebody writes into a pipe
+STREAMS = (stat.S_IFIFO, stat.S_IFSOCK)
 KINDS = {
     stat.S_IFIFO: "a pipe",
     stat.S_IFCHR: "a device",
@@ -118,12 +124,36 @@ def read_whole(path: Path) -> bytes:
     if data is None:
         raise OSError(errno.EINVAL, "it has nothing to read now", str(path))
     if len(data) > most_byte:
-        raise OSError(
-            errno.EFBIG,
-            f"it has {has_byte / (1 << 20):,.0f} MiB and the most is {MIB.most:,}, unless {MIB.variable} says more",
-            str(path),
-        )
+        raise _too_large(f"{has_byte / (1 << 20):,.0f} MiB", path)
     return data
+
+
+def read_stream(descriptor: int, patience_s: float = STREAM_PATIENCE_S) -> bytes:
+    """All that somebody writes into a pipe, or that is in an open file.
+
+    Raises:
+        OSError: it cannot be read, is a device or the like, has more bytes than the limit, or its writer does not come
+            to an end in time.
+    """
+    kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
+    if kind in KINDS and kind not in STREAMS:
+        raise OSError(errno.EINVAL, f"it is {KINDS[kind]} and no file")
+    data, most_byte, until_s = bytearray(), MIB.most << 20, time.monotonic() + patience_s
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    while poll.poll(max(0.0, until_s - time.monotonic()) * 1e3):
+        block = os.read(descriptor, BLOCK_BYTE)
+        data += block
+        if len(data) > most_byte:
+            raise _too_large(f"more than {MIB.most:,} MiB", None)
+        if not block:
+            return bytes(data)
+    raise OSError(errno.ETIMEDOUT, f"nobody has written its end in {patience_s:g} s")
+
+
+def _too_large(has: str, path: Path | None) -> OSError:
+    rule = f"it has {has} and the most is {MIB.most:,}, unless {MIB.variable} says more"
+    return OSError(errno.EFBIG, rule, None if path is None else str(path))
 
 
 def bounded_lines(file: IO[str]) -> Iterator[str]:

@@ -8,18 +8,17 @@ from __future__ import annotations
 from typing import Any
 
 import click
-from click.shell_completion import CompletionItem, get_completion_class
+from click.shell_completion import get_completion_class
 
 from isl_emu.limits import LIMITS
 
 SHELLS = ("bash", "zsh", "fish")
 
 SECTIONS = {
-    "Begin here": ("scenarios", "doctor", "run", "completion"),
+    "Begin here": ("scenarios", "doctor", "run", "view", "completion"),
     "Scenarios and plans": ("check", "plan", "show", "path", "export", "energy", "sites", "validate"),
     "A live run, from a second terminal": (
         "top",
-        "view",
         "status",
         "link",
         "exec",
@@ -30,6 +29,7 @@ SECTIONS = {
         "fault",
         "set",
         "restore",
+        "capture",
     ),
     "Results": ("report", "sweep", "compare", "conclude", "clean"),
 }
@@ -51,7 +51,7 @@ EXAMPLES = {
     "sites": ("isl-emu sites sanya",),
     "validate": ("isl-emu validate --json checks.json",),
     "top": ("isl-emu top", "isl-emu top results/first"),
-    "view": ("isl-emu view", "isl-emu view results/first --port 8000 --no-browser", "isl-emu view three-body"),
+    "view": ("isl-emu view", "isl-emu view results/first --port 8000 --no-browser", "isl-emu view starlink-shell-1"),
     "status": ("isl-emu status",),
     "link": ("isl-emu link p00s00 p00s01",),
     "exec": ("isl-emu exec p00s00 -- ping -c 3 gs-sanya", "isl-emu exec gs-sanya -- sh"),
@@ -62,6 +62,7 @@ EXAMPLES = {
     "fault": ("isl-emu fault p00s00 p00s01 --loss 0.1 --for 20s", "isl-emu fault p00s03 --kill"),
     "set": ("isl-emu set p00s00 p00s01 --delay 40ms --rate 1Gbit/s",),
     "restore": ("isl-emu restore --all",),
+    "capture": ("isl-emu capture p00s00 p00s01 --duration 10s --out laser.pcapng",),
     "report": ("isl-emu report results/first --figures figures --format pdf",),
     "sweep": ("isl-emu sweep three-body --set questions.mean_interval=4s,8s --seeds 5 --out results/load",),
     "compare": ("isl-emu compare results/first results/second",),
@@ -74,6 +75,7 @@ STATUS = {
     "2": "wrong usage",
     "3": "the run is done, but marked invalid, or somebody changed its network meanwhile",
     "130": "interrupted",
+    "141": "nobody reads its output any more",
 }
 ENVIRONMENT = {
     "ISL_EMU_DEBUG": "if set, a failure prints its traceback, as --debug does",
@@ -113,17 +115,6 @@ class Manual(click.Group):
         for heading, entries in (("Exit status", STATUS), ("Environment", ENVIRONMENT), ("Files", FILES)):
             with formatter.section(heading):
                 formatter.write_dl(list(entries.items()))
-
-
-class ScenarioFile(click.Path):
-    """A file of a scenario or plan, or the name of a shipped scenario; both are completed by shells."""
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Names of shipped scenarios, and what the shell itself knows of files."""
-        from isl_emu.scenario.parse import shipped_scenarios
-
-        names = [CompletionItem(name) for name in shipped_scenarios() if name.startswith(incomplete)]
-        return [*names, *super().shell_complete(ctx, param, incomplete)]
 
 
 def completion_script(command: click.Command, shell: str) -> str:

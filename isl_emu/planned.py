@@ -271,15 +271,18 @@ def read_planned(path: Path) -> PlannedNetwork:
     return PlannedNetwork(link_plan, parse_scenario(link_plan.scenario_toml, str(path)))
 
 
-def open_planned(path: Path, changes: dict[str, Any]) -> PlannedNetwork:
+def open_planned(path: Path | Scenario, changes: dict[str, Any]) -> PlannedNetwork:
     """The plan in a file, or the plan made from the scenario in it; a saved plan's sky cannot be changed.
 
     Args:
+        path: of the file, or a scenario that was read already.
         changes: top-level scenario fields to replace, as in TOML.
 
     Raises:
         ScenarioError: the file cannot be read, or a change cannot be made.
     """
+    if isinstance(path, Scenario):
+        return plan_network(path, changes)
     if path.suffix != ".parquet":
         return plan_network(load_scenario(path), changes)
     saved = read_planned(path)

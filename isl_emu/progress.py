@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 from rich.console import Console
 from rich.markup import escape
@@ -14,6 +17,13 @@ from rich.text import Text
 Report = Callable[[float, str], None]  # how much is done (0..1), and what is happening
 _PLAIN_INTERVAL_S = 10.0
 _REDRAWS_PER_S = 2.0  # drawing takes time from a guest kernel's only CPU
+
+
+class Screen(Console):
+    """rich's console; when nobody reads it any more that is a BrokenPipeError, and no end of the process."""
+
+    def on_broken_pipe(self) -> NoReturn:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 class Steps:

@@ -44,10 +44,11 @@ class Page:
         for domain in ("Page", "Network", "Log", "Runtime"):
             self.call(f"{domain}.enable")
 
-    def open(self, path: Path, width: int, height: int) -> None:
-        """Open a file in a window of this size, and wait until all of it is there."""
+    def open(self, page: Path | str, width: int, height: int) -> None:
+        """Open a file or an address in a window of this size, and wait until all of it is there."""
+        address = page if isinstance(page, str) else page.absolute().as_uri()
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
-        self.call("Page.navigate", url=path.absolute().as_uri())
+        self.call("Page.navigate", url=address)
         while self._next().get("method") != "Page.loadEventFired":
             pass
 
@@ -105,6 +106,7 @@ def browser_page() -> Iterator[Page]:
     to_page, from_browser = os.pipe()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         words = [str(find_browser()), "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+        words += ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"]  # WebGL without a graphics card
         words += ["--remote-debugging-pipe", f"--user-data-dir={profile}", "--no-first-run", "--disable-extensions"]
         shell = f'exec 3<&{to_browser} 4>&{from_browser}; exec "$@"'
         process = subprocess.Popen(

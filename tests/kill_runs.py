@@ -1,7 +1,8 @@
 """Kills processes of live runs at random, two runs side by side, and looks at what is left, touched and concluded.
 
 scripts/kill-runs calls it. A victim is killed by SIGKILL at a random moment of a random phase: while the network is
-built, while the run is live, and while it is torn down; the run beside it must go on as if nothing had happened.
+built, while the run is live, and while it is torn down. The run beside it must go on as if nothing had happened, or
+loses a process of its own.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ import argparse
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,10 +27,15 @@ from isl_emu.runs.directory import runs_root
 from tests.scenarios import shipped
 
 ROOT = Path(__file__).parents[1]
+INSIDE = Path(__file__).parent / "inside_guest"  # what kills in there, by an order in the journal
 COMMAND = [sys.executable, "-m", "isl_emu"]
 PHASES = {"build": "building", "run": "  emulating", "teardown": "✓ emulating"}
-ANY, SERVERS = "any of the guest", "all in a container"  # the rest of the run may go on
-WHO = ("launcher", "guardian", "calendar", "outside the wall", "first behind it", "guest kernel", ANY, SERVERS)
+OUTSIDE = ("launcher", "guardian", "calendar", "outside the wall", "first behind it", "guest kernel")
+LIVE = "live part"  # in the guest
+ANY = "any of the guest"
+OTHERS = ("first of a container", "model server", "beside the live part", "output of the guest")  # it may go on
+WHO = (*OUTSIDE, LIVE, ANY, *OTHERS)
+BOTH = 0.4  # share of pairs of runs of which each loses a process
 ENDS_WITHIN_S = 30.0
 PATIENCE_S = 300.0
 DURATION_S = {"exact": 30, "real": 8}
@@ -46,20 +54,18 @@ class Run:
     @classmethod
     def started(cls, out: Path, clock: str, scenario: Path, duration_s: int) -> Run:
         log = out.with_suffix(".log")
-        words = [
-            "run",
-            str(scenario),
-            "--clock",
-            clock,
-            "--machine",
-            "guest",
-            "--duration",
-            f"{duration_s}s",
-            "--out",
-            str(out),
-        ]
+        words = ["run", str(scenario), "--clock", clock, "--machine", "guest"]
+        words += ["--duration", f"{duration_s}s", "--out", str(out)]
+        modules = os.pathsep.join(filter(None, (str(INSIDE), os.environ.get("PYTHONPATH"))))
         with log.open("w") as said:
-            process = subprocess.Popen([*COMMAND, *words], cwd=ROOT, stdout=said, stderr=said, text=True)
+            process = subprocess.Popen(
+                [*COMMAND, *words],
+                cwd=ROOT,
+                env={**os.environ, "PYTHONPATH": modules},
+                stdout=said,
+                stderr=said,
+                text=True,
+            )
         until_s = time.monotonic() + PATIENCE_S
         while time.monotonic() < until_s and process.poll() is None:
             for owner in runs_root().glob("*/owner.json"):
@@ -80,7 +86,7 @@ class Run:
         return {pid for pid, where in _current_folders() if where.startswith(folder)}
 
     def victims(self, who: str) -> list[int]:
-        """The processes of one kind, none if there is none now."""
+        """The processes of one kind on the machine, none if there is none now."""
         own = _children(self.process.pid)
         guardians = [pid for pid in own if "machine.guardian" in _words(pid)]
         outside = [child for pid in guardians for child in _children(pid)]
@@ -88,9 +94,33 @@ class Run:
         kernel = [child for pid in first for child in _children(pid)]
         guest = [pid for pid in self.processes() if pid not in own]
         calendars = [pid for pid in own if "calendar_process" in _words(pid)]
-        return dict(
-            zip(WHO, ([self.process.pid], guardians, calendars, outside, first, kernel, guest, own), strict=True)
-        )[who]
+        found = ([self.process.pid], guardians, calendars, outside, first, kernel, guest)
+        return dict(zip((*OUTSIDE, ANY), found, strict=True))[who]
+
+    def lose(self, who: str, rng: random.Random, until_s: float) -> bool:
+        """Kill a process of a kind as soon as there is one; whether the run has lived so long."""
+        if who not in (*OUTSIDE, ANY):
+            return self._lose_inside(who, until_s)
+        while self.process.poll() is None and time.monotonic() < until_s:
+            for pid in rng.sample(found, 1) if (found := self.victims(who)) else []:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                    return True
+                except ProcessLookupError:
+                    continue
+        return False
+
+    def _lose_inside(self, who: str, until_s: float) -> bool:
+        order, done = self.out / "journal" / "kill", self.out / "journal" / "killed"
+        try:
+            order.write_text(who)
+        except OSError:  # it is over
+            return False
+        while not done.exists():
+            if self.process.poll() is not None or time.monotonic() > until_s:
+                return False
+            time.sleep(0.02)
+        return True
 
 
 @dataclass(frozen=True)
@@ -101,6 +131,7 @@ class Death:
     clock: str
     phase: str
     who: str
+    hit: bool
     ended_s: float
     faults: tuple[str, ...]
 
@@ -127,30 +158,16 @@ def _words(pid: int) -> str:
         return ""
 
 
-def kill_once(number: int, folder: Path, clock: str, scenario: Path, rng: random.Random) -> Death:
-    """Start two runs, kill one process of the first, and look."""
-    phase, who = rng.choice(list(PHASES)), rng.choice([who for who in WHO if who != "calendar" or clock == "exact"])
-    duration_s = DURATION_S[clock]
-    victim = Run.started(folder / f"{number}-victim", clock, scenario, duration_s)
-    beside = Run.started(folder / f"{number}-beside", clock, scenario, duration_s)
+def kill_once(number: int, clock: str, victim: Run, phase: str, who: str, rng: random.Random) -> Death:
+    """Kill one process of a run, and look what comes of it."""
     until_s = time.monotonic() + PATIENCE_S
     while not victim.said(PHASES[phase]) and victim.process.poll() is None and time.monotonic() < until_s:
         time.sleep(0.02)
     time.sleep(rng.uniform(0.0, 3.0 if phase != "teardown" else 0.5))
-    found: list[int] = []
-    while not found and victim.process.poll() is None and time.monotonic() < until_s:
-        found = victim.victims(who)
+    hit = victim.lose(who, rng, until_s)
     killed_s = time.monotonic()
-    if found and who == SERVERS:
-        words = ["exec", "--run", str(victim.out), "p00s03", "sh", "-c", "kill -9 -1"]
-        subprocess.run([*COMMAND, *words], cwd=ROOT, capture_output=True, check=False)
-    for pid in rng.sample(found, 1) if found and who != SERVERS else []:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            found = []
     faults = []
-    end_s = killed_s + (ENDS_WITHIN_S if found and who not in (ANY, SERVERS) else PATIENCE_S)
+    end_s = killed_s + (ENDS_WITHIN_S if hit and who in (*OUTSIDE, LIVE) else PATIENCE_S)
     while time.monotonic() < end_s and (victim.process.poll() is None or victim.processes()):
         time.sleep(0.05)
     ended_s = time.monotonic() - killed_s
@@ -160,31 +177,59 @@ def kill_once(number: int, folder: Path, clock: str, scenario: Path, rng: random
         victim.process.wait()
     elif late := victim.processes():
         faults.append(f"{len(late)} processes did not end by themselves")
-    status = victim.process.returncode
     subprocess.run([*COMMAND, "clean"], cwd=ROOT, capture_output=True, check=False)
     if left := victim.processes():
         faults.append(f"{len(left)} processes are left")
     if (runs_root() / victim.run_id).exists():
         faults.append("its folder in the folder of runs is left")
+    faults += [*_wrong_results(victim), *_wrong_words(victim, hit, who)]
+    return Death(number, clock, phase, who, hit, ended_s, tuple(faults))
+
+
+def _wrong_results(victim: Run) -> Iterator[str]:
     if (victim.out / "journal").is_dir():
-        done = subprocess.run(
-            [*COMMAND, "conclude", str(victim.out)], cwd=ROOT, capture_output=True, text=True, check=False
-        )
+        conclude = [*COMMAND, "conclude", str(victim.out)]
+        done = subprocess.run(conclude, cwd=ROOT, capture_output=True, text=True, check=False)
         if done.returncode:
-            faults.append(f"does not conclude: {done.stderr.strip()[-200:]}")
+            yield f"does not conclude: {done.stderr.strip()[-200:]}"
     elif victim.out.exists() and not (victim.out / "summary.txt").is_file():
-        faults.append("has no journal and no summary")
-    if status not in ((0, 1, 3, -signal.SIGKILL) if found else (0, 3)):
-        faults.append(f"ended with status {status}: {victim.log.read_text()[-200:]}")
-    elif "did not expect" in victim.log.read_text():
-        faults.append("ended with an error that nobody thought of")
-    try:
-        if beside.process.wait(PATIENCE_S) not in (0, 3):
-            faults.append(f"the run beside it ended with {beside.process.returncode}: {beside.log.read_text()[-200:]}")
-    except subprocess.TimeoutExpired:
-        beside.process.kill()
-        faults.append("the run beside it did not end")
-    return Death(number, clock, phase, who if found else f"{who} (gone before)", ended_s, tuple(faults))
+        yield "has no journal and no summary"
+
+
+def _wrong_words(victim: Run, hit: bool, who: str) -> Iterator[str]:
+    status, said = victim.process.returncode, victim.log.read_text()
+    if status not in ((0, 1, 3, *([-signal.SIGKILL] if who == "launcher" else [])) if hit else (0, 3)):
+        yield f"ended with status {status}: {said[-200:]}"
+    sentences = re.findall(r"^Error: \S.*", said, re.MULTILINE)
+    if status == 1 and len(sentences) != 1:
+        yield f"said {len(sentences)} sentences: {said[-500:]}"
+    if "did not expect" in said or "Traceback" in said:
+        yield f"ended with an error that nobody thought of: {said[-500:]}"
+
+
+def kill_in_pair(
+    number: int, folder: Path, clock: str, scenario: Path, rng: random.Random, whom: Sequence[str]
+) -> list[Death]:
+    """Start two runs, kill one process of the first and perhaps one of the second, and look."""
+    runs = [Run.started(folder / f"{number}-{name}", clock, scenario, DURATION_S[clock]) for name in "ab"]
+    aims = [
+        (number, clock, run, rng.choice(list(PHASES)), rng.choice(whom), random.Random(rng.random()))
+        for run in runs[: 1 + (rng.random() < BOTH)]
+    ]
+    with ThreadPoolExecutor(len(aims)) as pool:
+        deaths = list(pool.map(lambda aim: kill_once(*aim), aims))
+    for run in runs[len(aims) :]:
+        try:
+            status = run.process.wait(PATIENCE_S)
+            fault = (
+                f"the run beside it ended with {status}: {run.log.read_text()[-200:]}" if status not in (0, 3) else ""
+            )
+        except subprocess.TimeoutExpired:
+            run.process.kill()
+            fault = "the run beside it did not end"
+        if fault:
+            deaths.append(Death(number, clock, "beside", "nobody", False, 0.0, (fault,)))
+    return deaths
 
 
 def main(arguments: list[str]) -> int:
@@ -195,6 +240,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--clock", choices=["exact", "real", "both"], default="both")
+    parser.add_argument("--who", action="append", choices=WHO, help="only these; can be given several times")
     parser.add_argument("--scenario", type=Path, help="a TOML scenario; by default three-body with two servers")
     options = parser.parse_args(arguments)
     rng, deaths = random.Random(options.seed), list[Death]()
@@ -203,19 +249,21 @@ def main(arguments: list[str]) -> int:
         if options.scenario is None:
             scenario.write_text(SCENARIO)
         number = 0
-        while sum(death.who in WHO for death in deaths) < options.kills:
+        while sum(death.hit for death in deaths) < options.kills:
             number += 1
             clock = options.clock if options.clock != "both" else ("exact", "real")[number % 2]
-            death = kill_once(number, Path(folder), clock, scenario, rng)
-            deaths.append(death)
-            told = "; ".join(death.faults) or "nothing left, nothing touched, concluded"
-            print(f"{number:4}  {clock:5}  {death.phase:8}  {death.who:32}  {death.ended_s:5.1f} s  {told}", flush=True)
-    counted = Counter((death.clock, death.phase) for death in deaths)
+            whom = [who for who in options.who or WHO if who != "calendar" or clock == "exact"]
+            for death in kill_in_pair(number, Path(folder), clock, scenario, rng, whom):
+                deaths.append(death)
+                told = "; ".join(death.faults) or "nothing left, nothing touched, concluded"
+                who = death.who if death.hit else f"{death.who} (gone before)"
+                print(f"{number:4}  {clock:5}  {death.phase:8}  {who:34}  {death.ended_s:5.1f} s  {told}", flush=True)
+    hits = [death for death in deaths if death.hit]
+    counted = Counter((death.clock, death.phase) for death in hits)
     print("\n" + ", ".join(f"{clock} {phase}: {count}" for (clock, phase), count in sorted(counted.items())))
-    longest = max((death.ended_s for death in deaths if death.who in WHO[:6]), default=0.0)
+    longest = max((death.ended_s for death in hits if death.who in (*OUTSIDE, LIVE)), default=0.0)
     bad = sum(bool(death.faults) for death in deaths)
-    kills = sum(death.who in WHO for death in deaths)
-    print(f"{kills} kills, {bad} with a fault; the longest end took {longest:.1f} s (seed {options.seed})")
+    print(f"{len(hits)} kills, {bad} with a fault; the longest end took {longest:.1f} s (seed {options.seed})")
     return 1 if bad else 0
 
 

@@ -12,11 +12,20 @@ PACKAGE = Path(__file__).parents[1] / "isl_emu"
 MAP = PACKAGE.parent / "docs" / "architecture.md"
 FILES_ONLY = {"data"}
 
-FACES = {"__init__", "__main__", "api", "balance", "cli", "manual"}  # what users call; no other module imports them
+FACES = {
+    "__init__",
+    "__main__",
+    "api",
+    "balance",
+    "captures",
+    "cli",
+    "manual",
+}  # what users call; no other module imports them
 PARTS = sorted(path.parent.name for path in PACKAGE.glob("parts/*/part.py"))
 
 TABLES_OF_PARTS = {  # what a scenario has of them
-    *("compute", "questions", "uplink", "split", "kv_handover", "training", "program", "workload", "power", "probes")
+    *("compute", "questions", "uplink", "split", "kv_handover", "training", "program", "workload", "power", "probes"),
+    "capture",
 }
 
 # part -> the other parts whose modules it may import
@@ -31,6 +40,7 @@ PARTS_BELOW = {
     "programs": {"serving"},
     "probes": set(),
     "faults": set(),
+    "captures": set(),
 }
 PURE = ("scenario", "geometry", "linkplan", "routing", "export", "energy")
 IMPURE = {"os", "subprocess", "socket", "time", "ctypes", "threading", "mininet", "pyroute2", "click", "rich", "random"}

@@ -31,6 +31,7 @@ LINK_RGBA = {
     LinkKind.INTER_PLANE: [204, 121, 167, 160],
     LinkKind.GROUND: [240, 228, 66, 200],
     LinkKind.INTER_SHELL: [213, 94, 0, 160],
+    LinkKind.TERRESTRIAL: [255, 255, 255, 160],
 }
 
 

@@ -86,7 +86,11 @@ def places_itrs_km(scenario: Scenario, start: datetime, offsets_ns: np.ndarray) 
     satellites = teme_to_itrs(r_teme_km, sidereal_angle_rad(start, offsets_ns))
     shape = (len(offsets_ns), 3)
     stations = [np.broadcast_to(terminal_itrs(station, offsets_ns)[0], shape) for station in scenario.station]
-    return np.concatenate([satellites, *(station[:, np.newaxis] for station in stations)], axis=1)
+    places = [
+        np.broadcast_to(site_itrs_km(place.latitude_rad, place.longitude_rad, place.height_km), shape)
+        for place in scenario.place
+    ]
+    return np.concatenate([satellites, *(place[:, np.newaxis] for place in (*stations, *places))], axis=1)
 
 
 def teme_to_itrs(xyz_teme: np.ndarray, sidereal_rad: np.ndarray) -> np.ndarray:

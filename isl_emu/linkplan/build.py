@@ -21,15 +21,18 @@ from isl_emu.linkplan.candidates import LaserCandidates, joined_candidates, lase
 from isl_emu.linkplan.constraints import Ephemeris
 from isl_emu.linkplan.events import Events, events_of_rows, no_events, ordered_events
 from isl_emu.linkplan.fault_draws import carried_links, drawn_faults
+from isl_emu.linkplan.fault_events import Faults, KnownDead
 from isl_emu.linkplan.faults import with_faults
 from isl_emu.linkplan.ground import GroundSegment
 from isl_emu.linkplan.handover import GroundPolicy
 from isl_emu.linkplan.lasers import LaserQuality, ideal_rows
 from isl_emu.linkplan.pairing import Pairing, ideal_candidates, listed_candidates, pairings_of, places_of
 from isl_emu.linkplan.plan import AQM, LinkKind, LinkPlan, Links, NodeKind, Nodes, QueueKind, Rows, joined_rows
+from isl_emu.linkplan.scheduler import launch_years
 from isl_emu.linkplan.terminals import Terminals, constellation_terminals
+from isl_emu.linkplan.terrestrial import terrestrial_rows
 from isl_emu.scenario.lasers import LaserTerms
-from isl_emu.scenario.model import GroundStation, Orbits, Scenario
+from isl_emu.scenario.model import GroundStation, Orbits, Scenario, Terrestrial
 from isl_emu.scenario.queueing import QueueTerms
 from isl_emu.timebase import TimeGrid
 from isl_emu.units import NS_PER_S
@@ -48,6 +51,7 @@ class SpaceSegment:
     orbits: Orbits = Orbits()
     pairings: tuple[Pairing, ...] = ()  # whose terminals have to point and acquire
     terminals: Terminals | None = None  # those of the pairings
+    launch_year: np.ndarray | None = None  # of each satellite, nan where it is not known; float64 (N,)
 
 
 def plan_links(scenario: Scenario, scenario_toml: str) -> LinkPlan:
@@ -61,7 +65,12 @@ def plan_links(scenario: Scenario, scenario_toml: str) -> LinkPlan:
         ScenarioError: an orbit that does not exist or does not hold.
     """
     space, grid = space_segment(scenario), scenario.time.grid
-    sky, pointed = _followed(space, scenario.station, grid, scenario.rate_scale, scenario_toml, seed=scenario.seed)
+    followed = partial(
+        _followed, space, scenario.station, grid, scenario.rate_scale, scenario_toml, seed=scenario.seed,
+        places=scenario.place_names, lines=scenario.terrestrial,
+        line_rows=terrestrial_rows(scenario, len(scenario.satellite_names), grid),
+    )  # fmt: skip
+    sky, pointed = followed()
     if not scenario.fault:
         return sky
 
@@ -73,8 +82,18 @@ def plan_links(scenario: Scenario, scenario_toml: str) -> LinkPlan:
         latitudes_rad, longitudes_rad = zip(*parts, strict=True)
         return np.concatenate(latitudes_rad), np.concatenate(longitudes_rad)
 
-    carried = carried_links(sky, space.terminals, pointed.engagements()) if space.terminals and pointed else None
-    return with_faults(sky, drawn_faults(scenario, sky, cache(ground_points), carried))
+    points = cache(ground_points)
+
+    def drawn() -> Faults:
+        carried = carried_links(sky, space.terminals, pointed.engagements()) if space.terminals and pointed else None
+        return drawn_faults(scenario, sky, points, carried)
+
+    faults = drawn()
+    dead = faults.known_dead(len(space.elements.names))
+    if scenario.station and len(dead.node):  # whom stations avoid: their links are others then, those of satellites not
+        sky, pointed = followed(dead=dead)
+        faults = drawn()
+    return with_faults(sky, faults)
 
 
 def space_segment(scenario: Scenario) -> SpaceSegment:
@@ -84,7 +103,7 @@ def space_segment(scenario: Scenario) -> SpaceSegment:
     lasers = ideal_candidates(scenario, lambda: _sky(bare, grid, 0).at(0))
     pairings = tuple(pairings_of(scenario))
     terminals = constellation_terminals(scenario.shell) if pairings else None
-    return SpaceSegment(elements, lasers, scenario.orbits, pairings, terminals)
+    return SpaceSegment(elements, lasers, scenario.orbits, pairings, terminals, launch_years(scenario))
 
 
 def never_linked(scenario: Scenario) -> Iterator[str]:
@@ -171,12 +190,17 @@ def _followed(
     scenario_toml: str,
     policy: GroundPolicy | None = None,
     seed: int = 1,
+    places: Sequence[str] = (),
+    lines: Sequence[Terrestrial] = (),
+    line_rows: Rows | None = None,
+    dead: KnownDead | None = None,
 ) -> tuple[LinkPlan, Acquisition | None]:
-    """The link plan, and what its terminals did, if there are any."""
+    """The link plan, and what its terminals did, if there are any; stations know which satellites are dead."""
     lasers, pointed = LaserQuality(space.lasers, seed, grid.duration_ns), None
     if space.terminals is not None:
         pointed = Acquisition(space.terminals, space.pairings, seed, grid.duration_ns, grid.step_ns)
-    ground = GroundSegment(tuple(stations), len(space.elements.names), grid, policy, seed)
+    launched = space.launch_year if space.launch_year is not None else np.full(len(space.elements.names), np.nan)
+    ground = GroundSegment(tuple(stations), len(space.elements.names), grid, policy, seed, launched, dead)
     parts: list[Rows] = []
     views = []
     for first in range(0, grid.count, _chunk(space)):
@@ -186,8 +210,8 @@ def _followed(
     later_ns = ground.horizon_ns
     beyond_km = propagate(space.elements, grid.start, later_ns, space.orbits) if len(later_ns) else None
     grounded = ground.links(views, beyond_km)
-    rows = joined_rows([*parts, *(links.rows for links in grounded)])
-    nodes = _nodes(space, stations)
+    rows = joined_rows([*parts, *(links.rows for links in grounded), *([line_rows] if line_rows else [])])
+    nodes = _nodes(space, stations, places)
     pairs, link = np.unique(rows.a * len(nodes.names) + rows.b, return_inverse=True)
     a, b = np.divmod(pairs, len(nodes.names))
     order = np.lexsort((link, rows.k))
@@ -195,7 +219,7 @@ def _followed(
     row_start = np.searchsorted(rows.k[order], np.arange(grid.count + 1)).astype(np.int64)
     candidates = joined_candidates([space.lasers, pointed.links()]) if pointed else space.lasers
     told = [(links.k, links.pair, links.state) for links in grounded] + ([pointed.events()] if pointed else [])
-    links = _links(candidates, len(space.elements.names), stations, a, b)
+    links = _links(candidates, len(space.elements.names), stations, lines, nodes.names, a, b)
     plan = LinkPlan(
         grid=grid,
         nodes=nodes,
@@ -259,34 +283,42 @@ def sky_at(space: SpaceSegment, start: datetime, t_ns: np.ndarray) -> Ephemeris:
     return Ephemeris(t_ns, r_km, velocities, lambda: sun_direction(start, t_ns))
 
 
-def _nodes(space: SpaceSegment, stations: Sequence[GroundStation]) -> Nodes:
-    """Satellites first, then stations."""
-    names = space.elements.names + tuple(station.name for station in stations)
-    kind = np.full(len(names), NodeKind.SATELLITE, dtype=np.uint8)
-    kind[len(space.elements.names) :] = NodeKind.STATION
-    return Nodes(names, kind)
+def _nodes(space: SpaceSegment, stations: Sequence[GroundStation], places: Sequence[str]) -> Nodes:
+    """Satellites first, then stations, then other places."""
+    names = (*space.elements.names, *(station.name for station in stations), *places)
+    of_stations = [NodeKind.GATEWAY if station.forwards else NodeKind.STATION for station in stations]
+    kinds = [NodeKind.SATELLITE] * len(space.elements.names) + of_stations + [NodeKind.PLACE] * len(places)
+    return Nodes(names, np.array(kinds, dtype=np.uint8))
 
 
 def _links(
-    lasers: LaserCandidates, satellites: int, stations: Sequence[GroundStation], a: np.ndarray, b: np.ndarray
-) -> Links:
-    """The links a-b with what is the same for them at all instants: from their candidate, or from their station."""
+    lasers: LaserCandidates, satellites: int, stations: Sequence[GroundStation], lines: Sequence[Terrestrial],
+    names: Sequence[str], a: np.ndarray, b: np.ndarray,
+) -> Links:  # fmt: skip
+    """The links a-b with what is the same for them at all instants: of their candidate, station or line."""
     is_ground = b >= satellites
+    is_line = a >= satellites
+    line_of = {frozenset(line.between): number for number, line in enumerate(lines)}
     order = np.lexsort((lasers.b, lasers.a))
     keys = lasers.a[order].astype(np.int64) * satellites + lasers.b[order]
     candidate = order[np.searchsorted(keys, a[~is_ground] * satellites + b[~is_ground])]
     kind = np.full(len(a), LinkKind.GROUND, dtype=np.uint8)
     kind[~is_ground] = lasers.kind[candidate]
+    kind[is_line] = LinkKind.TERRESTRIAL
+    on_ground = (*stations, *lines)  # whose links those with an end on the ground are
     station = b[is_ground] - satellites
+    station[is_line[is_ground]] = [
+        len(stations) + line_of[frozenset((names[one], names[other]))] for one, other in zip(a[is_line], b[is_line])
+    ]
     queue_ns = np.empty(len(a), dtype=np.int64)
     queue_ns[~is_ground] = lasers.queue_ns[candidate]
-    queue_ns[is_ground] = np.array([station.queue_ns for station in stations], dtype=np.int64)[station]
+    queue_ns[is_ground] = np.array([terms.queue_ns for terms in on_ground], dtype=np.int64)[station]
     aqm = np.empty(len(a), AQM)
     aqm[~is_ground] = _aqm(lasers.terms)[lasers.term[candidate]]
-    aqm[is_ground] = _aqm(stations)[station]
+    aqm[is_ground] = _aqm(on_ground)[station]
     mtu_byte = np.empty(len(a), dtype=np.int32)
     mtu_byte[~is_ground] = np.array([term.mtu_byte for term in lasers.terms], np.int32)[lasers.term[candidate]]
-    mtu_byte[is_ground] = np.array([station.mtu_byte for station in stations], np.int32)[station]
+    mtu_byte[is_ground] = np.array([terms.mtu_byte for terms in on_ground], np.int32)[station]
     return Links(a.astype(np.int32), b.astype(np.int32), kind, queue_ns, aqm, mtu_byte)
 
 

@@ -29,7 +29,7 @@ from isl_emu.linkplan.candidates import pair_keys
 from isl_emu.linkplan.contacts import find_contacts
 from isl_emu.linkplan.draws import uniform
 from isl_emu.linkplan.fault_events import TERMS, Faults, FaultThing
-from isl_emu.linkplan.plan import LinkKind, LinkPlan
+from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.linkplan.terminals import Terminals
 from isl_emu.scenario.faults import Fault, Region, hit_at_once, selected_satellites, strikes
 from isl_emu.scenario.matching import matching
@@ -71,7 +71,7 @@ def carried_links(sky: LinkPlan, terminals: Terminals, engagements: tuple[Ints, 
     """
     k, pair, taken = engagements
     contacts, step_ns = find_contacts(sky), sky.grid.step_ns
-    laser = sky.links.kind[contacts.link] != LinkKind.GROUND
+    laser = sky.links.laser[contacts.link]
     link, start_k, end_k = contacts.link[laser], contacts.start_ns[laser] // step_ns, contacts.end_ns[laser] // step_ns
     order = np.lexsort((np.arange(len(k)), k, pair))  # of several at an instant the last counts
     moments = list(zip(pair[order].tolist(), k[order].tolist(), strict=True))

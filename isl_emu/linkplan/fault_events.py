@@ -10,7 +10,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from isl_emu.arrays import Bools
+from isl_emu.arrays import Bools, Ints
 
 
 class FaultThing(IntEnum):
@@ -36,6 +36,25 @@ TERMS = np.dtype(
 """What a fault does to links, in either direction."""
 TERM_NAMES = TERMS.names or ()
 FAULT_COLUMNS = ("fault", "thing", "target", "k_from", "k_until", "k_known", "k_forgotten")  # of `Faults`, shape (E,)
+
+
+@dataclass(frozen=True)
+class KnownDead:
+    """When which nodes are known to carry nothing: in any order, from an instant until before another; shape (D,)."""
+
+    node: Ints
+    k_from: Ints
+    k_until: Ints
+
+    def at(self, node: Ints, k: Ints) -> Bools:
+        """Whether each of some nodes is known to be dead at its instant; bool (V,)."""
+        after = 1 + int(max(k.max(initial=0), self.k_until.max(initial=0)))
+        order = np.lexsort((self.k_from, self.node))
+        begins, ends = ((self.node.astype(np.int64) * after + one)[order] for one in (self.k_from, self.k_until))
+        moment = node * np.int64(after) + k
+        latest = np.searchsorted(begins, moment, side="right")
+        dead: Bools = moment < np.append(-1, np.maximum.accumulate(ends))[latest]
+        return dead
 
 
 @dataclass(frozen=True)
@@ -74,6 +93,12 @@ class Faults:
     def known(self, k: int) -> Bools:
         """Which events are known at instant `k`, shape (E,): some do not hold yet, or no longer."""
         return (self.k_known <= k) & (k < self.k_forgotten)
+
+    def known_dead(self, satellites: int) -> KnownDead:
+        """When which of the first nodes are known to carry nothing."""
+        own = (self.thing == FaultThing.NODE) & (self.target < satellites) & (self.k_known < self.k_forgotten)
+        own &= self.terms["cut"][self.fault]
+        return KnownDead(self.target[own], self.k_known[own], self.k_forgotten[own])
 
     def nodes_known_down(self, k: int) -> np.ndarray:
         """The nodes that are known at instant `k` to be without power, or still to boot; ascending, int32."""

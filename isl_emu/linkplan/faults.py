@@ -29,6 +29,14 @@ def with_faults(sky: LinkPlan, faults: Faults) -> LinkPlan:
     return replace(really, faults=faults, without_faults=sky, as_known=known)
 
 
+def expected_at(plan: LinkPlan, k: int) -> LinkPlan:
+    """The plan as it looks to those at instant `k`: what they know to be out of order stays so, and all else works."""
+    faults, count = plan.faults, plan.grid.count
+    if not faults.names:
+        return plan
+    return _laid_over(plan.sky, faults, np.where(faults.known(k), 0, count), np.full(len(faults.fault), count))
+
+
 def links_hit(plan: LinkPlan, faults: Faults) -> tuple[np.ndarray, np.ndarray]:
     """The links that each event hits, those of a node too: numbers of events and of links, both shape (H,)."""
     is_link, is_node = faults.thing == FaultThing.LINK, faults.thing == FaultThing.NODE

@@ -1,11 +1,13 @@
 """Handover policies: which of the satellites in view a station is linked to.
 
 A policy is a function of what a station sees and how many antennas it has; it returns which sightings become links.
-To add one: a function here, a line in `POLICIES` (and in `AT_ONCE` if it is one of these), and its name among the
-values of `handover` in `scenario/ground.py`.
+What an operator's scheduler does is in `scheduler`. To add a policy: a function here, a line in `POLICIES` (and in
+`AT_ONCE` if it is one of these), and its name among the values of `handover` in `scenario/ground.py`.
 
 `overlap` is for how many instants a new link and the one that it replaces are both up (make before break). With an
 overlap one antenna is kept for handovers, so `antennas` - 1 links are up steadily; without, `antennas` are.
+
+A satellite that is known to be dead is not chosen, and is left as soon as that is known: nobody sees it coming.
 """
 
 from __future__ import annotations
@@ -13,12 +15,16 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
+from isl_emu.arrays import Bools, Ints
 from isl_emu.linkplan.sightings import Passes, View, find_passes
 from isl_emu.scenario.model import GroundStation
+
+NEVER_K = 1 << 62
 
 GroundPolicy = Callable[[View, int], np.ndarray]
 """From what a station sees and how many antennas it has: which sightings become links, bool (V,)."""
@@ -32,6 +38,10 @@ def highest_elevation(view: View, antennas: int, overlap: int = 0) -> np.ndarray
     more and no overlap each has its own link, and a satellite has been the second highest before it is the highest.
     With an overlap, a satellite that is no longer among the highest stays linked for so many instants more.
     """
+    if view.avoided is not None:
+        chosen, alive = np.zeros(len(view.k), dtype=bool), ~view.avoided
+        chosen[alive] = highest_elevation(replace(view.only(alive), avoided=None), antennas, overlap)
+        return chosen
     order = np.lexsort((view.satellite, -view.elevation_rad, view.k))
     steady = _first_of_each_instant(view.k, order, antennas - (overlap > 0))
     if not overlap:
@@ -61,7 +71,12 @@ def every_visible(view: View, antennas: int) -> np.ndarray:
     return np.ones(len(view.k), dtype=bool)
 
 
-POLICIES = {"highest-elevation": highest_elevation, "longest-contact": longest_contact, "least-change": least_change}
+POLICIES = {
+    "highest-elevation": highest_elevation,
+    "longest-contact": longest_contact,
+    "least-change": least_change,
+    "follow": highest_elevation,  # of those that it may follow
+}
 AT_ONCE = {"highest-elevation"}  # policies whose choice at an instant depends on nothing but that instant
 
 
@@ -145,25 +160,38 @@ def _kept(view: View, passes: Passes, antennas: int, overlap: int, merit: np.nda
     handovers is free. Where there is nothing to take, it waits for the next rise.
     """
     chosen = np.zeros(len(view.k), dtype=bool)
-    rises_k = np.unique(passes.start_k)
-    taken = np.zeros(len(passes.start_k), dtype=bool)
+    avoided = np.zeros(len(view.k), dtype=bool) if view.avoided is None else view.avoided
+    rises_k = np.unique(np.concatenate([passes.start_k, _revivals_k(view, passes, avoided)]))
+    taken_until_k = np.full(len(passes.start_k), -1, dtype=np.int64)
     spare_free_k = 0
-    waking = [(0, link, 0.0) for link in range(antennas - (overlap > 0))]  # instant, link, when its satellite sets
+    links = antennas - (overlap > 0)
+    waking = [(0, link, 0.0) for link in range(links)]  # instant, link, when its satellite sets
+    dead_k = [NEVER_K] * links  # when the satellite of each is known to be dead; used only from then on
     while waking:
         k, link, set_k = heapq.heappop(waking)
-        end_k = math.ceil(set_k)
+        end_k = min(math.ceil(set_k), dead_k[link])
         if spare_free_k > k < end_k:
             heapq.heappush(waking, (min(spare_free_k, end_k), link, set_k))
-        elif (best := _best(view, passes, k, merit, taken, set_k if k < end_k else -1.0)) is not None:
+        elif (best := _best(view, passes, k, merit, taken_until_k, set_k if k < end_k else -1.0)) is not None:
             spare_free_k = end_k if k < end_k else spare_free_k
-            taken[best] = True
             begin = passes.first[best] + k - passes.start_k[best]
-            chosen[passes.order[begin : passes.first[best + 1]]] = True
+            ahead = passes.order[begin : passes.first[best + 1]]
+            lives = int(np.argmax(np.append(avoided[ahead], True)))
+            chosen[ahead[:lives]] = True
+            dead_k[link] = taken_until_k[best] = k + lives if lives < len(ahead) else NEVER_K
             wake_k = max(k + 1, math.ceil(passes.set_k[best]) - overlap)
-            heapq.heappush(waking, (wake_k, link, float(passes.set_k[best])))
+            heapq.heappush(waking, (min(wake_k, dead_k[link]), link, float(passes.set_k[best])))
         elif (next_k := _next_chance(rises_k, k, end_k)) is not None:
             heapq.heappush(waking, (next_k, link, set_k))
     return chosen
+
+
+def _revivals_k(view: View, passes: Passes, avoided: Bools) -> Ints:
+    """The instants at which satellites that were avoided in a pass are so no longer."""
+    before, now = passes.order[:-1], passes.order[1:]
+    again = avoided[before] & ~avoided[now] & (passes.of_sighting[before] == passes.of_sighting[now])
+    revivals_k: Ints = view.k[now[again]]
+    return revivals_k
 
 
 def _next_chance(rises_k: np.ndarray, k: int, end_k: int) -> int | None:
@@ -173,11 +201,16 @@ def _next_chance(rises_k: np.ndarray, k: int, end_k: int) -> int | None:
     return min(chances_k, default=None)
 
 
-def _best(view: View, passes: Passes, k: int, merit: np.ndarray, taken: np.ndarray, sets_after_k: float) -> int | None:
-    """The pass of most merit at instant `k` that is not taken and sets after `sets_after_k`; of equals the highest."""
+def _best(
+    view: View, passes: Passes, k: int, merit: np.ndarray, taken_until_k: Ints, sets_after_k: float
+) -> int | None:
+    """The pass of most merit at instant `k` that is not taken, is not of a satellite to avoid, and sets after
+    `sets_after_k`; of equals the highest."""
     sightings = np.arange(*np.searchsorted(view.k, (k, k + 1)))
     found = passes.of_sighting[sightings]
-    free = ~taken[found] & (passes.set_k[found] > sets_after_k)
+    free = (taken_until_k[found] <= k) & (passes.set_k[found] > sets_after_k)
+    if view.avoided is not None:
+        free &= ~view.avoided[sightings]
     if not free.any():
         return None
     sightings = sightings[free]

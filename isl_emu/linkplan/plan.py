@@ -37,7 +37,9 @@ class NodeKind(IntEnum):
     """What a node of the plan is."""
 
     SATELLITE = 0
-    STATION = 1
+    STATION = 1  # an end only
+    GATEWAY = 2  # a station that forwards
+    PLACE = 3  # on the ground, without antennas; it forwards
 
 
 class LinkKind(IntEnum):
@@ -47,6 +49,7 @@ class LinkKind(IntEnum):
     INTER_PLANE = 1
     GROUND = 2
     INTER_SHELL = 3
+    TERRESTRIAL = 4
 
 
 class QueueKind(IntEnum):
@@ -67,10 +70,16 @@ MTU_BYTE = 1500  # the longest packet of a link that says nothing else, as of Et
 
 @dataclass(frozen=True)
 class Nodes:
-    """The N nodes: satellites first, then stations."""
+    """The N nodes: satellites first, then stations, then other places on the ground."""
 
     names: tuple[str, ...]
     kind: np.ndarray  # uint8 (N,), NodeKind
+
+    @property
+    def forwards(self) -> np.ndarray:
+        """Which nodes pass on what is for others; bool, shape (N,)."""
+        forwards: np.ndarray = self.kind != NodeKind.STATION
+        return forwards
 
     def index(self, name: str) -> int:
         """The index of the node called `name`; KeyError if there is none."""
@@ -96,6 +105,11 @@ class Links:
             object.__setattr__(self, "aqm", np.zeros(len(self.a), AQM))
         if not len(self.mtu_byte):
             object.__setattr__(self, "mtu_byte", np.full(len(self.a), MTU_BYTE, np.int32))
+
+    @property
+    def laser(self) -> np.ndarray:
+        """Which links are between satellites; bool, shape (L,)."""
+        return ~np.isin(self.kind, (LinkKind.GROUND, LinkKind.TERRESTRIAL))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ written by equal versions of Arrow give equal files, byte for byte.
 | t_ns | int64 | instant, since the start of the run |
 | link | int32 | index of the link |
 | a, b | string | its ends; b is the station of a ground link |
-| kind | string | intra-plane, inter-plane, inter-shell or ground |
+| kind | string | intra-plane, inter-plane, inter-shell, ground or terrestrial |
 | delay_ns | int64 | one way |
 | rate_ab_bit_s, rate_ba_bit_s | int64 | physical rate from a to b, and from b to a |
 | loss_ratio | float64 | share of the packets that are lost, in either direction |

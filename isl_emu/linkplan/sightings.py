@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 
 import numpy as np
@@ -12,13 +12,17 @@ from isl_emu.geometry.places import terminal_itrs
 from isl_emu.geometry.sightline import elevation_rad, range_km
 from isl_emu.scenario.model import GroundStation
 
+GSO_RADIUS_KM = 42_164.0  # of the geostationary orbit; ITU-R S.1503
+ARC_RAD = np.radians(np.arange(-81.0, 82.0))  # from the site's meridian, as far as the arc is seen from the equator
+
 
 @dataclass(frozen=True)
 class View:
     """The satellites that one station sees, V sightings ordered by (k, satellite); all arrays have shape (V,).
 
     `set_k` is the instant, with its fraction, at which the satellite of a sighting sets; where it is not given, a pass
-    is taken to end with its last sighting.
+    is taken to end with its last sighting. `gso_rad` is how far from the geostationary arc the satellite is seen, nan
+    where that was not asked for. `avoided` are satellites that the station knows to be dead then; none if not given.
     """
 
     k: np.ndarray  # int64, instant
@@ -26,11 +30,13 @@ class View:
     elevation_rad: np.ndarray  # float64
     range_km: np.ndarray  # float64
     set_k: np.ndarray | None = None  # float64
+    gso_rad: np.ndarray | None = None  # float64
+    avoided: np.ndarray | None = None  # bool
 
     def only(self, chosen: np.ndarray) -> View:
         """The sightings that the bool array `chosen`, shape (V,), is true for."""
-        set_k = None if self.set_k is None else self.set_k[chosen]
-        return View(self.k[chosen], self.satellite[chosen], self.elevation_rad[chosen], self.range_km[chosen], set_k)
+        columns = {field.name: getattr(self, field.name) for field in fields(self)}
+        return View(**{name: None if column is None else column[chosen] for name, column in columns.items()})
 
 
 @dataclass(frozen=True)
@@ -64,8 +70,9 @@ def find_passes(view: View) -> Passes:
 
 def joined_views(views: list[View]) -> View:
     """One view of several that follow each other in time."""
-    names = ("k", "satellite", "elevation_rad", "range_km")
-    return View(*(np.concatenate([getattr(view, name) for view in views]) for name in names))
+    names = ("k", "satellite", "elevation_rad", "range_km", "gso_rad", "avoided")
+    given = [name for name in names if any(getattr(view, name) is not None for view in views)]
+    return View(**{name: np.concatenate([getattr(view, name) for view in views]) for name in given})
 
 
 def station_view(
@@ -119,4 +126,37 @@ def with_set_times(view: View, count: int, beyond: View, beyond_k: np.ndarray) -
     of_pass = passes.end_k.astype(np.float64)
     still_up = passes.end_k == count
     of_pass[still_up] = np.maximum(set_k[view.satellite[passes.order[passes.first[:-1]]][still_up]], count)
-    return View(view.k, view.satellite, view.elevation_rad, view.range_km, of_pass[passes.of_sighting])
+    return replace(view, set_k=of_pass[passes.of_sighting])
+
+
+def with_gso_separation(
+    view: View,
+    station: GroundStation,
+    r_teme_km: np.ndarray,
+    start: datetime,
+    offsets_ns: np.ndarray,
+    asked: np.ndarray,
+) -> View:
+    """`view` with how far from the geostationary arc its satellites are seen, at some of its instants.
+
+    The arc is a circle over the equator, of which points are a degree apart, so the angle is right to 0.1 deg from
+    4 deg on. Where no part of it is above the horizon, it is what the horizon hides that counts.
+
+    Args:
+        view, station, r_teme_km, start, offsets_ns: as of `station_view`, with `first_k` = 0.
+        asked: at which of the K instants; bool, shape (K,).
+    """
+    sidereal_rad = sidereal_angle_rad(start, offsets_ns)
+    site_km = itrs_to_teme(terminal_itrs(station, offsets_ns)[0], sidereal_rad)
+    separation_rad = np.full(len(view.k), np.nan)
+    some = np.flatnonzero(asked[view.k])
+    k = view.k[some]
+    sight = r_teme_km[k, view.satellite[some]] - site_km[k]
+    around_rad = np.arctan2(site_km[:, 1], site_km[:, 0])[:, np.newaxis] + ARC_RAD
+    arc_km = GSO_RADIUS_KM * np.stack([np.cos(around_rad), np.sin(around_rad), 0 * around_rad], axis=-1)
+    arc = arc_km - site_km[:, np.newaxis]
+    arc /= np.linalg.norm(arc, axis=-1, keepdims=True)
+    sight /= np.linalg.norm(sight, axis=-1, keepdims=True)
+    nearest = np.einsum("vmj,vj->vm", arc[k], sight).max(axis=1, initial=-1.0)
+    separation_rad[some] = np.arccos(np.clip(nearest, -1.0, 1.0))
+    return replace(view, gso_rad=separation_rad)

@@ -48,12 +48,13 @@ class LiveAnswers:
     course: Course
     interventions: Interventions
     node_faults: NodeFaults
+    of_parts: Mapping[str, Handler]
 
     def handlers(self) -> dict[str, Handler]:
         """The answers by verb."""
         own = {"status": self.status, "link": self.link, "exec": self.exec, "push": self.push, "pull": self.pull}
         own |= {"pause": self.pause, "resume": self.resume, "stop": self.stop}
-        return own | {"fault": self.fault, "set": self.override, "restore": self.restore}
+        return {**self.of_parts, **own, "fault": self.fault, "set": self.override, "restore": self.restore}
 
     def status(self, request: Mapping[str, Any], answer: Answer) -> int:
         """Where the run stands."""

@@ -206,12 +206,15 @@ def ask(
     write_error: Callable[[bytes], object] | None = None,
     read: Callable[[int], bytes] | None = None,
     clock: Clock | None = None,
+    *,
+    patient: bool = False,
 ) -> int:
     """Send a request to a live run, pass on what it prints as it comes, and return its exit status.
 
     Args:
         write: takes what it prints; `write_error` what it prints as errors, by default `write`.
         read: gives what the answer is to read, at most so many bytes at once, and none at its end; called in a thread.
+        patient: an interrupt tells the answer to end, and what it says then is waited for; another one is an interrupt.
 
     Raises:
         MachineError: the run does not answer yet, or ended before it answered.
@@ -223,11 +226,15 @@ def ask(
         if read is not None:
             threading.Thread(target=_give, args=(folder, name, read, clock), name="input", daemon=True).start()
         ring(run.path / "guest")
+        passed_on = {enquiry.output: 0, enquiry.errors: 0}
+        following = enquiry, run, write, write_error or write, clock, passed_on
         try:
-            return _follow(enquiry, run, write, write_error or write, clock)
-        except BaseException:
+            return _follow(*following)
+        except BaseException as error:
             with suppress(OSError):  # the run may be over, and its journal gone
                 write_whole(enquiry.cancel, "")
+            if patient and isinstance(error, KeyboardInterrupt):
+                return _follow(*following)
             raise
 
 
@@ -274,15 +281,15 @@ def _follow(
     write: Callable[[bytes], object],
     write_error: Callable[[bytes], object],
     clock: Clock,
+    passed_on: dict[Path, int],
 ) -> int:
-    passed_on = {enquiry.output: 0, enquiry.errors: 0}
     while True:
         status = _text(enquiry.status)  # before the output: what came before the status is then complete
         silent = True
         for path, take in ((enquiry.output, write), (enquiry.errors, write_error)):
             while piece := _piece_from(path, passed_on[path]):
-                passed_on[path] += len(piece)
                 take(piece)
+                passed_on[path] += len(piece)
                 silent = False
         if status is not None:
             return int(status)

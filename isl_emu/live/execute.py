@@ -281,7 +281,9 @@ def _emulate(
         _sample_load(live, real_t0_ns, ending)
         incidents = ending.enter_context(Journal(live.folder.journal / f"{INCIDENTS_JOURNAL}.jsonl"))
         interventions = Interventions(replay, live.clock, times, ended, incidents)
-        answers = LiveAnswers(live.plan, live.net, live.folder, live.scenario, course, interventions, NodeFaults(live))
+        of_parts = {verb: handler for part in PARTS for verb, handler in part.answers(live, times).items()}
+        faults = NodeFaults(live)
+        answers = LiveAnswers(live.plan, live.net, live.folder, live.scenario, course, interventions, faults, of_parts)
         ending.enter_context(ControlDesk(live.folder.journal, answers.handlers()))
         if wishes.interactive:
             NetCLI(live.net)  # the sky moves on meanwhile

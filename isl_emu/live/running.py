@@ -88,6 +88,29 @@ class RunningRun:
         """Let a link (two nodes), a node, or all that was done by hand be as the plan has it now."""
         return self._ask("restore", place=list(place))
 
+    def capture(
+        self,
+        *place: str,
+        out: str | os.PathLike[str],
+        filter: str = "",
+        packets: int | None = None,
+        duration_s: float | None = None,
+    ) -> str:
+        """Write packets of a link (two nodes), or of all links of a node, to a file, for so long or so many.
+
+        Without either it returns when the run ends.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        errors, request = bytearray(), {"verb": "capture", "place": list(place), "filter": filter, "packets": packets}
+        request["for_ns"] = _ns("duration_s", duration_s)
+        with open(out, "wb") as target:
+            status = ask(self.directory, self.folder, request, target.write, errors.extend)
+        if status:
+            raise MachineError(errors.decode().strip().removeprefix("Error: "))
+        return errors.decode().strip()
+
     def _ask(self, verb: str, **words: Any) -> str:
         said, errors = bytearray(), bytearray()
         status = ask(self.directory, self.folder, {"verb": verb, **words}, said.extend, errors.extend)

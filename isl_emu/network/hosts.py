@@ -204,6 +204,10 @@ class StationNode(SpaceNode):
     """A ground station."""
 
 
+class PlaceNode(SpaceNode):
+    """A node on the ground without antennas."""
+
+
 class LaserInterface(Intf):
     """One end of a link; it exists, is up and is shaped without any command of Mininet's."""
 

@@ -1,21 +1,21 @@
 """Who else changes the network: what a kernel tells of changes in the nodes that are not ours, at once.
 
 Whatever changes interfaces, addresses, routes, rules and qdiscs is announced to who listens (rtnetlink(7)). A listener
-in a node's namespace hears all but our own: a filter in the kernel drops those by their sender.
+in a node's namespace hears all but our own, those of taps included: a filter in the kernel drops these by their sender.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import select
 import socket
-import struct
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from isl_emu.network.taps import TAP_PORT
+from isl_emu.nodes.filters import BPF_JEQ, BPF_LD_W_ABS, BPF_RET, attach_filter
 from isl_emu.nodes.namespaces import enter_network, in_own_thread
 from isl_emu.nodes.netlink import HEADER, RECEIVE_BYTE
 from isl_emu.nodes.nodespaces import NodeSpace
@@ -32,9 +32,7 @@ KINDS = {  # by the number of the message
     48: "actions of filters",
 }
 _LAST_KINDS = 4  # of each kind: new, gone, asked, set
-SO_ATTACH_FILTER = 26  # asm-generic/socket.h
-_FILTER = struct.Struct("=HBBI")  # linux/filter.h sock_filter
-BPF_LD_W_ABS, BPF_JEQ, BPF_RET, PORT_OFFSET, WHOLE = 0x20, 0x15, 0x06, 12, 0xFFFFFFFF
+PORT_OFFSET, WHOLE = 12, 0xFFFFFFFF
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,7 @@ class Listeners:
         enter_network(space.path)
         one = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
         self._sockets[one.fileno()] = node, one
-        _leave_out(one, space.netlink.port)
+        _leave_out(one, (space.netlink.port, TAP_PORT))
         one.bind((0, sum(1 << (group - 1) for group in GROUPS)))
         self._epoll.register(one, select.EPOLLIN)
 
@@ -137,17 +135,14 @@ class Listeners:
             self._heard[node] = Disturbance(node, before.t_ns, known, before.by_process or by_process)
 
 
-def _leave_out(one: socket.socket, port: int) -> None:
-    """Let a socket not hear what the one with this number has caused."""
-    program = b"".join(
-        (
-            _FILTER.pack(BPF_LD_W_ABS, 0, 0, PORT_OFFSET),  # nlmsg_pid, which a filter loads in network order
-            _FILTER.pack(BPF_JEQ, 0, 1, socket.htonl(port)),
-            _FILTER.pack(BPF_RET, 0, 0, 0),
-            _FILTER.pack(BPF_RET, 0, 0, WHOLE),
-        )
+def _leave_out(one: socket.socket, ports: tuple[int, int]) -> None:
+    """Let a socket not hear what those with these numbers have caused."""
+    first, second = map(socket.htonl, ports)
+    program = (
+        (BPF_LD_W_ABS, 0, 0, PORT_OFFSET),  # nlmsg_pid, which a filter loads in network order
+        (BPF_JEQ, 1, 0, first),
+        (BPF_JEQ, 0, 1, second),
+        (BPF_RET, 0, 0, 0),
+        (BPF_RET, 0, 0, WHOLE),
     )
-    kept = ctypes.create_string_buffer(program)
-    one.setsockopt(
-        socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HL", len(program) // _FILTER.size, ctypes.addressof(kept))
-    )
+    attach_filter(one, program)

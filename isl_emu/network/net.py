@@ -19,7 +19,7 @@ from mininet.topo import Topo
 
 from isl_emu.errors import IslEmuError, NetworkError
 from isl_emu.linkplan.plan import LinkKind, LinkPlan, NodeKind
-from isl_emu.network.hosts import LaserInterface, LaserLink, SatelliteNode, SpaceNode, StationNode
+from isl_emu.network.hosts import LaserInterface, LaserLink, PlaceNode, SatelliteNode, SpaceNode, StationNode
 from isl_emu.network.kernel import KernelBackend
 from isl_emu.network.naming import (
     BOTH_FAMILIES,
@@ -36,7 +36,7 @@ from isl_emu.nodes.processes import NodeFreezer, kill_processes_in, namespace_id
 from isl_emu.routing.aliases import NO_ALIASES, Aliases
 from isl_emu.runs.directory import RunDirectory
 
-NODE_CLASSES = {"satellite": SatelliteNode, "station": StationNode}
+NODE_CLASSES = {"satellite": SatelliteNode, "station": StationNode, "gateway": StationNode, "place": PlaceNode}
 IPERF_PATIENCE_S = 60.0  # for the last packets, and for two programs to start
 IPERF_TRIES = 50  # until the server listens
 IPERF_PAUSE_S = 0.2
@@ -56,8 +56,8 @@ def build_net(
 class IslTopo(Topo):
     """Satellites and ground stations as hosts, lasers and ground links as links, all with their options from the plan.
 
-    Host options: `kind` ("satellite" or "station"), `number` (index in the plan), `ip`, `ip6`. Link options: `kind`
-    ("intra_plane", "inter_plane", "ground"), `number`, and for each end the interface's name and hardware address.
+    Host options: `kind` (of `NODE_CLASSES`), `number` (index in the plan), `ip`, `ip6`. Link options: `kind` (a
+    `LinkKind` in lower case), `number`, and for each end the interface's name and hardware address.
     """
 
     def build(self, plan: LinkPlan) -> None:

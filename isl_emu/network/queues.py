@@ -50,7 +50,9 @@ INSIDE = ROOT_HANDLE | 1  # what is inside the bucket
 CLSACT_HANDLE, TC_H_CLSACT, CLSACT_EGRESS = 0xFFFF_0000, 0xFFFF_FFF1, 0xFFFF_FFF3  # linux/pkt_sched.h
 INSIDE_HANDLE = 0x0002_0000  # "2:"
 RTM_NEWTFILTER = 44  # linux/rtnetlink.h
-ALL_PROTOCOLS = 1 << 16 | 0x0300  # preference 1; ETH_P_ALL in network order, linux/if_ether.h
+ETH_P_ALL = 0x0300  # in network order, linux/if_ether.h
+PREFERENCE = 0xC000  # of ours, as the kernel chooses for a first one: taps are before it
+ALL_PROTOCOLS = PREFERENCE << 16 | ETH_P_ALL
 TCA_MATCHALL_ACT, TCA_ACT_KIND, TCA_ACT_OPTIONS, TCA_MIRRED_PARMS = 2, 1, 2, 2  # linux/pkt_cls.h, linux/tc_act/
 MIRRED = struct.Struct("=5IiI")  # index, capabilities, action, two counts, what to do, interface
 TC_ACT_STOLEN, TCA_EGRESS_REDIR = 4, 1

@@ -45,11 +45,22 @@ class Refusal:
 
 
 class Netlink:
-    """One rtnetlink socket; it speaks to the network namespace in which its thread was when it was made."""
+    """One rtnetlink socket; it speaks to the network namespace in which its thread was when it was made.
 
-    def __init__(self) -> None:
+    Args:
+        port: by which the kernel is to know it; 0 for any.
+
+    Raises:
+        OSError: another socket in this namespace has the port.
+    """
+
+    def __init__(self, port: int = 0) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-        self._socket.bind((0, 0))
+        try:
+            self._socket.bind((port, 0))
+        except OSError:
+            self._socket.close()
+            raise
         for option in (NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK):
             self._socket.setsockopt(SOL_NETLINK, option, 1)
 

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, BinaryIO, ClassVar, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,7 @@ from isl_emu.parts.finished_run import ConcludedRun, FinishedRun
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.progress import Steps
 from isl_emu.routing.forwarding import RoutePlan
+from isl_emu.runs.clock import RunTimes
 from isl_emu.runs.folder import RunFolder
 from isl_emu.scenario.model import Scenario
 from isl_emu.show.chapter import Chapter
@@ -144,6 +145,22 @@ class Preparation:
     leave: Callable[[RunFolder, Steps], None] = _nothing
 
 
+class Asked(Protocol):
+    """Who asks a live run from a second terminal: where the answer goes, and whether anybody waits for it."""
+
+    @property
+    def output(self) -> BinaryIO:
+        """What the answer prints."""
+
+    @property
+    def errors(self) -> BinaryIO:
+        """What it prints as errors."""
+
+    @property
+    def cancelled(self) -> Callable[[], bool]:
+        """Whether nobody waits any more."""
+
+
 class CpuUse(Protocol):
     """When satellites computed in a run, and with how many of the machine's CPUs: that is no distortion."""
 
@@ -243,6 +260,10 @@ class Part:
     def status(self, journal: Path) -> Iterable[str]:
         """Its lines in `isl-emu status`."""
         return ()
+
+    def answers(self, live: LiveRun, times: RunTimes) -> Mapping[str, Callable[[Mapping[str, Any], Asked], int]]:
+        """What it answers from a second terminal, by the verb of a request; each call is in a thread of its own."""
+        return {}
 
     # the results
 

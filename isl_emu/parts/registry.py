@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from isl_emu.linkplan.plan import LinkPlan
+from isl_emu.parts.captures.part import CapturesPart
 from isl_emu.parts.faults.part import FaultsPart
 from isl_emu.parts.kv_handover.part import KvHandoverPart
 from isl_emu.parts.part import EVERY_NODE_UP_TO, Part
@@ -29,6 +30,7 @@ PARTS: Sequence[Part] = (
     ProbesPart(),
     PowerPart(),
     ProgramsPart(),
+    CapturesPart(),
     TrainingPart(),
     FaultsPart(),  # last: what the others run is known to it by then
 )

@@ -173,7 +173,7 @@ def _scenario_chapter(run: ConcludedRun) -> Chapter:
     up_now = set(plan.snapshot(0).link.tolist()) & used
     contacts = find_contacts(plan)
     ground = int(np.count_nonzero(plan.links.kind[contacts.link] == LinkKind.GROUND))
-    lasers = int(np.count_nonzero(plan.links.kind != LinkKind.GROUND))
+    lasers = int(np.count_nonzero(plan.links.laser))
     start = f"{plan.grid.start:%Y-%m-%d %H:%M:%S} UTC"
     carried = (
         f"Broad and blue: the {len(up_now)} of {counted(len(used), 'link')} on ways that packets took."
@@ -218,7 +218,8 @@ def _sentences(run: ConcludedRun) -> Iterator[str]:
 
 def _kind_sentence(plan: LinkPlan, kind: int) -> str:
     rows = plan.links.kind[plan.row_link] == kind
-    what = "ground links" if kind == LinkKind.GROUND else f"{KIND_NAMES[kind]} lasers"
+    others = {LinkKind.GROUND: "ground links", LinkKind.TERRESTRIAL: "terrestrial lines"}
+    what = others.get(LinkKind(kind), f"{KIND_NAMES[kind]} lasers")
     delay_ns, rate_bit_s = plan.row_delay_ns[rows], plan.row_rate_ab_bit_s[rows]
     least, most = time_text(int(delay_ns.min())), time_text(int(delay_ns.max()))
     rates = sorted({f"{rate / 1e9:.3g}" for rate in (rate_bit_s.min(), rate_bit_s.max())}, key=float)

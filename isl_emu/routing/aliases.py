@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from isl_emu.linkplan.plan import LinkPlan, NodeKind
+from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.routing.shortest import NO_ROUTE
 from isl_emu.scenario.routing import DisjointPaths
 
@@ -43,14 +43,14 @@ class DisjointSearch:
         snapshot = plan.snapshot(k)
         self._a, self._b = plan.links.a[snapshot.link], plan.links.b[snapshot.link]
         self._link, self._delay_ns = snapshot.link, np.maximum(snapshot.delay_ns, 1)
-        self._station = plan.nodes.kind == NodeKind.STATION
+        self._end_only = ~plan.nodes.forwards
         self._separate_nodes = separate_nodes
 
     def paths(self, source: int, destination: int, count: int) -> list[Way]:
-        """Up to `count` disjoint paths, as many as there are, by rising delay; none leads through a station."""
+        """Up to `count` disjoint paths, as many as there are, by rising delay; none leads through ends."""
         from scipy.sparse.csgraph import dijkstra  # noqa: PLC0415  scipy is slow to import, and a live run needs none
 
-        barred = self._station.copy()
+        barred = self._end_only.copy()
         barred[[source, destination]] = False
         usable = ~(barred[self._a] | barred[self._b])  # both directions of a link that such a path may use are arcs
         a, b, link, delay_ns = (array[usable] for array in (self._a, self._b, self._link, self._delay_ns))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from isl_emu.linkplan.plan import LinkKind, LinkPlan
+from isl_emu.linkplan.plan import LinkPlan
 
 Pair = tuple[int, int]
 NOWHERE = -9999  # scipy's sign for a node without one before it
@@ -29,7 +29,7 @@ class LaserPaths:
         from scipy.sparse.csgraph import dijkstra  # noqa: PLC0415
 
         snapshot = plan.snapshot(k)
-        laser = plan.links.kind[snapshot.link] != LinkKind.GROUND
+        laser = plan.links.laser[snapshot.link]
         a, b = plan.links.a[snapshot.link[laser]], plan.links.b[snapshot.link[laser]]
         delay_ns = np.maximum(snapshot.delay_ns[laser], 1).astype(np.float64)
         size = len(plan.nodes.names)

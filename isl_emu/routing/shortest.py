@@ -1,6 +1,7 @@
 """The cheapest next hops of one snapshot, the one or all that are about as good.
 
-Ground stations are ends only: no path leads through one, as no operator lends its antennas to strangers' traffic.
+Ground stations are ends only, unless they forward: no path leads through one, as no operator lends its antennas to
+strangers' traffic.
 Costs are whole numbers, so sums are exact and equal paths are really equal; of equal next hops the link with the lower
 index wins, whatever order the search found them in.
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from isl_emu.arrays import Ints
-from isl_emu.linkplan.plan import LinkKind, LinkPlan
+from isl_emu.linkplan.plan import LinkPlan
 
 NO_ROUTE = -1
 HOP = 1 << 36  # in ns 69 s: one link more outweighs any difference in delay; 65,000 hops stay below FAR
@@ -42,7 +43,7 @@ class Search:
         self._sender, self._receiver = sender[order], np.concatenate([b, a])[order]
         self._link = np.concatenate([snapshot.link, snapshot.link])[order].astype(np.int64)
         self._cost = np.tile(cost, 2)[order]
-        self._rest = self._least_costs(a, b, cost.astype(np.float64), plan.links.kind[snapshot.link])
+        self._rest = self._least_costs(a, b, cost.astype(np.float64))
 
     def next_links(self) -> np.ndarray:
         """The cheapest arc of each sender to each destination, as links; (D, N)."""
@@ -86,19 +87,19 @@ class Search:
         table[np.arange(len(self._destinations)), self._destinations] = NO_ROUTE
         return table
 
-    def _least_costs(self, a: np.ndarray, b: np.ndarray, cost: np.ndarray, kind: np.ndarray) -> np.ndarray:
-        """Least cost from each satellite to each destination, and FAR from stations; int64, shape (D, N).
+    def _least_costs(self, a: np.ndarray, b: np.ndarray, cost: np.ndarray) -> np.ndarray:
+        """Least cost from each node that forwards to each destination, and FAR from the others; int64, shape (D, N).
 
-        The search runs backwards from the destinations. A ground link has only the arc from its station, so a station
-        starts a search but is never reached by one.
+        The search runs backwards from the destinations. No arc leads to a node that does not forward, so that starts a
+        search but is never reached by one.
         """
         from scipy.sparse import csr_array  # noqa: PLC0415  scipy is slow to import, and a live run needs none
         from scipy.sparse.csgraph import dijkstra  # noqa: PLC0415
 
-        laser = kind != LinkKind.GROUND
-        arcs = (np.concatenate([b, a[laser]]), np.concatenate([a, b[laser]]))
+        to_a, to_b = self._plan.nodes.forwards[a], self._plan.nodes.forwards[b]
+        arcs = (np.concatenate([b[to_a], a[to_b]]), np.concatenate([a[to_a], b[to_b]]))
         size = len(self._plan.nodes.names)
-        graph = csr_array((np.concatenate([cost, cost[laser]]), arcs), shape=(size, size))
+        graph = csr_array((np.concatenate([cost[to_a], cost[to_b]]), arcs), shape=(size, size))
         if not len(self._destinations):
             return np.empty((0, size), dtype=np.int64)
         found = dijkstra(graph, directed=True, indices=self._destinations)

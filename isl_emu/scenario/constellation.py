@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from isl_emu.errors import ScenarioError
 from isl_emu.limits import INSTANTS, ROWS, duration_text, size_text
 from isl_emu.scenario.ground import GroundStation
+from isl_emu.scenario.ground_network import Place, Terrestrial, ground_network_contradictions
 from isl_emu.scenario.lasers import InterShell, laser_contradictions
 from isl_emu.scenario.matching import matching, repeated, unmatched
 from isl_emu.scenario.quantities import NAME_LENGTH, Duration, NodeName, Record, UtcTime
@@ -60,6 +61,8 @@ class Constellation(Record):
     shell: tuple[Shell, ...] = Field(min_length=1)
     inter_shell: tuple[InterShell, ...] = ()
     station: tuple[GroundStation, ...] = ()
+    place: tuple[Place, ...] = ()
+    terrestrial: tuple[Terrestrial, ...] = ()
 
     @property
     def satellite_names(self) -> tuple[str, ...]:
@@ -106,9 +109,14 @@ class Constellation(Record):
         return tuple(station.name for station in self.station)
 
     @property
+    def place_names(self) -> tuple[str, ...]:
+        """Node names of all places without antennas."""
+        return tuple(place.name for place in self.place)
+
+    @property
     def node_names(self) -> tuple[str, ...]:
-        """Names of all nodes, satellites first."""
-        return (*self.satellite_names, *self.station_names)
+        """Names of all nodes: satellites, then stations, then other places."""
+        return (*self.satellite_names, *self.station_names, *self.place_names)
 
     def matching_satellites(self, patterns: Literal["all"] | Sequence[str]) -> tuple[str, ...]:
         """The satellites that a list of names and shell-style patterns means, in node order.
@@ -133,12 +141,16 @@ def constellation_contradictions(constellation: Constellation) -> Iterator[str]:
                 f"shell {shell.name!r} makes names of satellites of more than {NAME_LENGTH} characters, but that is "
                 f"the most; shorten its name"
             )
+    yield from ground_network_contradictions(
+        constellation.terrestrial, constellation.station, constellation.place_names, constellation.satellite_names
+    )
     shell_of = {name: shell.name for shell, names in constellation.satellites_by_shell for name in names}
     lasers = [(shell.name, shell.lasers) for shell in shells]
     yield from laser_contradictions(lasers, constellation.inter_shell, shell_of)
     satellites = len(shell_of)
     links = sum(len(shell.lasers.pairs) or 2 * shell.count for shell in shells if shell.lasers.topology != "none")
     links += sum(min(station.antennas, satellites) for station in constellation.station)
+    links += len(constellation.terrestrial)
     rows = constellation.time.duration_ns / constellation.time.step_ns * max(satellites, links)
     costs = f"{size_text(rows * ROW_BYTE)} of memory and {duration_text(rows * ROW_S)} to plan"
     if excess := ROWS.excess(rows, costs):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from pydantic import Field, model_validator
 
 from isl_emu.scenario.quantities import (
     Delay,
     Duration,
+    Elevation,
     FlightHeight,
     Frequency,
     Latitude,
@@ -31,6 +32,18 @@ FASTEST_KM_H = {"fixed": 0.0, "ship": 150.0, "aircraft": 1_250.0}  # ferries rea
 ANTIPODAL_RAD = math.radians(179.0)
 EARTH_RADIUS_KM = 6_371.0088  # mean radius, IUGG; for speeds and the horizon's dip
 REFRACTION_RAD = math.radians(1.0)  # air bends light by 0.6 deg at the horizon, and radio waves somewhat more
+
+
+class Located(Protocol):
+    """What has geodetic coordinates."""
+
+    @property
+    def latitude_rad(self) -> float:
+        """North is positive."""
+
+    @property
+    def longitude_rad(self) -> float:
+        """East is positive."""
 
 
 class Clouds(Record):
@@ -89,6 +102,61 @@ class Waypoint(Record):
     height_km: FlightHeight = Field(alias="height", default=0.0)
 
 
+class Weights(Record):
+    """What makes a satellite more likely to be chosen by an operator's scheduler.
+
+    `elevation`: for each 90 deg. `gso`: for each 90 deg away from the geostationary arc. `age`: for each year that it
+    was launched later than others. `load`: against each scheduled link that it has already in this slot. `keep`: for
+    the one that served in the slot before. The defaults are calibrated: with them 6,000 satellites serve Louvain as
+    Starlink's did in July 2024 (see docs/measured.md); nobody but its operator knows the real ones.
+    """
+
+    elevation: float = Field(ge=-1000.0, le=1000.0, default=3.0)
+    gso: float = Field(ge=-1000.0, le=1000.0, default=3.0)
+    age: float = Field(ge=-1000.0, le=1000.0, default=0.0)
+    load: float = Field(ge=-1000.0, le=1000.0, default=0.0)
+    keep: float = Field(ge=-1000.0, le=1000.0, default=1.6)
+
+
+class Scheduler(Record):
+    """An operator's scheduler: at each boundary of a clock that all terminals share, each gets satellites anew.
+
+    Slots of `interval` begin `phase` after the full minutes, hours and days of UTC that they divide. `randomness` is
+    the spread of what is unknown of the choice; 0 takes the satellites of most weight. `gso_separation`: none is used
+    that is seen nearer to the geostationary arc. `through`: only satellites that one of these stations sees as well.
+    """
+
+    interval_ns: Duration = Field(alias="interval", default=15 * NS_PER_S)
+    phase_ns: Delay = Field(alias="phase", default=12 * NS_PER_S)
+    weights: Weights = Weights()
+    randomness: float = Field(ge=0.0, le=1000.0, default=1.0)
+    gso_separation_rad: Elevation = Field(alias="gso_separation", default=math.radians(18.0))
+    through: tuple[NodeName, ...] = ()
+
+    @model_validator(mode="after")
+    def _within_a_slot(self) -> Scheduler:
+        if self.phase_ns >= self.interval_ns:
+            raise ValueError("has a phase of an interval or more, but it is where in an interval slots begin; lower it")
+        return self
+
+
+class AccessVariation(Record):
+    """A delay on top of the constant one that varies at random, drawn anew in each interval.
+
+    Its quantiles are at equal steps of probability: the first is the least delay, the last the most, and in between the
+    distribution is linear.
+    """
+
+    quantiles_ns: tuple[Delay, ...] = Field(alias="quantiles", min_length=2, max_length=1_001)
+    interval_ns: Duration = Field(alias="interval", default=15 * NS_PER_S)
+
+    @model_validator(mode="after")
+    def _rising(self) -> AccessVariation:
+        if list(self.quantiles_ns) != sorted(self.quantiles_ns):
+            raise ValueError("has quantiles that fall, but they go from the least delay to the most; sort them")
+        return self
+
+
 class GroundStation(QueueTerms):
     """A ground terminal on the WGS84 ellipsoid: a site, or a ship or aircraft that follows a track.
 
@@ -107,7 +175,10 @@ class GroundStation(QueueTerms):
     max_range_km: Range | None = Field(alias="max_range", default=None)
     antennas: int = Field(ge=1, le=1_000, default=1)
     access: Literal["radio", "optical"] = "radio"
-    handover: Literal["highest-elevation", "longest-contact", "least-change"] = "highest-elevation"
+    handover: Literal["highest-elevation", "longest-contact", "least-change", "scheduled", "follow"] = (
+        "highest-elevation"
+    )
+    scheduler: Scheduler | None = None
     make_before_break_ns: Delay = Field(alias="make_before_break", default=0)
     handover_gap_ns: Delay = Field(alias="handover_gap", default=0)
     acquisition_ns: Delay = Field(alias="acquisition", default=0)
@@ -115,6 +186,17 @@ class GroundStation(QueueTerms):
     downlink_bit_s: Rate = Field(alias="downlink")
     queue_ns: Duration = Field(alias="queue", default=50_000_000)
     weather: Weather | None = None
+    access_delay_ns: Delay | None = Field(alias="access_delay", default=None)
+    access_variation: AccessVariation | None = None
+    forwards: Literal[True] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _scheduled(cls, table: Any) -> Any:
+        """The scheduler's defaults, where only the policy is named."""
+        if isinstance(table, dict) and table.get("handover") == "scheduled":
+            return {"scheduler": {}, **table}
+        return table
 
     @model_validator(mode="before")
     @classmethod
@@ -139,6 +221,15 @@ class GroundStation(QueueTerms):
             problems.append(
                 "make_before_break is given with one antenna, but the new link comes up while the old one is still "
                 "there, each on an antenna of its own; set antennas = 2 or remove make_before_break"
+            )
+        if self.scheduler and self.handover != "scheduled":
+            problems.append(
+                f'scheduler is given with handover = "{self.handover}", but only "scheduled" has one; remove either'
+            )
+        if self.scheduler and self.make_before_break_ns:
+            problems.append(
+                "make_before_break is given with a scheduler, but that switches at the boundaries of its slots; remove "
+                "make_before_break"
             )
         for name in ("rain",) if self.access == "optical" else ("clouds", "scintillation"):
             if self.weather is not None and getattr(self.weather, name) is not None:
@@ -172,7 +263,7 @@ class GroundStation(QueueTerms):
     def _track_problems(self) -> list[str]:
         problems = []
         for index, (start, end) in enumerate(zip(self.track, self.track[1:]), start=1):
-            where, leg_rad = f"track[{index}]", _angle_rad(start, end)
+            where, leg_rad = f"track[{index}]", central_angle_rad(start, end)
             hours = (end.after_ns - start.after_ns) / NS_PER_S / 3600
             if hours <= 0:
                 problems.append(f"{where} is not after the waypoint before it; order the track by time")
@@ -189,8 +280,8 @@ class GroundStation(QueueTerms):
         return problems
 
 
-def _angle_rad(a: Waypoint, b: Waypoint) -> float:
-    """The angle between two waypoints seen from the Earth's centre, by the haversine formula."""
+def central_angle_rad(a: Located, b: Located) -> float:
+    """The angle between two places seen from the Earth's centre, by the haversine formula."""
     half = math.sin((b.latitude_rad - a.latitude_rad) / 2) ** 2
     half += math.cos(a.latitude_rad) * math.cos(b.latitude_rad) * math.sin((b.longitude_rad - a.longitude_rad) / 2) ** 2
     return 2 * math.asin(math.sqrt(min(1.0, half)))

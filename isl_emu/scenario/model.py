@@ -14,10 +14,12 @@ from pydantic import Field
 
 from isl_emu.limits import PROBES
 from isl_emu.scenario.boards import BOARDS, Board
+from isl_emu.scenario.captures import Capture, capture_contradictions
 from isl_emu.scenario.compute import Compute, Groups, compute_contradictions
 from isl_emu.scenario.constellation import Constellation, Time, constellation_contradictions
 from isl_emu.scenario.faults import Fault, expected_faults, fault_contradictions
 from isl_emu.scenario.ground import GroundStation
+from isl_emu.scenario.ground_network import Place, Terrestrial
 from isl_emu.scenario.kv_handover import KvHandover, kv_contradictions
 from isl_emu.scenario.lasers import InterShell, LaserLinks
 from isl_emu.scenario.matching import Satellites, matching, unpaired
@@ -33,6 +35,7 @@ from isl_emu.scenario.uplink import Uplink, uplink_contradictions
 from isl_emu.units import DURATION_NS, format_quantity
 
 __all__ = [
+    "Capture",
     "Compute",
     "Constellation",
     "DisjointPaths",
@@ -42,6 +45,7 @@ __all__ = [
     "InterShell",
     "LaserLinks",
     "Orbits",
+    "Place",
     "Power",
     "Counters",
     "Probes",
@@ -52,6 +56,7 @@ __all__ = [
     "Scenario",
     "Shell",
     "Split",
+    "Terrestrial",
     "Time",
     "Uplink",
     "UserWorkload",
@@ -99,6 +104,7 @@ class Scenario(Constellation):
     workload: tuple[UserWorkload, ...] = ()
     training: tuple[Training, ...] = ()
     probes: Probes = Probes()
+    capture: tuple[Capture, ...] = ()
     counters: Counters = Counters()
     fidelity: FidelityLimits = FidelityLimits()
 
@@ -231,6 +237,11 @@ class Scenario(Constellation):
         return tuple(expected_faults(fault, self, serving, own) for fault in self.fault)
 
     @property
+    def captures_told(self) -> tuple[str, ...]:
+        """What it captures: one line each."""
+        return tuple(capture.told() for capture in self.capture)
+
+    @property
     def has_programs(self) -> bool:
         """Whether it has programs of its own in nodes: commands, workloads or servers."""
         return bool(self.program or self.workload or any(group.command for group in self.compute))
@@ -263,6 +274,7 @@ def contradictions(scenario: Scenario) -> Iterator[str]:
         yield from question_contradictions(
             scenario.questions, scenario.station, scenario.serving_satellites, scenario.time.duration_ns
         )
+    yield from capture_contradictions(scenario.capture, scenario.node_names)
     yield from training_contradictions(scenario, scenario.training)
     yield from fault_contradictions(
         scenario.fault, scenario, scenario.computing_satellites, tuple(scenario.own_programs)

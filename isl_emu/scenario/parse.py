@@ -6,28 +6,31 @@ Files that a scenario names are read, and what is in them takes their place. So 
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import count
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from isl_emu.errors import PROBLEMS_SHOWN, ScenarioError, first_of
-from isl_emu.files import encoding_of, read_whole, tomllib, why_unread
+from isl_emu.files import encoding_of, read_stream, read_whole, tomllib, why_unread
 from isl_emu.scenario.compute import loads_file
 from isl_emu.scenario.model import Scenario, contradictions
 from isl_emu.scenario.omm import read_omm
 from isl_emu.scenario.quantities import NAME_LENGTH, OF_THE_MACHINE
 from isl_emu.scenario.settings import set_key
 from isl_emu.scenario.space import Shell
-from isl_emu.scenario.tle import catalogue_number, read_tles, tle_epoch
+from isl_emu.scenario.tle import ELEMENT_COLUMNS, catalogue_number, read_tles, tle_epoch
 from isl_emu.units import SHOWN
 
+Kind = TypeVar("Kind", bound=BaseModel)
+MU_KM3_S2, EARTH_EQUATOR_KM = 398_600.8, 6_378.135  # WGS72, as in SGP4
 DEEPEST = 32  # parts of a dotted key
 TOO_DEEP = re.compile(
     rf"""(?:^|[\[{{,])[ \t]*(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){{{DEEPEST - 1}}}""", re.MULTILINE
@@ -46,19 +49,46 @@ def load_scenario(path: Path, start: datetime | None = None) -> Scenario:
     """
     try:
         path = _found(path)
-        text = read_whole(path).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+        text = _unified(read_whole(path))
     except (OSError, ValueError) as error:  # also a path that can be none
         raise ScenarioError(
             f"{path}: cannot be read ({why_unread(error)}), but a scenario is a file of TOML; name one, or one "
             "that `isl-emu scenarios` lists, such as "
             f"{path.stem if path.stem in shipped_scenarios() else 'three-body'}"
         ) from None
+    return _resolved_scenario(text, str(path), path.parent, start)
+
+
+def read_scenario(descriptor: int, source: str) -> Scenario:
+    """The same of the TOML that somebody writes into a pipe; the files that it names are from the current folder.
+
+    Args:
+        source: names it in error messages.
+
+    Raises:
+        ScenarioError: it cannot be read, or not in time, is no TOML, or breaks a rule.
+    """
     try:
-        scenario = resolve_files(_valid(text, str(path), start), path.parent)
+        text = _unified(read_stream(descriptor))
+    except (OSError, ValueError) as error:
+        raise ScenarioError(
+            f"{source}: cannot be read ({why_unread(error)}), but a scenario is TOML from a file or a pipe; write it "
+            "into a file and name that"
+        ) from None
+    return _resolved_scenario(text, source, Path.cwd(), None)
+
+
+def _unified(data: bytes) -> str:
+    return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _resolved_scenario(text: str, source: str, folder: Path, start: datetime | None) -> Scenario:
+    try:
+        scenario = resolve_files(_valid(text, source, start), folder)
     except ScenarioError as error:
-        prefix = f"{path}: "
+        prefix = f"{source}: "
         raise ScenarioError(*(prefix + problem.removeprefix(prefix) for problem in error.problems)) from None
-    return _consistent(scenario, str(path))
+    return _consistent(scenario, source)
 
 
 def shipped_scenarios() -> dict[str, Path]:
@@ -85,10 +115,22 @@ def parse_scenario(text: str, source: str) -> Scenario:
 
 def _valid(text: str, source: str, start: datetime | None = None) -> Scenario:
     """The scenario of a text, perhaps with another start, whose parts, each by itself, keep the rules."""
+    table = tables_of(text, source)
+    if start is not None and isinstance(table.get("time"), dict):
+        table["time"]["start"] = start
+    return record_of(Scenario, table, source)
+
+
+def tables_of(text: str, source: str) -> dict[str, Any]:
+    """The tables of a text of TOML.
+
+    Raises:
+        ScenarioError: it is none. `source` names the file.
+    """
     if TOO_DEEP.search(text):  # which takes a reader of TOML very long
         raise ScenarioError(f"{source}: has a key of {DEEPEST} parts or more, but no key is so deep; write it flat")
     try:
-        table = tomllib.loads(text)
+        tables: dict[str, Any] = tomllib.loads(text)
     except RecursionError:
         raise ScenarioError(f"{source}: is nested too deeply, but no key is so deep; write it flat") from None
     except ValueError as error:  # also numbers of thousands of digits
@@ -100,10 +142,17 @@ def _valid(text: str, source: str, start: datetime | None = None) -> Scenario:
         raise ScenarioError(
             f"{source}: is not valid TOML ({error}), but a scenario is TOML; correct it there"
         ) from None
-    if start is not None and isinstance(table.get("time"), dict):
-        table["time"]["start"] = start
+    return tables
+
+
+def record_of(kind: type[Kind], table: dict[str, Any], source: str) -> Kind:
+    """The record that a table of TOML makes, whose parts, each by itself, keep the rules.
+
+    Raises:
+        ScenarioError: it breaks a rule; all problems at once. `source` names the file.
+    """
     try:
-        return Scenario.model_validate(_tuples(table))
+        return kind.model_validate(_tuples(table))
     except RecursionError:
         raise ScenarioError(f"{source}: is nested too deeply, but no key is so deep; write it flat") from None
     except ValidationError as error:
@@ -112,7 +161,7 @@ def _valid(text: str, source: str, start: datetime | None = None) -> Scenario:
         several = len(unknown) > PROBLEMS_SHOWN
         told = [item for item in found if not (several and item["type"] == "extra_forbidden")]
         places = [_place(item["loc"]) for item in told]
-        problems = _joined(_sentence(item) for item in told if not _follows_from_another(item, places))
+        problems = _joined(_sentence(item, kind) for item in told if not _follows_from_another(item, places))
         if several:
             names = ", ".join(_shown(_place(item["loc"])) for item in unknown[:3])
             problems = [
@@ -132,9 +181,10 @@ def _consistent(scenario: Scenario, source: str) -> Scenario:
 def format_scenario(scenario: Scenario) -> str:
     """The scenario as TOML with every default written out; `parse_scenario` turns it back into an equal one.
 
-    Without faults nothing is written of them, so that their plans stay those of versions that knew none.
+    Without faults nothing is written of them, and nothing of a ground network that is not there, so that their plans
+    stay those of versions that knew none.
     """
-    exclude = None if scenario.fault else {"fault"}
+    exclude = {key for key in ("fault", "place", "terrestrial") if not getattr(scenario, key)}
     return tomli_w.dumps(scenario.model_dump(by_alias=True, exclude_none=True, exclude=exclude))
 
 
@@ -162,7 +212,7 @@ def with_changes(scenario: Scenario, **changes: Any) -> Scenario:
     for key, value in changes.items():
         top = re.split(r"[.\[]", key)[0]
         if top not in Scenario.model_fields:
-            raise ScenarioError(f"option: {top} is not a known key{_allowed_keys((top,))}")
+            raise ScenarioError(f"option: {top} is not a known key{_allowed_keys((top,), Scenario)}")
         if key != top:
             set_key(table, key, value)
             continue
@@ -229,11 +279,11 @@ def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
-def _sentence(error: Any) -> str:
+def _sentence(error: Any, kind: type[BaseModel]) -> str:
     """One problem that pydantic found, in our words."""
     where = _shown(_place(error["loc"]))
     if error["type"] == "extra_forbidden":
-        return f"{where} is not a known key{_allowed_keys(error['loc'])}"
+        return f"{where} is not a known key{_allowed_keys(error['loc'], kind)}"
     if error["type"] == "missing":
         return f"{where} is missing, but it is required; add it"
     if error["type"] == "too_short":
@@ -282,8 +332,8 @@ def _follows_from_another(error: Any, places: list[str]) -> bool:
     return error["type"] == "literal_error" and any(place.startswith(f"{_place(error['loc'])}[") for place in places)
 
 
-def _allowed_keys(location: tuple[Any, ...]) -> str:
-    record: Any = Scenario
+def _allowed_keys(location: tuple[Any, ...], kind: type[BaseModel]) -> str:
+    record: Any = kind
     for part in location[:-1]:
         if isinstance(part, str) and record is not None:
             record = _record_in(record, part)
@@ -409,13 +459,32 @@ def _resolved(shell: Shell, folder: Path, start: datetime) -> Shell:
     except ValueError as problem:
         raise ScenarioError(f"{where}: {problem}") from None
     kept, left_out = _nearest(found, start)
+    if shell.altitude_between_km:
+        low_km, high_km = shell.altitude_between_km
+        kept = [item for item in kept if low_km <= _mean_altitude_km(item[2]) <= high_km]
+        if not kept:
+            raise ScenarioError(
+                f"{where}: none of its {len(found)} satellites is between {low_km:g} and {high_km:g} km high, but the "
+                "shell's are; correct altitude_between"
+            )
     names = unique_names([(name, number) for name, number, _ in kept])
     satellites = tuple({"name": name, **table} for name, (_, _, table) in zip(names, kept))
-    rest = {key: value for key, value in shell.model_dump(by_alias=True, exclude_none=True).items() if key != kind}
+    rest = {
+        key: value
+        for key, value in shell.model_dump(by_alias=True, exclude_none=True).items()
+        if key not in (kind, "altitude_between")
+    }
     try:
         return Shell.model_validate({**rest, "satellite": satellites, "left_out": left_out})
     except ValidationError as error:
         raise ScenarioError(*first_of(f"{where}: {_damage(item, names)}" for item in error.errors())) from None
+
+
+def _mean_altitude_km(table: dict[str, Any]) -> float:
+    """The semi-major axis of a satellite of a file, by its mean motion (Kepler's), less the equator's radius."""
+    written = table["tle"][1][ELEMENT_COLUMNS["mean motion"]] if "tle" in table else table["mean_motion"].split()[0]
+    rad_s = float(written) * 2 * math.pi / 86_400
+    return float((MU_KM3_S2 / rad_s**2) ** (1 / 3)) - EARTH_EQUATOR_KM
 
 
 def _nearest(

@@ -13,7 +13,7 @@ from isl_emu.scenario.quantities import Delay, Duration, NodeName, Record, Size,
 MIB = 1024 * 1024
 RESERVED = frozenset({  # tables of our own
     *("plan", "instants", "changes", "load", "outside", "pauses", "incidents", "drops", "links"),
-    *("requests", "attempts", "polls", "serving"),
+    *("requests", "attempts", "polls", "serving", "captures"),
     *("servers", "split", "kv_handovers", "transfers", "deliveries", "probes", "energy", "programs", "program_cpu"),
     *("training", "faults"),
 })  # fmt: skip

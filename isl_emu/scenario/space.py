@@ -147,8 +147,9 @@ class Shell(Record):
 
     A pattern is a `walker` table with altitude (or mean motion) and inclination, or all of it as a one-line `code`,
     which is expanded here. The other sources are a list of satellites, and a TLE or an OMM file, whose satellites are
-    put in its place when the scenario is resolved. `left_out`: elements in that file that were passed over for others
-    of the same object.
+    put in its place when the scenario is resolved. `altitude_between`: only satellites of the file whose mean orbit is
+    that high fly. `launched`: when, for schedulers that ask for the age. `left_out`: elements in that file that were
+    passed over for others of the same object.
     """
 
     SHORTHANDS: ClassVar[tuple[str, ...]] = ("code",)  # keys that are expanded into others
@@ -166,6 +167,8 @@ class Shell(Record):
     satellite: tuple[Satellite, ...] = ()
     tle: str | None = None
     omm: str | None = None
+    altitude_between_km: tuple[Altitude, Altitude] | None = Field(alias="altitude_between", default=None)
+    launched: UtcTime | None = None
     left_out: tuple[str, ...] = ()
     lasers: LaserLinks
 
@@ -185,6 +188,12 @@ class Shell(Record):
         if len(given) != 1:
             found = " and ".join(given) or "no satellites"
             raise ValueError(f"has {found}, but it needs exactly one of code, walker, satellite, tle and omm; give one")
+        if self.altitude_between_km and not (self.tle or self.omm):
+            raise ValueError(
+                "has altitude_between, but only satellites of a tle or omm file are chosen by it; remove it"
+            )
+        if self.altitude_between_km and self.altitude_between_km[0] >= self.altitude_between_km[1]:
+            raise ValueError("has an altitude_between that falls, but the lower altitude comes first; exchange them")
         if self.walker is None:
             self._check_free()
             return self

@@ -50,7 +50,7 @@ def draw_gantt(plan: PlannedNetwork) -> Figure:
     links, duration_ns = plan.link_plan.links, plan.link_plan.grid.duration_ns
     up_ns = np.bincount(contacts.link, weights=contacts.end_ns - contacts.start_ns, minlength=len(links.a))
     count = np.bincount(contacts.link, minlength=len(links.a))
-    changing = np.flatnonzero((links.kind != LinkKind.GROUND) & (up_ns < duration_ns))
+    changing = np.flatnonzero(links.laser & (up_ns < duration_ns))
     lasers: list[int] = changing[np.argsort(-count[changing], kind="stable")].tolist()
     faults = plan.link_plan.faults.names[:FAULTS_SHOWN]
     heights = [max(len(lanes[:LANES_SHOWN]), 2), max(len(lasers[:LASERS_SHOWN]), 2)]
@@ -133,7 +133,7 @@ def _colors_in_turn(plan: PlannedNetwork, contacts: Contacts) -> dict[int, str]:
 
 def _draw_lasers(axes: Axes, plan: PlannedNetwork, contacts: Contacts, lasers: list[int]) -> None:
     links, shown = plan.link_plan.links, lasers[:LASERS_SHOWN]
-    total = int((links.kind != LinkKind.GROUND).sum())
+    total = int(links.laser.sum())
     more = f"; {len(shown)} are shown" if len(lasers) > len(shown) else ""
     cut = LinkState.FAULT in plan.link_plan.events.state
     legend = "thin yellow bars: slewing and acquiring" + ("; thin vermilion bars: cut by a fault" if cut else "")

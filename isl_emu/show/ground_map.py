@@ -186,7 +186,9 @@ def _draw_links(axes: Axes, plan: PlannedNetwork, k: int, r_km: np.ndarray, used
         width, alpha = (1.0, 0.95) if ground else (0.25, 0.4) if many else (0.9, 0.9)
         draw(
             link[links.kind[link] == kind],
-            label="ground link" if ground else f"{KIND_NAMES[kind]} laser",
+            label={LinkKind.GROUND: "ground link", LinkKind.TERRESTRIAL: "terrestrial line"}.get(
+                LinkKind(kind), f"{KIND_NAMES[kind]} laser"
+            ),
             colors=KIND_COLOR[LinkKind(kind)],
             linewidths=width,
             alpha=alpha,

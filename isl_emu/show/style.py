@@ -30,6 +30,7 @@ KIND_COLOR = {
     LinkKind.INTER_PLANE: PURPLE,
     LinkKind.INTER_SHELL: VERMILION,
     LinkKind.GROUND: ORANGE,
+    LinkKind.TERRESTRIAL: BLACK,
 }
 # (name, s, shown from a duration of so many s on); and where ticks may be
 TIME_UNITS = (("days", 86400, 3 * 86400), ("h", 3600, 2 * 3600), ("min", 60, 600), ("s", 1, 0))

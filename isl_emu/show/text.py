@@ -27,11 +27,14 @@ def summary(plan: PlannedNetwork) -> str:
     links = f"links of a satellite: {degree.mean.mean():.2f} on average, {degree.least.min()} to {degree.most.max()}"
     grid, kinds = plan.link_plan.grid, plan.link_plan.nodes.kind
     satellites = int((kinds == NodeKind.SATELLITE).sum())
-    laser = int((plan.link_plan.links.kind != LinkKind.GROUND).sum())
+    links_of = plan.link_plan.links
+    laser, lines = int(links_of.laser.sum()), int((links_of.kind == LinkKind.TERRESTRIAL).sum())
+    places = int((kinds == NodeKind.PLACE).sum())
     head = [
         plan.scenario.name + (f": {plan.scenario.description}" if plan.scenario.description else ""),
-        f"{satellites} satellites, {len(kinds) - satellites} stations, {laser} laser links, "
-        f"{len(plan.link_plan.links.a) - laser} ground links",
+        f"{satellites} satellites, {len(kinds) - satellites - places} stations, {laser} laser links, "
+        f"{len(links_of.a) - laser - lines} ground links"
+        + (f", {places} places, {lines} terrestrial lines" if places or lines else ""),
         f"{grid.count} instants from {grid.start:%Y-%m-%d %H:%M:%S} UTC, "
         f"{format_quantity(grid.step_ns, DURATION_NS)} apart",
     ]

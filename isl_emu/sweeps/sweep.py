@@ -20,14 +20,13 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.console import Console
 
 from isl_emu.errors import MachineError, ScenarioError
 from isl_emu.experiment import place_for
 from isl_emu.files import read_json, write_json, write_whole
 from isl_emu.live.room import all_needs, guest_memory_byte
 from isl_emu.machine.claims import available_memory_byte
-from isl_emu.progress import Report, Steps
+from isl_emu.progress import Report, Screen, Steps
 from isl_emu.recovery import is_alive
 from isl_emu.results.run_results import RunResults
 from isl_emu.runs.folder import RunFolder
@@ -219,7 +218,7 @@ def sweep(
     """
     loaded = scenario if isinstance(scenario, Scenario) else load_scenario(Path(scenario))
     words = ["--machine", machine, *(["--clock", clock] if clock else [])]
-    steps, folder = Steps(Console(quiet=not progress)), None if out is None else Path(out)
+    steps, folder = Steps(Screen(quiet=not progress)), None if out is None else Path(out)
     if folder is not None and (folder / MANIFEST).is_file():
         begun = Sweep(folder)
         if [format_scenario(cell.scenario) for cell in begun.cells] != [

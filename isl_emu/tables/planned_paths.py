@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from isl_emu.linkplan.plan import LinkKind, LinkPlan, QueueKind
+from isl_emu.linkplan.plan import LinkPlan, QueueKind
 from isl_emu.network.desired import faster_bit_s, queue_kinds
 from isl_emu.routing.paths import Extent, NodePath, PathFinder
 from isl_emu.units import NS_PER_S
@@ -86,7 +86,7 @@ class PlannedPaths:
         path = self.at(source, destination, k)
         if path is None:
             return None
-        return int(np.count_nonzero(self._plan.links.kind[list(path.links)] != LinkKind.GROUND))
+        return int(np.count_nonzero(self._plan.links.laser[list(path.links)]))
 
     def vanishes_between(self, a: str, b: str, from_ns: int, to_ns: int) -> bool:
         """Whether at some instant of that time the plan had no path there or none back, or a fault had cut it."""

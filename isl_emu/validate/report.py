@@ -23,11 +23,17 @@ def all_checks() -> Iterator[Check]:
 
 
 def table(checks: Sequence[Check]) -> Table:
-    """One line for each check: what was compared, expected, got, tolerance, and whether it passed."""
+    """One line for each check: what was compared, expected, got, tolerance, and whether it passed.
+
+    Against measurements also whether ours is calibrated or predicted.
+    """
+    measured = any(check.basis for check in checks)
     columns = Table(box=None, pad_edge=False)
     columns.add_column("check", overflow="fold")
-    for name in ("expected", "got", "tolerance"):
+    for name in ("measured, or limit" if measured else "expected", "got", "tolerance"):
         columns.add_column(name, justify="right", overflow="fold")
+    if measured:
+        columns.add_column("ours is", no_wrap=True)
     columns.add_column("", no_wrap=True)
     group = None
     for check in checks:
@@ -35,10 +41,12 @@ def table(checks: Sequence[Check]) -> Table:
             group = check.group
             columns.add_row(f"[bold]{group}[/]")
         tolerance = f"{check.tolerance:g} {check.unit}".rstrip() if check.tolerance else "exact"
+        tolerance = {"near": tolerance, "shown": "not judged"}.get(check.rule, check.rule)
         note = f"\n  [dim]{check.note}[/]" if check.note else ""
-        verdict = "[green]pass[/]" if check.passed else "[red]FAIL[/]"
+        verdict = "" if check.rule == "shown" else "[green]pass[/]" if check.passed else "[red]FAIL[/]"
         expected, got = _text(check.expected, check), _text(check.got, check)
-        columns.add_row(f"  {check.name}{note}", expected, got, tolerance, verdict)
+        basis = [check.basis] if measured else []
+        columns.add_row(f"  {check.name}{note}", expected, got, tolerance, *basis, verdict)
     return columns
 
 
@@ -74,6 +82,8 @@ def _text(value: Value, check: Check) -> str:
     """A value with digits enough to see its tolerance."""
     if value is None:
         return "unreachable"
+    if isinstance(value, float) and check.basis:
+        return f"{value:.3g} {check.unit}".rstrip()
     if isinstance(value, float) and check.tolerance:
         return f"{value:.1e} {check.unit}" if check.expected == 0.0 and value else f"{value:.8g} {check.unit}"
     return str(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import random
 import signal
 import time
 from pathlib import Path
@@ -11,7 +11,7 @@ import pytest
 
 from isl_emu.runs.directory import runs_root
 from tests.kill_runs import Run
-from tests.runs import isl_emu, wait_for
+from tests.runs import PATIENCE_S, isl_emu, wait_for
 from tests.scenarios import quiet_ring
 
 pytestmark = pytest.mark.emulation
@@ -23,6 +23,7 @@ pytestmark = pytest.mark.emulation
         ("exact", "guardian", "signal 9 killed its guardian, and the guest with it"),
         ("exact", "calendar", "its calendar was killed by signal 9, SIGKILL"),
         ("exact", "launcher", ""),
+        ("exact", "live part", "live part in the guest kernel: it was killed by signal 9, SIGKILL, but it ends with"),
         ("real", "guardian", "signal 9 killed its guardian, and the guest with it"),
     ],
 )
@@ -32,8 +33,7 @@ def test_whoever_dies_takes_the_rest_along(clock: str, who: str, said: str, tmp_
     wait_for(lambda: run.said("  emulating"), "the live part")
     time.sleep(0.5)
     assert len(run.processes()) > 2
-    (victim,) = run.victims(who)
-    os.kill(victim, signal.SIGKILL)
+    assert run.lose(who, random.Random(1), time.monotonic() + PATIENCE_S)
     wait_for(lambda: run.process.poll() is not None and not run.processes(), "the end of the rest")
     assert run.process.returncode == (-signal.SIGKILL if who == "launcher" else 1)
     assert run.said(said)

@@ -39,6 +39,7 @@ TRAFFIC = (
     + table("questions", mean_interval="200 ms", target="uniform", max_answer_tokens=16, deadline="60 s",
             prompts=["What is a satellite?", "Why is the sky black? " * 200])
     + table("probes", interval="200 ms", pairs=[["gs-chengdu", "p00s00"], ["p00s00", "p02s03"]])
+    + table("[capture]", name="satellite", node="p01s02")
 )  # fmt: skip
 STATION = station("gs-chengdu", latitude="30.66 deg", longitude="104.06 deg", antennas=2)
 HOPS = range(1, 11)
@@ -89,7 +90,7 @@ def same_or_not(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def _contents(out: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
 def _differing(a: Path, b: Path) -> set[str]:
@@ -136,6 +137,28 @@ def test_a_network_of_1584_satellites_is_as_exact(tmp_path: Path) -> None:
     assert {row["hops"] for row in probes} == set(HOPS)
     assert {row["error_ns"] for row in probes} == {0}
     assert {row["lateness_ns"] for row in rows(out, "instants")} == {0}
+
+
+def test_a_bent_pipe_to_a_server_behind_a_pop_is_as_exact(tmp_path: Path) -> None:
+    """Terminal, satellite, gateway, line, PoP, line, server, with a new satellite at the boundary of a slot."""
+    text = head("bent-pipe", start="2026-03-20T14:00:06Z", duration="12 s")
+    text += shell(200, 10, 3, altitude="1200 km", inclination="60 deg", lasers="none")
+    user = {"latitude": "48.4 deg", "longitude": "-123.4 deg", "access_delay": "5 ms", "handover": "scheduled"}
+    text += station("user", **user, scheduler={"through": ["gateway"], "weights": {"keep": -100.0}})
+    gateway = {"latitude": "48.75 deg", "longitude": "-122.48 deg", "handover": "follow", "antennas": 2}
+    text += station("gateway", **gateway, forwards=True)
+    text += table("[place]", name="pop", site="berlin") + table("[place]", name="server", site="berlin")
+    text += table("[terrestrial]", between=["gateway", "pop"], delay="3 ms", rate="1 Gbit/s")
+    text += table("[terrestrial]", between=["pop", "server"], rate="1 Gbit/s")
+    out = tmp_path / "out"
+    finished(text + table("probes", interval="250 ms", pairs=[["user", "server"]]), out, "--clock", "exact")
+    assert json.loads((out / "fidelity.json").read_text())["verdict"] == "valid"
+    probes = [row for row in rows(out, "probes") if not row["straddles_change"]]
+    assert {row["hops"] for row in probes} == {4}
+    assert {row["error_ns"] for row in probes} == {0}
+    plan = read_plan(out / "plan.parquet")
+    found = {path.nodes[1] for k in range(12) if (path := plan.path("user", "server", k))}
+    assert len(found) == 2, "before second 12 and after"
 
 
 RECEIVE = """

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from isl_emu import cli
 from isl_emu.errors import ScenarioError
+from isl_emu.files import read_stream
+from isl_emu.limits import MIB
+from tests.parsers import TLE
+from tests.scenarios import head
 
 THREE_BODY = str(Path(__file__).parents[2] / "topologies" / "three-body.toml")
 
@@ -52,6 +60,54 @@ def test_debug_shows_the_traceback(monkeypatch):
 def test_an_interrupt_has_its_own_status(monkeypatch):
     monkeypatch.setattr("isl_emu.experiment.run_file", failing(KeyboardInterrupt()))
     assert status_of(["run", "x.toml"], monkeypatch) == 130
+
+
+def test_an_output_that_nobody_reads_has_its_own_status():
+    """As by `isl-emu sites | true`; in a guest it is how the launcher learns that nothing could be said."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    command = [sys.executable, "-m", "isl_emu", "sites"]
+    done = subprocess.run(command, stdout=writes, stderr=subprocess.PIPE, check=False)
+    os.close(writes)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/fd/{}", "/proc/self/fd/{}", "fifo"])
+def test_a_scenario_may_be_written_into_a_pipe(name, tmp_path, monkeypatch, capsys):
+    """Its own files are found from the current folder."""
+    sky = '[[shell]]\nname = "ring"\ntle = "elements"\n[shell.lasers]\ntopology = "none"\n'
+    text = head("small", start="2019-12-09T17:00:00Z") + sky
+    (tmp_path / "elements").write_text(TLE)
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("fifo")
+    reads, writes = os.pipe()
+    monkeypatch.setattr(cli, "STDIN", reads)
+
+    def write() -> None:
+        with open("fifo" if name == "fifo" else writes, "w") as file:
+            file.write(text)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert status_of(["check", name.format(reads)], monkeypatch) == 0
+    writer.join()
+    assert "1 25544U" in capsys.readouterr().out
+    os.close(reads)
+
+
+def test_a_pipe_is_waited_for_and_read_within_bounds(tmp_path, monkeypatch):
+    reads, writes = os.pipe()
+    with pytest.raises(OSError, match=r"nobody has written its end in 0.01 s"):
+        read_stream(reads, 0.01)
+    monkeypatch.setenv(MIB.variable, "1")
+    writer = threading.Thread(target=lambda: os.write(writes, bytes(2 << 20)))
+    writer.start()
+    with pytest.raises(OSError, match=f"more than 1 MiB and the most is 1, unless {MIB.variable} says more"):
+        read_stream(reads)
+    os.close(reads)
+    writer.join()
+    with open("/dev/zero") as device, pytest.raises(OSError, match="it is a device and no file"):
+        read_stream(device.fileno())
 
 
 def test_a_folder_that_was_not_prepared_is_not_executed(monkeypatch, capsys, tmp_path):

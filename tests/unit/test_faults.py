@@ -435,3 +435,31 @@ def test_too_many_events_are_refused_also_of_links_and_of_all_faults_together(mo
         parse_scenario(
             sky + fault("a", "satellites", mtbf="1 h", profile=[[f"{n} s", 1.0] for n in range(1001)]), "many"
         )
+
+
+@pytest.mark.parametrize("handover", ["highest-elevation", "longest-contact"])
+@pytest.mark.parametrize("effect", ["cut", "power-off"])
+def test_a_station_turns_away_from_a_satellite_as_soon_as_it_is_known_to_be_dead(handover: str, effect: str) -> None:
+    dense = shell(72, 6, 1, altitude="1200 km", inclination="60 deg", lasers="none")
+    tower = station("tower", latitude="0 deg", longitude="0 deg", antennas=1, handover=handover)
+    base = head("dense", duration="60 s") + dense + tower
+
+    def at_station(plan: PlannedNetwork) -> list[str | None]:
+        links, rows = plan.link_plan.links, plan.link_plan
+        names = [plan.nodes[a] if plan.nodes[b] == "tower" else None for a, b in zip(links.a, links.b, strict=True)]
+        found = [rows.row_link[first:end] for first, end in zip(rows.row_start, rows.row_start[1:], strict=False)]
+        return [next(filter(None, (names[link] for link in each)), None) for each in found]
+
+    before = at_station(planned(base=base))
+    k = next(k for k in range(1, 40) if len(set(before[k : k + 21])) == 1 and before[k])
+    dying = before[k]
+    death = fault(satellites=[dying], at=f"{k} s", for_="10 s", effect=effect, known="after 3 s")
+    plan = planned(death, base=base)
+    seen = at_station(plan)
+    assert seen[:k] == before[:k]
+    assert seen[k : k + 3] == [None] * 3, "it is dead, and nobody knows"
+    assert not {dying, None} & set(seen[k + 6 : k + 13]), "it has turned to another, until it knows"
+    assert (set(seen[k + 13 : k + 20]) == {dying}) == (handover == "highest-elevation")
+    assert plan_network(plan.scenario).digest == plan.digest
+    never = planned(fault(satellites=[dying], at=f"{k} s", effect=effect, known="never"), base=base)
+    assert at_station(never)[k : k + 20] == [None] * 20

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -169,3 +171,30 @@ def test_policies_with_memory_keep_a_satellite_until_it_sets(view, name, antenna
     chosen_view = view.only(chosen)
     last = chosen_view.satellite[kept.order[kept.first[1:] - 1]].tolist()
     assert set(zip(last, kept.end_k.tolist(), strict=True)) <= ends
+
+
+@settings(deadline=None)
+@given(views(), st.sampled_from(sorted(POLICIES)), st.integers(1, 4), st.integers(0, 8), st.data())
+def test_a_satellite_is_avoided_while_it_is_known_to_be_dead_and_nobody_foresees_it(
+    view, name, antennas, overlap, data
+):
+    overlap = overlap if antennas > 1 else 0
+    stretch = st.tuples(st.integers(0, 12), st.integers(0, 80), st.integers(0, 80))
+    avoided = np.zeros(len(view.k), dtype=bool)
+    for satellite, begun, until in data.draw(st.lists(stretch, max_size=8)):
+        avoided |= (view.satellite == satellite) & (begun <= view.k) & (view.k < until)
+
+    def chosen(dead: np.ndarray) -> np.ndarray:
+        return POLICIES[name](replace(view, avoided=dead), antennas, overlap)
+
+    found = chosen(avoided)
+    assert not (found & avoided).any()
+    linked_now, alive_now = (np.bincount(k, minlength=100) for k in (view.k[found], view.k[~avoided]))
+    assert linked_now.max() <= antennas
+    if not overlap:
+        assert (linked_now == np.minimum(antennas, alive_now)).all(), "no antenna idles while a living one is free"
+    else:
+        assert (linked_now[alive_now > 0] >= 1).all()
+    now = view.k < data.draw(st.integers(0, 100))
+    assert (chosen(avoided & now) == found)[now].all(), "what happens later changes nothing before"
+    assert (chosen(np.zeros_like(avoided)) == POLICIES[name](view, antennas, overlap)).all()

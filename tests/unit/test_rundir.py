@@ -3,14 +3,20 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
+from contextlib import nullcontext
 
 import pytest
 
-from isl_emu.errors import MachineError, ScenarioError
+from isl_emu import experiment
+from isl_emu.errors import FAILED, INTERRUPTED, MachineError, ScenarioError
 from isl_emu.files import write_json
+from isl_emu.machine.place import Place
+from isl_emu.progress import Screen, Steps
 from isl_emu.runs import directory as rundir
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import Journal, read_journal
+from isl_emu.runs.wishes import Wishes
+from tests.scenarios import SMALL
 
 
 @pytest.fixture
@@ -116,3 +122,21 @@ def test_a_live_run_that_cannot_be_registered_says_where(small_disk, monkeypatch
     with pytest.raises(MachineError, match="cannot be made .No space left on device., but live runs are kept there"):
         rundir.create_run_directory()
     assert len(rundir.registered_runs()) == 1
+
+
+@pytest.mark.parametrize("status", [FAILED, INTERRUPTED])
+def test_a_disk_that_fills_is_told_of_once(status, tmp_path, monkeypatch):
+    """The live part that failed has said so; of one that was interrupted nobody has."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "no room")
+
+    monkeypatch.setattr(experiment, "_execute", lambda *_: status)
+    monkeypatch.setattr(experiment, "conclude", refuse)
+    (tmp_path / "scenario.toml").write_text(SMALL)
+    source, steps = experiment.load_source(tmp_path / "scenario.toml", {}), Steps(Screen(quiet=True))
+    place = Place("host", "by a test")
+    told = nullcontext() if status == FAILED else pytest.raises(MachineError, match="No space left on device")
+    with told:
+        outcome = experiment.run_source(source, place, tmp_path / "out", Wishes(), steps)
+        assert (outcome.status, outcome.fidelity) == (FAILED, None)

@@ -10,11 +10,13 @@ import pytest
 from sgp4.api import WGS72, Satrec
 from sgp4.exporter import export_tle
 
+from isl_emu.errors import ScenarioError
 from isl_emu.geometry.elements import EARTH_RADIUS_KM, SGP4_EPOCH, shell_elements
 from isl_emu.geometry.orbits import sgp4_km
 from isl_emu.scenario.model import Shell
-from isl_emu.scenario.parse import safe_name, unique_names
+from isl_emu.scenario.parse import format_scenario, load_scenario, safe_name, unique_names
 from isl_emu.scenario.tle import check_tle, read_tles
+from tests.scenarios import head, table
 
 ISS = (
     "1 25544U 98067A   19343.69339541  .00001764  00000-0  38792-4 0  9991",
@@ -193,3 +195,28 @@ def test_elements_survive_the_way_through_a_tle():
     kepler_km = (398_600.8 / (made.mean_motion_rad_min[0] / 60) ** 2) ** (1 / 3)
     assert radius_km == pytest.approx(kepler_km, abs=one_metre_km)
     assert abs(radius_km - EARTH_RADIUS_KM - 550) < 10
+
+
+def test_satellites_of_another_altitude_than_asked_for_do_not_fly(tmp_path):
+    low, high = (with_checksum(ISS[1][:52] + f"{rev:11.8f}" + ISS[1][63:68]) for rev in (15.6, 15.06))
+    names = ("climbing", low), ("serving", high)
+    lines = [
+        line
+        for number, (name, second) in enumerate(names, start=1)
+        for line in (
+            name,
+            with_checksum(f"1 0000{number}{ISS[0][7:68]}"),
+            with_checksum(f"2 0000{number}{second[7:68]}"),
+        )
+    ]
+    (tmp_path / "day.tle").write_text("\n".join(lines) + "\n")
+    text = head(start="2019-12-09T17:00:00Z") + table(
+        "[shell]", name="all", tle="day.tle", altitude_between=["450 km", "600 km"], lasers={"topology": "none"}
+    )
+    (tmp_path / "scenario.toml").write_text(text)
+    scenario = load_scenario(tmp_path / "scenario.toml")
+    assert scenario.satellite_names == ("serving",), "547 km; the other is at 386 km"
+    assert "altitude_between" not in format_scenario(scenario)
+    (tmp_path / "scenario.toml").write_text(text.replace("600 km", "460 km"))
+    with pytest.raises(ScenarioError, match="none of its 2 satellites is between 450 and 460 km high"):
+        load_scenario(tmp_path / "scenario.toml")

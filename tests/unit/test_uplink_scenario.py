@@ -15,9 +15,10 @@ from isl_emu.parts.uplink.plan import StationPass, TransferPlan
 from isl_emu.parts.uplink.planning import plan_transfer
 from isl_emu.routing.forwarding import plan_routes
 from isl_emu.routing.paths import PathFinder
+from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import format_scenario, load_scenario, parse_scenario
 from isl_emu.units import NS_PER_S
-from tests.scenarios import head, shell, station
+from tests.scenarios import head, shell, station, table
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "topologies" / "qwen3-uplink.toml"
@@ -78,14 +79,24 @@ def test_a_scenario_with_an_uplink_survives_its_text() -> None:
 
 
 @pytest.fixture(scope="module")
-def transfer(tmp_path_factory) -> TransferPlan:
-    """The plan of the shipped scenario, for a file as large as the bundled model."""
-    file = tmp_path_factory.mktemp("weights") / "weights"
+def weights(tmp_path_factory) -> Path:
+    """A file as large as the bundled model."""
+    file: Path = tmp_path_factory.mktemp("weights") / "weights"
     with file.open("wb") as sparse:
         sparse.truncate(98_362_432)
-    plan = api.plan(load_scenario(SHIPPED))
+    return file
+
+
+def transferred(scenario: Scenario, file: Path) -> TransferPlan:
+    plan = api.plan(scenario)
     routes = plan_routes(plan.link_plan, plan.scenario.routing)
     return plan_transfer(plan.scenario, plan.link_plan, PathFinder(plan.link_plan, routes), file)
+
+
+@pytest.fixture(scope="module")
+def transfer(weights: Path) -> TransferPlan:
+    """The plan of the shipped scenario."""
+    return transferred(load_scenario(SHIPPED), weights)
 
 
 def from_ground(transfer: TransferPlan) -> str:
@@ -110,6 +121,25 @@ def test_the_first_satellite_is_the_one_overhead_and_its_neighbours_follow(trans
     assert {receiver.kind for name, receiver in transfer.receivers.items() if name != from_ground(transfer)} == {
         "swarm"
     }
+
+
+def test_a_transfer_is_planned_with_what_is_known_when_it_begins(transfer: TransferPlan, weights: Path) -> None:
+    """Of a satellite that will die nobody knows; its stations send as long as they do not know."""
+
+    def dying(at: str, known: str) -> TransferPlan:
+        death = table("[fault]", name="death", satellites=["p00s02"], at=at, effect="power-off", known=known)
+        return transferred(parse_scenario(SHIPPED.read_text() + death, "x"), weights)
+
+    later = dying("30 s", "after 4 s")
+    assert from_ground(later) == from_ground(transfer)
+    assert later.planned_end_ns == transfer.planned_end_ns
+    assert {name: receiver.sources for name, receiver in later.receivers.items()} == {
+        name: receiver.sources for name, receiver in transfer.receivers.items()
+    }
+    assert later.receivers["p00s02"].passes == (StationPass("gs-chengdu", 5 * NS_PER_S, 34 * NS_PER_S),)
+    assert from_ground(dying("1 s", "at once")) != "p00s02"
+    assert from_ground(dying("1 s", "after 10 s")) == "p00s02"
+    assert dying("1 s", "never") == transfer
 
 
 def test_a_transfer_plan_survives_json(transfer: TransferPlan) -> None:

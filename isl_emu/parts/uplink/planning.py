@@ -1,5 +1,8 @@
 """The plan of an uplink: which satellite gets the file from which stations when, and who passes it on to whom.
 
+It is made by what is known of faults when the uplink begins, as if that stayed so; only which station sends follows
+what is known at each instant.
+
 A file can be sent from the ground to a satellite in the passes of its stations, one of which is used at a time. Over
 the lasers it goes by a ring, a tree, or a swarm. Each is a table: satellite -> the satellites that it fetches from, the
 best one first. It is drawn from the planned paths at one instant; what the sky does later is met by trying the next
@@ -16,11 +19,14 @@ from typing import Literal
 
 import numpy as np
 
+from isl_emu.linkplan.faults import expected_at
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.uplink.pieces import describe
 from isl_emu.parts.uplink.plan import Receiver, StationPass, TransferPlan
+from isl_emu.routing.forwarding import plan_routes
 from isl_emu.routing.paths import NodePath, PathFinder
 from isl_emu.scenario.model import Scenario
+from isl_emu.scenario.routing import Routing
 from isl_emu.timebase import TimeGrid
 from isl_emu.units import NS_PER_S
 
@@ -155,11 +161,13 @@ def plan_transfer(scenario: Scenario, plan: LinkPlan, finder: PathFinder, file: 
     assert uplink is not None, "there is one to be planned"
     manifest = describe(file, uplink.piece_byte)
     paths = _Paths(plan, finder)
+    ahead = paths.expected(scenario.routing, receivers, min(uplink.begin_ns, plan.grid.duration_ns - 1))
     candidates = receivers if uplink.first == "earliest" else (uplink.first,)
-    first, passes, end_ns = _first(candidates, stations, paths, uplink.begin_ns, manifest.size_byte)
+    first, end_ns = _first(candidates, stations, ahead, uplink.begin_ns, manifest.size_byte)
     k = plan.grid.instant_at(plan.grid.duration_ns - 1 if end_ns is None else end_ns)
     others = tuple(name for name in receivers if name != first)
-    sources = spread(uplink.spread, first, others, partial(paths.delay_ns, k), partial(paths.names, k))
+    sources = spread(uplink.spread, first, others, partial(ahead.delay_ns, k), partial(ahead.names, k))
+    passes = plan_passes(stations, plan.grid, uplink.begin_ns, paths.contacts(first))
     table = {first: Receiver("uplink", stations, tuple(passes))}
     table |= {name: Receiver(uplink.spread, sources[name]) for name in others}
     return TransferPlan(
@@ -175,8 +183,9 @@ def plan_transfer(scenario: Scenario, plan: LinkPlan, finder: PathFinder, file: 
 
 def _first(
     candidates: Sequence[str], stations: Sequence[str], paths: _Paths, begin_ns: int, size_byte: int
-) -> tuple[str, list[StationPass], int | None]:
-    """The satellite that would have the file first; of equals, the one that the passes reach with the least delay."""
+) -> tuple[str, int | None]:
+    """The satellite that would have the file first, and when; of equals, the one that the passes reach with the least
+    delay."""
     found = []
     for place, name in enumerate(candidates):
         contact = paths.contacts(name)
@@ -185,7 +194,7 @@ def _first(
         begun = [contact(each.station, paths.grid.instant_at(each.start_ns)) for each in passes]
         delays = [found.delay_ns for found in begun if found]
         order = end_ns is None, end_ns, np.mean(delays) if delays else np.inf, place
-        found.append((order, name, passes, end_ns))
+        found.append((order, name, end_ns))
     return min(found)[1:]
 
 
@@ -197,6 +206,13 @@ class _Paths:
         self._finder = finder
         self._index = {name: index for index, name in enumerate(plan.nodes.names)}
         self.grid = plan.grid
+
+    def expected(self, routing: Routing, satellites: Sequence[str], t_ns: int) -> _Paths:
+        """The paths to some satellites as those at a time expect them."""
+        if not self._plan.faults.names:
+            return self
+        plan = expected_at(self._plan, self.grid.instant_at(t_ns))
+        return _Paths(plan, PathFinder(plan, plan_routes(plan, routing, [self._index[name] for name in satellites])))
 
     def contacts(self, satellite: str) -> ContactOf:
         """How each station reaches a satellite at each instant."""

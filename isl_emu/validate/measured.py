@@ -1,0 +1,519 @@
+"""What was measured on real satellites and terminals, beside what our plans and models say of the same thing.
+
+A file of cases names the measurements, and the scenarios that stand for them (docs/measured.md has its keys); ours come
+with isl-emu in `isl_emu/data/measured`. Of data without a licence only derived figures are there: with a copy of the
+data the same figures are worked out anew.
+
+What was fitted to a measurement agrees with it by construction and is called calibrated; the rest is predicted.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow.csv
+from pydantic import Field, model_validator
+
+from isl_emu.arrays import Floats
+from isl_emu.energy.satellite import STEFAN_BOLTZMANN_W_M2_K4, Batteries, Radiators
+from isl_emu.errors import ScenarioError
+from isl_emu.files import read_whole, why_unread
+from isl_emu.geometry.elements import constellation_elements
+from isl_emu.geometry.frames import sidereal_angle_rad
+from isl_emu.geometry.orbits import propagate
+from isl_emu.geometry.places import teme_to_itrs, terminal_itrs
+from isl_emu.geometry.sightline import elevation_rad
+from isl_emu.limits import MIB
+from isl_emu.linkplan.build import plan_links
+from isl_emu.linkplan.plan import LinkPlan
+from isl_emu.linkplan.scheduler import slots_of, unix_ns
+from isl_emu.routing.paths import delays_ns, paths_to
+from isl_emu.scenario.ground import Scheduler
+from isl_emu.scenario.model import GroundStation, Scenario
+from isl_emu.scenario.parse import load_scenario, record_of, tables_of
+from isl_emu.scenario.power import Battery
+from isl_emu.scenario.quantities import (
+    ZERO_CELSIUS_K,
+    Area,
+    Delay,
+    Duration,
+    Elevation,
+    Energy,
+    HeatCapacity,
+    MostPower,
+    NodeName,
+    Record,
+    Temperature,
+)
+from isl_emu.units import NS_PER_MS, NS_PER_S
+from isl_emu.validate.check import Check
+
+Basis = Literal["calibrated", "predicted"]
+GZIP = b"\x1f\x8b"  # how a packed file begins, RFC 1952
+WINDOWS = 5  # in a slot: floors are taken in each
+LEAST_RATIO = 2.0  # a jump at the boundary of slots stands out if it is that many times what there is inside
+CHANGES_WITHIN, ELEVATION_WITHIN_DEG = 0.15, 5.0
+HEAT_RMS_K, HEAT_MEAN_K = 3.0, 3.0
+EMISSIVITY = 0.8  # of painted or anodised metal; scales the fitted area alone
+EFFICIENCY_WITHIN = 0.05
+FIT_EVERY = 6  # samples of temperature, 10 s apart
+J_PER_WH = 3600.0
+
+
+class RoundTrips(Record):
+    """Round trips between two nodes: `data` has the columns unix_s and rtt_ms, empty where a packet was lost.
+
+    `least`: whether the scenario's access delay was fitted to these data, or to others.
+    """
+
+    name: str
+    source: str
+    licence: str
+    data: str
+    scenario: str
+    between: tuple[NodeName, NodeName]
+    least: Basis
+    within_ns: Delay = Field(alias="within", default=3 * NS_PER_MS)
+
+
+class Serving(Record):
+    """Which satellite served a terminal in each slot: `data` has the columns slot_start_unix, satellite, elevation_deg.
+
+    Where the data are not there, what follows from them: `changes`, the share of slots whose satellite is another than
+    in the slot before, and quartiles of the elevation. `statistics`: whether the scheduler's weights were fitted to it.
+    """
+
+    name: str
+    source: str
+    licence: str
+    data: str | None = None
+    scenario: str
+    station: NodeName
+    statistics: Basis
+    changes: float | None = Field(ge=0.0, le=1.0, default=None)
+    elevation_quartiles_rad: tuple[Elevation, Elevation, Elevation] | None = Field(
+        alias="elevation_quartiles", default=None
+    )
+
+
+class Load(Record):
+    """A board that computes in orbit: `data` has the columns of time, temperature and current of its file's table.
+
+    Where the data are not there, what follows from them: mean power and temperature over the time from `settled` on.
+    """
+
+    name: str
+    data: str | None = None
+    power_w: MostPower | None = Field(alias="power", default=None)
+    temperature_k: Temperature | None = Field(alias="temperature", default=None)
+
+
+class Heat(Record):
+    """Boards' temperatures under several loads, and the one node of heat that was fitted to them.
+
+    All electric power becomes heat. `area` and `heat_capacity` are what was fitted; with the data they are fitted anew.
+    `between`: the time, after the beginning, over which the means are taken.
+    """
+
+    name: str
+    source: str
+    licence: str
+    time_column: str
+    temperature_column: str
+    current_column: str
+    voltage_v: float = Field(gt=0.0, le=1_000.0)
+    area_m2: Area = Field(alias="area")
+    heat_capacity_j_k: HeatCapacity = Field(alias="heat_capacity")
+    between_ns: tuple[Delay, Duration] = Field(alias="between")
+    load: tuple[Load, ...] = Field(min_length=3)
+
+
+class Bench(Record):
+    """A battery on a bench: `data` has the columns kind (charge or discharge) and energy_wh; or what follows."""
+
+    name: str
+    source: str
+    licence: str
+    data: str | None = None
+    charged_j: Energy | None = Field(alias="charged", default=None)
+    discharged_j: Energy | None = Field(alias="discharged", default=None)
+
+
+class Cases(Record):
+    """All comparisons of a file."""
+
+    rtt: tuple[RoundTrips, ...] = ()
+    serving: tuple[Serving, ...] = ()
+    heat: tuple[Heat, ...] = ()
+    battery: tuple[Bench, ...] = ()
+
+    @model_validator(mode="after")
+    def _some(self) -> Cases:
+        if not (self.rtt or self.serving or self.heat or self.battery):
+            raise ValueError("has no case, but at least one of rtt, serving, heat and battery is compared; give one")
+        return self
+
+
+def shipped_cases() -> Path:
+    """The file of cases that comes with isl-emu."""
+    return Path(str(files("isl_emu.data") / "measured" / "cases.toml"))
+
+
+def checks(path: Path | None = None, data: Path | None = None) -> Iterator[Check]:
+    """Every comparison of a file of cases, computed as it is asked for.
+
+    Args:
+        path: the file; None for that of isl-emu.
+        data: a folder in which data are looked for that do not lie beside the file.
+
+    Raises:
+        ScenarioError: a file is not there or is damaged, or a scenario cannot be planned.
+    """
+    path = path or shipped_cases()
+    try:
+        text = read_whole(path).decode("utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise ScenarioError(
+            f"{path}: cannot be read ({why_unread(error)}), but holds the cases to compare; name another file"
+        ) from None
+    cases = record_of(Cases, tables_of(text, str(path)), str(path))
+    where = _Files(path, data)
+    for trips in cases.rtt:
+        yield from _round_trips(trips, where)
+    for serving in cases.serving:
+        yield from _serving(serving, where)
+    for heat in cases.heat:
+        yield from _heat(heat, where)
+    for bench in cases.battery:
+        yield from _battery(bench, where)
+
+
+@dataclass(frozen=True)
+class _Files:
+    """Where the files of cases are: beside the file that names them, or in another folder."""
+
+    cases: Path
+    data: Path | None
+
+    def columns(self, name: str | None, *columns: str) -> tuple[np.ndarray, ...] | None:
+        """Columns of a table in CSV, perhaps packed by gzip; None if there is no such file."""
+        folders = [folder for folder in (self.cases.parent, self.data) if folder is not None]
+        path = next((folder / name for folder in folders if name and (folder / name).is_file()), None)
+        if path is None:
+            return None
+        try:
+            content = read_whole(path)
+            if content[:2] == GZIP:
+                content = gzip.GzipFile(fileobj=io.BytesIO(content)).read((MIB.most << 20) + 1)
+            if len(content) > MIB.most << 20:
+                raise ScenarioError(
+                    f"{path}: has more than {MIB.most} MiB unpacked, but that is the most; give a part of it, or set "
+                    f"{MIB.variable} to allow more"
+                )
+            table = pyarrow.csv.read_csv(io.BytesIO(content))
+            if missing := [column for column in columns if column not in table.column_names]:
+                raise ScenarioError(
+                    f"{path}: has the columns {', '.join(table.column_names[:8])}, but {', '.join(missing)} "
+                    f"{'is' if len(missing) == 1 else 'are'} needed; rename or add what is missing"
+                )
+            return tuple(table[column].to_numpy() for column in columns)
+        except (OSError, EOFError, pyarrow.ArrowException) as error:
+            found = str(error).splitlines()[0]
+            raise ScenarioError(f"{path}: cannot be read ({found}), but is a table in CSV; fetch it again") from None
+
+    def needed(self, what: str) -> ScenarioError:
+        return ScenarioError(
+            f"{self.cases}: {what} has data that are not there, but no figures derived from them either; add them, or "
+            "name the folder of the data with --data"
+        )
+
+    def plan(self, name: str) -> tuple[Scenario, LinkPlan]:
+        scenario = load_scenario(self.cases.parent / name)
+        return scenario, plan_links(scenario, "")
+
+    def number(self, name: str, scenario: Scenario, node: str) -> int:
+        try:
+            return scenario.node_names.index(node)
+        except ValueError:
+            raise ScenarioError(f"{self.cases}: names {node!r}, but {name} has no such node; correct either") from None
+
+
+@dataclass(frozen=True)
+class SlotPattern:
+    """How round trips change from a window to the next, ms: at the boundary of slots, and inside."""
+
+    across_ms: float
+    inside_ms: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times larger the jump at a boundary is; a change of less than a nanosecond counts as that."""
+        return self.across_ms / max(self.inside_ms, 1e-6)
+
+
+def slot_pattern(unix_s: Floats, rtt_ms: Floats, phase_s: float, interval_s: float) -> SlotPattern:
+    """How the floor of round trips changes at the boundaries of slots, against inside.
+
+    Each slot is cut into five windows; the floor of a window is its least round trip, and the change from a window to
+    the next is taken without its sign, the median of all such changes. Windows with less than half as many samples as
+    are usual are left out.
+
+    Args:
+        unix_s: when each was sent, shape (S,).
+        rtt_ms: nan where it was lost, shape (S,).
+        phase_s: where in an interval, counted from 1970, slots begin.
+        interval_s: of a slot.
+    """
+    there = np.isfinite(rtt_ms)
+    window = np.floor((unix_s[there] - phase_s) / (interval_s / WINDOWS)).astype(np.int64)
+    number, place, count = np.unique(window, return_inverse=True, return_counts=True)
+    floor_ms = np.full(len(number), np.inf)
+    np.minimum.at(floor_ms, place, rtt_ms[there])
+    usual = count >= np.median(count) / 2 if len(count) else np.zeros(0, dtype=bool)
+    follows = (np.diff(number) == 1) & usual[1:] & usual[:-1]
+    change_ms, boundary = np.abs(np.diff(floor_ms)), number[1:] % WINDOWS == 0
+    jumps = (change_ms[follows & boundary], change_ms[follows & ~boundary])
+    return SlotPattern(*(float(np.median(part)) if len(part) else float("nan") for part in jumps))
+
+
+def _round_trips(case: RoundTrips, where: _Files) -> Iterator[Check]:
+    found = where.columns(case.data, "unix_s", "rtt_ms")
+    if found is None:
+        raise where.needed(f"rtt {case.name!r}")
+    unix_s, rtt_ms = (column.astype(np.float64) for column in found)
+    scenario, plan = where.plan(case.scenario)
+    planned_s, planned_ms = _planned_rtt(
+        scenario, plan, *(where.number(case.scenario, scenario, end) for end in case.between)
+    )
+    if not len(planned_ms):
+        raise ScenarioError(
+            f"{where.cases}: rtt {case.name!r} is between {' and '.join(case.between)}, but {case.scenario} has no "
+            "path there at any instant; correct the scenario"
+        )
+    check = partial(Check, f"{case.name}: round trips ({case.source})", unit="ms")
+    least_ms, ours_ms = float(np.nanmin(rtt_ms)), float(planned_ms.min())
+    yield check("least RTT", least_ms, ours_ms, case.within_ns / NS_PER_MS, basis=case.least)
+    ends = [station for station in scenario.station if station.name in case.between]
+    bare_ms = ours_ms - sum(2 * _least_access_ms(station) for station in ends)
+    note = "what is left of the measured one is for equipment: radio frames, grants, processing"
+    yield check("the same by geometry and lines alone", least_ms, bare_ms, rule="at most", basis="predicted", note=note)
+    clock = next((station.scheduler for station in ends if station.scheduler), Scheduler())
+    phase_s, interval_s = clock.phase_ns / NS_PER_S, clock.interval_ns / NS_PER_S
+    name = f"floor's change across a slot's boundary, against inside, from :{phase_s:02.0f}"
+    for basis, t_s, rtt in (("measured", unix_s, rtt_ms), ("predicted", planned_s, planned_ms)):
+        patterns = [
+            slot_pattern(t_s, rtt, phase_s + part * interval_s / WINDOWS, interval_s) for part in range(WINDOWS)
+        ]
+        right, *others = (pattern.ratio for pattern in patterns)
+        of = "in the data" if basis == "measured" else "in the plan"
+        ratio = partial(Check, f"{case.name}: round trips ({case.source})", basis=basis)
+        yield ratio(f"{name}, {of}", LEAST_RATIO, right, rule="at least")
+        yield ratio(f"the same, largest of the other phases, {of}", LEAST_RATIO, max(others), rule="at most")
+        if basis == "measured":
+            across_ms = patterns[0].across_ms
+        else:
+            jump_ms = patterns[0].across_ms
+    yield check("median change of the floor across a boundary", across_ms, jump_ms, rule="shown", basis="predicted")
+    floor_ms, ours = (
+        _median_floor_ms(t_s, rtt, phase_s, interval_s) for t_s, rtt in ((unix_s, rtt_ms), (planned_s, planned_ms))
+    )
+    note = "queues and grants are no part of a plan: medians are not fair to compare"
+    yield check("median floor of a slot", floor_ms, ours, rule="shown", basis="predicted", note=note)
+
+
+def _median_floor_ms(unix_s: Floats, rtt_ms: Floats, phase_s: float, interval_s: float) -> float:
+    there = np.isfinite(rtt_ms)
+    slot, place = np.unique(np.floor((unix_s[there] - phase_s) / interval_s), return_inverse=True)
+    floor_ms = np.full(len(slot), np.inf)
+    np.minimum.at(floor_ms, place, rtt_ms[there])
+    return float(np.median(floor_ms))
+
+
+def _least_access_ms(station: GroundStation) -> float:
+    varies = station.access_variation
+    return ((station.access_delay_ns or 0) + (varies.quantiles_ns[0] if varies else 0)) / NS_PER_MS
+
+
+def _planned_rtt(scenario: Scenario, plan: LinkPlan, one: int, other: int) -> tuple[Floats, Floats]:
+    """The planned round trips between two nodes where there are any: Unix time in s, and ms."""
+    ends = (one, other), (other, one)
+    ways = [delays_ns(paths_to(plan, scenario.routing, to), of, to, plan.grid.count) for of, to in ends]
+    rtt_ns = ways[0] + ways[1]
+    t_s = (unix_ns(plan.grid.start) + plan.grid.offsets_ns) / NS_PER_S
+    there = ~np.ma.getmaskarray(rtt_ns)
+    return t_s[there], np.ma.getdata(rtt_ns)[there] / NS_PER_MS
+
+
+def _serving(case: Serving, where: _Files) -> Iterator[Check]:
+    found = where.columns(case.data, "slot_start_unix", "satellite", "elevation_deg")
+    if found is not None:
+        start_s, satellite, elevation_deg = found
+        slots_s = start_s.astype(np.float64) / np.diff(start_s).min()
+        changes = _share_of_changes(np.rint(slots_s), satellite)
+        quartiles_deg = np.quantile(elevation_deg.astype(np.float64), (0.25, 0.5, 0.75))
+    elif case.changes is None or case.elevation_quartiles_rad is None:
+        raise where.needed(f"serving {case.name!r}")
+    else:
+        changes, quartiles_deg = case.changes, np.degrees(case.elevation_quartiles_rad)
+    scenario, plan = where.plan(case.scenario)
+    node = where.number(case.scenario, scenario, case.station)
+    slot, ours, ours_deg = _served(scenario, plan, node)
+    if len(slot) < 2:
+        raise ScenarioError(
+            f"{where.cases}: serving {case.name!r} has {len(slot)} planned slots with a satellite, but two are needed; "
+            "lengthen the scenario, or correct its station"
+        )
+    check = partial(Check, f"{case.name}: scheduler ({case.source})", basis=case.statistics)
+    yield check("share of slots with another satellite", float(changes), _share_of_changes(slot, ours), CHANGES_WITHIN)
+    our_quartiles_deg = np.quantile(ours_deg, (0.25, 0.5, 0.75))
+    for name, theirs_deg, found_deg in zip(
+        ("lower quartile of", "median", "upper quartile of"), quartiles_deg, our_quartiles_deg
+    ):
+        terms = {"tolerance": ELEVATION_WITHIN_DEG} if name == "median" else {"rule": "shown"}
+        yield check(f"{name} elevation", float(theirs_deg), float(found_deg), unit="deg", **terms)
+
+
+def _share_of_changes(slot: np.ndarray, satellite: np.ndarray) -> float:
+    """Of the slots that follow one with a satellite, the share in which it is another."""
+    follows = np.diff(slot) == 1
+    return float(np.mean((satellite[1:] != satellite[:-1])[follows]))
+
+
+def _served(scenario: Scenario, plan: LinkPlan, node: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which satellite a station has at the beginning of each slot: slot, satellite, and elevation in deg."""
+    station = next(one for one in scenario.station if one.name == scenario.node_names[node])
+    slots = slots_of(station.scheduler or Scheduler(), plan.grid)
+    rows = [np.arange(*plan.row_start[slot.begin_k : slot.begin_k + 2]) for slot in slots]
+    mine = [row[plan.links.b[plan.row_link[row]] == node][:1] for row in rows]
+    there = [
+        (slot.number, slot.begin_k, plan.links.a[plan.row_link[row[0]]]) for slot, row in zip(slots, mine) if len(row)
+    ]
+    number, slot_k, satellite = np.array(there, dtype=np.int64).reshape(-1, 3).T
+    t_ns = slot_k * plan.grid.step_ns
+    sidereal_rad = sidereal_angle_rad(plan.grid.start, t_ns)
+    some, place = np.unique(satellite, return_inverse=True)
+    elements = constellation_elements(scenario)
+    columns = {column.name: getattr(elements, column.name)[some] for column in fields(elements)[2:]}
+    few = replace(elements, names=tuple(elements.names[one] for one in some.tolist()), **columns)
+    r_km = teme_to_itrs(propagate(few, plan.grid.start, t_ns, scenario.orbits), sidereal_rad)
+    site_km, zenith = terminal_itrs(station, t_ns)
+    elevations_deg = np.degrees(elevation_rad(site_km, zenith, r_km[np.arange(len(t_ns)), place]))
+    return number, satellite, elevations_deg
+
+
+@dataclass(frozen=True)
+class _Series:
+    """What a board measured: seconds, kelvin and watts, shape (S,) each."""
+
+    name: str
+    t_s: Floats
+    temperature_k: Floats
+    power_w: Floats
+
+    def modelled_k(self, radiator: Radiators) -> Floats:
+        """The temperature of one node of heat, from the first measured one on."""
+        modelled = np.empty(len(self.t_s))
+        modelled[:1] = self.temperature_k[:1]
+        steps_s, now_k = np.diff(self.t_s), self.temperature_k[:1]
+        for place, step_s in enumerate(steps_s.tolist()):
+            now_k = radiator.temperature_after_k(now_k, self.power_w[place : place + 1], step_s)
+            modelled[place + 1] = now_k[0]
+        return modelled
+
+    def rms_k(self, radiator: Radiators) -> float:
+        return float(np.sqrt(np.mean((self.modelled_k(radiator) - self.temperature_k) ** 2)))
+
+
+def _radiator(area_m2: float, heat_capacity_j_k: float) -> Radiators:
+    """One that neither the Sun nor the Earth warms: what they give is in the fitted area."""
+    columns = (area_m2, heat_capacity_j_k, EMISSIVITY, 0.0, 0.0)
+    return Radiators(*(np.array([column]) for column in columns))
+
+
+def fitted_radiator(series: Sequence[_Series], area_m2: float, heat_capacity_j_k: float) -> Radiators:
+    """The node of heat whose temperatures are nearest to those measured, by least squares over all series.
+
+    Args:
+        series: under several loads.
+        area_m2: to begin with.
+        heat_capacity_j_k: the same.
+    """
+    from scipy.optimize import least_squares  # noqa: PLC0415  scipy is slow to import
+
+    def errors_k(logarithms: Floats) -> Floats:
+        radiator = _radiator(*np.exp(logarithms).tolist())
+        return np.concatenate([(one.modelled_k(radiator) - one.temperature_k)[::FIT_EVERY] for one in series])
+
+    found = least_squares(errors_k, np.log([area_m2, heat_capacity_j_k]))
+    return _radiator(*np.exp(found.x).tolist())
+
+
+def _heat(case: Heat, where: _Files) -> Iterator[Check]:
+    group = f"{case.name}: heat ({case.source})"
+    columns = case.time_column, case.temperature_column, case.current_column
+    found = [where.columns(load.data, *columns) for load in case.load]
+    begin_s, end_s = (limit_ns / NS_PER_S for limit_ns in case.between_ns)
+    if all(tables is not None for tables in found):
+        series = []
+        for load, tables in zip(case.load, found):
+            t_s, celsius, milliampere = (column.astype(np.float64) for column in tables or ())
+            power_w = milliampere / 1000 * case.voltage_v
+            series.append(_Series(load.name, t_s - t_s[0], celsius + ZERO_CELSIUS_K, power_w))
+        radiator = fitted_radiator(series, case.area_m2, case.heat_capacity_j_k)
+        for one in series:
+            name = f"rms of the one node that fits all loads best, load {one.name}"
+            yield Check(group, name, HEAT_RMS_K, one.rms_k(radiator), unit="K", rule="at most", basis="calibrated")
+        for one in series:
+            others = fitted_radiator(
+                [other for other in series if other is not one], case.area_m2, case.heat_capacity_j_k
+            )
+            name = f"the same, fitted on the other loads alone, load {one.name}"
+            yield Check(group, name, HEAT_RMS_K, one.rms_k(others), unit="K", rule="at most", basis="predicted")
+        settled = [(one.t_s >= begin_s) & (one.t_s < end_s) for one in series]
+        means = [(one.power_w[now].mean(), one.temperature_k[now].mean()) for one, now in zip(series, settled)]
+    elif any(load.power_w is None or load.temperature_k is None for load in case.load):
+        raise where.needed(f"heat {case.name!r}")
+    else:
+        radiator = _radiator(case.area_m2, case.heat_capacity_j_k)
+        means = [(load.power_w or 0.0, load.temperature_k or 0.0) for load in case.load]
+    for load, (power_w, measured_k) in zip(case.load, means):
+        ours_k = float((power_w / (EMISSIVITY * STEFAN_BOLTZMANN_W_M2_K4 * radiator.area_m2[0])) ** 0.25)
+        theirs, ours = float(measured_k - ZERO_CELSIUS_K), ours_k - ZERO_CELSIUS_K
+        name = f"mean temperature from {begin_s / 60:g} to {end_s / 60:g} min at {power_w:.2f} W, load {load.name}"
+        yield Check(group, name, theirs, ours, HEAT_MEAN_K, "degC", basis="calibrated")
+
+
+def _battery(case: Bench, where: _Files) -> Iterator[Check]:
+    found = where.columns(case.data, "kind", "energy_wh")
+    if found is not None:
+        kind, energy_wh = found
+        charged_wh, discharged_wh = (float(energy_wh[kind == name].max()) for name in ("charge", "discharge"))
+    elif case.charged_j is None or case.discharged_j is None:
+        raise where.needed(f"battery {case.name!r}")
+    else:
+        charged_wh, discharged_wh = case.charged_j / J_PER_WH, case.discharged_j / J_PER_WH
+    group, measured = f"{case.name}: battery ({case.source})", discharged_wh / charged_wh
+    default = Battery.model_validate({"capacity": "1000 Wh"})
+    ours = _round_trip(default.charge_efficiency, default.discharge_efficiency, charged_wh)
+    yield Check(group, "round trip, with our defaults", measured, ours, EFFICIENCY_WITHIN, basis="predicted")
+    each = float(np.sqrt(measured))
+    ours = _round_trip(each, each, charged_wh)
+    name = f"round trip, with charge_efficiency = discharge_efficiency = {each:.3f}"
+    yield Check(group, name, measured, ours, 0.001, basis="calibrated")
+
+
+def _round_trip(charge_efficiency: float, discharge_efficiency: float, charged_wh: float) -> float:
+    """What our battery gives of what it took: charged for an hour, and discharged in another until it is empty."""
+    columns = (2 * charged_wh * J_PER_WH, charge_efficiency, discharge_efficiency, np.inf, np.inf)
+    battery = Batteries(*(np.array([column]) for column in columns))
+    power_w = np.array([charged_wh])
+    full = battery.exchange(np.zeros(1), power_w, 3600.0)
+    return float(battery.exchange(full.energy_j, -power_w, 3600.0).discharge_w[0] / charged_wh)
