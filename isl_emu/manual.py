@@ -18,6 +18,7 @@ SECTIONS = {
     "Begin here": ("scenarios", "doctor", "run", "view", "completion"),
     "Scenarios and plans": ("check", "plan", "show", "path", "export", "energy", "sites", "validate"),
     "A live run, from a second terminal": (
+        "top",
         "status",
         "top",
         "link",
@@ -41,7 +42,6 @@ EXAMPLES = {
         "isl-emu run my.toml --clock exact --seed 7 --set questions.mean_interval=2s",
         "isl-emu run --resume results/first",
     ),
-    "view": ("isl-emu view results/first", "isl-emu view starlink-shell-1"),
     "completion": ("isl-emu completion bash > /etc/bash_completion.d/isl-emu",),
     "check": ("isl-emu check my.toml", "isl-emu check a-strangers.toml --no-programs"),
     "plan": ("isl-emu plan starlink-shell-1 --duration 10min --out shell.plan.parquet",),

@@ -191,8 +191,9 @@ def events_of(planned: PlannedNetwork, run: ConcludedRun | None) -> list[Event]:
         found += incident_events(row, planned)
     for part in PARTS:
         for table in part.watched:
+            columns = {**part.tables, **part.lines}[table].names  # an older run may not have all
             for row in run.rows(table):
-                found += part.events(table, row)
+                found += part.events(table, {**dict.fromkeys(columns), **row})
     found.sort(key=lambda event: event["t_s"])
     told = list(telling.told(found))
     verdict = verdict_event(run.folder, ended_ns / NS_PER_S)

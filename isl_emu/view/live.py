@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, BinaryIO
 
 from isl_emu.errors import MachineError
 from isl_emu.live.control import ask, find_live_run
@@ -29,6 +31,8 @@ SILENT_S = 3.0  # of the wall: then the run is asked if it stands
 ASTRAY_S = 3600.0  # emulated, before the start or after the end of a run: what is farther away is no event of it
 CONCLUDING_S = 300.0  # of the wall: so long a run may take to be built, and its results to be made
 RATE_S = 2.0  # of the wall: over which the pace of exact time is taken
+CAPTURE_NS = 10 * NS_PER_S
+CAPTURES = "captures"  # of the run's folder
 ACTS: Mapping[str, Callable[[list[str]], dict[str, Any]]] = {
     "pause": lambda place: {"at_ns": None},
     "resume": lambda place: {"until_ns": None},
@@ -39,6 +43,7 @@ ACTS: Mapping[str, Callable[[list[str]], dict[str, Any]]] = {
         **({"changes": {"cut": True}} if len(place) > 1 else {"effect": "power-off"}),
     },
     "restore": lambda place: {"place": place},
+    "capture": lambda place: {"place": place, "filter": "", "packets": None, "for_ns": CAPTURE_NS},
 }
 """What is asked of a run, as `isl-emu VERB` does, by the nodes that are named."""
 
@@ -79,7 +84,7 @@ class LiveEvents:
         self._interventions: dict[Any, dict[str, Any]] = {}
         self._seen: list[tuple[float, float]] = []  # when instants were in force: the wall's time, and the run's
         self._told_s = self._news_s = self._met_s = wall_s()
-        self.state, self._lateness_ms = "building", 0.0
+        self.state, self._lateness_ms, self._latest_k = "building", 0.0, -1
 
     def _tail(self, name: str) -> Tail:
         return Tail(self._folder.journal, name)
@@ -131,6 +136,8 @@ class LiveEvents:
             self._telling = Telling(self._sky.planned, planned_ways(self._sky.planned, self._folder))
         for record in instants:
             yield from self._guarded(self._instant, record)
+        if instants:
+            self._pass()
         for record in self._tails[INCIDENTS_JOURNAL].lines():
             yield from self._guarded(self._incident, record)
         if self._telling is None:
@@ -156,17 +163,23 @@ class LiveEvents:
         return events
 
     def _instant(self, record: dict[str, Any]) -> Iterator[Event]:
-        k, done_ns, wall_s = int(record["k"]), int(record["done_ns"]), self._wall_s()
+        k, done_ns = int(record["k"]), int(record["done_ns"])
         if not 0 <= k < self._sky.planned.link_plan.grid.count:
             return
-        if self.state == "building" or self.state == "paused":
+        self._latest_k = max(self._latest_k, k)
+        self._lateness_ms = max(done_ns - int(record["planned_ns"]), 0) / NS_PER_MS if k else 0.0
+        yield from self._due.at(k, done_ns)
+
+    def _pass(self) -> None:
+        """Take the pace at which emulated time passes, now that another instant is in force."""
+        if self._latest_k < 0:
+            return
+        wall_s, t_s = self._wall_s(), self._latest_k * self._sky.planned.link_plan.grid.step_ns / NS_PER_S
+        if self.state in ("building", "paused"):
             self.state, self._seen = "live", []
-        t_s = k * self._sky.planned.link_plan.grid.step_ns / NS_PER_S
         self._seen.append((wall_s, t_s))
         while len(self._seen) > 2 and wall_s - self._seen[1][0] > RATE_S:
             self._seen.pop(0)
-        self._lateness_ms = max(done_ns - int(record["planned_ns"]), 0) / NS_PER_MS if k else 0.0
-        yield from self._due.at(k, done_ns)
 
     def _incident(self, record: dict[str, Any]) -> Iterator[Event]:
         """The end of an intervention comes in a line of its own, which has but its number."""
@@ -211,18 +224,41 @@ class LiveEvents:
         if ok:
             self.state = "paused" if text.startswith("paused") else "live"
 
-    def act(self, request: Mapping[str, Any]) -> tuple[bool, str]:
-        """Ask the run for something, as a command does: whether it did so, and what it says."""
+    def act(self, request: Mapping[str, Any], target: BinaryIO | None = None) -> tuple[bool, str]:
+        """Ask the run for something, as a command does: whether it did so, and what it says.
+
+        Args:
+            target: gets what is no message.
+        """
         said = io.BytesIO()
         try:
             run, folder = find_live_run(self._folder.path)
-            return ask(run, folder, request, said.write) == 0, said.getvalue().decode(errors="replace").strip()
+            done = ask(run, folder, request, (target or said).write, said.write) == 0
         except MachineError as error:
             return False, str(error)
+        return done, said.getvalue().decode(errors="replace").strip()
+
+    def _capture(self, request: Mapping[str, Any]) -> tuple[bool, str]:
+        """Packets of a place into a new file of the run's folder; what is in the guest leads it nowhere else."""
+        name = f"{'-'.join(request['place'])}-at-{self.now_s:.3f}s.pcapng"
+        with suppress(FileExistsError):
+            (self._folder.path / CAPTURES).mkdir()
+        try:
+            at = os.open(self._folder.path / CAPTURES, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                new = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=at)
+            finally:
+                os.close(at)
+        except OSError as error:
+            return False, f"{CAPTURES}/{name}: cannot be written ({error.strerror}), but packets go there; try again"
+        with os.fdopen(new, "wb") as target:
+            done, text = self.act(request, target)
+        return done, f"{CAPTURES}/{name}: {text}" if done else text
 
     def press(self, verb: str, place: list[str]) -> tuple[bool, str]:
         """What a button does: that verb, at a link's two nodes or at one node."""
-        done = self.act({"verb": verb, **ACTS[verb](place)})
+        request = {"verb": verb, **ACTS[verb](place)}
+        done = self._capture(request) if verb == "capture" else self.act(request)
         if done[0] and verb in ("pause", "resume"):
             self.state, self._seen = ("paused", self._seen[-1:]) if verb == "pause" else ("live", self._seen[-1:])
             self._news_s = self._wall_s()

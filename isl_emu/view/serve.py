@@ -20,7 +20,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from isl_emu.errors import IslEmuError
+from isl_emu.errors import IslEmuError, MachineError
 from isl_emu.progress import Steps
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.process import module_command
@@ -28,6 +28,7 @@ from isl_emu.view.opened import open_live
 from isl_emu.view.server import ViewServer
 from isl_emu.view.sky import Sky
 
+STDIN = 0
 NICE = 10  # a run that is looked at has the CPU first
 LAST_WORDS_S = 5.0  # for the verdict to reach who looks on
 
@@ -80,7 +81,8 @@ def looking_on(folder: RunFolder, port: int, steps: Steps, show: Callable[[str],
     Args:
         show: is given the address.
 
-    Where it cannot be served, for somebody else has the port, the run goes on without it.
+    Raises:
+        MachineError: it cannot be served, for somebody else has the port.
     """
     command = module_command("isl_emu.view.serve", str(folder.path), "--port", str(port))
     with subprocess.Popen(
@@ -94,10 +96,12 @@ def looking_on(folder: RunFolder, port: int, steps: Steps, show: Callable[[str],
         assert process.stdout is not None
         address = process.stdout.readline().strip()
         if not address:
-            steps.note("Warning: view: the page is not served, see above; the run goes on without it")
-        else:
-            steps.note(f"view: {address}")
-            show(address)
+            raise MachineError(
+                "--view: its server ended with what stands above, but the page is to show the run; leave out --view, "
+                "or --port"
+            )
+        steps.note(f"view: {address}")
+        show(address)
         try:
             yield
         finally:
@@ -118,7 +122,8 @@ def main() -> None:
     ends = threading.Event()
 
     def wait_for_end() -> None:
-        sys.stdin.buffer.read()
+        while os.read(STDIN, 1):  # nothing ever comes
+            pass
         ends.set()
 
     threading.Thread(target=wait_for_end, daemon=True).start()

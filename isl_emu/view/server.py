@@ -38,7 +38,7 @@ MOST_PAST, MOST_WAITING = 200_000, 100_000  # events that who comes late gets; t
 LOOK_S = 0.25  # between two looks at a live run
 HEARTBEAT_S = 20.0
 PASSING = ("clock", "load")  # events that are of no use later
-NEEDS_PLACE = ("fault",)
+NEEDS_PLACE = ("fault", "capture")
 BINARY, TEXT = "application/octet-stream", "text/plain"
 HEADERS = {
     # the page's own scripts and styles, and the workers and pictures that it makes itself

@@ -35,7 +35,8 @@ LEAST_SAMPLES = 4
 MOST_POSITIONS = 3_000_000  # of all nodes together, 36 MB; what has more of them is sampled more seldom
 MOST_BUCKETS = 600  # of load, and points of a series
 LIGHT_KM_S = 299_792.458
-KINDS = ("plan", "run", "live")
+ON_THE_GROUND = (LinkKind.GROUND, LinkKind.TERRESTRIAL)  # at one end, or at both
+FORWARDING = (NodeKind.GATEWAY, NodeKind.PLACE)  # of those on the ground
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class Sky:
             "sample_s": (self.samples_ns / NS_PER_S).tolist(),
             "nodes": list(self._nodes()),
             "links": [
-                {"a": a, "b": b, "kind": "ground" if kind == LinkKind.GROUND else "laser"}
+                {"a": a, "b": b, "kind": "ground" if kind in ON_THE_GROUND else "laser"}
                 for a, b, kind in zip(plan.links.a.tolist(), plan.links.b.tolist(), plan.links.kind.tolist())
             ],
             "load": None if load is None else {"bucket_s": self._bucket_ns / NS_PER_S, "buckets": load.shape[1]},
@@ -142,7 +143,8 @@ class Sky:
                 "plane": plane,
                 "slot": slot,
                 "min_elevation_deg": lowest.get(name),
-                "roles": [role for role, nodes in names.items() if name in nodes],
+                "roles": [role for role, nodes in names.items() if name in nodes]
+                + (["forwards"] if kind in FORWARDING else []),
             }
 
     @cached_property
@@ -276,7 +278,7 @@ class Sky:
             figures |= {
                 "state": "up",
                 "delay, one way": f"{delay_ms[k]:.3f} ms",
-                "range": f"{delay_ms[k] / 1e3 * LIGHT_KM_S:,.0f} km",
+                "as light goes": f"{delay_ms[k] / 1e3 * LIGHT_KM_S:,.0f} km",
                 f"rate from {names[a]}": f"{rates[0, k]:,.6g} Mbit/s",
                 f"rate from {names[b]}": f"{rates[1, k]:,.6g} Mbit/s",
             }

@@ -49,6 +49,7 @@ from isl_emu.runs.loop import run_loop
 PATH = "/v1/chat/completions"
 # outcomes of an attempt after which another may help
 AGAIN = ("unreachable", "path_lost", "timed_out", "unavailable", "failed")
+TOLD_SIGNS = 200  # of an open question, to who looks on; in the end all of it is in its record
 MOST_DOUBLINGS = 16  # doublings of the time between two attempts
 
 Verdict = tuple[str, str | None]
@@ -236,7 +237,7 @@ class Client:
     def _tell(self, exchange: OpenRequest, phase: str, t_ns: int) -> None:
         """What became of the attempt that is open; nothing is made of it but what a live run shows."""
         request, satellite = exchange.request, exchange.attempts[-1].satellite
-        ends = {"station": request.station, "satellite": satellite, "question": request.question}
+        ends = {"station": request.station, "satellite": satellite, "question": request.question[:TOLD_SIGNS]}
         self.write_asked({"id": request.id, "phase": phase, "t_ns": t_ns - self.t0_ns, **ends})
 
     def _record(self, exchange: OpenRequest, verdict: Verdict) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import aiohttp
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
@@ -157,8 +158,6 @@ def test_a_link_that_is_down_says_why_and_when_it_comes_back(sky: Sky) -> None:
 
 def test_load_is_what_was_sent_over_what_could_be(run: Sky, tmp_path: Path) -> None:
     """125,000 bytes in the first second over 50 Mbit/s and 1 Mbit/s as shaped."""
-    import pyarrow.parquet as pq  # noqa: PLC0415
-
     folder = RunFolder(tmp_path)
     columns = {"t_ns": [S, 2 * S, S], "node": ["p00s01", "p00s01", "p00s00"], "peer": ["p00s00", "p00s00", "gs-a"]}
     pq.write_table(pa.table({**columns, "sent_byte": [125_000, 125_000, 31_250]}), folder.table("links"))
@@ -191,6 +190,21 @@ def test_events_are_in_order_and_tell_of_links_questions_faults_and_the_verdict(
     assert [(event["t_s"], event["phase"], event["what"]) for event in planned] == [
         (4.0, "struck", "cable"), (7.0, "mended", "cable"),
     ]  # fmt: skip
+
+
+def test_a_run_of_before_tells_what_it_has(run: Sky, tmp_path: Path) -> None:
+    """Its tables lack columns that came later."""
+    folder = RunFolder(tmp_path)
+    pq.write_table(pa.table({"id": [0], "station": ["gs-a"], "satellite": ["p00s02"], "outcome": ["completed"],
+                             "t_send_ns": [500 * MS], "t_finish_ns": [S]}), folder.table("requests"))  # fmt: skip
+    old = Sky(run.planned, folder, "run")
+    events = events_of(old.planned, old.concluded)
+    assert [(event["type"], event["phase"], event["t_s"]) for event in events] == [
+        ("question", "asked", 0.5), ("question", "done", 1.0),
+    ]  # fmt: skip
+    assert events[0]["path"] == ["gs-a", "p00s00", "p00s01", "p00s02"]
+    assert old.load is None
+    assert old.to_json()["valid"] is None
 
 
 def test_who_does_not_know_the_token_gets_nothing(server: ViewServer) -> None:
