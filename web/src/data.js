@@ -34,9 +34,8 @@ export class Sky {
     sky.index = new Map(nodes.map((one, i) => [one.name, i]));
     sky.numberOf = new Map(links.map((one, l) => [`${one.a} ${one.b}`, l]));
     sky.place = new Float32Array(3 * nodes.length); // of all nodes now, Earth-fixed, km
-    sky.spin = 0;
-    sky.events = [];
-    sky.faulty = new Map(); // link -> how often it is hit at the time shown
+    sky.events = []; sky.faults = []; // both in order of time
+    sky.busy = new Map(); // direction -> load, as a live run said last
     sky._at = new Int32Array(links.length);
     return sky;
   }
@@ -52,10 +51,13 @@ export class Sky {
     return [k, exact - k];
   }
 
-  move(t) { // to where all nodes are at a time
-    const [k, f] = this.sample(t), count = this.place.length, next = Math.min(k + 1, this.about.sample_s.length - 1);
-    const a = this.positions.subarray(k * count, (k + 1) * count), b = this.positions.subarray(next * count, (next + 1) * count);
-    for (let i = 0; i < count; i++) this.place[i] = a[i] + (b[i] - a[i]) * f;
+  move(t) { // to where all nodes are at a time: on a curve through the samples (Catmull and Rom, 1974)
+    const [k, f] = this.sample(t), count = this.place.length, last = this.about.sample_s.length - 1;
+    const at = (sample) => this.positions.subarray(sample * count, (sample + 1) * count), k1 = Math.min(k + 1, last);
+    const a = at(k), b = at(k1), before = at(Math.max(k - 1, 0)), after = at(Math.min(k + 2, last));
+    const one = k > 0 ? 0.5 : 1, two = k + 2 <= last ? 0.5 : 1; // at an end the slope is that of the one stretch there is
+    const f2 = f * f, f3 = f2 * f, ha = 2 * f3 - 3 * f2 + 1, hb = 3 * f2 - 2 * f3, ga = (f3 - 2 * f2 + f) * one, gb = (f3 - f2) * two;
+    for (let i = 0; i < count; i++) this.place[i] = ha * a[i] + hb * b[i] + ga * (b[i] - before[i]) + gb * (after[i] - a[i]);
   }
 
   sunAt(t) {
@@ -75,22 +77,29 @@ export class Sky {
   }
 
   loadOf(l, t) { // the larger of both directions, 0 to 1; null where nobody counted
-    if (!this.load) return null;
+    if (!this.load) { const ways = [this.busy.get(2 * l), this.busy.get(2 * l + 1)].filter((one) => one !== undefined); return ways.length ? Math.max(...ways) : null; }
     const { bucket_s, buckets } = this.about.load, at = Math.min(Math.floor(t / bucket_s), buckets - 1);
     const there = this.load[2 * l * buckets + at], back = this.load[(2 * l + 1) * buckets + at];
     const found = Math.max(there, back);
     return Number.isNaN(found) ? null : found;
   }
 
-  add(event) {
-    this.events.push(event);
+  add(event) { // in order of time; those of a live run may come a little late
+    const insert = (list) => { let at = list.length; while (at > 0 && list[at - 1].t_s > event.t_s) at--; list.splice(at, 0, event); };
+    if (event.type !== "load") insert(this.events);
+    else for (const [from, to, ratio] of event.links) this.busy.set(this.directed(from, to), ratio);
+    if (event.type === "fault") insert(this.faults);
+  }
+
+  directed(from, to) { // the number of a direction of a link, by names
+    const a = this.index.get(from), b = this.index.get(to), l = this.linkOf(a, b);
+    return 2 * l + (this.about.links[l]?.a === a ? 0 : 1);
   }
 
   faultsAt(t) { // links and nodes that faults hold at a time
     const links = new Map(), nodes = new Map();
-    for (const event of this.events) {
+    for (const event of this.faults) {
       if (event.t_s > t) break;
-      if (event.type !== "fault") continue;
       const sign = event.phase === "struck" ? 1 : -1;
       for (const [a, b] of event.links) {
         const l = this.linkOf(this.index.get(a), this.index.get(b));

@@ -7,9 +7,9 @@ import { clockText, details, log } from "./panel.js";
 import { Topology } from "./topology.js";
 
 const $ = (id) => document.getElementById(id);
-const NOTHING = { nodes: [], link: null }, LOOK_AGAIN_MS = 1000, SCHEME_MS = 200;
+const NOTHING = { nodes: [], link: null }, LOOK_AGAIN_MS = 1000, SCHEME_MS = 200, MANY = 1000; // of very many nodes the scheme is drawn once a second
 let sky, globe, scheme, t = 0, playing = false, following = false, now_s = 0, rate = 0, heard_ms = 0, picked = NOTHING, wall_ms = 0, faults = { links: new Set(), nodes: new Set() };
-let drawn_ms = -1e9, asked_ms = 0, faultsOf = "";
+let drawn_ms = -1e9, asked_ms = 0, faultsOf = "", drawnOf = "";
 
 async function begin() {
   sky = await Sky.fetch();
@@ -23,7 +23,7 @@ async function begin() {
   $("names").replaceChildren(...about.nodes.slice(0, 5000).map((one) => Object.assign(document.createElement("option"), { value: one.name })));
   globe = new Globe($("globe"), $("labels"), sky);
   scheme = new Topology($("topology"), sky);
-  $("colour").disabled = !sky.load;
+  $("colour").disabled = !sky.load && about.kind !== "live";
   $("acts").hidden = !about.buttons;
   legend();
   if (about.kind === "live") {
@@ -38,7 +38,7 @@ async function begin() {
 
 function hear(event) {
   if (event.type === "hello" || event.type === "clock") { now_s = event.now_s; rate = event.rate ?? 0; heard_ms = performance.now(); }
-  else if (event.type !== "load") { sky.add(event); if (event.type === "verdict") verdict(event.valid); }
+  else { sky.add(event); if (event.type === "verdict") verdict(event.valid); }
 }
 
 function verdict(valid) {
@@ -55,8 +55,9 @@ function frame(ms) {
   const key = `${t.toFixed(3)} ${sky.events.length}`;
   if (key !== faultsOf) { faults = sky.faultsAt(t); faultsOf = key; }
   const wishes = { colour: $("colour").value, cones: $("cones").checked, night: $("night").checked, spin: $("spin").checked, picked, faults, wall_s: ms / 1000 };
-  globe.draw(t, wishes);
-  if (ms - drawn_ms > SCHEME_MS) { // what changes in steps is not drawn sixty times a second
+  const shown = JSON.stringify([t, sky.events.length, wishes.colour, wishes.cones, wishes.night, wishes.spin, picked, globe.eye(), innerWidth, innerHeight]);
+  if (shown !== drawnOf || globe.travelling) { globe.draw(t, wishes); drawnOf = shown; } // a page that stands costs a run nothing
+  if (ms - drawn_ms > SCHEME_MS * (sky.about.nodes.length > MANY ? 5 : 1)) { // what changes in steps is not drawn sixty times a second
     drawn_ms = ms;
     scheme.draw(t, wishes);
     log($("log"), sky.events, t, seek);
@@ -134,7 +135,9 @@ for (const button of document.querySelectorAll("[data-act]")) button.onclick = a
 };
 addEventListener("keydown", (event) => {
   if (event.target instanceof HTMLInputElement && event.target.type !== "range" && event.target.type !== "checkbox") return;
-  const step = sky ? sky.about.step_s : 1;
+  const step = sky ? sky.about.step_s : 1, turns = { ArrowRight: [0.1, 0], ArrowLeft: [-0.1, 0], ArrowUp: [0, -0.1], ArrowDown: [0, 0.1] };
+  if (event.target === $("globe") && globe && turns[event.key]) { event.preventDefault(); return globe.turn(...turns[event.key], 1); }
+  if (globe && (event.key === "+" || event.key === "-")) return globe.turn(0, 0, event.key === "+" ? 0.9 : 1 / 0.9);
   const does = { " ": () => $("play").click(), ArrowRight: () => seek(t + step), ArrowLeft: () => seek(t - step), "/": () => $("search").focus(), Escape: () => pick({}), l: () => $("follow").click() }[event.key];
   if (does && !(event.target instanceof HTMLButtonElement && event.key === " ")) { event.preventDefault(); does(); }
 });

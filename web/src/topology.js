@@ -9,6 +9,7 @@ export class Topology {
     const { nodes } = sky.about;
     this.shells = [...new Set(nodes.filter((one) => one.kind === "satellite").map((one) => one.shell))];
     this.stations = nodes.flatMap((one, i) => (one.kind === "station" ? [i] : []));
+    this.rings = new Set(this.shells.filter((shell) => !nodes.some((one) => one.shell === shell && one.plane > 0)));
     const alone = new Map(); // satellites without a plane stand in a square
     this.grid = nodes.map((one) => {
       if (one.kind === "station") return null;
@@ -40,20 +41,24 @@ export class Topology {
     pen.clearRect(0, 0, this.width, this.height);
     pen.font = "12px system-ui, sans-serif"; pen.textAlign = "center";
     this.lines = [];
+    const strokes = new Map(); // all lines that look alike are one path: many short ones take long
     links.forEach(({ a, b, kind }, l) => {
       const faulty = faults.links.has(l), up = this.sky.up(l, t);
       if (!up && !faulty) return;
       const load = colour === "load" ? this.sky.loadOf(l, t) : null;
-      pen.strokeStyle = picked.link === l ? colours.picked : faulty ? colours.fault : colour === "load" ? (load === null ? colours.unknown : loadColour(load).getStyle()) : kind === "ground" ? colours.ground : colours.laser;
-      pen.lineWidth = picked.link === l ? 3 : links.length > 500 ? 0.6 : 1.6; pen.setLineDash(faulty ? [5, 4] : []);
-      const [ax, ay] = place[a], [bx, by] = place[b], around = kind === "laser" && this.grid[a] && ((ax - bx) ** 2 > wide || (ay - by) ** 2 > high) && nodes[a].plane !== null && this.shells.length * 1 >= 0 && !this.isRing(nodes[a].shell);
-      pen.beginPath();
+      const tone = picked.link === l ? colours.picked : faulty ? colours.fault : colour === "load" ? (load === null ? colours.unknown : loadColour(load).getStyle()) : kind === "ground" ? colours.ground : colours.laser;
+      const width = picked.link === l ? 3 : links.length > 500 ? 0.6 : 1.6, key = `${tone} ${width} ${faulty}`;
+      if (!strokes.has(key)) strokes.set(key, { tone, width, faulty, path: new Path2D() });
+      const { path } = strokes.get(key), [ax, ay] = place[a], [bx, by] = place[b];
+      const around = kind === "laser" && this.grid[a] && ((ax - bx) ** 2 > wide || (ay - by) ** 2 > high) && nodes[a].plane !== null && !this.rings.has(nodes[a].shell);
       if (around) { // from the last to the first: a stub at each end
         const dx = Math.sign(ax - bx) * ((ax - bx) ** 2 > wide ? 10 : 0), dy = Math.sign(ay - by) * ((ay - by) ** 2 > high ? 10 : 0);
-        pen.moveTo(ax, ay); pen.lineTo(ax + dx, ay + dy); pen.moveTo(bx, by); pen.lineTo(bx - dx, by - dy);
-      } else { pen.moveTo(ax, ay); pen.lineTo(bx, by); this.lines.push(l); }
-      pen.stroke();
+        path.moveTo(ax, ay); path.lineTo(ax + dx, ay + dy); path.moveTo(bx, by); path.lineTo(bx - dx, by - dy);
+      } else { path.moveTo(ax, ay); path.lineTo(bx, by); this.lines.push(l); }
     });
+    for (const { tone, width, faulty, path } of strokes.values()) {
+      pen.strokeStyle = tone; pen.lineWidth = width; pen.setLineDash(faulty ? [5, 4] : []); pen.stroke(path);
+    }
     pen.setLineDash([]);
     for (const one of this.sky.journeys()) {
       if (t < one.from || t > Math.min(one.until, one.from + 600)) continue;
@@ -73,10 +78,6 @@ export class Topology {
       pen.fillText(one.name, Math.min(Math.max(x, 34), this.width - 34), one.kind === "station" ? y + 20 + (this.stations.indexOf(i) % 2) * 13 : y - 9);
     });
     if (this.shells.length > 1) { pen.textAlign = "left"; this.shells.forEach((shell, number) => pen.fillText(shell, 8, 20 + number * ((this.height - 80) / this.shells.length))); }
-  }
-
-  isRing(shell) {
-    return !this.sky.about.nodes.some((one) => one.shell === shell && one.plane > 0);
   }
 
   pick(x, y) {
