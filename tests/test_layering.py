@@ -30,6 +30,7 @@ PARTS_BELOW = {
     "power": {"serving"},
     "programs": {"serving"},
     "probes": set(),
+    "routing": set(),
     "faults": set(),
 }
 PURE = ("scenario", "geometry", "linkplan", "routing", "export", "energy")
