@@ -7,6 +7,7 @@ that a node sends by its own choice have that address.
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import tempfile
 import time
@@ -134,7 +135,8 @@ class Daemons(Activity):
         self._live = live
         self._processes: list[tuple[str, str, subprocess.Popen[bytes]]] = []
         live.undo.callback(self._stop)
-        self._patience = _patience(live) if live.exact else None
+        # in real time it only saves the CPU of asking again and again
+        self._patience = _patience(live) if live.exact or shutil.which("cc") else None
         for node, name in enumerate(live.plan.nodes.names):
             folder = live.folder.files_of(name).resolve() / "frr"
             folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
-/* Preloaded into FRR's daemons where time is virtual. For the last fraction of a millisecond before a timer they ask
- * ppoll() again and again without waiting, and where computing takes no time that lasts. After some such calls in a row
- * that found nothing, one waits a little: the timer is then late by that at the most. */
+/* Preloaded into FRR's daemons. For the last fraction of a millisecond before a timer they ask ppoll() again and again
+ * without waiting: that costs many daemons a CPU, and where time is virtual and computing takes none it lasts. After some
+ * such calls in a row that found nothing, one waits a little: the timer is then late by that at the most. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <poll.h>
