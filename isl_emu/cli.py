@@ -1,6 +1,6 @@
 """The command line: turns words into calls, and errors into one sentence and an exit status.
 
-It is long because it is flat: one small function a command, in the order of `isl-emu --help`, and nothing else.
+It is long because it is flat: one small function a command, and nothing else; `manual.py` has their order and examples.
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 3 done but the run is marked invalid or intervened, 130 interrupted.
 """
@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from isl_emu.errors import INTERRUPTED, INVALID, IslEmuError, ScenarioError
+from isl_emu.manual import SHELLS, Manual, ScenarioFile, completion_script
 from isl_emu.progress import Steps
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.wishes import USUAL_TRUST, Trust, Wishes
@@ -33,7 +34,7 @@ else:
     TextType = click.ParamType  # which older versions of click do not make generic
 
 DEBUG = "ISL_EMU_DEBUG"  # the environment variable that --debug sets; a guest gets it too
-SCENARIO = click.Path(path_type=Path, dir_okay=False)
+SCENARIO = ScenarioFile(path_type=Path, dir_okay=False)
 STDIN = 0
 TABLE_WIDTH = 130  # of a table that goes to a file or a pipe
 
@@ -99,11 +100,15 @@ FORMAT = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Manual, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
 @click.version_option(version("isl-emu"), prog_name="isl-emu")
 def cli(debug: bool) -> None:
-    """Emulate laser inter-satellite link networks that carry real LLM inference traffic."""
+    """Emulate laser inter-satellite link networks that carry real LLM inference traffic.
+
+    SCENARIO is a TOML file or the name of a shipped scenario, and where a plan will do, a saved plan. `isl-emu COMMAND
+    --help` has the options of a command and examples.
+    """
     if debug:
         os.environ[DEBUG] = "1"
 
@@ -675,6 +680,13 @@ def sites(text: str | None) -> None:
             people = f"{site.population:,}" if site.population else "-"
             table.add_row(site.name, *place, people, site.source)
     Console().print(table)
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(SHELLS))
+def completion(shell: str) -> None:
+    """Print what SHELL has to read so that it completes commands, options, files and the names of shipped scenarios."""
+    click.echo(completion_script(cli, shell))
 
 
 @cli.command()

@@ -1,4 +1,6 @@
-"""A wheel of this checkout, installed into an environment of its own, is all that a user needs anywhere else."""
+"""A wheel, made of this checkout's source distribution and installed into an environment of its own, is all that a user
+needs anywhere else.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +25,18 @@ def isl_emu(tmp_path_factory: pytest.TempPathFactory) -> Command:
     folder = tmp_path_factory.mktemp("wheel")
     source, venv = folder / "source", folder / "venv"
     source.mkdir()
-    for name in ("setup.cfg", "pyproject.toml", "README.md"):
-        shutil.copy(ROOT / name, source)
-    for name in ("isl_emu", "topologies"):
-        shutil.copytree(ROOT / name, source / name, symlinks=True)
+    for path in ROOT.iterdir():
+        if path.is_file():
+            shutil.copy(path, source)
+    for name in ("docs", "isl_emu", "scripts", "tests", "topologies"):
+        shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    make = "from setuptools import build_meta; print(build_meta.build_sdist('dist'))"
+    subprocess.run(
+        [sys.executable, "-c", make], cwd=source, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    (archive,) = (source / "dist").iterdir()
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    build = ["wheel", "--no-index", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(source)]
+    build = ["wheel", "--no-index", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(archive)]
     subprocess.run([*pip, *build], check=True, stdout=subprocess.PIPE)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
     (wheel,) = folder.glob("*.whl")
@@ -36,6 +44,8 @@ def isl_emu(tmp_path_factory: pytest.TempPathFactory) -> Command:
     subprocess.run([*pip, *install], check=True, stdout=subprocess.PIPE)
     shutil.rmtree(source)
     environment = {**os.environ, "PYTHONPATH": sysconfig.get_path("purelib")}
+
+    assert (venv / "share" / "man" / "man1" / "isl-emu.1").is_file()
 
     def command(*words: str, cwd: Path = folder) -> subprocess.CompletedProcess[str]:
         argv = [str(venv / "bin" / "isl-emu"), *words]
