@@ -18,7 +18,6 @@ SECTIONS = {
     "Begin here": ("scenarios", "doctor", "run", "view", "completion"),
     "Scenarios and plans": ("check", "plan", "show", "path", "export", "energy", "sites", "validate"),
     "A live run, from a second terminal": (
-        "top",
         "status",
         "top",
         "link",

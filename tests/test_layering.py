@@ -33,6 +33,7 @@ PARTS_BELOW = {
     "nodes": set(),
     "programs": {"serving"},
     "probes": set(),
+    "routing": set(),
     "faults": set(),
     "captures": set(),
 }

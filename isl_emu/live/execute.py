@@ -48,7 +48,7 @@ from isl_emu.parts.node_faults import NodeFaults
 from isl_emu.parts.part import Need
 from isl_emu.parts.registry import PARTS
 from isl_emu.progress import Steps
-from isl_emu.routing.forwarding import read_routes
+from isl_emu.routing.forwarding import no_routes, read_routes
 from isl_emu.runs.clock import RunClock, RunTimes
 from isl_emu.runs.directory import RunDirectory, create_run_directory
 from isl_emu.runs.endpoints import MODEL_PORT, Endpoint, write_endpoints
@@ -131,10 +131,12 @@ def _build(folder: RunFolder, phase: Phases, undo: ExitStack, *, kernel_ends: bo
     exact = phase.execution.clock == "exact"
     bias_ns, grain_ns = (0, EXACT_GRAIN_NS) if exact else (_calibrate(run, phase), DELAY_GRAIN_NS)
     with phase("build", f"building {len(plan.nodes.names)} nodes and {len(plan.links.a)} links"):
-        net = build_net(plan, run, slowdown, routes.aliases, scenario.seed)
+        handed_over = scenario.routing if scenario.routing.policy == "none" else None
+        net = build_net(plan, run, slowdown, routes.aliases, scenario.seed, handed_over)
         undo.callback(net.stop, kernel_ends=kernel_ends)
         replay = Replay(
-            plan, routes, net.backend, clock, folder.journal, bias_ns, slowdown, grain_ns,
+            plan, no_routes(plan) if handed_over else routes, net.backend, clock, folder.journal, bias_ns, slowdown,
+            grain_ns,
             counters_interval_ns=scenario.counters.interval_ns,
         )  # fmt: skip
         replay.apply_initial()

@@ -22,6 +22,7 @@ from isl_emu.nodes.nodespaces import NodeSpace
 
 # linux/rtnetlink.h: link, tc, IPv4 and IPv6 addresses, routes and rules
 GROUPS = (1, 4, 5, 7, 8, 9, 11, 19)
+LINK_GROUPS = GROUPS[:2]  # where addresses, routes and rules are for others to change
 KINDS = {  # by the number of the message
     16: "interfaces",
     20: "addresses",
@@ -58,10 +59,11 @@ class Listeners:
     Args:
         spaces: the namespaces of all nodes.
         now_ns: the clock by which a change gets its time.
+        groups: of what, as rtnetlink numbers it.
     """
 
-    def __init__(self, spaces: Sequence[NodeSpace], now_ns: Callable[[], int]):
-        self._spaces, self._now_ns = spaces, now_ns
+    def __init__(self, spaces: Sequence[NodeSpace], now_ns: Callable[[], int], groups: Sequence[int] = GROUPS):
+        self._spaces, self._now_ns, self._groups = spaces, now_ns, groups
         self._heard, self._lock = dict[int, Disturbance](), threading.Lock()
         self._epoll, self._ended = select.epoll(), os.eventfd(0)
         self._epoll.register(self._ended, select.EPOLLIN)
@@ -103,7 +105,7 @@ class Listeners:
         one = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
         self._sockets[one.fileno()] = node, one
         _leave_out(one, (space.netlink.port, TAP_PORT))
-        one.bind((0, sum(1 << (group - 1) for group in GROUPS)))
+        one.bind((0, sum(1 << (group - 1) for group in self._groups)))
         self._epoll.register(one, select.EPOLLIN)
 
     def _follow(self) -> None:

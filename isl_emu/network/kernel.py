@@ -18,13 +18,15 @@ from isl_emu.errors import NetworkError
 from isl_emu.linkplan.plan import LinkPlan, QueueKind
 from isl_emu.network import messages, queues
 from isl_emu.network.desired import COUNTERS, ROUTE, UNKNOWN_LINK, frame_byte, gso_byte, initial_ends, queue_kinds
-from isl_emu.network.interventions import Disturbance, Listeners
+from isl_emu.network.interventions import GROUPS, LINK_GROUPS, Disturbance, Listeners
 from isl_emu.network.naming import (
     FIRST_INTERFACE_INDEX,
+    MOST_LINK_ENDS,
     alias_names,
     ipv4_address,
     ipv6_address,
     ipv6_gateway,
+    link_address,
     mac_bytes,
     wire,
 )
@@ -51,6 +53,7 @@ from isl_emu.nodes.netlink import Batch, Dispatch
 from isl_emu.nodes.nodespaces import NodeSpace, ipv6_available, make_spaces, remove_spaces
 from isl_emu.routing.aliases import NO_ALIASES, Aliases
 from isl_emu.routing.forwarding import NO_ROUTE
+from isl_emu.scenario.routing import Routing
 
 BUCKET_FIELDS = ("rate_bit_s", "queue_byte", "duplication_ratio")  # of desired.END: what a token bucket is given
 FAMILY_NAMES: dict[int, str] = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
@@ -65,10 +68,17 @@ class KernelBackend:
         slowdown: how many times more slowly than the machine's time the emulated time passes; for queues.
         aliases: further addresses of nodes.
         seed: what the losses of all links follow from, each end's in its own way.
+        handed_over: whose policy "none" leaves routes to others: how links look to them. None if routes are ours.
     """
 
     def __init__(
-        self, plan: LinkPlan, run_id: str, slowdown: float = 1.0, aliases: Aliases = NO_ALIASES, seed: int = 0
+        self,
+        plan: LinkPlan,
+        run_id: str,
+        slowdown: float = 1.0,
+        aliases: Aliases = NO_ALIASES,
+        seed: int = 0,
+        handed_over: Routing | None = None,
     ):
         self.plan, self._slowdown, self._aliases, self._seed = plan, slowdown, aliases, seed
         self.wiring = wire(plan)
@@ -79,6 +89,7 @@ class KernelBackend:
         self._queue_kind = np.repeat(queue_kinds(plan), 2)
         self._managed = self._queue_kind != QueueKind.NONE
         self._buckets = np.zeros((2 * len(plan.links.a), len(BUCKET_FIELDS)))  # as they were set last
+        self._handed_over, self._seen_up = handed_over, np.ones(2 * len(plan.links.a), bool)
         self._dispatch = Dispatch()
         self._listeners: Listeners | None = None
         try:
@@ -115,7 +126,16 @@ class KernelBackend:
         buckets = Batch(
             self.wiring.node[ends], rows, lambda index: f"the queue of {self.wiring.interface[ends[index]]}"
         )
-        self._dispatch.send(shaping, buckets)
+        self._dispatch.send(shaping, buckets, self._carriers(which, states))
+
+    def _carriers(self, which: np.ndarray, states: np.ndarray) -> Batch:
+        """What tells those who route, where they are to see it, which of their links are there now."""
+        seen = self._handed_over is not None and self._handed_over.carrier
+        turned = np.flatnonzero(states["up"] != self._seen_up[which]) if seen else np.empty(0, dtype=np.int64)
+        ends = which[turned]
+        self._seen_up[ends] = states["up"][turned]
+        rows = messages.operation_messages(states["up"][turned], self.wiring.interface_index[ends])
+        return Batch(self.wiring.node[ends], rows, lambda index: f"the state of {self.wiring.interface[ends[index]]}")
 
     def change_routes(self, routes: np.ndarray) -> None:
         gone = routes["link"] == NO_ROUTE
@@ -168,7 +188,8 @@ class KernelBackend:
         }
 
     def listen(self, now_ns: Callable[[], int]) -> None:
-        self._listeners = self._listeners or Listeners(self.spaces, now_ns)
+        groups = GROUPS if self._handed_over is None else LINK_GROUPS
+        self._listeners = self._listeners or Listeners(self.spaces, now_ns, groups)
 
     def listen_in(self, node: int) -> None:
         """Hear what others change in a node from now on, if anybody listens: somebody is about to be let in.
@@ -299,6 +320,11 @@ class KernelBackend:
         return dict(zip(queue_index, ends.tolist(), strict=True))
 
     def _build(self, run_id: str) -> None:
+        if self._handed_over and self._handed_over.addresses == "numbered" and len(self.wiring.node) > MOST_LINK_ENDS:
+            raise NetworkError(
+                f"routing: {len(self.wiring.node) // 2} links are to be numbered, but there are addresses for "
+                f"{MOST_LINK_ENDS // 2}; use a smaller network"
+            )
         make_spaces(run_id, self.plan.nodes.names, self.spaces)
         self._dispatch.watch(self.plan.nodes.names, [space.netlink for space in self.spaces])
         self._make_links()
@@ -382,6 +408,14 @@ class KernelBackend:
             yield messages.permanent_neighbour(ipv4_address(peer), mac, index)
             if ipv6:
                 yield messages.permanent_neighbour(ipv6_gateway(peer), mac, index)
+            if self._handed_over is not None:
+                if ipv6:
+                    yield messages.interface_address(ipv6_gateway(node), 64, index)
+                if self._handed_over.addresses == "numbered":
+                    yield messages.interface_address(link_address(end), 31, index)
+                    yield messages.permanent_neighbour(link_address(end ^ 1), mac, index)
+                else:
+                    yield messages.interface_address(ipv4_address(node), 32, index)
 
     def _await_carriers(self) -> None:
         """Wait until every interface transmits: a kernel sees a new veth's carrier a moment after it is up."""

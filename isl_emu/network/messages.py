@@ -5,12 +5,15 @@ These are sent once, when the network is made. What is sent at every instant is 
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 import struct
 import sys
 
+import numpy as np
+
 from isl_emu.network.desired import HEADER_BYTE
-from isl_emu.nodes.netlink import NLM_F_CREATE, NLM_F_EXCL, attribute, message, split_attributes, u32
+from isl_emu.nodes.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, attribute, message, split_attributes, u32
 
 RTM_NEWLINK, RTM_GETLINK, RTM_NEWADDR, RTM_NEWNEIGH = 16, 18, 20, 28  # linux/rtnetlink.h
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINKINFO, IFLA_STATS64, IFLA_NET_NS_FD, IFLA_EXT_MASK = (
@@ -29,6 +32,10 @@ IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES, IFLA_GSO_MAX_SEGS, IFLA_GSO_MAX_SIZE, IF
     41,
     63,
 )
+IFLA_OPERSTATE, IFLA_LINKMODE = 16, 17
+IF_OPER_DORMANT, IF_OPER_UP = 5, 6  # linux/if.h, as is the following
+IF_LINK_MODE_DEFAULT, IF_LINK_MODE_DORMANT = 0, 1
+RT_SCOPE_LINK = 253  # linux/rtnetlink.h
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
 RTEXT_FILTER_SKIP_STATS = 8
 IFF_UP, IFF_RUNNING = 0x1, 0x40  # linux/if.h
@@ -81,10 +88,42 @@ def link_up(index: int) -> bytes:
     return message(RTM_NEWLINK, 0, IFINFOMSG.pack(socket.AF_UNSPEC, 0, index, IFF_UP, IFF_UP))
 
 
+OPERATION = np.dtype(
+    [
+        ("length", "u4"), ("type", "u2"), ("flags", "u2"), ("sequence", "u4"), ("port", "u4"),
+        ("family", "u4"), ("index", "i4"), ("interface_flags", "u4"), ("change", "u4"),
+        ("state_length", "u2"), ("state_type", "u2"), ("state", "u1"), ("state_padding", "u1", 3),
+        ("mode_length", "u2"), ("mode_type", "u2"), ("mode", "u1"), ("mode_padding", "u1", 3),
+    ]
+)  # fmt: skip
+
+
+def operation_messages(up: np.ndarray, interface_index: np.ndarray) -> np.ndarray:
+    """One message per interface that says whether its link is there (RFC 2863); OPERATION, shape (C,).
+
+    Without, it is dormant: it has lost the flag RUNNING, which daemons watch, and keeps its addresses, its qdisc and
+    what is in flight there. A veth that lost its carrier would drop that.
+    """
+    rows = np.zeros(len(interface_index), OPERATION)
+    rows["length"], rows["type"], rows["flags"] = OPERATION.itemsize, RTM_NEWLINK, NLM_F_REQUEST
+    rows["index"] = interface_index
+    rows["state_length"], rows["state_type"] = 4 + 1, IFLA_OPERSTATE
+    rows["mode_length"], rows["mode_type"] = 4 + 1, IFLA_LINKMODE
+    rows["state"] = np.where(up, IF_OPER_UP, IF_OPER_DORMANT)
+    rows["mode"] = np.where(up, IF_LINK_MODE_DEFAULT, IF_LINK_MODE_DORMANT)
+    return rows
+
+
 def loopback_address(address: str) -> bytes:
     """Give the loopback interface an address with a full-length prefix."""
+    return interface_address(address, 128 if ":" in address else 32, LOOPBACK_INDEX)
+
+
+def interface_address(address: str, prefix: int, index: int) -> bytes:
+    """Give an interface an address, without asking whether somebody else has it."""
     family, packed = _packed(address)
-    body = IFADDRMSG.pack(family, 8 * len(packed), IFA_F_NODAD if family == socket.AF_INET6 else 0, 0, LOOPBACK_INDEX)
+    scope = RT_SCOPE_LINK if ipaddress.ip_address(address).is_link_local else 0
+    body = IFADDRMSG.pack(family, prefix, IFA_F_NODAD if family == socket.AF_INET6 else 0, scope, index)
     body += attribute(IFA_LOCAL, packed) + attribute(IFA_ADDRESS, packed)
     return message(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, body)
 

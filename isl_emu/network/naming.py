@@ -1,9 +1,10 @@
 """What the interfaces and addresses of a run are; a pure function of the plan.
 
 Node i of the plan has the loopback addresses 10.0.0.0 + (i + 1) and fd00:: + (i + 1), and so has alias i, which is
-numbered on from the nodes: one more address of a node, for a path of its own. Links are unnumbered. The two
-ends of link l are the ends 2 l (at the link's node a) and 2 l + 1 (at its node b); an end's hardware address and
-interface index follow from that number, so nothing that is made in the kernel has to be asked for its name again.
+numbered on from the nodes: one more address of a node, for a path of its own. Links are unnumbered; those that are left
+to routing daemons can have numbers: end e is then 172.16.0.0 + e, so a link is a /31. The two ends of link l are the
+ends 2 l (at the link's node a) and 2 l + 1 (at its node b); an end's hardware address and interface index follow from
+that number, so nothing that is made in the kernel has to be asked for its name again.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from isl_emu.routing.aliases import NO_ALIASES, Aliases
 INTERFACE_NAME_LENGTH = 15  # IFNAMSIZ is 16 with the closing zero, linux/if.h
 FIRST_INTERFACE_INDEX = 1000  # far above what a new namespace may hold by itself (lo, sit0, gre0, ...)
 IPV4_BASE = int(ipaddress.IPv4Address("10.0.0.0"))
+LINK_BASE = int(ipaddress.IPv4Address("172.16.0.0"))
+MOST_LINK_ENDS = 1 << 20  # of 172.16.0.0/12, RFC 1918
 IPV6_BASE = int(ipaddress.IPv6Address("fd00::"))
 IPV6_GATEWAY_BASE = int(ipaddress.IPv6Address("fe80::"))
 IPV4_FIRST = "precedence ::ffff:0:0/96 100\n"  # gai.conf(5): of a name's two addresses programs take this one first
@@ -35,6 +38,11 @@ def ipv4_address(node: int) -> str:
 def ipv6_address(node: int) -> str:
     """The IPv6 loopback address of node `node`."""
     return str(ipaddress.IPv6Address(IPV6_BASE + node + 1))
+
+
+def link_address(end: int) -> str:
+    """The IPv4 address of link end `end` where links are numbered; it shares a /31 with the other end (RFC 3021)."""
+    return str(ipaddress.IPv4Address(LINK_BASE + end))
 
 
 def ipv6_gateway(node: int) -> str:

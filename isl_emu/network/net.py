@@ -35,6 +35,7 @@ from isl_emu.nodes.nodespaces import namespace_path
 from isl_emu.nodes.processes import NodeFreezer, kill_processes_in, namespace_ids
 from isl_emu.routing.aliases import NO_ALIASES, Aliases
 from isl_emu.runs.directory import RunDirectory
+from isl_emu.scenario.routing import Routing
 
 NODE_CLASSES = {"satellite": SatelliteNode, "station": StationNode, "gateway": StationNode, "place": PlaceNode}
 IPERF_PATIENCE_S = 60.0  # for the last packets, and for two programs to start
@@ -43,14 +44,19 @@ IPERF_PAUSE_S = 0.2
 
 
 def build_net(
-    plan: LinkPlan, run: RunDirectory, slowdown: float = 1.0, aliases: Aliases = NO_ALIASES, seed: int = 0
+    plan: LinkPlan,
+    run: RunDirectory,
+    slowdown: float = 1.0,
+    aliases: Aliases = NO_ALIASES,
+    seed: int = 0,
+    handed_over: Routing | None = None,
 ) -> IslNet:
     """Make all nodes and links of a plan in this kernel; every link is down until a replay sets it.
 
     Raises:
         NetworkError: not root, or the kernel lacks something.
     """
-    return IslNet(plan, run, slowdown, aliases, seed)
+    return IslNet(plan, run, slowdown, aliases, seed, handed_over)
 
 
 class IslTopo(Topo):
@@ -90,6 +96,7 @@ class IslNet(Mininet):
         slowdown: how many times more slowly than the machine's time the emulated time passes.
         aliases: further addresses of nodes, for disjoint paths.
         seed: what the losses of all links follow from.
+        handed_over: how links look to those who route, where that is not us.
     """
 
     topo: IslTopo
@@ -106,7 +113,9 @@ class IslNet(Mininet):
         slowdown: float = 1.0,
         aliases: Aliases = NO_ALIASES,
         seed: int = 0,
+        handed_over: Routing | None = None,
     ):
+        self._handed_over = handed_over
         self.plan, self.slowdown, self.aliases, self.seed = plan, slowdown, aliases, seed
         self.run_directory = run
         self.files = {f"/etc/{name}": str(run.path / name) for name in ("hosts", "gai.conf", "host.conf")}
@@ -140,7 +149,9 @@ class IslNet(Mininet):
         texts = hosts_file(self.plan.nodes.names, self.aliases), IPV4_FIRST, BOTH_FAMILIES
         for kept, text in zip(self.files.values(), texts, strict=True):
             Path(kept).write_text(text)
-        self._backend = KernelBackend(self.plan, self.run_directory.run_id, self.slowdown, self.aliases, self.seed)
+        self._backend = KernelBackend(
+            self.plan, self.run_directory.run_id, self.slowdown, self.aliases, self.seed, self._handed_over
+        )
         try:
             self.buildFromTopo(self.topo)
         except BaseException:

@@ -17,6 +17,7 @@ from isl_emu.parts.power.part import PowerPart
 from isl_emu.parts.probes.part import ProbesPart
 from isl_emu.parts.programs.part import ProgramsPart
 from isl_emu.parts.questions.part import QuestionsPart
+from isl_emu.parts.routing.part import RoutingPart
 from isl_emu.parts.serving.part import ServingPart
 from isl_emu.parts.split.part import SplitPart
 from isl_emu.parts.training.part import TrainingPart
@@ -25,6 +26,7 @@ from isl_emu.scenario.model import Scenario
 
 PARTS: Sequence[Part] = (
     NodesPart(),  # first: nothing runs in a node yet
+    RoutingPart(),  # first: what others send before instant 0 needs routes
     QuestionsPart(),
     ServingPart(),
     SplitPart(),

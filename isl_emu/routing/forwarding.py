@@ -109,6 +109,12 @@ def plan_routes(
     )
 
 
+def no_routes(plan: LinkPlan) -> RoutePlan:
+    """No routes to anywhere at any instant of a plan: they are for others to make."""
+    none = np.empty(0, dtype=np.int32)
+    return RoutePlan(none, np.zeros(plan.grid.count + 1, dtype=np.int64), none.copy(), none.copy(), none.copy())
+
+
 def _checked(table: np.ndarray, plan: LinkPlan, destinations: np.ndarray) -> np.ndarray:
     """A policy's table, if it has the form of one; loops are found when a path is followed."""
     shape = (len(destinations), len(plan.nodes.names))

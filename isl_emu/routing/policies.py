@@ -71,6 +71,7 @@ POLICIES = {
     "fewest-hops": NamedPolicy(lambda routing: fewest_hops),
     "stable": NamedPolicy(lambda routing: stable(routing.hysteresis_ns), remembers=True),
     "ecmp": NamedPolicy(equal_cost),
+    "none": NamedPolicy(lambda routing: shortest_delay),  # what those who route are compared with
 }
 
 

@@ -276,7 +276,7 @@ def contradictions(scenario: Scenario) -> Iterator[str]:
     """Problems that only show when the parts of a scenario are seen together, one sentence each."""
     satellites, nodes = scenario.satellite_names, set(scenario.node_names)
     yield from constellation_contradictions(scenario)
-    yield from routing_contradictions(scenario.routing, nodes)
+    yield from routing_contradictions(scenario.routing, nodes, scenario.time.slowdown)
     yield from compute_contradictions(scenario.compute, satellites)
     yield from split_contradictions(scenario.split, satellites, scenario.computing_satellites)
     yield from kv_contradictions(scenario.kv_handover, satellites, scenario.compute_of)

@@ -8,7 +8,12 @@ from typing import Literal
 from pydantic import Field
 
 from isl_emu.scenario.matching import repeated, unpaired
-from isl_emu.scenario.quantities import Delay, NodeName, Record, UserFunction
+from isl_emu.scenario.quantities import Delay, Duration, NodeName, Record, Size, UserFunction
+from isl_emu.units import DURATION_NS, NS_PER_S, format_quantity
+
+MOST_S = 65_535  # of an interval, in 16 bits
+BGP_LEAST_S = 3
+OF_NONE = ("addresses", "carrier", "daemon")  # keys that are for this policy alone
 
 
 class DisjointPaths(Record):
@@ -22,22 +27,70 @@ class DisjointPaths(Record):
     separate: Literal["links", "nodes"] = "links"
 
 
+class RoutingDaemon(Record):
+    """FRR's daemons in each node: which protocol, and how soon it notices that a neighbour is gone.
+
+    `hello`: between two greetings; `dead`: after how long without any a neighbour is gone. Both in whole seconds, as
+    FRR counts them. `cost`: of a link, its mean planned delay or 1. `memory`: the most that a node's daemons may take.
+    """
+
+    protocol: Literal["ospf", "isis", "bgp"] = "ospf"
+    hello_ns: Duration = Field(alias="hello", default=1_000_000_000)
+    dead_ns: Duration = Field(alias="dead", default=4_000_000_000)
+    cost: Literal["delay", "hops"] = "delay"
+    memory_byte: Size = Field(alias="memory", default=128 << 20)
+
+
 class Routing(Record):
     """How paths are chosen at each instant: a policy of ours, or a user's function as ``package.module:function``.
 
-    `hysteresis`: of "stable". `equal_by`, `tolerance`, `next_hops`: of "ecmp".
+    `hysteresis`: of "stable". `equal_by`, `tolerance`, `next_hops`: of "ecmp". Of "none", which leaves routes to
+    programs in the nodes: `addresses`, of the ends of links; `carrier`, whether an interface shows that its link is
+    down; `daemon`.
     """
 
-    policy: Literal["shortest-delay", "fewest-hops", "stable", "ecmp"] | UserFunction = "shortest-delay"
+    policy: Literal["shortest-delay", "fewest-hops", "stable", "ecmp", "none"] | UserFunction = "shortest-delay"
     hysteresis_ns: Delay = Field(alias="hysteresis", default=1_000_000)
     equal_by: Literal["delay", "hops"] = "delay"
     tolerance_ns: Delay = Field(alias="tolerance", default=1_000_000)
     next_hops: int = Field(ge=2, le=16, default=4)
     disjoint: DisjointPaths | None = None
+    addresses: Literal["numbered", "unnumbered"] = "numbered"
+    carrier: bool = True
+    daemon: RoutingDaemon | None = None
 
 
-def routing_contradictions(routing: Routing, nodes: Collection[str]) -> Iterator[str]:
-    """Problems of the disjoint pairs that show beside the nodes, and beside each other."""
+def routing_contradictions(routing: Routing, nodes: Collection[str], slowdown: float) -> Iterator[str]:
+    """Problems that show beside the nodes, and beside each other."""
+    if routing.policy != "none":
+        usual = Routing()
+        for key in (key for key in OF_NONE if getattr(routing, key) != getattr(usual, key)):
+            yield f'routing.{key} is given, but it is for the policy "none"; write policy = "none", or leave it out'
+    elif routing.disjoint:
+        yield 'routing.disjoint is given, but the policy "none" makes no paths; leave it out, or choose another policy'
+    if routing.daemon:
+        yield from _daemon_contradictions(routing, routing.daemon, slowdown)
     if routing.disjoint:
         yield from unpaired("routing.disjoint.pairs", "a path", routing.disjoint.pairs, nodes)
         yield from repeated("routing.disjoint: pair", [" and ".join(sorted(pair)) for pair in routing.disjoint.pairs])
+
+
+def _daemon_contradictions(routing: Routing, daemon: RoutingDaemon, slowdown: float) -> Iterator[str]:
+    hello, dead = (format_quantity(one, DURATION_NS) for one in (daemon.hello_ns, daemon.dead_ns))
+    for key, value_ns, text in (("hello", daemon.hello_ns, hello), ("dead", daemon.dead_ns, dead)):
+        if value_ns % NS_PER_S or not NS_PER_S <= value_ns <= MOST_S * NS_PER_S:
+            yield f"routing.daemon.{key} is {text}, but FRR counts whole seconds up to {MOST_S:,}; round it"
+    if daemon.dead_ns < 2 * daemon.hello_ns:
+        yield f"routing.daemon.dead is {dead}, but must be at least twice hello, which is {hello}; raise it"
+    if daemon.protocol == "bgp" and daemon.dead_ns < BGP_LEAST_S * NS_PER_S:
+        yield f"routing.daemon.dead is {dead}, but BGP holds for at least {BGP_LEAST_S} s (RFC 4271); raise it"
+    if daemon.protocol != "ospf" and routing.addresses == "unnumbered":
+        yield (
+            f'routing.addresses is "unnumbered", but {daemon.protocol} needs numbered links here; use "numbered", or '
+            'protocol = "ospf"'
+        )
+    if slowdown != 1.0:
+        yield (
+            f"routing.daemon is given and time.slowdown is {slowdown:g}, but daemons count the machine's seconds; "
+            "leave slowdown out"
+        )

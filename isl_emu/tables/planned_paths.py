@@ -96,13 +96,20 @@ class PlannedPaths:
 
     def dead(self, source: str, destination: str, k: int) -> bool:
         """Whether a way that packets may take at instant `k` is cut, or loses or spoils them all."""
-        ends = self.ends(source, destination, k)
-        links, cut = self._plan.rows_of(k, [end // 2 for end in ends])
+        return self.loses([end // 2 for end in self.ends(source, destination, k)], k)
+
+    def loses(self, which: Sequence[int], k: int) -> bool:
+        """Whether one of some links is cut at instant `k`, or loses or spoils all packets."""
+        links, cut = self._plan.rows_of(k, which)
         return bool((cut | (links.loss_ratio >= 1.0) | (links.corruption_ratio >= 1.0)).any())
 
     def jitter_ns(self, source: str, destination: str, k: int) -> int:
         """How far all jitters on a packet's way at instant `k` can together take its delay from the planned one."""
-        links, _ = self._plan.rows_of(k, [end // 2 for end in self.ends(source, destination, k)])
+        return self.jitter_of([end // 2 for end in self.ends(source, destination, k)], k)
+
+    def jitter_of(self, which: Sequence[int], k: int) -> int:
+        """The sum of the jitters of some links at instant `k`."""
+        links, _ = self._plan.rows_of(k, which)
         return int(links.jitter_ns.sum())
 
     def straddles_change(self, source: str, destination: str, from_ns: int, to_ns: int) -> bool:

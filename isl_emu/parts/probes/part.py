@@ -18,6 +18,8 @@ from isl_emu.parts.probes.traffic import ProbedEnds, leave_watched_ends
 from isl_emu.runs.journal import INCIDENTS_JOURNAL, joined
 from isl_emu.scenario.model import Scenario
 from isl_emu.show.chapter import Chapter
+from isl_emu.tables.found_ways import JOURNAL as ROUTES_JOURNAL
+from isl_emu.tables.found_ways import FoundWays
 from isl_emu.tables.text import time_text
 
 
@@ -37,7 +39,9 @@ class ProbesPart(Part):
         if not pairs:
             return Preparation()
         return Preparation(
-            leave=lambda folder, _: leave_watched_ends(source.plan, source.routes, pairs, folder.journal)
+            leave=lambda folder, _: leave_watched_ends(
+                source.plan, source.routes, pairs, folder.journal, anywhere=source.scenario.routing.policy == "none"
+            )
         )
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
@@ -56,15 +60,17 @@ class ProbesPart(Part):
             for record in joined(run.journal(INCIDENTS_JOURNAL).records)
             if record["kind"] == "intervention"
         ]
-        rows = probe_rows(probes.records, run.paths, samples.records, disturbed)
+        ways = None
+        if run.scenario.routing.policy == "none":
+            ways = FoundWays(run.plan, run.journal(ROUTES_JOURNAL).records, exact=_exact(run))
+        rows = probe_rows(probes.records, run.paths, samples.records, disturbed, ways)
         run.write("probes", PROBES, rows, probes.lost_lines)
 
     def judge(self, run: FinishedRun, pace: Pace) -> Judgement:
         found = probe_fidelity(run.rows("probes"))
         error = found.error_per_hop_ns
         line = "probes", f"off by {time_text(error.p50)} a hop (p50), {time_text(error.p95)} (p95)"
-        exact = run.execution is not None and run.execution.clock == "exact"
-        reasons = tuple(probe_reasons(found, run.scenario, exact))
+        reasons = tuple(probe_reasons(found, run.scenario, _exact(run)))
         return Judgement({"probes": found}, reasons, (line,) if found.sent else ())
 
     def sections(self, run: FinishedRun, figures: Mapping[str, Any]) -> Iterator[Iterable[str]]:
@@ -78,3 +84,7 @@ class ProbesPart(Part):
 
     def ways(self, run: ConcludedRun) -> Iterable[Sequence[str]]:
         return (row["path"] for row in run.rows("probes") if row["path"])
+
+
+def _exact(run: FinishedRun) -> bool:
+    return run.execution is not None and run.execution.clock == "exact"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from isl_emu.parts.finished_run import Row, Rows
 from isl_emu.parts.probes.packets import FRAME_BYTE
 from isl_emu.parts.probes.traffic import OwnTraffic
 from isl_emu.scenario.model import Scenario
+from isl_emu.tables.found_ways import FoundWays
 from isl_emu.tables.planned_paths import PlannedPaths
 from isl_emu.tables.schema import COUNT, FLAG, NS, PATH, TEXT, column, schema
 from isl_emu.tables.text import Distribution, beyond, table, time_text
@@ -50,15 +51,23 @@ def probe_rows(
     paths: PlannedPaths,
     samples: Sequence[Row],
     disturbed: Sequence[tuple[int, float]] = (),
+    found: FoundWays | None = None,
 ) -> list[Row]:
     """A journal's probes with what the plan says about their way, and with what else was on it.
 
     Args:
         disturbed: from when to when somebody had changed the network.
+        found: the ways that packets took, where others than the plan make the routes.
         samples: how many bytes had left the link ends on their ways, from the journal of `traffic`.
     """
-    rows = [probe_row(record, paths, disturbed) for record in records]
-    ways = [paths.ends(row["a"], row["b"], paths.instant(row["t_send_ns"])) if row["hops"] else () for row in rows]
+    if found is None:
+        rows = [probe_row(record, paths, disturbed) for record in records]
+        ways: list[Collection[int]] = [
+            paths.ends(row["a"], row["b"], paths.instant(row["t_send_ns"])) if row["hops"] else () for row in rows
+        ]
+    else:
+        taken = [found_row(record, paths, found, disturbed) for record in records]
+        rows, ways = [row for row, _ in taken], [ends for _, ends in taken]
     own = OwnTraffic(samples, zip((row["t_send_ns"] for row in rows), ways, strict=True))
     for row, way in zip(rows, ways, strict=True):
         if row.get("error_ns") is not None:
@@ -91,6 +100,35 @@ def probe_row(record: Mapping[str, Any], paths: PlannedPaths, disturbed: Sequenc
     by_somebody = any(send_ns < until_ns and from_ns < end_ns for from_ns, until_ns in disturbed)
     row["straddles_change"] = by_somebody or paths.straddles_change(a, b, send_ns, end_ns)
     return row
+
+
+def found_row(
+    record: Mapping[str, Any], paths: PlannedPaths, found: FoundWays, disturbed: Sequence[tuple[int, float]] = ()
+) -> tuple[Row, Collection[int]]:
+    """A journal's probe with the way that all nodes' routes gave it when it was sent, and the link ends on that.
+
+    What the plan says is then of that way: its delay, its links that are down. A route that changed meanwhile is a
+    change.
+    """
+    a, b, send_ns, delay_ns = record["a"], record["b"], record["t_send_ns"], record.get("delay_ns")
+    k, way = paths.instant(send_ns), found.path(a, b, send_ns)
+    row: Row = {**record, "path": paths.names(way), "hops": None if way is None else way.hops}
+    end_ns, ends = send_ns + (delay_ns or 0), list[int]()
+    if way is not None:
+        row["hops_least"] = row["hops_most"] = way.hops
+        row["planned_delay_ns"] = row["planned_delay_most_ns"] = way.delay_ns
+        row["cut"], row["jitter_ns"], row["planned_serialisation_ns"] = True, 0, 0
+        if not way.cut:
+            ends = found.ends(way)
+            row["cut"], row["jitter_ns"] = paths.loses(way.links, k), paths.jitter_of(way.links, k)
+            row["planned_serialisation_ns"] = paths.serialisation_ns(way, k, FRAME_BYTE)
+        expected_ns = way.delay_ns + row["planned_serialisation_ns"]
+        if delay_ns is not None and not way.cut:
+            row["error_ns"] = delay_ns - expected_ns
+        end_ns = send_ns + (delay_ns or expected_ns)
+    by_somebody = any(send_ns < until_ns and from_ns < end_ns for from_ns, until_ns in disturbed)
+    row["straddles_change"] = by_somebody or found.unsure(a, b, way, send_ns, end_ns)
+    return row, ends
 
 
 @dataclass(frozen=True)

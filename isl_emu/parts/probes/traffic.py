@@ -88,9 +88,16 @@ def _socket_in(netns_path: str) -> Netlink:
     return Netlink()
 
 
-def leave_watched_ends(plan: LinkPlan, routes: RoutePlan, pairs: Iterable[tuple[str, str]], journal: Path) -> None:
-    """Write down which link ends are to be read."""
-    write_json(journal / WATCHED, {"ends": watched_ends(plan, routes, pairs)})
+def leave_watched_ends(
+    plan: LinkPlan, routes: RoutePlan, pairs: Iterable[tuple[str, str]], journal: Path, *, anywhere: bool
+) -> None:
+    """Write down which link ends are to be read.
+
+    Args:
+        anywhere: whether probes may take any way, as where others make the routes.
+    """
+    ends = list(range(2 * len(plan.links.a))) if anywhere else watched_ends(plan, routes, pairs)
+    write_json(journal / WATCHED, {"ends": ends})
 
 
 class OwnTraffic:

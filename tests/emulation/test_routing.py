@@ -1,0 +1,54 @@
+"""Routes by others: FRR's daemons find them, and follow a lost laser as fast as their timers say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from isl_emu.parts.routing.frr import DAEMONS, PROGRAMS
+from isl_emu.units import NS_PER_MS, NS_PER_S
+from tests.exact_guest import needs_exact_time
+from tests.runs import ROOT, finished, rows
+
+pytestmark = [
+    pytest.mark.emulation,
+    needs_exact_time,
+    pytest.mark.skipif(not (PROGRAMS / DAEMONS["ospf"]).exists(), reason="FRR is not installed (package frr)"),
+]
+
+EXAMPLE = (ROOT / "docs" / "examples" / "ospf.toml").read_text()
+HELLO_NS, DEAD_NS = NS_PER_S, 4 * NS_PER_S
+PAIRS_OVER_A_LINK = 33  # of a ring of 12, both ways: 1 + ... + 5 by shortest ways, and some of those half around
+CALCULATION_NS = 500 * NS_PER_MS  # flooding around the ring, and FRR's pauses between calculations
+
+
+def _loss(out: Path) -> dict[str, int]:
+    (row,) = [row for row in rows(out, "convergence") if row["links_lost"]]
+    assert (row["links_lost"], row["t_ns"], row["pairs"]) == (1, 10 * NS_PER_S, 12 * 11)
+    return row
+
+
+def test_without_a_carrier_a_lost_laser_is_noticed_by_silence(tmp_path):
+    said = finished(EXAMPLE, tmp_path / "run")
+    assert "VALID: in exact time" in said and "ROUTES by OSPF" in said
+    loss = _loss(tmp_path / "run")
+    assert loss["pairs_cut"] == PAIRS_OVER_A_LINK
+    assert DEAD_NS - HELLO_NS <= loss["outage_p50_ns"] <= loss["outage_max_ns"] <= DEAD_NS + CALCULATION_NS
+    assert loss["settled_ns"] == loss["outage_max_ns"] and loss["control_byte"] > 0
+    outages = [row for row in rows(tmp_path / "run", "outages") if row["k"] == loss["k"]]
+    assert len(outages) == PAIRS_OVER_A_LINK and max(row["outage_ns"] for row in outages) == loss["outage_max_ns"]
+    probes = rows(tmp_path / "run", "probes")
+    cut = [row for row in probes if row["cut"] and not row["straddles_change"]]
+    assert {row["delay_ns"] for row in cut} == {None} and len(cut) <= loss["probes_lost"] <= len(cut) + 4
+    around = [row["hops"] for row in probes if (row["a"], row["b"]) == ("p00s01", "p00s02") and row["delay_ns"]]
+    assert set(around) == {1, 11}
+    assert all(abs(row["excess_ns"]) <= row["hops"] for row in probes if row["excess_ns"] is not None)
+    assert (tmp_path / "run" / "files" / "p00s01" / "frr" / "ospfd.log").stat().st_size
+
+
+def test_a_carrier_tells_of_it_at_once(tmp_path):
+    text = EXAMPLE.replace("carrier = false", "carrier = true").replace('duration = "30 s"', 'duration = "14 s"')
+    assert "VALID: in exact time" in finished(text.replace('for = "12 s"', 'for = "9 s"'), tmp_path / "run")
+    loss = _loss(tmp_path / "run")
+    assert loss["pairs_cut"] == PAIRS_OVER_A_LINK and loss["outage_max_ns"] < CALCULATION_NS
