@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import select
 import socket
-import struct
 import threading
-from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 
 import numpy as np
 
 from isl_emu.network.found_routes import RTNLGRP_IPV4_ROUTE, FoundRoute, NodeTable, decode_changes
-from isl_emu.network.interventions import SO_ATTACH_FILTER
 from isl_emu.network.naming import IPV4_BASE
+from isl_emu.nodes.filters import attach_filter
 from isl_emu.nodes.namespaces import enter_network, in_own_thread
 from isl_emu.nodes.netlink import RECEIVE_BYTE
 from isl_emu.parts.activity import Activity
@@ -106,7 +103,8 @@ class RouteObserver(Activity):
         self._epoll.register(hearing, select.EPOLLIN)
         if protocol is not None:
             counting = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.htons(ETH_P_ALL))
-            _let_in(counting, ((LD_W, 0, 0, PACKET_KIND), (EQUAL, 1, 0, OUTGOING), (GIVE, 0, 0, 0), *CONTROL[protocol]))
+            outgoing = (LD_W, 0, 0, PACKET_KIND), (EQUAL, 1, 0, OUTGOING), (GIVE, 0, 0, 0)
+            attach_filter(counting, (*outgoing, *CONTROL[protocol], (GIVE, 0, 0, 0)))  # and nothing else
             self._counting[counting.fileno()] = counting
             self._epoll.register(counting, select.EPOLLIN)
 
@@ -153,11 +151,3 @@ class RouteObserver(Activity):
             hop = int(self.next_hops[node, destination])
             record = {"t_ns": now_ns - self._times.t0_ns, "node": node, "destination": destination, "link": hop}
             self._journal.append(record)
-
-
-def _let_in(one: socket.socket, lines: Sequence[tuple[int, int, int, int]]) -> None:
-    """Let a socket hear only what a filter gives; the last line that is reached gives nothing."""
-    program = b"".join(struct.pack("=HBBI", *line) for line in (*lines, (GIVE, 0, 0, 0)))
-    kept = ctypes.create_string_buffer(program, len(program))
-    record = struct.pack("HL", len(program) // 8, ctypes.addressof(kept))
-    one.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, record)
