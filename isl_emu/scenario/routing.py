@@ -34,7 +34,7 @@ class RoutingDaemon(Record):
     FRR counts them. `cost`: of a link, its mean planned delay or 1. `memory`: the most that a node's daemons may take.
     """
 
-    protocol: Literal["ospf", "isis", "bgp"] = "ospf"
+    protocol: Literal["ospf", "bgp"] = "ospf"
     hello_ns: Duration = Field(alias="hello", default=1_000_000_000)
     dead_ns: Duration = Field(alias="dead", default=4_000_000_000)
     cost: Literal["delay", "hops"] = "delay"
@@ -84,10 +84,9 @@ def _daemon_contradictions(routing: Routing, daemon: RoutingDaemon, slowdown: fl
         yield f"routing.daemon.dead is {dead}, but must be at least twice hello, which is {hello}; raise it"
     if daemon.protocol == "bgp" and daemon.dead_ns < BGP_LEAST_S * NS_PER_S:
         yield f"routing.daemon.dead is {dead}, but BGP holds for at least {BGP_LEAST_S} s (RFC 4271); raise it"
-    if daemon.protocol != "ospf" and routing.addresses == "unnumbered":
+    if daemon.protocol == "bgp" and routing.addresses == "unnumbered":
         yield (
-            f'routing.addresses is "unnumbered", but {daemon.protocol} needs numbered links here; use "numbered", or '
-            'protocol = "ospf"'
+            'routing.addresses is "unnumbered", but BGP needs numbered links here; use "numbered", or protocol = "ospf"'
         )
     if slowdown != 1.0:
         yield (

@@ -27,12 +27,12 @@ from isl_emu.scenario.routing import Routing, RoutingDaemon
 from isl_emu.units import NS_PER_S
 
 PROGRAMS = Path("/usr/lib/frr")  # where Debian's package has them
-DAEMONS = {"ospf": "ospfd", "isis": "isisd", "bgp": "bgpd"}
+DAEMONS = {"ospf": "ospfd", "bgp": "bgpd"}
 OWN = "/dev/shm"  # private to each container, in memory, and no place of results: all files that daemons make
 PREPARE = f"mkdir -p /var/run && ln -sfn {OWN} /var/run/frr"  # where they and vtysh look for their sockets
 PATIENCE = Path(__file__).with_name("patience.c")
 COST_NS = 10_000  # of a delay: what a link costs at the least, so that 65,535 is two thirds of a second
-MOST_COST = 65_535  # OSPF's, in 16 bits (RFC 2328); IS-IS counts further (RFC 5305)
+MOST_COST = 65_535  # in 16 bits (RFC 2328)
 FIRST_AS = 4_200_000_000  # private autonomous systems (RFC 6996)
 READY_S, LOOK_S, LAST_WORDS_S = 60.0, 0.02, 3.0
 
@@ -91,19 +91,6 @@ def configurations(plan: LinkPlan, routing: Routing, daemon: RoutingDaemon, node
             ]  # fmt: skip
         lines += ["router ospf", f" ospf router-id {own}", " maximum-paths 1"]
         lines += [" max-metric router-lsa administrative"] if station else []
-    elif daemon.protocol == "isis":
-        lines += [  # before the interfaces, whose metrics are valid with wide ones alone
-            "router isis 1", f" net 49.0001.0000.{node + 1 >> 16:04x}.{node + 1 & 0xFFFF:04x}.00",
-            " is-type level-2-only", " metric-style wide", " lsp-gen-interval 1",
-        ]  # fmt: skip
-        lines += [" set-overload-bit"] if station else []
-        lines += ["interface lo", " ip router isis 1", " isis passive"]
-        for end, face in faces.items():
-            lines += [
-                f"interface {face}", " ip router isis 1", " isis circuit-type level-2-only",
-                " isis network point-to-point", " no isis hello padding", f" isis hello-interval {hello_s}",
-                f" isis hello-multiplier {max(round(dead_s / hello_s), 2)}", f" isis metric {costs[end // 2]}",
-            ]  # fmt: skip
     else:
         lines += ["bgp as-path access-list own seq 5 permit ^$"] if station else []
         lines += [
