@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 
@@ -35,8 +36,9 @@ class View:
 
     def only(self, chosen: np.ndarray) -> View:
         """The sightings that the bool array `chosen`, shape (V,), is true for."""
-        columns = {field.name: getattr(self, field.name) for field in fields(self)}
-        return View(**{name: None if column is None else column[chosen] for name, column in columns.items()})
+        columns: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        kept: dict[str, Any] = {name: None if one is None else one[chosen] for name, one in columns.items()}
+        return View(**kept)
 
 
 @dataclass(frozen=True)
