@@ -245,14 +245,21 @@ class LiveEvents:
             (self._folder.path / CAPTURES).mkdir()
         try:
             at = os.open(self._folder.path / CAPTURES, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
-            try:
-                new = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=at)
-            finally:
-                os.close(at)
+        except OSError as error:
+            return (
+                False,
+                f"{CAPTURES}: cannot be written ({error.strerror}), but packets go there; remove what is there",
+            )
+        try:
+            new = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=at)
+            with os.fdopen(new, "wb") as target:
+                done, text = self.act(request, target)
+            if not done:
+                os.unlink(name, dir_fd=at)
         except OSError as error:
             return False, f"{CAPTURES}/{name}: cannot be written ({error.strerror}), but packets go there; try again"
-        with os.fdopen(new, "wb") as target:
-            done, text = self.act(request, target)
+        finally:
+            os.close(at)
         return done, f"{CAPTURES}/{name}: {text}" if done else text
 
     def press(self, verb: str, place: list[str]) -> tuple[bool, str]:

@@ -136,7 +136,8 @@ def test_what_there_is_is_named_with_its_place(sky: Sky, run: Sky) -> None:
         False,
     )
     assert told["nodes"][3] == {
-        "name": "p00s03", "kind": "satellite", "shell": "ring", "plane": 0, "slot": 3, "roles": [],
+        "name": "p00s03", "kind": "satellite", "shell": "ring", "plane": 0, "slot": 3, "min_elevation_deg": None,
+        "roles": [],
     }  # fmt: skip
     assert told["nodes"][-1]["kind"] == "station"
     assert {link["kind"] for link in told["links"]} == {"laser", "ground"}
@@ -348,6 +349,33 @@ def test_what_is_in_a_guest_can_neither_stop_nor_lead_astray_who_looks_on(live: 
     _append(run, "requests.jsonl", '{"t_finish_ns": "x", "outcome": 1}\n')
     assert events.poll() == []
     assert events.state == "live"
+
+
+def test_buttons_are_for_ones_own_live_run_and_do_what_they_say(live: Any, tmp_path: Path) -> None:
+    """Here nothing lives: what a button asks for comes to the live run, which is told to be none."""
+    run, _, _ = live
+
+    def act(record: Any, *, buttons: bool = True, **words: Any) -> tuple[int, str]:
+        with serving(ViewServer(open_live(run.folder.path, buttons=buttons))) as server:
+            status, _, body = ask(server, "act", json=record, **words)
+        return status, body.decode()
+
+    assert act({"verb": "pause"}, buttons=False)[0] == 403
+    assert act({"verb": "pause"}, headers={"Content-Type": "text/plain"})[0] == 415
+    for bad in ({"verb": "exec"}, {}, [], {"verb": "fault"}, {"verb": "fault", "a": "x"}, {"verb": "capture"}):
+        assert act(bad)[0] == 400, bad
+    for good in ({"verb": "pause"}, {"verb": "fault", "a": "p00s00", "b": "p00s01"}, {"verb": "restore"}):
+        status, body = act(good)
+        assert (status, json.loads(body)["ok"]) == (200, False)
+        assert "live run: there is none" in json.loads(body)["text"]
+    capture = {"verb": "capture", "a": "p00s00"}
+    assert "there is none" in act(capture)[1]
+    assert list((run.folder.path / "captures").iterdir()) == []
+    (run.folder.path / "captures").rmdir()
+    (tmp_path / "elsewhere").mkdir()
+    (run.folder.path / "captures").symlink_to(tmp_path / "elsewhere")
+    assert "captures: cannot be written" in json.loads(act(capture)[1])["text"]
+    assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 def test_batches_are_read_once_and_whole(tmp_path: Path) -> None:
