@@ -55,7 +55,7 @@ class Limit:
 
 MIB = Limit("ISL_EMU_MOST_MIB", 64, "MiB")  # of a file that is read whole
 INSTANTS = Limit("ISL_EMU_MOST_INSTANTS", 10_000_000, "instants")  # at one link each, a plan of half a gigabyte
-ROWS = Limit("ISL_EMU_MOST_ROWS", 100_000_000, "rows of links")  # in a plan
+ROWS = Limit("ISL_EMU_MOST_ROWS", 100_000_000, "rows")  # in a plan; also of a table of results
 QUESTIONS = Limit("ISL_EMU_MOST_QUESTIONS", 1_000_000, "questions")
 PROBES = Limit("ISL_EMU_MOST_PROBES", 100_000_000, "probes")  # also polls of queues
 FAULTS = Limit("ISL_EMU_MOST_FAULTS", 1_000_000, "events of faults")

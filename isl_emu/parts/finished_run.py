@@ -19,7 +19,7 @@ from isl_emu.runs.journal import INSTANTS_JOURNAL, JournalContent, read_journal
 from isl_emu.scenario.model import Scenario
 from isl_emu.tables.planned_faults import PlannedFaults
 from isl_emu.tables.planned_paths import PlannedPaths
-from isl_emu.tables.schema import LOST_LINES
+from isl_emu.tables.schema import LOST_LINES, read_table
 
 Row = dict[str, Any]
 Rows = Sequence[Mapping[str, Any]]
@@ -36,7 +36,7 @@ class ConcludedRun:
     def table(self, name: str) -> pa.Table | None:
         """A table that is written already; None if the run has none of this name."""
         path = self.folder.table(name)
-        return pq.read_table(path) if path.exists() else None
+        return read_table(path) if path.exists() else None
 
     def rows(self, name: str) -> Rows:
         """The rows of a table that is written already; none if the run has no such table."""

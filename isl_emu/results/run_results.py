@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from isl_emu.errors import ScenarioError
-from isl_emu.files import check_regular, read_json, read_whole, why_unread
+from isl_emu.files import read_json, read_whole, why_unread
 from isl_emu.runs.folder import RunFolder
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import load_scenario
+from isl_emu.tables.schema import read_table
 
 
 class RunResults:
@@ -124,8 +124,7 @@ class RunResults:
             raise ScenarioError(f"table: is {name!r}, but this run has only these: {', '.join(self.tables)}; name one")
         path = self._folder.table(name)
         try:
-            check_regular(path)
-            return pq.read_table(path)
+            return read_table(path)
         except (OSError, pa.ArrowException) as error:
             raise ScenarioError(
                 f"{path}: is not readable as Parquet ({error}), but tables are; call `isl-emu conclude`, or run it "

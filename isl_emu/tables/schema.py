@@ -6,7 +6,14 @@ The unit and description of a column travel inside the Parquet file, as metadata
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pyarrow as pa
+import pyarrow.parquet as pq
+
+from isl_emu.errors import ScenarioError
+from isl_emu.files import check_regular
+from isl_emu.limits import ROWS
 
 RESULTS_FORMAT = "2"  # raised when a column changes its meaning or disappears
 LOST_LINES = b"journal_lines_lost"  # schema metadata: lines of the journal that were torn by a kill
@@ -30,3 +37,17 @@ def column(name: str, kind: pa.DataType, unit: str, description: str) -> pa.Fiel
 def schema(*columns: pa.Field) -> pa.Schema:
     """A table with these columns."""
     return pa.schema(columns, metadata={"isl_emu_results_format": RESULTS_FORMAT})
+
+
+def read_table(path: Path) -> pa.Table:
+    """All of a table.
+
+    Raises:
+        ScenarioError: it says that it has more rows than the limit.
+        OSError, pa.ArrowException: it cannot be read.
+    """
+    check_regular(path)
+    file = pq.ParquetFile(path)  # the file alone: a path with "=" in a folder's name would otherwise add columns
+    if excess := ROWS.excess(file.metadata.num_rows):
+        raise ScenarioError(f"{path}: says that it {excess}")
+    return file.read()

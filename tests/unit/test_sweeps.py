@@ -222,6 +222,14 @@ def test_a_link_in_the_folder_of_a_sweep_leads_nothing_elsewhere(place: str, tmp
     assert (tmp_path / "victim").read_text() == "untouched"
 
 
+def test_a_table_is_read_within_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(tmp_path / "run", {}, [1, 2])
+    assert len(run.requests) == 2
+    monkeypatch.setenv("ISL_EMU_MOST_ROWS", "1")
+    with pytest.raises(ScenarioError, match="says that it comes to about 2 rows, but the most is 1"):
+        _ = run.requests
+
+
 def test_a_pipe_in_place_of_a_table_is_not_waited_for(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", {}, [1])
     for name in ("probes.parquet", "summary.txt"):
