@@ -38,7 +38,7 @@ function earthTexture(dark) {
 
 function earth(dark) {
   const drawn = new Mesh(new SphereGeometry(1, 128, 96), new ShaderMaterial({
-    uniforms: { map: { value: earthTexture(dark) }, sun: { value: new Vector3(1, 0, 0) }, night: { value: 1 }, floor: { value: dark ? 0.26 : 0.4 }, air: { value: new Color(dark ? "#6fb7ff" : "#ffffff") } },
+    uniforms: { map: { value: earthTexture(dark) }, sun: { value: new Vector3(1, 0, 0) }, night: { value: 1 }, floor: { value: dark ? 0.34 : 0.45 }, air: { value: new Color(dark ? "#6fb7ff" : "#ffffff") } },
     vertexShader: `varying vec2 at; varying vec3 up; varying vec3 facing, seen;
       void main() { at = uv; up = normalize(position); vec4 eye = modelViewMatrix * vec4(position, 1.0); facing = normalMatrix * normal; seen = -eye.xyz; gl_Position = projectionMatrix * eye; }`,
     fragmentShader: `uniform sampler2D map; uniform vec3 sun, air; uniform float night, floor; varying vec2 at; varying vec3 up; varying vec3 facing, seen;
@@ -143,7 +143,7 @@ export class Globe {
     if (middle.length() < 0.1) middle.set(0.3, 0.4, 1);
     middle.normalize();
     const beside = new Spherical().setFromVector3(middle); // from the side, so that lasers overhead are no line
-    beside.theta += 0.6; beside.phi = Math.min(Math.max(beside.phi - 0.1, 0.5), 2.4); middle.setFromSpherical(beside);
+    beside.theta += 0.45; beside.phi = Math.min(Math.max(beside.phi - 0.1, 0.5), 2.4); middle.setFromSpherical(beside);
     const farthest = Math.max(1.1, ...Array.from({ length: this.sky.about.nodes.length }, (_, i) => this.at(i).length()).filter(Number.isFinite));
     this.camera.position.copy(middle.multiplyScalar(Math.min(1.12 * farthest / Math.sin((HALF_FOV_DEG * Math.PI) / 180), 18)));
     this.controls.update();

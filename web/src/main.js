@@ -143,6 +143,6 @@ addEventListener("keydown", (event) => {
 });
 
 // What a program that looks at the page may ask.
-globalThis.islEmuView = { get state() { return { t, playing, following, picked, frames: globe?.frames ?? 0, lines: globe?.lines.length ?? 0, travelling: globe?.travelling ?? 0, faulty: faults.links.size, events: sky?.events.length ?? 0 }; }, place: (name) => { const i = sky.index.get(name); return [...sky.place.subarray(3 * i, 3 * i + 3)]; }, on: (name) => globe.project(sky.index.get(name)), seek: (to) => { play(false); seek(to); }, find };
+globalThis.islEmuView = { get state() { return { t, playing, following, picked, frames: globe?.frames ?? 0, lines: globe?.lines.length ?? 0, travelling: globe?.travelling ?? 0, faulty: faults.links.size, events: sky?.events.length ?? 0 }; }, get nodes() { return sky.about.nodes.length; }, journeys: () => sky.journeys().map((one) => ({ ...one, path: one.path.map((i) => sky.about.nodes[i].name) })), place: (name) => { const i = sky.index.get(name); return [...sky.place.subarray(3 * i, 3 * i + 3)]; }, on: (name) => globe.project(sky.index.get(name)), seek: (to) => { play(false); seek(to); }, find };
 
 begin().catch((error) => { $("details").textContent = error.message; });
