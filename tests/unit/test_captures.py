@@ -7,6 +7,8 @@ import socket
 import struct
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from scapy.layers.inet import IP, TCP, UDP
@@ -24,7 +26,7 @@ from isl_emu.parts.captures import pcapng
 from isl_emu.parts.captures.capturer import PlacedEar, Recording, file_head
 from isl_emu.parts.captures.filters import compile_filter, for_sent_from
 from isl_emu.parts.captures.notes import PlanNotes, addresses_of
-from isl_emu.parts.captures.results import captures_chapter, captures_section
+from isl_emu.parts.captures.results import capture_reasons, captures_chapter, captures_section
 from isl_emu.parts.captures.specification import headings, names_of, specified
 from isl_emu.runs.journal import Journal, read_journal
 from isl_emu.scenario.captures import LEAST_FILE_BYTE, Capture
@@ -228,3 +230,20 @@ def test_what_is_no_capture_is_refused(tmp_path: Path) -> None:
         captures.read(tmp_path)
     with pytest.raises(ScenarioError, match="cannot be read"):
         captures.read(tmp_path / "y.pcapng")
+
+
+def test_what_was_missed_or_never_written_speaks_against_the_run() -> None:
+    records: list[dict[str, str]] = []
+    run: Any = SimpleNamespace(
+        journal=lambda _: SimpleNamespace(records=records),
+        scenario=SimpleNamespace(capture=[Capture(name="x", node="p00s00")]),
+        execution=SimpleNamespace(error=None),
+    )
+    assert list(capture_reasons(run, [{"capture": "x", "dropped": 0}])) == []
+    (missed,) = capture_reasons(run, [{"capture": "x", "dropped": 1_200}])
+    assert "1,200 packets were missed" in missed
+    (lacking,) = capture_reasons(run, [])
+    assert "x has no complete file" in lacking
+    records.append({"lost_tap": "p00s00"})
+    (gone,) = capture_reasons(run, [{"capture": "x", "dropped": 0}])
+    assert "what p00s00 sends was no longer seen" in gone
