@@ -29,7 +29,9 @@ from isl_emu.units import NS_PER_S
 PROGRAMS = Path("/usr/lib/frr")  # where Debian's package has them
 DAEMONS = {"ospf": "ospfd", "bgp": "bgpd"}
 OWN = "/dev/shm"  # private to each container, in memory, and no place of results: all files that daemons make
-PREPARE = f"mkdir -p /var/run && ln -sfn {OWN} /var/run/frr"  # where they and vtysh look for their sockets
+PREPARE = (  # where they and vtysh look for their sockets, and where they keep what a crash would tell
+    f"mkdir -p /var/run /var/tmp && ln -sfn {OWN} /var/run/frr && ln -sfn {OWN} /var/tmp/frr"
+)
 PATIENCE = Path(__file__).with_name("patience.c")
 COST_NS = 10_000  # of a delay: what a link costs at the least, so that 65,535 is two thirds of a second
 MOST_COST = 65_535  # in 16 bits (RFC 2328)
