@@ -126,7 +126,10 @@ def browser_page() -> Iterator[Page]:
 
 
 def main(words: list[str]) -> None:
-    page, picture, width, height, selector, dark, ready, then = (*words, *("", "", "1000", "800", "", "", "", "")[len(words) :])
+    page, picture, width, height, selector, dark, ready, then = (
+        *words,
+        *("", "", "1000", "800", "", "", "", "")[len(words) :],
+    )
     with browser_page() as tab:
         if dark:
             tab.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": dark}])

@@ -79,6 +79,8 @@ class LiveAnswers:
         for one in self.interventions.in_force:
             if one.override is not None and link in one.override.links:
                 answer.output.write(f"by hand: {one}\n".encode())
+        if cut := self._cut_by_hand(link):
+            answer.output.write(f"now: {cut}\n".encode())
         (found,) = self.net.linksBetween(*map(self.net.get, place))
         for interface in (found.intf1, found.intf2):
             answer.output.write(f"{interface.node.name} {interface.name}:\n".encode())
@@ -239,6 +241,25 @@ class LiveAnswers:
         a, b = (nodes.names[int(ends[link])] for ends in (links.a, links.b))
         delay = format_quantity(int(up.delay_ns[row]), DURATION_NS)
         return f"up, {delay} one way, {there} from {a} to {b}, {back} back, as shaped"
+
+    def _cut_by_hand(self, link: int) -> str | None:
+        """Why a link is down that somebody has cut by hand, and when it comes back; None if nobody has."""
+        laid = [one for one in self.interventions.in_force if one.override and link in one.override.links]
+        cutting = [one for one in laid if one.override and (one.override.cut or one.override.loss_ratio == 1)]
+        if not cutting:
+            return None
+        ends_ns = [one.until_ns for one in cutting if one.until_ns is not None]
+        when, grid, until_ns = "stays down until the end", self.plan.grid, max(ends_ns, default=0)
+        if len(ends_ns) < len(cutting):
+            when = "stays down until somebody restores it"
+        elif until_ns < grid.duration_ns:
+            k = grid.instant_at(until_ns)
+            up = link in self.plan.snapshot(k).link
+            again = comes_back(self.plan, link, k)
+            if up or again is not None:
+                when = f"comes back at t = {seconds(until_ns if up or again is None else again * grid.step_ns)}"
+        told = " and ".join(f"{' - '.join(one.place)}: {one.text}" for one in cutting)
+        return f"down: an intervention ({told}); {when}"
 
     def _up(self) -> Any:
         return self.plan.snapshot(self.plan.grid.instant_at(self.course.t_ns()))

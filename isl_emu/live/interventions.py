@@ -97,6 +97,7 @@ class Interventions:
                 "node": place[0],
                 "what": "link" if len(place) > 1 else "node",
                 "cause": f"{' - '.join(place)} by hand: {text}",
+                "links": [] if override is None else list(override.links),
             })  # fmt: skip
         if until_ns is not None and until_ns < self._times.duration_ns:
             threading.Thread(target=self._expire, args=(one,), name="intervention", daemon=True).start()

@@ -46,7 +46,7 @@ READ_BACK_NODES = 64  # nodes whose ends are read back after an instant of 1 s; 
 READ_BACK_ROUTES = 2_000  # about as many routes are read back after an instant of 1 s, whole tables at a time
 MOST_MISMATCHES_KEPT = 100
 MOST_NODES_COUNTED = 128  # at one instant, whose drops are told apart by the state before and after
-DOWN, LOST, FULL, UNCLEAR = range(4)  # why packets were dropped: columns of `Replay.drops`
+DOWN, FAULT, LOST, FULL, UNCLEAR = range(5)  # why packets were dropped: columns of `Replay.drops`
 MOST_DIFFERENCES_TOLD = 3  # of one node
 CHANGES = pa.schema(
     [
@@ -59,7 +59,7 @@ CHANGES = pa.schema(
 
 CUMULATIVE = ("netem", "queue", "sent_byte", "sent_packets", "marked")  # of desired.COUNTERS
 MOMENTARY = ("backlog_byte", "backlog_packets", "waiting_byte", "waiting_packets")
-CAUSES = ("down", "lost", "full", "unclear")  # columns of `Replay.drops`
+CAUSES = ("down", "fault", "lost", "full", "unclear")  # columns of `Replay.drops`
 SAMPLES = pa.schema(
     [
         ("t_ns", pa.int64()), ("link", pa.int32()), ("end", pa.int8()),
@@ -190,7 +190,7 @@ class Replay:
         self._k_applied = -1
         self._first: Applied | None = None
         self._t0_ns = 0
-        self.drops = np.zeros((len(self._ends), 4), np.int64)  # packets, by end and cause
+        self.drops = np.zeros((len(self._ends), len(CAUSES)), np.int64)  # packets, by end and cause
         self._counters_interval_ns = counters_interval_ns
         self._counted = np.zeros((len(self._ends), len(CUMULATIVE)), np.int64)  # as they were read last
         self._sent = np.zeros((len(self._ends), len(CUMULATIVE) - 2), np.int64)  # what was sent and marked since 0
@@ -198,6 +198,7 @@ class Replay:
         self._sampled = np.zeros((len(self._ends), len(SAMPLES) - 3), np.int64)  # as it was written last
         self._samples: pa.RecordBatchStreamWriter | None = None
         self._unclear = np.zeros(len(self._ends), bool)  # ends whose state has changed since
+        self._cut = np.zeros(len(self._ends), bool)  # ends that only a fault, or somebody by hand, keeps down
 
     def apply_initial(self) -> None:
         """Set every link end and all routes of instant 0, and read everything back.
@@ -206,6 +207,7 @@ class Replay:
             NetworkError: the network refuses, or holds something else afterwards.
         """
         self._first = self._apply(self._step_to(0, everything=True))
+        self._cut = self._cut_ends(self._first.step)
         if wrong := self.verify_all():
             raise NetworkError(*wrong[:MOST_MISMATCHES_KEPT])
         self.backend.listen(self.clock.now_ns)
@@ -241,8 +243,10 @@ class Replay:
                     before = self._ends
                     with _collector_at_rest():
                         applied = self._apply(step)
-                    self._count_some(self._due(k, step.k), before, step.ends)
+                    cut = self._cut_ends(step)
+                    self._count_some(self._due(k, step.k), before, step.ends, cut)
                     self._count_of_faults(k - 1, step.k, before)
+                    self._cut = cut
                     wrong = self._differences(step)
                     if self.backend.disturbed:  # what differs now is told and put right next
                         wrong = []
@@ -270,7 +274,9 @@ class Replay:
             self.put_right()
             before = self._ends
             applied = self._apply(step)
-            self._count_some(range(0), before, step.ends)
+            cut = self._cut_ends(step)
+            self._count_some(range(0), before, step.ends, cut)
+            self._cut = cut
             self._journal.write_changes(applied, applied.begun_ns)
             return applied.done_ns - self._t0_ns
 
@@ -313,14 +319,23 @@ class Replay:
             return range(nodes if end // nodes > begin // nodes else 0)
         return range(begin, end)  # modulo the nodes
 
-    def _count_some(self, due: range, before: np.ndarray, after: np.ndarray) -> None:
+    def _cut_ends(self, step: Step) -> np.ndarray:
+        """Which ends are down after a step, though the sky without faults and hands would have them up; bool (2L,)."""
+        sky = np.zeros(len(self.plan.links.a), bool)
+        sky[self.plan.sky.snapshot(step.k).link] = True
+        cut: np.ndarray = np.repeat(sky, 2) & ~step.ends["up"]
+        return cut
+
+    def _count_some(self, due: range, before: np.ndarray, after: np.ndarray, cut: np.ndarray) -> None:
         """Count what nodes that are due, and ends whose packets are lost otherwise now, have had until then.
 
         If too many changed, what these have dropped stays unclear.
+
+        Args:
+            cut: as `_cut`, afterwards.
         """
-        changed = np.flatnonzero(
-            (before["up"] != after["up"]) | ((before["loss_ratio"] > 0) != (after["loss_ratio"] > 0))
-        )
+        otherwise = (before["up"] != after["up"]) | ((before["loss_ratio"] > 0) != (after["loss_ratio"] > 0))
+        changed = np.flatnonzero(otherwise | (self._cut != cut))
         turn = np.unique(np.array(due, np.int64) % len(self.plan.nodes.names))
         changed = changed[~np.isin(self.backend.wiring.node[changed], turn)]
         others = np.unique(self.backend.wiring.node[changed])
@@ -350,7 +365,8 @@ class Replay:
         """Add what some nodes' ends have counted since they were asked last, when they were in this state."""
         counted = self._read_counters(nodes)
         new = np.where(counted < self._counted, counted, counted - self._counted)  # one made anew counts from 0
-        cause = np.where(~state["up"], DOWN, np.where(state["loss_ratio"] > 0, LOST, FULL))
+        down = np.where(self._cut, FAULT, DOWN)
+        cause = np.where(~state["up"], down, np.where(state["loss_ratio"] > 0, LOST, FULL))
         cause[self._unclear] = UNCLEAR
         self.drops[np.arange(len(cause)), cause] += new[:, 0]
         self.drops[:, FULL] += new[:, 1]

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, Protocol
+from typing import Any, BinaryIO, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -123,6 +123,20 @@ def transfer_events(
         if t_ns is not None:
             way = {"id": f"{kind} {name}", "kind": kind, "from": ends[0], "to": ends[1], "path": path, "phase": phase}
             yield {"t_s": t_ns / NS_PER_S, "type": "transfer", **way}
+
+
+class Crossing(NamedTuple):
+    """A packet from one node to another, as far as somebody knows of it.
+
+    Args:
+        t_send_ns: None if not known.
+        t_arrival_ns: None if it was lost.
+    """
+
+    a: str
+    b: str
+    t_send_ns: int | None
+    t_arrival_ns: int | None
 
 
 EVERY_NODE_UP_TO = 300  # nodes with routes to all; 90,000 next hops, which a machine computes in some ms an instant
@@ -302,6 +316,10 @@ class Part:
 
     def ways(self, run: ConcludedRun) -> Iterable[Sequence[str]]:
         """The ways that its packets took by its tables, each as node names; the report's map shows their links."""
+        return ()
+
+    def crossings(self, run: ConcludedRun) -> Iterable[Crossing]:
+        """The packets that its tables know one by one: what a change of their path cost is told by them."""
         return ()
 
     # for who looks on

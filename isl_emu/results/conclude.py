@@ -19,6 +19,8 @@ from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.finished_run import FinishedRun
 from isl_emu.parts.registry import PARTS
 from isl_emu.results.fidelity import Fidelity, assess
+from isl_emu.results.path_changes import PATH_CHANGES, path_changes
+from isl_emu.results.path_changes import TABLE as PATH_CHANGES_TABLE
 from isl_emu.results.provenance import completed
 from isl_emu.results.render import render
 from isl_emu.routing.forwarding import RoutePlan
@@ -103,6 +105,7 @@ DROPS = schema(
     column("node", TEXT, "", "node that sends"),
     column("peer", TEXT, "", "node at the other end of the link"),
     column("down", COUNT, "packets", "dropped because the link was down"),
+    column("fault", COUNT, "packets", "dropped because a fault, or somebody by hand, had cut the link"),
     column("lost", COUNT, "packets", "dropped by the planned loss of the link while it was up"),
     column("full", COUNT, "packets", "dropped because the queue was full"),
     column("unclear", COUNT, "packets", "one of these: too many links changed at once to tell"),
@@ -115,6 +118,7 @@ LINKS = schema(
     column("sent_byte", NS, "bytes", "that have crossed the link so far, with 14 bytes of Ethernet for each packet"),
     column("sent_packets", NS, "packets", "that have crossed the link so far"),
     column("dropped_down", NS, "packets", "dropped so far because the link was down"),
+    column("dropped_fault", NS, "packets", "dropped so far because a fault, or somebody by hand, had cut the link"),
     column("dropped_lost", NS, "packets", "dropped so far by the planned loss of the link while it was up"),
     column("dropped_full", NS, "packets", "dropped so far because the queue was full"),
     column("dropped_unclear", NS, "packets", "one of these: too many links changed at once to tell"),
@@ -134,6 +138,7 @@ TABLES = {
     PAUSES_JOURNAL: PAUSES,
     INCIDENTS_JOURNAL: INCIDENTS,
     DROPS_JOURNAL: DROPS,
+    PATH_CHANGES_TABLE: PATH_CHANGES,
 }
 
 
@@ -168,6 +173,7 @@ def write_tables(run: FinishedRun) -> None:
             run.write(name, columns, own.records, own.lost_lines)
     for part in PARTS:
         part.conclude(run)
+    run.write(PATH_CHANGES_TABLE, PATH_CHANGES, path_changes(run))
 
 
 def write_changes(source: Path, target: Path, plan: LinkPlan) -> None:

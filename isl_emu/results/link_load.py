@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SHOWN = 8  # of the busiest directions of links
 ROWS = 20
+CAUSES = ("down", "fault", "lost", "full", "unclear")  # of drops; a folder of an older version has no "fault"
 
 
 @dataclass(frozen=True)
@@ -54,14 +55,14 @@ def links_chapter(run: ConcludedRun, fidelity: Mapping[str, Any]) -> Chapter:
     if dropped is not None:
         items.append(f"{dropped:,} packets were dropped.")
     items += _busiest_items(run)
-    causes = ("down", "lost", "full", "unclear")
-    rows = sorted(run.rows(DROPS_JOURNAL), key=lambda row: sum(row[cause] for cause in causes), reverse=True)
+    rows = sorted(run.rows(DROPS_JOURNAL), key=lambda row: sum(row.get(cause, 0) for cause in CAUSES), reverse=True)
     if rows:
         items.append(
             DataTable(
-                "Packets dropped by the ends of links: the link was down, planned loss, the queue was full, not clear",
-                ("from", "to", "link down", "planned loss", "queue full", "unclear"),
-                [(row["node"], row["peer"], *(f"{row[cause]:,}" for cause in causes)) for row in rows[:ROWS]],
+                "Packets dropped by the ends of links: the link was down, cut by a fault or by hand, planned loss, the "
+                "queue was full, not clear",
+                ("from", "to", "link down", "fault", "planned loss", "queue full", "unclear"),
+                [(row["node"], row["peer"], *(f"{row.get(cause, 0):,}" for cause in CAUSES)) for row in rows[:ROWS]],
                 left=2,
                 rest=f"{len(rows) - ROWS} more link ends are in drops.parquet" if len(rows) > ROWS else "",
             )
@@ -101,7 +102,7 @@ def _busiest_items(run: ConcludedRun) -> Iterator[Item]:
                 rate_text(float(load.rate_bit_s.max())),
                 _share_text(float(load.used_ratio.max())),
                 _share_text(_mean_ratio(run.plan, load)),
-                f"{sum(load.totals[f'dropped_{cause}'] for cause in ('down', 'lost', 'full', 'unclear')):,}",
+                f"{sum(load.totals.get(f'dropped_{cause}', 0) for cause in CAUSES):,}",
                 f"{load.totals['marked']:,}",
             )
             for load in loads

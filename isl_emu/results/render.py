@@ -118,6 +118,7 @@ def _heading(scenario: Scenario, provenance: Mapping[str, Any]) -> Iterator[str]
 
 CAUSES = {
     "down": "link down",
+    "fault": "cut by a fault or by hand",
     "full": "queue full",
     "lost": "planned loss",
     "unclear": "link down or queue full",

@@ -27,6 +27,7 @@ from isl_emu.parts.finished_run import ConcludedRun
 from isl_emu.parts.registry import PARTS
 from isl_emu.planned import PlannedNetwork
 from isl_emu.results.link_load import links_chapter
+from isl_emu.results.path_changes import path_changes_chapter
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import INCIDENTS_JOURNAL
 from isl_emu.scenario.parse import load_scenario
@@ -133,6 +134,7 @@ def chapters(run: ConcludedRun) -> list[Chapter]:
     return [
         _scenario_chapter(run),
         *(chapter for chapter in of_parts if chapter.network),
+        *path_changes_chapter(run),
         links_chapter(run, fidelity),
         *(chapter for chapter in of_parts if not chapter.network),
         *_incidents_chapters(run),

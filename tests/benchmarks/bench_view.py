@@ -27,7 +27,9 @@ SLOWEST = "document.getElementById('speed').value = '1'"
 def children(process: int) -> list[int]:
     """A process and all that it started."""
     found = [process]
-    for line in subprocess.run(["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout.splitlines():
+    for line in subprocess.run(
+        ["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True, check=True
+    ).stdout.splitlines():
         pid, parent = map(int, line.split())
         if parent in found:
             found.append(pid)
@@ -83,7 +85,9 @@ def main() -> None:
         finally:
             server.terminate()
     load = os.getloadavg()[0]
-    print(f"{options.scenario}: {nodes} nodes, {lines} links up, {WIDTH} x {HEIGHT}, drawn by software on {os.cpu_count()} cores")
+    print(
+        f"{options.scenario}: {nodes} nodes, {lines} links up, {WIDTH} x {HEIGHT}, drawn by software on {os.cpu_count()} cores"
+    )
     print(f"{per_s:.1f} frames/s at a load of {load:.1f}; {cpu_ms:.0f} ms of CPU a frame; {platform.machine()}")
 
 

@@ -194,7 +194,7 @@ def test_probes_wait_behind_own_traffic_and_for_nothing_else(tmp_path: Path) -> 
     there = [row["error_ns"] for row in steady if row["a"] == "p00s00" and row["t_send_ns"] > 3_000_000_000]
     assert min(there) > 1_000_000
     (dropping,) = rows(out, "drops")
-    causes = {cause: dropping[cause] for cause in ("down", "lost", "full", "unclear")}
+    causes = {cause: dropping[cause] for cause in ("down", "fault", "lost", "full", "unclear")}
     assert (dropping["node"], dropping["peer"]) == ("p00s00", "p00s01") and causes["full"] > 0, causes
     assert sum(causes.values()) == causes["full"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from isl_emu.errors import NetworkError
+from isl_emu.linkplan.fault_events import TERMS, Faults, FaultThing
+from isl_emu.linkplan.faults import with_faults
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.network.desired import ends_at, initial_ends
 from isl_emu.network.interventions import Disturbance
@@ -203,12 +206,52 @@ def test_drops_are_told_by_link_and_by_the_state_in_which_they_came(
     replay.apply_initial()
     replay.run(START_NS, threading.Event())
     replay.count_drops()
-    causes = (
-        {"down": 2, "lost": 0, "full": 4, "unclear": 0} if most else {"down": 0, "lost": 0, "full": 2, "unclear": 4}
-    )
+    causes = {"down": 2, "full": 4, "unclear": 0} if most else {"down": 0, "full": 2, "unclear": 4}
     ends = {(row["node"], row["peer"]): row for row in drops(tmp_path)}
-    assert ends["p00s00", "p00s02"] == {"node": "p00s00", "peer": "p00s02", **causes}
+    assert ends["p00s00", "p00s02"] == {"node": "p00s00", "peer": "p00s02", "fault": 0, "lost": 0, **causes}
     assert ("p00s00", "p00s01") not in ends
+
+
+def test_what_only_a_fault_or_a_hand_keeps_down_drops_for_that(tmp_path: Path) -> None:
+    """Two packets come to each end of a link at each change: cut at 1 s, out of the sky at 2 s, whole again at 3 s."""
+    terms = np.array([(True, 0.0, 0.0, 0.0, 0, 1.0, 1.0)], TERMS)
+    at = [np.array([k]) for k in (1, 3, 1, 3)]
+    sky = make_plan(3, [], [TRIANGLE, TRIANGLE, BROKEN, TRIANGLE, TRIANGLE])
+    (link,) = np.flatnonzero((sky.links.a == 0) & (sky.links.b == 2))
+    storm = Faults(("storm",), ("cut",), terms, np.array([0]), np.array([FaultThing.LINK]), np.array([link]), *at)
+    plan = with_faults(sky, storm)
+    backend, clock = FakeBackend(plan), ManualClock(START_NS)
+    replay = Replay(plan, make_routes(plan), backend, clock, tmp_path, 0)
+    read = backend.counters
+
+    def counters(nodes: Iterable[int]) -> np.ndarray:
+        backend.dropped[2 * link] = [2 * ((clock.now_ns() - START_NS) // SECOND), 0]
+        return read(nodes)
+
+    backend.counters = counters  # type: ignore[method-assign]
+    replay.apply_initial()
+    replay.run(START_NS, threading.Event())
+    replay.count_drops()
+    (row,) = drops(tmp_path)
+    assert (row["full"], row["fault"], row["down"], row["unclear"]) == (2 + 4, 2, 2, 0)
+
+
+def test_what_is_cut_by_hand_drops_for_that(tmp_path: Path) -> None:
+    plan = make_plan(3, [], [TRIANGLE] * 2)
+    replay, told = replay_of(plan, tmp_path), []
+
+    class Cutting(ManualClock):
+        def wait_until_ns(self, deadline_ns: int, stop: threading.Event) -> bool:
+            if deadline_ns == START_NS + 2 * SECOND:
+                told.append(replay.override(lambda others: (*others, Override((0,), cut=True))))
+                replay.backend.dropped[0] += [3, 0]
+            return super().wait_until_ns(deadline_ns, stop)
+
+    replay.clock = Cutting(START_NS)
+    replay.run(START_NS, threading.Event())
+    replay.count_drops()
+    (row,) = drops(tmp_path)
+    assert told and (row["fault"], row["down"], row["full"]) == (3, 0, 0)
 
 
 def test_nodes_that_are_due_for_a_sample_do_not_make_the_drops_of_others_unclear(

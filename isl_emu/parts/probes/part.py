@@ -10,7 +10,7 @@ from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.activity import Activity, RunProcess
 from isl_emu.parts.finished_run import ConcludedRun, FinishedRun
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.part import Judgement, Pace, Part, Preparation, Source, Traffic
+from isl_emu.parts.part import Crossing, Judgement, Pace, Part, Preparation, Source, Traffic
 from isl_emu.parts.probes.prober import JOURNAL
 from isl_emu.parts.probes.results import PROBES, delays_section, probe_fidelity, probe_reasons, probe_rows
 from isl_emu.parts.probes.traffic import JOURNAL as ENDS_JOURNAL
@@ -78,12 +78,17 @@ class ProbesPart(Part):
             yield delays_section(probes)
 
     def chapters(self, run: ConcludedRun) -> Iterator[Chapter]:
-        from isl_emu.parts.probes.chapters import probes_chapters  # which draws; that is slow to import
+        from isl_emu.parts.probes.chapters import probes_chapter  # which draws; that is slow to import
 
-        return probes_chapters(run)
+        return probes_chapter(run)
 
     def ways(self, run: ConcludedRun) -> Iterable[Sequence[str]]:
         return (row["path"] for row in run.rows("probes") if row["path"])
+
+    def crossings(self, run: ConcludedRun) -> Iterable[Crossing]:
+        for row in run.rows("probes"):
+            send_ns, delay_ns = row["t_send_ns"], row["delay_ns"]
+            yield Crossing(row["a"], row["b"], send_ns, None if delay_ns is None else send_ns + delay_ns)
 
 
 def _exact(run: FinishedRun) -> bool:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from isl_emu.linkplan.plan import LinkKind, LinkPlan
 from isl_emu.parts.activity import Activity, RunProcess
 from isl_emu.parts.finished_run import ConcludedRun, FinishedRun, Row
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.part import EVERY_NODE_UP_TO, Event, Part, Preparation, Source, Traffic
+from isl_emu.parts.part import EVERY_NODE_UP_TO, Crossing, Event, Part, Preparation, Source, Traffic
 from isl_emu.parts.questions import asking
 from isl_emu.parts.questions.asking import Asking
 from isl_emu.parts.questions.figures import read_serving_figures
@@ -137,6 +138,13 @@ class QuestionsPart(Part):
 
     def ways(self, run: ConcludedRun) -> Iterable[Sequence[str]]:
         return (row[key] for row in run.rows(REQUESTS_JOURNAL) for key in WAYS if row[key])
+
+    def crossings(self, run: ConcludedRun) -> Iterable[Crossing]:
+        """The words of answers, as they came."""
+        for row in run.rows(REQUESTS_JOURNAL):
+            if row["t_first_ns"] is not None:
+                for t_ns in accumulate(row["itl_ns"] or (), initial=row["t_first_ns"]):
+                    yield Crossing(row["satellite"], row["station"], None, t_ns)
 
     def events(self, table: str, row: Mapping[str, Any]) -> Iterable[Event]:
         if table == asking.POLLS_JOURNAL:

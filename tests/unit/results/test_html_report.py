@@ -21,7 +21,6 @@ from isl_emu.errors import ScenarioError
 from isl_emu.linkplan.plan_file import write_plan
 from isl_emu.parts.finished_run import ConcludedRun
 from isl_emu.parts.part import Part
-from isl_emu.parts.probes.chapters import path_spells
 from isl_emu.parts.questions.chapters import STAGES, stages_ns, token_gaps
 from isl_emu.progress import Steps
 from isl_emu.results import report
@@ -159,17 +158,6 @@ def test_tokens_at_a_change_of_the_path_stand_out(concluded: ConcludedRun) -> No
     assert len(steady) + len(changing) == len(done[0]["itl_ns"])
     assert changing.tolist() == [[2_000 * MS, 100 * MS], [2_100 * MS, 100 * MS]][-len(changing) :]
     assert done[0]["handover_itl_ns"] == [int(gap) for _, gap in changing]
-
-
-def test_paths_change_with_the_instant_that_changes_them(concluded: ConcludedRun) -> None:
-    rows = [row for row in concluded.rows("probes") if row["a"] == "gs-a"]
-    before, after = path_spells(rows, concluded.plan.grid)
-    assert (before.from_ns, before.to_ns, after.from_ns, after.to_ns) == (0, 2 * S, 2 * S, 4 * S)
-    assert before.path == ("gs-a", "p00s00", "p00s01", "p00s02")
-    assert after.path == ("gs-a", "p00s01", "p00s02")
-    assert (before.last_delay_ns, after.first_delay_ns) == (12 * MS, 8 * MS)
-    lost = [{**rows[0], "path": None, "planned_delay_ns": None}, *rows[1:]]
-    assert [one.path is None for one in path_spells(lost, concluded.plan.grid)] == [True, False, False]
 
 
 def test_hops_have_the_delays_of_their_instant(concluded: ConcludedRun) -> None:

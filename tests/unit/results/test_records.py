@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -27,6 +30,14 @@ def test_documentation_shows_the_column(table: str, field: pa.Field) -> None:
     unit, description = field.metadata[b"unit"].decode(), field.metadata[b"description"].decode()
     section = DOCUMENT.read_text().partition(f"### {table}.parquet")[2].partition("\n#")[0]
     assert f"| `{field.name}` | {unit} | {description} |" in section
+
+
+def test_documentation_is_as_the_script_writes_it(tmp_path: Path) -> None:
+    """No column too many, none in another order."""
+    copy = shutil.copy(DOCUMENT, tmp_path)
+    script = DOCUMENT.parents[1] / "scripts" / "column-tables"
+    subprocess.run([sys.executable, script, copy], check=True)
+    assert Path(copy).read_text() == DOCUMENT.read_text()
 
 
 @pytest.mark.parametrize(("table", "field"), FIELDS, ids=_id)

@@ -97,8 +97,12 @@ def test_a_plan_is_drawn_and_its_slider_moves_satellites(plan: Sky) -> None:
         assert colours(page, "#globe") > 100
         assert colours(page, "#topology") > 10
         before = page.evaluate("islEmuView.place('p00s00')")
-        page.evaluate("(s => { s.value = 300; s.dispatchEvent(new Event('input')) })(document.getElementById('slider'))")
-        wait_for(page, "Math.abs(islEmuView.state.t - 300) < 1 && document.getElementById('time').value.includes('5:00')")
+        page.evaluate(
+            "(s => { s.value = 300; s.dispatchEvent(new Event('input')) })(document.getElementById('slider'))"
+        )
+        wait_for(
+            page, "Math.abs(islEmuView.state.t - 300) < 1 && document.getElementById('time').value.includes('5:00')"
+        )
         after = page.evaluate("islEmuView.place('p00s00')")
         assert 2000 < math.dist(before, after) < 2500  # km: 7.6 km/s for 300 s
         k = plan.samples_ns.tolist().index(300_000_000_000)
