@@ -24,7 +24,7 @@ import click
 from click.shell_completion import CompletionItem
 from rich.table import Table
 
-from isl_emu.errors import FAILED, INTERRUPTED, INVALID, SIGNALLED, IslEmuError, ScenarioError, visible
+from isl_emu.errors import FAILED, INTERRUPTED, INVALID, SIGNALLED, IslEmuError, MachineError, ScenarioError, visible
 from isl_emu.manual import SHELLS, Manual, completion_script
 from isl_emu.progress import Screen, Steps
 from isl_emu.runs.folder import RunFolder
@@ -575,6 +575,30 @@ def exec_in_node(node: str, command: tuple[str, ...], folder: Path | None) -> in
     ended it.
     """
     return _ask({"verb": "exec", "node": node, "argv": command}, folder, reads=_may_read_input())
+
+
+@cli.command()
+@RUN
+@click.argument("node")
+def shell(node: str, folder: Path | None) -> int:
+    """Open a shell in NODE of the live run at this terminal, and return its exit status.
+
+    It begins in the folder of the node's files, $ISL_EMU_OUT. In exact time let the run have `--pace 1`.
+    """
+    import termios
+    import tty
+
+    if not (os.isatty(STDIN) and sys.stdout.isatty()):
+        raise MachineError(
+            "shell: is at no terminal, but it opens one in the node; use `isl-emu exec NODE -- sh` with a pipe"
+        )
+    size, before = os.get_terminal_size(STDIN), termios.tcgetattr(STDIN)
+    request = {"verb": "exec", "node": node, "terminal": [size.lines, size.columns]}
+    tty.setraw(STDIN)
+    try:
+        return _ask({**request, "kind": os.environ.get("TERM", "dumb")}, folder, reads=True)
+    finally:
+        termios.tcsetattr(STDIN, termios.TCSADRAIN, before)
 
 
 @cli.command()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import pty
 import re
+import select
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,7 @@ from isl_emu.runs.journal import count_lines
 from isl_emu.units import NS_PER_MS as MS
 from isl_emu.units import NS_PER_S as S
 from tests.exact_guest import needs_exact_time
-from tests.runs import COMMAND, PATIENCE_S, finished, isl_emu, rows, wait_for
+from tests.runs import COMMAND, PATIENCE_S, ROOT, finished, isl_emu, rows, wait_for
 from tests.scenarios import quiet_ring, table
 
 pytestmark = pytest.mark.emulation
@@ -217,3 +220,34 @@ def test_links_are_broken_by_hand_for_as_long_as_is_said_and_the_verdict_tells(t
             assert row["delay_ns"] == pytest.approx(40 * MS + serialised_ns, abs=1)
         elif not cut:
             assert row["error_ns"] == 0
+
+
+def _typed(command: list[str], keys: bytes) -> tuple[int, str]:
+    """The exit status of a command at a terminal at which somebody types, and what it shows."""
+    here, there = pty.openpty()
+    with open(here, "r+b", buffering=0) as terminal:
+        process = subprocess.Popen(command, stdin=there, stdout=there, stderr=there, cwd=ROOT, start_new_session=True)
+        os.close(there)
+        shown, typed = b"", False
+        with suppress(OSError):  # when the last who had it open has ended
+            while select.select([terminal], (), (), PATIENCE_S / 10)[0] and (piece := terminal.read(65536)):
+                shown += piece
+                if not typed and b"$ " in shown:  # the prompt
+                    typed = bool(terminal.write(keys))
+        process.terminate()  # if it says nothing any more
+        return process.wait(), shown.decode()
+
+
+def test_a_shell_opens_at_a_terminal_in_a_node(tmp_path: Path) -> None:
+    (tmp_path / "ring.toml").write_text(quiet_ring("600 s"))
+    out = tmp_path / "out"
+    command = [*COMMAND, "run", str(tmp_path / "ring.toml"), "--clock", "real", "--out", str(out), "--no-report"]
+    with ExitStack() as undo:
+        run = undo.enter_context(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        undo.callback(run.terminate)
+        wait_for(lambda: run.poll() is not None or "t =" in isl_emu("status", "--run", out).stdout, "the run")
+        keys = b"echo $((6 * 7))-$(hostname)-$(test -t 0 && echo tty); exit 5\n"
+        status, shown = _typed([*COMMAND, "shell", "--run", str(out), "p00s00"], keys)
+        assert (status, "\n42-p00s00-tty" in shown.replace("\r", "\n")) == (5, True), shown
+        assert "is at no terminal, but it opens one" in isl_emu("shell", "--run", out, "p00s00").stderr
+        assert isl_emu("stop", "--run", out).returncode == 0
