@@ -42,6 +42,7 @@ EXAMPLES = {
         "isl-emu run my.toml --clock exact --seed 7 --set questions.mean_interval=2s",
         "isl-emu run --resume results/first",
     ),
+    "view": ("isl-emu view", "isl-emu view results/first --port 8000 --no-browser", "isl-emu view starlink-shell-1"),
     "completion": ("isl-emu completion bash > /etc/bash_completion.d/isl-emu",),
     "check": ("isl-emu check my.toml", "isl-emu check a-strangers.toml --no-programs"),
     "plan": ("isl-emu plan starlink-shell-1 --duration 10min --out shell.plan.parquet",),
