@@ -1,6 +1,8 @@
 """Opens a page as a user's browser does, and tells what it asked the network for and what it complained of.
 
-As a program it takes the pictures of docs: python -m tests.browser PAGE PICTURE [WIDTH [HEIGHT [SELECTOR]]]
+As a program it takes the pictures of docs:
+python -m tests.browser PAGE PICTURE [WIDTH [HEIGHT [SELECTOR [light|dark [SCRIPT [SCRIPT]]]]]]
+PAGE is a file or an address; a script is asked until it says something true.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -124,9 +127,17 @@ def browser_page() -> Iterator[Page]:
 
 
 def main(words: list[str]) -> None:
-    page, picture, width, height, selector = (*words, *(None, None, "1000", "800", "")[len(words) :])
+    page, picture, width, height, selector, dark, ready, then = (
+        *words,
+        *("", "", "1000", "800", "", "", "", "")[len(words) :],
+    )
     with browser_page() as tab:
-        tab.open(Path(page), int(width), int(height))
+        if dark:
+            tab.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": dark}])
+        tab.open(page if "://" in page else Path(page), int(width), int(height))
+        for script in filter(None, (ready, then)):
+            while not tab.evaluate(script):
+                time.sleep(0.1)
         Path(picture).write_bytes(tab.picture(selector))
 
 

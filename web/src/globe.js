@@ -36,9 +36,14 @@ function earthTexture(dark) {
   return texture;
 }
 
+function withoutCard() { // whether a program draws instead of a graphics card: then smooth edges of many lines take half of the time
+  const pen = document.createElement("canvas").getContext("webgl2"), about = pen?.getExtension("WEBGL_debug_renderer_info");
+  return Boolean(about) && /swiftshader|llvmpipe|software/i.test(pen.getParameter(about.UNMASKED_RENDERER_WEBGL));
+}
+
 function earth(dark) {
   const drawn = new Mesh(new SphereGeometry(1, 128, 96), new ShaderMaterial({
-    uniforms: { map: { value: earthTexture(dark) }, sun: { value: new Vector3(1, 0, 0) }, night: { value: 1 }, floor: { value: dark ? 0.26 : 0.4 }, air: { value: new Color(dark ? "#6fb7ff" : "#ffffff") } },
+    uniforms: { map: { value: earthTexture(dark) }, sun: { value: new Vector3(1, 0, 0) }, night: { value: 1 }, floor: { value: dark ? 0.34 : 0.45 }, air: { value: new Color(dark ? "#6fb7ff" : "#ffffff") } },
     vertexShader: `varying vec2 at; varying vec3 up; varying vec3 facing, seen;
       void main() { at = uv; up = normalize(position); vec4 eye = modelViewMatrix * vec4(position, 1.0); facing = normalMatrix * normal; seen = -eye.xyz; gl_Position = projectionMatrix * eye; }`,
     fragmentShader: `uniform sampler2D map; uniform vec3 sun, air; uniform float night, floor; varying vec2 at; varying vec3 up; varying vec3 facing, seen;
@@ -113,7 +118,8 @@ export class Globe {
     this.canvas = canvas; this.sky = sky; this.labels = labels; this.frames = 0; this.lines = [];
     this.dark = matchMedia("(prefers-color-scheme: dark)").matches;
     this.colours = Object.fromEntries(Object.entries(COLOURS(this.dark)).map(([name, tone]) => [name, new Color(tone)]));
-    this.renderer = new WebGLRenderer({ canvas, antialias: true, alpha: true });
+    const crowded = sky.about.links.length > MANY && withoutCard();
+    this.renderer = new WebGLRenderer({ canvas, antialias: !crowded, alpha: true });
     this.scene = new Scene(); this.world = new Group(); this.scene.add(this.world);
     this.camera = new PerspectiveCamera(35, 1, 0.01, 100);
     this.controls = new OrbitControls(this.camera, canvas);
@@ -143,7 +149,7 @@ export class Globe {
     if (middle.length() < 0.1) middle.set(0.3, 0.4, 1);
     middle.normalize();
     const beside = new Spherical().setFromVector3(middle); // from the side, so that lasers overhead are no line
-    beside.theta += 0.6; beside.phi = Math.min(Math.max(beside.phi - 0.1, 0.5), 2.4); middle.setFromSpherical(beside);
+    beside.theta += 0.45; beside.phi = Math.min(Math.max(beside.phi - 0.1, 0.5), 2.4); middle.setFromSpherical(beside);
     const farthest = Math.max(1.1, ...Array.from({ length: this.sky.about.nodes.length }, (_, i) => this.at(i).length()).filter(Number.isFinite));
     this.camera.position.copy(middle.multiplyScalar(Math.min(1.12 * farthest / Math.sin((HALF_FOV_DEG * Math.PI) / 180), 18)));
     this.controls.update();

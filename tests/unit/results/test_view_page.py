@@ -84,7 +84,7 @@ def plan() -> Sky:
 def run(good_run_of_module: Any) -> Sky:
     """A run that is over, in which one question was answered."""
     run = good_run_of_module
-    run.write("requests.jsonl", [run.request(0, question="<b>Why?</b>")])
+    run.write("requests.jsonl", [run.request(0, answer="<b>Because.</b>")])
     run.folder.scenario.write_text(format_scenario(run.scenario))
     write_plan(run.plan, run.folder.plan)
     conclude(run.folder, run.scenario, run.plan, run.routes)
@@ -97,8 +97,12 @@ def test_a_plan_is_drawn_and_its_slider_moves_satellites(plan: Sky) -> None:
         assert colours(page, "#globe") > 100
         assert colours(page, "#topology") > 10
         before = page.evaluate("islEmuView.place('p00s00')")
-        page.evaluate("(s => { s.value = 300; s.dispatchEvent(new Event('input')) })(document.getElementById('slider'))")
-        wait_for(page, "Math.abs(islEmuView.state.t - 300) < 1 && document.getElementById('time').value.includes('5:00')")
+        page.evaluate(
+            "(s => { s.value = 300; s.dispatchEvent(new Event('input')) })(document.getElementById('slider'))"
+        )
+        wait_for(
+            page, "Math.abs(islEmuView.state.t - 300) < 1 && document.getElementById('time').value.includes('5:00')"
+        )
         after = page.evaluate("islEmuView.place('p00s00')")
         assert 2000 < math.dist(before, after) < 2500  # km: 7.6 km/s for 300 s
         k = plan.samples_ns.tolist().index(300_000_000_000)
@@ -140,7 +144,8 @@ def test_a_run_shows_its_question_on_its_way_and_obeys_no_text(run: Sky, width: 
         assert asked[0]["path"][0] == "gs-a"
         page.evaluate(f"islEmuView.seek({(asked[0]['from'] + asked[0]['until']) / 2})")
         wait_for(page, "islEmuView.state.travelling === 1")
-        wait_for(page, "document.getElementById('log').innerText.includes('<b>Why?</b>')")
+        page.evaluate("islEmuView.seek(1e9)")
+        wait_for(page, "document.getElementById('log').innerText.includes('<b>Because.</b>')")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert page.evaluate("document.getElementById('acts').hidden")  # what is over has no buttons
 
