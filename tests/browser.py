@@ -1,6 +1,7 @@
 """Opens a page as a user's browser does, and tells what it asked the network for and what it complained of.
 
-As a program it takes the pictures of docs: python -m tests.browser PAGE PICTURE [WIDTH [HEIGHT [SELECTOR [light|dark [SCRIPT [SCRIPT]]]]]]
+As a program it takes the pictures of docs:
+python -m tests.browser PAGE PICTURE [WIDTH [HEIGHT [SELECTOR [light|dark [SCRIPT [SCRIPT]]]]]]
 PAGE is a file or an address; a script is asked until it says something true.
 """
 

@@ -54,6 +54,9 @@ def isl_emu(tmp_path_factory: pytest.TempPathFactory) -> Command:
     where = [str(venv / "bin" / "python"), "-c", "import isl_emu; print(isl_emu.__file__)"]
     found = subprocess.run(where, cwd=folder, env=environment, capture_output=True, text=True, check=True).stdout
     assert found.startswith(str(venv))
+    assert {"index.html", "app.js", "style.css", "THIRD-PARTY.txt"} <= {
+        path.name for path in (Path(found.strip()).parent / "view" / "web").iterdir()
+    }
     return command
 
 

@@ -1,9 +1,9 @@
-"""How fast the page of `isl-emu view` draws the largest shipped constellation, in headless Chromium, without a graphics card.
+"""How fast the page of `isl-emu view` draws the largest shipped constellation in Chromium, with no graphics card.
 
     .venv/bin/python tests/benchmarks/bench_view.py [SCENARIO] [--seconds 20]
 
-Frames are those that the page drew while it played. A machine that does something else meanwhile has fewer of them; the CPU time of a
-frame, of all of the browser's processes together, says what it takes all the same.
+Frames are those that the page drew while it played. A machine that does something else meanwhile has fewer of them; the
+CPU time of a frame, of all of the browser's processes together, says what it takes all the same.
 """
 
 from __future__ import annotations
@@ -27,9 +27,8 @@ SLOWEST = "document.getElementById('speed').value = '1'"
 def children(process: int) -> list[int]:
     """A process and all that it started."""
     found = [process]
-    for line in subprocess.run(
-        ["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True, check=True
-    ).stdout.splitlines():
+    told = subprocess.run(["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    for line in told.splitlines():
         pid, parent = map(int, line.split())
         if parent in found:
             found.append(pid)
@@ -85,9 +84,7 @@ def main() -> None:
         finally:
             server.terminate()
     load = os.getloadavg()[0]
-    print(
-        f"{options.scenario}: {nodes} nodes, {lines} links up, {WIDTH} x {HEIGHT}, drawn by software on {os.cpu_count()} cores"
-    )
+    print(f"{options.scenario}: {nodes} nodes, {lines} links up, {WIDTH} x {HEIGHT}, {os.cpu_count()} cores")
     print(f"{per_s:.1f} frames/s at a load of {load:.1f}; {cpu_ms:.0f} ms of CPU a frame; {platform.machine()}")
 
 

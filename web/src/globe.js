@@ -36,6 +36,11 @@ function earthTexture(dark) {
   return texture;
 }
 
+function withoutCard() { // whether a program draws instead of a graphics card: then smooth edges of many lines take half of the time
+  const pen = document.createElement("canvas").getContext("webgl2"), about = pen?.getExtension("WEBGL_debug_renderer_info");
+  return Boolean(about) && /swiftshader|llvmpipe|software/i.test(pen.getParameter(about.UNMASKED_RENDERER_WEBGL));
+}
+
 function earth(dark) {
   const drawn = new Mesh(new SphereGeometry(1, 128, 96), new ShaderMaterial({
     uniforms: { map: { value: earthTexture(dark) }, sun: { value: new Vector3(1, 0, 0) }, night: { value: 1 }, floor: { value: dark ? 0.34 : 0.45 }, air: { value: new Color(dark ? "#6fb7ff" : "#ffffff") } },
@@ -113,7 +118,8 @@ export class Globe {
     this.canvas = canvas; this.sky = sky; this.labels = labels; this.frames = 0; this.lines = [];
     this.dark = matchMedia("(prefers-color-scheme: dark)").matches;
     this.colours = Object.fromEntries(Object.entries(COLOURS(this.dark)).map(([name, tone]) => [name, new Color(tone)]));
-    this.renderer = new WebGLRenderer({ canvas, antialias: true, alpha: true });
+    const crowded = sky.about.links.length > MANY && withoutCard();
+    this.renderer = new WebGLRenderer({ canvas, antialias: !crowded, alpha: true });
     this.scene = new Scene(); this.world = new Group(); this.scene.add(this.world);
     this.camera = new PerspectiveCamera(35, 1, 0.01, 100);
     this.controls = new OrbitControls(this.camera, canvas);

@@ -29,8 +29,8 @@ export class Topology {
     this.place = nodes.map((one, i) => {
       if (!this.grid[i]) { const at = this.stations.indexOf(i); return [((at + 0.5) / this.stations.length) * width, height - 46]; }
       const shell = this.shells.indexOf(one.shell), [planes, slots] = most[shell], [plane, slot] = this.grid[i];
-      if (planes === 0) { const angle = (2 * Math.PI * slot) / (slots + 1), r = Math.min(width - 110, block - 44) / 2; // one plane is a ring
-        return [width / 2 + r * Math.sin(angle), 24 + block * (shell + 0.5) - r * Math.cos(angle)]; }
+      if (planes === 0) { const angle = (2 * Math.PI * slot) / (slots + 1), high = Math.max(block - 44, 24) / 2, wide = Math.min(width / 2 - 55, 2.5 * high); // one plane is a ring
+        return [width / 2 + (high < 100 ? wide : Math.min(high, wide)) * Math.sin(angle), 24 + block * (shell + 0.5) - Math.min(high, wide) * Math.cos(angle)]; }
       return [24 + ((width - 48) * plane) / planes, 24 + block * shell + 22 + ((block - 40) * (slots - slot)) / Math.max(slots, 1)];
     });
   }
@@ -71,7 +71,7 @@ export class Topology {
       pen.beginPath(); pen.arc(...place[i], picked.nodes.includes(i) ? size + 4 : one.kind === "station" ? 5 : size, 0, 7); pen.fill();
     });
     pen.fillStyle = colours.satellite;
-    const few = nodes.length <= 60;
+    const few = nodes.length <= 60 && this.height > 260;
     nodes.forEach((one, i) => {
       if (one.kind === "station" ? this.stations.length > 12 && !picked.nodes.includes(i) : !few && !picked.nodes.includes(i)) return;
       const [x, y] = place[i];
