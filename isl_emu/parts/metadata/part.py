@@ -12,7 +12,7 @@ from isl_emu.parts.part import Part
 from isl_emu.runs.endpoints import METADATA_ADDRESSES
 from isl_emu.scenario.model import Scenario
 
-PROCESS_BYTE = 160 << 20  # Python, numpy and Skyfield; measured 120 MB with 66 satellites, beside the plan
+PROCESS_BYTE = 160 << 20  # an allowance: Python, numpy and Skyfield, beside the plan
 
 
 class MetadataPart(Part):
