@@ -51,8 +51,10 @@ PATH_CHANGES = schema(
     column(
         "silent_ns", NS, "ns", "the longest around it between two arrivals of known packets; null if none came after"
     ),
-    column("usual_ns", NS, "ns", "median time between two arrivals in the whole run: silent is no less by itself"),
-    column("lost_packets", COUNT, "packets", "known packets lost from then on, until one came or the next change"),
+    column("usual_ns", NS, "ns", "median time between two arrivals in the whole run; null with less than two"),
+    column(
+        "lost_packets", COUNT, "packets", "known ones lost, until one came or the next change; null if none is known"
+    ),
     column("dropped_packets", NS, "packets", "of anybody, dropped meanwhile by its links as down or cut; see links"),
 )
 

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from isl_emu import running as isl_emu_running
@@ -133,10 +134,26 @@ def test_each_fault_has_a_row_with_what_it_did_and_cost(broken: Path) -> None:
     assert found["dark"]["no_path_worst_ns"] == 3 * S
     assert found["dark"]["no_path_worst_pair"] in ("gs-chengdu to p00s02", "gs-chengdu to p00s03")
     assert found["dark"]["packets_lost"] > 0 and found["killed"]["packets_lost"] is None
+    assert sum(row["fault"] for row in rows(broken, "drops")) == found["dark"]["packets_lost"]
+    changed = [row for row in rows(broken, "path_changes") if row["what"] == "dark"]
+    assert {(row["t_ns"], row["cause"], row["no_path_ns"]) for row in changed} == {
+        (10 * S, "fault", 3 * S), (13 * S, "mended", 0),
+    }  # fmt: skip
+    silent = [row["silent_ns"] for row in changed if row["a"].startswith("p00") and row["t_ns"] == 10 * S]
+    assert silent and min(silent) > 3 * S  # no word came while there was no path
     refused = {row["id"] for row in attempts_at(broken, "p00s01", 1, 3.95) if row["outcome"] != "completed"}
     assert refused and found["killed"]["questions_retried"] + found["killed"]["questions_lost"] == len(refused)
     told = {row["id"]: row["faults"] for row in rows(broken, "requests")}
     assert all("killed" in told[request] for request in refused)
+
+
+def test_every_column_with_nulls_says_what_they_mean(broken: Path) -> None:
+    for path in broken.glob("*.parquet"):
+        if path.stem != "plan":
+            table = pq.read_table(path)
+            for column in table.schema:
+                said = (column.metadata or {}).get(b"description", b"null")
+                assert b"null" in said or not table[column.name].null_count, (path.name, column.name)
 
 
 def test_nodes_are_broken_by_hand_and_restored(tmp_path: Path) -> None:

@@ -35,15 +35,17 @@ FAULTS = schema(
     column("t_known_ns", NS, "ns", "when those who choose routes learnt of it; null if they did not"),
     column("t_forgotten_ns", NS, "ns", "when they learnt that it was over; null if they did not"),
     column("done", TEXT, "", "what became of what runs in the node; null of links alone"),
-    column("mended", TEXT, "", "what became of it when the fault was over"),
-    column("packets_lost", COUNT, "packets", "dropped meanwhile at the ends of its links, for whatever reason"),
-    column("no_path_ns", NS, "ns", "for how long pairs that had traffic were without a path meanwhile, their sum"),
-    column("no_path_worst_ns", NS, "ns", "of the pair for which that was longest"),
+    column("mended", TEXT, "", "what became of it when the fault was over; null of links alone"),
+    column("packets_lost", COUNT, "packets", "dropped meanwhile at the ends of its links; null if it hits none"),
+    column(
+        "no_path_ns", NS, "ns", "how long pairs with traffic had no path meanwhile, their sum; null if it hits no links"
+    ),
+    column("no_path_worst_ns", NS, "ns", "of the pair for which that was longest; null as well"),
     column("no_path_worst_pair", TEXT, "", "that pair; null if every pair had a path"),
     column("questions_retried", COUNT, "questions", "that it was in the way of, tried again, and then completed"),
     column("questions_lost", COUNT, "questions", "that it was in the way of, and were never answered"),
     column("steps_healed", COUNT, "steps", "of training that were repeated without participants that it cut off"),
-    column("recovery_ns", NS, "ns", "t_ended - t_begun"),
+    column("recovery_ns", NS, "ns", "t_ended - t_begun; null if one of them is"),
 )
 
 
