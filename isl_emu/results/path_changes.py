@@ -302,14 +302,14 @@ def path_changes_chapter(run: ConcludedRun) -> Iterator[Chapter]:
     shown = list(one_way.values())[:PAIRS]
     spells = {pair: _spells(run, pair, changes) for pair in shown}
     which = "all pairs" if len(shown) == len(one_way) else f"the first {PAIRS} of {len(one_way)} pairs"
-    rest = f"{len(changes) - CHANGES} more, and those of the ways back, are in {TABLE}.parquet"
+    more = f"{len(changes) - CHANGES} more, " if len(changes) > CHANGES else ""
     table = DataTable(
         "Why paths changed, and what that cost. No path: by the plan; silent: the longest time between two arrivals "
         "around it, no less than that between two packets; lost: probes; dropped: packets of anybody, by its links",
-        ("from, to", "before", "after", "why", "at", "RTT before", "after", "no path", "silent", "lost", "dropped"),
+        ("from, to", "why", "at", "hops", "round trip", "no path", "silent", "lost", "dropped"),
         [_change_row(row) for row in changes[:CHANGES]],
-        left=4,
-        rest=rest if len(changes) > CHANGES else "",
+        left=2,
+        rest=f"{more}the paths themselves and the ways back are in {TABLE}.parquet",
     )
     yield Chapter(
         "Path changes",
@@ -345,27 +345,16 @@ def _spells(run: ConcludedRun, pair: Pair, changes: Rows) -> list[_Spell]:
 
 
 def _change_row(row: Mapping[str, Any]) -> tuple[str, ...]:
-    why = row["cause"] if row["what"] is None else f"{row['cause']}: {row['what']}"
+    hops = ["-" if path is None else str(len(path) - 1) for path in (row["before"], row["after"])]
+    trips = [time_text(row[key]) for key in ("planned_rtt_before_ns", "planned_rtt_after_ns")]
     return (
         f"{row['a']} → {row['b']}",
-        _via(row["before"]),
-        "the same" if row["after"] == row["before"] else _via(row["after"]),
-        why,
+        row["cause"] if row["what"] is None else f"{row['cause']}: {row['what']}",
         f"{row['t_ns'] / NS_PER_S:.3f} s",
-        *(time_text(row[key]) for key in ("planned_rtt_before_ns", "planned_rtt_after_ns")),
+        *(" → ".join(both) for both in (hops, trips)),
         *("-" if not row[key] else time_text(row[key]) for key in ("no_path_ns", "silent_ns")),
         *("-" if row[key] is None else f"{row[key]:,}" for key in ("lost_packets", "dropped_packets")),
     )
-
-
-def _via(path: Sequence[str] | None) -> str:
-    """What is between the ends of a path; of a long one its first and last nodes."""
-    if path is None:
-        return "no path"
-    between = list(path[1:-1])
-    if len(between) > 4:
-        between = [*between[:2], "...", *between[-2:]]
-    return " ".join(between) if between else "direct"
 
 
 def _draw(run: ConcludedRun, spells: Mapping[Pair, Sequence[_Spell]]) -> Figure:

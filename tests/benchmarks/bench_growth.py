@@ -91,6 +91,7 @@ def grown(size: int) -> dict[str, Any]:
         build_s, used_mib = time.perf_counter() - begun, free_mib - available_mib()
         full_s, bare_s = our_update_s(made, plan), floor_update_s(made, ends_at(plan, 0, initial_ends(plan, 0), 0))
         changed, typical_s = typical_update_s(made, plan)
+        counters_s = min(seconds(lambda: made.counters(range(size))) for _ in range(ROUNDS))
         begun = time.perf_counter()
     return {
         "satellites": size,
@@ -102,6 +103,7 @@ def grown(size: int) -> dict[str, Any]:
         "full_update_s": full_s,
         "typical_link_ends": changed,
         "typical_update_s": typical_s,
+        "counters_s": counters_s,
         "teardown_s": time.perf_counter() - begun,
     }
 
@@ -109,7 +111,7 @@ def grown(size: int) -> dict[str, Any]:
 def table(figures: list[dict[str, Any]]) -> Table:
     """The figures for readers."""
     head = ("satellites", "ends", "floor build", "build", "x floor", "MiB", "floor update", "full update", "x floor")
-    shown = Table(*head, "typical: ends", "update", "teardown", title="Growth")
+    shown = Table(*head, "typical: ends", "update", "read counters", "teardown", title="Growth")
     for row in figures:
         build_s, floor_s, full_s, bare_s = (
             row[key] for key in ("build_s", "floor_build_s", "full_update_s", "floor_update_s")
@@ -117,8 +119,10 @@ def table(figures: list[dict[str, Any]]) -> Table:
         build = (f"{floor_s:.2f} s", f"{build_s:.2f} s", f"{build_s / floor_s:.2f}", f"{row['memory_mib']:.0f}")
         updates = (f"{bare_s * 1e3:.1f} ms", f"{full_s * 1e3:.1f} ms", f"{full_s / bare_s:.2f}")
         typical = (f"{row['typical_link_ends']:,}", f"{row['typical_update_s'] * 1e3:.1f} ms")
+        counters = f"{row['counters_s'] * 1e3:.1f} ms"
         shown.add_row(
-            f"{row['satellites']:,}", f"{row['link_ends']:,}", *build, *updates, *typical, f"{row['teardown_s']:.1f} s"
+            *(f"{row[key]:,}" for key in ("satellites", "link_ends")),
+            *(*build, *updates, *typical, counters, f"{row['teardown_s']:.1f} s"),
         )
     return shown
 
@@ -134,7 +138,7 @@ def main() -> None:
         figures.append(grown(size))
         if options.json:
             options.json.write_text(json.dumps({"machine": kernel_facts(), "sizes": figures}, indent=2) + "\n")
-    Console(width=140).print(table(figures))
+    Console(width=160).print(table(figures))
 
 
 if __name__ == "__main__":
