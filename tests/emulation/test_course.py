@@ -55,11 +55,12 @@ FLOWING = (
 CABLE = table("[fault]", name="cable", links=["p00s02 - p00s03"], effect="cut", at=["4 s"], **{"for": "1 s"})
 
 
-async def _follow(address: str) -> list[dict[str, Any]]:
-    """All events of a run."""
+async def _follow(address: str, seen: list[dict[str, Any]]) -> None:
+    """Keep all events of a run, as they come."""
     page, token = address.split("?")
     async with aiohttp.ClientSession() as session, session.ws_connect(f"{page}events?{token}") as stream:
-        return [json.loads(message.data) async for message in stream]
+        async for message in stream:
+            seen.append(json.loads(message.data))
 
 
 async def _resume(address: str) -> Any:
@@ -106,15 +107,19 @@ def test_in_exact_time_neither_a_pause_nor_who_looks_on_changes_anything(tmp_pat
         )
         undo.callback(run.terminate)  # one that stands paused would not end
         address = next(line.split()[1] for line in run.stdout or () if line.startswith("view: "))
-        following = undo.enter_context(ThreadPoolExecutor(1)).submit(lambda: asyncio.run(_follow(address)))
+        events: list[dict[str, Any]] = []
+        following = undo.enter_context(ThreadPoolExecutor(1)).submit(lambda: asyncio.run(_follow(address, events)))
         wait_for(lambda: run.poll() is not None or "paused at t = 1.5 s" in ask("status").stdout, "the pause")
         queued = [ask("link", "p00s00", "p00s01").stdout for _ in range(2)]
         assert queued[0] == queued[1] and re.search(r"backlog [1-9]", queued[0])  # of packets that are on their way
         assert ask("exec", "p00s00", "--", "echo", "hello").stdout == "hello\n"  # in a container, too
         assert ask("resume", "--until", "3s").stdout.endswith("paused at t = 3.000 s\n")
+        wait_for(
+            lambda: any(event.get("state") == "paused" for event in events), "that who looks on hears of the pause"
+        )
         assert asyncio.run(_resume(address)) == {"ok": True, "text": "goes on at t = 3.000 s"}
         output, _ = run.communicate(timeout=PATIENCE_S)
-        events = following.result(PATIENCE_S)
+        following.result(PATIENCE_S)
     assert run.returncode == 0, output
     _check_seen(events, rows(out, "requests"))
     assert [pause["t_ns"] for pause in json.loads((out / "fidelity.json").read_text())["pauses"]] == [1512 * MS, 3 * S]
