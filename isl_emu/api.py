@@ -12,7 +12,7 @@ plan.save("three-body.plan.parquet")
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,23 @@ class Plan(PlannedNetwork):
         from isl_emu.show.draw import draw  # matplotlib is slow to import, and few plans are drawn
 
         return draw(self, Path(folder), pairs, links, formats)
+
+    def film(
+        self, path: str | os.PathLike[str], told: Callable[[float, str], object] = lambda done, detail: None
+    ) -> Path:
+        """Write a film of the map over all of the plan's time, ten seconds long at most.
+
+        Args:
+            path: of a GIF, or of an MP4 where there is ffmpeg.
+            told: is told how much is drawn, 0 to 1, and in words.
+
+        Raises:
+            ScenarioError: another suffix, or a file that cannot be written.
+            MachineError: MP4 without ffmpeg.
+        """
+        from isl_emu.show.animation import animate
+
+        return animate(self, Path(path), told)
 
 
 def load(path: str | os.PathLike[str]) -> Scenario:

@@ -428,11 +428,13 @@ def plan(scenario: Path | Scenario, out: Path | None, duration: str | None, sett
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for pictures; none without it.")
 @click.option("--pair", "pairs", nargs=2, multiple=True, metavar="A B", help="Show the path delay from A to B.")
 @click.option("--link", "links", nargs=2, multiple=True, metavar="A B", help="Show range and rate of the link A - B.")
+@click.option("--film", type=click.Path(path_type=Path, dir_okay=False), help="Write the map over time: .gif or .mp4.")
 @FORMAT
 @TRUST
 def show(
     plan: Path | Scenario,
     out: Path | None,
+    film: Path | None,
     pairs: tuple[tuple[str, str], ...],
     links: tuple[tuple[str, str], ...],
     formats: tuple[str, ...],
@@ -450,6 +452,10 @@ def show(
     if out is not None:
         for path in planned.draw(out, pairs, links, formats):
             click.echo(f"wrote {path}")
+    if film is not None:
+        with Steps(Screen(stderr=True)).step("drawing the film") as report:
+            path = planned.film(film, report)
+        click.echo(f"wrote {path}")
     _print_warnings(planned.warnings)
 
 

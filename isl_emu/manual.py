@@ -46,7 +46,10 @@ EXAMPLES = {
     "completion": ("isl-emu completion bash > /etc/bash_completion.d/isl-emu",),
     "check": ("isl-emu check my.toml", "isl-emu check a-strangers.toml --no-programs"),
     "plan": ("isl-emu plan starlink-shell-1 --duration 10min --out shell.plan.parquet",),
-    "show": ("isl-emu show three-body --pair gs-sanya p00s06 --out pictures --format svg",),
+    "show": (
+        "isl-emu show three-body --pair gs-sanya p00s06 --out pictures --format svg",
+        "isl-emu show three-body --film sky.gif",
+    ),
     "path": ("isl-emu path three-body gs-sanya p00s06 --at 30s",),
     "export": ("isl-emu export three-body --format czml --out three-body.czml",),
     "energy": ("isl-emu energy dawn-dusk-energy --duration 24h --out pictures",),

@@ -62,20 +62,8 @@ def draw_map(plan: PlannedNetwork, k: int = 0, used: Collection[int] = ()) -> Fi
     link_plan, grid = plan.link_plan, plan.link_plan.grid
     satellites = int((link_plan.nodes.kind == NodeKind.SATELLITE).sum())
     r_km = places_itrs_km(plan.scenario, grid.start, np.array([k * grid.step_ns]))[0]
-    lat_deg, lon_deg = _degrees(r_km)
-    figure = new_figure(4.5)
-    axes = figure.subplots()
-    axes.set_facecolor(SEA)
-    axes.add_collection(PolyCollection(land_outlines_deg(), facecolor=LAND, edgecolor="#c9c3b4", linewidth=0.5))
-    offsets_ns = np.linspace(0, grid.duration_ns, TRACK_POINTS).astype(np.int64)
-    shown = _shown_deg(*_degrees(places_itrs_km(plan.scenario, grid.start, offsets_ns)))
-    west, south, east, north = shown
-    axes.set(xlim=(west, east), ylim=(south, north), xlabel="longitude (deg)", ylabel="latitude (deg)")
-    tick_deg = 30 if shown == WORLD else 5
-    axes.xaxis.set_major_locator(MultipleLocator(tick_deg))
-    axes.yaxis.set_major_locator(MultipleLocator(tick_deg))
-    axes.grid(True, color="#d5dde2", linewidth=0.5)
-    axes.set_aspect("equal")
+    lat_deg, lon_deg = degrees(r_km)
+    figure, axes, shown = empty_map(plan)
     tracked = list(range(satellites))
     if satellites > TRACKS_UP_TO:  # the first of each shell
         sizes = [count for _, count in shell_sizes(plan, satellites)]
@@ -86,8 +74,8 @@ def draw_map(plan: PlannedNetwork, k: int = 0, used: Collection[int] = ()) -> Fi
     moving = _draw_tracks(
         axes, plan, range(satellites, len(plan.nodes)), grid.duration_ns, "track of a station", VERMILION, 2.2
     )
-    _draw_links(axes, plan, k, r_km, used)
-    _draw_satellites(axes, plan, lat_deg[:satellites], lon_deg[:satellites])
+    draw_links(axes, plan, k, r_km, used)
+    draw_satellites(axes, plan, lat_deg[:satellites], lon_deg[:satellites])
     if stations := len(lat_deg) - satellites:
         what = "stations and places" if plan.scenario.place else "stations"
         lon, lat, label = lon_deg[satellites:], lat_deg[satellites:], f"{what} ({stations})"
@@ -117,6 +105,30 @@ def draw_map(plan: PlannedNetwork, k: int = 0, used: Collection[int] = ()) -> Fi
     return figure
 
 
+def empty_map(plan: PlannedNetwork) -> tuple[Figure, Axes, Box]:
+    """Land and sea where a plan's nodes are in its time: the figure, its axes, and what they show."""
+    grid, figure = plan.link_plan.grid, new_figure(4.5)
+    axes = figure.subplots()
+    axes.set_facecolor(SEA)
+    axes.add_collection(PolyCollection(land_outlines_deg(), facecolor=LAND, edgecolor="#c9c3b4", linewidth=0.5))
+    offsets_ns = np.linspace(0, grid.duration_ns, TRACK_POINTS).astype(np.int64)
+    shown = _shown_deg(*degrees(places_itrs_km(plan.scenario, grid.start, offsets_ns)))
+    west, south, east, north = shown
+    axes.set(xlim=(west, east), ylim=(south, north), xlabel="longitude (deg)", ylabel="latitude (deg)")
+    tick_deg = 30 if shown == WORLD else 5
+    axes.xaxis.set_major_locator(MultipleLocator(tick_deg))
+    axes.yaxis.set_major_locator(MultipleLocator(tick_deg))
+    axes.grid(True, color="#d5dde2", linewidth=0.5)
+    axes.set_aspect("equal")
+    return figure, axes, shown
+
+
+def kind_label(kind: LinkKind) -> str:
+    """What a legend calls links of a kind."""
+    named = {LinkKind.GROUND: "ground link", LinkKind.TERRESTRIAL: "terrestrial line"}
+    return named.get(kind, f"{KIND_NAMES[kind]} laser")
+
+
 @lru_cache(maxsize=1)
 def land_outlines_deg() -> tuple[np.ndarray, ...]:
     """Rings of (longitude, latitude) in degrees, each of shape (V, 2); those across 180 degrees come twice.
@@ -129,7 +141,7 @@ def land_outlines_deg() -> tuple[np.ndarray, ...]:
     return tuple(ring for ring in turned if ring[:, 0].max() > -180 and ring[:, 0].min() < 180)
 
 
-def _degrees(r_itrs_km: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def degrees(r_itrs_km: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Geodetic latitude and longitude in degrees of points of shape (..., 3)."""
     latitude_rad, longitude_rad, _ = geodetic(r_itrs_km)
     return np.degrees(latitude_rad), np.degrees(longitude_rad)
@@ -152,7 +164,7 @@ def _draw_tracks(
 ) -> bool:
     """Where nodes pass from the start on, as far as they move; whether any does."""
     offsets_ns = np.linspace(0, span_ns, TRACK_POINTS).astype(np.int64)
-    lat_deg, lon_deg = _degrees(places_itrs_km(plan.scenario, plan.link_plan.grid.start, offsets_ns))
+    lat_deg, lon_deg = degrees(places_itrs_km(plan.scenario, plan.link_plan.grid.start, offsets_ns))
     moving = [n for n in nodes if np.ptp(lat_deg[:, n]) or np.ptp(lon_deg[:, n])]
     lines = [np.column_stack([lon_deg[:, n], lat_deg[:, n]]) for n in moving]
     pieces = [part for line in lines for part in _split_at_date_line(line)]
@@ -174,7 +186,8 @@ def _split_at_date_line(points: np.ndarray) -> list[np.ndarray]:
     return [*pieces, rest][::-1]
 
 
-def _draw_links(axes: Axes, plan: PlannedNetwork, k: int, r_km: np.ndarray, used: Collection[int]) -> None:
+def draw_links(axes: Axes, plan: PlannedNetwork, k: int, r_km: np.ndarray, used: Collection[int] = ()) -> None:
+    """The links that are up at instant `k`, between nodes at `r_km` (ITRS, km, shape (N, 3))."""
     links, link = plan.link_plan.links, plan.link_plan.snapshot(k).link
     many = len(link) > FEW_LINKS
 
@@ -187,9 +200,7 @@ def _draw_links(axes: Axes, plan: PlannedNetwork, k: int, r_km: np.ndarray, used
         width, alpha = (1.0, 0.95) if ground else (0.25, 0.4) if many else (0.9, 0.9)
         draw(
             link[links.kind[link] == kind],
-            label={LinkKind.GROUND: "ground link", LinkKind.TERRESTRIAL: "terrestrial line"}.get(
-                LinkKind(kind), f"{KIND_NAMES[kind]} laser"
-            ),
+            label=kind_label(LinkKind(kind)),
             colors=KIND_COLOR[LinkKind(kind)],
             linewidths=width,
             alpha=alpha,
@@ -215,7 +226,7 @@ def _lines_deg(a_km: np.ndarray, b_km: np.ndarray, points: int) -> list[np.ndarr
     return [piece for line in lines for piece in _split_at_date_line(line)]
 
 
-def _draw_satellites(axes: Axes, plan: PlannedNetwork, lat_deg: np.ndarray, lon_deg: np.ndarray) -> None:
+def draw_satellites(axes: Axes, plan: PlannedNetwork, lat_deg: np.ndarray, lon_deg: np.ndarray) -> None:
     """Dots, one colour for each shell."""
     small, first = len(lat_deg) <= FEW_SATELLITES, 0
     for index, (shell, count) in enumerate(shell_sizes(plan, len(lat_deg))):

@@ -10,9 +10,11 @@ import pytest
 from click.testing import CliRunner
 from matplotlib.collections import PathCollection
 from matplotlib.path import Path as Outline
+from PIL import Image
 
 import isl_emu
 from isl_emu.cli import cli
+from isl_emu.errors import IslEmuError
 from isl_emu.export.czml import LINK_RGBA
 from isl_emu.linkplan.contacts import find_contacts
 from isl_emu.linkplan.events import LinkState, ordered_events
@@ -51,6 +53,28 @@ def test_every_picture_is_drawn(star, tmp_path):
 def test_equal_plans_give_equal_files(star, tmp_path):
     one, two = (save(draw_degree(star), tmp_path / f"{name}.png") for name in ("one", "two"))
     assert one.read_bytes() == two.read_bytes()
+
+
+def test_a_film_has_a_frame_for_each_instant(tmp_path):
+    told = []
+    plan = isl_emu.plan(isl_emu.load(TOPOLOGIES / "three-body.toml"), duration_s=4, step_s=1)
+    with Image.open(plan.film(tmp_path / "sky.gif", lambda done, detail: told.append((done, detail)))) as film:
+        assert film.n_frames == 4
+        frames = []
+        for number in range(4):
+            film.seek(number)
+            frames.append(film.convert("RGB").tobytes())
+    assert len(set(frames)) == 4
+    assert told[-1] == (1.0, "frame 4 of 4")
+
+
+def test_a_film_of_another_kind_is_refused(star, tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    for name, why in (("sky.avi", r"is sky\.avi, but a film is \.gif or \.mp4"), ("sky.mp4", "needs ffmpeg, but")):
+        with pytest.raises(IslEmuError, match=why):
+            star.film(tmp_path / name)
+    with pytest.raises(IslEmuError, match="cannot be written"):
+        star.film(tmp_path / "none" / "sky.gif")
 
 
 def test_pictures_come_in_other_formats_too_and_equal_plans_give_equal_files(star, tmp_path):
