@@ -53,7 +53,7 @@ def links_chapter(run: ConcludedRun, fidelity: Mapping[str, Any]) -> Chapter:
         rate = carried * NS_PER_S / ended_ns
         items.append(f"{carried:,} packets were carried, counted at each hop: {rate:,.0f} in an emulated second.")
     if dropped is not None:
-        items.append(f"{dropped:,} packets were dropped.")
+        items.append(f"{dropped:,} {'packet was' if dropped == 1 else 'packets were'} dropped.")
     items += _busiest_items(run)
     rows = sorted(run.rows(DROPS_JOURNAL), key=lambda row: sum(row.get(cause, 0) for cause in CAUSES), reverse=True)
     if rows:
