@@ -171,8 +171,6 @@ class WalledFunction:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(self._said, 1)
         os.dup2(self._said, 2)
-        os.closerange(3, ours.fileno())
-        os.closerange(ours.fileno() + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         sys.stdout = sys.stderr = os.fdopen(1, "w", buffering=1, closefd=False)
         for name in [name for name in os.environ if name not in ("PATH", "LANG", "HOME", "TZ")]:
             del os.environ[name]
@@ -182,7 +180,10 @@ class WalledFunction:
         resource.setrlimit(resource.RLIMIT_AS, (held_byte + MEMORY_BYTE,) * 2)
         Path("/proc/self/oom_score_adj").write_text("1000")
         try:
-            sandbox.drop_rights(sandbox.enter(view), alone=True)
+            lent = sandbox.enter(view, waiting_keep_files=False)
+            os.closerange(3, ours.fileno())  # not before: Arrow ends a copy of a process whose files were closed
+            os.closerange(ours.fileno() + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+            sandbox.drop_rights(lent, alone=True)
         except OSError as error:
             _send(ours, NO_WALL, str(error).encode())
             os._exit(1)

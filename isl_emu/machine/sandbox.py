@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import stat
 import struct
@@ -101,11 +102,14 @@ class View(NamedTuple):
     memory_byte: int
 
 
-def enter(view: View) -> bool:
+def enter(view: View, waiting_keep_files: bool = True) -> bool:
     """Go behind the wall; returns in a grandchild of the caller, which has still to call `drop_rights`.
 
     The caller's own process waits for it and ends with its status. If one of the two is killed, all behind the wall
     end.
+
+    Args:
+        waiting_keep_files: the processes that wait keep the files that are open.
 
     Returns:
         Whether files are lent to nobody; otherwise it is in a user namespace.
@@ -132,7 +136,7 @@ def enter(view: View) -> bool:
         trees |= {path: tree_of(path, ATTR_NOSUID | ATTR_NODEV) for path in view.writable}
     trees["/dev/null"] = tree_of("/dev/null", 0)
     _build_root(view, trees, here)
-    _fork_inside()
+    _fork_inside(waiting_keep_files)
     return lent is not None
 
 
@@ -167,6 +171,7 @@ def _user_namespace(uid: int, gid: int) -> int:
         os.write(ready[1], b"x" if libc.unshare(CLONE_NEWUSER) == 0 else b"-")
         os.read(go_on[0], 1)
         os._exit(0)
+    os.close(ready[1])  # so that its death is heard: a library may end each copy of a process that has threads
     try:
         if os.read(ready[0], 1) != b"x":
             raise PermissionError("a user namespace cannot be made")
@@ -175,7 +180,7 @@ def _user_namespace(uid: int, gid: int) -> int:
     finally:
         os.write(go_on[1], b"x")
         os.waitpid(child, 0)
-        for end in (*ready, *go_on):
+        for end in (ready[0], *go_on):
             os.close(end)
 
 
@@ -233,19 +238,21 @@ def _build_root(view: View, trees: dict[str, int], here: str) -> None:
     os.chdir(here)
 
 
-def _fork_inside() -> None:
+def _fork_inside(waiting_keep_files: bool) -> None:
     """Two generations: the first process of the new PID namespace, with which all of it ends, and the one to be."""
     first = os.fork()
     if first:
-        _wait_and_leave(first)
+        _wait_and_leave(first, waiting_keep_files)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     second = os.fork()
     if second:
-        _wait_and_leave(second)
+        _wait_and_leave(second, waiting_keep_files)
 
 
-def _wait_and_leave(child: int) -> None:
+def _wait_and_leave(child: int, keep_files: bool) -> None:
     """End as a child does; whoever else ends meanwhile is no more than taken note of."""
+    if not keep_files:
+        os.closerange(0, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     while True:
         pid, status = os.wait()
         if pid == child:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -15,7 +16,7 @@ from click.testing import CliRunner
 from isl_emu import timebase
 from isl_emu.cli import cli
 from isl_emu.errors import MachineError, ScenarioError
-from isl_emu.machine import functions
+from isl_emu.machine import functions, sandbox
 from isl_emu.machine.functions import WalledFunction
 from isl_emu.parts.part import files_named
 from isl_emu.runs.process import module_command
@@ -242,3 +243,25 @@ def test_a_program_of_the_machines_goes_before_one_in_a_home(tmp_path: Path, mon
     assert [str(path) for path in files_named(["sh"])] == ["/bin/sh"]
     assert files_named(["only-here"]) == (shims / "only-here",)
     assert files_named([str(shims / "sh")]) == (shims / "sh",)
+
+
+def test_a_copy_that_dies_at_once_is_an_error_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a library ends each copy of a process that has threads."""
+    monkeypatch.setattr(sandbox, "libc", SimpleNamespace(unshare=lambda _: os._exit(1)))
+    with pytest.raises(PermissionError, match="a user namespace cannot be made"):
+        sandbox._user_namespace(0, 0)
+
+
+def test_a_function_is_asked_also_beside_a_library_that_looks_after_copies_of_its_process(tmp_path: Path) -> None:
+    """Arrow's reader of CSV keeps a pipe, closes it in each copy of the process, and ends one in which that fails."""
+    (tmp_path / "numbers.csv").write_text("a\n1\n")
+    code = f"""if True:
+        import pyarrow.csv
+        pyarrow.csv.read_csv({str(tmp_path / "numbers.csv")!r})
+        from isl_emu.machine.functions import WalledFunction
+        print(WalledFunction("isl_emu.routing.policies:shortest_delay", "routing.policy", 4))
+    """
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=100)
+    assert "WalledFunction" in done.stdout, done.stderr
