@@ -64,7 +64,7 @@ def test_what_is_taken_back_is_written_down_with_its_end(
     first, second = told(tmp_path)
     assert first == {
         "t_ns": begun_ns, "t_end_ns": end_ns, "kind": "intervention", "node": "p00s00", "what": "link",
-        "cause": "p00s00 - p00s01 by hand: cut",
+        "cause": "p00s00 - p00s01 by hand: cut", "links": [0],
     }  # fmt: skip
     assert second["t_end_ns"] is None
     assert [one.place for one, _ in interventions.end(None)] == [OTHER]
