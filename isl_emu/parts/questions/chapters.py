@@ -114,8 +114,8 @@ def _pictures(run: ConcludedRun, requests: Rows, done: Rows) -> Iterator[Picture
         "answers-over-time",
         partial(_draw_over_time, run, requests, done, incidents),
         "Above: TTFT and E2E by when the question was sent; crosses are questions that were not answered whole. Below: "
-        "the gaps between tokens as they came; diamonds are gaps during which the planned path changed, grey lines "
-        "what died or was changed by hand.",
+        "the gaps between tokens as they came; diamonds are gaps during which the planned path changed, red areas "
+        "planned faults, grey lines what died or was changed by hand.",
         f"Latencies over time; {counted(changed, 'gap')} during a change of the path, "
         f"{counted(len(requests) - len(done), 'question')} without a whole answer, "
         f"{counted(len(incidents), 'incident')}.",
@@ -210,10 +210,15 @@ def _draw_over_time(run: ConcludedRun, requests: Rows, done: Rows, incidents: Ro
         dots(bottom, changing[:, 0] / NS_PER_S, changing[:, 1] / NS_PER_MS, "D", ORANGE, "while the path changed")
     top.set_ylabel("latency (s)")
     bottom.set_ylabel("ITL (ms)")
+    events, step_s = run.plan.faults, run.plan.grid.step_ns / NS_PER_S
+    faults = np.stack([events.k_from, events.k_until - events.k_from], axis=1) * step_s  # from when, and for how long
     for number, axes in enumerate((top, bottom)):
         calm(axes)
         highest = max((float(np.nanmax(line.get_ydata())) for line in axes.lines), default=0.0)
         axes.set_ylim(0, 1.1 * highest or 1.0)
+        if len(faults):
+            whole = axes.get_xaxis_transform()
+            axes.broken_barh(faults, (0, 1), transform=whole, color=VERMILION, alpha=0.12, linewidth=0, label="fault")
         for row in incidents:
             axes.axvline(row["t_ns"] / NS_PER_S, color=QUIET, linewidth=0.8, linestyle="--", zorder=1)
         if axes.lines:
