@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache, partial
@@ -65,11 +65,7 @@ def plan_links(scenario: Scenario, scenario_toml: str) -> LinkPlan:
         ScenarioError: an orbit that does not exist or does not hold.
     """
     space, grid = space_segment(scenario), scenario.time.grid
-    followed = partial(
-        _followed, space, scenario.station, grid, scenario.rate_scale, scenario_toml, seed=scenario.seed,
-        places=scenario.place_names, lines=scenario.terrestrial,
-        line_rows=terrestrial_rows(scenario, len(scenario.satellite_names), grid),
-    )  # fmt: skip
+    followed = _follower(scenario, space, scenario_toml)
     sky, pointed = followed()
     if not scenario.fault:
         return sky
@@ -100,11 +96,9 @@ def plan_expected(scenario: Scenario, plan: LinkPlan, k: int) -> LinkPlan:
     """A plan as those at instant `k` expect it: what they know to be out of order stays so, and all else works."""
     if not plan.faults.names:
         return plan
-    space, grid, faults = space_segment(scenario), plan.grid, plan.faults.expected_at(k, plan.grid.count)
+    space, faults = space_segment(scenario), plan.faults.expected_at(k, plan.grid.count)
     dead = faults.known_dead(len(space.elements.names))
-    sky, _ = _followed(
-        space, scenario.station, grid, scenario.rate_scale, plan.scenario_toml, seed=scenario.seed, dead=dead
-    )
+    sky, _ = _follower(scenario, space, plan.scenario_toml)(dead=dead)
     # its links have other numbers: stations point elsewhere
     keys, is_link = pair_keys(sky.links.a, sky.links.b), faults.thing == FaultThing.LINK
     wanted = pair_keys(plan.links.a, plan.links.b)[np.where(is_link, faults.target, 0)]
@@ -112,6 +106,18 @@ def plan_expected(scenario: Scenario, plan: LinkPlan, k: int) -> LinkPlan:
     there = ~is_link | (keys[number] == wanted if len(keys) else False)
     renumbered = replace(faults, target=np.where(is_link, number, faults.target).astype(np.int32))
     return with_faults(sky, renumbered.only(there))
+
+
+def _follower(
+    scenario: Scenario, space: SpaceSegment, scenario_toml: str
+) -> Callable[..., tuple[LinkPlan, Acquisition | None]]:
+    """`_followed` of a scenario, whatever is known to be dead."""
+    grid = scenario.time.grid
+    return partial(
+        _followed, space, scenario.station, grid, scenario.rate_scale, scenario_toml, seed=scenario.seed,
+        places=scenario.place_names, lines=scenario.terrestrial,
+        line_rows=terrestrial_rows(scenario, len(scenario.satellite_names), grid),
+    )  # fmt: skip
 
 
 def space_segment(scenario: Scenario) -> SpaceSegment:

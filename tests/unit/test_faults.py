@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from isl_emu.errors import ScenarioError
+from isl_emu.linkplan.build import plan_expected, plan_links
 from isl_emu.linkplan.draws import uniform
 from isl_emu.linkplan.fault_draws import weibull, within
 from isl_emu.linkplan.fault_events import TERMS, Faults, FaultThing
 from isl_emu.linkplan.faults import with_faults
-from isl_emu.linkplan.plan import LinkPlan, LinkState
+from isl_emu.linkplan.plan import LinkKind, LinkPlan, LinkState
 from isl_emu.linkplan.plan_file import read_plan, write_plan
 from isl_emu.network.desired import changed_ends, ends_at, initial_ends
 from isl_emu.parts.faults.part import lost_for_good
@@ -479,3 +480,15 @@ def test_what_does_not_start_again_after_a_loss_of_power_is_told_of_before_the_r
         "fault dark: takes p00s01 the power, but its part of a split model does not start again afterwards",
         "fault dark: takes p01s01 and 1 more the power, but its training with PyTorch does not start again afterwards",
     ]
+
+
+def test_what_is_expected_of_a_plan_has_its_places_and_terrestrial_lines_too():
+    text = (Path(__file__).parents[2] / "topologies" / "three-body.toml").read_text().replace('"120 s"', '"20 s"')
+    text += '[[place]]\nname = "pop"\nsite = "berlin"\n[[terrestrial]]\nbetween = ["gs-sanya", "pop"]\n'
+    text += '[[fault]]\nname = "a"\nsatellites = ["p00s03"]\neffect = "power-off"\nat = "5 s"\nfor = "5 s"\n'
+    text += 'known = "at once"\n'
+    scenario = parse_scenario(text, "the test")
+    plan = plan_links(scenario, format_scenario(scenario))
+    expected = plan_expected(scenario, plan, 0)
+    assert expected.nodes.names == plan.nodes.names
+    assert (expected.links.kind == LinkKind.TERRESTRIAL).sum() == (plan.links.kind == LinkKind.TERRESTRIAL).sum() == 1
