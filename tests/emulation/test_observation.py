@@ -11,7 +11,7 @@ import pytest
 
 from tests.exact_guest import needs_exact_time
 from tests.runs import ROOT, chapters, finished, rows
-from tests.scenarios import shipped, table
+from tests.scenarios import shipped, station, table
 
 pytestmark = [pytest.mark.emulation, needs_exact_time]
 
@@ -20,7 +20,8 @@ CHANGES = {
     'duration = "600 s"': 'duration = "100 s"',
     "tiles = 2_000": "tiles = 1_000",  # 16.2 s
     'every = "20 s"': 'every = "10 s"\ncount = 4',
-    'satellites = ["p00s00", "p00s01", "p00s02", "p00s09"]': 'satellites = ["p00s00", "p00s01"]',
+    'satellites = ["p00s00", "p00s01", "p00s02", "p00s09"]': """satellites = ["p00s00", "p00s01"]
+stations = ["gs-svalbard"]""",
 }
 LOOK_NS = 1_000 * (3_400_000 + 8.7e9 / (0.08 * 8.5e12) * 1e9)
 DOWN_MOST_NS = 250_000_000  # later than planned: a connection is made first, and is told how much is there
@@ -37,7 +38,11 @@ def results(tmp_path_factory) -> Path:
         placement="nearest-free", file=str(folder / "image.pgm"), compute_time="3 s", board="jetson-orin-nano-super",
         command=[sys.executable, FIND, "{image}", "{answer}"],
     )  # fmt: skip
-    finished(shipped("earth-observation", CHANGES) + real, folder / "out", "--clock", "exact", report=True)
+    late = station("gs-mcmurdo", site="mcmurdo", min_elevation="35 deg") + table(
+        "[observation]", name="late", satellites=["p00s05"], first="2 s", stations=["gs-mcmurdo"], size="1 MB",
+        placement="on-board", compute_time="1 s", board="jetson-orin-nano-super",
+    )  # fmt: skip
+    finished(shipped("earth-observation", CHANGES) + real + late, folder / "out", "--clock", "exact", report=True)
     return folder / "out"
 
 
@@ -64,6 +69,15 @@ def test_a_real_program_looked_at_a_real_image(results):
     assert row["answer_byte"] == len(answer)
     found = [json.loads(line) for line in answer.splitlines()]
     assert [(one["row"], one["column"]) for one in found] == [(40, 60), (128, 200), (220, 30)]
+
+
+def test_an_answer_waits_for_a_contact(results):
+    (row,) = [row for row in rows(results, "observations") if row["observation"] == "late"]
+    assert row["t_analysed_ns"] == 3_000_000_000
+    assert row["t_answer_sent_ns"] == 19_000_000_000  # whole seconds: when the plan has a path for the first time
+    assert row["contact_wait_ns"] == 16_000_000_000
+    assert 19_000_000_000 < row["t_planned_ns"] < row["t_answer_there_ns"] < row["t_planned_ns"] + DOWN_MOST_NS
+    assert row["answer_path"][-1] == row["station"] == "gs-mcmurdo"
 
 
 def test_energy_is_charged_for_what_was_looked_at(results):

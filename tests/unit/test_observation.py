@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import sys
 
@@ -9,19 +10,22 @@ import numpy as np
 import pytest
 
 from isl_emu.errors import ScenarioError, WorkloadError
+from isl_emu.parts.observation import parcels
 from isl_emu.parts.observation.analyst import look
 from isl_emu.parts.observation.batteries import Batteries
 from isl_emu.parts.observation.exposures import exposures
 from isl_emu.parts.observation.observe import Computer, Due
+from isl_emu.parts.observation.parcels import Parcel, Post
 from isl_emu.parts.observation.placement import Candidate, Situation, Ways, policy_of, reason
 from isl_emu.routing.paths import PathFinder
+from isl_emu.runs.endpoints import Endpoint
 from isl_emu.runs.journal import Journal
 from isl_emu.scenario.boards import board_named
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.observation import VISION_MODELS, Observation
 from isl_emu.scenario.parse import parse_scenario
 from isl_emu.tables.planned_paths import PlannedPaths
-from isl_emu.timebase import TimeGrid
+from isl_emu.timebase import MonotonicClock, TimeGrid
 from tests.plans import MS, SECOND, make_plan, make_routes
 from tests.scenarios import head, shell, station, table
 
@@ -167,3 +171,37 @@ def test_whose_power_is_counted_has_a_board():
     without = table("[observation]", size="1 MB", compute_time="2 s")
     with pytest.raises(ScenarioError, match=r"observation\[0\].board is missing, but power"):
         _parsed(head() + shell(4) + station(site="kiruna-station") + POWER + without)
+
+
+def test_what_is_there_already_is_not_sent_again(monkeypatch):
+    """A connection breaks after a part, and one on which nothing arrives is given up; the next one sends the rest."""
+    monkeypatch.setattr(parcels, "enter_network", lambda netns: None)
+    monkeypatch.setattr(parcels, "LOOK_S", 0.001)
+    endpoints = {"a": Endpoint("", "127.0.0.1", None), "b": Endpoint("", "127.0.0.2", None)}
+    parcel = Parcel(1, 3 * parcels.PORTION_BYTE, bytes(range(256)) * (3 * parcels.PORTION_BYTE // 256))
+
+    class Arriving(MonotonicClock):
+        """Time passes with each look once something has come."""
+
+        looks = 0
+
+        def now_ns(self) -> int:
+            self.looks += parcel.held_byte > 0
+            return self.looks
+
+    async def carried() -> None:
+        post = Post(endpoints, Arriving())
+        await post.open(["b"])
+        portion = parcel.part
+        parcel.part = lambda begin, end: portion(begin, end) if begin == 0 else portion(begin, begin)  # nothing comes
+        await post.attempt("a", "b", parcel, 3)
+        del parcel.part
+        assert not parcel.there.is_set()
+        assert 0 < parcel.held_byte < parcel.size_byte
+        held_byte, sent_byte = parcel.held_byte, parcel.wire_byte
+        await post.attempt("a", "b", parcel, 10**12)
+        assert parcel.there.is_set()
+        assert parcel.wire_byte - sent_byte == parcel.size_byte - held_byte
+        assert parcel.attempts == parcel.taken == 2
+
+    asyncio.run(carried())
