@@ -183,9 +183,6 @@ def observation_contradictions(observations: Sequence[Observation], constellatio
         if one.name in taken:
             yield f"{where}.name is {one.name!r}, but an earlier observation has that name; rename one"
         taken.add(one.name)
-        if one.first_ns >= duration_ns:
-            first = format_quantity(one.first_ns, DURATION_NS)
-            yield f"{where}.first is {first}, but the run ends before that; lengthen time.duration"
         looks = (duration_ns - one.first_ns) / LOOK_NS * len(one.observers(names))
         if one.over and not one.every_ns and (excess := LOOKS.excess(looks)):
             yield f"{where}.over is given without every, which {excess}"

@@ -51,6 +51,7 @@ def test_images_are_taken_in_a_rhythm_and_no_more_than_wanted():
     assert [image.satellite for image in images[:2]] == ["p00s01", "p00s02"]
     assert [image.number for image in images] == list(range(6))
     assert len(exposures(_scenario(), 0)) == 4  # without a rhythm one of each
+    assert exposures(_scenario(first="101 min"), 0) == []
 
 
 def test_daylight_is_where_the_sun_is_up():

@@ -69,9 +69,14 @@ def _draw(run: ConcludedRun, rows: Rows) -> Figure:
         axes.plot(*zip(*known, strict=True), "x", color=VERMILION, markersize=4, label="image itself, by the plan")
     calm(axes)
     axes.grid(False, axis="y")
-    axes.set_yticks(range(len(rows)), [f"{row['satellite']}" for row in rows], fontsize=6)
+    axes.set_yticks(range(len(rows)), [_way(row["satellite"], row["analyst"]) for row in rows], fontsize=6)
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     plan_axis(axes, run.plan)
-    figure.legend(loc="outside upper center", ncols=5)
+    figure.legend(loc="outside upper center", ncols=3)
     return figure
+
+
+def _way(satellite: str, analyst: str | None) -> str:
+    """Who took an image, and who looks at it if that is another satellite."""
+    return satellite if analyst in (None, satellite) else f"{satellite} > {analyst}"

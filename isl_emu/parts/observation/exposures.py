@@ -63,6 +63,8 @@ def exposures(scenario: Scenario, number: int) -> list[Exposure]:
     wanted, names = scenario.observation[number], scenario.satellite_names
     chosen = np.array([names.index(name) for name in wanted.observers(names)])
     found: list[tuple[int, int, float, float]] = []
+    if wanted.first_ns >= scenario.time.duration_ns:
+        return []
     if wanted.over and not wanted.every_ns:
         t_ns = np.arange(wanted.first_ns, scenario.time.duration_ns, LOOK_NS, dtype=np.int64)
         ground = _ground(scenario, chosen, t_ns)
