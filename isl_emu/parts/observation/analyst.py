@@ -76,9 +76,7 @@ def look(command: Sequence[str], image: bytes) -> bytes:
                 f"{words[0]} cannot be started ({error.strerror}), but it looks at images; name another program"
             ) from None
         if done.returncode:
-            raise WorkloadError(
-                f"{words[0]} ended with status {done.returncode}, but it must end with 0; see what it printed"
-            )
+            raise WorkloadError(f"{words[0]} ended with status {done.returncode}, but it must end with 0; mend it")
         if not places["{answer}"].is_file():
             raise WorkloadError(f"{words[0]} wrote no answer, but it writes one into {{answer}}; let it do so")
         return places["{answer}"].read_bytes()

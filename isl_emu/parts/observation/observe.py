@@ -49,6 +49,11 @@ class NotAnsweredError(Exception):
     """A program gave no answer."""
 
 
+def analyst_log(number: int, satellite: str) -> str:
+    """The file in a run's journal with what the program of an observation prints on a satellite."""
+    return f"analyst-{number}-{satellite}.log"
+
+
 def image_file(journal: Path, number: int) -> Path:
     """The real image of an observation, in a run's journal."""
     return journal / f"observation-{number}.image"
@@ -266,11 +271,13 @@ class Observer:
             try:
                 answer = await ask_analyst(self._endpoints[name].netns, number, content)
             except (OSError, asyncio.IncompleteReadError, WorkloadError) as error:
-                self._write({"id": ident, "error": str(error) or "the program has gone"})
+                told = f"{str(error) or 'the program has gone'}; see journal/{analyst_log(number, name)}"
+                self._write({"id": ident, "error": told})
                 raise NotAnsweredError from error
         if one.states_time and (one.command is None or EXACT_TIME in os.environ):
             work = partial(self._allowance.work, name, one.work_ns, self._clock, self.stopped)
-            await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            if await asyncio.get_running_loop().run_in_executor(self._threads, work):
+                raise asyncio.CancelledError  # the run has ended
         done_ns = self._now_ns()
         if not one.states_time:
             self._took_ns[number] = done_ns - begun_ns

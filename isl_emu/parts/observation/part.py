@@ -17,7 +17,7 @@ from isl_emu.parts.activity import Activity, RunProcess
 from isl_emu.parts.finished_run import ConcludedRun, FinishedRun
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.observation.exposures import exposures
-from isl_emu.parts.observation.observe import EXPOSURES, JOURNAL, image_file
+from isl_emu.parts.observation.observe import EXPOSURES, JOURNAL, analyst_log, image_file
 from isl_emu.parts.observation.results import OBSERVATIONS, TABLE, observation_rows, observation_section
 from isl_emu.parts.part import (
     CpuUse,
@@ -201,7 +201,7 @@ def _start_analyst(live: LiveRun, name: str, number: int, command: Sequence[str]
     Raises:
         WorkloadError: it does not start.
     """
-    container, log = live.containers[name], live.folder.journal / f"analyst-{number}-{name}.log"
+    container, log = live.containers[name], live.folder.journal / analyst_log(number, name)
     words = module_command("isl_emu.parts.observation.analyst", "--number", str(number), "--", *command)
     with log.open("wb") as messages:
         process = container.popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=messages)

@@ -195,4 +195,4 @@ def _facts(situation: Situation, chosen: str | None) -> Iterator[str]:
 
 
 def _time(t_ns: int | None) -> str:
-    return "not in this run" if t_ns is None else f"at {seconds_text(t_ns)}"
+    return "not in this run" if t_ns is None else f"at {seconds_text(round(t_ns, -6))}"
