@@ -11,7 +11,7 @@ What guests send each other goes over trunks, not through the calendar: before a
 on their way and when the first is due, and before the other runs it is told how much to have read. A guest that has
 sent something asks again by itself before an answer could reach it.
 
-Source: Linux include/uapi/linux/um_timetravel.h, arch/um/kernel/time.c; `kernel/patches/9-trunks.patch`.
+Source: Linux include/uapi/linux/um_timetravel.h, arch/um/kernel/time.c; `kernel/patches/8-trunks.patch`.
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ from isl_emu.machine.calendar import (
     unpack_messages,
 )
 from isl_emu.machine.calendar_control import CalendarControl, CalendarState, GuestState, Wish
+from isl_emu.machine.guardian import go_first
 from isl_emu.units import NS_PER_MS, NS_PER_S
 
 PR_SET_PDEATHSIG = 1  # Source: linux/prctl.h
@@ -207,6 +208,7 @@ def main(arguments: Sequence[str]) -> None:
     parent, listener, start_utc_ns, guests, lookahead_ns, patience_s = map(int, arguments)
     if os.getppid() != parent:  # gone before it could take us with it
         return
+    go_first(0)  # guests wait for each word of ours
     with socket.socket(fileno=listener) as listening:
         calendar = Calendar(start_utc_ns, lookahead_ns)
         CalendarProcess(listening, Path.cwd(), calendar, guests, patience_s * NS_PER_S).serve()
