@@ -97,6 +97,7 @@ def run_in_guest(
     clock: VirtualClock | None = None,
     who: Callable[[int], str | None] = lambda pid: None,
     trusted: bool = False,
+    wires: Sequence[int] = (),
 ) -> int:
     """Boot a guest kernel, run one command in it as root in the current folder, and return its exit status.
 
@@ -115,6 +116,8 @@ def run_in_guest(
         clock: how virtual time begins; None for real time.
         who: what is known of a process of the guest, by its id: told of one that computes without end.
         trusted: whether root in the guest may have the machine's files as the caller has them.
+
+        wires: descriptors by which frames come and go, one a read and a write: its network devices vec0, vec1, ...
 
     Raises:
         MachineError: the guest cannot start, or dies before the command ends.
@@ -142,7 +145,7 @@ def run_in_guest(
             _place_init(folder)
             memory = choose_memory_folder(memory_byte) if trusted else Path("/dev/shm")
             preload = {"LD_PRELOAD": str(shim)} if shim else {}
-            return _boot(command_line, {"TMPDIR": str(memory), **preload}, view, folder, streams, who, calendar)
+            return _boot(command_line, {"TMPDIR": str(memory), **preload}, view, folder, streams, who, calendar, wires)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -329,6 +332,7 @@ def _boot(
     streams: str,
     who: Callable[[int], str | None],
     calendar: subprocess.Popen[bytes] | None,
+    wires: Sequence[int],
 ) -> int:
     os.mkfifo(folder / BELL)
     with contextlib.closing(Console()) as console, contextlib.ExitStack() as stack:
@@ -336,8 +340,10 @@ def _boot(
         stack.callback(os.close, bell)
         ends = console.guest_end.fileno(), console.guest_log_end.fileno(), bell
         consoles = (f"con{number}=fd:{end},fd:{end}" for number, end in enumerate(ends))
-        words = [*command_line, *consoles, "--", f"{folder}/init"]  # what follows the dashes is for the shell
-        guest = stack.enter_context(_GuestProcess.started(words, environment, view, folder, ends))
+        # the calls by which it would take several frames at a time are not among those of the wall
+        devices = (f"vec{number}:transport=fd,fd={end},vec=0" for number, end in enumerate(wires))
+        words = [*command_line, *consoles, *devices, "--", f"{folder}/init"]  # what follows the dashes is for the shell
+        guest = stack.enter_context(_GuestProcess.started(words, environment, view, folder, (*ends, *wires)))
         interrupter, hang = Interrupter(folder, guest.kill), _Hang(folder, console, who, calendar)
 
         def look() -> None:
@@ -486,20 +492,24 @@ class _GuestProcess:
     @classmethod
     @contextlib.contextmanager
     def started(
-        cls, words: list[str], environment: dict[str, str], view: View | None, folder: Path, consoles: tuple[int, ...]
+        cls, words: list[str], environment: dict[str, str], view: View | None, folder: Path, kept: tuple[int, ...]
     ) -> Iterator[_GuestProcess]:
-        """The guardian and below it the guest, in a session that our terminal's Ctrl-C does not reach."""
+        """The guardian and below it the guest, in a session that our terminal's Ctrl-C does not reach.
+
+        Args:
+            kept: the descriptors that the guest gets; the second takes what its kernel says.
+        """
         guests_end, lifeline = os.pipe()
         claim = claim_cpu()
-        Order(claim.cpu, words, environment, list(consoles), view).write(folder)
+        Order(claim.cpu, words, environment, list(kept), view).write(folder)
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", _GUARDIAN, str(guests_end)],
             cwd=folder,
             env={},
             stdin=subprocess.DEVNULL,
-            stdout=consoles[1],
-            stderr=consoles[1],
-            pass_fds=(*consoles, guests_end, claim.lock),
+            stdout=kept[1],
+            stderr=kept[1],
+            pass_fds=(*kept, guests_end, claim.lock),
             start_new_session=True,
         )
         os.close(guests_end)

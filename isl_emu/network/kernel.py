@@ -6,6 +6,7 @@ It is long because it is one class, the contract of `replay.Backend` on one set 
 from __future__ import annotations
 
 import errno
+import ipaddress
 import itertools
 import os
 import socket
@@ -43,7 +44,9 @@ from isl_emu.network.qdiscs import (
 from isl_emu.network.readback import differing_ends
 from isl_emu.network.routes import (
     RTM_GETROUTE,
+    beyond_route,
     decode_routes,
+    led_on,
     multipath_messages,
     route_messages,
     routes_question,
@@ -57,6 +60,7 @@ from isl_emu.scenario.routing import Routing
 
 BUCKET_FIELDS = ("rate_bit_s", "queue_byte", "duplication_ratio")  # of desired.END: what a token bucket is given
 FAMILY_NAMES: dict[int, str] = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
+ANYWHERE, NODES = ipaddress.IPv4Network("0.0.0.0/0"), ipaddress.IPv4Network("10.0.0.0/8")
 CARRIER_PATIENCE_S = 60.0  # a kernel reports the carrier of thousands of new interfaces within seconds
 CARRIER_PAUSE_S = 0.01
 
@@ -68,6 +72,7 @@ class KernelBackend:
         slowdown: how many times more slowly than the machine's time the emulated time passes; for queues.
         aliases: further addresses of nodes.
         seed: what the losses of all links follow from, each end's in its own way.
+        leading_out: the nodes that lead to networks which are no nodes'.
         handed_over: whose policy "none" leaves routes to others: how links look to them. None if routes are ours.
     """
 
@@ -79,6 +84,7 @@ class KernelBackend:
         aliases: Aliases = NO_ALIASES,
         seed: int = 0,
         handed_over: Routing | None = None,
+        leading_out: Sequence[str] = (),
     ):
         self.plan, self._slowdown, self._aliases, self._seed = plan, slowdown, aliases, seed
         self.wiring = wire(plan)
@@ -90,6 +96,7 @@ class KernelBackend:
         self._managed = self._queue_kind != QueueKind.NONE
         self._buckets = np.zeros((2 * len(plan.links.a), len(BUCKET_FIELDS)))  # as they were set last
         self._handed_over, self._seen_up = handed_over, np.ones(2 * len(plan.links.a), bool)
+        self._leading_out = [plan.nodes.names.index(name) for name in leading_out]
         self._dispatch = Dispatch()
         self._listeners: Listeners | None = None
         try:
@@ -144,10 +151,18 @@ class KernelBackend:
         for family in self.families:
             for hops, several in _by_hops(kept):
                 links = several["link"] if hops > 1 else several["link"][:, 0]
-                batches.append(self._new_routes(family, several[:, 0], links))
+                new = self._new_routes(family, several[:, 0], links)
+                batches += [new, *self._beyond(family, new, several[:, 0]["destination"])]
             rows = withdrawal_messages(family, withdrawn["destination"])
-            batches.append(Batch(withdrawn["node"], rows, self._route_name(family, withdrawn)))
+            old = Batch(withdrawn["node"], rows, self._route_name(family, withdrawn))
+            batches += [old, *self._beyond(family, old, withdrawn["destination"])]
         self._dispatch.send(*batches)
+
+    def _beyond(self, family: int, routes: Batch, destination: np.ndarray) -> Iterator[Batch]:
+        """The same changes for all that is no node's address, of routes to a node that leads there."""
+        if self._leading_out and family == socket.AF_INET:
+            which = np.flatnonzero(np.isin(destination, self._leading_out))
+            yield Batch(routes.node[which], led_on(routes.rows[which], ANYWHERE), lambda index: "the IPv4 way out")
 
     def _new_routes(self, family: int, routes: np.ndarray, links: np.ndarray) -> Batch:
         """Make or replace routes over one link each, (C,), or over as many links each, (C, H)."""
@@ -402,6 +417,8 @@ class KernelBackend:
             yield messages.loopback_address(ipv4_address(number))
             if ipv6:
                 yield messages.loopback_address(ipv6_address(number))
+        if self._leading_out:  # what lies there is no node: an address of a node without a route does not get out
+            yield beyond_route(NODES)
         for end in self._ends[node].tolist():
             index, peer, mac = int(self.wiring.interface_index[end]), int(self.wiring.peer[end]), mac_bytes(end ^ 1)
             yield messages.link_up(index)

@@ -22,10 +22,12 @@ from isl_emu.parts.serving.part import ServingPart
 from isl_emu.parts.split.part import SplitPart
 from isl_emu.parts.training.part import TrainingPart
 from isl_emu.parts.uplink.part import UplinkPart
+from isl_emu.parts.way_out.part import WayOutPart
 from isl_emu.scenario.model import Scenario
 
 PARTS: Sequence[Part] = (
     NodesPart(),  # first: nothing runs in a node yet
+    WayOutPart(),
     RoutingPart(),  # first: what others send before instant 0 needs routes
     QuestionsPart(),
     ServingPart(),

@@ -35,6 +35,7 @@ from isl_emu.scenario.space import Orbits, Satellite, Shell, Walker
 from isl_emu.scenario.split import Split, split_contradictions
 from isl_emu.scenario.training import Training, training_contradictions
 from isl_emu.scenario.uplink import Uplink, uplink_contradictions
+from isl_emu.scenario.way_out import WayOut, way_out_contradictions
 from isl_emu.units import DURATION_NS, format_quantity
 
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
     "Uplink",
     "UserWorkload",
     "Walker",
+    "WayOut",
 ]
 
 
@@ -109,6 +111,7 @@ class Scenario(Constellation):
     workload: tuple[UserWorkload, ...] = ()
     metadata: Metadata | None = None
     node: tuple[NodeSettings, ...] = ()
+    way_out: WayOut | None = None
     training: tuple[Training, ...] = ()
     probes: Probes = Probes()
     capture: tuple[Capture, ...] = ()
@@ -243,6 +246,11 @@ class Scenario(Constellation):
             *(f"{key}: imports {name}" for key, name in functions.items() if ":" in name),
             *(f"node[{n}].image: unpacks {table.image}" for n, table in enumerate(self.node) if table.image),
             *(f"program.{program.name}: runs {shlex.join(program.command)}" for program in self.program),
+            *(
+                [f"way_out.gateway: leads to this machine's network from {self.way_out.gateway}"]
+                if self.way_out
+                else ()
+            ),
             *(f"{key}.command: runs {group.command}" for key, group in servers if group.command),
             *(f"{key}.url: asks {group.url}" for key, group in servers if group.url),
             *(f"{key}.key_variable: sends it ${group.key_variable}" for key, group in servers if group.key_variable),
@@ -265,6 +273,11 @@ class Scenario(Constellation):
         """Whether it has programs of its own in nodes: commands, workloads, servers or images."""
         images = any(table.image for table in self.node)
         return bool(self.program or self.workload or images or any(group.command for group in self.compute))
+
+    @property
+    def leading_out(self) -> tuple[str, ...]:
+        """Names of the nodes that lead to the machine's own network."""
+        return (self.way_out.gateway,) if self.way_out else ()
 
     @property
     def keys_sent(self) -> tuple[str, ...]:
@@ -292,6 +305,8 @@ def contradictions(scenario: Scenario) -> Iterator[str]:
     yield from node_contradictions(scenario.node, scenario.node_names)
     if scenario.metadata:
         yield from metadata_contradictions(scenario.metadata, scenario.node_names)
+    if scenario.way_out:
+        yield from way_out_contradictions(scenario.way_out, [*scenario.station_names, *scenario.place_names])
     yield from program_contradictions(scenario.program, scenario.workload, nodes, scenario.time.duration_ns)
     if scenario.questions:
         yield from question_contradictions(
