@@ -7,7 +7,6 @@ Nothing here looks at the machine: a scenario that is valid on one computer is v
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 
 from pydantic import Field
@@ -245,7 +244,8 @@ class Scenario(Constellation):
         found = (
             *(f"{key}: imports {name}" for key, name in functions.items() if ":" in name),
             *(f"node[{n}].image: unpacks {table.image}" for n, table in enumerate(self.node) if table.image),
-            *(f"program.{program.name}: runs {shlex.join(program.command)}" for program in self.program),
+            *(f"program.{program.name}: runs {program.told}" for program in self.program),
+            *(f"program.{program.name}: changes routes and links" for program in self.program if program.may_route),
             *(
                 [f"way_out.gateway: leads to this machine's network from {self.way_out.gateway}"]
                 if self.way_out
@@ -307,7 +307,10 @@ def contradictions(scenario: Scenario) -> Iterator[str]:
         yield from metadata_contradictions(scenario.metadata, scenario.node_names)
     if scenario.way_out:
         yield from way_out_contradictions(scenario.way_out, [*scenario.station_names, *scenario.place_names])
-    yield from program_contradictions(scenario.program, scenario.workload, nodes, scenario.time.duration_ns)
+    yield from program_contradictions(
+        scenario.program, scenario.workload, nodes, scenario.time.duration_ns,
+        {name for name in nodes if scenario.image_of(name)}, scenario.routing.policy == "none",
+    )  # fmt: skip
     if scenario.questions:
         yield from question_contradictions(
             scenario.questions, scenario.station, scenario.serving_satellites, scenario.time.duration_ns

@@ -32,6 +32,15 @@ def _sysctls(given: dict[str, str]) -> dict[str, str]:
     return given
 
 
+def _image(path: str) -> str:
+    if "://" in path:
+        raise ValueError(
+            f"is {path!r}, but no registry is asked, only files are read; copy it into the folder where isl-emu is "
+            f"called (skopeo copy {path} oci:images/NAME) and name that"
+        )
+    return path
+
+
 class NodeSettings(Record):
     """Limits and settings of some nodes, by name or pattern; of several tables that name a node the last one holds.
 
@@ -42,7 +51,9 @@ class NodeSettings(Record):
     """
 
     nodes: Satellites
-    image: Annotated[str, Field(min_length=1, max_length=4_096, pattern=r"^[^\x00]+$")] | None = None
+    image: (
+        Annotated[str, Field(min_length=1, max_length=4_096, pattern=r"^[^\x00]+$"), AfterValidator(_image)] | None
+    ) = None
     cpus: float | None = Field(gt=0.0, le=64.0, default=None)
     memory_byte: Size | None = Field(alias="memory", default=None)
     pids: int | None = Field(ge=16, le=MOST_PIDS, default=None)
