@@ -194,6 +194,14 @@ ALLOW_NETWORK = click.option(
     help="The scenario may lead its packets to this machine's own network, by its [way_out].",
 )
 
+ALLOW_INTERFACE = click.option(
+    "--allow-interface",
+    "interfaces",
+    multiple=True,
+    metavar="NAME",
+    help="Interface of this machine that a node of the scenario may have while it runs, by its [[hardware]].",
+)
+
 
 PORT = click.option(
     "--port", type=click.IntRange(0, 65535), default=0, help="Of this machine's own, for the page. Default: a free one."
@@ -253,6 +261,7 @@ NO_BROWSER = click.option("--no-browser", is_flag=True, help="Only print where t
 @NO_PROGRAMS
 @ALLOW_KEY
 @ALLOW_NETWORK
+@ALLOW_INTERFACE
 @click.option("--no-report", is_flag=True, help="Write no report.html; `isl-emu report` does that later as well.")
 @click.option("--view", "viewed", is_flag=True, help="Serve a page that shows the run while it is live.")
 @PORT
@@ -276,6 +285,7 @@ def run(
     no_programs: bool,
     keys: tuple[str, ...],
     network: bool,
+    interfaces: tuple[str, ...],
     no_report: bool,
     viewed: bool,
     port: int,
@@ -296,7 +306,7 @@ def run(
                 "--resume repeats what was begun, in its folder: leave out --out and what changes it"
             )
         if (cut_off / "sweep.json").is_file():
-            return _sweep(cut_off, Trust(trust, not no_programs, keys, network), None, steps)
+            return _sweep(cut_off, Trust(trust, not no_programs, keys, network, interfaces), None, steps)
         from isl_emu.sweeps.sweep import repeat
 
         if (again := repeat(cut_off, steps)) is None:
@@ -304,7 +314,7 @@ def run(
         out, (scenario, before) = cut_off, again
         clock = clock or before
     assert scenario is not None
-    wishes = _wishes(interactive, pause_at, until, pace, Trust(trust, not no_programs, keys, network))
+    wishes = _wishes(interactive, pause_at, until, pace, Trust(trust, not no_programs, keys, network, interfaces))
     beside: Callable[[RunFolder], AbstractContextManager[object]] = nullcontext
     if viewed:
         from isl_emu.view.serve import looking_on, open_page
@@ -332,6 +342,7 @@ def run(
 @NO_PROGRAMS
 @ALLOW_KEY
 @ALLOW_NETWORK
+@ALLOW_INTERFACE
 def sweep(
     scenario: Path | Scenario,
     settings: tuple[str, ...],
@@ -345,6 +356,7 @@ def sweep(
     no_programs: bool,
     keys: tuple[str, ...],
     network: bool,
+    interfaces: tuple[str, ...],
 ) -> int:
     """Run SCENARIO with each combination of values, and write one table with a row for each run.
 
@@ -365,7 +377,7 @@ def sweep(
         loaded = with_changes(loaded, time={"duration": duration})
     words = [word for name, value in (("--machine", machine), ("--clock", clock)) if value for word in (name, value)]
     begun = begin_sweep(loaded, values, out, words)
-    return _sweep(begun.path, Trust(trust, not no_programs, keys, network), parallel, Steps(Screen()))
+    return _sweep(begun.path, Trust(trust, not no_programs, keys, network, interfaces), parallel, Steps(Screen()))
 
 
 @cli.command()

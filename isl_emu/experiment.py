@@ -182,7 +182,7 @@ def run(
     with trusting(trust.all):
         source = _source(scenario, changes)
         trust.check(source.scenario.foreign, source.scenario.keys_sent)
-        trust.check_network(source.scenario.leading_out)
+        trust.check_network(source.scenario.leading_out, source.scenario.wanted_interfaces)
         place = place_for(source.scenario, machine, clock, wishes, steps)
         outcome = run_source(source, place, Path(out) if out is not None else None, wishes, steps, report)
     if outcome.status == INTERRUPTED:
@@ -264,7 +264,7 @@ def run_file(
             wishes.trust.check(_unplanned(path).foreign, ())
         source = load_source(path, changes)
         wishes.trust.check(source.scenario.foreign, source.scenario.keys_sent)
-        wishes.trust.check_network(source.scenario.leading_out)
+        wishes.trust.check_network(source.scenario.leading_out, source.scenario.wanted_interfaces)
         wishes.check(source.plan.grid.duration_ns)
     place = place_for(source.scenario, machine, clock, wishes, steps)
     if wishes.interactive:
@@ -436,7 +436,7 @@ def _execute(
                 watched_guest(run.path / "guest", outside.append),
                 ExitStack() as wires,
             ):
-                ends = [wires.enter_context(wire(folder)) for part in PARTS for wire in part.wires(scenario)]
+                ends = [wires.enter_context(wire(folder, run)) for part in PARTS for wire in part.wires(scenario)]
                 status = boot(wires=ends)
     finally:
         shutil.rmtree(run.path, ignore_errors=True)

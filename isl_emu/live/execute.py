@@ -132,7 +132,7 @@ def _build(folder: RunFolder, phase: Phases, undo: ExitStack, *, kernel_ends: bo
     bias_ns, grain_ns = (0, EXACT_GRAIN_NS) if exact else (_calibrate(run, phase), DELAY_GRAIN_NS)
     with phase("build", f"building {len(plan.nodes.names)} nodes and {len(plan.links.a)} links"):
         handed_over = scenario.routing if scenario.routing.policy == "none" else None
-        net = build_net(plan, run, slowdown, routes.aliases, scenario.seed, handed_over, scenario.leading_out)
+        net = build_net(plan, run, slowdown, routes.aliases, scenario.seed, handed_over, scenario.beyond)
         undo.callback(net.stop, kernel_ends=kernel_ends)
         replay = Replay(
             plan, no_routes(plan) if handed_over else routes, net.backend, clock, folder.journal, bias_ns, slowdown,

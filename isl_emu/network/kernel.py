@@ -12,6 +12,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -65,6 +66,9 @@ CARRIER_PATIENCE_S = 60.0  # a kernel reports the carrier of thousands of new in
 CARRIER_PAUSE_S = 0.01
 
 
+Beyond = Sequence[tuple[str, ipaddress.IPv4Network]]
+
+
 class KernelBackend:
     """A plan's nodes and links in this kernel. Every link is down and no route is set until they are changed.
 
@@ -72,7 +76,7 @@ class KernelBackend:
         slowdown: how many times more slowly than the machine's time the emulated time passes; for queues.
         aliases: further addresses of nodes.
         seed: what the losses of all links follow from, each end's in its own way.
-        leading_out: the nodes that lead to networks which are no nodes'.
+        beyond: networks that are no nodes', each with the node behind which it is.
         handed_over: whose policy "none" leaves routes to others: how links look to them. None if routes are ours.
     """
 
@@ -84,7 +88,7 @@ class KernelBackend:
         aliases: Aliases = NO_ALIASES,
         seed: int = 0,
         handed_over: Routing | None = None,
-        leading_out: Sequence[str] = (),
+        beyond: Beyond = (),
     ):
         self.plan, self._slowdown, self._aliases, self._seed = plan, slowdown, aliases, seed
         self.wiring = wire(plan)
@@ -96,7 +100,7 @@ class KernelBackend:
         self._managed = self._queue_kind != QueueKind.NONE
         self._buckets = np.zeros((2 * len(plan.links.a), len(BUCKET_FIELDS)))  # as they were set last
         self._handed_over, self._seen_up = handed_over, np.ones(2 * len(plan.links.a), bool)
-        self._leading_out = [plan.nodes.names.index(name) for name in leading_out]
+        self._networks_beyond = [(plan.nodes.names.index(name), network) for name, network in beyond]
         self._dispatch = Dispatch()
         self._listeners: Listeners | None = None
         try:
@@ -159,10 +163,11 @@ class KernelBackend:
         self._dispatch.send(*batches)
 
     def _beyond(self, family: int, routes: Batch, destination: np.ndarray) -> Iterator[Batch]:
-        """The same changes for all that is no node's address, of routes to a node that leads there."""
-        if self._leading_out and family == socket.AF_INET:
-            which = np.flatnonzero(np.isin(destination, self._leading_out))
-            yield Batch(routes.node[which], led_on(routes.rows[which], ANYWHERE), lambda index: "the IPv4 way out")
+        """The same changes for the networks beyond a node, of routes to that node."""
+        for node, network in self._networks_beyond if family == socket.AF_INET else ():
+            which = np.flatnonzero(destination == node)
+            where = f"the route to {network}, beyond {self.plan.nodes.names[node]}"
+            yield Batch(routes.node[which], led_on(routes.rows[which], network), partial(_same, where))
 
     def _new_routes(self, family: int, routes: np.ndarray, links: np.ndarray) -> Batch:
         """Make or replace routes over one link each, (C,), or over as many links each, (C, H)."""
@@ -417,7 +422,7 @@ class KernelBackend:
             yield messages.loopback_address(ipv4_address(number))
             if ipv6:
                 yield messages.loopback_address(ipv6_address(number))
-        if self._leading_out:  # what lies there is no node: an address of a node without a route does not get out
+        if self._networks_beyond:  # what lies there is no node: an address of a node without a route does not get out
             yield beyond_route(NODES)
         for end in self._ends[node].tolist():
             index, peer, mac = int(self.wiring.interface_index[end]), int(self.wiring.peer[end]), mac_bytes(end ^ 1)
@@ -444,6 +449,10 @@ class KernelBackend:
                         f"node {space.node}: an interface has no carrier, but all are up; try again with fewer nodes"
                     )
                 time.sleep(CARRIER_PAUSE_S)
+
+
+def _same(text: str, _index: int) -> str:
+    return text
 
 
 def _by_hops(routes: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

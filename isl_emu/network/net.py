@@ -20,7 +20,7 @@ from mininet.topo import Topo
 from isl_emu.errors import IslEmuError, NetworkError
 from isl_emu.linkplan.plan import LinkKind, LinkPlan, NodeKind
 from isl_emu.network.hosts import LaserInterface, LaserLink, PlaceNode, SatelliteNode, SpaceNode, StationNode
-from isl_emu.network.kernel import KernelBackend
+from isl_emu.network.kernel import ANYWHERE, Beyond, KernelBackend
 from isl_emu.network.naming import (
     BOTH_FAMILIES,
     IPV4_FIRST,
@@ -51,14 +51,14 @@ def build_net(
     aliases: Aliases = NO_ALIASES,
     seed: int = 0,
     handed_over: Routing | None = None,
-    leading_out: Sequence[str] = (),
+    beyond: Beyond = (),
 ) -> IslNet:
     """Make all nodes and links of a plan in this kernel; every link is down until a replay sets it.
 
     Raises:
         NetworkError: not root, or the kernel lacks something.
     """
-    return IslNet(plan, run, slowdown, aliases, seed, handed_over, leading_out)
+    return IslNet(plan, run, slowdown, aliases, seed, handed_over, beyond)
 
 
 class IslTopo(Topo):
@@ -99,7 +99,7 @@ class IslNet(Mininet):
         aliases: further addresses of nodes, for disjoint paths.
         seed: what the losses of all links follow from.
         handed_over: how links look to those who route, where that is not us.
-        leading_out: the nodes that lead to networks which are no nodes', and to whom names there are known.
+        beyond: networks that are no nodes', each with the node behind which it is.
     """
 
     topo: IslTopo
@@ -117,12 +117,17 @@ class IslNet(Mininet):
         aliases: Aliases = NO_ALIASES,
         seed: int = 0,
         handed_over: Routing | None = None,
-        leading_out: Sequence[str] = (),
+        beyond: Beyond = (),
     ):
-        self._handed_over, self._leading_out = handed_over, leading_out
+        self._handed_over, self._beyond = handed_over, beyond
         self.plan, self.slowdown, self.aliases, self.seed = plan, slowdown, aliases, seed
         self.run_directory = run
-        names = "hosts", "gai.conf", "host.conf", *(["resolv.conf"] if leading_out else [])
+        names = (
+            "hosts",
+            "gai.conf",
+            "host.conf",
+            *(["resolv.conf"] if any(network == ANYWHERE for _, network in beyond) else []),
+        )
         self.files = {f"/etc/{name}": str(run.path / name) for name in names}
         self._backend: KernelBackend | None = None
         self._numbers = {name: number for number, name in enumerate(plan.nodes.names)}
@@ -156,7 +161,7 @@ class IslNet(Mininet):
             Path(kept).write_text(text)
         self._backend = KernelBackend(
             self.plan, self.run_directory.run_id, self.slowdown, self.aliases, self.seed, self._handed_over,
-            self._leading_out,
+            self._beyond,
         )  # fmt: skip
         try:
             self.buildFromTopo(self.topo)

@@ -26,6 +26,7 @@ from isl_emu.parts.live_run import LiveRun
 from isl_emu.progress import Steps
 from isl_emu.routing.forwarding import RoutePlan
 from isl_emu.runs.clock import RunTimes
+from isl_emu.runs.directory import RunDirectory
 from isl_emu.runs.folder import RunFolder
 from isl_emu.scenario.model import Scenario
 from isl_emu.show.chapter import Chapter
@@ -166,7 +167,7 @@ class Preparation:
     leave: Callable[[RunFolder, Steps], None] = _nothing
 
 
-Wire = Callable[[RunFolder], AbstractContextManager[int]]
+Wire = Callable[[RunFolder, RunDirectory], AbstractContextManager[int]]
 """While its block lasts, something on the machine sends and takes Ethernet frames: the guest's end, a descriptor."""
 
 

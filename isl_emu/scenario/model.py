@@ -8,6 +8,7 @@ Nothing here looks at the machine: a scenario that is valid on one computer is v
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import IPv4Interface, IPv4Network
 
 from pydantic import Field
 
@@ -20,6 +21,7 @@ from isl_emu.scenario.constellation import Constellation, Time, constellation_co
 from isl_emu.scenario.faults import Fault, expected_faults, fault_contradictions
 from isl_emu.scenario.ground import GroundStation
 from isl_emu.scenario.ground_network import Place, Terrestrial
+from isl_emu.scenario.hardware import Hardware, hardware_contradictions
 from isl_emu.scenario.kv_handover import KvHandover, kv_contradictions
 from isl_emu.scenario.lasers import InterShell, LaserLinks
 from isl_emu.scenario.matching import Satellites, matching, unpaired
@@ -47,6 +49,7 @@ __all__ = [
     "GroundStation",
     "InterShell",
     "LaserLinks",
+    "Hardware",
     "Metadata",
     "NodeSettings",
     "Orbits",
@@ -111,6 +114,7 @@ class Scenario(Constellation):
     metadata: Metadata | None = None
     node: tuple[NodeSettings, ...] = ()
     way_out: WayOut | None = None
+    hardware: tuple[Hardware, ...] = ()
     training: tuple[Training, ...] = ()
     probes: Probes = Probes()
     capture: tuple[Capture, ...] = ()
@@ -251,6 +255,7 @@ class Scenario(Constellation):
                 if self.way_out
                 else ()
             ),
+            *(f"hardware.interface: gives {one.node} this machine's {one.interface}" for one in self.hardware),
             *(f"{key}.command: runs {group.command}" for key, group in servers if group.command),
             *(f"{key}.url: asks {group.url}" for key, group in servers if group.url),
             *(f"{key}.key_variable: sends it ${group.key_variable}" for key, group in servers if group.key_variable),
@@ -280,6 +285,18 @@ class Scenario(Constellation):
         return (self.way_out.gateway,) if self.way_out else ()
 
     @property
+    def wanted_interfaces(self) -> tuple[str, ...]:
+        """Names of the machine's interfaces that nodes are to have."""
+        return tuple(table.interface for table in self.hardware)
+
+    @property
+    def beyond(self) -> tuple[tuple[str, IPv4Network], ...]:
+        """Networks that are no nodes', each with the node behind which it is."""
+        out = ((name, IPv4Network("0.0.0.0/0")) for name in self.leading_out)
+        addresses = ((table.node, table.address) for table in self.hardware if table.address)
+        return (*out, *((node, IPv4Interface(address).network) for node, address in addresses))
+
+    @property
     def keys_sent(self) -> tuple[str, ...]:
         """Names of the environment variables whose contents it sends to a URL."""
         return tuple(dict.fromkeys(group.key_variable for group in self.compute if group.key_variable))
@@ -307,6 +324,7 @@ def contradictions(scenario: Scenario) -> Iterator[str]:
         yield from metadata_contradictions(scenario.metadata, scenario.node_names)
     if scenario.way_out:
         yield from way_out_contradictions(scenario.way_out, [*scenario.station_names, *scenario.place_names])
+    yield from hardware_contradictions(scenario.hardware, scenario.node_names)
     yield from program_contradictions(
         scenario.program, scenario.workload, nodes, scenario.time.duration_ns,
         {name for name in nodes if scenario.image_of(name)}, scenario.routing.policy == "none",

@@ -47,10 +47,23 @@ def test_a_stranger_gets_out_only_if_the_user_says_so() -> None:
     Trust().check_network(parse_scenario(quiet_ring(), "the test").leading_out)
 
 
+def test_a_node_gets_an_interface_only_if_the_user_says_so() -> None:
+    tables = table("[hardware]", node="gs-chengdu", interface="eth7", address="192.168.50.1/24")
+    scenario = parse_scenario(quiet_ring() + tables, "the test")
+    assert scenario.foreign == ("hardware.interface: gives gs-chengdu this machine's eth7",)
+    for trust in (Trust(), Trust(all=True, network=True), Trust(interfaces=("eth8",))):
+        with pytest.raises(ScenarioError, match="hardware.interface: is eth7, .*add --allow-interface eth7"):
+            trust.check_network(scenario.leading_out, scenario.wanted_interfaces)
+    Trust(interfaces=("eth7",)).check_network(scenario.leading_out, scenario.wanted_interfaces)
+    with pytest.raises(MachineError, match="what is plugged in at eth7 has a clock of its own"):
+        place_for(scenario, "auto", "exact", Wishes(), Steps(Screen(quiet=True)))
+
+
 def test_a_sweep_is_allowed_what_its_runs_are() -> None:
     assert Trust(network=True, keys=("A",), programs=False).words() == [
         "--no-programs", "--allow-network", "--allow-key", "A",
     ]  # fmt: skip
+    assert Trust(interfaces=("eth7",)).words() == ["--allow-interface", "eth7"]
     assert Trust(all=True).words() == ["--trust"] and Trust().words() == []
 
 

@@ -18,12 +18,13 @@ from isl_emu.network import messages
 from isl_emu.network.kernel import ANYWHERE
 from isl_emu.network.routes import beyond_route
 from isl_emu.nodes.namespaces import enter_network, in_own_thread
-from isl_emu.nodes.netlink import Netlink
+from isl_emu.nodes.netlink import change_here
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.nodes.part import set_sysctls
 from isl_emu.parts.part import Part, Preparation, Source, Wire, as_warning
 from isl_emu.parts.way_out.nat import library
+from isl_emu.runs.directory import RunDirectory
 from isl_emu.runs.endpoints import OUTSIDE, OUTSIDE_MACHINE
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.process import Watched, end, last_line, start_module
@@ -67,7 +68,7 @@ class WayOutPart(Part):
         if Path("/sys/class/net", WIRE).exists():
             with open(space.path, "rb") as namespace:
                 index = socket.if_nametoindex(WIRE)
-                _here([messages.link_moved(index, INTERFACE, namespace.fileno())])
+                change_here([messages.link_moved(index, INTERFACE, namespace.fileno())], "way out")
         else:
             tap = in_own_thread(_tap, space.path)
             live.undo.callback(os.close, tap)
@@ -110,7 +111,7 @@ def _check(process: subprocess.Popen[bytes], folder: RunFolder) -> None:
 
 
 @contextmanager
-def _wire(folder: RunFolder) -> Iterator[int]:
+def _wire(folder: RunFolder, run: RunDirectory) -> Iterator[int]:
     """A guest's end of the way out; at the other one is a translator."""
     ours, guests = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, guests:
@@ -154,12 +155,3 @@ def _tap(netns_path: str) -> int:
 def _index(netns_path: str) -> int:
     enter_network(netns_path)
     return socket.if_nametoindex(INTERFACE)
-
-
-def _here(wanted: Iterable[bytes]) -> None:
-    """Change interfaces in the network of this process."""
-    netlink = Netlink()
-    try:
-        netlink.demand(wanted, "way out")
-    finally:
-        netlink.close()
