@@ -26,7 +26,7 @@ from isl_emu.scenario.kv_handover import KvHandover, kv_contradictions
 from isl_emu.scenario.lasers import InterShell, LaserLinks
 from isl_emu.scenario.matching import Satellites, matching, unpaired
 from isl_emu.scenario.metadata import Metadata, metadata_contradictions
-from isl_emu.scenario.nodes import NodeSettings, node_contradictions, settings_by_node
+from isl_emu.scenario.nodes import LinkSettings, NodeSettings, link_settings, node_contradictions, settings_by_node
 from isl_emu.scenario.power import Power, power_contradictions, power_groups, power_parts
 from isl_emu.scenario.programs import Program, UserWorkload, program_contradictions
 from isl_emu.scenario.quantities import Duration, NodeName, Record
@@ -167,6 +167,11 @@ class Scenario(Constellation):
     def informed_nodes(self) -> tuple[str, ...]:
         """Names of the nodes that are told of themselves, in node order."""
         return matching(self.metadata.nodes, self.node_names) if self.metadata else ()
+
+    @property
+    def link_settings(self) -> tuple[LinkSettings, ...]:
+        """What tables of nodes say of links, in their order; the later ones go before."""
+        return link_settings(self.node, self.node_names)
 
     def image_of(self, node: str) -> str | None:
         """The image that the user's programs see in a node, as the scenario names it; None if it has none."""
