@@ -34,6 +34,7 @@ from isl_emu.network.naming import (
 from isl_emu.nodes.nodespaces import namespace_path
 from isl_emu.nodes.processes import NodeFreezer, kill_processes_in, namespace_ids
 from isl_emu.routing.aliases import NO_ALIASES, Aliases
+from isl_emu.routing.source_routes import SourceRoutes
 from isl_emu.runs.directory import RunDirectory
 from isl_emu.scenario.routing import Routing
 
@@ -50,13 +51,14 @@ def build_net(
     aliases: Aliases = NO_ALIASES,
     seed: int = 0,
     handed_over: Routing | None = None,
+    steered: SourceRoutes | None = None,
 ) -> IslNet:
     """Make all nodes and links of a plan in this kernel; every link is down until a replay sets it.
 
     Raises:
         NetworkError: not root, or the kernel lacks something.
     """
-    return IslNet(plan, run, slowdown, aliases, seed, handed_over)
+    return IslNet(plan, run, slowdown, aliases, seed, handed_over, steered)
 
 
 class IslTopo(Topo):
@@ -97,6 +99,7 @@ class IslNet(Mininet):
         aliases: further addresses of nodes, for disjoint paths.
         seed: what the losses of all links follow from.
         handed_over: how links look to those who route, where that is not us.
+        steered: where nodes write packets' ways into their headers: these ways.
     """
 
     topo: IslTopo
@@ -114,8 +117,9 @@ class IslNet(Mininet):
         aliases: Aliases = NO_ALIASES,
         seed: int = 0,
         handed_over: Routing | None = None,
+        steered: SourceRoutes | None = None,
     ):
-        self._handed_over = handed_over
+        self._handed_over, self._steered = handed_over, steered
         self.plan, self.slowdown, self.aliases, self.seed = plan, slowdown, aliases, seed
         self.run_directory = run
         self.files = {f"/etc/{name}": str(run.path / name) for name in ("hosts", "gai.conf", "host.conf")}
@@ -150,8 +154,9 @@ class IslNet(Mininet):
         for kept, text in zip(self.files.values(), texts, strict=True):
             Path(kept).write_text(text)
         self._backend = KernelBackend(
-            self.plan, self.run_directory.run_id, self.slowdown, self.aliases, self.seed, self._handed_over
-        )
+            self.plan, self.run_directory.run_id, self.slowdown, self.aliases, self.seed, self._handed_over,
+            self._steered,
+        )  # fmt: skip
         try:
             self.buildFromTopo(self.topo)
         except BaseException:

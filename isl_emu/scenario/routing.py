@@ -44,12 +44,14 @@ class RoutingDaemon(Record):
 class Routing(Record):
     """How paths are chosen at each instant: a policy of ours, or a user's function as ``package.module:function``.
 
-    `hysteresis`: of "stable". `equal_by`, `tolerance`, `next_hops`: of "ecmp". Of "none", which leaves routes to
-    programs in the nodes: `addresses`, of the ends of links; `carrier`, whether an interface shows that its link is
-    down; `daemon`.
+    `forwarding`: by addresses, each node on its own; or the node that sends writes the whole path into the packet, as
+    segments ("srv6") or labels ("mpls"). `hysteresis`: of "stable". `equal_by`, `tolerance`, `next_hops`: of "ecmp". Of
+    "none", which leaves routes to programs in the nodes: `addresses`, of the ends of links; `carrier`, whether an
+    interface shows that its link is down; `daemon`.
     """
 
     policy: Literal["shortest-delay", "fewest-hops", "stable", "ecmp", "none"] | UserFunction = "shortest-delay"
+    forwarding: Literal["addresses", "srv6", "mpls"] = "addresses"
     hysteresis_ns: Delay = Field(alias="hysteresis", default=1_000_000)
     equal_by: Literal["delay", "hops"] = "delay"
     tolerance_ns: Delay = Field(alias="tolerance", default=1_000_000)
@@ -68,6 +70,12 @@ def routing_contradictions(routing: Routing, nodes: Collection[str], slowdown: f
             yield f'routing.{key} is given, but it is for the policy "none"; write policy = "none", or leave it out'
     elif routing.disjoint:
         yield 'routing.disjoint is given, but the policy "none" makes no paths; leave it out, or choose another policy'
+    if routing.forwarding != "addresses" and routing.policy in ("ecmp", "none"):
+        why = "spreads flows in each node" if routing.policy == "ecmp" else "makes no paths"
+        yield (
+            f'routing.forwarding is "{routing.forwarding}", which is for one path from end to end, but the policy '
+            f'"{routing.policy}" {why}; choose another policy, or forwarding = "addresses"'
+        )
     if routing.daemon:
         yield from _daemon_contradictions(routing, routing.daemon, slowdown)
     if routing.disjoint:

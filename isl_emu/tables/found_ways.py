@@ -62,11 +62,6 @@ class FoundWays:
         cut = tuple(link for link, there in zip(links, up, strict=True) if not there)
         return NodePath(tuple(nodes), tuple(links), delay_ns, cut)
 
-    def ends(self, path: NodePath) -> list[int]:
-        """The link ends that send a packet on a way; end 2 x link is node a's."""
-        senders = zip(path.nodes, path.links, strict=False)
-        return [2 * link + int(self._plan.links.a[link] != node) for node, link in senders]
-
     def unsure(self, a: str, b: str, path: NodePath | None, from_ns: int, to_ns: int) -> bool:
         """Whether nobody can say which way a packet took in that time.
 

@@ -25,6 +25,7 @@ from isl_emu.parts.routing.results import (
     lost_probes,
 )
 from isl_emu.routing.forwarding import read_routes
+from isl_emu.routing.source_routes import check_headers
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.routing import RoutingDaemon
 from isl_emu.tables.found_ways import JOURNAL, FoundWays
@@ -56,6 +57,8 @@ class RoutingPart(Part):
     def prepare(self, source: Source, place: str) -> Preparation:
         if source.scenario.routing.daemon:
             check_frr(source.scenario.routing.daemon.protocol)
+        if source.scenario.routing.forwarding != "addresses":
+            check_headers(source.plan, source.routes, source.scenario.routing.forwarding)
         return Preparation()
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
