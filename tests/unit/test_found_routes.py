@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from isl_emu.network.found_routes import FoundRoute, NodeTable, decode_changes
@@ -15,8 +17,10 @@ from isl_emu.parts.probes.results import found_row, probe_fidelity
 from isl_emu.parts.routing.frr import configurations
 from isl_emu.parts.routing.results import Convergence, Reach, link_delays_ns
 from isl_emu.routing.paths import PathFinder
+from isl_emu.runs.folder import RunFolder
+from isl_emu.runs.journal import Journal
 from isl_emu.scenario.routing import Routing, RoutingDaemon
-from isl_emu.tables.found_ways import SEVERAL, FoundWays
+from isl_emu.tables.found_ways import ROUTES, SEVERAL, FoundWays, found_ways
 from isl_emu.tables.planned_paths import PlannedPaths
 from tests.plans import MS, SECOND, make_plan, make_routes, ring_edges
 
@@ -169,3 +173,26 @@ def test_each_daemon_is_told_of_each_link_and_a_station_to_be_an_end(protocol):
     assert [end in text for text in told] == [False, False, False, True]
     cost = {"ospf": " ip ospf cost 2000\n", "bgp": "remote-as 4200000001"}
     assert cost[protocol] in told[2]  # 20 ms in steps of 10 us, or the neighbour's own system
+
+
+def test_where_a_way_ends_is_told():
+    gone = [*RECORDS, {"t_ns": 3 * SECOND, "node": 1, "destination": 3, "link": -1}]
+    ways, a, d = FoundWays(PLAN, gone), PLAN.nodes.names[0], PLAN.nodes.names[3]
+    assert ways.path(a, d, 3 * SECOND) is None
+    assert ways.no_path(a, d, 3 * SECOND) == "p00s01 has no route to p00s03, 1 links from p00s00"
+    looped = FoundWays(PLAN, [*RECORDS, *_tree(3 * SECOND, {(1, 3): 0})])
+    assert looped.no_path(a, d, 3 * SECOND) == "the routes to p00s03 are a loop"
+
+
+def test_the_ways_of_a_run_are_read_from_its_table_or_its_journal(tmp_path):
+    folder = RunFolder(tmp_path)
+    assert found_ways(folder, PLAN) is None
+    folder.journal.mkdir()
+    with Journal(folder.journal / "route_changes.jsonl") as journal:
+        for record in RECORDS:
+            journal.append(record)
+    live = found_ways(folder, PLAN)
+    pq.write_table(pa.Table.from_pylist(RECORDS, schema=ROUTES), folder.table("route_changes"))
+    over = found_ways(folder, PLAN)
+    assert live is not None and over is not None
+    assert (live.changes == over.changes).all() and len(over.changes) == len(RECORDS)
