@@ -31,13 +31,15 @@ class RoutingDaemon(Record):
     """FRR's daemons in each node: which protocol, and how soon it notices that a neighbour is gone.
 
     `hello`: between two greetings; `dead`: after how long without any a neighbour is gone. Both in whole seconds, as
-    FRR counts them. `cost`: of a link, its mean planned delay or 1. `memory`: the most that a node's daemons may take.
+    FRR counts them. `cost`: of a link, its mean planned delay or 1. `hint`: so long before the orbits end a link both
+    its ends give it the highest cost; 0 for never. `memory`: the most that a node's daemons may take.
     """
 
     protocol: Literal["ospf", "bgp"] = "ospf"
     hello_ns: Duration = Field(alias="hello", default=1_000_000_000)
     dead_ns: Duration = Field(alias="dead", default=4_000_000_000)
     cost: Literal["delay", "hops"] = "delay"
+    hint_ns: Delay = Field(alias="hint", default=0)
     memory_byte: Size = Field(alias="memory", default=128 << 20)
 
 
@@ -92,6 +94,11 @@ def _daemon_contradictions(routing: Routing, daemon: RoutingDaemon, slowdown: fl
         yield f"routing.daemon.dead is {dead}, but must be at least twice hello, which is {hello}; raise it"
     if daemon.protocol == "bgp" and daemon.dead_ns < BGP_LEAST_S * NS_PER_S:
         yield f"routing.daemon.dead is {dead}, but BGP holds for at least {BGP_LEAST_S} s (RFC 4271); raise it"
+    if daemon.protocol == "bgp" and daemon.hint_ns:
+        yield (
+            "routing.daemon.hint is given, but is a cost of a link, and BGP knows none; leave it out, or use "
+            'protocol = "ospf"'
+        )
     if daemon.protocol == "bgp" and routing.addresses == "unnumbered":
         yield (
             'routing.addresses is "unnumbered", but BGP needs numbered links here; use "numbered", or protocol = "ospf"'

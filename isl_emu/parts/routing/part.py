@@ -14,6 +14,7 @@ from isl_emu.parts.finished_run import ConcludedRun, FinishedRun
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.part import Need, Part, Preparation, Source, Traffic
 from isl_emu.parts.routing.frr import Daemons, check_frr
+from isl_emu.parts.routing.hints import Hints
 from isl_emu.parts.routing.observer import CONTROL_JOURNAL, RouteObserver
 from isl_emu.parts.routing.results import (
     CONVERGENCE,
@@ -71,6 +72,8 @@ class RoutingPart(Part):
                 with live.phase("routing", f"{routing.daemon.protocol} finds its routes"):
                     yield Daemons(live, routing.daemon)
                     _await_routes(live, observer, routing.daemon)
+                if routing.daemon.hint_ns:
+                    yield Hints(live, routing.daemon)
 
     def conclude(self, run: FinishedRun) -> None:
         if run.scenario.routing.policy != "none":
