@@ -5,9 +5,10 @@ import struct
 import numpy as np
 import pytest
 
-from isl_emu.errors import ScenarioError
+from isl_emu.errors import NetworkError, ScenarioError
+from isl_emu.network import steering
 from isl_emu.network.naming import SEGMENT_IPV4, locator, segment
-from isl_emu.network.steering import label_wraps, segment_wraps
+from isl_emu.network.steering import check_steering, label_wraps, segment_wraps
 from isl_emu.routing.forwarding import NO_ROUTE, RoutePlan, plan_routes
 from isl_emu.routing.source_routes import MOST_LABELS, SourceRoutes, check_headers, header_byte
 from isl_emu.scenario.routing import DisjointPaths, Routing
@@ -17,7 +18,7 @@ LINE = make_plan(5, [], [{(0, 1): MS, (1, 2): MS, (2, 3): MS, (3, 4): MS}])  # l
 TO_4 = (np.arange(4), np.full(4, 4), np.arange(4))
 
 
-def steered(routes: RoutePlan | None = None) -> SourceRoutes:
+def ways_of_line(routes: RoutePlan | None = None) -> SourceRoutes:
     return SourceRoutes(LINE, routes or plan_routes(LINE), "mpls")
 
 
@@ -27,11 +28,11 @@ def found(way: tuple[np.ndarray, np.ndarray, np.ndarray]) -> dict[tuple[int, int
 
 
 def test_a_way_is_all_links_to_the_destination():
-    assert found(steered().change(*TO_4)) == {(0, 4): [0, 1, 2, 3], (1, 4): [1, 2, 3], (2, 4): [2, 3], (3, 4): [3]}
+    assert found(ways_of_line().change(*TO_4)) == {(0, 4): [0, 1, 2, 3], (1, 4): [1, 2, 3], (2, 4): [2, 3], (3, 4): [3]}
 
 
 def test_a_next_hop_changes_the_ways_of_all_that_lead_over_it_and_of_no_other():
-    ways = steered()
+    ways = ways_of_line()
     ways.change(*TO_4)
     gone = found(ways.change(np.array([1]), np.array([4]), np.array([NO_ROUTE])))
     assert gone == {(0, 4): [], (1, 4): []}  # node 0 still has a next hop, but nobody there knows the way on
@@ -61,7 +62,7 @@ def test_a_way_to_an_alias_ends_at_its_node():
 
 def test_next_hops_in_a_loop_are_refused():
     with pytest.raises(ScenarioError, match="are a loop"):
-        steered().change(np.array([0, 1]), np.array([4, 4]), np.array([0, 0]))
+        ways_of_line().change(np.array([0, 1]), np.array([4, 4]), np.array([0, 0]))
 
 
 def test_headers_are_as_long_as_their_rfcs_say():
@@ -71,7 +72,7 @@ def test_headers_are_as_long_as_their_rfcs_say():
 
 
 def test_the_longest_packet_is_that_of_the_narrowest_link():
-    ways = steered()
+    ways = ways_of_line()
     assert ways.mtu_byte(np.array([[0, 1, NO_ROUTE]])).tolist() == [int(LINE.links.mtu_byte[:2].min())]
 
 
@@ -103,3 +104,9 @@ def test_a_segment_list_is_written_from_its_end():
     words = [segment(int.from_bytes(told[at : at + 8], "big") % 2**32 - 1, told[at + 15]) for at in (16, 32)]
     assert words == [segment(70_000, SEGMENT_IPV4), segment(1, 1)] == ["fc00:0:1:1171::4", "fc00:0:0:2::1"]
     assert locator(70_000) == "fc00:0:1:1171::"
+
+
+def test_a_kernel_that_lacks_it_is_told_in_one_sentence(monkeypatch):
+    monkeypatch.setattr(steering, "in_own_thread", lambda *_: "Operation not supported")
+    with pytest.raises(NetworkError, match=r"has no MPLS routes .*Operation not supported.*use --machine guest"):
+        check_steering("mpls")
