@@ -49,6 +49,7 @@ from isl_emu.parts.part import Need
 from isl_emu.parts.registry import PARTS
 from isl_emu.progress import Steps
 from isl_emu.routing.forwarding import no_routes, read_routes
+from isl_emu.routing.source_routes import SourceRoutes
 from isl_emu.runs.clock import RunClock, RunTimes
 from isl_emu.runs.directory import RunDirectory, create_run_directory
 from isl_emu.runs.endpoints import MODEL_PORT, Endpoint, write_endpoints
@@ -132,7 +133,9 @@ def _build(folder: RunFolder, phase: Phases, undo: ExitStack, *, kernel_ends: bo
     bias_ns, grain_ns = (0, EXACT_GRAIN_NS) if exact else (_calibrate(run, phase), DELAY_GRAIN_NS)
     with phase("build", f"building {len(plan.nodes.names)} nodes and {len(plan.links.a)} links"):
         handed_over = scenario.routing if scenario.routing.policy == "none" else None
-        net = build_net(plan, run, slowdown, routes.aliases, scenario.seed, handed_over, scenario.beyond)
+        forwarding = scenario.routing.forwarding
+        steered = None if forwarding == "addresses" else SourceRoutes(plan, routes, forwarding)
+        net = build_net(plan, run, slowdown, routes.aliases, scenario.seed, handed_over, scenario.beyond, steered)
         undo.callback(net.stop, kernel_ends=kernel_ends)
         replay = Replay(
             plan, no_routes(plan) if handed_over else routes, net.backend, clock, folder.journal, bias_ns, slowdown,

@@ -63,8 +63,8 @@ SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/proc
 SETTINGS = (
     *("alternatives", "bash.bashrc", "ca-certificates", "debian_version", "gai.conf", "group", "host.conf", "hosts"),
     *("inputrc", "iproute2", "ld.so.cache", "localtime", "login.defs", "lsb-release", "mime.types", "nsswitch.conf"),
-    *("os-release", "passwd", "pki", "profile", "protocols", "services", "ssl/certs", "ssl/openssl.cnf", "terminfo"),
-    "timezone",
+    *("os-release", "pam.d/frr", "passwd", "pki", "profile", "protocols", "services", "ssl/certs", "ssl/openssl.cnf"),
+    *("terminfo", "timezone"),
 )  # in /etc
 LINES_SHOWN = 12
 CALENDAR_FOLDER = "time"  # beside the guest's own: several guests may share it

@@ -34,6 +34,7 @@ from isl_emu.network.naming import (
 from isl_emu.nodes.nodespaces import namespace_path
 from isl_emu.nodes.processes import NodeFreezer, kill_processes_in, namespace_ids
 from isl_emu.routing.aliases import NO_ALIASES, Aliases
+from isl_emu.routing.source_routes import SourceRoutes
 from isl_emu.runs.directory import RunDirectory
 from isl_emu.runs.endpoints import OUTSIDE_NAMES
 from isl_emu.scenario.routing import Routing
@@ -52,13 +53,14 @@ def build_net(
     seed: int = 0,
     handed_over: Routing | None = None,
     beyond: Beyond = (),
+    steered: SourceRoutes | None = None,
 ) -> IslNet:
     """Make all nodes and links of a plan in this kernel; every link is down until a replay sets it.
 
     Raises:
         NetworkError: not root, or the kernel lacks something.
     """
-    return IslNet(plan, run, slowdown, aliases, seed, handed_over, beyond)
+    return IslNet(plan, run, slowdown, aliases, seed, handed_over, beyond, steered)
 
 
 class IslTopo(Topo):
@@ -100,6 +102,7 @@ class IslNet(Mininet):
         seed: what the losses of all links follow from.
         handed_over: how links look to those who route, where that is not us.
         beyond: networks that are no nodes', each with the node behind which it is.
+        steered: where nodes write packets' ways into their headers: these ways.
     """
 
     topo: IslTopo
@@ -118,8 +121,9 @@ class IslNet(Mininet):
         seed: int = 0,
         handed_over: Routing | None = None,
         beyond: Beyond = (),
+        steered: SourceRoutes | None = None,
     ):
-        self._handed_over, self._beyond = handed_over, beyond
+        self._handed_over, self._beyond, self._steered = handed_over, beyond, steered
         self.plan, self.slowdown, self.aliases, self.seed = plan, slowdown, aliases, seed
         self.run_directory = run
         names = (
@@ -161,7 +165,7 @@ class IslNet(Mininet):
             Path(kept).write_text(text)
         self._backend = KernelBackend(
             self.plan, self.run_directory.run_id, self.slowdown, self.aliases, self.seed, self._handed_over,
-            self._beyond,
+            self._beyond, self._steered,
         )  # fmt: skip
         try:
             self.buildFromTopo(self.topo)
