@@ -321,7 +321,9 @@ def contradictions(scenario: Scenario) -> Iterator[str]:
     satellites, nodes = scenario.satellite_names, set(scenario.node_names)
     yield from constellation_contradictions(scenario)
     yield from routing_contradictions(scenario.routing, nodes, scenario.time.slowdown)
-    if scenario.routing.forwarding != "addresses" and (scenario.way_out or any(one.address for one in scenario.hardware)):
+    if scenario.routing.forwarding != "addresses" and (
+        scenario.way_out or any(one.address for one in scenario.hardware)
+    ):
         yield (
             f'routing.forwarding is "{scenario.routing.forwarding}", which leads to nodes alone, but a way out and the '
             'addresses of hardware are beyond one; set it to "addresses"'
