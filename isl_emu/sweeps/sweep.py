@@ -12,14 +12,16 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from scipy.stats import t as student_t
 
 from isl_emu.errors import MachineError, ScenarioError
 from isl_emu.experiment import CLOCKS, MACHINES, place_for
@@ -35,10 +37,13 @@ from isl_emu.runs.wishes import Wishes
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import format_scenario, load_scenario, with_changes
 from isl_emu.scenario.settings import read_value, write_value
-from isl_emu.tables.schema import REAL, TEXT, column
-from isl_emu.tables.text import counted
+from isl_emu.tables.schema import COUNT, REAL, TEXT, column
+from isl_emu.tables.text import counted, table, three_digits, time_text
 
 MANIFEST, BASE, TABLE, RUNS = "sweep.json", "scenario.toml", "sweep.parquet", "runs"
+REPEATS = "repeats.parquet"
+CONFIDENCE = 0.95
+SHOWN = ("serving.ttft_ns.p50", "serving.ttft_ns.p99", "serving.e2e_ns.p99", "serving.rates.goodput_per_s")
 OPTIONS = {"--machine": MACHINES, "--clock": CLOCKS}  # of its runs, that a sweep's folder keeps
 MOST_RUNS = 10_000
 NAME_LENGTH = 100
@@ -150,9 +155,48 @@ class Sweep:
             fields.append(column(name, REAL, unit, f"from {name.partition('.')[0]}.json of the run"))
             columns.append([figures.get(name) for *_, figures in found])
         arrays = [pa.array(values, field.type) for values, field in zip(columns, fields, strict=True)]
-        table = pa.Table.from_arrays(arrays, schema=pa.schema(fields))
-        pq.write_table(table, self.path / TABLE, compression="zstd")
-        return table
+        written = pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+        pq.write_table(written, self.path / TABLE, compression="zstd")
+        if "seed" in self.settings:
+            pq.write_table(self.repeats(written), self.path / REPEATS, compression="zstd")
+        return written
+
+    def repeats(self, runs: pa.Table) -> pa.Table:
+        """The mean of each figure over runs that differ in nothing but their seed, and its confidence interval.
+
+        The interval is Student's, which takes the figures of repetitions as normally distributed; there is none of a
+        single run. Runs that cannot be trusted are left out. A row for each combination of values and figure.
+
+        Args:
+            runs: as `write_table` gives it.
+        """
+        keys = [key for key in self.settings if key != "seed"]
+        figures = [field for field in runs.schema if field.name not in {"run", "verdict", "clock", *self.settings}]
+        points: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+        for row in runs.to_pylist():
+            if row["verdict"] != "invalid":
+                points.setdefault(tuple(row[key] for key in keys), []).append(row)
+        rows = []
+        for point, repeated in points.items():
+            for field in figures:
+                unit = (field.metadata or {}).get(b"unit", b"").decode()
+                values = [row[field.name] for row in repeated if row[field.name] is not None]
+                if values:
+                    where = {**dict(zip(keys, point, strict=True)), "figure": field.name, "unit": unit}
+                    rows.append({**where, **_mean(values)})
+        own = [
+            *(runs.schema.field(key) for key in keys),
+            column("figure", TEXT, "", "a number of the runs' JSON files, by its place in them"),
+            column("unit", TEXT, "", "of mean, deviation, low and high"),
+            column("runs", COUNT, "runs", "repetitions that have it"),
+            column("mean", REAL, "", "of the repetitions"),
+            column("deviation", REAL, "", "their standard deviation, by one less than their number; null of one run"),
+            column(
+                "low", REAL, "", "lower end of the 95 % confidence interval of the mean, Student's; null of one run"
+            ),
+            column("high", REAL, "", "upper end of it; null of one run"),
+        ]
+        return pa.Table.from_pylist(rows, schema=pa.schema(own))
 
 
 @dataclass(frozen=True)
@@ -182,7 +226,33 @@ class SweepOutcome:
         if self.invalid:
             lines.append(f"{self.invalid} of them cannot be trusted: see `verdict` in the table")
         lines += [f"failed: {name}: {reason}" for name, reason in self.failed.items()]
-        return "\n".join(lines)
+        return "\n".join([*lines, *self._repeats()])
+
+    def _repeats(self) -> Iterator[str]:
+        """The main figures of repetitions; nothing where no run has been repeated."""
+        if not (self.sweep.path / REPEATS).is_file():
+            return
+        keys = [key for key in self.sweep.settings if key != "seed"]
+        rows = []
+        for row in pq.ParquetFile(self.sweep.path / REPEATS).read().to_pylist():
+            if row["figure"] in SHOWN and row["low"] is not None:
+                show = time_text if row["unit"] == "ns" else three_digits
+                interval = f"[{show(row['low'])}, {show(row['high'])}]"
+                point = " ".join(f"{key}={row[key]}" for key in keys)
+                rows.append((point, row["figure"], str(row["runs"]), show(row["mean"]), interval))
+        if rows:
+            yield from table(("", "figure", "runs", "mean", "95 % interval"), rows, left=2)
+            yield "the mean of repetitions with its interval by Student's t; all figures are in repeats.parquet"
+
+
+def _mean(values: Sequence[float]) -> dict[str, Any]:
+    """The mean of repetitions, their deviation, and the ends of the mean's interval."""
+    mean, count = float(np.mean(values)), len(values)
+    if count < 2:
+        return {"runs": count, "mean": mean, "deviation": None, "low": None, "high": None}
+    deviation = float(np.std(values, ddof=1))
+    half = float(student_t.ppf((1 + CONFIDENCE) / 2, count - 1)) * deviation / count**0.5
+    return {"runs": count, "mean": mean, "deviation": deviation, "low": mean - half, "high": mean + half}
 
 
 def _options(words: object, where: Path) -> list[str]:

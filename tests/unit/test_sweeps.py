@@ -239,3 +239,32 @@ def test_a_pipe_in_place_of_a_table_is_not_waited_for(tmp_path: Path) -> None:
         run.table("probes")
     with pytest.raises(ScenarioError, match="it is a pipe and no file"):
         _ = run.summary
+
+
+def test_repetitions_have_a_mean_and_the_interval_of_student(tmp_path: Path) -> None:
+    sweep = begin_sweep(SCENARIO, {"shell.altitude": ["500 km", "600 km"], "seed": [1, 2, 3]}, tmp_path / "s", [])
+    for cell, p50_ns, verdict in zip(
+        sweep.cells, (1e6, 2e6, 3e6, 5e6, 99e6, 7e6), ("valid",) * 4 + ("invalid", "valid"), strict=True
+    ):
+        run = make_run(sweep.folder(cell), cell.settings, [1], verdict=verdict)
+        (run.path / "serving.json").write_text(json.dumps({"ttft_ns": {"p50": p50_ns}}))
+    outcome = run_sweep(sweep, QUIET)
+    rows = pq.ParquetFile(sweep.path / "repeats.parquet").read().to_pylist()
+    low, high = (row for row in rows if row["figure"] == "serving.ttft_ns.p50")
+    # t of 0.975 with 2 and 1 degrees of freedom: 4.30265 and 12.7062 (NIST/SEMATECH e-Handbook, 1.3.6.7.2)
+    assert (low["shell.altitude"], low["unit"], low["runs"], low["mean"]) == ("500 km", "ns", 3, 2e6)
+    assert low["high"] - low["mean"] == pytest.approx(4.30265e6 / 3**0.5, rel=1e-5)
+    assert (high["runs"], high["mean"]) == (2, 6e6)  # one cannot be trusted
+    assert high["mean"] - high["low"] == pytest.approx(12.7062e6, rel=1e-5)
+    assert "[-484 us, 4.48 ms]" in outcome.text
+
+
+def test_a_single_run_has_no_interval(tmp_path: Path) -> None:
+    sweep = begin_sweep(SCENARIO, {"seed": [1]}, tmp_path / "s", [])
+    make_run(sweep.folder(sweep.cells[0]), {"seed": 1}, [1])
+    text = run_sweep(sweep, QUIET).text
+    (row,) = (
+        row for row in pq.ParquetFile(sweep.path / "repeats.parquet").read().to_pylist() if "p50" in row["figure"]
+    )
+    assert (row["runs"], row["mean"], row["deviation"], row["low"], row["high"]) == (1, 7.0, None, None, None)
+    assert "interval" not in text
