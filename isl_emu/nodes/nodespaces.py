@@ -36,6 +36,7 @@ IPV6_SYSCTLS = {
     "ipv6/conf/all/accept_dad": "0",
     "ipv6/conf/default/hop_limit": "255",  # of interfaces made from now on; as for IPv4
     "ipv6/icmp/ratelimit": "0",
+    "ipv6/conf/default/mldv2_unsolicited_report_interval": "1",  # ms: what an interface says when it comes up is said
 }
 IF_THERE = {  # a kernel may be built without routes over several next hops
     "ipv4/fib_multipath_hash_policy": "1",  # a flow takes one of them, by its addresses and ports

@@ -12,6 +12,7 @@ from isl_emu.parts.faults.part import FaultsPart
 from isl_emu.parts.kv_handover.part import KvHandoverPart
 from isl_emu.parts.metadata.part import MetadataPart
 from isl_emu.parts.nodes.part import NodesPart
+from isl_emu.parts.observation.part import ObservationPart
 from isl_emu.parts.part import EVERY_NODE_UP_TO, Part
 from isl_emu.parts.power.part import PowerPart
 from isl_emu.parts.probes.part import ProbesPart
@@ -32,6 +33,7 @@ PARTS: Sequence[Part] = (
     SplitPart(),
     KvHandoverPart(),
     UplinkPart(),
+    ObservationPart(),
     ProbesPart(),
     PowerPart(),
     MetadataPart(),

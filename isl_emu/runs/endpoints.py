@@ -17,6 +17,7 @@ FILE = "endpoints.json"  # in a run's journal
 MODEL_PORT = 8080  # of a model server, on every satellite that serves
 WORDS_PORT = 8081  # of the real server behind that one, where its words are real and the time is a board's
 TRANSFER_PORT = 8090  # where nodes offer the pieces of a model on its way into orbit
+OBSERVATION_PORT = 8095  # where satellites take images that others took, and stations answers
 FIRST_CACHE_PORT = 8100  # where the first series of KV hand-overs offers its caches; further ones count up
 FIRST_SPLIT_PORT = 5100  # of the first split model; further ones count up
 FIRST_STORE_PORT, STORE_PORTS = 20_000, 1_000  # where real training jobs meet: this many for each

@@ -26,6 +26,7 @@ from isl_emu.scenario.lasers import InterShell, LaserLinks
 from isl_emu.scenario.matching import Satellites, matching, unpaired
 from isl_emu.scenario.metadata import Metadata, metadata_contradictions
 from isl_emu.scenario.nodes import NodeSettings, node_contradictions, settings_by_node
+from isl_emu.scenario.observation import Observation, observation_contradictions
 from isl_emu.scenario.power import Power, power_contradictions, power_groups, power_parts
 from isl_emu.scenario.programs import Program, UserWorkload, program_contradictions
 from isl_emu.scenario.quantities import Duration, NodeName, Record
@@ -49,6 +50,7 @@ __all__ = [
     "LaserLinks",
     "Metadata",
     "NodeSettings",
+    "Observation",
     "Orbits",
     "Place",
     "Power",
@@ -103,6 +105,7 @@ class Scenario(Constellation):
     split: tuple[Split, ...] = ()
     kv_handover: tuple[KvHandover, ...] = ()
     power: tuple[Power, ...] = ()
+    observation: tuple[Observation, ...] = ()
     uplink: Uplink | None = None
     questions: Questions | None = None
     program: tuple[Program, ...] = ()
@@ -211,6 +214,7 @@ class Scenario(Constellation):
         named: list[tuple[Satellites, str | None]] = [
             *((group.satellites, group.board) for group in self.power),
             *((split.satellites, split.board) for split in self.split),
+            *((one.computers(self.satellite_names), one.board) for one in self.observation),
             *((job.satellites, job.board) for job in self.training),
             *((group.satellites, group.board) for group in self.compute),
         ]
@@ -225,6 +229,7 @@ class Scenario(Constellation):
             *((f"compute[{n}]" if several else "compute", group.satellites) for n, group in enumerate(self.compute)),
             *((f"training[{n}]", job.satellites) for n, job in enumerate(self.training)),
             *((f"split[{n}]", split.satellites) for n, split in enumerate(self.split)),
+            *((f"observation[{n}]", one.computers(self.satellite_names)) for n, one in enumerate(self.observation)),
         ]
 
     @property
@@ -237,6 +242,7 @@ class Scenario(Constellation):
             **{f"inter_shell[{n}].topology": links.topology for n, links in enumerate(self.inter_shell)},
             "questions.target": self.questions.target if self.questions else "",
             **{f"workload.{workload.name}.function": workload.function for workload in self.workload},
+            **{f"observation.{one.name}.placement": one.placement for one in self.observation},
         }
         servers = [(f"compute[{n}]", group) for n, group in enumerate(self.compute)]
         found = (
@@ -244,6 +250,7 @@ class Scenario(Constellation):
             *(f"node[{n}].image: unpacks {table.image}" for n, table in enumerate(self.node) if table.image),
             *(f"program.{program.name}: runs {shlex.join(program.command)}" for program in self.program),
             *(f"{key}.command: runs {group.command}" for key, group in servers if group.command),
+            *(f"observation.{one.name}: runs {shlex.join(one.command)}" for one in self.observation if one.command),
             *(f"{key}.url: asks {group.url}" for key, group in servers if group.url),
             *(f"{key}.key_variable: sends it ${group.key_variable}" for key, group in servers if group.key_variable),
         )
@@ -264,7 +271,8 @@ class Scenario(Constellation):
     def has_programs(self) -> bool:
         """Whether it has programs of its own in nodes: commands, workloads, servers or images."""
         images = any(table.image for table in self.node)
-        return bool(self.program or self.workload or images or any(group.command for group in self.compute))
+        commands = [*(group.command for group in self.compute), *(one.command for one in self.observation)]
+        return bool(self.program or self.workload or images or any(commands))
 
     @property
     def keys_sent(self) -> tuple[str, ...]:
@@ -297,6 +305,7 @@ def contradictions(scenario: Scenario) -> Iterator[str]:
         yield from question_contradictions(
             scenario.questions, scenario.station, scenario.serving_satellites, scenario.time.duration_ns
         )
+    yield from observation_contradictions(scenario.observation, scenario)
     yield from capture_contradictions(scenario.capture, scenario.node_names)
     yield from training_contradictions(scenario, scenario.training)
     yield from fault_contradictions(

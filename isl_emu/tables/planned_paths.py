@@ -154,8 +154,12 @@ class PlannedPaths:
         for k in range(self.instant(from_ns), self.instant(to_ns) + 1):
             if path := self.at(source, destination, k):
                 span_ns = min(to_ns, (k + 1) * step_ns) - max(from_ns, k * step_ns)
-                total_bit += min(self._rates_bit_s(path, k)) * max(0, span_ns) / NS_PER_S
+                total_bit += self.rate_bit_s(path, k) * max(0, span_ns) / NS_PER_S
         return int(total_bit / 8)
+
+    def rate_bit_s(self, path: NodePath, k: int) -> float:
+        """The shaped rate of a path's slowest link at instant `k`."""
+        return min(self._rates_bit_s(path, k))
 
     def _rates_bit_s(self, path: NodePath, k: int) -> list[float]:
         """Of each link along the path, as shaped."""
