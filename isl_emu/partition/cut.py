@@ -61,6 +61,16 @@ class Cut:
         """The largest load to the mean one: 1 is even."""
         return float(self.load.max() * self.parts / max(self.load.sum(), np.finfo(float).tiny))
 
+    def text(self, plan: LinkPlan) -> str:
+        """A line for each part, and one for all, for readers."""
+        ends = np.concatenate([plan.links.a[self.crossing], plan.links.b[self.crossing]])
+        crossing = np.bincount(self.part[ends], minlength=self.parts)
+        lines = ["part   nodes  links that cross  lookahead"]
+        for part, least_ns in enumerate(self.pair_lookahead_ns.min(axis=1).tolist()):
+            lines.append(f"{part:4}  {(self.part == part).sum():6,}  {crossing[part]:16,}  {_lookahead(least_ns)}")
+        least_ns = int(self.pair_lookahead_ns.min())
+        return "\n".join([*lines, f" all  {len(self.part):6,}  {len(self.crossing):16,}  {_lookahead(least_ns)}"])
+
 
 def cut(
     plan: LinkPlan,
@@ -117,6 +127,10 @@ def cut(
             "fewer parts"
         )
     return best[1]
+
+
+def _lookahead(least_ns: int) -> str:
+    return "none crosses" if least_ns == NO_LINK else f"{least_ns / NS_PER_MS:6.3f} ms"
 
 
 def _rank(found: Cut, weight: Floats) -> tuple[float, float]:

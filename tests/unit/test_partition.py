@@ -93,6 +93,15 @@ def test_load_and_traffic_move_the_cut() -> None:
     assert light.crossing.tolist() == quiet and light.pair_messages.tolist() == [[0.0, 2.0], [2.0, 0.0]]
 
 
+def test_it_is_told_by_part() -> None:
+    plan = make_plan(6, (), [ring_edges(6, 5 * MS)])
+    lines = cut(plan, 2).text(plan).split("\n")
+    assert [line.split() for line in lines[1:]] == [
+        ["0", "3", "2", "5.000", "ms"], ["1", "3", "2", "5.000", "ms"], ["all", "6", "2", "5.000", "ms"],
+    ]  # fmt: skip
+    assert cut(plan, 1).text(plan).endswith("none crosses")
+
+
 def test_what_cannot_be_cut_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = make_plan(4, (), [ring_edges(4, 1000)])
     with pytest.raises(ScenarioError, match="parts: is 5, but the plan has 4 nodes; choose"):
