@@ -84,6 +84,30 @@ def make_spaces(run_id: str, nodes: Sequence[str], spaces: list[NodeSpace]) -> N
         ) from error
 
 
+def make_silent_space(run_id: str, name: str) -> str:
+    """Make a namespace in which the kernel itself sends nothing, and return its path; `remove_space_file` removes it.
+
+    Raises:
+        OSError: not root.
+    """
+    os.makedirs(NAMESPACE_FOLDER, exist_ok=True)
+    path = namespace_path(run_id, name)
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY | os.O_CLOEXEC, 0))
+    try:
+        in_own_thread(_hold_silent_space, path)
+    except OSError:
+        os.unlink(path)
+        raise
+    return path
+
+
+def _hold_silent_space(path: str) -> None:
+    unshare(CLONE_NEWNET)
+    if ipv6_available():
+        _set_sysctl("ipv6/conf/default/disable_ipv6", "1")
+    mount(OWN_NETWORK, path, None, MS_BIND)
+
+
 def remove_spaces(spaces: Sequence[NodeSpace]) -> None:
     """Let go of namespaces; the kernel deletes each, with its interfaces, when its last process has ended."""
     for space in spaces:
