@@ -435,15 +435,22 @@ def check(scenario: Path | Scenario, no_programs: bool) -> None:
 )
 @click.option("--duration", type=Duration(), help="Plan this long instead of what the scenario says.")
 @SET
+@click.option("--parts", type=click.IntRange(1), help="Also show the plan cut into so many parts of the same size.")
 @TRUST
-def plan(scenario: Path | Scenario, out: Path | None, duration: str | None, settings: tuple[str, ...]) -> None:
+def plan(
+    scenario: Path | Scenario, out: Path | None, duration: str | None, settings: tuple[str, ...], parts: int | None
+) -> None:
     """Compute the link plan of SCENARIO, save it for `isl-emu run`, and list its contacts."""
     from isl_emu.api import open_plan
+    from isl_emu.partition.cut import cut
 
     planned = open_plan(scenario, _changes(duration) | _set(settings))
+    told = cut(planned.link_plan, parts).text(planned.link_plan) if parts else None
     target = out or Path(f"{planned.scenario.name}.plan.parquet")
     planned.save(target)
     click.echo(planned.summary())
+    if told:
+        click.echo(told)
     _print_warnings(planned.warnings)
     click.echo(f"saved as {target} (sha256 {planned.digest[:16]}); replay it with: isl-emu run {target}")
 

@@ -3,7 +3,8 @@
 The sky is a graph: nodes weigh what they cost, links what they carry and how long they last. Nodes between which a
 packet takes next to no time are merged first, because parts can go on without each other only for as long as the
 shortest link between them takes (Chandy and Misra 1979, Bryant 1977: the lookahead). So are the satellites of a plane,
-as long as the parts come out even. METIS cuts what is left (Karypis and Kumar 1998).
+as long as the parts come out even and no split of planes gives a longer lookahead for as much that crosses. METIS cuts
+what is left (Karypis and Kumar 1998).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from isl_emu.units import NS_PER_MS
 LEAST_LOOKAHEAD_NS = NS_PER_MS // 10  # 30 km; a shorter link never crosses
 NO_LINK = int(np.iinfo(np.int64).max)
 EVEN_RATIO = 1.1  # the largest load to the mean one, up to which planes stay whole
-ATTEMPTS = 8  # METIS draws; the best of so many
+ATTEMPTS = 4  # METIS draws; the best of so many
 _WEIGHTS = 1e8  # METIS counts in 32 bits: the most that all weights come to
 
 
@@ -60,6 +61,16 @@ class Cut:
         """The largest load to the mean one: 1 is even."""
         return float(self.load.max() * self.parts / max(self.load.sum(), np.finfo(float).tiny))
 
+    def text(self, plan: LinkPlan) -> str:
+        """A line for each part, and one for all, for readers."""
+        ends = np.concatenate([plan.links.a[self.crossing], plan.links.b[self.crossing]])
+        crossing = np.bincount(self.part[ends], minlength=self.parts)
+        lines = ["part   nodes  links that cross  lookahead"]
+        for part, least_ns in enumerate(self.pair_lookahead_ns.min(axis=1).tolist()):
+            lines.append(f"{part:4}  {(self.part == part).sum():6,}  {crossing[part]:16,}  {_lookahead(least_ns)}")
+        least_ns = int(self.pair_lookahead_ns.min())
+        return "\n".join([*lines, f" all  {len(self.part):6,}  {len(self.crossing):16,}  {_lookahead(least_ns)}"])
+
 
 def cut(
     plan: LinkPlan,
@@ -72,6 +83,8 @@ def cut(
 ) -> Cut:
     """The plan cut into so many parts; the same whenever it is asked for the same.
 
+    Of even cuts the one with the least traffic per lookahead: ever longer links are kept within parts as long as that
+    pays, since the kernels wait for each other once a lookahead and once for each packet that crosses.
     Terrestrial lines never cross, nor does a link that at any instant takes less than `least_lookahead_ns`.
 
     Args:
@@ -91,28 +104,39 @@ def cut(
         return _cut_of(plan, np.zeros(nodes, dtype=np.int32), load, messages, least_ns)
     if not 1 <= parts <= nodes:
         raise ScenarioError(f"parts: is {parts}, but the plan has {nodes} nodes; choose from 1 to {nodes}")
-    near = (plan.links.kind == LinkKind.TERRESTRIAL) | (least_ns < least_lookahead_ns)
+    near = plan.links.kind == LinkKind.TERRESTRIAL
     weight = _share(messages) + _share(up_ratio)
-    best: tuple[tuple[bool, float, float], Cut] | None = None
-    for merged in (near | (plan.links.kind == LinkKind.INTRA_PLANE), near):
-        group = _merged(plan, merged)
-        if (groups := int(group.max()) + 1) < parts:
-            continue
-        for part in _metis(plan, group, groups, parts, load, weight, seed):
-            found = _cut_of(plan, part, load, messages, least_ns)
-            uneven = found.imbalance_ratio > EVEN_RATIO
-            rank = uneven, found.imbalance_ratio if uneven else 0.0, float(weight[found.crossing].sum())
-            if best is None or rank < best[0]:
-                best = rank, found
-        if best is not None and not best[0][0]:
-            break
+    best: tuple[tuple[float, float], Cut] | None = None
+    level_ns = max(least_lookahead_ns, 1)
+    while (whole := _merged(plan, near | (least_ns < level_ns))).max() + 1 >= parts:
+        for group in (_merged(plan, near | (least_ns < level_ns) | (plan.links.kind == LinkKind.INTRA_PLANE)), whole):
+            if best is not None and np.bincount(group, load).max() * parts > EVEN_RATIO * load.sum():
+                continue  # one group is more than a part
+            found = [
+                _cut_of(plan, part, load, messages, least_ns) for part in _metis(plan, group, parts, load, weight, seed)
+            ]
+            ranked = [(_rank(one, weight), one) for one in found]
+            best = min([*([best] if best else []), *ranked], key=lambda one: one[0], default=None)
+            if any(rank[0] == 0.0 for rank, _ in ranked):
+                break
+        level_ns *= 2
     if best is None:
         raise ScenarioError(
-            f"parts: is {parts}, but the plan has {int(_merged(plan, near).max()) + 1} groups of nodes between which "
+            f"parts: is {parts}, but the plan has {int(whole.max()) + 1} groups of nodes between which "
             f"every packet takes {least_lookahead_ns / NS_PER_MS:g} ms or more, and parts are made of these; choose "
             "fewer parts"
         )
     return best[1]
+
+
+def _lookahead(least_ns: int) -> str:
+    return "none crosses" if least_ns == NO_LINK else f"{least_ns / NS_PER_MS:6.3f} ms"
+
+
+def _rank(found: Cut, weight: Floats) -> tuple[float, float]:
+    """How good a cut is, least first: even before all; then twice the lookahead is worth twice of what crosses."""
+    uneven = found.imbalance_ratio if found.imbalance_ratio > EVEN_RATIO else 0.0
+    return uneven, float(weight[found.crossing].sum()) / (found.lookahead_ns or NO_LINK)
 
 
 def least_delays_ns(plan: LinkPlan) -> Ints:
@@ -148,9 +172,7 @@ def _merged(plan: LinkPlan, which: np.ndarray) -> Ints:
     return group
 
 
-def _metis(
-    plan: LinkPlan, group: Ints, groups: int, parts: int, load: Floats, weight: Floats, seed: int
-) -> Iterator[np.ndarray]:
+def _metis(plan: LinkPlan, group: Ints, parts: int, load: Floats, weight: Floats, seed: int) -> Iterator[np.ndarray]:
     """The part of each node, as METIS cuts the groups, with one seed after another; none with an empty part."""
     from scipy.sparse import coo_array  # noqa: PLC0415
 
@@ -161,12 +183,15 @@ def _metis(
             "pymetis: is not installed, but a plan is cut into parts with it; install it with "
             "`pip install isl-emu[cluster]`"
         ) from None
+    groups = int(group.max()) + 1
+    of_group: Floats = np.bincount(group, load, groups).astype(np.float64)
+    if groups < parts:
+        return
     a, b = group[plan.links.a], group[plan.links.b]
     ends = np.concatenate([a, b]), np.concatenate([b, a])
     graph = coo_array((np.tile(weight, 2), ends), shape=(groups, groups)).tocsr()
     graph.setdiag(0.0)
     graph.eliminate_zeros()
-    of_group: Floats = np.bincount(group, load, groups).astype(np.float64)
     for number in range(ATTEMPTS):
         _, found = pymetis.part_graph(
             parts,
