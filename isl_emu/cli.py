@@ -188,6 +188,22 @@ ALLOW_KEY = click.option(
 )
 
 
+ALLOW_NETWORK = click.option(
+    "--allow-network",
+    "network",
+    is_flag=True,
+    help="The scenario may lead its packets to this machine's own network, by its [way_out].",
+)
+
+ALLOW_INTERFACE = click.option(
+    "--allow-interface",
+    "interfaces",
+    multiple=True,
+    metavar="NAME",
+    help="Interface of this machine that a node of the scenario may have while it runs, by its [[hardware]].",
+)
+
+
 PORT = click.option(
     "--port", type=click.IntRange(0, 65535), default=0, help="Of this machine's own, for the page. Default: a free one."
 )
@@ -245,6 +261,8 @@ NO_BROWSER = click.option("--no-browser", is_flag=True, help="Only print where t
 @TRUST_RUN
 @NO_PROGRAMS
 @ALLOW_KEY
+@ALLOW_NETWORK
+@ALLOW_INTERFACE
 @click.option("--no-report", is_flag=True, help="Write no report.html; `isl-emu report` does that later as well.")
 @click.option("--view", "viewed", is_flag=True, help="Serve a page that shows the run while it is live.")
 @PORT
@@ -267,6 +285,8 @@ def run(
     trust: bool,
     no_programs: bool,
     keys: tuple[str, ...],
+    network: bool,
+    interfaces: tuple[str, ...],
     no_report: bool,
     viewed: bool,
     port: int,
@@ -287,7 +307,7 @@ def run(
                 "--resume repeats what was begun, in its folder: leave out --out and what changes it"
             )
         if (cut_off / "sweep.json").is_file():
-            return _sweep(cut_off, trust, no_programs, keys, None, steps)
+            return _sweep(cut_off, Trust(trust, not no_programs, keys, network, interfaces), None, steps)
         from isl_emu.sweeps.sweep import repeat
 
         if (again := repeat(cut_off, steps)) is None:
@@ -295,7 +315,7 @@ def run(
         out, (scenario, before) = cut_off, again
         clock = clock or before
     assert scenario is not None
-    wishes = _wishes(interactive, pause_at, until, pace, Trust(trust, not no_programs, keys))
+    wishes = _wishes(interactive, pause_at, until, pace, Trust(trust, not no_programs, keys, network, interfaces))
     beside: Callable[[RunFolder], AbstractContextManager[object]] = nullcontext
     if viewed:
         from isl_emu.view.serve import looking_on, open_page
@@ -322,6 +342,8 @@ def run(
 @TRUST_RUN
 @NO_PROGRAMS
 @ALLOW_KEY
+@ALLOW_NETWORK
+@ALLOW_INTERFACE
 def sweep(
     scenario: Path | Scenario,
     settings: tuple[str, ...],
@@ -334,6 +356,8 @@ def sweep(
     trust: bool,
     no_programs: bool,
     keys: tuple[str, ...],
+    network: bool,
+    interfaces: tuple[str, ...],
 ) -> int:
     """Run SCENARIO with each combination of values, and write one table with a row for each run.
 
@@ -354,7 +378,7 @@ def sweep(
         loaded = with_changes(loaded, time={"duration": duration})
     words = [word for name, value in (("--machine", machine), ("--clock", clock)) if value for word in (name, value)]
     begun = begin_sweep(loaded, values, out, words)
-    return _sweep(begun.path, trust, no_programs, keys, parallel, Steps(Screen()))
+    return _sweep(begun.path, Trust(trust, not no_programs, keys, network, interfaces), parallel, Steps(Screen()))
 
 
 @cli.command()
@@ -1019,15 +1043,11 @@ def _loaded(scenario: Path | Scenario) -> Scenario:
     return load(scenario) if isinstance(scenario, Path) else scenario
 
 
-def _sweep(
-    folder: Path, trust: bool, no_programs: bool, keys: tuple[str, ...], parallel: int | None, steps: Steps
-) -> int:
+def _sweep(folder: Path, trust: Trust, parallel: int | None, steps: Steps) -> int:
     """Run what a sweep lacks, and say what came of it."""
     from isl_emu.sweeps.sweep import Sweep, run_sweep
 
-    allowed = ["--trust"] * trust + ["--no-programs"] * no_programs
-    allowed += [word for key in keys for word in ("--allow-key", key)]
-    outcome = run_sweep(Sweep(folder), steps, allowed, parallel)
+    outcome = run_sweep(Sweep(folder), steps, trust.words(), parallel)
     click.echo(outcome.text)
     return 1 if outcome.failed else 0 if not outcome.invalid else INVALID
 

@@ -40,7 +40,7 @@ from isl_emu.network.net import IslNet, NetCLI, build_net
 from isl_emu.network.probing import missing_features, missing_queues
 from isl_emu.network.replay import Replay
 from isl_emu.nodes.containers import Container
-from isl_emu.nodes.images import open_image, unpack
+from isl_emu.nodes.images import UnpackedImage, unpack_image
 from isl_emu.nodes.mounts import files_below
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.live_run import LiveRun, Phases
@@ -135,7 +135,7 @@ def _build(folder: RunFolder, phase: Phases, undo: ExitStack, *, kernel_ends: bo
         handed_over = scenario.routing if scenario.routing.policy == "none" else None
         forwarding = scenario.routing.forwarding
         steered = None if forwarding == "addresses" else SourceRoutes(plan, routes, forwarding)
-        net = build_net(plan, run, slowdown, routes.aliases, scenario.seed, handed_over, steered)
+        net = build_net(plan, run, slowdown, routes.aliases, scenario.seed, handed_over, scenario.beyond, steered)
         undo.callback(net.stop, kernel_ends=kernel_ends)
         replay = Replay(
             plan, no_routes(plan) if handed_over else routes, net.backend, clock, folder.journal, bias_ns, slowdown,
@@ -196,10 +196,9 @@ def start_containers(
     needs_by_node: dict[str, list[Need]] = {}
     for need in all_needs(scenario):
         needs_by_node.setdefault(need.node, []).append(need)
-    hosts, images = net.addresses, dict[Path | None, tuple[Path, Mapping[str, str]]]()
+    hosts, images = net.addresses, dict[Path | None, UnpackedImage]()
     for number, path in enumerate(sorted({need.image for need in all_needs(scenario) if need.image})):
-        found = open_image(path)
-        images[path] = unpack(found, run.path / "images" / str(number)), found.environment
+        images[path] = unpack_image(path, run.path / "images" / str(number))
     for name, needs in needs_by_node.items():
         node = net.get(name)
         totals = [need for need in needs if need.total]

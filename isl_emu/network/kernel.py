@@ -6,11 +6,13 @@ It is long because it is one class, the contract of `replay.Backend` on one set 
 from __future__ import annotations
 
 import errno
+import ipaddress
 import itertools
 import os
 import socket
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -44,8 +46,10 @@ from isl_emu.network.readback import differing_ends
 from isl_emu.network.routes import (
     RTM_GETROUTE,
     Wrapping,
+    beyond_route,
     decode_routes,
     decode_wraps,
+    led_on,
     multipath_messages,
     route_messages,
     routes_question,
@@ -61,8 +65,12 @@ from isl_emu.scenario.routing import Routing
 
 BUCKET_FIELDS = ("rate_bit_s", "queue_byte", "duplication_ratio")  # of desired.END: what a token bucket is given
 FAMILY_NAMES: dict[int, str] = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
+ANYWHERE, NODES = ipaddress.IPv4Network("0.0.0.0/0"), ipaddress.IPv4Network("10.0.0.0/8")
 CARRIER_PATIENCE_S = 60.0  # a kernel reports the carrier of thousands of new interfaces within seconds
 CARRIER_PAUSE_S = 0.01
+
+
+Beyond = Sequence[tuple[str, ipaddress.IPv4Network]]
 
 
 class KernelBackend:
@@ -72,6 +80,7 @@ class KernelBackend:
         slowdown: how many times more slowly than the machine's time the emulated time passes; for queues.
         aliases: further addresses of nodes.
         seed: what the losses of all links follow from, each end's in its own way.
+        beyond: networks that are no nodes', each with the node behind which it is.
         handed_over: whose policy "none" leaves routes to others: how links look to them. None if routes are ours.
         steered: where nodes write packets' ways into their headers: these ways, as they are with no route yet.
     """
@@ -84,6 +93,7 @@ class KernelBackend:
         aliases: Aliases = NO_ALIASES,
         seed: int = 0,
         handed_over: Routing | None = None,
+        beyond: Beyond = (),
         steered: SourceRoutes | None = None,
     ):
         self._steered, self._wraps = steered, dict[tuple[int, int, int], bytes]()  # by family, node and destination
@@ -97,6 +107,7 @@ class KernelBackend:
         self._managed = self._queue_kind != QueueKind.NONE
         self._buckets = np.zeros((2 * len(plan.links.a), len(BUCKET_FIELDS)))  # as they were set last
         self._handed_over, self._seen_up = handed_over, np.ones(2 * len(plan.links.a), bool)
+        self._networks_beyond = [(plan.nodes.names.index(name), network) for name, network in beyond]
         self._dispatch = Dispatch()
         self._listeners: Listeners | None = None
         try:
@@ -155,9 +166,11 @@ class KernelBackend:
         for family in self.families:
             for hops, several in _by_hops(kept):
                 links = several["link"] if hops > 1 else several["link"][:, 0]
-                batches.append(self._new_routes(family, several[:, 0], links))
+                new = self._new_routes(family, several[:, 0], links)
+                batches += [new, *self._beyond(family, new, several[:, 0]["destination"])]
             rows = withdrawal_messages(family, withdrawn["destination"])
-            batches.append(Batch(withdrawn["node"], rows, self._route_name(family, withdrawn)))
+            old = Batch(withdrawn["node"], rows, self._route_name(family, withdrawn))
+            batches += [old, *self._beyond(family, old, withdrawn["destination"])]
         self._dispatch.send(*batches)
 
     def _steer(self, steered: SourceRoutes, changed: np.ndarray) -> Iterator[Batch]:
@@ -181,6 +194,13 @@ class KernelBackend:
             known = [not links and self._wraps.pop((family, a, b), None) is not None for a, b, links in ended]
             gone = routes[np.array(known, dtype=bool)]  # others had no way before either
             yield Batch(gone["node"], withdrawal_messages(family, gone["destination"]), self._route_name(family, gone))
+
+    def _beyond(self, family: int, routes: Batch, destination: np.ndarray) -> Iterator[Batch]:
+        """The same changes for the networks beyond a node, of routes to that node."""
+        for node, network in self._networks_beyond if family == socket.AF_INET else ():
+            which = np.flatnonzero(destination == node)
+            where = f"the route to {network}, beyond {self.plan.nodes.names[node]}"
+            yield Batch(routes.node[which], led_on(routes.rows[which], network), partial(_same, where))
 
     def _new_routes(self, family: int, routes: np.ndarray, links: np.ndarray, wrap: Wrapping | None = None) -> Batch:
         """Make or replace routes over one link each, (C,), or over as many links each, (C, H)."""
@@ -453,6 +473,8 @@ class KernelBackend:
             yield messages.loopback_address(ipv4_address(number))
             if ipv6:
                 yield messages.loopback_address(ipv6_address(number))
+        if self._networks_beyond:  # what lies there is no node: an address of a node without a route does not get out
+            yield beyond_route(NODES)
         for end in self._ends[node].tolist():
             index, peer, mac = int(self.wiring.interface_index[end]), int(self.wiring.peer[end]), mac_bytes(end ^ 1)
             yield messages.link_up(index)
@@ -478,6 +500,10 @@ class KernelBackend:
                         f"node {space.node}: an interface has no carrier, but all are up; try again with fewer nodes"
                     )
                 time.sleep(CARRIER_PAUSE_S)
+
+
+def _same(text: str, _index: int) -> str:
+    return text
 
 
 def _by_hops(routes: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

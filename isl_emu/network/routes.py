@@ -8,6 +8,7 @@ there is never none.
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 import struct
 from collections.abc import Iterator
@@ -17,12 +18,22 @@ from typing import Any
 import numpy as np
 
 from isl_emu.network.naming import IPV4_BASE, IPV6_BASE, IPV6_GATEWAY_BASE
-from isl_emu.nodes.netlink import NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, split_attributes
+from isl_emu.nodes.netlink import (
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    NLM_F_REPLACE,
+    NLM_F_REQUEST,
+    attribute,
+    message,
+    split_attributes,
+    u32,
+)
 
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26  # linux/rtnetlink.h, as are the following
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC, RTA_METRICS, RTA_MULTIPATH = 1, 4, 5, 7, 8, 9
 RTA_ENCAP_TYPE, RTA_ENCAP, RTAX_MTU = 21, 22, 2
-RT_TABLE_MAIN, RTN_UNICAST, RTNH_F_ONLINK = 254, 1, 4
+RT_TABLE_MAIN, RTN_UNICAST, RTN_UNREACHABLE, RTNH_F_ONLINK = 254, 1, 7, 4
+RTPROT_BEYOND = 152  # marks those to networks that are no nodes', which follow the routes to a node
 RTPROT_ISL_EMU = 151  # marks our routes; the kernel leaves 5..255 to users (rtnetlink.h), and no known daemon has it
 
 RTMSG = struct.Struct("=BBBBBBBBI")  # family, dst len, src len, tos, table, protocol, scope, type, flags
@@ -115,6 +126,24 @@ def _new_routes(family: int, source: np.ndarray, destination: np.ndarray, throug
     rows["type"], rows["flags"] = RTM_NEWROUTE, NLM_F_REQUEST | NLM_F_REPLACE | NLM_F_CREATE
     _put(rows, "source", RTA_PREFSRC, _packed(_BASE[family], source, rows["source"].dtype))
     return rows
+
+
+def led_on(rows: np.ndarray, network: ipaddress.IPv4Network) -> np.ndarray:
+    """The same messages for a network that lies beyond their destination; IPv4 alone. They are marked as such."""
+    rows = rows.copy()
+    rows["dst"], rows["dst_len"] = np.void(network.network_address.packed), network.prefixlen
+    rows["protocol"] = RTPROT_BEYOND
+    return rows
+
+
+def beyond_route(network: ipaddress.IPv4Network, gateway: str = "", interface_index: int = 0) -> bytes:
+    """Make a route to a network beyond the nodes: through somebody at an interface, or without: there is no way."""
+    kind = RTN_UNICAST if gateway else RTN_UNREACHABLE
+    body = RTMSG.pack(socket.AF_INET, network.prefixlen, 0, 0, RT_TABLE_MAIN, RTPROT_BEYOND, 0, kind, 0)
+    body += attribute(RTA_DST, network.network_address.packed)
+    if gateway:
+        body += attribute(RTA_GATEWAY, socket.inet_aton(gateway)) + u32(RTA_OIF, interface_index)
+    return message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, body)
 
 
 def withdrawal_messages(family: int, destination: np.ndarray) -> np.ndarray:

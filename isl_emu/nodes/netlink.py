@@ -13,6 +13,7 @@ import select
 import socket
 import struct
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 
@@ -153,6 +154,16 @@ class Netlink:
                 if kind == NLMSG_DONE:
                     return bodies, whole
                 bodies.append(body)
+
+
+def change_here(messages: Iterable[bytes], where: str) -> None:
+    """Send messages to the network that the calling thread is in; none may be refused.
+
+    Raises:
+        NetworkError: one was, with `where` and the kernel's reason.
+    """
+    with closing(Netlink()) as netlink:
+        netlink.demand(messages, where)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,9 @@ FIRST_STORE_PORT, STORE_PORTS = 20_000, 1_000  # where real training jobs meet: 
 FIRST_TRAINING_PORT = 29_500  # of the first training job; the port that PyTorch's examples use
 METADATA_PORT = 80  # where a node asks of itself
 METADATA_ADDRESSES = "169.254.169.254", "fd00:ec2::254"  # of its loopback; those of Amazon's clouds
+# Between a gateway and the machine's own network: the prefix that RFC 7335 gives to such translators, of which the
+# gateway's own interface has the first address.
+OUTSIDE, OUTSIDE_MACHINE, OUTSIDE_NAMES = "192.0.0.2/29", "192.0.0.1", "192.0.0.3"
 PROBE_PORT = 862  # that of simple two-way active measurement (RFC 8762), on which nobody else listens in a node
 
 
