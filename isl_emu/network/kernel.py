@@ -173,13 +173,6 @@ class KernelBackend:
             batches += [old, *self._beyond(family, old, withdrawn["destination"])]
         self._dispatch.send(*batches)
 
-    def _beyond(self, family: int, routes: Batch, destination: np.ndarray) -> Iterator[Batch]:
-        """The same changes for the networks beyond a node, of routes to that node."""
-        for node, network in self._networks_beyond if family == socket.AF_INET else ():
-            which = np.flatnonzero(destination == node)
-            where = f"the route to {network}, beyond {self.plan.nodes.names[node]}"
-            yield Batch(routes.node[which], led_on(routes.rows[which], network), partial(_same, where))
-
     def _steer(self, steered: SourceRoutes, changed: np.ndarray) -> Iterator[Batch]:
         """All routes whose ways a change of next hops changes, with these ways in headers."""
         node, destination, ways = steered.change(changed["node"], changed["destination"], changed["link"])
@@ -201,6 +194,13 @@ class KernelBackend:
             known = [not links and self._wraps.pop((family, a, b), None) is not None for a, b, links in ended]
             gone = routes[np.array(known, dtype=bool)]  # others had no way before either
             yield Batch(gone["node"], withdrawal_messages(family, gone["destination"]), self._route_name(family, gone))
+
+    def _beyond(self, family: int, routes: Batch, destination: np.ndarray) -> Iterator[Batch]:
+        """The same changes for the networks beyond a node, of routes to that node."""
+        for node, network in self._networks_beyond if family == socket.AF_INET else ():
+            which = np.flatnonzero(destination == node)
+            where = f"the route to {network}, beyond {self.plan.nodes.names[node]}"
+            yield Batch(routes.node[which], led_on(routes.rows[which], network), partial(_same, where))
 
     def _new_routes(self, family: int, routes: np.ndarray, links: np.ndarray, wrap: Wrapping | None = None) -> Batch:
         """Make or replace routes over one link each, (C,), or over as many links each, (C, H)."""

@@ -101,8 +101,8 @@ class IslNet(Mininet):
         aliases: further addresses of nodes, for disjoint paths.
         seed: what the losses of all links follow from.
         handed_over: how links look to those who route, where that is not us.
-        beyond: networks that are no nodes', each with the node behind which it is.
         steered: where nodes write packets' ways into their headers: these ways.
+        beyond: networks that are no nodes', each with the node behind which it is.
     """
 
     topo: IslTopo

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from isl_emu.errors import ScenarioError
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.finished_run import ConcludedRun, FinishedRun
 from isl_emu.parts.live_run import LiveRun
@@ -60,6 +61,11 @@ class RoutingPart(Part):
         if source.scenario.routing.daemon:
             check_frr(source.scenario.routing.daemon.protocol)
         if source.scenario.routing.forwarding != "addresses":
+            if source.scenario.beyond:
+                raise ScenarioError(
+                    f'routing.forwarding is "{source.scenario.routing.forwarding}", which leads to nodes alone, but '
+                    'networks are behind some (way_out, hardware); leave these out, or use forwarding = "addresses"'
+                )
             check_headers(source.plan, source.routes, source.scenario.routing.forwarding)
         return Preparation()
 
