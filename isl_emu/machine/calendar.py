@@ -7,7 +7,11 @@ Guests that cannot reach each other within `lookahead_ns` run side by side, none
 the others and the lookahead (Chandy and Misra 1979, Bryant 1977); without a lookahead they take turns. A guest that is
 alone runs freely for a slice of time, so that a busy second costs it no more than a few messages.
 
-Source: Linux include/uapi/linux/um_timetravel.h, arch/um/kernel/time.c.
+What guests send each other goes over trunks, not through the calendar: before a guest waits it tells to whom frames are
+on their way and when the first is due, and before the other runs it is told how much to have read. A guest that has
+sent something asks again by itself before an answer could reach it.
+
+Source: Linux include/uapi/linux/um_timetravel.h, arch/um/kernel/time.c; `kernel/patches/8-trunks.patch`.
 """
 
 from __future__ import annotations
@@ -39,11 +43,13 @@ class Operation(IntEnum):
     FREE_UNTIL = 7
     GET_TOD = 8
     BROADCAST = 9
+    TRUNK_DUE = 32
+    TRUNK_SENT = 33
 
 
 @dataclass(frozen=True)
 class Message:
-    """One struct um_timetravel_msg."""
+    """One struct um_timetravel_msg; of what concerns trunks, the sequence number is the other guest's number."""
 
     operation: Operation
     sequence: int
@@ -73,6 +79,7 @@ class Guest:
         waiting: whether it waits to be run.
         free_until_ns: how far it runs without asking.
         posted_ns: when something from outside is to wake it.
+        sent_byte: by the number of another guest, what that has sent it since the beginning and it was not told of.
         sequence: of the last message that we began.
     """
 
@@ -84,6 +91,7 @@ class Guest:
     waiting: bool = False
     free_until_ns: int = 0
     posted_ns: list[int] = field(default_factory=list)
+    sent_byte: dict[int, int] = field(default_factory=dict)
     sequence: int = 0
 
     @property
@@ -148,9 +156,17 @@ class Calendar:
     def receive(self, key: int, message: Message) -> list[Message]:
         """Take note of a guest's message, and return what it is to be sent at once."""
         guest = self._guests[key]
-        answer_ns, before = 0, []
+        answer_ns, before = 0, list[Message]()
         match message.operation:
             case Operation.ACK:
+                return []
+            case Operation.TRUNK_DUE:
+                for other in self._named(message.sequence):
+                    self.post(other.key, message.time_ns + guest.offset_ns)
+                return []
+            case Operation.TRUNK_SENT:
+                for other in self._named(message.sequence):
+                    other.sent_byte[guest.number or 0] = message.time_ns
                 return []
             case Operation.START:
                 guest.number, answer_ns = message.time_ns, key
@@ -164,7 +180,6 @@ class Calendar:
                 answer_ns = guest.now_ns - guest.offset_ns
             case Operation.UPDATE:
                 self._note_time(guest, message.time_ns)
-                before = self._shortened(guest)
             case Operation.GET_TOD:
                 answer_ns = self._start_utc_ns + guest.now_ns
             case Operation.BROADCAST:
@@ -194,6 +209,10 @@ class Calendar:
         if own_ns <= NEVER_NS:
             guest.now_ns = max(guest.now_ns, own_ns + guest.offset_ns)
 
+    def _named(self, number: int) -> list[Guest]:
+        """The guest of a number, if it is still here."""
+        return [guest for guest in self.guests if guest.number == number]
+
     def _others(self, guest: Guest) -> list[Guest]:
         return [other for other in self.guests if other is not guest]
 
@@ -211,15 +230,10 @@ class Calendar:
         guest.free_until_ns = min(limit_ns, others_ns, at_ns + SLICE_NS)
         guest.now_ns, guest.waiting, guest.request_ns = at_ns, False, None
         guest.posted_ns = [posted_ns for posted_ns in guest.posted_ns if posted_ns > at_ns]
+        sent = [Message(Operation.TRUNK_SENT, number, byte) for number, byte in guest.sent_byte.items()]
+        guest.sent_byte.clear()
         free = self._asked_soon(guest, guest.free_until_ns) if guest.free_until_ns > at_ns else []
-        return [*free, self._begun(guest, Operation.RUN, at_ns - guest.offset_ns)]
-
-    def _shortened(self, guest: Guest) -> list[Message]:
-        """A guest that sends something to others may get an answer after twice the lookahead, and must not be past."""
-        answered_ns = guest.now_ns + 2 * self._lookahead_ns
-        if len(self._guests) == 1 or guest.free_until_ns <= answered_ns:
-            return []
-        return self._asked_soon(guest, answered_ns)
+        return [*sent, *free, self._begun(guest, Operation.RUN, at_ns - guest.offset_ns)]
 
     def _asked_soon(self, guest: Guest, free_until_ns: int) -> list[Message]:
         guest.free_until_ns = free_until_ns

@@ -23,8 +23,8 @@ class CpuClaim:
     lock: int
 
 
-def claim_cpu() -> CpuClaim:
-    """A CPU of ours that no other guest has, the last first; if all are taken, the last.
+def claim_cpu(turn: int = 0) -> CpuClaim:
+    """A CPU of ours that no other guest has, the last first; if all are taken, they take turns.
 
     The lock lies on the CPU's own folder in /sys: every user can open it, and nothing is left behind.
     """
@@ -37,7 +37,8 @@ def claim_cpu() -> CpuClaim:
             os.close(lock)
             continue
         return CpuClaim(cpu, lock)
-    return CpuClaim(ours[0], _open_cpu(ours[0]))
+    shared = ours[turn % len(ours)]
+    return CpuClaim(shared, _open_cpu(shared))
 
 
 def _open_cpu(cpu: int) -> int:

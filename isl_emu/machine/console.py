@@ -31,11 +31,15 @@ MCONSOLE_MAX_BYTE = 512
 class Console:
     """Two pairs of connected sockets; the guest gets `guest_end` and `guest_log_end`.
 
+    Args:
+        shown: whether our standard output gets what the command writes; otherwise its end is kept as well.
+
     Not pseudo-terminals: their signal that there is room again comes before there is, and the guest's kernel, which
     waits for just that signal, hangs with its output half written.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, shown: bool = True) -> None:
+        self._shown = shown
         self._output, self.guest_end = socket.socketpair()
         self._log, self.guest_log_end = socket.socketpair()
         self._log_tail = b""
@@ -46,7 +50,7 @@ class Console:
             end.close()
 
     def log_lines(self) -> list[str]:
-        """The last lines that the kernel and its PID 1 wrote, blank ones left out."""
+        """The last lines that the kernel and its PID 1 wrote, and the command if not shown; blank ones left out."""
         text = self._log_tail.decode(errors="replace").replace("\r", "")
         return [line for line in text.split("\n") if line.strip()]
 
@@ -80,12 +84,16 @@ class Console:
 
     def _show(self) -> int:
         data = _read(self._output.fileno())
+        if not self._shown:
+            return self._note(data)
         with contextlib.suppress(BrokenPipeError):
             _write_all(sys.stdout.fileno(), data)
         return len(data)
 
     def _keep(self) -> int:
-        data = _read(self._log.fileno())
+        return self._note(_read(self._log.fileno()))
+
+    def _note(self, data: bytes) -> int:
         self._log_tail = (self._log_tail + data)[-LOG_KEPT_BYTE:]
         return len(data)
 
@@ -126,15 +134,16 @@ class Interrupter:
         if self._deadline_s is not None and time.monotonic() > self._deadline_s:
             self._kill()
 
-    @contextlib.contextmanager
-    def listening(self) -> Iterator[None]:
-        """Take over SIGINT and SIGTERM of this process, which must be in its main thread."""
-        before = {number: signal.signal(number, self.interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+
+@contextlib.contextmanager
+def listening(interrupt: Callable[..., None]) -> Iterator[None]:
+    """Take over SIGINT and SIGTERM of this process, which must be in its main thread."""
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def send_mconsole(folder: Path, command: str) -> None:

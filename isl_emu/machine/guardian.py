@@ -135,6 +135,7 @@ def _become(order: Order, parent: int) -> None:
     if os.getppid() != parent:  # gone before it could take us with it
         os._exit(1)
     os.sched_setaffinity(0, {order.cpu})
+    os.umask(0)  # what programs in the guest create has the mode that they want, as their own umask leaves it
     # Each file that the guest opens is an open file of the host.
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
@@ -145,17 +146,17 @@ def _become(order: Order, parent: int) -> None:
         below = descriptor
     for descriptor in order.kept:
         os.set_inheritable(descriptor, True)
-    _go_first(0)
+    go_first(0)
     if order.view is not None:
         refused = os.open(REFUSED, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         try:
             lent = sandbox.enter(order.view)
-            _go_first(os.SCHED_RESET_ON_FORK)  # while it is root, if it is
+            go_first(os.SCHED_RESET_ON_FORK)  # while it is root, if it is
             sandbox.drop_rights(lent)
         except OSError as error:
             os.write(refused, str(error).encode())
             os._exit(126)
-    _go_first(os.SCHED_RESET_ON_FORK)
+    go_first(os.SCHED_RESET_ON_FORK)
     try:
         os.execve(order.command[0], order.command, order.environment)
     except OSError as error:
@@ -163,7 +164,7 @@ def _become(order: Order, parent: int) -> None:
         os._exit(127)
 
 
-def _go_first(flag: int) -> None:
+def go_first(flag: int) -> None:
     """Reset on fork once the command begins: otherwise a busy loop in the guest would starve the guest's kernel."""
     with contextlib.suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_FIFO | flag, os.sched_param(GUEST_PRIORITY))

@@ -6,6 +6,9 @@ call of a guest process hands over between two processes of the host, which cost
 
 Its clock is the machine's, or virtual: then computing takes no time, and a calendar says how time goes.
 
+Several guests may share one virtual clock, each on a CPU of its own, with links between them: a network that is larger
+than one guest.
+
 Root in it is nobody on the machine: its kernel's process is behind the wall of `isl_emu.machine.sandbox`, and sees what
 `_view` says.
 
@@ -27,15 +30,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from importlib.resources import as_file, files
+from itertools import combinations
 from pathlib import Path
 
 from isl_emu.errors import INTERRUPTED, MachineError
 from isl_emu.limits import LIMITS
 from isl_emu.machine.calendar_control import BELL, FOLDER_VARIABLE, CalendarControl, GuestState
 from isl_emu.machine.claims import MIB, OVERHEAD_BYTE, choose_memory_folder, claim_cpu, default_memory_byte
-from isl_emu.machine.console import Console, Interrupter, raw_terminal, send_mconsole
+from isl_emu.machine.console import Console, Interrupter, listening, raw_terminal, send_mconsole
 from isl_emu.machine.guardian import REFUSED, Order, current_folders, kill_processes_in
 from isl_emu.machine.sandbox import View
 from isl_emu.machine.uml import UmlKernel, build_shim, find_uml, needs_shim
@@ -58,8 +63,8 @@ SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/proc
 SETTINGS = (
     *("alternatives", "bash.bashrc", "ca-certificates", "debian_version", "gai.conf", "group", "host.conf", "hosts"),
     *("inputrc", "iproute2", "ld.so.cache", "localtime", "login.defs", "lsb-release", "mime.types", "nsswitch.conf"),
-    *("os-release", "passwd", "pki", "profile", "protocols", "services", "ssl/certs", "ssl/openssl.cnf", "terminfo"),
-    "timezone",
+    *("os-release", "pam.d/frr", "passwd", "pki", "profile", "protocols", "services", "ssl/certs", "ssl/openssl.cnf"),
+    *("terminfo", "timezone"),
 )  # in /etc
 LINES_SHOWN = 12
 CALENDAR_FOLDER = "time"  # beside the guest's own: several guests may share it
@@ -97,6 +102,7 @@ def run_in_guest(
     clock: VirtualClock | None = None,
     who: Callable[[int], str | None] = lambda pid: None,
     trusted: bool = False,
+    wires: Sequence[int] = (),
 ) -> int:
     """Boot a guest kernel, run one command in it as root in the current folder, and return its exit status.
 
@@ -115,42 +121,110 @@ def run_in_guest(
         clock: how virtual time begins; None for real time.
         who: what is known of a process of the guest, by its id: told of one that computes without end.
         trusted: whether root in the guest may have the machine's files as the caller has them.
+        wires: descriptors by which frames come and go, one a read and a write: its network devices vec0, vec1, ...
 
     Raises:
         MachineError: the guest cannot start, or dies before the command ends.
     """
+    (status,) = run_in_guests(
+        [argv], run=run, writable=writable, memory_byte=[memory_byte], environment=environment, readable=readable,
+        interactive=interactive, kernel=kernel, clock=clock, who=who, trusted=trusted, wires=wires,
+    )  # fmt: skip
+    return status
+
+
+def run_in_guests(
+    commands: Sequence[Sequence[str]],
+    *,
+    run: RunDirectory,
+    writable: Iterable[Path],
+    memory_byte: Sequence[int],
+    environment: Mapping[str, str] | None = None,
+    readable: Iterable[Path] = (),
+    interactive: bool = False,
+    kernel: UmlKernel | None = None,
+    clock: VirtualClock | None = None,
+    lookahead_ns: int = 0,
+    who: Callable[[int], str | None] = lambda pid: None,
+    trusted: bool = False,
+    wires: Sequence[int] = (),
+) -> list[int]:
+    """Boot a guest for each command, all on one virtual clock, as `run_in_guest` does one; return the exit statuses.
+
+    Guests are numbered from 0. The first has our standard output; what another's command writes is shown if it fails.
+    When one fails, the others are interrupted. Links between guests are interfaces of kind "trunk"
+    (`isl_emu.network.messages.new_trunk`).
+
+    Args:
+        commands: the command of each guest and its arguments.
+        memory_byte: the memory of each guest.
+        lookahead_ns: no packet takes less from one guest to another; larger than 0 if there are several.
+        wires: of the first guest.
+
+    Raises:
+        MachineError: a guest cannot start, or dies before its command ends.
+    """
     if not sys.dont_write_bytecode:  # what Python compiles in the guest is lost with it
         compileall.compile_dir(Path(__file__).resolve().parents[1], quiet=2)
-    streams, kernel = _streams(interactive), kernel or find_uml()
-    folder, writable, readable = run.path.resolve() / "guest", list(writable), [*modules_shown(), *readable]
-    command_line = _kernel_command(kernel, folder, memory_byte, clock)
+    kernel = kernel or find_uml()
+    writable, readable = list(writable), [*modules_shown(), *readable]
+    folders = [guest_folder(run, number) for number in range(len(commands))]
     shim = build_shim() if needs_shim(kernel) else None
-    folder.mkdir(mode=0o700)
     times, variables, calendar = list[Path](), dict(environment or {}), None
+    together = _Together(threading.current_thread() is threading.main_thread())
+    boots = []
     try:
         with contextlib.ExitStack() as stack:
             if clock is not None:
-                place, calendar = stack.enter_context(_calendar(run, clock))
+                place, calendar = stack.enter_context(_calendar(run, clock, len(commands), lookahead_ns))
                 times.append(place)
                 variables[FOLDER_VARIABLE] = str(times[0])
-            binds = _binds([folder, *times, *writable], [Path.cwd(), *readable])
-            own = [*readable, Path(kernel.program), *([shim] if shim else [])]
-            view = None if trusted else view_of_machine(own, [folder, *times, *writable], memory_byte)
-            (folder / "binds").write_text("".join(f"{access} {path}\n" for access, path in binds))
-            (folder / "command.sh").write_text(_command_script(argv, variables, streams))
-            (folder / "console").write_text(streams)
-            _place_init(folder)
-            memory = choose_memory_folder(memory_byte) if trusted else Path("/dev/shm")
-            preload = {"LD_PRELOAD": str(shim)} if shim else {}
-            return _boot(command_line, {"TMPDIR": str(memory), **preload}, view, folder, streams, who, calendar)
+            for number, (folder, trunks) in enumerate(zip(folders, _trunks(len(commands)), strict=True)):
+                streams = _streams(interactive) if number == 0 else "pipe"
+                words = _kernel_command(kernel, folder, memory_byte[number], clock, number)
+                folder.mkdir(mode=0o700)
+                binds = _binds([folder, *times, *writable], [Path.cwd(), *readable])
+                own = [*readable, Path(kernel.program), *([shim] if shim else [])]
+                view = None if trusted else view_of_machine(own, [folder, *times, *writable], memory_byte[number])
+                (folder / "binds").write_text("".join(f"{access} {path}\n" for access, path in binds))
+                (folder / "command.sh").write_text(_command_script(commands[number], variables, streams))
+                (folder / "console").write_text(streams)
+                _place_init(folder)
+                memory = choose_memory_folder(sum(memory_byte)) if trusted else Path("/dev/shm")
+                if trunks:
+                    ends = (f"{other}:{end.fileno()}" for other, end in trunks.items())
+                    words.append(f"trunks={','.join([str(lookahead_ns), *ends])}")
+                boots.append(
+                    _Boot(
+                        number,
+                        words,
+                        {"TMPDIR": str(memory), **({"LD_PRELOAD": str(shim)} if shim else {})},
+                        view,
+                        folder,
+                        streams,
+                        who,
+                        calendar,
+                        tuple(trunks.values()),
+                        () if number else tuple(wires),
+                    )  # fmt: skip
+                )
+            return together.run(boots)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def guest_folder(run: RunDirectory, number: int = 0) -> Path:
+    """The control folder of a run's guest."""
+    return run.path.resolve() / (f"guest-{number}" if number else "guest")
 
 
 def clean_guest(run: RunDirectory) -> list[int]:
-    """Kill what is left of a run's guest and calendar, also when its folder is gone; return the processes that were."""
+    """Kill what is left of a run's guests and calendar, even without its folder; return the processes that were."""
     path = run.path.resolve()
-    return [*kill_processes_in(str(path / "guest")), *kill_processes_in(str(path / CALENDAR_FOLDER))]
+    left = {folder.removesuffix(" (deleted)") for folder in current_folders()}
+    found = [folder for folder in sorted(left) if Path(folder).parent == path and Path(folder).name.startswith("guest")]
+    return [pid for folder in [*found, str(path / CALENDAR_FOLDER)] for pid in kill_processes_in(folder)]
 
 
 def guests_at_large() -> list[RunDirectory]:
@@ -159,9 +233,19 @@ def guests_at_large() -> list[RunDirectory]:
     return [run for _, run in sorted(found.items()) if not run.path.exists()]
 
 
+def _trunks(count: int) -> list[dict[int, socket.socket]]:
+    """For each guest, by the number of each other: its end of the stream between them."""
+    trunks: list[dict[int, socket.socket]] = [{} for _ in range(count)]
+    for one, other in combinations(range(count), 2):
+        trunks[one][other], trunks[other][one] = socket.socketpair()
+    return trunks
+
+
 @contextlib.contextmanager
-def _calendar(run: RunDirectory, clock: VirtualClock) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
-    """A calendar for one guest, while the block runs; yields the folder where it is asked, and its process."""
+def _calendar(
+    run: RunDirectory, clock: VirtualClock, guests: int, lookahead_ns: int
+) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
+    """A calendar for some guests, while the block runs; yields the folder where it is asked, and its process."""
     folder = run.path.resolve() / CALENDAR_FOLDER
     folder.mkdir(mode=0o700)
     if clock.factor is not None:
@@ -171,9 +255,9 @@ def _calendar(run: RunDirectory, clock: VirtualClock) -> Iterator[tuple[Path, su
         with socket.socket(socket.AF_UNIX) as listener, (folder / "log").open("wb") as log:
             listener.bind(f"/proc/self/fd/{short}/{SOCKET}")
             listener.listen()
-            words = [str(os.getpid()), str(listener.fileno()), str(clock.start_utc_ns), "1", str(PATIENCE_S)]
+            words = (os.getpid(), listener.fileno(), clock.start_utc_ns, guests, lookahead_ns, PATIENCE_S)
             process = subprocess.Popen(
-                [sys.executable, "-S", "-m", "isl_emu.machine.calendar_process", *words],
+                [sys.executable, "-S", "-m", "isl_emu.machine.calendar_process", *map(str, words)],
                 cwd=folder,
                 env={**os.environ, "PYTHONPATH": str(_package_root())},
                 stdin=subprocess.DEVNULL,
@@ -217,7 +301,9 @@ def modules_shown() -> list[Path]:
     return [*(path for path in paths if path != here), Path(__file__).resolve().parents[1]]
 
 
-def _kernel_command(kernel: UmlKernel, folder: Path, memory_byte: int, clock: VirtualClock | None) -> list[str]:
+def _kernel_command(
+    kernel: UmlKernel, folder: Path, memory_byte: int, clock: VirtualClock | None, number: int
+) -> list[str]:
     """linux.uml and its arguments; the two consoles are added when they exist."""
     if " " in str(folder):
         raise MachineError(f"guest kernel: its folder is {str(folder)!r}, but must have no spaces; set XDG_RUNTIME_DIR")
@@ -230,12 +316,13 @@ def _kernel_command(kernel: UmlKernel, folder: Path, memory_byte: int, clock: Vi
         *(kernel.program, f"mem={memory_byte // MIB}M"),
         *("root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", "init=/bin/sh", f"isl_dir={folder}"),
         *("console=tty1", "quiet", "loglevel=4", "con=null", "umid=vm", "uml_dir=./"),
-        *(_virtual_words(clock) if clock is not None else []),
+        *(_virtual_words(clock, number) if clock is not None else []),
     ]
 
 
-def _virtual_words(clock: VirtualClock) -> list[str]:
-    return [f"time-travel=ext:0:../{CALENDAR_FOLDER}/{SOCKET}", f"random_seed={clock.seed & SEED_MASK}", "virtual=1"]
+def _virtual_words(clock: VirtualClock, number: int) -> list[str]:
+    seed = clock.seed + number & SEED_MASK
+    return [f"time-travel=ext:{number}:../{CALENDAR_FOLDER}/{SOCKET}", f"random_seed={seed}", "virtual=1"]
 
 
 def _binds(writable: Iterable[Path], readable: Iterable[Path]) -> list[tuple[str, Path]]:
@@ -321,40 +408,136 @@ def _place_init(folder: Path) -> None:
         shutil.copyfile(script, folder / "init")
 
 
-def _boot(
-    command_line: list[str],
-    environment: dict[str, str],
-    view: View | None,
-    folder: Path,
-    streams: str,
-    who: Callable[[int], str | None],
-    calendar: subprocess.Popen[bytes] | None,
-) -> int:
-    os.mkfifo(folder / BELL)
-    with contextlib.closing(Console()) as console, contextlib.ExitStack() as stack:
-        bell = os.open(folder / BELL, os.O_RDWR | os.O_NONBLOCK)  # so that it never ends
-        stack.callback(os.close, bell)
-        ends = console.guest_end.fileno(), console.guest_log_end.fileno(), bell
-        consoles = (f"con{number}=fd:{end},fd:{end}" for number, end in enumerate(ends))
-        words = [*command_line, *consoles, "--", f"{folder}/init"]  # what follows the dashes is for the shell
-        guest = stack.enter_context(_GuestProcess.started(words, environment, view, folder, ends))
-        interrupter, hang = Interrupter(folder, guest.kill), _Hang(folder, console, who, calendar)
+@dataclass
+class _Boot:
+    """One guest from its start to its end.
 
-        def look() -> None:
-            interrupter.kill_if_overdue()
-            if hang.look():
-                guest.kill()
+    Args:
+        number: which of the guests that are booted together.
+        words: its kernel and what that is told.
+        trunks: its ends of the streams to others, closed when it has them.
+        wires: descriptors that are its network devices.
+    """
 
-        with _attended(interrupter, streams) as keyboard:
-            console.relay(guest.ended, keyboard, look)
-        hang.check()
-        return _outcome(folder, console, interrupter, guest.await_end())
+    number: int
+    words: list[str]
+    environment: dict[str, str]
+    view: View | None
+    folder: Path
+    streams: str
+    who: Callable[[int], str | None]
+    calendar: subprocess.Popen[bytes] | None
+    trunks: tuple[socket.socket, ...]
+    wires: tuple[int, ...]
+
+    def run(self, together: _Together) -> int:
+        """Boot it and return the exit status of its command.
+
+        Raises:
+            MachineError: there is none.
+        """
+        folder = self.folder
+        os.mkfifo(folder / BELL)
+        with contextlib.closing(Console(shown=self.number == 0)) as console, contextlib.ExitStack() as stack:
+            bell = os.open(folder / BELL, os.O_RDWR | os.O_NONBLOCK)  # so that it never ends
+            stack.callback(os.close, bell)
+            ends = console.guest_end.fileno(), console.guest_log_end.fileno(), bell
+            consoles = (f"con{number}=fd:{end},fd:{end}" for number, end in enumerate(ends))
+            # the calls by which it would take several frames at a time are not among those of the wall
+            devices = (f"vec{number}:transport=fd,fd={end},vec=0" for number, end in enumerate(self.wires))
+            words = [
+                *self.words,
+                *consoles,
+                *devices,
+                "--",
+                f"{folder}/init",
+            ]  # what follows the dashes is for the shell
+            kept = (*ends, *(end.fileno() for end in self.trunks), *self.wires)
+            guest = stack.enter_context(
+                _GuestProcess.started(words, self.environment, self.view, folder, kept, self.number)
+            )
+            for end in self.trunks:
+                end.close()
+            interrupter = Interrupter(folder, guest.kill)
+            hang = _Hang(folder, self.number, console, self.who, self.calendar)
+            together.add(interrupter)
+
+            def look() -> None:
+                interrupter.kill_if_overdue()
+                if hang.look():
+                    guest.kill()
+
+            with together.attended(self.number), _keyboard(self.streams) as keyboard:
+                console.relay(guest.ended, keyboard, look)
+            hang.check()
+            status = _outcome(folder, console, interrupter, guest.await_end())
+        if self.number and status not in (0, INTERRUPTED):
+            said = "\n  ".join(console.log_lines()[-LINES_SHOWN:])
+            print(f"guest {self.number} ended with status {status}. It said last:\n  {said}", file=sys.stderr)
+        return status
+
+
+@dataclass
+class _Together:
+    """Guests that are booted together: who interrupts one interrupts all, and when one fails the others end too.
+
+    Args:
+        signalled: whether signals come to us, in the main thread.
+    """
+
+    signalled: bool
+    _interrupters: list[Interrupter] = field(default_factory=list)
+    _errors: list[BaseException] = field(default_factory=list)
+    _lock: threading.RLock = field(default_factory=threading.RLock)  # a signal may come while it is held
+    _interrupted: bool = False
+
+    def run(self, boots: Sequence[_Boot]) -> list[int]:
+        """The exit status of each guest's command; what went wrong first is raised."""
+        with ThreadPoolExecutor(len(boots)) as pool:
+            others = [pool.submit(self._one, boot) for boot in boots[1:]]
+            statuses = [self._one(boots[0]), *(other.result() for other in others)]
+        if self._errors:
+            raise self._errors[0]
+        return statuses
+
+    def _one(self, boot: _Boot) -> int:
+        status = 1
+        try:
+            status = boot.run(self)
+        except BaseException as error:
+            self._errors.append(error)
+        if status:
+            self.interrupt()
+        return status
+
+    def add(self, interrupter: Interrupter) -> None:
+        """Interrupt this one with the others."""
+        with self._lock:
+            self._interrupters.append(interrupter)
+            if self._interrupted:
+                interrupter.interrupt()
+
+    def interrupt(self, *_signal: object) -> None:
+        """Ask all commands to end; kill guests at the second time."""
+        with self._lock:
+            self._interrupted = True
+            for interrupter in self._interrupters:
+                interrupter.interrupt()
+
+    @contextlib.contextmanager
+    def attended(self, number: int) -> Iterator[None]:
+        """Signals are for the guests while the first runs."""
+        with contextlib.ExitStack() as stack:
+            if number == 0 and self.signalled:
+                stack.enter_context(listening(self.interrupt))
+            yield
 
 
 class _Hang:
     """Says who computes in a guest whose time stands still meanwhile, early on and when the calendar gives it up.
 
     Args:
+        number: the guest's.
         who: what is known of a process of the guest, by its id.
         calendar: the process that lets its time go on, if its time is virtual.
     """
@@ -362,11 +545,12 @@ class _Hang:
     def __init__(
         self,
         folder: Path,
+        number: int,
         console: Console,
         who: Callable[[int], str | None],
         calendar: subprocess.Popen[bytes] | None = None,
     ):
-        times = folder.parent / CALENDAR_FOLDER
+        times, self._number = folder.parent / CALENDAR_FOLDER, number
         self._folder, self._console, self._who, self._calendar = folder, console, who, calendar
         self._control, self._failed = CalendarControl(times), times / "failed"
         self._asked = self._warned = self._told = False
@@ -410,7 +594,7 @@ class _Hang:
 
     def _guests(self) -> Sequence[GuestState]:
         state = self._control.state()
-        return () if state is None else state.guests
+        return () if state is None else [guest for guest in state.guests if guest.number == self._number]
 
     def _ask(self) -> None:
         for command in ("sysrq 9", "sysrq p"):  # say everything; say what you run
@@ -428,11 +612,9 @@ class _Hang:
 
 
 @contextlib.contextmanager
-def _attended(interrupter: Interrupter, streams: str) -> Iterator[int | None]:
-    """Signals and the keyboard are the guest's; yields the keyboard, if there is one."""
+def _keyboard(streams: str) -> Iterator[int | None]:
+    """The keyboard is the guest's, if there is one and it is to have it."""
     with contextlib.ExitStack() as stack:
-        if threading.current_thread() is threading.main_thread():
-            stack.enter_context(interrupter.listening())
         keyboard = sys.stdin.fileno() if streams == "interactive" else None
         if keyboard is not None:
             stack.enter_context(raw_terminal(keyboard))
@@ -486,20 +668,30 @@ class _GuestProcess:
     @classmethod
     @contextlib.contextmanager
     def started(
-        cls, words: list[str], environment: dict[str, str], view: View | None, folder: Path, consoles: tuple[int, ...]
+        cls,
+        words: list[str],
+        environment: dict[str, str],
+        view: View | None,
+        folder: Path,
+        kept: tuple[int, ...],
+        number: int,
     ) -> Iterator[_GuestProcess]:
-        """The guardian and below it the guest, in a session that our terminal's Ctrl-C does not reach."""
+        """The guardian and below it the guest, in a session that our terminal's Ctrl-C does not reach.
+
+        Args:
+            kept: the descriptors that the guest gets; the second takes what its kernel says.
+        """
         guests_end, lifeline = os.pipe()
-        claim = claim_cpu()
-        Order(claim.cpu, words, environment, list(consoles), view).write(folder)
+        claim = claim_cpu(number)
+        Order(claim.cpu, words, environment, list(kept), view).write(folder)
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", _GUARDIAN, str(guests_end)],
             cwd=folder,
             env={},
             stdin=subprocess.DEVNULL,
-            stdout=consoles[1],
-            stderr=consoles[1],
-            pass_fds=(*consoles, guests_end, claim.lock),
+            stdout=kept[1],
+            stderr=kept[1],
+            pass_fds=(*kept, guests_end, claim.lock),
             start_new_session=True,
         )
         os.close(guests_end)

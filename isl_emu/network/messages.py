@@ -37,6 +37,7 @@ IF_OPER_DORMANT, IF_OPER_UP = 5, 6  # linux/if.h, as is the following
 IF_LINK_MODE_DEFAULT, IF_LINK_MODE_DORMANT = 0, 1
 RT_SCOPE_LINK = 253  # linux/rtnetlink.h
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
+TRUNK_PEER, TRUNK_LINK = 1, 2  # machine/kernel/patches/8-trunks.patch
 RTEXT_FILTER_SKIP_STATS = 8
 IFF_UP, IFF_RUNNING = 0x1, 0x40  # linux/if.h
 IFA_ADDRESS, IFA_LOCAL, IFA_F_NODAD = 1, 2, 0x2  # linux/if_addr.h
@@ -75,12 +76,25 @@ def new_veth(end: bytes, peer: bytes, peer_namespace_fd: int | None) -> bytes:
     return message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, end + attribute(IFLA_LINKINFO, info))
 
 
+def new_trunk(end: bytes, part: int, number: int) -> bytes:
+    """Make the end of a link whose other end is in another guest: guest `part`, which knows it by the same number."""
+    data = attribute(IFLA_INFO_DATA, u32(TRUNK_PEER, part) + u32(TRUNK_LINK, number))
+    info = attribute(IFLA_INFO_KIND, b"trunk") + data
+    return message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, end + attribute(IFLA_LINKINFO, info))
+
+
 def new_ifb(name: str, index: int, gso_byte: int, frame_byte: int) -> bytes:
     """Make an interface that gives back whatever is redirected to it, once its queue lets it go."""
     kind = attribute(IFLA_LINKINFO, attribute(IFLA_INFO_KIND, b"ifb"))
     body = IFINFOMSG.pack(socket.AF_UNSPEC, 0, index, 0, 0) + attribute(IFLA_IFNAME, name.encode() + b"\0")
     body += u32(IFLA_GSO_MAX_SEGS, max(gso_byte // frame_byte, 1)) + u32(IFLA_GSO_MAX_SIZE, gso_byte)
     return message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body + kind)
+
+
+def link_moved(index: int, name: str, namespace_fd: int) -> bytes:
+    """Move an interface into another namespace, where it has this name."""
+    body = IFINFOMSG.pack(socket.AF_UNSPEC, 0, index, 0, 0) + attribute(IFLA_IFNAME, name.encode() + b"\0")
+    return message(RTM_NEWLINK, 0, body + u32(IFLA_NET_NS_FD, namespace_fd))
 
 
 def link_up(index: int) -> bytes:

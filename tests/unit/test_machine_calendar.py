@@ -31,6 +31,7 @@ class FakeGuest:
     Args:
         calendar: what it asks.
         events: when something is to happen to it, on its own clock.
+        number: how it names itself.
     """
 
     calendar: Calendar
@@ -40,10 +41,11 @@ class FakeGuest:
     free_until_ns: int = 0
     ran: list[int] = field(default_factory=list)
     sent: int = 0
+    number: int = 7
 
     def __post_init__(self) -> None:
         self.key = self.calendar.join()
-        self.tell(Operation.START, 7)
+        self.tell(Operation.START, self.number)
         self.wait()
 
     def tell(self, operation: Operation, time_ns: int) -> list[Message]:
@@ -157,15 +159,29 @@ def test_without_a_lookahead_guests_take_turns_in_the_order_of_time():
     assert order == [(10, 0), (20, 1), (30, 0), (40, 1)]  # 10 and 20 of the second in one go
 
 
-def test_who_sends_to_others_runs_no_further_than_their_answer():
+def test_who_gets_something_is_run_when_it_is_due_and_told_how_much_to_have_read():
     calendar = Calendar(UTC_NS, lookahead_ns=10)
-    sender = FakeGuest(calendar, [100, 400])
-    FakeGuest(calendar, [1000])
+    sender, receiver = FakeGuest(calendar, [100, 400], number=3), FakeGuest(calendar, [1000], number=5)
     ((_, messages),) = calendar.grants()
     sender.take(messages)
     assert sender.free_until_ns == 1010
-    shortened, _ = sender.tell(Operation.UPDATE, 100)
-    assert (shortened.operation, shortened.time_ns) == (Operation.FREE_UNTIL, 120)
+    for operation, value in ((Operation.TRUNK_DUE, 115), (Operation.TRUNK_SENT, 64)):
+        assert calendar.receive(sender.key, Message(operation, 5, value)) == []
+    sender.events, sender.now_ns = [400], 100
+    sender.wait()  # as it does by itself from 125 on
+    ((key, (sent, until, run)),) = calendar.grants()
+    assert key == receiver.key
+    assert sent == Message(Operation.TRUNK_SENT, 3, 64)
+    assert (until.operation, until.time_ns) == (Operation.FREE_UNTIL, 410)
+    assert (run.operation, run.time_ns) == (Operation.RUN, 115)
+
+
+def test_what_is_sent_to_a_guest_that_left_is_of_no_concern():
+    calendar = Calendar(UTC_NS, lookahead_ns=10)
+    sender, gone = FakeGuest(calendar, [100], number=3), FakeGuest(calendar, [1000], number=5)
+    calendar.leave(gone.key)
+    assert calendar.receive(sender.key, Message(Operation.TRUNK_DUE, 5, 115)) == []
+    assert calendar.next_ns() == 100
 
 
 @given(seed=st.integers(0, 2**32), lookahead_ns=st.integers(0, 50), count=st.integers(2, 5))
