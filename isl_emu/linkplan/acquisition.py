@@ -225,14 +225,14 @@ class Acquisition:
             order = order[~pool.engaged[order]]
         if not len(order):
             return
-        lasers = pool.lasers.only(order)
-        directions, taken = now.directions(lasers), self._busy.copy()
+        suits = self._terminals.between_shells if pairing.between_shells else self._terminals.in_shell
+        taken = self._busy | ~suits
         if not keep:
             taken[pool.terminals[pool.engaged]] = False
         choice = Choice(
-            ends=np.stack([lasers.a, lasers.b], axis=1).astype(np.int64),
+            ends=np.stack([pool.lasers.a[order], pool.lasers.b[order]], axis=1).astype(np.int64),
             held=pool.terminals[order],
-            preference=self._preference(pairing, lasers, directions),
+            preference=lambda which: self._preference(pool.lasers.only(order[which]), now),
             taken=taken,
             counts=self._counts(pairing, pool, keep),
             most=pairing.most,
@@ -241,7 +241,7 @@ class Acquisition:
         gone = order[dropped]
         self._free(pool, gone)
         self._set(pool, gone, np.full(len(gone), LinkState.IDLE), now.k)
-        self._point(number, order[winners], terminals, directions[winners], now)
+        self._point(number, order[winners], terminals, now)
 
     def _counts(self, pairing: Pairing, pool: _Pool, keep: bool) -> np.ndarray:
         """How many links of the pairing each satellite has that do not compete, int64 (N,)."""
@@ -249,28 +249,26 @@ class Acquisition:
         ends = np.concatenate([pool.lasers.a[which], pool.lasers.b[which]])
         return np.bincount(ends, minlength=len(pairing.names))
 
-    def _preference(self, pairing: Pairing, lasers: LaserCandidates, directions: np.ndarray) -> np.ndarray:
+    def _preference(self, lasers: LaserCandidates, now: _Moment) -> np.ndarray:
         """How well each terminal of both ends suits, -inf where it does not, shape (C, 2, M).
 
         A terminal that looks straight at the other comes first, then mounted ones that look aside, then free ones; of
         free ones the one that turns least.
         """
-        table = self._terminals.of_satellite[np.stack([lasers.a, lasers.b], axis=1)]
-        suits = self._terminals.between_shells if pairing.between_shells else self._terminals.in_shell
+        table, directions = self._terminals.of_satellite[np.stack([lasers.a, lasers.b], axis=1)], now.directions(lasers)
         mounted = self._terminals.axis[table].any(axis=-1)
         ahead = np.einsum("ceti,cei->cet", self._terminals.axis[table], directions)
         turned = np.einsum("ceti,cei->cet", self._pointing[table], directions)
         score = np.where(mounted, ahead, -2.0 + 0.5 * turned)
-        usable = (table != NONE) & suits[table] & (ahead >= self._terminals.least_cos[table])
+        usable = (table != NONE) & (ahead >= self._terminals.least_cos[table])
         return np.where(usable, score, -np.inf)
 
-    def _point(
-        self, number: int, which: np.ndarray, terminals: np.ndarray, directions: np.ndarray, now: _Moment
-    ) -> None:
+    def _point(self, number: int, which: np.ndarray, terminals: np.ndarray, now: _Moment) -> None:
         """Begin to slew towards links; at the start of a run they may be tracking already."""
         if not len(which):
             return
         pool, terms = self._pools[number], self._pairings[number].terms
+        directions = now.directions(pool.lasers.only(which))
         cos = np.einsum("cei,cei->ce", self._pointing[terminals], directions)
         angle_rad = np.arccos(np.clip(cos, -1.0, 1.0))
         slew_ns = np.ceil(angle_rad / self._terminals.slew_rate_rad_s[terminals] * NS_PER_S).astype(np.int64)

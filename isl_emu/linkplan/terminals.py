@@ -6,7 +6,7 @@ Of each is known where it is mounted, what it sees, and how fast it turns and ac
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,7 +83,8 @@ class Choice:
 
     ends: np.ndarray  # int64 (C, 2), node indices
     held: np.ndarray  # int64 (C, 2), the terminals that a competing engaged link has; NONE otherwise
-    preference: np.ndarray  # float64 (C, 2, M), how well each terminal of an end suits; -inf where it does not
+    preference: Callable[[np.ndarray], np.ndarray]  # of some candidates (U,), how well each terminal of their ends
+    # suits, float64 (U, 2, M); -inf where it does not
     taken: np.ndarray  # bool (T,), terminals that are not to be had
     counts: np.ndarray  # int64 (N,), links that each satellite has besides
     most: int | None  # links that a satellite may have
@@ -95,6 +96,9 @@ def assign(choice: Choice, of_satellite: np.ndarray) -> tuple[np.ndarray, np.nda
     Each candidate in turn takes the best terminal that is left at each end; one that is engaged keeps its own if nobody
     took them before. New links rather take terminals that no engaged link holds.
 
+    A turn concerns its two satellites alone, so all candidates that are the first of those left at both ends have
+    theirs at once, in rounds; whoever cannot be served any more is not asked.
+
     Args:
         choice: the candidates.
         of_satellite: each satellite's terminals, (N, M).
@@ -103,55 +107,43 @@ def assign(choice: Choice, of_satellite: np.ndarray) -> tuple[np.ndarray, np.nda
         The new links as indices into the candidates (W,), their terminals (W, 2), and the engaged links that must give
         way (D,).
     """
-    table = of_satellite[choice.ends]
-    open_ = np.isfinite(choice.preference) & ~choice.taken[table]
-    engaged = choice.held[:, 0] != NONE
-    hopeful = np.flatnonzero(engaged | open_.any(axis=2).all(axis=1))
-    best_first = np.argsort(-choice.preference[hopeful], axis=2, kind="stable")
-    ranked = np.take_along_axis(table[hopeful], best_first, axis=2)
-    ranked[~np.take_along_axis(open_[hopeful], best_first, axis=2)] = NONE
-    return _served(choice, hopeful, ranked, of_satellite)
-
-
-def _served(
-    choice: Choice, hopeful: np.ndarray, ranked: np.ndarray, of_satellite: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`assign` by plain loops over what may still be served, with each end's terminals ranked, NONE for unusable."""
-    taken, counts = choice.taken.tolist(), choice.counts.tolist()
-    left = ((of_satellite != NONE) & ~choice.taken[of_satellite]).sum(axis=1).tolist()
+    taken, counts = choice.taken.copy(), choice.counts.copy()
     most = len(taken) if choice.most is None else choice.most
-    held = choice.held[hopeful].tolist()
-    contested = {terminal for own in held for terminal in own if terminal != NONE}
-    winners, terminals, dropped = [], [], []
-    for place, ((a, b), own) in enumerate(zip(choice.ends[hopeful].tolist(), held, strict=True)):
-        is_new = own[0] == NONE
-        served = None
-        if counts[a] < most and counts[b] < most and left[a] and left[b]:
-            served = [_best(options, taken, contested) for options in ranked[place].tolist()] if is_new else own
-        if served and (NONE in served or taken[served[0]] or taken[served[1]]):
-            served = None
-        if not is_new:
-            contested.difference_update(own)
-        if served:
-            taken[served[0]] = taken[served[1]] = True
-            for end in (a, b):
-                counts[end] += 1
-                left[end] -= 1
-        if served and is_new:
-            winners.append(place)
-            terminals.append(served)
-        elif not (served or is_new):
-            dropped.append(place)
-    as_index = [hopeful[np.array(found, dtype=np.int64)] for found in (winners, dropped)]
-    return as_index[0], np.array(terminals, dtype=np.int64).reshape(-1, 2), as_index[1]
+    left = ((of_satellite != NONE) & ~taken[of_satellite]).sum(axis=1)
+    is_new = choice.held[:, 0] == NONE
+    holder = np.full(len(taken), NONE)  # the candidate that holds a terminal until its turn
+    holder[choice.held[~is_new]] = np.flatnonzero(~is_new)[:, np.newaxis]
+    given = choice.held.copy()
+    first = np.empty(len(counts), dtype=np.int64)
+    waiting = np.arange(len(given))
+    while len(waiting):
+        ends = choice.ends[waiting]
+        waiting = waiting[~is_new[waiting] | ((left[ends] > 0) & (counts[ends] < most)).all(axis=1)]
+        ends = choice.ends[waiting]
+        first[ends[::-1].ravel()] = np.repeat(waiting[::-1], 2)  # of equal indices the last is assigned
+        on_turn = (first[ends] == waiting[:, np.newaxis]).all(axis=1)
+        turn, waiting, ends = waiting[on_turn], waiting[~on_turn], ends[on_turn]
+        new = is_new[turn]
+        given[turn[new]] = _best(choice.preference(turn[new]), of_satellite[ends[new]], taken, holder, turn[new])
+        free = (given[turn] != NONE) & ~taken[given[turn]] & (counts[ends] < most)
+        served = free.all(axis=1)
+        given[turn[~served]] = NONE
+        taken[given[turn[served]]] = True
+        counts[ends[served]] += 1
+        left[ends[served]] -= 1
+    has = given[:, 0] != NONE
+    winners = np.flatnonzero(is_new & has)
+    return winners, given[winners], np.flatnonzero(~is_new & ~has)
 
 
-def _best(options: list[int], taken: list[bool], contested: set[int]) -> int:
-    """The first terminal that is left, rather one that nobody holds; NONE if there is none."""
-    fallback = NONE
-    for terminal in options:
-        if terminal != NONE and not taken[terminal]:
-            if terminal not in contested:
-                return terminal
-            fallback = terminal if fallback == NONE else fallback
-    return fallback
+def _best(
+    preference: np.ndarray, table: np.ndarray, taken: np.ndarray, holder: np.ndarray, turn: np.ndarray
+) -> np.ndarray:
+    """The best terminal that is left at each end, rather one that nobody holds; NONE if there is none; shape (U, 2)."""
+    open_ = np.isfinite(preference) & ~taken[table]
+    contested = holder[table] > turn[:, np.newaxis, np.newaxis]
+    at_ease = open_ & ~contested
+    usable = np.where(at_ease.any(axis=2, keepdims=True), at_ease, open_)
+    best = np.where(usable, preference, -np.inf).argmax(axis=2)[..., np.newaxis]
+    chosen = np.take_along_axis(np.where(usable, table, NONE), best, axis=2)
+    return chosen[..., 0]
