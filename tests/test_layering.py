@@ -37,7 +37,7 @@ PARTS_BELOW = {
     "faults": set(),
     "captures": set(),
 }
-PURE = ("scenario", "geometry", "linkplan", "routing", "export", "energy")
+PURE = ("scenario", "geometry", "linkplan", "routing", "partition", "export", "energy")
 IMPURE = {"os", "subprocess", "socket", "time", "ctypes", "threading", "mininet", "pyroute2", "click", "rich", "random"}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 
