@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import resource
+import subprocess
+
 import pytest
 
 from isl_emu.errors import WorkloadError
 from isl_emu.parts.programs.occasions import Occasion, occasions
+from isl_emu.parts.programs.programs import _await_end
 from isl_emu.planned import PlannedNetwork, plan_network
 from isl_emu.scenario.parse import parse_scenario
 from isl_emu.units import NS_PER_S
@@ -70,3 +76,25 @@ def test_too_many_starts_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ISL_EMU_MOST_STARTS", "100")
     with pytest.raises(WorkloadError, match="program one: is started on each step, which comes to about 120 starts"):
         _due(_plan(on="step"))
+
+
+def test_a_program_is_waited_for_in_a_network_of_many_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand nodes hold a thousand descriptors, so that of a program has a larger number than select() takes."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, limits[1]), limits[1]))
+
+    def high(pid: int) -> int:
+        low = pidfd_open(pid)
+        try:
+            return fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 2000)
+        finally:
+            os.close(low)
+
+    pidfd_open = os.pidfd_open
+    monkeypatch.setattr(os, "pidfd_open", high)
+    try:
+        with subprocess.Popen(["true"]) as process:
+            _await_end(process, 60)
+            assert process.poll() == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)

@@ -212,7 +212,9 @@ def _await_end(process: subprocess.Popen[Any], timeout_s: float) -> None:
     with suppress(ProcessLookupError):
         ended = os.pidfd_open(process.pid)
         try:
-            select.select([ended], (), (), timeout_s)
+            poll = select.poll()  # select() takes no descriptor above 1,023, and a large network holds more
+            poll.register(ended, select.POLLIN)
+            poll.poll(timeout_s * 1e3)
         finally:
             os.close(ended)
 
