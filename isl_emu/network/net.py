@@ -35,6 +35,7 @@ from isl_emu.nodes.nodespaces import namespace_path
 from isl_emu.nodes.processes import NodeFreezer, kill_processes_in, namespace_ids
 from isl_emu.routing.aliases import NO_ALIASES, Aliases
 from isl_emu.runs.directory import RunDirectory
+from isl_emu.runs.portion import Portion
 from isl_emu.scenario.routing import Routing
 
 NODE_CLASSES = {"satellite": SatelliteNode, "station": StationNode, "gateway": StationNode, "place": PlaceNode}
@@ -50,13 +51,14 @@ def build_net(
     aliases: Aliases = NO_ALIASES,
     seed: int = 0,
     handed_over: Routing | None = None,
+    portion: Portion | None = None,
 ) -> IslNet:
     """Make all nodes and links of a plan in this kernel; every link is down until a replay sets it.
 
     Raises:
         NetworkError: not root, or the kernel lacks something.
     """
-    return IslNet(plan, run, slowdown, aliases, seed, handed_over)
+    return IslNet(plan, run, slowdown, aliases, seed, handed_over, portion)
 
 
 class IslTopo(Topo):
@@ -66,15 +68,19 @@ class IslTopo(Topo):
     `LinkKind` in lower case), `number`, and for each end the interface's name and hardware address.
     """
 
-    def build(self, plan: LinkPlan) -> None:
-        """Fill the graph; called by Mininet with the constructor's arguments."""
+    def build(self, plan: LinkPlan, portion: Portion) -> None:
+        """Fill the graph; called by Mininet with the constructor's arguments. Links to other kernels are not in it."""
         names, links, wiring = plan.nodes.names, plan.links, wire(plan)
         for number, name in enumerate(names):
+            if not portion.here[number]:
+                continue
             kind = NodeKind(int(plan.nodes.kind[number])).name.lower()
             self.addHost(
                 name, kind=kind, number=number, ip=f"{ipv4_address(number)}/32", ip6=f"{ipv6_address(number)}/128"
             )
         for number, (a, b) in enumerate(zip(links.a.tolist(), links.b.tolist(), strict=True)):
+            if not (portion.here[a] and portion.here[b]):
+                continue
             self.addLink(
                 names[a],
                 names[b],
@@ -97,6 +103,7 @@ class IslNet(Mininet):
         aliases: further addresses of nodes, for disjoint paths.
         seed: what the losses of all links follow from.
         handed_over: how links look to those who route, where that is not us.
+        portion: the nodes that are on this kernel; all by default.
     """
 
     topo: IslTopo
@@ -114,7 +121,9 @@ class IslNet(Mininet):
         aliases: Aliases = NO_ALIASES,
         seed: int = 0,
         handed_over: Routing | None = None,
+        portion: Portion | None = None,
     ):
+        self.portion = portion or Portion.whole(len(plan.nodes.names))
         self._handed_over = handed_over
         self.plan, self.slowdown, self.aliases, self.seed = plan, slowdown, aliases, seed
         self.run_directory = run
@@ -123,7 +132,9 @@ class IslNet(Mininet):
         self._numbers = {name: number for number, name in enumerate(plan.nodes.names)}
         raised, Mininet.inited = Mininet.inited, True  # else Mininet raises limits of the whole machine
         try:
-            super().__init__(IslTopo(plan), controller=None, link=LaserLink, intf=LaserInterface, build=True)
+            super().__init__(
+                IslTopo(plan, self.portion), controller=None, link=LaserLink, intf=LaserInterface, build=True
+            )
         finally:
             Mininet.inited = raised
 
@@ -150,8 +161,9 @@ class IslNet(Mininet):
         for kept, text in zip(self.files.values(), texts, strict=True):
             Path(kept).write_text(text)
         self._backend = KernelBackend(
-            self.plan, self.run_directory.run_id, self.slowdown, self.aliases, self.seed, self._handed_over
-        )
+            self.plan, self.run_directory.run_id, self.slowdown, self.aliases, self.seed, self._handed_over,
+            self.portion,
+        )  # fmt: skip
         try:
             self.buildFromTopo(self.topo)
         except BaseException:

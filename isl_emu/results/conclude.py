@@ -6,7 +6,6 @@ Here are the tables that every run has, those on the machine and on pauses; each
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,6 +37,7 @@ from isl_emu.runs.journal import (
     joined,
 )
 from isl_emu.scenario.model import Scenario
+from isl_emu.tables.arrow_streams import stream_batches
 from isl_emu.tables.schema import COUNT, FLAG, NAME, NS, RATIO, TEXT, column, schema
 
 INSTANTS = schema(
@@ -180,7 +180,7 @@ def write_changes(source: Path, target: Path, plan: LinkPlan) -> None:
     """Turn the replay's Arrow stream into `changes.parquet`, batch by batch: it may hold millions of rows."""
     schema = CHANGES.with_metadata({**CHANGES.metadata, b"rate_scale": str(plan.rate_scale).encode()})
     with pq.ParquetWriter(target, schema, compression="zstd") as writer:
-        for batch in _stream_batches(source):
+        for batch in stream_batches(source):
             columns = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in batch.schema.names}
             columns |= _names_of_ends(columns["link"], columns["end"], plan)
             columns["lateness_ns"] = np.maximum(columns["t_applied_ns"] - columns["t_planned_ns"], 0)
@@ -191,7 +191,7 @@ def write_changes(source: Path, target: Path, plan: LinkPlan) -> None:
 def write_links(source: Path, target: Path, plan: LinkPlan) -> None:
     """Turn the sampled counters of link ends into `links.parquet`, batch by batch."""
     with pq.ParquetWriter(target, LINKS, compression="zstd") as writer:
-        for batch in _stream_batches(source):
+        for batch in stream_batches(source):
             found = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in batch.schema.names}
             found |= _names_of_ends(found["link"], found["end"], plan)
             columns = [found[field.name.removeprefix("dropped_")] for field in LINKS]
@@ -207,17 +207,6 @@ def _names_of_ends(link: np.ndarray, end: np.ndarray, plan: LinkPlan) -> dict[st
         "node": pa.DictionaryArray.from_arrays(np.where(at_a, a, b).astype(np.int32), names),
         "peer": pa.DictionaryArray.from_arrays(np.where(at_a, b, a).astype(np.int32), names),
     }
-
-
-def _stream_batches(source: Path) -> Iterator[pa.RecordBatch]:
-    """The complete batches of a stream; one that was cut off by a kill ends it."""
-    if not source.exists() or source.stat().st_size == 0:
-        return
-    with source.open("rb") as file:
-        try:
-            yield from pa.ipc.open_stream(file)
-        except (pa.ArrowInvalid, OSError):
-            return
 
 
 def conclude(

@@ -97,7 +97,7 @@ class QuestionsPart(Part):
         return Preparation(inputs=inputs, seen=seen, leave=partial(_leave, source, satellites, requests))
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
-        if live.scenario.questions:
+        if live.scenario.questions and live.portion.number == 0:  # where all stations are that ask
             yield RunProcess("client", ["isl_emu.parts.questions.client"], live.folder.journal)
 
     def progress(self, journal: Path) -> str | None:

@@ -58,6 +58,10 @@ class RoutingPart(Part):
             check_frr(source.scenario.routing.daemon.protocol)
         return Preparation()
 
+    def one_guest(self, source: Source) -> Iterable[str]:
+        if source.scenario.routing.policy == "none":
+            yield 'routing.policy is "none", and the routes of daemons are watched by one process'
+
     def start(self, live: LiveRun) -> Iterable[Activity]:
         routing = live.scenario.routing
         if routing.policy == "none":
