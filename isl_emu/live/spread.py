@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from isl_emu.errors import ScenarioError
-from isl_emu.linkplan.plan import LinkKind
+from isl_emu.linkplan.plan import LinkKind, LinkPlan
 from isl_emu.machine.place import Place
 from isl_emu.partition.cut import LEAST_LOOKAHEAD_NS, NO_LINK, cut, least_delays_ns
 from isl_emu.parts.part import Source
@@ -54,21 +55,18 @@ def spread_over(source: Source, guests: int, place: Place, wishes: Wishes) -> Sp
         if wrong:
             raise ScenarioError(f"--guests: is {guests}, but {reason}; leave --guests out")
     found = cut(source.plan, guests, seed=source.scenario.seed)
-    part = asking_first(source, found.part)
+    first = [name for one in PARTS for name in one.together(source.scenario)]
+    part = together_first(source.plan, found.part, first)
     return Spread(Portion(0, part), lookahead_of(source, part, guests))
 
 
-def asking_first(source: Source, part: np.ndarray) -> np.ndarray:
-    """The same parts, but all stations that ask are in the first, for one program asks for all of them.
-
-    What terrestrial lines join to them comes along.
-    """
-    plan, part = source.plan, part.copy()
-    asking = [plan.nodes.index(name) for name in source.scenario.asking_stations] if source.scenario.questions else []
-    if asking:
-        home = int(np.bincount(part[asking]).argmax())
+def together_first(plan: LinkPlan, part: np.ndarray, names: Iterable[str]) -> np.ndarray:
+    """The same parts, but some nodes, and what terrestrial lines join to them, are in one, and that is the first."""
+    part, nodes = part.copy(), [plan.nodes.index(name) for name in names]
+    if nodes:
+        home = int(np.bincount(part[nodes]).argmax())
         moved = np.zeros(len(part), bool)
-        moved[asking] = True
+        moved[nodes] = True
         lines = plan.links.kind == LinkKind.TERRESTRIAL
         a, b = plan.links.a[lines], plan.links.b[lines]
         while (further := moved[a] != moved[b]).any():
@@ -84,7 +82,7 @@ def lookahead_of(source: Source, part: np.ndarray, guests: int) -> int:
     crossing = part[links.a] != part[links.b]
     if len(np.unique(part)) < guests:
         raise ScenarioError(
-            f"--guests: is {guests}, but with all stations that ask in one part another has no nodes; use fewer guests"
+            f"--guests: is {guests}, but where all nodes are together that must be another has none; use fewer guests"
         )
     lookahead_ns = int(least_ns[crossing].min(initial=NO_LINK))
     if lookahead_ns < LEAST_LOOKAHEAD_NS:

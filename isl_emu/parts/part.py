@@ -248,6 +248,10 @@ class Part:
         """Why it needs real time: in exact time computing takes none, so nothing may depend on how long it takes."""
         return ()
 
+    def together(self, scenario: Scenario) -> Iterable[str]:
+        """Nodes that are on the first kernel of a run that several guests share: one process of its is in them all."""
+        return ()
+
     def one_guest(self, source: Source) -> Iterable[str]:
         """Why its run cannot be spread over several guests: it has something that must be on one kernel."""
         return ()
