@@ -21,7 +21,7 @@ import pyarrow as pa
 from isl_emu.errors import ScenarioError
 from isl_emu.linkplan.plan import LinkPlan, QueueKind
 from isl_emu.network.desired import faster_bit_s, queue_kinds
-from isl_emu.parts.captures.notes import addresses_of
+from isl_emu.parts.captures.notes import ETHERNET_BYTE, LABEL_BYTE, addresses_of, labels_of, without_way
 from isl_emu.parts.captures.specification import FOLDER
 from isl_emu.planned import PlannedNetwork, read_planned
 from isl_emu.runs.endpoints import (
@@ -41,7 +41,7 @@ from isl_emu.units import NS_PER_S, NS_PER_US
 if TYPE_CHECKING:
     from scapy.layers.l2 import Ether
 
-ETHERNET_BYTE, IPV4_BYTE, IPV6_BYTE = 14, 20, 40
+IPV4_BYTE, IPV6_BYTE = 20, 40
 TCP, UDP = 6, 17
 FEW_PORTS = 100  # that count up from a first one
 
@@ -143,9 +143,9 @@ def one_way(
 ) -> pa.Table:
     """How long packets took from one place to another, a row for each that was sent.
 
-    A packet is the same by all that its way does not change: neither its Ethernet header, its TTL, its ECN bits nor its
-    checksums count. Of several equal ones the first that was sent is the first that arrives. One that was cut into
-    several on its way (a super-packet of TCP) is not found again.
+    A packet is the same by all that its way does not change: neither its Ethernet header, the labels or segments of its
+    way, its TTL, its ECN bits nor its checksums count. Of several equal ones the first that was sent is the first that
+    arrives. One that was cut into several on its way (a super-packet of TCP) is not found again.
 
     Args:
         run: folder of results whose plan says how long it should have taken; without one nothing is planned.
@@ -179,7 +179,7 @@ def one_way(
 
 def same_key(frame: bytes) -> bytes:
     """What of a frame its way through the network does not change, as a digest."""
-    rest = bytearray(frame[ETHERNET_BYTE:])
+    rest = bytearray(without_way(frame)[ETHERNET_BYTE:])
     version = rest[0] >> 4 if rest else 0
     if version == 4 and len(rest) >= IPV4_BYTE:
         header = (rest[0] & 0xF) * 4
@@ -225,7 +225,10 @@ class _Planned:
         rates = np.where(forth, links.rate_ab_bit_s, links.rate_ba_bit_s).astype(np.float64) * self._plan.rate_scale
         managed = self._queue_kinds[links.link] != QueueKind.NONE
         shaped = [float(faster_bit_s(rate)) if queue else rate for rate, queue in zip(rates, managed, strict=True)]
-        return int(links.delay_ns.sum()), sum(int(8 * NS_PER_S * sent.length / rate) for rate in shaped)
+        return int(links.delay_ns.sum()), sum(
+            int(8 * NS_PER_S * (sent.length - LABEL_BYTE * min(place, labels_of(sent.data))) / rate)
+            for place, rate in enumerate(shaped)
+        )
 
     def _way(self, a: str, b: str, k: int) -> tuple[str, ...] | None:
         if (a, b, k) not in self._ways:

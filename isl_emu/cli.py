@@ -32,6 +32,7 @@ from isl_emu.runs.wishes import USUAL_TRUST, Trust, Wishes
 from isl_emu.units import DURATION_NS, NS_PER_MS, NS_PER_S, RATE_BIT_S, format_quantity, parse_quantity, seconds_text
 
 if TYPE_CHECKING:
+    from isl_emu.api import Plan
     from isl_emu.planned import NamedPath
     from isl_emu.scenario.model import Scenario
     from isl_emu.view.sky import Sky
@@ -187,6 +188,22 @@ ALLOW_KEY = click.option(
 )
 
 
+ALLOW_NETWORK = click.option(
+    "--allow-network",
+    "network",
+    is_flag=True,
+    help="The scenario may lead its packets to this machine's own network, by its [way_out].",
+)
+
+ALLOW_INTERFACE = click.option(
+    "--allow-interface",
+    "interfaces",
+    multiple=True,
+    metavar="NAME",
+    help="Interface of this machine that a node of the scenario may have while it runs, by its [[hardware]].",
+)
+
+
 PORT = click.option(
     "--port", type=click.IntRange(0, 65535), default=0, help="Of this machine's own, for the page. Default: a free one."
 )
@@ -244,6 +261,8 @@ NO_BROWSER = click.option("--no-browser", is_flag=True, help="Only print where t
 @TRUST_RUN
 @NO_PROGRAMS
 @ALLOW_KEY
+@ALLOW_NETWORK
+@ALLOW_INTERFACE
 @click.option(
     "--guests", type=click.IntRange(1, 64), default=1, help="Spread it over so many guest kernels; in exact time only."
 )
@@ -269,6 +288,8 @@ def run(
     trust: bool,
     no_programs: bool,
     keys: tuple[str, ...],
+    network: bool,
+    interfaces: tuple[str, ...],
     guests: int,
     no_report: bool,
     viewed: bool,
@@ -290,7 +311,7 @@ def run(
                 "--resume repeats what was begun, in its folder: leave out --out and what changes it"
             )
         if (cut_off / "sweep.json").is_file():
-            return _sweep(cut_off, trust, no_programs, keys, None, steps)
+            return _sweep(cut_off, Trust(trust, not no_programs, keys, network, interfaces), None, steps)
         from isl_emu.sweeps.sweep import repeat
 
         if (again := repeat(cut_off, steps)) is None:
@@ -298,7 +319,7 @@ def run(
         out, (scenario, before) = cut_off, again
         clock = clock or before
     assert scenario is not None
-    wishes = _wishes(interactive, pause_at, until, pace, Trust(trust, not no_programs, keys))
+    wishes = _wishes(interactive, pause_at, until, pace, Trust(trust, not no_programs, keys, network, interfaces))
     beside: Callable[[RunFolder], AbstractContextManager[object]] = nullcontext
     if viewed:
         from isl_emu.view.serve import looking_on, open_page
@@ -325,6 +346,8 @@ def run(
 @TRUST_RUN
 @NO_PROGRAMS
 @ALLOW_KEY
+@ALLOW_NETWORK
+@ALLOW_INTERFACE
 def sweep(
     scenario: Path | Scenario,
     settings: tuple[str, ...],
@@ -337,6 +360,8 @@ def sweep(
     trust: bool,
     no_programs: bool,
     keys: tuple[str, ...],
+    network: bool,
+    interfaces: tuple[str, ...],
 ) -> int:
     """Run SCENARIO with each combination of values, and write one table with a row for each run.
 
@@ -357,7 +382,7 @@ def sweep(
         loaded = with_changes(loaded, time={"duration": duration})
     words = [word for name, value in (("--machine", machine), ("--clock", clock)) if value for word in (name, value)]
     begun = begin_sweep(loaded, values, out, words)
-    return _sweep(begun.path, trust, no_programs, keys, parallel, Steps(Screen()))
+    return _sweep(begun.path, Trust(trust, not no_programs, keys, network, interfaces), parallel, Steps(Screen()))
 
 
 @cli.command()
@@ -512,7 +537,7 @@ def export(plan: Path | Scenario, name: str, out: Path | None) -> None:
 
 
 @cli.command()
-@click.argument("scenario", type=SCENARIO)
+@click.argument("scenario", type=ScenarioSource(path_type=Path))
 @click.argument("a")
 @click.argument("b")
 @click.option("--at", type=Duration(), default="0s", show_default=True, help="Time since the start of the run.")
@@ -520,11 +545,16 @@ def export(plan: Path | Scenario, name: str, out: Path | None) -> None:
 def path(scenario: Path | Scenario, a: str, b: str, at: str) -> int:
     """Print the path from node A to node B of SCENARIO (TOML, or a saved plan), hop by hop with one-way delays.
 
-    With equal-cost multipath all paths that packets may take, and for pairs with disjoint paths these too.
+    With equal-cost multipath all paths that packets may take, and for pairs with disjoint paths these too. Of a run
+    whose routes others make (SCENARIO is then its folder of results, live or over) also the path that nodes' routes
+    gave packets at that time.
     """
     from isl_emu.api import open_plan
 
-    plan = open_plan(scenario, {})
+    run = RunFolder(scenario) if isinstance(scenario, Path) and scenario.is_dir() else None
+    if run and not run.plan.is_file():
+        raise ScenarioError(f"{run.path}: has no plan, but a folder of results has one; name that of `--out`")
+    plan = open_plan(run.plan if run else scenario, {})
     t_ns = parse_quantity(at, DURATION_NS)
     grid = plan.link_plan.grid
     if not 0 <= t_ns < grid.duration_ns:
@@ -542,12 +572,36 @@ def path(scenario: Path | Scenario, a: str, b: str, at: str) -> int:
             click.echo(f"there is no disjoint path {number} from {a} to {b} at {at}")
     if not found:
         click.echo(f"at {at} {plan.no_path(a, b, k)}")
+    if run:
+        _print_found(run, plan, a, b, t_ns)
     return 0 if found else 1
 
 
-def _print_path(found: NamedPath, remark: str) -> None:
+def _print_found(run: RunFolder, plan: Plan, a: str, b: str, t_ns: int) -> None:
+    """What the routes of a run's nodes made of a path, where they were not ours."""
+    from isl_emu.planned import NamedPath
+    from isl_emu.tables.found_ways import found_ways
+    from isl_emu.tables.planned_paths import HopDelays
+
+    ways, at = found_ways(run, plan.link_plan), f"at {seconds_text(t_ns)}"
+    if ways is None:
+        click.echo("the plan's routes are those of the nodes: nobody else made any")
+        return
+    way = ways.path(a, b, t_ns)
+    if way is None:
+        click.echo(f"{at} packets do not arrive: {ways.no_path(a, b, t_ns)}")
+        return
+    names = tuple(plan.nodes[node] for node in way.nodes)
+    cut = tuple(hop for hop, link in enumerate(way.links) if link in way.cut)
+    taken = NamedPath(names, tuple(HopDelays(plan.link_plan).of(names, t_ns)), cut)
+    _print_path(taken, f"{at}, by the nodes' routes", "the link is down: packets are lost")
+
+
+def _print_path(
+    found: NamedPath, remark: str, cut_by: str = "cut by a fault that is not known yet: packets are lost"
+) -> None:
     for hop, (node, delay_ns) in enumerate(zip(found.nodes[1:], found.hop_delays_ns)):
-        cut = "  (cut by a fault that is not known yet: packets are lost)" if hop in found.cut else ""
+        cut = f"  ({cut_by})" if hop in found.cut else ""
         click.echo(f"{delay_ns / NS_PER_MS:10.6f} ms  {node}{cut}")
     ends = f"from {found.nodes[0]} to {found.nodes[-1]}"
     click.echo(f"{found.delay_ns / NS_PER_MS:10.6f} ms  {ends}, {found.hops} hops, one way, {remark}")
@@ -994,15 +1048,11 @@ def _loaded(scenario: Path | Scenario) -> Scenario:
     return load(scenario) if isinstance(scenario, Path) else scenario
 
 
-def _sweep(
-    folder: Path, trust: bool, no_programs: bool, keys: tuple[str, ...], parallel: int | None, steps: Steps
-) -> int:
+def _sweep(folder: Path, trust: Trust, parallel: int | None, steps: Steps) -> int:
     """Run what a sweep lacks, and say what came of it."""
     from isl_emu.sweeps.sweep import Sweep, run_sweep
 
-    allowed = ["--trust"] * trust + ["--no-programs"] * no_programs
-    allowed += [word for key in keys for word in ("--allow-key", key)]
-    outcome = run_sweep(Sweep(folder), steps, allowed, parallel)
+    outcome = run_sweep(Sweep(folder), steps, trust.words(), parallel)
     click.echo(outcome.text)
     return 1 if outcome.failed else 0 if not outcome.invalid else INVALID
 

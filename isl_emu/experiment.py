@@ -13,7 +13,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -184,6 +184,7 @@ def run(
     with trusting(trust.all):
         source = _source(scenario, changes)
         trust.check(source.scenario.foreign, source.scenario.keys_sent)
+        trust.check_network(source.scenario.leading_out, source.scenario.wanted_interfaces)
         place = place_for(source.scenario, machine, clock, wishes, steps)
         outcome = run_source(source, place, Path(out) if out is not None else None, wishes, steps, report)
     if outcome.status == INTERRUPTED:
@@ -267,6 +268,7 @@ def run_file(
             wishes.trust.check(_unplanned(path).foreign, ())
         source = load_source(path, changes)
         wishes.trust.check(source.scenario.foreign, source.scenario.keys_sent)
+        wishes.trust.check_network(source.scenario.leading_out, source.scenario.wanted_interfaces)
         wishes.check(source.plan.grid.duration_ns)
     place = place_for(source.scenario, machine, clock, wishes, steps)
     if wishes.interactive:
@@ -455,8 +457,10 @@ def _execute(
             with (
                 Journal(folder.journal / f"{OUTSIDE_JOURNAL}.jsonl") as outside,
                 watched_guest(run.path / "guest", outside.append),
+                ExitStack() as wires,
             ):
-                statuses = boot()
+                ends = [wires.enter_context(wire(folder, run)) for part in PARTS for wire in part.wires(scenario)]
+                statuses = boot(wires=ends)
     finally:
         shutil.rmtree(run.path, ignore_errors=True)
     known = 0, INTERRUPTED, FAILED

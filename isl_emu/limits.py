@@ -61,9 +61,11 @@ PROBES = Limit("ISL_EMU_MOST_PROBES", 100_000_000, "probes")  # also polls of qu
 FAULTS = Limit("ISL_EMU_MOST_FAULTS", 1_000_000, "events of faults")
 POWERS = Limit("ISL_EMU_MOST_POWERS", 20_000_000, "powers")  # of a balance, satellites times steps: a gigabyte
 STARTS = Limit("ISL_EMU_MOST_STARTS", 100_000, "starts of a program")
+OBSERVATIONS = Limit("ISL_EMU_MOST_OBSERVATIONS", 100_000, "images of the Earth")
+LOOKS = Limit("ISL_EMU_MOST_LOOKS", 20_000_000, "looks for passes")  # satellites times seconds: a gigabyte
 IMAGE_MIB = Limit("ISL_EMU_MOST_IMAGE_MIB", 2_048, "MiB")
 IMAGE_FILES = Limit("ISL_EMU_MOST_IMAGE_FILES", 500_000, "files of an image")
-LIMITS = (MIB, INSTANTS, ROWS, QUESTIONS, PROBES, FAULTS, POWERS, STARTS, IMAGE_MIB, IMAGE_FILES)
+LIMITS = (MIB, INSTANTS, ROWS, QUESTIONS, PROBES, FAULTS, POWERS, STARTS, OBSERVATIONS, LOOKS, IMAGE_MIB, IMAGE_FILES)
 
 
 def duration_text(seconds: float) -> str:

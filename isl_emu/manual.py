@@ -50,7 +50,7 @@ EXAMPLES = {
         "isl-emu show three-body --pair gs-sanya p00s06 --out pictures --format svg",
         "isl-emu show three-body --film sky.gif",
     ),
-    "path": ("isl-emu path three-body gs-sanya p00s06 --at 30s",),
+    "path": ("isl-emu path three-body gs-sanya p00s06 --at 30s", "isl-emu path RUN p00s01 p00s02 --at 11s"),
     "export": ("isl-emu export three-body --format czml --out three-body.czml",),
     "energy": ("isl-emu energy dawn-dusk-energy --duration 24h --out pictures",),
     "sites": ("isl-emu sites sanya",),

@@ -290,6 +290,8 @@ def open_planned(path: Path | Scenario, changes: dict[str, Any]) -> PlannedNetwo
     for key in ("start", "duration_ns", "step_ns"):
         if getattr(saved.scenario.time, key) != getattr(changed.time, key):
             raise ScenarioError(f"time.{key.removesuffix('_ns')}: is changed, but the sky of {path} is fixed; {ANEW}")
+    if saved.scenario.link_settings != changed.link_settings:
+        raise ScenarioError(f"node: says something else of links, but those of {path} are fixed; {ANEW}")
     for key in ("rate_scale", "orbits", "shell", "inter_shell", "station"):
         if getattr(saved.scenario, key) != getattr(changed, key):
             raise ScenarioError(f"{key}: is changed, but the sky of {path} is fixed; {ANEW}")

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from isl_emu.errors import ScenarioError
+from isl_emu.errors import MachineError, ScenarioError
 from isl_emu.files import read_json
 from isl_emu.linkplan.plan_file import read_plan
 from isl_emu.live.control import POINTER
 from isl_emu.machine.guest import clean_guest, guests_at_large
 from isl_emu.machine.uml import inside_guest
+from isl_emu.network.borrowed import give_back
 from isl_emu.nodes.cgroups import remove_run_cgroups
 from isl_emu.nodes.mounts import mount_points, unmount
 from isl_emu.nodes.nodespaces import namespace_path, remove_space_file
@@ -110,6 +111,8 @@ def _cleaned(run: RunDirectory) -> str:
     """What became of a run that is cleaned; what the machine refuses keeps no other run from it."""
     try:
         return _clean_run(run)
+    except MachineError as error:
+        return f"run {run.run_id}: {error}"
     except OSError as error:
         return (
             f"run {run.run_id}: cannot be removed wholly ({error.filename or run.path}: {error.strerror}), but "
@@ -121,9 +124,12 @@ def _clean_run(run: RunDirectory) -> str:
     paths = sorted(glob(namespace_path(run.run_id, "*")))
     groups = remove_run_cgroups(run.run_id)  # first: processes that a pause has frozen die in no other way
     killed = kill_processes_in(namespace_ids(paths))
+    given = give_back(run)
     for path in paths:
         remove_space_file(path)
     removed = f"run {run.run_id}: removed {len(paths)} namespaces, {len(killed)} processes, {len(groups)} cgroups"
+    if given:
+        removed = f"{removed}, gave back {', '.join(given)}"
     for point in sorted(_mounts_below(run.path), reverse=True):  # innermost first
         with suppress(OSError):
             unmount(point)

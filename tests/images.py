@@ -31,8 +31,8 @@ def layer(entries: Sequence[Entry]) -> bytes:
     return written.getvalue()
 
 
-def oci_layout(folder: Path, layers: Sequence[bytes]) -> None:
-    """An OCI image layout with these layers, which wants MODE=own in the environment."""
+def oci_layout(folder: Path, layers: Sequence[bytes], **more: Any) -> None:
+    """An OCI image layout with these layers, which wants MODE=own in the environment, and more."""
     blobs = folder / "blobs" / "sha256"
     blobs.mkdir(parents=True)
 
@@ -44,7 +44,7 @@ def oci_layout(folder: Path, layers: Sequence[bytes]) -> None:
     def record(content: dict[str, Any]) -> dict[str, Any]:
         return blob(json.dumps(content).encode())
 
-    config = record({"config": {"Env": ["MODE=own", "PATH=/bin"]}})
+    config = record({"config": {"Env": ["MODE=own", "PATH=/bin"], **more}})
     manifest = record({"schemaVersion": 2, "config": config, "layers": [blob(one) for one in layers]})
     (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [manifest]}))
     (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')

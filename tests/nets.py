@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from isl_emu.linkplan.plan import LinkPlan
+from isl_emu.network.kernel import Beyond
 from isl_emu.network.net import IslNet, build_net
 from isl_emu.network.probing import missing_features
 from isl_emu.network.replay import Replay
@@ -47,12 +48,12 @@ def run_directory() -> Iterator[RunDirectory]:
 
 @contextmanager
 def live_net(
-    plan: LinkPlan, journal: Path, bias_ns: int = 0, routes: RoutePlan | None = None
+    plan: LinkPlan, journal: Path, bias_ns: int = 0, routes: RoutePlan | None = None, beyond: Beyond = ()
 ) -> Iterator[tuple[IslNet, Replay]]:
     """The net of a plan with instant 0 applied; by the shortest paths if no routes are given."""
     routes = routes or make_routes(plan)
     with run_directory() as run:
-        net = build_net(plan, run, aliases=routes.aliases)
+        net = build_net(plan, run, aliases=routes.aliases, beyond=beyond)
         try:
             replay = Replay(plan, routes, net.backend, MonotonicClock(), journal, bias_ns)
             replay.apply_initial()

@@ -17,7 +17,7 @@ PARTS = sorted(path.parent.name for path in PACKAGE.glob("parts/*/part.py"))
 
 TABLES_OF_PARTS = {  # what a scenario has of them
     *("compute", "questions", "uplink", "split", "kv_handover", "training", "program", "workload", "power", "probes"),
-    *("capture", "metadata", "node"),
+    *("capture", "metadata", "node", "observation", "way_out", "hardware"),
 }
 
 # part -> the other parts whose modules it may import
@@ -31,6 +31,9 @@ PARTS_BELOW = {
     "power": {"serving"},
     "metadata": {"power"},
     "nodes": set(),
+    "observation": {"power", "serving"},
+    "way_out": {"nodes"},
+    "hardware": set(),
     "programs": {"serving"},
     "probes": set(),
     "routing": set(),

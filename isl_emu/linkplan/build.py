@@ -33,6 +33,7 @@ from isl_emu.linkplan.terminals import Terminals, constellation_terminals
 from isl_emu.linkplan.terrestrial import terrestrial_rows
 from isl_emu.scenario.lasers import LaserTerms
 from isl_emu.scenario.model import GroundStation, Orbits, Scenario, Terrestrial
+from isl_emu.scenario.nodes import LinkSettings
 from isl_emu.scenario.queueing import QueueTerms
 from isl_emu.timebase import TimeGrid
 from isl_emu.units import NS_PER_S
@@ -116,7 +117,7 @@ def _follower(
     return partial(
         _followed, space, scenario.station, grid, scenario.rate_scale, scenario_toml, seed=scenario.seed,
         places=scenario.place_names, lines=scenario.terrestrial,
-        line_rows=terrestrial_rows(scenario, len(scenario.satellite_names), grid),
+        line_rows=terrestrial_rows(scenario, len(scenario.satellite_names), grid), settings=scenario.link_settings,
     )  # fmt: skip
 
 
@@ -218,6 +219,7 @@ def _followed(
     lines: Sequence[Terrestrial] = (),
     line_rows: Rows | None = None,
     dead: KnownDead | None = None,
+    settings: Sequence[LinkSettings] = (),
 ) -> tuple[LinkPlan, Acquisition | None]:
     """The link plan, and what its terminals did, if there are any; stations know which satellites are dead."""
     lasers, pointed = LaserQuality(space.lasers, seed, grid.duration_ns), None
@@ -244,6 +246,7 @@ def _followed(
     candidates = joined_candidates([space.lasers, pointed.links()]) if pointed else space.lasers
     told = [(links.k, links.pair, links.state) for links in grounded] + ([pointed.events()] if pointed else [])
     links = _links(candidates, len(space.elements.names), stations, lines, nodes.names, a, b)
+    links = _as_nodes_want(links, settings, nodes.names)
     plan = LinkPlan(
         grid=grid,
         nodes=nodes,
@@ -344,6 +347,21 @@ def _links(
     mtu_byte[~is_ground] = np.array([term.mtu_byte for term in lasers.terms], np.int32)[lasers.term[candidate]]
     mtu_byte[is_ground] = np.array([terms.mtu_byte for terms in on_ground], np.int32)[station]
     return Links(a.astype(np.int32), b.astype(np.int32), kind, queue_ns, aqm, mtu_byte)
+
+
+def _as_nodes_want(links: Links, settings: Sequence[LinkSettings], names: Sequence[str]) -> Links:
+    """The links with the queues and the longest packets that tables of their nodes want; the later one holds."""
+    queue_ns, aqm, mtu_byte = links.queue_ns.copy(), links.aqm.copy(), links.mtu_byte.copy()
+    for table in settings:
+        named = np.isin(names, table.nodes)
+        which = named[links.a] | named[links.b]
+        if table.queue_ns is not None:
+            queue_ns[which] = table.queue_ns
+        if table.aqm is not None:
+            aqm[which] = _aqm([QueueTerms(aqm=table.aqm)])
+        if table.mtu_byte is not None:
+            mtu_byte[which] = table.mtu_byte
+    return replace(links, queue_ns=queue_ns, aqm=aqm, mtu_byte=mtu_byte)
 
 
 def _aqm(terms: Sequence[QueueTerms]) -> np.ndarray:

@@ -29,6 +29,7 @@ from isl_emu.live.interventions import Interventions
 from isl_emu.network.net import IslNet
 from isl_emu.network.overrides import Override
 from isl_emu.network.queues import queue_name
+from isl_emu.nodes.mounts import IMAGE_ROOT
 from isl_emu.nodes.namespaces import enter_network, in_own_thread
 from isl_emu.parts.node_faults import NodeFaults
 from isl_emu.parts.registry import PARTS
@@ -128,13 +129,13 @@ class LiveAnswers:
         """Write a file or folder, which comes as a tar archive, to a path in a node."""
         node = self._node(request["node"])
         with io.BufferedReader(_Input(answer)) as archive:
-            node.call(unpack, archive, request["path"], node.out)
+            node.call(unpack, archive, request["path"], node.out, _root_of(node))
         return 0
 
     def pull(self, request: Mapping[str, Any], answer: Answer) -> int:
         """Print a file or folder of a node as a tar archive."""
         node = self._node(request["node"])
-        node.call(pack, request["path"], node.out, answer.output)
+        node.call(pack, request["path"], node.out, answer.output, _root_of(node))
         return 0
 
     def pause(self, request: Mapping[str, Any], answer: Answer) -> int:
@@ -287,6 +288,11 @@ class _Input(io.RawIOBase):
         taken, self._rest = self._rest[: len(buffer)], self._rest[len(buffer) :]
         buffer[: len(taken)] = taken
         return len(taken)
+
+
+def _root_of(node: Any) -> str:
+    """The root folder of the user's programs in a node, as it is seen there; empty if it is the machine's."""
+    return IMAGE_ROOT if node.container is not None and node.container.image is not None else ""
 
 
 def _status_of(process: subprocess.Popen[bytes], answer: Answer) -> int:

@@ -15,6 +15,7 @@ It is long because both sides of this protocol stand in it, asking and answering
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -349,30 +350,59 @@ def copy_from(
         return status
 
 
-def pack(path: str, base: Path, target: IO[bytes]) -> None:
+# Users and groups go by their numbers: a node has other names for them, or a stranger's list.
+tarfile.pwd = tarfile.grp = None  # type: ignore[attr-defined]
+MOST_LINKS = 40  # that a path follows, as in Linux
+
+
+def path_inside(root: str, path: Path) -> Path:
+    """Where a whole path leads for those whose root folder is `root`: links are followed, and none leads out of it.
+
+    Raises:
+        OSError: it leads in circles.
+    """
+    found, waiting, links = PurePosixPath("/"), [*reversed(path.parts)], 0
+    while waiting:
+        part = waiting.pop()
+        real = Path(f"{root}{found / part}")
+        if part in ("/", ".."):
+            found = found.parent if part == ".." else PurePosixPath("/")
+        elif real.is_symlink():
+            links += 1
+            if links > MOST_LINKS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+            waiting += reversed(PurePosixPath(os.readlink(real)).parts)
+        else:
+            found /= part
+    return Path(f"{root}{found}")
+
+
+def pack(path: str, base: Path, target: IO[bytes], root: str = "") -> None:
     """Write a file, or a folder with all in it, as a tar archive.
 
     Args:
         base: what a relative path is below.
+        root: the root folder of those who name the path, if it is another than ours.
 
     Raises:
         OSError: it cannot be read.
     """
-    source = (base / path).resolve(strict=True)
+    source = (path_inside(root, base / path) if root else base / path).resolve(strict=True)
     with tarfile.open(fileobj=target, mode="w|", format=tarfile.PAX_FORMAT) as archive:
         archive.add(source, arcname=Path(path).name or source.name)
 
 
-def unpack(source: IO[bytes], path: str, base: Path) -> None:
+def unpack(source: IO[bytes], path: str, base: Path, root: str = "") -> None:
     """Write what is in an archive of `pack` to a path; into it, under its own name, if it is a folder, as `cp` does.
 
     Args:
         base: what a relative path is below.
+        root: the root folder of those who name the path, if it is another than ours.
 
     Raises:
         OSError: it cannot be written.
     """
-    target = base / path
+    target = path_inside(root, base / path) if root else base / path
     into = target.is_dir()
     if not into and (path.endswith("/") or not target.parent.is_dir()):
         raise NotADirectoryError(f"{path}: there is no such folder, but a file is to be written there; make it first")

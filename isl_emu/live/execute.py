@@ -42,7 +42,7 @@ from isl_emu.network.net import IslNet, NetCLI, build_net
 from isl_emu.network.probing import missing_features, missing_queues
 from isl_emu.network.replay import Replay
 from isl_emu.nodes.containers import Container
-from isl_emu.nodes.images import open_image, unpack
+from isl_emu.nodes.images import UnpackedImage, unpack_image
 from isl_emu.nodes.mounts import files_below
 from isl_emu.nodes.nodespaces import namespace_path
 from isl_emu.parts.activity import Activity
@@ -52,6 +52,7 @@ from isl_emu.parts.part import Need
 from isl_emu.parts.registry import PARTS
 from isl_emu.progress import Steps
 from isl_emu.routing.forwarding import no_routes, read_routes
+from isl_emu.routing.source_routes import SourceRoutes
 from isl_emu.runs.clock import HEAD_START_NS, RunClock, RunTimes
 from isl_emu.runs.directory import RunDirectory, create_run_directory
 from isl_emu.runs.endpoints import MODEL_PORT, Endpoint, write_endpoints
@@ -137,8 +138,12 @@ def _build(folder: RunFolder, phase: Phases, undo: ExitStack, *, kernel_ends: bo
     bias_ns, grain_ns = (0, EXACT_GRAIN_NS) if exact else (_calibrate(run, phase), DELAY_GRAIN_NS)
     with phase("build", f"building {len(plan.nodes.names)} nodes and {len(plan.links.a)} links"):
         handed_over = scenario.routing if scenario.routing.policy == "none" else None
+        forwarding = scenario.routing.forwarding
+        steered = None if forwarding == "addresses" else SourceRoutes(plan, routes, forwarding)
         portion = Portion.read(folder.path, folder.part, len(plan.nodes.names))
-        net = build_net(plan, run, slowdown, routes.aliases, scenario.seed, handed_over, portion)
+        net = build_net(
+            plan, run, slowdown, routes.aliases, scenario.seed, handed_over, scenario.beyond, steered, portion
+        )
         undo.callback(net.stop, kernel_ends=kernel_ends)
         replay = Replay(
             plan, no_routes(plan) if handed_over else routes, net.backend, clock, folder.journal, bias_ns, slowdown,
@@ -203,10 +208,9 @@ def start_containers(
         if need.node not in net:
             continue  # it is on another kernel
         needs_by_node.setdefault(need.node, []).append(need)
-    hosts, images = net.addresses, dict[Path | None, tuple[Path, Mapping[str, str]]]()
+    hosts, images = net.addresses, dict[Path | None, UnpackedImage]()
     for number, path in enumerate(sorted({need.image for need in all_needs(scenario) if need.image})):
-        found = open_image(path)
-        images[path] = unpack(found, run.path / "images" / str(number)), found.environment
+        images[path] = unpack_image(path, run.path / "images" / str(number))
     for name, needs in needs_by_node.items():
         node = net.get(name)
         totals = [need for need in needs if need.total]

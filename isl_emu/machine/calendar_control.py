@@ -13,6 +13,7 @@ import tty
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from isl_emu.files import write_whole
 
@@ -87,7 +88,7 @@ class CalendarControl:
     def state(self) -> CalendarState | None:
         """What the calendar said last; None before its first word."""
         try:
-            record = json.loads((self._folder / "state.json").read_text())
+            record = _read_anew(self._folder / "state.json")
         except FileNotFoundError:
             return None
         return CalendarState(**{**record, "guests": tuple(GuestState(**guest) for guest in record["guests"])})
@@ -130,6 +131,16 @@ class CalendarControl:
         with contextlib.suppress(OSError):  # not in a guest
             LOOK_NOW.write_text("0")
         return wish
+
+
+def _read_anew(path: Path) -> dict[str, Any]:
+    """What a JSON file holds that others replace all the time; a guest may remember a part of one before."""
+    while True:
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            with contextlib.suppress(ValueError):
+                record: dict[str, Any] = json.loads(file.read())
+                return record
 
 
 def calendar_control() -> CalendarControl | None:

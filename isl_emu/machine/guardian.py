@@ -135,6 +135,7 @@ def _become(order: Order, parent: int) -> None:
     if os.getppid() != parent:  # gone before it could take us with it
         os._exit(1)
     os.sched_setaffinity(0, {order.cpu})
+    os.umask(0)  # what programs in the guest create has the mode that they want, as their own umask leaves it
     # Each file that the guest opens is an open file of the host.
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

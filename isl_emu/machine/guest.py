@@ -63,8 +63,8 @@ SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/proc
 SETTINGS = (
     *("alternatives", "bash.bashrc", "ca-certificates", "debian_version", "gai.conf", "group", "host.conf", "hosts"),
     *("inputrc", "iproute2", "ld.so.cache", "localtime", "login.defs", "lsb-release", "mime.types", "nsswitch.conf"),
-    *("os-release", "passwd", "pki", "profile", "protocols", "services", "ssl/certs", "ssl/openssl.cnf", "terminfo"),
-    "timezone",
+    *("os-release", "pam.d/frr", "passwd", "pki", "profile", "protocols", "services", "ssl/certs", "ssl/openssl.cnf"),
+    *("terminfo", "timezone"),
 )  # in /etc
 LINES_SHOWN = 12
 CALENDAR_FOLDER = "time"  # beside the guest's own: several guests may share it
@@ -102,6 +102,7 @@ def run_in_guest(
     clock: VirtualClock | None = None,
     who: Callable[[int], str | None] = lambda pid: None,
     trusted: bool = False,
+    wires: Sequence[int] = (),
 ) -> int:
     """Boot a guest kernel, run one command in it as root in the current folder, and return its exit status.
 
@@ -120,13 +121,14 @@ def run_in_guest(
         clock: how virtual time begins; None for real time.
         who: what is known of a process of the guest, by its id: told of one that computes without end.
         trusted: whether root in the guest may have the machine's files as the caller has them.
+        wires: descriptors by which frames come and go, one a read and a write: its network devices vec0, vec1, ...
 
     Raises:
         MachineError: the guest cannot start, or dies before the command ends.
     """
     (status,) = run_in_guests(
         [argv], run=run, writable=writable, memory_byte=[memory_byte], environment=environment, readable=readable,
-        interactive=interactive, kernel=kernel, clock=clock, who=who, trusted=trusted,
+        interactive=interactive, kernel=kernel, clock=clock, who=who, trusted=trusted, wires=wires,
     )  # fmt: skip
     return status
 
@@ -145,6 +147,7 @@ def run_in_guests(
     lookahead_ns: int = 0,
     who: Callable[[int], str | None] = lambda pid: None,
     trusted: bool = False,
+    wires: Sequence[int] = (),
 ) -> list[int]:
     """Boot a guest for each command, all on one virtual clock, as `run_in_guest` does one; return the exit statuses.
 
@@ -156,6 +159,7 @@ def run_in_guests(
         commands: the command of each guest and its arguments.
         memory_byte: the memory of each guest.
         lookahead_ns: no packet takes less from one guest to another; larger than 0 if there are several.
+        wires: of the first guest.
 
     Raises:
         MachineError: a guest cannot start, or dies before its command ends.
@@ -201,6 +205,7 @@ def run_in_guests(
                         who,
                         calendar,
                         tuple(trunks.values()),
+                        () if number else tuple(wires),
                     )  # fmt: skip
                 )
             return together.run(boots)
@@ -411,6 +416,7 @@ class _Boot:
         number: which of the guests that are booted together.
         words: its kernel and what that is told.
         trunks: its ends of the streams to others, closed when it has them.
+        wires: descriptors that are its network devices.
     """
 
     number: int
@@ -422,6 +428,7 @@ class _Boot:
     who: Callable[[int], str | None]
     calendar: subprocess.Popen[bytes] | None
     trunks: tuple[socket.socket, ...]
+    wires: tuple[int, ...]
 
     def run(self, together: _Together) -> int:
         """Boot it and return the exit status of its command.
@@ -436,8 +443,16 @@ class _Boot:
             stack.callback(os.close, bell)
             ends = console.guest_end.fileno(), console.guest_log_end.fileno(), bell
             consoles = (f"con{number}=fd:{end},fd:{end}" for number, end in enumerate(ends))
-            words = [*self.words, *consoles, "--", f"{folder}/init"]  # what follows the dashes is for the shell
-            kept = (*ends, *(end.fileno() for end in self.trunks))
+            # the calls by which it would take several frames at a time are not among those of the wall
+            devices = (f"vec{number}:transport=fd,fd={end},vec=0" for number, end in enumerate(self.wires))
+            words = [
+                *self.words,
+                *consoles,
+                *devices,
+                "--",
+                f"{folder}/init",
+            ]  # what follows the dashes is for the shell
+            kept = (*ends, *(end.fileno() for end in self.trunks), *self.wires)
             guest = stack.enter_context(
                 _GuestProcess.started(words, self.environment, self.view, folder, kept, self.number)
             )
@@ -661,7 +676,11 @@ class _GuestProcess:
         kept: tuple[int, ...],
         number: int,
     ) -> Iterator[_GuestProcess]:
-        """The guardian and below it the guest, in a session that our terminal's Ctrl-C does not reach."""
+        """The guardian and below it the guest, in a session that our terminal's Ctrl-C does not reach.
+
+        Args:
+            kept: the descriptors that the guest gets; the second takes what its kernel says.
+        """
         guests_end, lifeline = os.pipe()
         claim = claim_cpu(number)
         Order(claim.cpu, words, environment, list(kept), view).write(folder)

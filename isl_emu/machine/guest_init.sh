@@ -29,7 +29,7 @@ must() {
     power_off
 }
 
-# The root is the host's, read-only; all writes go to memory.
+# The root is the host's, read-only; all writes go to memory. A file that nodes may have one of their own of is there.
 make_root() {
     for module in "$modules/$(uname -r)"/kernel/fs/overlayfs/overlay.ko*; do
         grep -qw overlay /proc/filesystems || must insmod "$module"
@@ -37,6 +37,7 @@ make_root() {
     must mount -t tmpfs -o size=90% tmpfs /mnt
     must mkdir /mnt/upper /mnt/work "$new"
     must mount -t overlay -o "lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work" overlay "$new"
+    [ -e "$new/etc/resolv.conf" ] || must touch "$new/etc/resolv.conf"
     # a kernel that has everything built in has no modules
     if [ -d "$modules/$(uname -r)" ]; then
         must mkdir -p "$new/lib/modules"

@@ -6,12 +6,14 @@ It is long because it is one class, the contract of `replay.Backend` on one set 
 from __future__ import annotations
 
 import errno
+import ipaddress
 import itertools
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -53,23 +55,33 @@ from isl_emu.network.qdiscs import (
 from isl_emu.network.readback import differing_ends
 from isl_emu.network.routes import (
     RTM_GETROUTE,
+    Wrapping,
+    beyond_route,
     decode_routes,
+    decode_wraps,
+    led_on,
     multipath_messages,
     route_messages,
     routes_question,
     withdrawal_messages,
 )
+from isl_emu.network.steering import allow_labels, check_steering, node_messages, wrapping
 from isl_emu.nodes.netlink import Batch, Dispatch
 from isl_emu.nodes.nodespaces import NodeSpace, ipv6_available, make_spaces, remove_spaces
 from isl_emu.routing.aliases import NO_ALIASES, Aliases
 from isl_emu.routing.forwarding import NO_ROUTE
+from isl_emu.routing.source_routes import SourceRoutes
 from isl_emu.runs.portion import Portion
 from isl_emu.scenario.routing import Routing
 
 BUCKET_FIELDS = ("rate_bit_s", "queue_byte", "duplication_ratio")  # of desired.END: what a token bucket is given
 FAMILY_NAMES: dict[int, str] = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
+ANYWHERE, NODES = ipaddress.IPv4Network("0.0.0.0/0"), ipaddress.IPv4Network("10.0.0.0/8")
 CARRIER_PATIENCE_S = 60.0  # a kernel reports the carrier of thousands of new interfaces within seconds
 CARRIER_PAUSE_S = 0.01
+
+
+Beyond = Sequence[tuple[str, ipaddress.IPv4Network]]
 
 
 class KernelBackend:
@@ -79,7 +91,9 @@ class KernelBackend:
         slowdown: how many times more slowly than the machine's time the emulated time passes; for queues.
         aliases: further addresses of nodes.
         seed: what the losses of all links follow from, each end's in its own way.
+        beyond: networks that are no nodes', each with the node behind which it is.
         handed_over: whose policy "none" leaves routes to others: how links look to them. None if routes are ours.
+        steered: where nodes write packets' ways into their headers: these ways, as they are with no route yet.
         portion: the nodes that are on this kernel, all by default. Links to others end in trunks; what is asked of
             other nodes is left to their kernels.
     """
@@ -92,9 +106,12 @@ class KernelBackend:
         aliases: Aliases = NO_ALIASES,
         seed: int = 0,
         handed_over: Routing | None = None,
+        beyond: Beyond = (),
+        steered: SourceRoutes | None = None,
         portion: Portion | None = None,
     ):
         self.portion = portion or Portion.whole(len(plan.nodes.names))
+        self._steered, self._wraps = steered, dict[tuple[int, int, int], bytes]()  # by family, node and destination
         self.plan, self._slowdown, self._aliases, self._seed = plan, slowdown, aliases, seed
         self.wiring = wire(plan)
         self.families = (socket.AF_INET, socket.AF_INET6) if ipv6_available() else (socket.AF_INET,)
@@ -108,6 +125,7 @@ class KernelBackend:
         self._managed = self._queue_kind != QueueKind.NONE
         self._buckets = np.zeros((2 * len(plan.links.a), len(BUCKET_FIELDS)))  # as they were set last
         self._handed_over, self._seen_up = handed_over, np.ones(2 * len(plan.links.a), bool)
+        self._networks_beyond = [(plan.nodes.names.index(name), network) for name, network in beyond]
         self._dispatch = Dispatch()
         self._listeners: Listeners | None = None
         try:
@@ -166,16 +184,52 @@ class KernelBackend:
         routes = routes[self.portion.here[routes["node"]]]
         gone = routes["link"] == NO_ROUTE
         kept, withdrawn = routes[~gone], routes[gone]
+        if self._steered:
+            for batch in self._steer(self._steered, routes):
+                self._dispatch.send_patiently(batch)
+            return
         batches = []
         for family in self.families:
             for hops, several in _by_hops(kept):
                 links = several["link"] if hops > 1 else several["link"][:, 0]
-                batches.append(self._new_routes(family, several[:, 0], links))
+                new = self._new_routes(family, several[:, 0], links)
+                batches += [new, *self._beyond(family, new, several[:, 0]["destination"])]
             rows = withdrawal_messages(family, withdrawn["destination"])
-            batches.append(Batch(self._row[withdrawn["node"]], rows, self._route_name(family, withdrawn)))
+            old = Batch(self._row[withdrawn["node"]], rows, self._route_name(family, withdrawn))
+            batches += [old, *self._beyond(family, old, withdrawn["destination"])]
         self._dispatch.send(*batches)
 
-    def _new_routes(self, family: int, routes: np.ndarray, links: np.ndarray) -> Batch:
+    def _beyond(self, family: int, routes: Batch, destination: np.ndarray) -> Iterator[Batch]:
+        """The same changes for the networks beyond a node, of routes to that node."""
+        for node, network in self._networks_beyond if family == socket.AF_INET else ():
+            which = np.flatnonzero(destination == node)
+            where = f"the route to {network}, beyond {self.plan.nodes.names[node]}"
+            yield Batch(routes.node[which], led_on(routes.rows[which], network), partial(_same, where))
+
+    def _steer(self, steered: SourceRoutes, changed: np.ndarray) -> Iterator[Batch]:
+        """All routes whose ways a change of next hops changes, with these ways in headers."""
+        node, destination, ways = steered.change(changed["node"], changed["destination"], changed["link"])
+        routes = np.empty(len(node), ROUTE)
+        routes["node"], routes["destination"] = node, destination
+        routes["link"] = ways[:, 0] if ways.shape[1] else NO_ROUTE
+        hops, mtu = (ways >= 0).sum(axis=1), steered.mtu_byte(ways)
+        for family in self.families:
+            for count in np.unique(hops[hops > 0]).tolist():
+                some, wrap = np.flatnonzero(hops == count), None
+                if steered.forwarding != "mpls" or count > 1:  # over one link there is no label to tell
+                    wrap = wrapping(steered.forwarding, family, self.wiring, node[some], ways[some, :count], mtu[some])
+                places = zip(node[some].tolist(), destination[some].tolist(), strict=True)
+                told = [b""] * len(some) if wrap is None else [one.tobytes() for one in wrap.told]
+                self._wraps.update({(family, *place): one for place, one in zip(places, told, strict=True)})
+                yield self._new_routes(family, routes[some], routes["link"][some], wrap)
+        for family in self.families:
+            ended = zip(node.tolist(), destination.tolist(), hops.tolist(), strict=True)
+            known = [not links and self._wraps.pop((family, a, b), None) is not None for a, b, links in ended]
+            gone = routes[np.array(known, dtype=bool)]  # others had no way before either
+            row = self._row[gone["node"]]
+            yield Batch(row, withdrawal_messages(family, gone["destination"]), self._route_name(family, gone))
+
+    def _new_routes(self, family: int, routes: np.ndarray, links: np.ndarray, wrap: Wrapping | None = None) -> Batch:
         """Make or replace routes over one link each, (C,), or over as many links each, (C, H)."""
         node = routes["node"] if links.ndim == 1 else routes["node"][:, np.newaxis]
         end = self.wiring.end(node, links)
@@ -184,9 +238,11 @@ class KernelBackend:
         of_alias = np.flatnonzero(alias >= 0)
         own = of_alias[self._aliases.user[alias[of_alias]] == source[of_alias]]
         source[own] = len(self.plan.nodes.names) + self._aliases.back(alias[own])
-        messages_of = route_messages if links.ndim == 1 else multipath_messages
         through = self.wiring.peer[end], self.wiring.interface_index[end]
-        rows = messages_of(family, source, routes["destination"], *through)
+        if links.ndim == 1:
+            rows = route_messages(family, source, routes["destination"], *through, wrap)
+        else:
+            rows = multipath_messages(family, source, routes["destination"], *through)
         return Batch(self._row[routes["node"]], rows, self._route_name(family, routes))
 
     def _route_name(self, family: int, routes: np.ndarray) -> Callable[[int], str]:
@@ -250,7 +306,7 @@ class KernelBackend:
         for other in {node, *others}:
             self._restore_shaping(other, ends)
         space.netlink.demand(map(messages.link_up, self._ends_by_queue(node)), f"queues of {space.node}")
-        space.netlink.demand(self._node_messages(node), f"node {space.node}", (errno.EEXIST,))
+        self._tell_node(node, (errno.EEXIST,))
         self.change_routes(routes)
         return others
 
@@ -271,8 +327,7 @@ class KernelBackend:
                 with open(self._at[peer].path, "rb") as namespace:
                     pair = messages.new_veth(self._veth_end(end), self._veth_end(end ^ 1), namespace.fileno())
                     space.netlink.demand([pair], f"links of {space.node}", (errno.EEXIST,))
-                other = self._at[peer]
-                other.netlink.demand(self._node_messages(peer), f"node {other.node}", (errno.EEXIST,))
+                self._tell_node(peer, (errno.EEXIST,))
                 others.append(peer)
             index = int(self.wiring.interface_index[end])
             if self._managed[end] and queues.queue_index(index) not in there:
@@ -336,11 +391,13 @@ class KernelBackend:
 
     def _routes_of(self, node: int, family: int) -> Iterator[tuple[int, int, int]]:
         ends = self._ends_by_index(node)
-        found = decode_routes(self._at[node].netlink.dump(RTM_GETROUTE, routes_question(family)))
-        for destination, hops in found.items():
+        bodies = self._at[node].netlink.dump(RTM_GETROUTE, routes_question(family))
+        wraps = decode_wraps(family, bodies) if self._steered else {}
+        for destination, hops in decode_routes(bodies).items():
+            as_told = self._wraps.get((family, node, destination), b"") == wraps.get(destination, b"")
             for interface_index, gateway in hops:
                 end = ends.get(interface_index)
-                if end is not None and self.wiring.peer[end] == gateway:
+                if end is not None and self.wiring.peer[end] == gateway and as_told:
                     yield node, destination, end // 2
                 else:
                     yield node, destination, UNKNOWN_LINK
@@ -360,6 +417,8 @@ class KernelBackend:
                 f"routing: {len(self.wiring.node) // 2} links are to be numbered, but there are addresses for "
                 f"{MOST_LINK_ENDS // 2}; use a smaller network"
             )
+        if self._steered:
+            check_steering(self._steered.forwarding)
         nodes = self.portion.nodes
         make_spaces(run_id, [self.plan.nodes.names[node] for node in nodes], self.spaces, nodes)
         self._at.update(zip(nodes, self.spaces, strict=True))
@@ -372,7 +431,7 @@ class KernelBackend:
             ends = self._ends[node]
             indices = self.wiring.interface_index[ends]
             space.netlink.send_rows(netem_messages(states[ends], indices, create=True, seeds=seeds[ends]))
-            space.netlink.demand(self._node_messages(node), f"node {space.node}")
+            self._tell_node(node)
             if self._managed[ends].any():
                 self._make_queues(space, ends[self._managed[ends]], states)
             self._make_policers(space, ends[~self._managed[ends]], states)
@@ -436,6 +495,19 @@ class KernelBackend:
         frame = int(self._frame_byte[end])
         return messages.veth_end(self.wiring.interface[end], index, mac_bytes(end), gso_byte, frame)
 
+    def _tell_node(self, node: int, allowed: Container[int] = ()) -> None:
+        """Tell a node all that it is told once; an errno may be `allowed` where it knows some of it."""
+        space, ends = self._at[node], self._ends[node].tolist()
+        space.netlink.demand(self._node_messages(node), f"node {space.node}", allowed)
+        if self._steered:
+            if self._steered.forwarding == "mpls":
+                there, index = self._interfaces(node), self.wiring.interface_index
+                labels = {self.wiring.interface[end]: int(index[end]) for end in ends if int(index[end]) in there}
+                allow_labels(space.path, labels)
+                ends = [end for end in ends if int(index[end]) in there]
+            steering = node_messages(self._steered.forwarding, node, ends, self.wiring)
+            space.netlink.demand(steering, f"ways of {space.node}", allowed)
+
     def _node_messages(self, node: int) -> Iterator[bytes]:
         """Bring the loopback and all interfaces up, and say who the neighbours are."""
         ipv6, own = socket.AF_INET6 in self.families, np.flatnonzero(self._aliases.owner == node)
@@ -444,6 +516,8 @@ class KernelBackend:
             yield messages.loopback_address(ipv4_address(number))
             if ipv6:
                 yield messages.loopback_address(ipv6_address(number))
+        if self._networks_beyond:  # what lies there is no node: an address of a node without a route does not get out
+            yield beyond_route(NODES)
         for end in self._ends[node].tolist():
             index, peer, mac = int(self.wiring.interface_index[end]), int(self.wiring.peer[end]), mac_bytes(end ^ 1)
             yield messages.link_up(index)
@@ -469,6 +543,10 @@ class KernelBackend:
                         f"node {space.node}: an interface has no carrier, but all are up; try again with fewer nodes"
                     )
                 time.sleep(CARRIER_PAUSE_S)
+
+
+def _same(text: str, _index: int) -> str:
+    return text
 
 
 def _by_hops(routes: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

@@ -91,6 +91,12 @@ def new_ifb(name: str, index: int, gso_byte: int, frame_byte: int) -> bytes:
     return message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body + kind)
 
 
+def link_moved(index: int, name: str, namespace_fd: int) -> bytes:
+    """Move an interface into another namespace, where it has this name."""
+    body = IFINFOMSG.pack(socket.AF_UNSPEC, 0, index, 0, 0) + attribute(IFLA_IFNAME, name.encode() + b"\0")
+    return message(RTM_NEWLINK, 0, body + u32(IFLA_NET_NS_FD, namespace_fd))
+
+
 def link_up(index: int) -> bytes:
     """Set an interface up."""
     return message(RTM_NEWLINK, 0, IFINFOMSG.pack(socket.AF_UNSPEC, 0, index, IFF_UP, IFF_UP))

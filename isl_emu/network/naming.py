@@ -4,7 +4,8 @@ Node i of the plan has the loopback addresses 10.0.0.0 + (i + 1) and fd00:: + (i
 numbered on from the nodes: one more address of a node, for a path of its own. Links are unnumbered; those that are left
 to routing daemons can have numbers: end e is then 172.16.0.0 + e, so a link is a /31. The two ends of link l are the
 ends 2 l (at the link's node a) and 2 l + 1 (at its node b); an end's hardware address and interface index follow from
-that number, so nothing that is made in the kernel has to be asked for its name again.
+that number, so nothing that is made in the kernel has to be asked for its name again. Segments of node i begin with
+fc00:: + (i + 1) in the first 64 bits; an end's MPLS label, in its node, is its interface's index.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ LINK_BASE = int(ipaddress.IPv4Address("172.16.0.0"))
 MOST_LINK_ENDS = 1 << 20  # of 172.16.0.0/12, RFC 1918
 IPV6_BASE = int(ipaddress.IPv6Address("fd00::"))
 IPV6_GATEWAY_BASE = int(ipaddress.IPv6Address("fe80::"))
+LOCATOR_BASE = int(ipaddress.IPv6Address("fc00::"))
+SEGMENT_END, SEGMENT_IPV4, SEGMENT_IPV6 = 1, 4, 6  # send on to the next segment; unwrap what is for the node itself
 IPV4_FIRST = "precedence ::ffff:0:0/96 100\n"  # gai.conf(5): of a name's two addresses programs take this one first
 BOTH_FAMILIES = "multi on\n"  # host.conf(5): a name may stand in several lines of /etc/hosts
 MAC_BASE = 0x02_00_00_00_00_00  # the bit that says: locally administered (IEEE 802, section 8.4)
@@ -48,6 +51,16 @@ def link_address(end: int) -> str:
 def ipv6_gateway(node: int) -> str:
     """The link-local address by which neighbours route to node `node`."""
     return str(ipaddress.IPv6Address(IPV6_GATEWAY_BASE + node + 1))
+
+
+def locator(node: int) -> str:
+    """The prefix of 64 bits that all segments of node `node` have, by which its neighbours route to it."""
+    return str(ipaddress.IPv6Address(LOCATOR_BASE + (node + 1 << 64)))
+
+
+def segment(node: int, function: int) -> str:
+    """The segment identifier of what node `node` does with a packet (RFC 8986): `SEGMENT_END` and the like."""
+    return str(ipaddress.IPv6Address(LOCATOR_BASE + (node + 1 << 64) + function))
 
 
 def mac_address(end: int) -> str:

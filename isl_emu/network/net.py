@@ -20,7 +20,7 @@ from mininet.topo import Topo
 from isl_emu.errors import IslEmuError, NetworkError
 from isl_emu.linkplan.plan import LinkKind, LinkPlan, NodeKind
 from isl_emu.network.hosts import LaserInterface, LaserLink, PlaceNode, SatelliteNode, SpaceNode, StationNode
-from isl_emu.network.kernel import KernelBackend
+from isl_emu.network.kernel import ANYWHERE, Beyond, KernelBackend
 from isl_emu.network.naming import (
     BOTH_FAMILIES,
     IPV4_FIRST,
@@ -34,7 +34,9 @@ from isl_emu.network.naming import (
 from isl_emu.nodes.nodespaces import namespace_path
 from isl_emu.nodes.processes import NodeFreezer, kill_processes_in, namespace_ids
 from isl_emu.routing.aliases import NO_ALIASES, Aliases
+from isl_emu.routing.source_routes import SourceRoutes
 from isl_emu.runs.directory import RunDirectory
+from isl_emu.runs.endpoints import OUTSIDE_NAMES
 from isl_emu.runs.portion import Portion
 from isl_emu.scenario.routing import Routing
 
@@ -51,6 +53,8 @@ def build_net(
     aliases: Aliases = NO_ALIASES,
     seed: int = 0,
     handed_over: Routing | None = None,
+    beyond: Beyond = (),
+    steered: SourceRoutes | None = None,
     portion: Portion | None = None,
 ) -> IslNet:
     """Make all nodes and links of a plan in this kernel; every link is down until a replay sets it.
@@ -58,7 +62,7 @@ def build_net(
     Raises:
         NetworkError: not root, or the kernel lacks something.
     """
-    return IslNet(plan, run, slowdown, aliases, seed, handed_over, portion)
+    return IslNet(plan, run, slowdown, aliases, seed, handed_over, beyond, steered, portion)
 
 
 class IslTopo(Topo):
@@ -103,6 +107,8 @@ class IslNet(Mininet):
         aliases: further addresses of nodes, for disjoint paths.
         seed: what the losses of all links follow from.
         handed_over: how links look to those who route, where that is not us.
+        beyond: networks that are no nodes', each with the node behind which it is.
+        steered: where nodes write packets' ways into their headers: these ways.
         portion: the nodes that are on this kernel; all by default.
     """
 
@@ -121,13 +127,21 @@ class IslNet(Mininet):
         aliases: Aliases = NO_ALIASES,
         seed: int = 0,
         handed_over: Routing | None = None,
+        beyond: Beyond = (),
+        steered: SourceRoutes | None = None,
         portion: Portion | None = None,
     ):
         self.portion = portion or Portion.whole(len(plan.nodes.names))
-        self._handed_over = handed_over
+        self._handed_over, self._beyond, self._steered = handed_over, beyond, steered
         self.plan, self.slowdown, self.aliases, self.seed = plan, slowdown, aliases, seed
         self.run_directory = run
-        self.files = {f"/etc/{name}": str(run.path / name) for name in ("hosts", "gai.conf", "host.conf")}
+        names = (
+            "hosts",
+            "gai.conf",
+            "host.conf",
+            *(["resolv.conf"] if any(network == ANYWHERE for _, network in beyond) else []),
+        )
+        self.files = {f"/etc/{name}": str(run.path / name) for name in names}
         self._backend: KernelBackend | None = None
         self._numbers = {name: number for number, name in enumerate(plan.nodes.names)}
         raised, Mininet.inited = Mininet.inited, True  # else Mininet raises limits of the whole machine
@@ -158,10 +172,11 @@ class IslNet(Mininet):
     def build(self) -> None:
         """Make everything in the kernel, then Mininet's objects for it."""
         texts = hosts_file(self.plan.nodes.names, self.aliases), IPV4_FIRST, BOTH_FAMILIES
-        for kept, text in zip(self.files.values(), texts, strict=True):
+        for kept, text in zip(self.files.values(), [*texts, f"nameserver {OUTSIDE_NAMES}\n"]):
             Path(kept).write_text(text)
         self._backend = KernelBackend(
             self.plan, self.run_directory.run_id, self.slowdown, self.aliases, self.seed, self._handed_over,
+            self._beyond, self._steered,
             self.portion,
         )  # fmt: skip
         try:

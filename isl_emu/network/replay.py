@@ -386,7 +386,8 @@ class Replay:
         if self._samples is None or not len(which):
             return
         self._sampled[which] = values[which]
-        t_ns = np.full(len(which), self.clock.now_ns() - self._t0_ns)
+        now_ns = min(self.clock.now_ns() - self._t0_ns, self.plan.grid.duration_ns)  # the last sample is of the end
+        t_ns = np.full(len(which), now_ns)
         columns = [t_ns, which // 2, which % 2, *values[which].T]
         arrays = [
             pa.array(np.ascontiguousarray(one)).cast(field.type) for one, field in zip(columns, SAMPLES, strict=True)

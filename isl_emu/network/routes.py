@@ -8,19 +8,32 @@ there is never none.
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from isl_emu.network.naming import IPV4_BASE, IPV6_BASE, IPV6_GATEWAY_BASE
-from isl_emu.nodes.netlink import NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, split_attributes
+from isl_emu.nodes.netlink import (
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    NLM_F_REPLACE,
+    NLM_F_REQUEST,
+    attribute,
+    message,
+    split_attributes,
+    u32,
+)
 
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26  # linux/rtnetlink.h, as are the following
-RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC, RTA_MULTIPATH = 1, 4, 5, 7, 9
-RT_TABLE_MAIN, RTN_UNICAST, RTNH_F_ONLINK = 254, 1, 4
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC, RTA_METRICS, RTA_MULTIPATH = 1, 4, 5, 7, 8, 9
+RTA_ENCAP_TYPE, RTA_ENCAP, RTAX_MTU = 21, 22, 2
+RT_TABLE_MAIN, RTN_UNICAST, RTN_UNREACHABLE, RTNH_F_ONLINK = 254, 1, 7, 4
+RTPROT_BEYOND = 152  # marks those to networks that are no nodes', which follow the routes to a node
 RTPROT_ISL_EMU = 151  # marks our routes; the kernel leaves 5..255 to users (rtnetlink.h), and no known daemon has it
 
 RTMSG = struct.Struct("=BBBBBBBBI")  # family, dst len, src len, tos, table, protocol, scope, type, flags
@@ -37,8 +50,28 @@ _BASE: dict[int, int] = {socket.AF_INET: IPV4_BASE, socket.AF_INET6: IPV6_BASE}
 _GATEWAY_BASE: dict[int, int] = {socket.AF_INET: IPV4_BASE, socket.AF_INET6: IPV6_GATEWAY_BASE}
 
 
+@dataclass(frozen=True)
+class Wrapping:
+    """The headers that packets get which take some routes.
+
+    Args:
+        kind: LWTUNNEL_ENCAP_* of linux/lwtunnel.h.
+        told: what the kernel is told of them; shape (C,), of a type of a multiple of 4 bytes.
+        mtu_byte: the longest packet of each route, those headers included; shape (C,).
+    """
+
+    kind: int
+    told: np.ndarray
+    mtu_byte: np.ndarray
+
+
 def route_messages(
-    family: int, source: np.ndarray, destination: np.ndarray, peer: np.ndarray, interface_index: np.ndarray
+    family: int,
+    source: np.ndarray,
+    destination: np.ndarray,
+    peer: np.ndarray,
+    interface_index: np.ndarray,
+    wrapping: Wrapping | None = None,
 ) -> np.ndarray:
     """One message per route that makes or replaces it.
 
@@ -49,10 +82,20 @@ def route_messages(
         interface_index: of the interface to that neighbour.
     """
     through = [*_attribute("oif", "u4"), *_attribute("gateway", _ADDRESS[family])]
+    if wrapping:
+        metric = np.dtype([("length", "u2"), ("type", "u2"), ("value", "u4")])
+        through += [*_attribute("metric", metric), *_attribute("wrap", wrapping.told.dtype)]
+        through += [*_attribute("wrap_kind", "u2"), ("padding", "u2")]
     rows = _new_routes(family, source, destination, through)
     rows["route_flags"] = RTNH_F_ONLINK if family == socket.AF_INET else 0
     _put(rows, "oif", RTA_OIF, interface_index)
     _put(rows, "gateway", RTA_GATEWAY, _packed(_GATEWAY_BASE[family], peer, rows["gateway"].dtype))
+    if wrapping:
+        rows["metric_length"], rows["metric_type"] = 4 + metric.itemsize, RTA_METRICS
+        metrics = rows["metric"]
+        metrics["length"], metrics["type"], metrics["value"] = metric.itemsize, RTAX_MTU, wrapping.mtu_byte
+        _put(rows, "wrap", RTA_ENCAP, wrapping.told)
+        _put(rows, "wrap_kind", RTA_ENCAP_TYPE, np.uint16(wrapping.kind))
     return rows
 
 
@@ -85,6 +128,24 @@ def _new_routes(family: int, source: np.ndarray, destination: np.ndarray, throug
     return rows
 
 
+def led_on(rows: np.ndarray, network: ipaddress.IPv4Network) -> np.ndarray:
+    """The same messages for a network that lies beyond their destination; IPv4 alone. They are marked as such."""
+    rows = rows.copy()
+    rows["dst"], rows["dst_len"] = np.void(network.network_address.packed), network.prefixlen
+    rows["protocol"] = RTPROT_BEYOND
+    return rows
+
+
+def beyond_route(network: ipaddress.IPv4Network, gateway: str = "", interface_index: int = 0) -> bytes:
+    """Make a route to a network beyond the nodes: through somebody at an interface, or without: there is no way."""
+    kind = RTN_UNICAST if gateway else RTN_UNREACHABLE
+    body = RTMSG.pack(socket.AF_INET, network.prefixlen, 0, 0, RT_TABLE_MAIN, RTPROT_BEYOND, 0, kind, 0)
+    body += attribute(RTA_DST, network.network_address.packed)
+    if gateway:
+        body += attribute(RTA_GATEWAY, socket.inet_aton(gateway)) + u32(RTA_OIF, interface_index)
+    return message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, body)
+
+
 def withdrawal_messages(family: int, destination: np.ndarray) -> np.ndarray:
     """One message per route that removes it, whatever it leads through."""
     rows = _route_rows(family, destination, [])
@@ -109,6 +170,16 @@ def decode_routes(bodies: list[bytes]) -> dict[int, list[tuple[int, int]]]:
     return found
 
 
+def decode_wraps(family: int, bodies: list[bytes]) -> dict[int, bytes]:
+    """What our routes among dumped ones say of headers that packets get: by destination, empty where nothing."""
+    found = {}
+    for body in bodies:
+        if RTMSG.unpack_from(body)[4:6] == (RT_TABLE_MAIN, RTPROT_ISL_EMU):
+            attributes = split_attributes(body[RTMSG.size :])
+            found[_node(_BASE[family], attributes[RTA_DST])] = attributes.get(RTA_ENCAP, b"")
+    return found
+
+
 def _next_hops(family: int, attributes: dict[int, bytes]) -> Iterator[tuple[int, int]]:
     several, offset = attributes.get(RTA_MULTIPATH), 0
     if several is None:
@@ -127,7 +198,7 @@ def _attribute(name: str, *form: object) -> list[Any]:
     return [(f"{name}_length", "u2"), (f"{name}_type", "u2"), (name, *form)]
 
 
-def _put(rows: np.ndarray, name: str, kind: int, values: np.ndarray) -> None:
+def _put(rows: np.ndarray, name: str, kind: int, values: np.ndarray | np.uint16) -> None:
     rows[f"{name}_length"], rows[f"{name}_type"], rows[name] = 4 + rows.dtype[name].itemsize, kind, values
 
 

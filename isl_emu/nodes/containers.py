@@ -27,6 +27,7 @@ from typing import Any, Literal, overload
 
 from isl_emu.errors import MachineError
 from isl_emu.nodes.cgroups import Cgroup, create_cgroup
+from isl_emu.nodes.images import UnpackedImage
 from isl_emu.nodes.mounts import IMAGE_ROOT, build_root, files_below, mask_kernel, write_plain
 from isl_emu.nodes.namespaces import (
     CLONE_FS,
@@ -83,8 +84,7 @@ class Container:
             elsewhere is in memory and ends with the container: `lost_files` tells what that was.
         about: the file that tells of the node, in a folder that is seen inside; programs find it as ``$ISL_EMU_NODE``.
         pids: the most processes and threads inside, in place of the usual limit.
-        image: the root folder of an image, and what its makers want in the environment; programs of the user's see
-            it in place of the machine's files.
+        image: programs of the user's see it in place of the machine's files.
         note: takes the process id and the words of each program that is started inside; before it starts without an id,
             since one that computes without end may leave us no time afterwards.
     """
@@ -102,14 +102,14 @@ class Container:
         out: Path | None = None,
         about: Path | None = None,
         pids: int | None = None,
-        image: tuple[Path, Mapping[str, str]] | None = None,
+        image: UnpackedImage | None = None,
         note: Callable[[int | None, Sequence[str]], object] = lambda pid, argv: None,
     ):
         self.name = name
         self.netns_path = netns_path
         self.hosts, self._files = hosts, {place: Path(own).read_text() for place, own in files.items()}
         self._run = run
-        self.cpus, self._pids, self._image = cpus, pids, image
+        self.cpus, self._pids, self.image = cpus, pids, image
         self.memory_byte = memory_byte
         prefixes = sys.prefix, sys.base_prefix
         # of another environment, where Python was told of one
@@ -173,10 +173,12 @@ class Container:
         self._group = create_cgroup(self._run.run_id, self.name, self.cpus, self.memory_byte, pids=self._pids)
         if self.out is not None:
             self.out.mkdir(parents=True, exist_ok=True)
+            if self.image is not None and self.image.user.uid:  # who keeps files there too
+                self.out.chmod(0o777)
         try:
             self._init = self._start_inside(
                 self._leave_machine,
-                _INIT if self._image is None else _INIT_OF_IMAGE,
+                _INIT if self.image is None else _INIT_OF_IMAGE,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
             )
@@ -233,12 +235,13 @@ class Container:
 
         Args:
             own: it is the user's own, and keeps all rights of root, unless there is an image, which is a stranger's.
-            users: the scenario's user wants it; it and what is the user's own see the image, if there is one.
+            users: the scenario's user wants it; it and what is the user's own see the image, if there is one, and it
+                is whom the image wants it to be.
             keep: capabilities that it keeps until it gives them up by itself, if it is not.
             options: as for `subprocess.Popen`; the program gets a session of its own.
         """
         self._note(None, argv)
-        in_image = self._image is not None and (own or users)
+        in_image = self.image is not None and (own or users)
 
         def enter() -> None:
             self._enter(own=own and not in_image, in_image=in_image)
@@ -247,20 +250,18 @@ class Container:
 
         if in_image:
             options["env"] = {**self.image_environment, **(options.get("env") or {})}
+        if self.image is not None and users and self.image.user.uid:
+            user = self.image.user
+            options |= {"user": user.uid, "group": user.gid, "extra_groups": list(user.groups), "umask": 0}
         process = self._start_inside(enter, argv if in_image else [*_RUN, *argv], joins_itself=in_image, **options)
         self._note(process.pid, argv)
         self._started = [*(earlier for earlier in self._started if earlier.poll() is None), process]
         return process
 
     @property
-    def has_image(self) -> bool:
-        """Whether programs of the user's see an image."""
-        return self._image is not None
-
-    @property
     def image_environment(self) -> Mapping[str, str]:
         """What programs in the image find in their environment before all else."""
-        return {"HOME": "/root", **(self._image[1] if self._image else {})}
+        return {"HOME": self.image.user.home, **self.image.image.environment} if self.image else {}
 
     def set_cpus(self, cpus: float) -> None:
         """Limit it to another share of one core from now on.
@@ -409,18 +410,18 @@ class Container:
         set_host_name(self.name)
         ours = (
             (self.out and self.out.parent, self._about and self._about.parent)
-            if self._image
+            if self.image
             else (self.out and self.out.parent,)
         )
         self._in_memory = build_root(
-            self._folder, self._visible, [path for path in ours if path], self._image and self._image[0]
+            self._folder, self._visible, [path for path in ours if path], self.image.root if self.image else None
         )
         Path("/etc/hostname").write_text(f"{self.name}\n")
         for place, text in {"/etc/hosts": hosts_text(self.hosts), **self._files}.items():
             Path(place).write_text(text)
-            if self._image is not None:
+            if self.image is not None:
                 write_plain(Path(IMAGE_ROOT), place, text)
-        if self._image is not None:
+        if self.image is not None:
             write_plain(Path(IMAGE_ROOT), "/etc/hostname", f"{self.name}\n")
 
     def _strangers_view(self) -> tuple[int, ...]:
@@ -430,7 +431,7 @@ class Container:
             self._enter(own=True)
             unshare(CLONE_NEWNS)
             mask_kernel()
-            image = () if self._image is None else (os.open(IMAGE_ROOT, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC),)
+            image = () if self.image is None else (os.open(IMAGE_ROOT, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC),)
             if image:
                 mask_kernel(f"{IMAGE_ROOT}/proc")
             mounts = os.open("thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC, dir_fd=machine)

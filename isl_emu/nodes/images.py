@@ -16,10 +16,12 @@ import lzma as _lzma  # noqa: F401
 import os
 import posixpath
 import shutil
+import subprocess
 import tarfile
+import threading
 import zlib as _zlib  # noqa: F401
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -32,6 +34,7 @@ from isl_emu.nodes.namespaces import CLONE_FS, in_own_thread, unshare
 MIB = 1 << 20
 MOST_JSON_BYTE = 4 * MIB  # of an index, a manifest or a configuration
 WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
+ZSTD = b"\x28\xb5\x2f\xfd"  # how what it has packed begins (RFC 8878)
 SHARED = 0o1777  # rights that stay
 USUAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _Open = Callable[[], IO[bytes]]
@@ -44,12 +47,19 @@ class Image:
     Args:
         root: the folder that it is; else `layers` open its tars, the lowest first.
         environment: what its makers want programs in it to have.
+        entry_point, arguments: what they want to be run, and with which words if nobody gives others.
+        folder: in which it begins; empty if they do not say.
+        user: as whom, as "USER", "USER:GROUP" or by numbers; empty for root.
     """
 
     path: Path
     root: Path | None = None
     layers: tuple[_Open, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    entry_point: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
+    folder: str = ""
+    user: str = ""
 
 
 def open_image(path: Path) -> Image:
@@ -111,6 +121,26 @@ def unpack(image: Image, target: Path) -> Path:
         with closing(layer()) as stream, tarfile.open(fileobj=stream, mode="r|*") as tar:
             in_own_thread(_apply, image, tar, target)
     return target
+
+
+@dataclass(frozen=True)
+class UnpackedImage:
+    """An image whose files are there: `image` as it was found, its root folder, and whom its programs are to be."""
+
+    image: Image
+    root: Path
+    user: ImageUser
+
+
+def unpack_image(path: Path, target: Path) -> UnpackedImage:
+    """The image at a path, with its files in `target` unless it is a folder itself.
+
+    Raises:
+        WorkloadError: it cannot be read, has what no image may have, or names a user that it has not got.
+    """
+    image = open_image(path)
+    root = unpack(image, target)
+    return UnpackedImage(image, root, image_user(image, root))
 
 
 def _apply(image: Image, tar: tarfile.TarFile, target: Path) -> None:
@@ -186,7 +216,80 @@ def _layout(path: Path, opened: Callable[[str], IO[bytes]]) -> Image:
     settings = _json(opened(_blob(manifest["config"]))).get("config") or {}
     given = dict(entry.split("=", 1) for entry in settings.get("Env") or () if "=" in entry)
     layers = tuple(_checked_layer(opened, layer) for layer in manifest["layers"])
-    return Image(path, layers=layers, environment={"PATH": USUAL_PATH, **given})
+    return Image(
+        path, layers=layers, environment={"PATH": USUAL_PATH, **given},
+        entry_point=_words(settings, "Entrypoint"), arguments=_words(settings, "Cmd"),
+        folder=str(settings.get("WorkingDir") or ""), user=str(settings.get("User") or ""),
+    )  # fmt: skip
+
+
+def _words(settings: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    found = settings.get(key) or []
+    if not isinstance(found, list) or not all(isinstance(word, str) and "\0" not in word for word in found):
+        raise ValueError(f"{key} is no list of words")
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class ImageUser:
+    """Who programs of an image are: numbers of the user, the group and the further groups, and a home folder."""
+
+    uid: int = 0
+    gid: int = 0
+    groups: tuple[int, ...] = ()
+    home: str = "/root"
+
+
+def image_user(image: Image, root: Path) -> ImageUser:
+    """Whom the makers of an image want its programs to be, by the image's own lists of users and groups.
+
+    Args:
+        root: the folder of the unpacked image.
+
+    Raises:
+        WorkloadError: it names a user or a group that its lists have not got.
+    """
+    name, _, group = image.user.partition(":")
+    if not name:
+        return ImageUser()
+    users, groups = in_own_thread(_accounts, root)
+    user = next((row for row in users if name in (row[0], row[2])), None)
+    uid = int(user[2]) if user else _number(name)
+    gid: int | None = int(user[3]) if user else 0
+    if group:
+        gid = next((int(row[2]) for row in groups if row[0] == group), _number(group))
+    if uid is None or gid is None:
+        raise WorkloadError(
+            f"image {image.path}: its user is {image.user!r}, but its /etc/passwd and /etc/group have none such; "
+            "make it anew, with a number"
+        )
+    further = tuple(int(row[2]) for row in groups if user and not group and user[0] in row[3].split(","))
+    return ImageUser(uid, gid, further, (user[5] if user else "") or "/")
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+
+
+def _accounts(root: Path) -> list[list[list[str]]]:
+    """The rows of an image's /etc/passwd and /etc/group that are whole, read with the image as the root."""
+    unshare(CLONE_FS)
+    os.chroot(root)
+    os.chdir("/")
+    found = []
+    for name, fields in (("passwd", 7), ("group", 4)):
+        try:
+            with open(os.open(f"/etc/{name}", os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+                lines = file.read(MOST_JSON_BYTE).decode("utf-8", "replace").split("\n")
+        except OSError:
+            lines = []
+        rows = (line.split(":") for line in lines)
+        found.append([row for row in rows if len(row) == fields and all(map(_is_number, row[2 : fields // 2 + 1]))])
+    return found
+
+
+def _is_number(text: str) -> bool:
+    return _number(text) is not None
 
 
 def _for_this_machine(manifests: list[dict[str, Any]]) -> dict[str, Any]:
@@ -215,9 +318,31 @@ def _checked_layer(opened: Callable[[str], IO[bytes]], descriptor: Mapping[str, 
                 found.update(piece)
         if not name.endswith(found.hexdigest()):
             raise ValueError(f"{name} is damaged")
-        return opened(name)
+        with closing(opened(name)) as blob:
+            packed = blob.read(len(ZSTD)) == ZSTD
+        return _unpacked_by_zstd(opened(name)) if packed else opened(name)
 
     return open_layer
+
+
+def _unpacked_by_zstd(packed: IO[bytes]) -> IO[bytes]:
+    """What is in a stream that is packed by zstd, as this machine's program of that name unpacks it."""
+    try:
+        process = subprocess.Popen(
+            ["zstd", "--decompress", "--stdout"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+    except FileNotFoundError:
+        raise ValueError("a layer is packed by zstd, which is not on this machine: apt-get install zstd") from None
+    assert process.stdin is not None and process.stdout is not None
+
+    def feed(target: IO[bytes]) -> None:
+        with suppress(BrokenPipeError), packed, target:  # whoever reads has had enough
+            shutil.copyfileobj(packed, target, MIB)
+        process.wait()
+
+    threading.Thread(target=feed, args=(process.stdin,), daemon=True).start()
+    return process.stdout
 
 
 def _json(stream: IO[bytes]) -> dict[str, Any]:
@@ -233,7 +358,7 @@ def _members(image: Image, layer: _Open) -> Iterator[tarfile.TarInfo]:
     except (OSError, tarfile.TarError, EOFError, ValueError) as error:
         raise WorkloadError(
             f"image {image.path}: a layer cannot be read ({type(error).__name__}: {error}), but it is a tar, plain or "
-            "packed by gzip, bzip2 or xz; write it so"
+            "packed by gzip, bzip2, xz or zstd; write it so"
         ) from None
 
 

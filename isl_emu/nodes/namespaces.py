@@ -26,7 +26,7 @@ NEW_NAMESPACES = 0x7E020000  # all of them
 # Source: linux/prctl.h, linux/seccomp.h, linux/capability.h
 PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, SECCOMP_MODE_FILTER = 4, 22, 24, 38, 2
 CAPABILITY_VERSION = 0x20080522
-CAP_SYS_ADMIN = 21
+CAP_NET_ADMIN, CAP_SYS_ADMIN = 12, 21
 # What a stranger's program keeps: with files and processes of its container it may do as root may, with the network it
 # may send raw packets and listen at low ports, and with the machine and the links nothing. Changing its root folder
 # (CAP_SYS_CHROOT) would lead out of the container where the machine is in a changed one itself, as a guest is.

@@ -7,12 +7,15 @@ a refusal. A send costs more than a message, so what is for one namespace goes o
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
 import struct
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -29,6 +32,7 @@ NLA_TYPE_MASK = 0x3FFF
 HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
 ATTRIBUTE = struct.Struct("=HH")  # nlattr: length, type
 SEND_BYTE = 32_768  # fits every socket buffer; longer sends gain nothing
+PATIENT_ROWS, PATIENT_TRIALS = 64, 10_000  # at once, so that a socket holds all refusals; a trial takes 50 us or so
 RECEIVE_BYTE = 262_144  # more than the kernel puts into one part of a dump
 
 
@@ -152,6 +156,16 @@ class Netlink:
                 bodies.append(body)
 
 
+def change_here(messages: Iterable[bytes], where: str) -> None:
+    """Send messages to the network that the calling thread is in; none may be refused.
+
+    Raises:
+        NetworkError: one was, with `where` and the kernel's reason.
+    """
+    with closing(Netlink()) as netlink:
+        netlink.demand(messages, where)
+
+
 @dataclass(frozen=True)
 class Batch:
     """Messages of one layout, each for a node.
@@ -203,6 +217,33 @@ class Dispatch:
         Raises:
             NetworkError: a message was refused.
         """
+        for name, refused in self._refused(batches):
+            raise _unset(name, batches, refused)
+
+    def send_patiently(self, batch: Batch) -> None:
+        """Send messages for which a kernel may have no memory at once, and send these again until it has.
+
+        What a route with headers needs for each CPU is set aside by the kernel in the background, a little at a time.
+
+        Raises:
+            NetworkError: a message was refused otherwise, or again and again.
+        """
+        for start in range(0, len(batch.rows), PATIENT_ROWS):
+            left = np.arange(start, min(start + PATIENT_ROWS, len(batch.rows)))
+            for trial in range(PATIENT_TRIALS + 1):
+                describe = partial(_described_of, batch, left)
+                some = Batch(batch.node[left], batch.rows[left], describe)
+                refused = list(self._refused([some]))
+                for name, refusal in refused:
+                    if refusal.errno != errno.ENOMEM or trial == PATIENT_TRIALS:
+                        raise _unset(name, [some], refusal)
+                if not refused:
+                    break
+                left = left[sorted(refusal.sequence for _, refusal in refused)]
+                os.sched_yield()  # no time passes, and the kernel's own threads have their turn
+
+    def _refused(self, batches: Sequence[Batch]) -> Iterator[tuple[str, Refusal]]:
+        """Send all messages: what of them is refused, and where."""
         parts: dict[int, list[memoryview]] = {}
         first = 0
         for batch in batches:
@@ -213,11 +254,19 @@ class Dispatch:
             self._sockets[node].send_parts(messages)
         ready = {descriptor for descriptor, _ in self._epoll.poll(0)} if parts else set()
         for name, one in zip(self._names, self._sockets, strict=True) if ready else ():
-            if one.fileno() in ready and (refused := one.refusals()):
-                raise NetworkError(
-                    f"{name}: {_described(batches, refused[0].sequence)} cannot be set ({refused[0]}), "
-                    "but the plan needs it; leave tc and ip alone during a run"
-                )
+            if one.fileno() in ready:
+                yield from ((name, refusal) for refusal in one.refusals())
+
+
+def _described_of(batch: Batch, rows: np.ndarray, index: int) -> str:
+    return batch.describe(int(rows[index]))
+
+
+def _unset(name: str, batches: Sequence[Batch], refused: Refusal) -> NetworkError:
+    return NetworkError(
+        f"{name}: {_described(batches, refused.sequence)} cannot be set ({refused}), "
+        "but the plan needs it; leave tc and ip alone during a run"
+    )
 
 
 def _described(batches: Sequence[Batch], sequence: int) -> str:

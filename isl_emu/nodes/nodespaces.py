@@ -36,6 +36,7 @@ IPV6_SYSCTLS = {
     "ipv6/conf/all/accept_dad": "0",
     "ipv6/conf/default/hop_limit": "255",  # of interfaces made from now on; as for IPv4
     "ipv6/icmp/ratelimit": "0",
+    "ipv6/conf/default/mldv2_unsolicited_report_interval": "1",  # ms: what an interface says when it comes up is said
 }
 IF_THERE = {  # a kernel may be built without routes over several next hops
     "ipv4/fib_multipath_hash_policy": "1",  # a flow takes one of them, by its addresses and ports
@@ -86,6 +87,30 @@ def make_spaces(
         raise NetworkError(
             f"network namespaces: {error}, but one per node is needed; run as root or with --machine guest"
         ) from error
+
+
+def make_silent_space(run_id: str, name: str) -> str:
+    """Make a namespace in which the kernel itself sends nothing, and return its path; `remove_space_file` removes it.
+
+    Raises:
+        OSError: not root.
+    """
+    os.makedirs(NAMESPACE_FOLDER, exist_ok=True)
+    path = namespace_path(run_id, name)
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY | os.O_CLOEXEC, 0))
+    try:
+        in_own_thread(_hold_silent_space, path)
+    except OSError:
+        os.unlink(path)
+        raise
+    return path
+
+
+def _hold_silent_space(path: str) -> None:
+    unshare(CLONE_NEWNET)
+    if ipv6_available():
+        _set_sysctl("ipv6/conf/default/disable_ipv6", "1")
+    mount(OWN_NETWORK, path, None, MS_BIND)
 
 
 def remove_spaces(spaces: Sequence[NodeSpace]) -> None:

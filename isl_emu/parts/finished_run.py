@@ -60,7 +60,8 @@ class FinishedRun(ConcludedRun):
     def paths(self) -> PlannedPaths:
         """The plan's paths, and when the changes of each instant were in force."""
         done_ns = {record["k"]: record["done_ns"] for record in self.journal(INSTANTS_JOURNAL).records}
-        return PlannedPaths(self.plan, PathFinder(self.plan, self.routes), done_ns)
+        finder = PathFinder(self.plan, self.routes)
+        return PlannedPaths(self.plan, finder, done_ns, self.scenario.routing.forwarding)
 
     @cached_property
     def faults(self) -> PlannedFaults:

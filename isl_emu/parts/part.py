@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, NamedTuple, Protocol
@@ -25,6 +26,7 @@ from isl_emu.parts.live_run import LiveRun
 from isl_emu.progress import Steps
 from isl_emu.routing.forwarding import RoutePlan
 from isl_emu.runs.clock import RunTimes
+from isl_emu.runs.directory import RunDirectory
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.merging import Records
 from isl_emu.scenario.model import Scenario
@@ -166,6 +168,10 @@ class Preparation:
     leave: Callable[[RunFolder, Steps], None] = _nothing
 
 
+Wire = Callable[[RunFolder, RunDirectory], AbstractContextManager[int]]
+"""While its block lasts, something on the machine sends and takes Ethernet frames: the guest's end, a descriptor."""
+
+
 class Asked(Protocol):
     """Who asks a live run from a second terminal: where the answer goes, and whether anybody waits for it."""
 
@@ -277,6 +283,13 @@ class Part:
             IslEmuError: it cannot be done here.
         """
         return Preparation()
+
+    def wires(self, scenario: Scenario) -> Iterable[Wire]:
+        """What a guest kernel in real time is to have of the machine as network devices; it finds them in this order.
+
+        Each is named vec0, vec1 and so on, over all parts.
+        """
+        return ()
 
     # the live run
 

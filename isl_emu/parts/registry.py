@@ -9,9 +9,11 @@ import numpy as np
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.captures.part import CapturesPart
 from isl_emu.parts.faults.part import FaultsPart
+from isl_emu.parts.hardware.part import HardwarePart
 from isl_emu.parts.kv_handover.part import KvHandoverPart
 from isl_emu.parts.metadata.part import MetadataPart
 from isl_emu.parts.nodes.part import NodesPart
+from isl_emu.parts.observation.part import ObservationPart
 from isl_emu.parts.part import EVERY_NODE_UP_TO, Part
 from isl_emu.parts.power.part import PowerPart
 from isl_emu.parts.probes.part import ProbesPart
@@ -22,16 +24,20 @@ from isl_emu.parts.serving.part import ServingPart
 from isl_emu.parts.split.part import SplitPart
 from isl_emu.parts.training.part import TrainingPart
 from isl_emu.parts.uplink.part import UplinkPart
+from isl_emu.parts.way_out.part import WayOutPart
 from isl_emu.scenario.model import Scenario
 
 PARTS: Sequence[Part] = (
     NodesPart(),  # first: nothing runs in a node yet
+    WayOutPart(),
+    HardwarePart(),
     RoutingPart(),  # first: what others send before instant 0 needs routes
     QuestionsPart(),
     ServingPart(),
     SplitPart(),
     KvHandoverPart(),
     UplinkPart(),
+    ObservationPart(),
     ProbesPart(),
     PowerPart(),
     MetadataPart(),

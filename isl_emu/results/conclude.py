@@ -43,9 +43,7 @@ from isl_emu.tables.schema import COUNT, FLAG, NAME, NS, RATIO, TEXT, column, sc
 INSTANTS = schema(
     column("k", COUNT, "", "number of the instant"),
     column("t_planned_ns", NS, "ns", "when its state was due"),
-    column(
-        "t_begun_ns", NS, "ns", "when the first change was sent to the kernel; never before -3 s"
-    ),
+    column("t_begun_ns", NS, "ns", "when the first change was sent to the kernel; never before -3 s"),
     column("t_done_ns", NS, "ns", "when the last change was in force"),
     column("lateness_ns", NS, "ns", "t_done - t_planned; 0 when it was early, as the first one is"),
     column("links", COUNT, "changes", "link ends that were changed"),

@@ -22,11 +22,15 @@ class Trust:
         all: it is as good as the user's own programs: it may run them where no wall is.
         programs: it may name commands, functions and URLs.
         keys: the environment variables that it may send to URLs.
+        network: it may lead its packets to this machine's own network.
+        interfaces: of this machine, which its nodes may have.
     """
 
     all: bool = False
     programs: bool = True
     keys: tuple[str, ...] = ()
+    network: bool = False
+    interfaces: tuple[str, ...] = ()
 
     def check(self, foreign: Sequence[str], keys_sent: Sequence[str]) -> None:
         """Raise a ScenarioError if a scenario runs, imports, asks or sends what it may not.
@@ -43,6 +47,32 @@ class Trust:
             raise ScenarioError(
                 f"compute.key_variable: is {strange[0]}, but the contents of a variable leave this machine only if you "
                 f"say so; add --allow-key {strange[0]} if you trust the scenario with it"
+            )
+
+    def words(self) -> list[str]:
+        """The options of `isl-emu run` that say the same."""
+        flags = {"--trust": self.all, "--no-programs": not self.programs, "--allow-network": self.network}
+        allowed = [word for key in self.keys for word in ("--allow-key", key)]
+        allowed += [word for name in self.interfaces for word in ("--allow-interface", name)]
+        return [*(word for word, said in flags.items() if said), *allowed]
+
+    def check_network(self, leading_out: Sequence[str], wanted: Sequence[str] = ()) -> None:
+        """Raise a ScenarioError if a scenario leads packets to the machine's network that may not.
+
+        Args:
+            leading_out: the nodes that do so.
+            wanted: interfaces of this machine that its nodes are to have.
+        """
+        if strange := [name for name in wanted if name not in self.interfaces]:
+            raise ScenarioError(
+                f"hardware.interface: is {strange[0]}, but a node gets one of this machine only if you say so; "
+                f"add --allow-interface {strange[0]} if you trust the scenario with it, or leave the table out"
+            )
+        if leading_out and not self.network:
+            raise ScenarioError(
+                f"way_out: {', '.join(leading_out)} leads out to this machine's own network, but packets of a scenario "
+                "get there only if you say so; add --allow-network if you trust the scenario with it, or leave the "
+                "table out"
             )
 
     def check_files(self, paths: Iterable[Path]) -> None:

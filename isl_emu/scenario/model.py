@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from ipaddress import IPv4Interface, IPv4Network
 
 from pydantic import Field
 
@@ -21,11 +22,13 @@ from isl_emu.scenario.constellation import Constellation, Time, constellation_co
 from isl_emu.scenario.faults import Fault, expected_faults, fault_contradictions
 from isl_emu.scenario.ground import GroundStation
 from isl_emu.scenario.ground_network import Place, Terrestrial
+from isl_emu.scenario.hardware import Hardware, hardware_contradictions
 from isl_emu.scenario.kv_handover import KvHandover, kv_contradictions
 from isl_emu.scenario.lasers import InterShell, LaserLinks
 from isl_emu.scenario.matching import Satellites, matching, unpaired
 from isl_emu.scenario.metadata import Metadata, metadata_contradictions
-from isl_emu.scenario.nodes import NodeSettings, node_contradictions, settings_by_node
+from isl_emu.scenario.nodes import LinkSettings, NodeSettings, link_settings, node_contradictions, settings_by_node
+from isl_emu.scenario.observation import Observation, observation_contradictions
 from isl_emu.scenario.power import Power, power_contradictions, power_groups, power_parts
 from isl_emu.scenario.programs import Program, UserWorkload, program_contradictions
 from isl_emu.scenario.quantities import Duration, NodeName, Record
@@ -35,6 +38,7 @@ from isl_emu.scenario.space import Orbits, Satellite, Shell, Walker
 from isl_emu.scenario.split import Split, split_contradictions
 from isl_emu.scenario.training import Training, training_contradictions
 from isl_emu.scenario.uplink import Uplink, uplink_contradictions
+from isl_emu.scenario.way_out import WayOut, way_out_contradictions
 from isl_emu.units import DURATION_NS, format_quantity
 
 __all__ = [
@@ -47,8 +51,10 @@ __all__ = [
     "GroundStation",
     "InterShell",
     "LaserLinks",
+    "Hardware",
     "Metadata",
     "NodeSettings",
+    "Observation",
     "Orbits",
     "Place",
     "Power",
@@ -66,6 +72,7 @@ __all__ = [
     "Uplink",
     "UserWorkload",
     "Walker",
+    "WayOut",
 ]
 
 
@@ -103,12 +110,15 @@ class Scenario(Constellation):
     split: tuple[Split, ...] = ()
     kv_handover: tuple[KvHandover, ...] = ()
     power: tuple[Power, ...] = ()
+    observation: tuple[Observation, ...] = ()
     uplink: Uplink | None = None
     questions: Questions | None = None
     program: tuple[Program, ...] = ()
     workload: tuple[UserWorkload, ...] = ()
     metadata: Metadata | None = None
     node: tuple[NodeSettings, ...] = ()
+    way_out: WayOut | None = None
+    hardware: tuple[Hardware, ...] = ()
     training: tuple[Training, ...] = ()
     probes: Probes = Probes()
     capture: tuple[Capture, ...] = ()
@@ -162,6 +172,11 @@ class Scenario(Constellation):
         """Names of the nodes that are told of themselves, in node order."""
         return matching(self.metadata.nodes, self.node_names) if self.metadata else ()
 
+    @property
+    def link_settings(self) -> tuple[LinkSettings, ...]:
+        """What tables of nodes say of links, in their order; the later ones go before."""
+        return link_settings(self.node, self.node_names)
+
     def image_of(self, node: str) -> str | None:
         """The image that the user's programs see in a node, as the scenario names it; None if it has none."""
         settings = settings_by_node(self.node, (node,)).get(node)
@@ -211,6 +226,7 @@ class Scenario(Constellation):
         named: list[tuple[Satellites, str | None]] = [
             *((group.satellites, group.board) for group in self.power),
             *((split.satellites, split.board) for split in self.split),
+            *((one.computers(self.satellite_names), one.board) for one in self.observation),
             *((job.satellites, job.board) for job in self.training),
             *((group.satellites, group.board) for group in self.compute),
         ]
@@ -225,6 +241,7 @@ class Scenario(Constellation):
             *((f"compute[{n}]" if several else "compute", group.satellites) for n, group in enumerate(self.compute)),
             *((f"training[{n}]", job.satellites) for n, job in enumerate(self.training)),
             *((f"split[{n}]", split.satellites) for n, split in enumerate(self.split)),
+            *((f"observation[{n}]", one.computers(self.satellite_names)) for n, one in enumerate(self.observation)),
         ]
 
     @property
@@ -237,13 +254,22 @@ class Scenario(Constellation):
             **{f"inter_shell[{n}].topology": links.topology for n, links in enumerate(self.inter_shell)},
             "questions.target": self.questions.target if self.questions else "",
             **{f"workload.{workload.name}.function": workload.function for workload in self.workload},
+            **{f"observation.{one.name}.placement": one.placement for one in self.observation},
         }
         servers = [(f"compute[{n}]", group) for n, group in enumerate(self.compute)]
         found = (
             *(f"{key}: imports {name}" for key, name in functions.items() if ":" in name),
             *(f"node[{n}].image: unpacks {table.image}" for n, table in enumerate(self.node) if table.image),
-            *(f"program.{program.name}: runs {shlex.join(program.command)}" for program in self.program),
+            *(f"program.{program.name}: runs {program.told}" for program in self.program),
+            *(f"program.{program.name}: changes routes and links" for program in self.program if program.may_route),
+            *(
+                [f"way_out.gateway: leads to this machine's network from {self.way_out.gateway}"]
+                if self.way_out
+                else ()
+            ),
+            *(f"hardware.interface: gives {one.node} this machine's {one.interface}" for one in self.hardware),
             *(f"{key}.command: runs {group.command}" for key, group in servers if group.command),
+            *(f"observation.{one.name}: runs {shlex.join(one.command)}" for one in self.observation if one.command),
             *(f"{key}.url: asks {group.url}" for key, group in servers if group.url),
             *(f"{key}.key_variable: sends it ${group.key_variable}" for key, group in servers if group.key_variable),
         )
@@ -264,7 +290,25 @@ class Scenario(Constellation):
     def has_programs(self) -> bool:
         """Whether it has programs of its own in nodes: commands, workloads, servers or images."""
         images = any(table.image for table in self.node)
-        return bool(self.program or self.workload or images or any(group.command for group in self.compute))
+        commands = [*(group.command for group in self.compute), *(one.command for one in self.observation)]
+        return bool(self.program or self.workload or images or any(commands))
+
+    @property
+    def leading_out(self) -> tuple[str, ...]:
+        """Names of the nodes that lead to the machine's own network."""
+        return (self.way_out.gateway,) if self.way_out else ()
+
+    @property
+    def wanted_interfaces(self) -> tuple[str, ...]:
+        """Names of the machine's interfaces that nodes are to have."""
+        return tuple(table.interface for table in self.hardware)
+
+    @property
+    def beyond(self) -> tuple[tuple[str, IPv4Network], ...]:
+        """Networks that are no nodes', each with the node behind which it is."""
+        out = ((name, IPv4Network("0.0.0.0/0")) for name in self.leading_out)
+        addresses = ((table.node, table.address) for table in self.hardware if table.address)
+        return (*out, *((node, IPv4Interface(address).network) for node, address in addresses))
 
     @property
     def keys_sent(self) -> tuple[str, ...]:
@@ -277,6 +321,13 @@ def contradictions(scenario: Scenario) -> Iterator[str]:
     satellites, nodes = scenario.satellite_names, set(scenario.node_names)
     yield from constellation_contradictions(scenario)
     yield from routing_contradictions(scenario.routing, nodes, scenario.time.slowdown)
+    if scenario.routing.forwarding != "addresses" and (
+        scenario.way_out or any(one.address for one in scenario.hardware)
+    ):
+        yield (
+            f'routing.forwarding is "{scenario.routing.forwarding}", which leads to nodes alone, but a way out and the '
+            'addresses of hardware are beyond one; set it to "addresses"'
+        )
     yield from compute_contradictions(scenario.compute, satellites)
     yield from split_contradictions(scenario.split, satellites, scenario.computing_satellites)
     yield from kv_contradictions(scenario.kv_handover, satellites, scenario.compute_of)
@@ -292,11 +343,18 @@ def contradictions(scenario: Scenario) -> Iterator[str]:
     yield from node_contradictions(scenario.node, scenario.node_names)
     if scenario.metadata:
         yield from metadata_contradictions(scenario.metadata, scenario.node_names)
-    yield from program_contradictions(scenario.program, scenario.workload, nodes, scenario.time.duration_ns)
+    if scenario.way_out:
+        yield from way_out_contradictions(scenario.way_out, [*scenario.station_names, *scenario.place_names])
+    yield from hardware_contradictions(scenario.hardware, scenario.node_names)
+    yield from program_contradictions(
+        scenario.program, scenario.workload, nodes, scenario.time.duration_ns,
+        {name for name in nodes if scenario.image_of(name)}, scenario.routing.policy == "none",
+    )  # fmt: skip
     if scenario.questions:
         yield from question_contradictions(
             scenario.questions, scenario.station, scenario.serving_satellites, scenario.time.duration_ns
         )
+    yield from observation_contradictions(scenario.observation, scenario)
     yield from capture_contradictions(scenario.capture, scenario.node_names)
     yield from training_contradictions(scenario, scenario.training)
     yield from fault_contradictions(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
@@ -17,9 +18,9 @@ from isl_emu.units import DURATION_NS, format_quantity
 MIB = 1024 * 1024
 RESERVED = frozenset({  # tables of our own
     *("plan", "instants", "changes", "load", "outside", "pauses", "incidents", "drops", "links", "path_changes"),
-    *("requests", "attempts", "polls", "serving", "captures"),
+    *("requests", "attempts", "polls", "serving", "captures", "observations"),
     *("servers", "split", "kv_handovers", "transfers", "deliveries", "probes", "energy", "programs", "program_cpu"),
-    *("training", "faults", "convergence", "outages"),
+    *("training", "faults", "convergence", "outages", "route_changes"),
 })  # fmt: skip
 OURS = "ISL_EMU_"  # begins the names of variables that isl-emu sets itself
 ONE_NODE = ("contact-begins", "contact-ends", "handover")  # what may be narrowed down to one other node
@@ -56,11 +57,15 @@ class Program(Record):
 
     It is started once, each `repeat`, or on what the plan holds for the node `of` (else its own), and there for `peer`
     alone if that is named; never before `at_ns`, and never beside itself. `env` is beside the usual environment.
+
+    `command` goes before the entry point of its node's image, and may be left out there; then `args` go before the
+    image's own. `may_route`: it may change routes, addresses and links of its node, where `routing.policy` is "none".
     """
 
     name: NodeName
     node: NodeName
-    command: tuple[str, ...] = Field(min_length=1)
+    command: tuple[str, ...] = ()
+    args: tuple[str, ...] = ()
     at_ns: Delay = Field(alias="at", default=0)
     repeat_ns: Duration | None = Field(alias="repeat", default=None)
     on: Literal["contact-begins", "contact-ends", "handover", "fault", "step"] | None = None
@@ -70,14 +75,24 @@ class Program(Record):
     cwd: Annotated[str, AfterValidator(_folder)] | None = None
     duration_ns: Duration | None = Field(alias="duration", default=None)
     may_fail: bool = False
+    may_route: bool = False
     cpus: float | None = Field(gt=0.0, le=64.0, default=None)
     cpu_time: Literal["stated"] | None = None
     memory_byte: Size = Field(alias="memory", default=256 * MIB)
+
+    @property
+    def told(self) -> str:
+        """What it runs, as a user writes it."""
+        return shlex.join(self.command) or shlex.join(("the entry point of its image", *self.args))
 
     @model_validator(mode="after")
     def _one_way_to_start(self) -> Program:
         if self.on and self.repeat_ns:
             raise ValueError("has on and repeat, but it starts on what happens or in a rhythm; leave one out")
+        if self.command and self.args:
+            raise ValueError(
+                "has command and args, but args are those of an image's entry point; write them into command"
+            )
         if self.of and self.on in (None, "step"):
             raise ValueError('has of, but nothing of a node is waited for; set on to "contact-begins" or the like')
         if self.peer and self.on not in ONE_NODE:
@@ -108,14 +123,33 @@ class UserWorkload(Record):
 
 
 def program_contradictions(
-    programs: Sequence[Program], workloads: Sequence[UserWorkload], nodes: Collection[str], duration_ns: int
+    programs: Sequence[Program],
+    workloads: Sequence[UserWorkload],
+    nodes: Collection[str],
+    duration_ns: int,
+    with_image: Collection[str],
+    handed_over: bool,
 ) -> Iterator[str]:
-    """Problems of programs and workloads that show beside the nodes, the length of the run, and each other."""
+    """Problems of programs and workloads that show beside the nodes, the length of the run, and each other.
+
+    Args:
+        with_image: the nodes that have an image.
+        handed_over: whether routes are made by others than isl-emu.
+    """
     yield from repeated("program or workload", [*(one.name for one in programs), *(one.name for one in workloads)])
     for program in programs:
         yield from unknown(f"program {program.name}: node", (program.node,), nodes, "node")
         yield from unknown(f"program {program.name}: of", [program.of] if program.of else (), nodes, "node")
         yield from unknown(f"program {program.name}: peer", [program.peer] if program.peer else (), nodes, "node")
+        if not program.command and program.node not in with_image:
+            yield (
+                f"program {program.name}: command is missing, but only an image has an entry point, and "
+                f"{program.node} has none; say what to run"
+            )
+        if program.may_route and not handed_over:
+            yield (
+                f'program {program.name}: may_route is true, but routes are isl-emu\'s; set routing.policy to "none"'
+            )
         if program.repeat_ns and (excess := STARTS.excess((duration_ns - program.at_ns) / program.repeat_ns)):
             repeat = format_quantity(program.repeat_ns, DURATION_NS)
             yield f"program {program.name}: repeat is {repeat}, which {excess}"

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from isl_emu.scenario.quantities import Duration, Mtu, Record
 
+Aqm = Literal["none", "bfifo", "codel", "fq_codel", "cake"]
 MANAGED = ("codel", "fq_codel", "cake")  # these drop or mark before the queue is full
 TARGET_NS, INTERVAL_NS = 5_000_000, 100_000_000  # RFC 8289, sections 4.3 and 4.4; RFC 8290, section 5.2
 
@@ -21,7 +22,7 @@ class QueueTerms(Record):
     """
 
     queue_ns: Duration = Field(alias="queue", default=20_000_000)
-    aqm: Literal["none", "bfifo", "codel", "fq_codel", "cake"] = "none"
+    aqm: Aqm = "none"
     aqm_target_ns: Duration = Field(alias="aqm_target", default=TARGET_NS)
     aqm_interval_ns: Duration = Field(alias="aqm_interval", default=INTERVAL_NS)
     ecn: bool = True

@@ -31,25 +31,29 @@ class RoutingDaemon(Record):
     """FRR's daemons in each node: which protocol, and how soon it notices that a neighbour is gone.
 
     `hello`: between two greetings; `dead`: after how long without any a neighbour is gone. Both in whole seconds, as
-    FRR counts them. `cost`: of a link, its mean planned delay or 1. `memory`: the most that a node's daemons may take.
+    FRR counts them. `cost`: of a link, its mean planned delay or 1. `hint`: so long before the orbits end a link both
+    its ends give it the highest cost; 0 for never. `memory`: the most that a node's daemons may take.
     """
 
     protocol: Literal["ospf", "bgp"] = "ospf"
     hello_ns: Duration = Field(alias="hello", default=1_000_000_000)
     dead_ns: Duration = Field(alias="dead", default=4_000_000_000)
     cost: Literal["delay", "hops"] = "delay"
+    hint_ns: Delay = Field(alias="hint", default=0)
     memory_byte: Size = Field(alias="memory", default=128 << 20)
 
 
 class Routing(Record):
     """How paths are chosen at each instant: a policy of ours, or a user's function as ``package.module:function``.
 
-    `hysteresis`: of "stable". `equal_by`, `tolerance`, `next_hops`: of "ecmp". Of "none", which leaves routes to
-    programs in the nodes: `addresses`, of the ends of links; `carrier`, whether an interface shows that its link is
-    down; `daemon`.
+    `forwarding`: by addresses, each node on its own; or the node that sends writes the whole path into the packet, as
+    segments ("srv6") or labels ("mpls"). `hysteresis`: of "stable". `equal_by`, `tolerance`, `next_hops`: of "ecmp". Of
+    "none", which leaves routes to programs in the nodes: `addresses`, of the ends of links; `carrier`, whether an
+    interface shows that its link is down; `daemon`.
     """
 
     policy: Literal["shortest-delay", "fewest-hops", "stable", "ecmp", "none"] | UserFunction = "shortest-delay"
+    forwarding: Literal["addresses", "srv6", "mpls"] = "addresses"
     hysteresis_ns: Delay = Field(alias="hysteresis", default=1_000_000)
     equal_by: Literal["delay", "hops"] = "delay"
     tolerance_ns: Delay = Field(alias="tolerance", default=1_000_000)
@@ -68,6 +72,12 @@ def routing_contradictions(routing: Routing, nodes: Collection[str], slowdown: f
             yield f'routing.{key} is given, but it is for the policy "none"; write policy = "none", or leave it out'
     elif routing.disjoint:
         yield 'routing.disjoint is given, but the policy "none" makes no paths; leave it out, or choose another policy'
+    if routing.forwarding != "addresses" and routing.policy in ("ecmp", "none"):
+        why = "spreads flows in each node" if routing.policy == "ecmp" else "makes no paths"
+        yield (
+            f'routing.forwarding is "{routing.forwarding}", which is for one path from end to end, but the policy '
+            f'"{routing.policy}" {why}; choose another policy, or forwarding = "addresses"'
+        )
     if routing.daemon:
         yield from _daemon_contradictions(routing, routing.daemon, slowdown)
     if routing.disjoint:
@@ -84,6 +94,11 @@ def _daemon_contradictions(routing: Routing, daemon: RoutingDaemon, slowdown: fl
         yield f"routing.daemon.dead is {dead}, but must be at least twice hello, which is {hello}; raise it"
     if daemon.protocol == "bgp" and daemon.dead_ns < BGP_LEAST_S * NS_PER_S:
         yield f"routing.daemon.dead is {dead}, but BGP holds for at least {BGP_LEAST_S} s (RFC 4271); raise it"
+    if daemon.protocol == "bgp" and daemon.hint_ns:
+        yield (
+            "routing.daemon.hint is given, but is a cost of a link, and BGP knows none; leave it out, or use "
+            'protocol = "ospf"'
+        )
     if daemon.protocol == "bgp" and routing.addresses == "unnumbered":
         yield (
             'routing.addresses is "unnumbered", but BGP needs numbered links here; use "numbered", or protocol = "ospf"'

@@ -7,15 +7,27 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.routing.paths import NodePath
 from isl_emu.routing.shortest import NO_ROUTE
+from isl_emu.runs.folder import RunFolder
+from isl_emu.runs.journal import read_journal
+from isl_emu.tables.schema import COUNT, NS, column, schema
 
 SEVERAL = -2
 """A next hop that is several links, among which the kernel's hash chooses for each flow."""
-JOURNAL = "route_changes"
+JOURNAL = TABLE = "route_changes"
 LAG_NS = 500_000_000  # a crowded machine may let who listens wait; a probe in that time says nothing
+
+
+ROUTES = schema(
+    column("t_ns", NS, "ns", "when the kernel told of it, since instant 0; before it is what nodes had at instant 0"),
+    column("node", COUNT, "", "number of the node in the plan whose route changed"),
+    column("destination", COUNT, "", "number of the node that the route leads to"),
+    column("link", COUNT, "", "number of the link that it leads over; -1: there is none now, -2: over several links"),
+)
 
 
 class FoundWays:
@@ -48,13 +60,9 @@ class FoundWays:
 
         Links on it that are down by the plan are `cut`, and add nothing to its delay.
         """
-        nodes, links = [self._index[a]], list[int]()
-        while nodes[-1] != self._index[b]:
-            link = self.next_hop(nodes[-1], self._index[b], t_ns)
-            if link < 0 or len(nodes) > len(self._plan.nodes.names):
-                return None
-            links.append(link)
-            nodes.append(int(self._plan.links.a[link] + self._plan.links.b[link]) - nodes[-1])
+        nodes, links = self.follow(a, b, t_ns)
+        if nodes[-1] != self._index[b]:
+            return None
         snapshot = self._plan.snapshot(self._plan.grid.instant_at(t_ns))
         row = np.searchsorted(snapshot.link, links)
         up = [place < len(snapshot.link) and snapshot.link[place] == link for place, link in zip(row, links)]
@@ -62,10 +70,25 @@ class FoundWays:
         cut = tuple(link for link, there in zip(links, up, strict=True) if not there)
         return NodePath(tuple(nodes), tuple(links), delay_ns, cut)
 
-    def ends(self, path: NodePath) -> list[int]:
-        """The link ends that send a packet on a way; end 2 x link is node a's."""
-        senders = zip(path.nodes, path.links, strict=False)
-        return [2 * link + int(self._plan.links.a[link] != node) for node, link in senders]
+    def follow(self, a: str, b: str, t_ns: int) -> tuple[list[int], list[int]]:
+        """The nodes and links that the routes of one time lead a packet over, to its end or as far as they do."""
+        nodes, links = [self._index[a]], list[int]()
+        while nodes[-1] != self._index[b] and len(nodes) <= len(self._plan.nodes.names):
+            link = self.next_hop(nodes[-1], self._index[b], t_ns)
+            if link < 0:
+                break
+            links.append(link)
+            nodes.append(int(self._plan.links.a[link] + self._plan.links.b[link]) - nodes[-1])
+        return nodes, links
+
+    def no_path(self, a: str, b: str, t_ns: int) -> str:
+        """Why there is no way from one node to another by the routes of one time: a sentence without end."""
+        nodes, _ = self.follow(a, b, t_ns)
+        names, last = self._plan.nodes.names, self.next_hop(nodes[-1], self._index[b], t_ns)
+        if len(nodes) > len(names):
+            return f"the routes to {b} are a loop"
+        where = f"{names[nodes[-1]]} {'spreads flows' if last == SEVERAL else 'has no route'} to {b}"
+        return where if len(nodes) == 1 else f"{where}, {len(nodes) - 1} links from {a}"
 
     def unsure(self, a: str, b: str, path: NodePath | None, from_ns: int, to_ns: int) -> bool:
         """Whether nobody can say which way a packet took in that time.
@@ -100,3 +123,11 @@ class FoundWays:
         snapshot = self._plan.snapshot(k)
         there = np.isin(snapshot.link, path.links)
         return snapshot.link[there].tolist(), snapshot.delay_ns[there].tolist()
+
+
+def found_ways(folder: RunFolder, plan: LinkPlan) -> FoundWays | None:
+    """The ways of a run, live or over, by its table or what it has written so far; None where nobody else routes."""
+    if (table := folder.table(TABLE)).is_file():
+        return FoundWays(plan, pq.read_table(table).to_pylist())
+    journal = folder.journal / f"{JOURNAL}.jsonl"
+    return FoundWays(plan, read_journal(journal).records) if journal.is_file() else None

@@ -9,6 +9,7 @@ import numpy as np
 from isl_emu.linkplan.plan import LinkPlan, QueueKind
 from isl_emu.network.desired import faster_bit_s, queue_kinds
 from isl_emu.routing.paths import Extent, NodePath, PathFinder
+from isl_emu.routing.source_routes import header_byte
 from isl_emu.units import NS_PER_S
 
 
@@ -17,9 +18,11 @@ class PlannedPaths:
 
     Args:
         done_ns: for each instant that was applied, when its last change was in force (ns since the start of the run).
+        forwarding: of the scenario's `[routing]`: what headers packets have for it.
     """
 
-    def __init__(self, plan: LinkPlan, finder: PathFinder, done_ns: Mapping[int, int]):
+    def __init__(self, plan: LinkPlan, finder: PathFinder, done_ns: Mapping[int, int], forwarding: str = "addresses"):
+        self.forwarding = forwarding
         self._plan = plan
         self._finder = finder
         self._queue_kinds = queue_kinds(plan)
@@ -50,6 +53,11 @@ class PlannedPaths:
             ends = self._finder.ends_on_the_way(self._index[source], self._index[destination], k)
             self._ends[key] = frozenset(ends)
         return self._ends[key]
+
+    def ends_of(self, path: NodePath) -> list[int]:
+        """The link end that sends a packet on each link of a path."""
+        senders = zip(path.nodes, path.links, strict=False)
+        return [2 * link + int(self._plan.links.a[link] != node) for node, link in senders]
 
     def holding_ns(self, byte: Mapping[int, int], k: int) -> int:
         """The time that so many bytes at each of some link ends take to be sent, one end after the other."""
@@ -130,15 +138,21 @@ class PlannedPaths:
         links, cut = self._plan.rows_of(k, path.links)
         return list(path.links), list(zip(links.delay_ns.tolist(), links.jitter_ns.tolist(), cut.tolist()))
 
+    def frames_byte(self, path: NodePath, frame_byte: int) -> list[int]:
+        """How long a frame is on each link of the path, with the headers that name its way."""
+        return [frame_byte + more for more in header_byte(self.forwarding, path.hops)]
+
     def serialisation_ns(self, path: NodePath, k: int, frame_byte: int) -> int:
         """The time to put one frame that meets no other on each link of the path, as the links are shaped.
 
+        `frame_byte` is its length without the headers that name its way.
         A managed queue has a bucket for single frames, and the serialiser behind it is a little faster than the link.
         """
         total_ns = 0
-        for link, rate_bit_s in zip(path.links, self._rates_bit_s(path, k), strict=True):
+        each = zip(path.links, self._rates_bit_s(path, k), self.frames_byte(path, frame_byte), strict=True)
+        for link, rate_bit_s, byte in each:
             shaped_bit_s = rate_bit_s if self._queue_kinds[link] == QueueKind.NONE else float(faster_bit_s(rate_bit_s))
-            total_ns += int(frame_byte * 8 * NS_PER_S / shaped_bit_s)  # which netem counts in whole ns too
+            total_ns += int(byte * 8 * NS_PER_S / shaped_bit_s)  # which netem counts in whole ns too
         return total_ns
 
     def sending_ns(self, path: NodePath, k: int, byte: int) -> int:
@@ -154,8 +168,12 @@ class PlannedPaths:
         for k in range(self.instant(from_ns), self.instant(to_ns) + 1):
             if path := self.at(source, destination, k):
                 span_ns = min(to_ns, (k + 1) * step_ns) - max(from_ns, k * step_ns)
-                total_bit += min(self._rates_bit_s(path, k)) * max(0, span_ns) / NS_PER_S
+                total_bit += self.rate_bit_s(path, k) * max(0, span_ns) / NS_PER_S
         return int(total_bit / 8)
+
+    def rate_bit_s(self, path: NodePath, k: int) -> float:
+        """The shaped rate of a path's slowest link at instant `k`."""
+        return min(self._rates_bit_s(path, k))
 
     def _rates_bit_s(self, path: NodePath, k: int) -> list[float]:
         """Of each link along the path, as shaped."""

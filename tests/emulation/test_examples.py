@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.exact_guest import needs_exact_time
 from tests.own_part import OwnHouse
 from tests.runs import INVALID, PATIENCE_S, ROOT, needs_maps, rows
 
@@ -52,6 +53,22 @@ def test_flipped_bits_cost_answers(tmp_path):
     assert damaged["perplexity"] > 100 * intact["perplexity"]
     assert damaged["right"] < intact["right"] / 2
     assert not list((tmp_path / "out").glob("*.gguf"))
+
+
+@needs_exact_time
+def test_the_openai_client_measures_what_we_do(tmp_path):
+    """To the digits of the page: exact time has no other result."""
+    pytest.importorskip("openai", reason="the extra clients brings it")
+    script = ROOT / "docs" / "examples" / "clients.py"
+    words = [sys.executable, script, "--out", tmp_path]
+    done = subprocess.run(words, cwd=ROOT, check=True, timeout=PATIENCE_S, capture_output=True, text=True)
+    found = re.findall(r"^(TTFT|ITL|E2E) +(\S+) +(\S+) +(\S+)$", done.stdout, flags=re.MULTILINE)
+    page = (ROOT / "docs" / "clients.md").read_text()
+    assert [row[0] for row in found] == ["TTFT", "ITL", "E2E"]
+    for label, theirs, ours, apart in found:
+        assert f"| {label} | {theirs} | {ours} |" in page
+        assert float(apart) < 0.01
+    assert re.search(r"^answer +640 +640 ", done.stdout, flags=re.MULTILINE)
 
 
 def test_every_example_is_described():

@@ -86,6 +86,15 @@ int main(int count, char **words) {
         say("self", "/proc/self/exe"); say("node", getenv("ISL_EMU_NODE")); say("hosts", "/etc/hosts");
         fputs("written", kept); fclose(kept);
         FILE *lost = fopen("/lost", "w"); fputs("lost", lost); fclose(lost);
+    } else if (!strcmp(words[1], "who")) {
+        FILE *kept = fopen(strcat(strcpy(name, getenv("ISL_EMU_OUT")), "/who"), "w");
+        gid_t groups[8];
+        int further = getgroups(8, groups);
+        getcwd(text, sizeof text);
+        printf("%d %d %d %d %s %s", getuid(), getgid(), further, further > 0 ? groups[0] : -1, text, getenv("HOME"));
+        for (int word = 2; word < count; word++) printf(" %s", words[word]);
+        printf(" %s", kept ? "kept" : strerror(errno));
+        printf(" %d\n", chown("/etc/own", 0, 0));
     } else if (!strcmp(words[1], "hog")) {
         while ((block = malloc(1 << 20))) memset(block, 1, 1 << 20);
     } else {
@@ -103,6 +112,9 @@ def _own_image(folder: Path) -> Path:
     subprocess.run(["gcc", "-static", "-O1", "-o", folder / "busy", folder / "busy.c"], check=True)
     lower = layer([("bin/busy", (folder / "busy").read_bytes()), ("etc/own", b"lower"), ("etc/gone", b"gone")])
     oci_layout(folder / "oci", [lower, layer([("etc/own", b"upper"), ("etc/.wh.gone", b""), ("proc", "/etc")])])
+    lists = layer([("etc/passwd", b"app:x:1000:100::/srv:\n"), ("etc/group", b"video:x:44:app\n"), ("srv/x", b"")])
+    makers = {"Entrypoint": ["busy", "who"], "Cmd": ["first"], "WorkingDir": "/srv", "User": "app"}
+    oci_layout(folder / "makers", [lower, lists], **makers)
     return folder / "oci"
 
 
@@ -126,6 +138,9 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, command in {"found": ["busy", "look"], "hog": ["busy", "hog"], "way-out": ["busy", "out"]}.items():
         text += table("[program]", name=name, node="p00s04", command=command, cpu_time="stated", may_fail=True,
                       at="1 s", env={"TOLD": "it"})  # fmt: skip
+    text += table("[node]", nodes=["p00s05"], image=str(image.parent / "makers"), memory="64 MiB")
+    for name, keys in {"entry": {}, "worded": {"args": ["a b", "c"]}, "own": {"command": ["/bin/busy", "who"]}}.items():
+        text += table("[program]", name=name, node="p00s05", cpu_time="stated", at="1 s", **keys)
     text += table("[power]", board="raspberry-pi-5", bus="10 W", panel={"area": "1 m2"}, battery={"capacity": "100 Wh"},
                   radiator={"area": "1 m2", "heat_capacity": "20 kJ/K"}, satellites="all")  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
@@ -246,6 +261,18 @@ def test_a_program_sees_its_image_and_nothing_of_the_machine(out: Path) -> None:
     assert (out / "files" / "p00s04" / "kept").read_text() == "written"
     lost = json.loads((out / "provenance.json").read_text())["execution"]["lost_files"]
     assert lost["p00s04"]["paths"] == ["/lost"]
+
+
+def test_an_image_runs_what_as_whom_and_where_its_makers_want(out: Path) -> None:
+    said = {name: (out / "programs" / f"{name}.log").read_text().strip() for name in ("entry", "worded", "own")}
+    as_whom = "1000 100 1 44 /srv /srv"
+    assert said == {
+        "entry": f"{as_whom} first kept -1", "worded": f"{as_whom} a b c kept -1", "own": f"{as_whom} kept -1",
+    }  # fmt: skip
+    commands = {row["name"]: row["command"] for row in rows(out, "programs") if row["node"] == "p00s05"}
+    assert commands == {
+        "entry": ["busy", "who", "first"], "worded": ["busy", "who", "a b", "c"], "own": ["/bin/busy", "who"],
+    }  # fmt: skip
 
 
 def test_a_program_of_an_image_has_its_limits_and_no_way_out(out: Path) -> None:

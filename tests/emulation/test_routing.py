@@ -9,7 +9,7 @@ import pytest
 from isl_emu.parts.routing.frr import DAEMONS, PROGRAMS
 from isl_emu.units import NS_PER_MS, NS_PER_S
 from tests.exact_guest import needs_exact_time
-from tests.runs import ROOT, finished, rows
+from tests.runs import ROOT, chapters, finished, isl_emu, rows
 
 pytestmark = [
     pytest.mark.emulation,
@@ -18,6 +18,7 @@ pytestmark = [
 ]
 
 EXAMPLE = (ROOT / "docs" / "examples" / "ospf.toml").read_text()
+HINTS = (ROOT / "docs" / "examples" / "hints.toml").read_text()
 HELLO_NS, DEAD_NS = NS_PER_S, 4 * NS_PER_S
 PAIRS_OVER_A_LINK = 33  # of a ring of 12, both ways: 1 + ... + 5 by shortest ways, and some of those half around
 CALCULATION_NS = 500 * NS_PER_MS  # flooding around the ring, and FRR's pauses between calculations
@@ -45,10 +46,29 @@ def test_without_a_carrier_a_lost_laser_is_noticed_by_silence(tmp_path):
     assert set(around) == {1, 11}
     assert all(abs(row["excess_ns"]) <= row["hops"] for row in probes if row["excess_ns"] is not None)
     assert (tmp_path / "run" / "files" / "p00s01" / "frr" / "ospfd.log").stat().st_size
+    around_at = {"9s": " 1 hops, one way, at 9 s, by", "21s": "11 hops, one way, at 21 s, by"}
+    for at, way in {**around_at, "11s": "p00s02  (the link is down: packets are lost)"}.items():
+        told = isl_emu("path", tmp_path / "run", "p00s01", "p00s02", "--at", at).stdout
+        planned, found = told.split("one way", 1)
+        assert ("11 hops, " if at != "9s" else " 1 hops, ") in planned and way in found
 
 
 def test_a_carrier_tells_of_it_at_once(tmp_path):
     text = EXAMPLE.replace("carrier = false", "carrier = true").replace('duration = "30 s"', 'duration = "14 s"')
-    assert "VALID: in exact time" in finished(text.replace('for = "12 s"', 'for = "9 s"'), tmp_path / "run")
+    text = text.replace('for = "12 s"', 'for = "9 s"')
+    assert "VALID: in exact time" in finished(text, tmp_path / "run", report=True)
+    assert "How routes followed the sky" in chapters(tmp_path / "run")
     loss = _loss(tmp_path / "run")
     assert loss["pairs_cut"] == PAIRS_OVER_A_LINK and loss["outage_max_ns"] < CALCULATION_NS
+
+
+def test_a_laser_that_the_orbits_end_is_left_beforehand(tmp_path):
+    text = HINTS.replace('duration = "16 s"', 'duration = "12 s"')
+    assert "VALID: in exact time" in finished(text, tmp_path / "run")
+    losses = [row for row in rows(tmp_path / "run", "convergence") if row["links_lost"]]
+    assert [row["t_ns"] for row in losses] == [7 * NS_PER_S, 10 * NS_PER_S]
+    for row in losses:  # without hints, and with silence alone to tell, it is as long as the dead interval
+        assert (row["outage_max_ns"] or 0) < CALCULATION_NS and row["probes_lost"] == 0
+    probes = [row for row in rows(tmp_path / "run", "probes") if row["a"] == "p00s01" and row["b"] == "p01s01"]
+    hops = {row["hops"] for row in probes if 9 * NS_PER_S <= row["t_send_ns"] < 10 * NS_PER_S}
+    assert hops == {3}  # a second before it goes, nobody uses it any more

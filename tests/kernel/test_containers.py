@@ -18,7 +18,7 @@ import pytest
 
 from isl_emu.nodes.cgroups import find_hierarchy, remove_run_cgroups
 from isl_emu.nodes.containers import Container
-from isl_emu.nodes.namespaces import KEPT_CAPABILITIES
+from isl_emu.nodes.namespaces import CAP_NET_ADMIN, KEPT_CAPABILITIES
 from isl_emu.runs.directory import RunDirectory
 from tests.break_outs import BREAK_OUTS
 
@@ -377,6 +377,31 @@ def test_what_is_the_users_own_keeps_the_rights_of_root(make: Callable[..., Cont
     tries = "ip link set link0 down && mount -t tmpfs none /mnt && sysctl -qw net.ipv4.ip_forward=0 && echo done"
     process = container.popen(["sh", "-c", tries], own=True, stdout=subprocess.PIPE, text=True)
     assert process.communicate(timeout=ANSWER_TIMEOUT_S)[0].strip() == "done"
+
+
+def test_who_may_route_changes_the_network_of_its_node_and_nothing_else(
+    make: Callable[..., Container], run: RunDirectory, netns: str
+) -> None:
+    container = make()
+    other = f"isl-{run.run_id}-other"
+    subprocess.run(["ip", "netns", "add", other], check=True)
+    try:
+        tries = [
+            "ip link add dummy7 type dummy", "ip link set dummy7 up", "ip address add 10.7.0.1/24 dev dummy7",
+            "ip route add 10.8.0.0/16 via 10.7.0.2",
+            f"nsenter --net=/proc/1/root/run/netns/{other} ip link set lo up", f"ip netns exec {other} true",
+            "ip link set dummy7 netns 1", "sysctl -w net.ipv4.ip_forward=0", "mount -t tmpfs none /mnt",
+        ]  # fmt: skip
+        lines = "; ".join(f"{words} >/dev/null 2>&1 && echo may || echo not" for words in tries)
+        for keep, routes in (((), "not"), ((CAP_NET_ADMIN,), "may")):
+            process = container.popen(["sh", "-c", lines], users=True, keep=keep, stdout=subprocess.PIPE, text=True)
+            said = process.communicate(timeout=ANSWER_TIMEOUT_S)[0].split()
+            assert said[:4] == [routes] * 4, keep
+            assert [said[4], said[5], said[7], said[8]] == ["not"] * 4, keep
+        found = subprocess.run(["ip", "-n", Path(netns).name, "route"], capture_output=True, text=True, check=True)
+        assert "10.8.0.0/16 via 10.7.0.2" in found.stdout
+    finally:
+        subprocess.run(["ip", "netns", "del", other], check=True)
 
 
 def test_a_fork_bomb_ends_at_the_limit_of_processes(

@@ -25,7 +25,7 @@ from isl_emu.nodes.filters import Instruction, attach_filter
 from isl_emu.parts.captures import pcapng
 from isl_emu.parts.captures.capturer import PlacedEar, Recording, file_head
 from isl_emu.parts.captures.filters import compile_filter, for_sent_from
-from isl_emu.parts.captures.notes import PlanNotes, addresses_of
+from isl_emu.parts.captures.notes import PlanNotes, addresses_of, labels_of, without_way
 from isl_emu.parts.captures.results import capture_reasons, captures_chapter, captures_section
 from isl_emu.parts.captures.specification import headings, names_of, specified
 from isl_emu.runs.journal import Journal, read_journal
@@ -139,6 +139,19 @@ def test_addresses_are_those_of_both_kinds_of_ip() -> None:
     assert addresses_of(six) == (4, 5)
     assert addresses_of(frame(4, 5)) == (4, 5)
     assert addresses_of(bytes(60)) is None
+
+
+def test_what_names_the_way_of_a_packet_is_taken_off_it():
+    plain = frame(4, 5)
+    labels = struct.pack("!II", 1003 << 12 | 255, 1000 << 12 | 0x100 | 255)
+    labelled = plain[:12] + b"\x88\x47" + labels + plain[14:]
+    routing = bytes([4, 4, 4, 1, 1, 0, 0, 0]) + bytes(32)  # two segments, IPv4 inside (RFC 8754)
+    segmented = plain[:12] + b"\x86\xdd\x60" + bytes(5) + b"\x2b\xff" + bytes(32) + routing + plain[14:]
+    assert [labels_of(one) for one in (plain, labelled, segmented)] == [0, 2, 0]
+    assert without_way(labelled) == without_way(segmented) == without_way(plain) == plain
+    assert addresses_of(labelled) == addresses_of(segmented) == (4, 5)
+    for cut in range(14, len(segmented)):  # as a capture with a snap length keeps it
+        assert len(without_way(segmented[:cut])) <= cut and len(without_way(labelled[:cut])) <= cut
 
 
 class Deaf:

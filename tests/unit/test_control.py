@@ -10,7 +10,7 @@ import pytest
 from isl_emu.errors import MachineError, NetworkError
 from isl_emu.files import write_whole
 from isl_emu.live import control
-from isl_emu.live.control import ControlDesk, announce, ask, find_live_run, pack, unpack
+from isl_emu.live.control import ControlDesk, announce, ask, find_live_run, pack, path_inside, unpack
 from isl_emu.runs import directory as rundir
 from isl_emu.runs.directory import RunDirectory, create_run_directory
 
@@ -134,6 +134,30 @@ def test_a_folder_is_packed_and_unpacked_with_all_in_it(tmp_path):
         unpack(archive, "missing/", tmp_path)
     with pytest.raises(FileNotFoundError):
         pack("missing", tmp_path, archive)
+
+
+def test_a_path_in_an_image_leads_where_it_leads_its_programs(tmp_path):
+    root = tmp_path / "root"
+    (root / "usr" / "bin").mkdir(parents=True)
+    (root / "bin").symlink_to("/usr/bin")
+    (root / "up").symlink_to("../../../usr")
+    (root / "usr" / "here").symlink_to("bin")
+    (root / "round").symlink_to("/round")
+    for path, leads in {"/bin/one": "usr/bin/one", "/up/here": "usr/bin", "/../../usr": "usr", "/new": "new"}.items():
+        assert path_inside(str(root), Path(path)) == root / leads
+    with pytest.raises(OSError, match="symbolic links"):
+        path_inside(str(root), Path("/round/trip"))
+    archive = io.BytesIO()
+    (tmp_path / "one").write_text("1")
+    pack("one", tmp_path, archive)
+    archive.seek(0)
+    unpack(archive, "/bin/", Path("/files"), str(root))
+    assert (root / "usr" / "bin" / "one").read_text() == "1"
+    back = io.BytesIO()
+    pack("/up/here/one", Path("/files"), back, str(root))
+    back.seek(0)
+    unpack(back, "back", tmp_path)
+    assert (tmp_path / "back").read_text() == "1"
 
 
 def test_who_stops_waiting_cancels(run, folder):

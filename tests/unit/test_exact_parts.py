@@ -78,9 +78,9 @@ def test_shipped_scenarios_fit_into_exact_time(path):
 
 
 def test_only_scenarios_with_bulk_of_their_own_scale_their_rates():
-    """A file and gradients that are themselves scaled: else rates are the physical ones."""
+    """A file, images and gradients that are themselves scaled: else rates are the physical ones."""
     scales = {path.stem: load_scenario(path).rate_scale for path in TOPOLOGIES.glob("*.toml")}
-    assert {name for name, scale in scales.items() if scale != 1.0} == {"qwen3-uplink", "training"}
+    assert {name for name, scale in scales.items() if scale != 1.0} == {"earth-observation", "qwen3-uplink", "training"}
 
 
 def _gradients(**top):

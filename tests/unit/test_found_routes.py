@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import socket
+import threading
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from isl_emu.network.found_routes import FoundRoute, NodeTable, decode_changes
@@ -13,10 +16,13 @@ from isl_emu.network.naming import link_address
 from isl_emu.network.routes import multipath_messages, route_messages, withdrawal_messages
 from isl_emu.parts.probes.results import found_row, probe_fidelity
 from isl_emu.parts.routing.frr import configurations
+from isl_emu.parts.routing.hints import Hint, planned_hints, told
 from isl_emu.parts.routing.results import Convergence, Reach, link_delays_ns
 from isl_emu.routing.paths import PathFinder
+from isl_emu.runs.folder import RunFolder
+from isl_emu.runs.journal import Journal
 from isl_emu.scenario.routing import Routing, RoutingDaemon
-from isl_emu.tables.found_ways import SEVERAL, FoundWays
+from isl_emu.tables.found_ways import ROUTES, SEVERAL, FoundWays, found_ways
 from isl_emu.tables.planned_paths import PlannedPaths
 from tests.plans import MS, SECOND, make_plan, make_routes, ring_edges
 
@@ -169,3 +175,55 @@ def test_each_daemon_is_told_of_each_link_and_a_station_to_be_an_end(protocol):
     assert [end in text for text in told] == [False, False, False, True]
     cost = {"ospf": " ip ospf cost 2000\n", "bgp": "remote-as 4200000001"}
     assert cost[protocol] in told[2]  # 20 ms in steps of 10 us, or the neighbour's own system
+
+
+def test_a_link_costs_most_from_before_its_end_until_it_is_up_again():
+    lost = make_plan(4, [], [RING, RING, CHAIN, RING, RING, CHAIN, RING])  # link 0-3 is lost at 2 s and at 5 s
+    link = _over(0, 3)
+    assert planned_hints(PLAN, SECOND) == [Hint(SECOND, link, ending=True)]
+    two = [(SECOND, True), (3 * SECOND, False), (4 * SECOND, True), (6 * SECOND, False)]
+    assert planned_hints(lost, SECOND) == [Hint(t_ns, link, ending) for t_ns, ending in two]
+    kept = [(0, True), (3 * SECOND, True), (6 * SECOND, False)]  # no time between to be cheap
+    assert planned_hints(lost, 2 * SECOND) == [Hint(t_ns, link, ending) for t_ns, ending in kept]
+
+
+def test_a_daemon_is_told_commands_and_what_it_does_not_take_is_heard(tmp_path):
+    heard: list[bytes] = []
+
+    def daemon(listener: socket.socket) -> None:
+        one, _ = listener.accept()
+        for answer in (b"\0\0\0\0", b"% Unknown", b" command\0\0\0\x02"):
+            heard.append(b"" if answer.startswith(b" ") else one.recv(100))
+            one.sendall(answer)
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "vty"))
+        listener.listen()
+        thread = threading.Thread(target=daemon, args=(listener,))
+        thread.start()
+        assert told(str(tmp_path / "vty"), ["enable", "dance", "never"]) == "% Unknown command"
+        thread.join()
+    assert heard == [b"enable\0", b"dance\0", b""]
+
+
+def test_where_a_way_ends_is_told():
+    gone = [*RECORDS, {"t_ns": 3 * SECOND, "node": 1, "destination": 3, "link": -1}]
+    ways, a, d = FoundWays(PLAN, gone), PLAN.nodes.names[0], PLAN.nodes.names[3]
+    assert ways.path(a, d, 3 * SECOND) is None
+    assert ways.no_path(a, d, 3 * SECOND) == "p00s01 has no route to p00s03, 1 links from p00s00"
+    looped = FoundWays(PLAN, [*RECORDS, *_tree(3 * SECOND, {(1, 3): 0})])
+    assert looped.no_path(a, d, 3 * SECOND) == "the routes to p00s03 are a loop"
+
+
+def test_the_ways_of_a_run_are_read_from_its_table_or_its_journal(tmp_path):
+    folder = RunFolder(tmp_path)
+    assert found_ways(folder, PLAN) is None
+    folder.journal.mkdir()
+    with Journal(folder.journal / "route_changes.jsonl") as journal:
+        for record in RECORDS:
+            journal.append(record)
+    live = found_ways(folder, PLAN)
+    pq.write_table(pa.Table.from_pylist(RECORDS, schema=ROUTES), folder.table("route_changes"))
+    over = found_ways(folder, PLAN)
+    assert live is not None and over is not None
+    assert (live.changes == over.changes).all() and len(over.changes) == len(RECORDS)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
+import shutil
 import stat
+import subprocess
 import tarfile
 from pathlib import Path
 
 import pytest
 
 from isl_emu.errors import ScenarioError, WorkloadError
-from isl_emu.nodes.images import open_image, unpack, unpacked_byte
+from isl_emu.nodes.images import ImageUser, open_image, unpack, unpack_image, unpacked_byte
 from isl_emu.runs.wishes import Trust
 from isl_emu.scenario.parse import parse_scenario
 from tests.images import Entry, layer, oci_layout
@@ -82,6 +85,77 @@ def test_each_kind_is_read(tmp_path: Path, kind: str) -> None:
     assert unpacked_byte(tmp_path / "image") == 3
     image = open_image(tmp_path / "image")
     assert image.environment.get("MODE") == (None if kind == "tar" else "own")
+
+
+LISTS: list[Entry] = [
+    ("etc/passwd", b"root:x:0:0::/root:/bin/sh\nrubbish\napp:x:1000:100:An app:/srv:/bin/sh\nodd:x:one:2:::\n"),
+    ("etc/group", b"users:x:100:\nwheel:x:10:root,app\nvideo:x:44:app\nodd:x:four:app\n"),
+]
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("user", "found"),
+    [
+        ("", ImageUser(0, 0, (), "/root")),
+        ("app", ImageUser(1000, 100, (10, 44), "/srv")),
+        ("1000", ImageUser(1000, 100, (10, 44), "/srv")),
+        ("app:wheel", ImageUser(1000, 10, (), "/srv")),
+        ("1000:7", ImageUser(1000, 7, (), "/srv")),
+        ("77", ImageUser(77, 0, (), "/")),
+        ("77:video", ImageUser(77, 44, (), "/")),
+    ],
+)
+def test_the_user_of_an_image_is_found_in_its_own_lists(tmp_path: Path, user: str, found: ImageUser) -> None:
+    oci_layout(tmp_path / "image", [layer(LISTS)], User=user)
+    assert unpack_image(tmp_path / "image", tmp_path / "root").user == found
+
+
+@needs_root
+@pytest.mark.parametrize("user", ["nobody", "app:nobody", "odd", "-1", "99999999999"])
+def test_a_user_that_an_image_has_not_got_is_told(tmp_path: Path, user: str) -> None:
+    oci_layout(tmp_path / "image", [layer(LISTS)], User=user)
+    with pytest.raises(WorkloadError, match=f"its user is '{user}', but its /etc/passwd and /etc/group have none such"):
+        unpack_image(tmp_path / "image", tmp_path / "root")
+
+
+@needs_root
+def test_lists_of_users_are_read_in_the_image_alone(tmp_path: Path) -> None:
+    oci_layout(tmp_path / "image", [layer([("etc/passwd", "/../../../etc/passwd")])], User="daemon")
+    with pytest.raises(WorkloadError, match="its user is 'daemon'"):
+        unpack_image(tmp_path / "image", tmp_path / "root")
+
+
+def test_what_its_makers_want_to_be_run_is_read(tmp_path: Path) -> None:
+    oci_layout(tmp_path / "image", [], Entrypoint=["busy", "who"], Cmd=["a b"], WorkingDir="/srv")
+    image = open_image(tmp_path / "image")
+    assert (image.entry_point, image.arguments, image.folder) == (("busy", "who"), ("a b",), "/srv")
+    oci_layout(tmp_path / "odd", [], Entrypoint="busy who")
+    with pytest.raises(WorkloadError, match="Entrypoint is no list of words"):
+        open_image(tmp_path / "odd")
+
+
+def test_a_registry_is_refused_with_what_to_do() -> None:
+    text = SMALL + '[[node]]\nnodes = ["p00s00"]\nimage = "docker://docker.io/library/alpine"\n'
+    with pytest.raises(
+        ScenarioError, match=r"no registry is asked.*skopeo copy docker://docker.io/library/alpine oci:"
+    ):
+        parse_scenario(text, "the test")
+
+
+@pytest.mark.skipif(shutil.which("zstd") is None, reason="zstd is not installed")
+def test_layers_packed_by_zstd_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = gzip.decompress(layer([("bin/one", b"123"), ("big", bytes(3 << 20))]))
+    packed = subprocess.run(["zstd", "-c"], input=plain, capture_output=True, check=True).stdout
+    oci_layout(tmp_path / "image", [packed])
+    assert unpacked_byte(tmp_path / "image") == 3 + (3 << 20)
+    oci_layout(tmp_path / "cut", [packed[:-9]])
+    with pytest.raises(WorkloadError, match="a layer cannot be read"):
+        unpacked_byte(tmp_path / "cut")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    oci_layout(tmp_path / "again", [packed])
+    with pytest.raises(WorkloadError, match="packed by zstd, which is not on this machine: apt-get install zstd"):
+        unpacked_byte(tmp_path / "again")
 
 
 def test_a_folder_is_its_own_root(tmp_path: Path) -> None:

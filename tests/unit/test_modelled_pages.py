@@ -137,3 +137,30 @@ def test_tokens_are_as_long_as_those_of_english_text() -> None:
     text = "".join(next(source) for _ in range(2000))
     assert 3.5 < len(text) / 2000 < 5.5
     assert count_tokens([{"role": "user", "content": text}]) == pytest.approx(2000, rel=0.4)
+
+
+def test_the_openai_client_understands_it(tmp_path: Path) -> None:
+    openai = pytest.importorskip("openai", reason="the extra clients brings it")
+    parts = [{"type": "text", "text": QUESTION["messages"][0]["content"]}]
+
+    def ask(port: int) -> tuple[Any, Any, list[Any], Any]:
+        client = openai.OpenAI(base_url=f"http://{ADDRESS}:{port}/v1", api_key="none", max_retries=0)
+        (model,) = client.models.list()
+        wish = {"model": model.id, "max_completion_tokens": 12, "seed": 5}
+        whole = client.chat.completions.create(messages=QUESTION["messages"], **wish)
+        options = {"stream": True, "stream_options": {"include_usage": True}}
+        streamed = list(
+            client.chat.completions.create(messages=[{"role": "user", "content": parts}], **wish, **options)
+        )
+        with pytest.raises(openai.BadRequestError) as refused:
+            client.chat.completions.create(messages=[], **wish)
+        return model, whole, streamed, refused.value
+
+    (model, whole, streamed, refused), _ = serving(tmp_path, ask)
+    assert (model.id, model.owned_by) == ("modelled:smollm2-135m@h100-pcie", "isl-emu")
+    assert (whole.choices[0].finish_reason, len(whole.choices[0].message.content.split())) == ("length", 12)
+    texts = [chunk.choices[0].delta.content for chunk in streamed if chunk.choices]
+    assert len([text for text in texts if text]) == 12
+    assert streamed[-1].usage == whole.usage  # a text in parts is as long
+    assert whole.usage.completion_tokens == 12
+    assert "no messages" in str(refused)

@@ -52,7 +52,7 @@ def test_own_traffic_survives_the_way_through_text():
         ('name = "bulk"', 'name = "echo"', "program or workload 'echo' occurs 2 times"),
         ('name = "bulk"', 'name = "requests"', "is a table of isl-emu's own"),
         ("docs.examples.bulk_transfer:transfer", "transfer", "package.module:function"),
-        ('["sleep", "1000"]', "[]", "has 0 items"),
+        ('["sleep", "1000"]', "[]", "command is missing, but only an image has an entry point"),
     ],
 )
 def test_contradictions_are_found(before, after, complaint):

@@ -36,10 +36,11 @@ from isl_emu.network.queues import (
     queue_index,
 )
 from isl_emu.nodes.netlink import HEADER, attribute, split_attributes
-from isl_emu.scenario.parse import parse_scenario
+from isl_emu.planned import open_planned
+from isl_emu.scenario.parse import format_scenario, parse_scenario
 from isl_emu.units import NS_PER_S
 from tests.plans import MS, make_plan
-from tests.scenarios import head, shell, station
+from tests.scenarios import head, shell, station, table
 
 UP = np.array([(True, 5 * MS, 5 * MS, 40_000_000_000, 0.0, 0.0, 0.0, 0, QueueKind.CODEL, 250_000)], END)
 
@@ -95,6 +96,30 @@ def test_each_link_has_its_longest_packet_and_its_loss(tmp_path) -> None:
     again = read_plan(tmp_path / "plan.parquet")
     assert again.links.mtu_byte.tolist() == plan.links.mtu_byte.tolist()
     assert again.digest() == plan.digest()
+
+
+def test_nodes_say_how_their_links_are(tmp_path) -> None:
+    tables = (
+        table("[node]", nodes=["p00s0*"], mtu="4000 B", aqm="codel")
+        + table("[node]", nodes=["p00s03"], queue="7 ms", mtu="2000 B")  # holds for p00s03, in place of the one before
+        + table("[node]", nodes=["p00s05"], cpus=0.5)
+    )
+    parsed = parse_scenario(scenario({"mtu": "9000 B"}) + tables, "x")
+    plan = plan_links(parsed, format_scenario(parsed))
+    links = plan.links
+    found = {
+        frozenset((plan.nodes.names[a], plan.nodes.names[b])): (int(mtu), int(queue), QueueKind(kind).name)
+        for a, b, mtu, queue, kind in zip(links.a, links.b, links.mtu_byte, links.queue_ns, links.aqm["kind"])
+    }
+    assert found[frozenset(("p00s00", "p00s01"))] == (4_000, 20 * MS, "CODEL")
+    assert found[frozenset(("p00s02", "p00s03"))] == (2_000, 7 * MS, "CODEL")  # key by key, the later one first
+    assert found[frozenset(("p00s05", "p00s06"))] == (4_000, 20 * MS, "CODEL")  # of p00s06
+    assert found[frozenset(("p00s10", "p00s11"))] == (9_000, 20 * MS, "NONE")
+    assert not parsed.node[0].limited  # and so takes no container
+    write_plan(plan, tmp_path / "plan.parquet")
+    node = [{"nodes": ["p00s0*"], "mtu": "1280 B"}]
+    with pytest.raises(ScenarioError, match="node: says something else of links"):
+        open_planned(tmp_path / "plan.parquet", {"node": node})
 
 
 def test_a_constant_loss_needs_nothing_beside_it() -> None:

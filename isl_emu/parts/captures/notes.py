@@ -13,15 +13,39 @@ from isl_emu.routing.forwarding import RoutePlan
 from isl_emu.routing.paths import NodePath, PathFinder
 from isl_emu.units import NS_PER_S
 
-IPV4, IPV6 = 0x0800, 0x86DD  # ethertypes
+IPV4, IPV6, MPLS = 0x0800, 0x86DD, 0x8847  # ethertypes
+ETHERNET_BYTE, IPV6_BYTE, LABEL_BYTE = 14, 40, 4
+ROUTING, SEGMENTS = b"\x2b", b"\x04"  # next header, and type of a routing header (RFC 8754)
 NEVER = -1
+
+
+def labels_of(frame: bytes) -> int:
+    """How many MPLS labels an Ethernet frame has (RFC 3032)."""
+    if frame[12:14] != MPLS.to_bytes(2, "big"):
+        return 0
+    last = next((at for at in range(ETHERNET_BYTE + 2, len(frame), LABEL_BYTE) if frame[at] & 1), len(frame))
+    return (last - ETHERNET_BYTE) // LABEL_BYTE + 1
+
+
+def without_way(frame: bytes) -> bytes:
+    """An Ethernet frame without the labels or segments that name its way; as it is where it has none."""
+    at, kind = ETHERNET_BYTE + LABEL_BYTE * labels_of(frame), frame[12:14]
+    routing = ETHERNET_BYTE + IPV6_BYTE
+    segmented = kind == IPV6.to_bytes(2, "big") and frame[ETHERNET_BYTE + 6 : ETHERNET_BYTE + 7] == ROUTING
+    if segmented and frame[routing + 2 : routing + 3] == SEGMENTS:
+        at = routing + 8 * (frame[routing + 1] + 1)
+    if at == ETHERNET_BYTE or at >= len(frame):
+        return frame
+    return frame[:12] + (IPV6 if frame[at] >> 4 == 6 else IPV4).to_bytes(2, "big") + frame[at:]
 
 
 def addresses_of(frame: bytes) -> tuple[int, int] | None:
     """The source and destination of an Ethernet frame with IP, each as its number among nodes; None without IP.
 
-    Addresses that are no node's give numbers that no node has.
+    Where headers name its way, they are those of the packet inside. Addresses that are no node's give numbers that no
+    node has.
     """
+    frame = without_way(frame)
     if len(frame) < 34:
         return None
     (kind,) = struct.unpack_from("!H", frame, 12)

@@ -129,12 +129,12 @@ class NodeViews:
         }
 
     def _sunlight(self, node: int) -> Record:
-        """Of a satellite whether the Earth hides the Sun; of a station whether the Sun is below its horizon."""
+        """Of a satellite whether the Earth hides the Sun; of all others whether the Sun is below their horizon."""
         place = self._teme_km[node]
-        if self._plan.nodes.kind[node] == NodeKind.STATION:
-            dark = bool(place @ self._sun < 0.0)
-        else:
+        if self._plan.nodes.kind[node] == NodeKind.SATELLITE:
             dark = bool(in_shadow(place, self._sun))
+        else:
+            dark = bool(place @ self._sun < 0.0)
         return {"eclipse": dark, "direction_teme": _rounded(self._sun)}
 
     def _link(self, node: int, end: int) -> Record:

@@ -27,7 +27,7 @@ PROBES = schema(
     column("t_send_ns", NS, "ns", "when the first link got it"),
     column("delay_ns", NS, "ns", "measured one-way delay; null when lost (it did not arrive within 3 s)"),
     column("lost_by", TEXT, "", "why it was lost, where a node told the sender; null when it arrived, or nobody said"),
-    column("hops_seen", COUNT, "links", "links that it crossed, by its TTL"),
+    column("hops_seen", COUNT, "links", "links that it crossed, by its TTL; null with srv6 or mpls, that hide it"),
     column("path", PATH, "", "planned path from a to b when it was sent, node names; null when there was none"),
     column("hops", COUNT, "links", "links on path"),
     column("hops_least", COUNT, "links", "the fewest on any path that the probe may take (several by ecmp)"),
@@ -62,12 +62,10 @@ def probe_rows(
     """
     if found is None:
         rows = [probe_row(record, paths, disturbed) for record in records]
-        ways: list[Collection[int]] = [
-            paths.ends(row["a"], row["b"], paths.instant(row["t_send_ns"])) if row["hops"] else () for row in rows
-        ]
+        ways = [_frames(row, paths) for row in rows]
     else:
         taken = [found_row(record, paths, found, disturbed) for record in records]
-        rows, ways = [row for row, _ in taken], [ends for _, ends in taken]
+        rows, ways = [row for row, _ in taken], [dict.fromkeys(ends, FRAME_BYTE) for _, ends in taken]
     own = OwnTraffic(samples, zip((row["t_send_ns"] for row in rows), ways, strict=True))
     for row, way in zip(rows, ways, strict=True):
         if row.get("error_ns") is not None:
@@ -79,12 +77,23 @@ def probe_rows(
     return rows
 
 
+def _frames(row: Row, paths: PlannedPaths) -> dict[int, int]:
+    """The link ends that may have sent a probe on its planned way, and how long its frame was there."""
+    k = paths.instant(row["t_send_ns"])
+    if paths.forwarding == "addresses":
+        return dict.fromkeys(paths.ends(row["a"], row["b"], k) if row["hops"] else (), FRAME_BYTE)
+    way = paths.at(row["a"], row["b"], k)
+    return dict(zip(paths.ends_of(way), paths.frames_byte(way, FRAME_BYTE), strict=True)) if way else {}
+
+
 def probe_row(record: Mapping[str, Any], paths: PlannedPaths, disturbed: Sequence[tuple[int, float]] = ()) -> Row:
     """A journal's probe with what the plan says about its way at the time it was sent, and if it was `disturbed`."""
     a, b, send_ns, delay_ns = record["a"], record["b"], record["t_send_ns"], record.get("delay_ns")
     k = paths.instant(send_ns)
     way, bounds = paths.at(a, b, k), paths.extent(a, b, k)
     row: Row = {**record, "path": paths.names(way), "hops": None if way is None else way.hops}
+    if paths.forwarding != "addresses":
+        row["hops_seen"] = None  # what counts links is the TTL of the headers that name the way, and these are gone
     expected_ns = 0
     if way and bounds:
         row["cut"], row["jitter_ns"] = paths.dead(a, b, k), paths.jitter_ns(a, b, k)
@@ -119,7 +128,7 @@ def found_row(
         row["planned_delay_ns"] = row["planned_delay_most_ns"] = way.delay_ns
         row["cut"], row["jitter_ns"], row["planned_serialisation_ns"] = True, 0, 0
         if not way.cut:
-            ends = found.ends(way)
+            ends = paths.ends_of(way)
             row["cut"], row["jitter_ns"] = paths.loses(way.links, k), paths.jitter_of(way.links, k)
             row["planned_serialisation_ns"] = paths.serialisation_ns(way, k, FRAME_BYTE)
         expected_ns = way.delay_ns + row["planned_serialisation_ns"]

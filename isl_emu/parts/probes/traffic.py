@@ -22,7 +22,6 @@ from isl_emu.nodes.namespaces import enter_network, in_own_thread
 from isl_emu.nodes.netlink import Netlink
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.probes.packets import FRAME_BYTE
 from isl_emu.routing.forwarding import RoutePlan
 from isl_emu.routing.paths import PathFinder
 from isl_emu.runs.clock import RunTimes
@@ -107,20 +106,20 @@ class OwnTraffic:
 
     Args:
         samples: records of the journal, in order.
-        probes: when each was sent (ns since the start of the run), and the link ends on its way.
+        probes: when each was sent (ns since the start of the run), and how long it was at the link ends on its way.
     """
 
-    def __init__(self, samples: Iterable[Mapping[str, Any]], probes: Iterable[tuple[int, Iterable[int]]]):
+    def __init__(self, samples: Iterable[Mapping[str, Any]], probes: Iterable[tuple[int, Mapping[int, int]]]):
         self._times_ns: list[int] = []
         self._counts: dict[int, list[tuple[int, int]]] = defaultdict(list)  # by end: (number of the sample, bytes)
         for number, sample in enumerate(samples):
             self._times_ns.append(sample["t_ns"])
             for end, byte in sample["byte"].items():
                 self._counts[int(end)].append((number, byte))
-        self._probes: dict[int, list[int]] = defaultdict(list)
-        for t_ns, ends in probes:
-            for end in ends:
-                self._probes[end].append(t_ns)
+        self._probes: dict[int, list[tuple[int, int]]] = defaultdict(list)  # by end: (when, bytes)
+        for t_ns, frames in probes:
+            for end, byte in frames.items():
+                self._probes[end].append((t_ns, byte))
         for sent in self._probes.values():
             sent.sort()
 
@@ -131,8 +130,8 @@ class OwnTraffic:
         if last <= first:
             return 0
         sent = self._probes[end]
-        probes = bisect_right(sent, self._times_ns[last]) - bisect_left(sent, self._times_ns[first])
-        return max(self._count(end, last) - self._count(end, first) - FRAME_BYTE * probes, 0)
+        probes = sent[bisect_left(sent, (self._times_ns[first], 0)) : bisect_left(sent, (self._times_ns[last] + 1, 0))]
+        return max(self._count(end, last) - self._count(end, first) - sum(byte for _, byte in probes), 0)
 
     def _count(self, end: int, number: int) -> int:
         counts = self._counts[end]

@@ -23,7 +23,8 @@ import tomli_w
 
 from isl_emu.errors import MachineError, WorkloadError
 from isl_emu.machine.sandbox import ATTR_RDONLY, tree_of
-from isl_emu.nodes.namespaces import CAP_SYS_ADMIN
+from isl_emu.nodes.containers import Container
+from isl_emu.nodes.namespaces import CAP_NET_ADMIN, CAP_SYS_ADMIN
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.programs.occasions import Occasion, occasions
@@ -99,6 +100,7 @@ class ProgramThread(threading.Thread):
         self._program, self._due, self._live, self._times = program, due, live, times
         self._own, self._starts, self._ends = own, starts, ends
         self._occasion = Occasion(program.at_ns)  # that it was started on
+        self._words = list(program.command)  # as they are run, once it was started
 
     def run(self) -> None:
         ended_ns = -1  # of the run before
@@ -168,15 +170,17 @@ class ProgramThread(threading.Thread):
         program = self._program
         with log_of(program.name, self._live.folder).open("ab") as output:
             container = self._live.containers[program.node]
-            command = list(program.command) if container.has_image else found_here(program.command)
-            if not container.has_image and shutil.which(command[0]) is None:
+            command = self._command()
+            self._words = self._words or command
+            if container.image is None and shutil.which(command[0]) is None:
                 raise FileNotFoundError(f"there is no program {program.command[0]}")
             self._starts.append({"name": program.name, "t_ns": self._now_ns()})
-            usual = container.image_environment if container.has_image else _environment()
+            usual = container.image_environment if container.image else _environment()
             process = container.popen(
                 command,
                 users=True,
-                cwd=self._folder(container.out),
+                keep=(CAP_NET_ADMIN,) if program.may_route else (),
+                cwd=self._folder(container),
                 env={**usual, **program.env, **self._told()},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -185,9 +189,24 @@ class ProgramThread(threading.Thread):
         self._own.add(process.pid)
         return process
 
-    def _folder(self, out: Path | None) -> Path | None:
+    def _command(self) -> list[str]:
+        """What is run, word by word; without words of its own that is the entry point of its node's image.
+
+        Raises:
+            FileNotFoundError: the image has none.
+        """
+        program, image = self._program, self._live.containers[self._program.node].image
+        if image is None or program.command:
+            return list(program.command) if image else found_here(program.command)
+        if not (found := [*image.image.entry_point, *(program.args or image.image.arguments)]):
+            raise FileNotFoundError(f"image {image.image.path} has no entry point; say what to run")
+        return found
+
+    def _folder(self, container: Container) -> Path | None:
         """Where it begins; a relative folder is one of its node's files."""
-        own = self._program.cwd
+        own, out = self._program.cwd, container.out
+        if own is None and container.image:
+            own = container.image.image.folder or None
         return out if own is None else Path(own) if out is None else out / own
 
     def _told(self) -> dict[str, str]:
@@ -202,7 +221,7 @@ class ProgramThread(threading.Thread):
 
     def _record(self, **facts: Any) -> None:
         program = self._program
-        what: dict[str, Any] = {"name": program.name, "node": program.node, "command": list(program.command)}
+        what: dict[str, Any] = {"name": program.name, "node": program.node, "command": self._words}
         what |= {"t_due_ns": self._occasion.t_ns, "occasion": program.on, "about": self._occasion.about or None}
         self._ends.append({**what, "t_end_ns": self._now_ns(), "status": None, **facts})
 

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from isl_emu.parts.activity import Activity
-from isl_emu.parts.finished_run import FinishedRun
+from isl_emu.parts.finished_run import ConcludedRun, FinishedRun
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.part import Need, Part, Preparation, Source, Traffic
 from isl_emu.parts.routing.frr import Daemons, check_frr
+from isl_emu.parts.routing.hints import Hints
 from isl_emu.parts.routing.observer import CONTROL_JOURNAL, RouteObserver
 from isl_emu.parts.routing.results import (
     CONVERGENCE,
@@ -25,9 +26,11 @@ from isl_emu.parts.routing.results import (
     lost_probes,
 )
 from isl_emu.routing.forwarding import read_routes
+from isl_emu.routing.source_routes import check_headers
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.routing import RoutingDaemon
-from isl_emu.tables.found_ways import JOURNAL, FoundWays
+from isl_emu.show.chapter import Chapter
+from isl_emu.tables.found_ways import JOURNAL, ROUTES, TABLE, FoundWays
 from isl_emu.units import NS_PER_S
 
 EXPECTED_BYTE = 24 << 20  # of a node's daemons: measured, docs/routing.md
@@ -37,7 +40,7 @@ LOOK_S = 0.25
 
 class RoutingPart(Part):
     key = "routing"
-    tables = {"convergence": CONVERGENCE, "outages": OUTAGES}
+    tables = {"convergence": CONVERGENCE, "outages": OUTAGES, TABLE: ROUTES}
 
     def needs(self, scenario: Scenario) -> Iterable[Need]:
         if daemon := scenario.routing.daemon:
@@ -56,9 +59,13 @@ class RoutingPart(Part):
     def prepare(self, source: Source, place: str) -> Preparation:
         if source.scenario.routing.daemon:
             check_frr(source.scenario.routing.daemon.protocol)
+        if source.scenario.routing.forwarding != "addresses":
+            check_headers(source.plan, source.routes, source.scenario.routing.forwarding)
         return Preparation()
 
     def one_guest(self, source: Source) -> Iterable[str]:
+        if source.scenario.routing.forwarding != "addresses":
+            yield "routing.forwarding writes whole ways into packets, which one kernel follows through all its nodes"
         if source.scenario.routing.policy == "none":
             yield 'routing.policy is "none", and the routes of daemons are watched by one process'
 
@@ -71,6 +78,8 @@ class RoutingPart(Part):
                 with live.phase("routing", f"{routing.daemon.protocol} finds its routes"):
                     yield Daemons(live, routing.daemon)
                     _await_routes(live, observer, routing.daemon)
+                if routing.daemon.hint_ns:
+                    yield Hints(live, routing.daemon)
 
     def conclude(self, run: FinishedRun) -> None:
         if run.scenario.routing.policy != "none":
@@ -83,11 +92,17 @@ class RoutingPart(Part):
         found.run()
         run.write("convergence", CONVERGENCE, found.rows, heard.lost_lines)
         run.write("outages", OUTAGES, found.outages, heard.lost_lines)
+        run.write(TABLE, ROUTES, heard.records, heard.lost_lines)
 
     def sections(self, run: FinishedRun, figures: Mapping[str, Any]) -> Iterator[Iterable[str]]:
         if rows := run.rows("convergence"):
             daemon = run.scenario.routing.daemon
             yield convergence_section(rows, daemon.protocol if daemon else None)
+
+    def chapters(self, run: ConcludedRun) -> Iterator[Chapter]:
+        from isl_emu.parts.routing.chapters import convergence_chapter  # which draws; that is slow to import
+
+        return convergence_chapter(run)
 
 
 def _planned(run: FinishedRun, probe: Mapping[str, Any]) -> bool:

@@ -189,12 +189,13 @@ def _turned(before: np.ndarray, after: np.ndarray) -> tuple[int, int]:
     return int(((before >= 0) & (after < 0)).sum()), int(((before < 0) & (after >= 0)).sum())
 
 
-def convergence_section(rows: Rows, protocol: str | None) -> Iterator[str]:
-    """The changes after which pairs were without a route for longest, and what the daemons sent in all."""
-    whose = f"by {protocol.upper()}" if protocol else "by programs in the nodes"
-    yield f"ROUTES {whose}  (pairs without a working route though the plan had one, and for how long)"
+HEADER = ("at", "links", "pairs", "cut", "p50", "max", "settled", "routes", "control B", "probes lost")
+
+
+def convergence_table(rows: Rows) -> tuple[list[tuple[str, ...]], str]:
+    """The changes after which pairs were without a route for longest, in words; and what of them is left out."""
     told = sorted(rows, key=lambda row: -(row["outage_max_ns"] or 0))[:MOST_CHANGES_TOLD]
-    cells = [
+    cells: list[tuple[str, ...]] = [
         (
             time_text(row["t_ns"]), f"-{row['links_lost']} +{row['links_made']}",
             str(row["pairs"]), str(row["pairs_cut"]),
@@ -203,16 +204,29 @@ def convergence_section(rows: Rows, protocol: str | None) -> Iterator[str]:
         )
         for row in sorted(told, key=lambda row: row["t_ns"])
     ]  # fmt: skip
-    header = ("at", "links", "pairs", "cut", "p50", "max", "settled", "routes", "control B", "probes lost")
-    yield from table(header, cells, left=1)
-    if len(rows) > len(told):
-        yield f"the {len(told)} of {len(rows)} changes with the longest outages; all are in convergence.parquet"
+    if len(rows) == len(told):
+        return cells, ""
+    return cells, (f"the {len(told)} of {len(rows)} changes with the longest outages; all are in convergence.parquet")
+
+
+def convergence_facts(rows: Rows, protocol: str | None) -> Iterator[str]:
+    """What the daemons sent in all, and how much longer their paths were."""
     packets, byte = (sum(row[name] for row in rows) for name in ("control_packets", "control_byte"))
     stretch = Distribution.of(row["stretch_mean"] for row in rows if row["stretch_mean"] is not None).p50
     if protocol:
         yield f"control: {counted(packets, 'packet')}, {byte:,} bytes"
     if stretch is not None:
         yield f"delay of their paths over the plan's: {stretch:.3f} (median of the changes)"
+
+
+def convergence_section(rows: Rows, protocol: str | None) -> Iterator[str]:
+    whose = f"by {protocol.upper()}" if protocol else "by programs in the nodes"
+    yield f"ROUTES {whose}  (pairs without a working route though the plan had one, and for how long)"
+    cells, rest = convergence_table(rows)
+    yield from table(HEADER, cells, left=1)
+    if rest:
+        yield rest
+    yield from convergence_facts(rows, protocol)
 
 
 def lost_probes(probes: Rows) -> list[int]:

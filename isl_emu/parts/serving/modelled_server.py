@@ -47,6 +47,7 @@ from isl_emu.timebase import Clock
 DEFAULT_ANSWER_TOKENS = 128  # of a request that does not say
 COMPLETION = "/completion"  # llama.cpp's own form of it, which servers with real words have too
 MESSAGE_TOKENS = 5  # role and delimiters
+OWNER = "isl-emu"  # of a model, which OpenAI's clients want to know
 MARK = "(modelled)"  # the first token of every answer
 _TEXT = (
     "the of and to in is it as at by on an for that with from this are was its will may can has each more than over "
@@ -83,9 +84,11 @@ def application(servers: Mapping[str, ModelledSatellite]) -> web.Application:
         return web.Response(text=metrics(now, counters))
 
     async def models(request: web.Request) -> web.StreamResponse:
-        if asked(request).spec.words_port is not None:
-            return await pass_on(request, asked(request))
-        return web.json_response({"object": "list", "data": [{"id": asked(request).spec.label, "object": "model"}]})
+        server = asked(request)
+        if server.spec.words_port is not None:
+            return await pass_on(request, server)
+        model = {"id": server.spec.label, "object": "model", "created": 0, "owned_by": OWNER}
+        return web.json_response({"object": "list", "data": [model]})
 
     async def chat(request: web.Request) -> web.StreamResponse:
         server = asked(request)
@@ -185,8 +188,15 @@ def _refused(status: int, kind: str, message: str) -> web.Response:
 
 def count_tokens(messages: Sequence[Mapping[str, Any]]) -> int:
     """How long a chat is, in tokens."""
-    texts = [str(message.get("content") or "") for message in messages]
+    texts = [_text(message.get("content") or "") for message in messages]
     return sum(MESSAGE_TOKENS + math.ceil(len(text) / CHARACTERS_PER_TOKEN) for text in texts)
+
+
+def _text(content: Any) -> str:
+    """The text of a message, which may be a list of parts, of which images and sounds count nothing."""
+    if not isinstance(content, list):
+        return str(content)
+    return "".join(str(part.get("text") or "") for part in content if isinstance(part, Mapping))
 
 
 def answer_tokens(seed: str) -> Iterator[str]:

@@ -19,7 +19,8 @@ from isl_emu.units import NS_PER_S
 
 FILE = "modelled_state"  # in the journal folder: that of servers at a board's pace
 TRAINED, SPLIT, PROGRAMS = "training_state", "split_state", "program_state"  # and those of other work
-FILES = FILE, TRAINED, SPLIT, PROGRAMS
+OBSERVED = "observation_state"
+FILES = FILE, TRAINED, SPLIT, PROGRAMS, OBSERVED
 _ROW = np.dtype([("name", "S64"), ("pace_ratio", "f8"), ("busy_ns", "i8"), ("tokens", "i8"), ("fault", "i8")])
 
 
