@@ -321,14 +321,14 @@ class KernelBackend:
         for end in self._ends[node].tolist():
             if int(self.wiring.interface_index[end]) not in there:
                 peer = int(self.wiring.peer[end])
-                if peer not in self._at:
+                if peer in self._at:
+                    with open(self._at[peer].path, "rb") as namespace:
+                        made = messages.new_veth(self._veth_end(end), self._veth_end(end ^ 1), namespace.fileno())
+                        space.netlink.demand([made], f"links of {space.node}", (errno.EEXIST,))
+                    self._tell_node(peer, (errno.EEXIST,))
+                    others.append(peer)
+                else:
                     space.netlink.demand([self._trunk(end)], f"links of {space.node}", (errno.EEXIST,))
-                    continue
-                with open(self._at[peer].path, "rb") as namespace:
-                    pair = messages.new_veth(self._veth_end(end), self._veth_end(end ^ 1), namespace.fileno())
-                    space.netlink.demand([pair], f"links of {space.node}", (errno.EEXIST,))
-                self._tell_node(peer, (errno.EEXIST,))
-                others.append(peer)
             index = int(self.wiring.interface_index[end])
             if self._managed[end] and queues.queue_index(index) not in there:
                 name, number = queues.queue_name(index), queues.queue_index(index)
