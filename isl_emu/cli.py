@@ -263,6 +263,9 @@ NO_BROWSER = click.option("--no-browser", is_flag=True, help="Only print where t
 @ALLOW_KEY
 @ALLOW_NETWORK
 @ALLOW_INTERFACE
+@click.option(
+    "--guests", type=click.IntRange(1, 64), default=1, help="Spread it over so many guest kernels; in exact time only."
+)
 @click.option("--no-report", is_flag=True, help="Write no report.html; `isl-emu report` does that later as well.")
 @click.option("--view", "viewed", is_flag=True, help="Serve a page that shows the run while it is live.")
 @PORT
@@ -287,6 +290,7 @@ def run(
     keys: tuple[str, ...],
     network: bool,
     interfaces: tuple[str, ...],
+    guests: int,
     no_report: bool,
     viewed: bool,
     port: int,
@@ -321,7 +325,7 @@ def run(
         from isl_emu.view.serve import looking_on, open_page
 
         beside = partial(looking_on, port=port, steps=steps, show=_nothing if no_browser else open_page)
-    return run_file(scenario, changes, out, machine, clock, wishes, steps, not no_report, beside)
+    return run_file(scenario, changes, out, machine, clock, wishes, steps, not no_report, beside, guests)
 
 
 @cli.command()
@@ -1029,9 +1033,10 @@ def _sky(shown: Path | None, folder: Path | None) -> Sky:
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
 @click.option("--cli", "interactive", is_flag=True)
 @click.option("--quiet", is_flag=True)
+@click.option("--part", type=click.IntRange(0), default=0)
 @PAUSE_AT
 @UNTIL
-def execute(folder: Path, interactive: bool, quiet: bool, pause_at: str | None, until: str | None) -> int:
+def execute(folder: Path, interactive: bool, quiet: bool, part: int, pause_at: str | None, until: str | None) -> int:
     """Carry out a prepared run folder on the kernel that this process runs on, which ends with it."""
     from isl_emu.live.execute import execute as execute_folder
     from isl_emu.machine.calendar_control import calendar_control
@@ -1039,7 +1044,7 @@ def execute(folder: Path, interactive: bool, quiet: bool, pause_at: str | None, 
     calendar = calendar_control()
     steps = Steps(Screen(quiet=quiet), time.monotonic if calendar is None else calendar.wall_s)
     wishes = _wishes(interactive, pause_at, until)
-    run = RunFolder(folder)
+    run = RunFolder(folder, part)
     with run.written_or_told():
         return execute_folder(run, wishes, steps, kernel_ends=True)
 

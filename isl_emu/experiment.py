@@ -26,8 +26,9 @@ from isl_emu.linkplan.pairing import own_topology
 from isl_emu.linkplan.plan_file import write_plan
 from isl_emu.live.control import announce
 from isl_emu.live.room import all_needs, check_room, exact_time_warnings, files_of, guest_memory_byte
+from isl_emu.live.spread import Spread, leave_parts, spread_over
 from isl_emu.machine.functions import trusting
-from isl_emu.machine.guest import VirtualClock, run_in_guest
+from isl_emu.machine.guest import VirtualClock, run_in_guests
 from isl_emu.machine.kernel_build import build_kernel, can_build
 from isl_emu.machine.load import watched_guest
 from isl_emu.machine.place import Place, choose_place
@@ -39,6 +40,7 @@ from isl_emu.planned import PlannedNetwork, open_planned, read_planned, scenario
 from isl_emu.progress import Screen, Steps
 from isl_emu.results.conclude import conclude
 from isl_emu.results.fidelity import Fidelity
+from isl_emu.results.gather import gather
 from isl_emu.results.provenance import file_facts, provenance
 from isl_emu.results.render import styled
 from isl_emu.results.run_results import RunResults
@@ -248,6 +250,7 @@ def run_file(
     steps: Steps,
     report: bool = True,
     beside: Beside = nullcontext,
+    guests: int = 1,
 ) -> int:
     """Run the scenario or saved plan in a file to its end and print the summary.
 
@@ -255,6 +258,7 @@ def run_file(
         path: of the file, or a scenario that was read already.
         report: write report.html as well.
         beside: what goes on beside the run, from when its folder is prepared until its verdict is there.
+        guests: over how many guest kernels it is spread.
 
     Returns:
         The exit status: 0 done, 1 failed, 3 done but the run is marked invalid, 130 interrupted.
@@ -269,7 +273,7 @@ def run_file(
     place = place_for(source.scenario, machine, clock, wishes, steps)
     if wishes.interactive:
         _check_terminal(place)
-    outcome = run_source(source, place, out, wishes, steps, report, beside)
+    outcome = run_source(source, place, out, wishes, steps, report, beside, guests)
     if outcome.status in (0, INTERRUPTED):
         steps.show(styled(outcome.folder.summary.read_text()))
     return outcome.status or (0 if outcome.fidelity and outcome.fidelity.valid else INVALID)
@@ -289,17 +293,20 @@ def run_source(
     steps: Steps,
     report: bool = True,
     beside: Beside = nullcontext,
+    guests: int = 1,
 ) -> Outcome:
     """Run what is planned to its end; the results are in the folder of the outcome, also if it failed or is invalid.
 
     Args:
         report: write report.html as well, unless it failed.
         beside: what goes on beside the run, from when its folder is prepared until its verdict is there.
+        guests: over how many guest kernels it is spread.
 
     Raises:
         IslEmuError: it could not be begun, or ended with an error on this kernel; what there is is in the folder.
     """
     wishes.trust.check_images(need.image for need in all_needs(source.scenario) if need.image)
+    spread = spread_over(source, guests, place, wishes)
     preparations = [part.prepare(source, place.kind) for part in PARTS]
     check_room(source.scenario)
     if place.kind == "guest" and source.scenario.has_programs:
@@ -311,21 +318,25 @@ def run_source(
         prepare(source, place, preparations, folder)
         for preparation in preparations:
             preparation.leave(folder, steps)
+        if spread is not None:
+            leave_parts(folder, spread)
     steps.note(f"runs on: {place.kind}, {place.reason}\nresults: {folder.path}")
     planned = folder, source.scenario, source.plan, source.routes
     with beside(folder):
         try:
             seen = [path for preparation in preparations for path in preparation.seen]
             with folder.written_or_told():
-                status = _execute(place, folder, source.scenario, seen, wishes, steps)
+                status = _execute(place, folder, source.scenario, seen, wishes, steps, spread)
         except BaseException as error:
             with suppress(Exception):  # the first error is the one to hear of
+                _gather(folder, spread)
                 conclude(*planned, failure=str(error) or INTERRUPTED_BY_USER)
             folder.give_to_caller()
             raise
         fidelity = None
         try:
             with folder.written_or_told():
+                _gather(folder, spread)
                 fidelity = conclude(*planned, failure=_failure(status))
         except MachineError:
             if status != FAILED:  # otherwise the first error is the one to hear of, and mostly the same
@@ -334,6 +345,11 @@ def run_source(
         _write_report(ConcludedRun(folder, source.scenario, source.plan), steps)
     folder.give_to_caller()
     return Outcome(folder, fidelity, status)
+
+
+def _gather(folder: RunFolder, spread: Spread | None) -> None:
+    if spread is not None:
+        gather(folder, spread.portion.count)
 
 
 def _write_report(run: ConcludedRun, steps: Steps) -> None:
@@ -404,7 +420,13 @@ def _started_as(folder: RunFolder, pid: int) -> str | None:
 
 
 def _execute(
-    place: Place, folder: RunFolder, scenario: Scenario, seen: Sequence[Path], wishes: Wishes, steps: Steps
+    place: Place,
+    folder: RunFolder,
+    scenario: Scenario,
+    seen: Sequence[Path],
+    wishes: Wishes,
+    steps: Steps,
+    spread: Spread | None = None,
 ) -> int:
     """The live part, on this kernel or in a guest's."""
     if place.kind == "host":
@@ -416,12 +438,12 @@ def _execute(
     needs, run = all_needs(scenario), create_run_directory()
     announce(run, folder.path)
     boot = partial(
-        run_in_guest,
-        command,
+        run_in_guests,
+        [command] if spread is None else [[*command, "--part", str(part)] for part in range(spread.portion.count)],
         run=run,
         writable=[folder.path],
         readable=sorted({*files_of(needs), *seen}),
-        memory_byte=guest_memory_byte(scenario, needs),
+        memory_byte=[guest_memory_byte(scenario, needs)] * (1 if spread is None else spread.portion.count),
         interactive=wishes.interactive,
         kernel=place.kernel,
         who=partial(_started_as, folder),
@@ -429,7 +451,8 @@ def _execute(
     )
     try:
         if place.clock == "exact":
-            status = boot(clock=_clock(scenario, wishes))
+            lookahead_ns = 0 if spread is None else spread.lookahead_ns
+            statuses = boot(clock=_clock(scenario, wishes), lookahead_ns=lookahead_ns)
         else:
             with (
                 Journal(folder.journal / f"{OUTSIDE_JOURNAL}.jsonl") as outside,
@@ -437,10 +460,12 @@ def _execute(
                 ExitStack() as wires,
             ):
                 ends = [wires.enter_context(wire(folder, run)) for part in PARTS for wire in part.wires(scenario)]
-                status = boot(wires=ends)
+                statuses = boot(wires=ends)
     finally:
         shutil.rmtree(run.path, ignore_errors=True)
-    if status not in (0, FAILED, INTERRUPTED):
+    known = 0, INTERRUPTED, FAILED
+    status = max(statuses, key=lambda one: known.index(one) if one in known else len(known))
+    if status not in known:
         cause = cause_of_death(SIGNALLED - status if status > SIGNALLED else status)
         raise MachineError(
             f"live part in the guest kernel: {cause}, but it ends with the run; have more memory free if it was the "

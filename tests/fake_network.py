@@ -12,6 +12,7 @@ from isl_emu.network.desired import COUNTERS, END, ROUTE, expected, initial_ends
 from isl_emu.network.interventions import Disturbance
 from isl_emu.network.naming import wire
 from isl_emu.routing.forwarding import NO_ROUTE
+from isl_emu.runs.portion import Portion
 
 
 class FakeBackend:
@@ -19,6 +20,7 @@ class FakeBackend:
 
     def __init__(self, plan: LinkPlan):
         self.wiring = wire(plan)
+        self.portion = Portion.whole(len(plan.nodes.names))
         self.ends = initial_ends(plan, 0)
         self.routes: dict[tuple[int, int], tuple[int, ...]] = {}
         self.dropped = np.zeros((len(self.ends), 2), np.int64)

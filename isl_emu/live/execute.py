@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from isl_emu.errors import INTERRUPTED, IslEmuError, MachineError, ScenarioError
+from isl_emu.files import read_json, write_json
 from isl_emu.linkplan.plan import LinkPlan, QueueKind
 from isl_emu.linkplan.plan_file import read_plan
 from isl_emu.live.answers import LiveAnswers
@@ -36,12 +37,14 @@ from isl_emu.machine.calendar_control import calendar_control
 from isl_emu.machine.load import LoadSampler
 from isl_emu.network.calibration import measure_bias
 from isl_emu.network.desired import DELAY_GRAIN_NS, queue_kinds
+from isl_emu.network.naming import ipv4_address
 from isl_emu.network.net import IslNet, NetCLI, build_net
 from isl_emu.network.probing import missing_features, missing_queues
 from isl_emu.network.replay import Replay
 from isl_emu.nodes.containers import Container
 from isl_emu.nodes.images import UnpackedImage, unpack_image
 from isl_emu.nodes.mounts import files_below
+from isl_emu.nodes.nodespaces import namespace_path
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.live_run import LiveRun, Phases
 from isl_emu.parts.node_faults import NodeFaults
@@ -50,7 +53,7 @@ from isl_emu.parts.registry import PARTS
 from isl_emu.progress import Steps
 from isl_emu.routing.forwarding import no_routes, read_routes
 from isl_emu.routing.source_routes import SourceRoutes
-from isl_emu.runs.clock import RunClock, RunTimes
+from isl_emu.runs.clock import HEAD_START_NS, RunClock, RunTimes
 from isl_emu.runs.directory import RunDirectory, create_run_directory
 from isl_emu.runs.endpoints import MODEL_PORT, Endpoint, write_endpoints
 from isl_emu.runs.execution import INTERRUPTED_BY_USER, Execution, kernel_facts
@@ -63,6 +66,7 @@ from isl_emu.runs.journal import (
     Journal,
     count_lines,
 )
+from isl_emu.runs.portion import Portion
 from isl_emu.runs.process import LAST_WORDS_S, Watch, Watched
 from isl_emu.runs.wishes import Wishes
 from isl_emu.scenario.model import Scenario
@@ -71,7 +75,8 @@ from isl_emu.tables.text import wall_text
 from isl_emu.units import NS_PER_S, NS_PER_US, seconds_text
 
 EXACT_GRAIN_NS = 0
-HEAD_START_NS = 3 * NS_PER_S  # before instant 0: for the client and the prober to be ready
+READY = "ready.json"  # in the journal of each part of a run that several guests share: from when on it could begin
+READY_POLL_S = 0.01
 WHOLE_CORE = 1.0  # for programs none of which asks for a share
 USUAL_BYTE = 256 << 20  # of memory, for a node whose limits are others
 GUEST_WRITES = Path("/run/written")  # machine/guest_init.sh mounts there what a guest has written into memory
@@ -135,7 +140,10 @@ def _build(folder: RunFolder, phase: Phases, undo: ExitStack, *, kernel_ends: bo
         handed_over = scenario.routing if scenario.routing.policy == "none" else None
         forwarding = scenario.routing.forwarding
         steered = None if forwarding == "addresses" else SourceRoutes(plan, routes, forwarding)
-        net = build_net(plan, run, slowdown, routes.aliases, scenario.seed, handed_over, scenario.beyond, steered)
+        portion = Portion.read(folder.path, folder.part, len(plan.nodes.names))
+        net = build_net(
+            plan, run, slowdown, routes.aliases, scenario.seed, handed_over, scenario.beyond, steered, portion
+        )
         undo.callback(net.stop, kernel_ends=kernel_ends)
         replay = Replay(
             plan, no_routes(plan) if handed_over else routes, net.backend, clock, folder.journal, bias_ns, slowdown,
@@ -146,6 +154,8 @@ def _build(folder: RunFolder, phase: Phases, undo: ExitStack, *, kernel_ends: bo
     for node in net.hosts:
         node.out = folder.files_of(node.name).resolve()
     for name in scenario.informed_nodes:
+        if name not in net:
+            continue
         net.get(name).about = about = run.about(name)
         about.parent.mkdir(parents=True)
     undo.callback(_remove_empty, folder)
@@ -195,6 +205,8 @@ def start_containers(
 
     needs_by_node: dict[str, list[Need]] = {}
     for need in all_needs(scenario):
+        if need.node not in net:
+            continue  # it is on another kernel
         needs_by_node.setdefault(need.node, []).append(need)
     hosts, images = net.addresses, dict[Path | None, UnpackedImage]()
     for number, path in enumerate(sorted({need.image for need in all_needs(scenario) if need.image})):
@@ -262,8 +274,12 @@ def _endpoints(scenario: Scenario, net: IslNet) -> dict[str, Endpoint]:
     """Where the nodes are, and which of them can be asked."""
     serving = set(scenario.serving_satellites)
     return {
-        node.name: Endpoint(node.netns_path, node.address, MODEL_PORT if node.name in serving else None)
-        for node in net.hosts
+        name: Endpoint(
+            namespace_path(net.run_directory.run_id, name),
+            ipv4_address(number),
+            MODEL_PORT if name in serving else None,
+        )
+        for number, name in enumerate(net.plan.nodes.names)  # fmt: skip
     }
 
 
@@ -278,9 +294,9 @@ def _emulate(
     execution, backend = live.phase.execution, live.net.backend
     dropped_before, marked_before = backend.dropped_packets(), backend.marked_packets()
     received_before = received_packets()
-    ended, real_t0_ns = threading.Event(), time.monotonic_ns() + HEAD_START_NS
+    ended, real_t0_ns = threading.Event(), _begin_ns(live)
     if execution.clock == "exact":  # all nodes' clocks show the scenario's time
-        time.clock_settime_ns(time.CLOCK_REALTIME, _utc_ns(live.plan.grid.start) - HEAD_START_NS)
+        time.clock_settime_ns(time.CLOCK_REALTIME, _utc_ns(live.plan.grid.start) - (real_t0_ns - time.monotonic_ns()))
     t0_ns = live.clock.own_ns(real_t0_ns)
     times = RunTimes(t0_ns, t0_ns + live.plan.grid.duration_ns)
     execution.t0_monotonic_ns, execution.t0_utc = real_t0_ns, _utc_of(real_t0_ns).isoformat()
@@ -301,13 +317,23 @@ def _emulate(
         of_parts = {verb: handler for part in PARTS for verb, handler in part.answers(live, times).items()}
         faults = NodeFaults(live)
         answers = LiveAnswers(live.plan, live.net, live.folder, live.scenario, course, interventions, faults, of_parts)
-        ending.enter_context(ControlDesk(live.folder.journal, answers.handlers()))
+        handlers = answers.handlers()
+        if live.portion.count > 1:
+            handlers |= {verb: _not_spread(verb) for verb in handlers if verb not in OF_ALL_GUESTS}
+        ending.enter_context(ControlDesk(live.folder.journal, handlers))
         if wishes.interactive:
             NetCLI(live.net)  # the sky moves on meanwhile
             course.end_now()
+            ended.set()
+            replaying.result()
         else:
             _follow(live, replaying, activities, course, wishes)
         execution.ended_ns = course.ended_ns()
+        replay.count_drops()
+        execution.dropped_packets = backend.dropped_packets() - dropped_before
+        execution.marked_packets = backend.marked_packets() - marked_before
+        if execution.clock == "exact":
+            execution.carried_packets = received_packets() - received_before
         live.watch.end()
         for name, container in live.containers.items():
             live.watch.count_killed(name, container.oom_kills())
@@ -317,12 +343,40 @@ def _emulate(
         ended.set()
         replaying.result()
     replay.put_right()
-    replay.count_drops()
     execution.mismatches = [*replay.mismatches, *replay.verify_all()]
-    execution.dropped_packets = backend.dropped_packets() - dropped_before
-    execution.marked_packets = backend.marked_packets() - marked_before
-    if execution.clock == "exact":
-        execution.carried_packets = received_packets() - received_before
+
+
+def _begin_ns(live: LiveRun) -> int:
+    """Instant 0 by the machine's clock: after a head start for what is about to begin.
+
+    In exact time it is a whole second, and guests that share a run agree on it: it is the head start after the last of
+    them is ready. So what follows does not depend on how long it took to build.
+    """
+    now_ns = time.monotonic_ns()
+    if not live.exact:
+        return now_ns + HEAD_START_NS
+    if live.portion.count > 1:
+        write_json(live.folder.journal / READY, {"monotonic_ns": now_ns})
+        parts = [RunFolder(live.folder.path, number).journal / READY for number in range(live.portion.count)]
+        while None in (said := [read_json(path) for path in parts]):
+            time.sleep(READY_POLL_S)
+        now_ns = max(one["monotonic_ns"] for one in said if one)
+    return -(-(now_ns + HEAD_START_NS) // NS_PER_S) * NS_PER_S
+
+
+OF_ALL_GUESTS = "status", "pause", "resume"
+
+
+def _not_spread(verb: str) -> Callable[..., int]:
+    """An answer that refuses, of a run that several guests share."""
+
+    def refuse(*_: object) -> int:
+        raise MachineError(
+            f"{verb}: is asked of a run that several guests share, but each knows only its own nodes; run it with "
+            "--guests 1, or ask for status, pause or resume"
+        )
+
+    return refuse
 
 
 def received_packets() -> int:

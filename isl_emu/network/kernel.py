@@ -12,6 +12,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -19,7 +20,16 @@ import numpy as np
 from isl_emu.errors import NetworkError
 from isl_emu.linkplan.plan import LinkPlan, QueueKind
 from isl_emu.network import messages, queues
-from isl_emu.network.desired import COUNTERS, ROUTE, UNKNOWN_LINK, frame_byte, gso_byte, initial_ends, queue_kinds
+from isl_emu.network.desired import (
+    COUNTERS,
+    FOUND,
+    ROUTE,
+    UNKNOWN_LINK,
+    frame_byte,
+    gso_byte,
+    initial_ends,
+    queue_kinds,
+)
 from isl_emu.network.interventions import GROUPS, LINK_GROUPS, Disturbance, Listeners
 from isl_emu.network.naming import (
     FIRST_INTERFACE_INDEX,
@@ -61,6 +71,7 @@ from isl_emu.nodes.nodespaces import NodeSpace, ipv6_available, make_spaces, rem
 from isl_emu.routing.aliases import NO_ALIASES, Aliases
 from isl_emu.routing.forwarding import NO_ROUTE
 from isl_emu.routing.source_routes import SourceRoutes
+from isl_emu.runs.portion import Portion
 from isl_emu.scenario.routing import Routing
 
 BUCKET_FIELDS = ("rate_bit_s", "queue_byte", "duplication_ratio")  # of desired.END: what a token bucket is given
@@ -83,6 +94,8 @@ class KernelBackend:
         beyond: networks that are no nodes', each with the node behind which it is.
         handed_over: whose policy "none" leaves routes to others: how links look to them. None if routes are ours.
         steered: where nodes write packets' ways into their headers: these ways, as they are with no route yet.
+        portion: the nodes that are on this kernel, all by default. Links to others end in trunks; what is asked of
+            other nodes is left to their kernels.
     """
 
     def __init__(
@@ -95,12 +108,17 @@ class KernelBackend:
         handed_over: Routing | None = None,
         beyond: Beyond = (),
         steered: SourceRoutes | None = None,
+        portion: Portion | None = None,
     ):
+        self.portion = portion or Portion.whole(len(plan.nodes.names))
         self._steered, self._wraps = steered, dict[tuple[int, int, int], bytes]()  # by family, node and destination
         self.plan, self._slowdown, self._aliases, self._seed = plan, slowdown, aliases, seed
         self.wiring = wire(plan)
         self.families = (socket.AF_INET, socket.AF_INET6) if ipv6_available() else (socket.AF_INET,)
-        self.spaces: list[NodeSpace] = []
+        self.spaces: list[NodeSpace] = []  # of the nodes that are here
+        self._at: dict[int, NodeSpace] = {}  # the same by node
+        self._row = np.cumsum(self.portion.here) - 1  # which of `spaces` that of a node is
+        self._end_here = self.portion.here[self.wiring.node]
         self._ends = self.wiring.ends_by_node(len(plan.nodes.names))
         self._gso_byte, self._frame_byte = gso_byte(plan), frame_byte(plan)
         self._queue_kind = np.repeat(queue_kinds(plan), 2)
@@ -125,24 +143,29 @@ class KernelBackend:
         if not keep_spaces:
             remove_spaces(self.spaces)
         self.spaces.clear()
+        self._at.clear()
 
     def change_ends(self, which: np.ndarray, states: np.ndarray) -> None:
+        here = self._end_here[which]
+        which, states = which[here], states[here]
         rows = netem_messages(states, self.wiring.interface_index[which], create=False)
         shaping = Batch(
-            self.wiring.node[which], rows, lambda index: f"the shaping of {self.wiring.interface[which[index]]}"
+            self._row[self.wiring.node[which]],
+            rows,
+            lambda index: f"the shaping of {self.wiring.interface[which[index]]}",
         )
         # what is before the netems gets its rates and lengths where these are others than before
         wanted = np.stack([states[field] for field in BUCKET_FIELDS], axis=1)
         changed = (wanted != self._buckets[which]).any(axis=1)
         self._buckets[which[changed]] = wanted[changed]
         for row in np.flatnonzero(changed & ~self._managed[which]).tolist():  # only by hand, as plans have buckets then
-            space, index = self.spaces[self.wiring.node[which[row]]], int(self.wiring.interface_index[which[row]])
+            space, index = self._at[self.wiring.node[which[row]]], int(self.wiring.interface_index[which[row]])
             space.netlink.demand([queues.policer_change(states[row], index)], f"queues of {space.node}")
         changed &= self._managed[which]
         ends = which[changed]
         rows = self._bucket_messages(ends, states[changed], create=False)
         buckets = Batch(
-            self.wiring.node[ends], rows, lambda index: f"the queue of {self.wiring.interface[ends[index]]}"
+            self._row[self.wiring.node[ends]], rows, lambda index: f"the queue of {self.wiring.interface[ends[index]]}"
         )
         self._dispatch.send(shaping, buckets, self._carriers(which, states))
 
@@ -153,9 +176,12 @@ class KernelBackend:
         ends = which[turned]
         self._seen_up[ends] = states["up"][turned]
         rows = messages.operation_messages(states["up"][turned], self.wiring.interface_index[ends])
-        return Batch(self.wiring.node[ends], rows, lambda index: f"the state of {self.wiring.interface[ends[index]]}")
+        return Batch(
+            self._row[self.wiring.node[ends]], rows, lambda index: f"the state of {self.wiring.interface[ends[index]]}"
+        )
 
     def change_routes(self, routes: np.ndarray) -> None:
+        routes = routes[self.portion.here[routes["node"]]]
         gone = routes["link"] == NO_ROUTE
         kept, withdrawn = routes[~gone], routes[gone]
         if self._steered:
@@ -169,7 +195,7 @@ class KernelBackend:
                 new = self._new_routes(family, several[:, 0], links)
                 batches += [new, *self._beyond(family, new, several[:, 0]["destination"])]
             rows = withdrawal_messages(family, withdrawn["destination"])
-            old = Batch(withdrawn["node"], rows, self._route_name(family, withdrawn))
+            old = Batch(self._row[withdrawn["node"]], rows, self._route_name(family, withdrawn))
             batches += [old, *self._beyond(family, old, withdrawn["destination"])]
         self._dispatch.send(*batches)
 
@@ -193,7 +219,8 @@ class KernelBackend:
             ended = zip(node.tolist(), destination.tolist(), hops.tolist(), strict=True)
             known = [not links and self._wraps.pop((family, a, b), None) is not None for a, b, links in ended]
             gone = routes[np.array(known, dtype=bool)]  # others had no way before either
-            yield Batch(gone["node"], withdrawal_messages(family, gone["destination"]), self._route_name(family, gone))
+            row = self._row[gone["node"]]
+            yield Batch(row, withdrawal_messages(family, gone["destination"]), self._route_name(family, gone))
 
     def _beyond(self, family: int, routes: Batch, destination: np.ndarray) -> Iterator[Batch]:
         """The same changes for the networks beyond a node, of routes to that node."""
@@ -216,7 +243,7 @@ class KernelBackend:
             rows = route_messages(family, source, routes["destination"], *through, wrap)
         else:
             rows = multipath_messages(family, source, routes["destination"], *through)
-        return Batch(routes["node"], rows, self._route_name(family, routes))
+        return Batch(self._row[routes["node"]], rows, self._route_name(family, routes))
 
     def _route_name(self, family: int, routes: np.ndarray) -> Callable[[int], str]:
         def name(index: int) -> str:
@@ -226,9 +253,9 @@ class KernelBackend:
         return name
 
     def read_ends(self, nodes: Sequence[int]) -> np.ndarray:
-        parts = []
-        for node in nodes:
-            bodies = self.spaces[node].netlink.dump(RTM_GETQDISC, qdiscs_question())
+        parts = [np.empty(0, FOUND)]
+        for node in self._those_here(nodes):
+            bodies = self._at[node].netlink.dump(RTM_GETQDISC, qdiscs_question())
             found = decode_netems(bodies, self._ends_by_index(node))
             if self._managed[self._ends[node]].any():
                 queues.add_queues(found, bodies, self._actions(node, "mirred"), self._ends_by_queue(node))
@@ -236,9 +263,14 @@ class KernelBackend:
             parts.append(found)
         return np.concatenate(parts)
 
+    def _those_here(self, nodes: Iterable[int]) -> Iterator[int]:
+        return (node for node in nodes if node in self._at)
+
     def read_routes(self, nodes: Sequence[int]) -> dict[str, np.ndarray]:
         return {
-            FAMILY_NAMES[family]: np.array([row for node in nodes for row in self._routes_of(node, family)], ROUTE)
+            FAMILY_NAMES[family]: np.array(
+                [row for node in self._those_here(nodes) for row in self._routes_of(node, family)], ROUTE
+            )
             for family in self.families
         }
 
@@ -253,14 +285,15 @@ class KernelBackend:
         listeners of all: with 2,800 of them an instant would take several times as long.
         """
         if self._listeners is not None:
-            self._listeners.listen_in(node)
+            self._listeners.listen_in(int(self._row[node]))
 
     @property
     def disturbed(self) -> bool:
         return self._listeners is not None and self._listeners.disturbed
 
     def disturbances(self) -> list[Disturbance]:
-        return [] if self._listeners is None else self._listeners.take()
+        found = [] if self._listeners is None else self._listeners.take()
+        return [replace(one, node=self.portion.nodes[one.node]) for one in found]
 
     def interfaces_down(self, node: int) -> list[str]:
         up, ends = self._interfaces(node), self._ends_by_index(node)
@@ -269,7 +302,7 @@ class KernelBackend:
         return [name for index, name in wanted.items() if not up.get(index, False)]
 
     def restore(self, node: int, ends: np.ndarray, routes: np.ndarray) -> list[int]:
-        space, others = self.spaces[node], self._make_again(node)
+        space, others = self._at[node], self._make_again(node)
         for other in {node, *others}:
             self._restore_shaping(other, ends)
         space.netlink.demand(map(messages.link_up, self._ends_by_queue(node)), f"queues of {space.node}")
@@ -279,20 +312,23 @@ class KernelBackend:
 
     def _interfaces(self, node: int) -> dict[int, bool]:
         """The interfaces of a node by their numbers, and whether they are up."""
-        links = self.spaces[node].netlink.dump(messages.RTM_GETLINK, messages.links_question())
+        links = self._at[node].netlink.dump(messages.RTM_GETLINK, messages.links_question())
         return {index: bool(flags & messages.IFF_UP) for index, _, flags in map(messages.decode_link, links)}
 
     def _make_again(self, node: int) -> list[int]:
         """Make a node's interfaces that are gone; the nodes at their other ends, which have lost theirs too."""
-        there, others, space = self._interfaces(node), list[int](), self.spaces[node]
+        there, others, space = self._interfaces(node), list[int](), self._at[node]
         for end in self._ends[node].tolist():
             if int(self.wiring.interface_index[end]) not in there:
                 peer = int(self.wiring.peer[end])
-                with open(self.spaces[peer].path, "rb") as namespace:
-                    pair = messages.new_veth(self._veth_end(end), self._veth_end(end ^ 1), namespace.fileno())
-                    space.netlink.demand([pair], f"links of {space.node}", (errno.EEXIST,))
-                self._tell_node(peer, (errno.EEXIST,))
-                others.append(peer)
+                if peer in self._at:
+                    with open(self._at[peer].path, "rb") as namespace:
+                        made = messages.new_veth(self._veth_end(end), self._veth_end(end ^ 1), namespace.fileno())
+                        space.netlink.demand([made], f"links of {space.node}", (errno.EEXIST,))
+                    self._tell_node(peer, (errno.EEXIST,))
+                    others.append(peer)
+                else:
+                    space.netlink.demand([self._trunk(end)], f"links of {space.node}", (errno.EEXIST,))
             index = int(self.wiring.interface_index[end])
             if self._managed[end] and queues.queue_index(index) not in there:
                 name, number = queues.queue_name(index), queues.queue_index(index)
@@ -302,7 +338,7 @@ class KernelBackend:
 
     def _restore_shaping(self, node: int, states: np.ndarray) -> None:
         """Give the ends of a node that hold something else their qdiscs anew; what waits in them is lost."""
-        space, ends, gone = self.spaces[node], self._ends[node], (errno.ENOENT, errno.EINVAL)
+        space, ends, gone = self._at[node], self._ends[node], (errno.ENOENT, errno.EINVAL)
         ends = ends[differing_ends(ends, states[ends], self.read_ends([node]))]
         if not len(ends):
             return
@@ -320,8 +356,8 @@ class KernelBackend:
 
     def counters(self, nodes: Iterable[int]) -> np.ndarray:
         found = []
-        for node in nodes:
-            bodies = self.spaces[node].netlink.dump(RTM_GETQDISC, qdiscs_question())
+        for node in self._those_here(nodes):
+            bodies = self._at[node].netlink.dump(RTM_GETQDISC, qdiscs_question())
             ends_by_queue = self._ends_by_queue(node)
             managed = root_counters(bodies, ends_by_queue)
             marks = queues.marks_by_index(bodies) if managed else {}
@@ -336,7 +372,7 @@ class KernelBackend:
 
     def dropped_packets(self) -> int:
         """Packets that link ends have dropped: the link was down or lost them as planned, or a queue was full."""
-        found = self.counters(range(len(self.spaces)))
+        found = self.counters(self.portion.nodes)
         return int(found["netem"].sum() + found["queue"].sum())
 
     def marked_packets(self) -> int:
@@ -345,7 +381,7 @@ class KernelBackend:
             return 0
         return sum(
             sum(queues.marks_by_index(space.netlink.dump(RTM_GETQDISC, qdiscs_question())).values())
-            for node, space in enumerate(self.spaces)
+            for node, space in self._at.items()
             if self._managed[self._ends[node]].any()
         )
 
@@ -355,7 +391,7 @@ class KernelBackend:
 
     def _routes_of(self, node: int, family: int) -> Iterator[tuple[int, int, int]]:
         ends = self._ends_by_index(node)
-        bodies = self.spaces[node].netlink.dump(RTM_GETROUTE, routes_question(family))
+        bodies = self._at[node].netlink.dump(RTM_GETROUTE, routes_question(family))
         wraps = decode_wraps(family, bodies) if self._steered else {}
         for destination, hops in decode_routes(bodies).items():
             as_told = self._wraps.get((family, node, destination), b"") == wraps.get(destination, b"")
@@ -383,13 +419,15 @@ class KernelBackend:
             )
         if self._steered:
             check_steering(self._steered.forwarding)
-        make_spaces(run_id, self.plan.nodes.names, self.spaces)
-        self._dispatch.watch(self.plan.nodes.names, [space.netlink for space in self.spaces])
+        nodes = self.portion.nodes
+        make_spaces(run_id, [self.plan.nodes.names[node] for node in nodes], self.spaces, nodes)
+        self._at.update(zip(nodes, self.spaces, strict=True))
+        self._dispatch.watch([space.node for space in self.spaces], [space.netlink for space in self.spaces])
         self._make_links()
         states, seeds = initial_ends(self.plan, 0, self._slowdown), loss_seeds(self._seed, 2 * len(self.plan.links.a))
         policed = ~self._managed
         self._buckets[policed] = np.stack([states[policed][field] for field in BUCKET_FIELDS], axis=1)
-        for node, space in enumerate(self.spaces):
+        for node, space in self._at.items():
             ends = self._ends[node]
             indices = self.wiring.interface_index[ends]
             space.netlink.send_rows(netem_messages(states[ends], indices, create=True, seeds=seeds[ends]))
@@ -411,7 +449,7 @@ class KernelBackend:
         return self._actions(node, "police")
 
     def _actions(self, node: int, kind: str) -> list[bytes]:
-        return self.spaces[node].netlink.dump(queues.RTM_GETACTION, queues.actions_question(kind))
+        return self._at[node].netlink.dump(queues.RTM_GETACTION, queues.actions_question(kind))
 
     def _make_queues(self, space: NodeSpace, ends: np.ndarray, states: np.ndarray, *, again: bool = False) -> None:
         """The interface, bucket and queue discipline of each of a node's managed ends, and the way through them."""
@@ -433,19 +471,24 @@ class KernelBackend:
         space.netlink.demand(insides, where)
 
     def _make_links(self) -> None:
-        """All veth pairs, each end in its node's namespace from the first."""
-        namespaces = [os.open(space.path, os.O_RDONLY | os.O_CLOEXEC) for space in self.spaces]
+        """All veth pairs, each end in its node's namespace from the first; the end that is here of what crosses."""
+        namespaces = {node: os.open(space.path, os.O_RDONLY | os.O_CLOEXEC) for node, space in self._at.items()}
         try:
-            for node, space in enumerate(self.spaces):
-                first_ends = [end for end in self._ends[node].tolist() if end % 2 == 0]
-                pairs = (
-                    messages.new_veth(self._veth_end(end), self._veth_end(end + 1), namespaces[self.wiring.peer[end]])
-                    for end in first_ends
-                )
-                space.netlink.demand(pairs, f"links of {space.node}")
+            for node, space in self._at.items():
+                made = []
+                for end in self._ends[node].tolist():
+                    peer = int(self.wiring.peer[end])
+                    if peer not in self._at:
+                        made.append(self._trunk(end))
+                    elif end % 2 == 0:
+                        made.append(messages.new_veth(self._veth_end(end), self._veth_end(end + 1), namespaces[peer]))
+                space.netlink.demand(made, f"links of {space.node}")
         finally:
-            for descriptor in namespaces:
+            for descriptor in namespaces.values():
                 os.close(descriptor)
+
+    def _trunk(self, end: int) -> bytes:
+        return messages.new_trunk(self._veth_end(end), int(self.portion.part[self.wiring.peer[end]]), end // 2)
 
     def _veth_end(self, end: int) -> bytes:
         index, gso_byte = int(self.wiring.interface_index[end]), int(self._gso_byte[end])
@@ -454,7 +497,7 @@ class KernelBackend:
 
     def _tell_node(self, node: int, allowed: Container[int] = ()) -> None:
         """Tell a node all that it is told once; an errno may be `allowed` where it knows some of it."""
-        space, ends = self.spaces[node], self._ends[node].tolist()
+        space, ends = self._at[node], self._ends[node].tolist()
         space.netlink.demand(self._node_messages(node), f"node {space.node}", allowed)
         if self._steered:
             if self._steered.forwarding == "mpls":

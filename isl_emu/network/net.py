@@ -37,6 +37,7 @@ from isl_emu.routing.aliases import NO_ALIASES, Aliases
 from isl_emu.routing.source_routes import SourceRoutes
 from isl_emu.runs.directory import RunDirectory
 from isl_emu.runs.endpoints import OUTSIDE_NAMES
+from isl_emu.runs.portion import Portion
 from isl_emu.scenario.routing import Routing
 
 NODE_CLASSES = {"satellite": SatelliteNode, "station": StationNode, "gateway": StationNode, "place": PlaceNode}
@@ -54,13 +55,14 @@ def build_net(
     handed_over: Routing | None = None,
     beyond: Beyond = (),
     steered: SourceRoutes | None = None,
+    portion: Portion | None = None,
 ) -> IslNet:
     """Make all nodes and links of a plan in this kernel; every link is down until a replay sets it.
 
     Raises:
         NetworkError: not root, or the kernel lacks something.
     """
-    return IslNet(plan, run, slowdown, aliases, seed, handed_over, beyond, steered)
+    return IslNet(plan, run, slowdown, aliases, seed, handed_over, beyond, steered, portion)
 
 
 class IslTopo(Topo):
@@ -70,15 +72,19 @@ class IslTopo(Topo):
     `LinkKind` in lower case), `number`, and for each end the interface's name and hardware address.
     """
 
-    def build(self, plan: LinkPlan) -> None:
-        """Fill the graph; called by Mininet with the constructor's arguments."""
+    def build(self, plan: LinkPlan, portion: Portion) -> None:
+        """Fill the graph; called by Mininet with the constructor's arguments. Links to other kernels are not in it."""
         names, links, wiring = plan.nodes.names, plan.links, wire(plan)
         for number, name in enumerate(names):
+            if not portion.here[number]:
+                continue
             kind = NodeKind(int(plan.nodes.kind[number])).name.lower()
             self.addHost(
                 name, kind=kind, number=number, ip=f"{ipv4_address(number)}/32", ip6=f"{ipv6_address(number)}/128"
             )
         for number, (a, b) in enumerate(zip(links.a.tolist(), links.b.tolist(), strict=True)):
+            if not (portion.here[a] and portion.here[b]):
+                continue
             self.addLink(
                 names[a],
                 names[b],
@@ -103,6 +109,7 @@ class IslNet(Mininet):
         handed_over: how links look to those who route, where that is not us.
         steered: where nodes write packets' ways into their headers: these ways.
         beyond: networks that are no nodes', each with the node behind which it is.
+        portion: the nodes that are on this kernel; all by default.
     """
 
     topo: IslTopo
@@ -122,7 +129,9 @@ class IslNet(Mininet):
         handed_over: Routing | None = None,
         beyond: Beyond = (),
         steered: SourceRoutes | None = None,
+        portion: Portion | None = None,
     ):
+        self.portion = portion or Portion.whole(len(plan.nodes.names))
         self._handed_over, self._beyond, self._steered = handed_over, beyond, steered
         self.plan, self.slowdown, self.aliases, self.seed = plan, slowdown, aliases, seed
         self.run_directory = run
@@ -137,7 +146,9 @@ class IslNet(Mininet):
         self._numbers = {name: number for number, name in enumerate(plan.nodes.names)}
         raised, Mininet.inited = Mininet.inited, True  # else Mininet raises limits of the whole machine
         try:
-            super().__init__(IslTopo(plan), controller=None, link=LaserLink, intf=LaserInterface, build=True)
+            super().__init__(
+                IslTopo(plan, self.portion), controller=None, link=LaserLink, intf=LaserInterface, build=True
+            )
         finally:
             Mininet.inited = raised
 
@@ -166,6 +177,7 @@ class IslNet(Mininet):
         self._backend = KernelBackend(
             self.plan, self.run_directory.run_id, self.slowdown, self.aliases, self.seed, self._handed_over,
             self._beyond, self._steered,
+            self.portion,
         )  # fmt: skip
         try:
             self.buildFromTopo(self.topo)

@@ -31,6 +31,7 @@ from isl_emu.network.naming import Wiring
 from isl_emu.network.overrides import Override, overridden
 from isl_emu.network.readback import ADVICE, end_mismatches, route_mismatches
 from isl_emu.routing.forwarding import GROUP_BASE, NO_ROUTE, RoutePlan
+from isl_emu.runs.clock import HEAD_START_NS
 from isl_emu.runs.journal import (
     CHANGES_JOURNAL,
     DROPS_JOURNAL,
@@ -39,6 +40,7 @@ from isl_emu.runs.journal import (
     LINKS_JOURNAL,
     Journal,
 )
+from isl_emu.runs.portion import Portion
 from isl_emu.timebase import Clock
 from isl_emu.units import NS_PER_S
 
@@ -76,6 +78,7 @@ class Backend(Protocol):
     """
 
     wiring: Wiring
+    portion: Portion  # the nodes that it has; it leaves what is asked of others to their kernels
 
     def change_ends(self, which: np.ndarray, states: np.ndarray) -> None:
         """Shape the ends `which` (C,) exactly as `states` (desired.END, (C,)) says; what is queued stays queued."""
@@ -228,7 +231,7 @@ class Replay:
         self._counted[:] = self._read_counters(range(len(self.plan.nodes.names)))
         samples = (self._journal_dir / f"{LINKS_JOURNAL}.arrow").open("wb", buffering=0)
         self._samples = pa.ipc.new_stream(samples, SAMPLES)
-        with self._opened(_Journal(self._journal_dir, t0_ns, grid.step_ns)) as journal:
+        with self._opened(_Journal(self._journal_dir, t0_ns, grid.step_ns, self.backend)) as journal:
             journal.write(self._first, range(1), 0)
             self._count_of_faults(-1, 0, self._ends)
             while k < grid.count:
@@ -304,6 +307,7 @@ class Replay:
         with Journal(self._journal_dir / f"{DROPS_JOURNAL}.jsonl") as journal:
             for end in np.flatnonzero(self.drops.any(axis=1)).tolist():
                 journal.append({
+                    "end": end,
                     "node": names[wiring.node[end]],
                     "peer": names[wiring.peer[end]],
                     **dict(zip(CAUSES, self.drops[end].tolist(), strict=True)),
@@ -484,7 +488,8 @@ class Replay:
 
     def _mismatches(self, end_nodes: Sequence[int], route_nodes: Sequence[int]) -> list[str]:
         """Read the ends of some nodes and the routes of others, and compare them with what was applied last."""
-        wiring = self.backend.wiring
+        wiring, here = self.backend.wiring, self.backend.portion.here
+        end_nodes, route_nodes = ([node for node in nodes if here[node]] for nodes in (end_nodes, route_nodes))
         wrong: list[str] = []
         if end_nodes:
             which = np.flatnonzero(np.isin(wiring.node, end_nodes))
@@ -510,7 +515,8 @@ def _with_groups_spread(routes: np.ndarray, plan: RoutePlan) -> np.ndarray:
 class _Journal:
     """The two files of a replay, complete up to the last instant at any moment."""
 
-    def __init__(self, folder: Path, t0_ns: int, step_ns: int):
+    def __init__(self, folder: Path, t0_ns: int, step_ns: int, backend: Backend):
+        self._here, self._end_here = backend.portion.here, backend.portion.here[backend.wiring.node]
         self._t0_ns, self._step_ns = t0_ns, step_ns
         self._instants = (folder / f"{INSTANTS_JOURNAL}.jsonl").open("w", buffering=1)
         self._file = (folder / f"{CHANGES_JOURNAL}.arrow").open("wb")
@@ -527,16 +533,18 @@ class _Journal:
     def write(self, applied: Applied, instants: range, mismatches: int) -> None:
         """Record the instants that one step fulfilled; of those that were overtaken only the time is known."""
         step = applied.step
-        another_link = (np.diff(step.routes["node"]) == 0) & (np.diff(step.routes["destination"]) == 0)
+        ends = int(self._end_here[step.made].sum() + self._end_here[step.broken].sum())
+        routes = step.routes[self._here[step.routes["node"]]]
+        another_link = (np.diff(routes["node"]) == 0) & (np.diff(routes["destination"]) == 0)
         for k in instants:
             own = k == step.k
             record = {
                 "k": k,
                 "planned_ns": k * self._step_ns,
-                "begun_ns": applied.begun_ns - self._t0_ns,
-                "done_ns": applied.done_ns - self._t0_ns,
-                "links": (len(step.made) + len(step.broken)) if own else 0,
-                "routes": len(step.routes) - int(another_link.sum()) if own else 0,
+                "begun_ns": self._since_0(applied.begun_ns),
+                "done_ns": self._since_0(applied.done_ns),
+                "links": ends if own else 0,
+                "routes": len(routes) - int(another_link.sum()) if own else 0,
                 "mismatches": mismatches if own else 0,
             }
             self._instants.write(json.dumps(record) + "\n")
@@ -546,9 +554,13 @@ class _Journal:
         """Record the link ends that a step has changed, which was due at a time of the clock."""
         step = applied.step
         for which, t_ns in ((step.made, applied.made_ns), (step.broken, applied.done_ns)):
-            if len(which):
-                self._changes.write_batch(self._rows(step, which, due_ns - self._t0_ns, t_ns - self._t0_ns))
+            if len(own := which[self._end_here[which]]):
+                self._changes.write_batch(self._rows(step, own, due_ns - self._t0_ns, self._since_0(t_ns)))
         self._file.flush()
+
+    def _since_0(self, t_ns: int) -> int:
+        """A time as it is written down: what is in force when the head start begins is so for as long as it counts."""
+        return max(t_ns - self._t0_ns, -HEAD_START_NS)
 
     def _rows(self, step: Step, which: np.ndarray, t_planned_ns: int, t_applied_ns: int) -> pa.RecordBatch:
         ends = step.ends[which]

@@ -68,8 +68,13 @@ def ipv6_available() -> bool:
     return Path("/proc/sys/net/ipv6/conf/all/forwarding").exists()
 
 
-def make_spaces(run_id: str, nodes: Sequence[str], spaces: list[NodeSpace]) -> None:
+def make_spaces(
+    run_id: str, nodes: Sequence[str], spaces: list[NodeSpace], numbers: Sequence[int] | None = None
+) -> None:
     """Make one forwarding namespace per node and append it to `spaces`, so that a failure leaves a list to remove.
+
+    Args:
+        numbers: of the nodes in the plan, from which what a kernel spreads flows by follows; else they count from 0.
 
     Raises:
         NetworkError: not root, or too few descriptors.
@@ -77,7 +82,7 @@ def make_spaces(run_id: str, nodes: Sequence[str], spaces: list[NodeSpace]) -> N
     _allow_descriptors(DESCRIPTORS * len(nodes) + SPARE_DESCRIPTORS)
     try:
         os.makedirs(NAMESPACE_FOLDER, exist_ok=True)
-        in_own_thread(_make_spaces, run_id, nodes, spaces)
+        in_own_thread(_make_spaces, run_id, nodes, spaces, numbers or range(len(nodes)))
     except OSError as error:
         raise NetworkError(
             f"network namespaces: {error}, but one per node is needed; run as root or with --machine guest"
@@ -123,10 +128,10 @@ def remove_space_file(path: str) -> None:
         os.unlink(path)
 
 
-def _make_spaces(run_id: str, nodes: Sequence[str], spaces: list[NodeSpace]) -> None:
+def _make_spaces(run_id: str, nodes: Sequence[str], spaces: list[NodeSpace], numbers: Sequence[int]) -> None:
     sysctls: dict[str, str] | None = None
     seeded = Path(SYSCTL_FOLDER, HASH_SEED).exists()
-    for number, node in enumerate(nodes):
+    for number, node in zip(numbers, nodes, strict=True):
         unshare(CLONE_NEWNET)
         path = namespace_path(run_id, node)
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY | os.O_CLOEXEC, 0))

@@ -14,6 +14,7 @@ from isl_emu.progress import Report, Steps
 from isl_emu.runs.clock import RunClock
 from isl_emu.runs.execution import Execution
 from isl_emu.runs.folder import RunFolder
+from isl_emu.runs.portion import Portion
 from isl_emu.runs.process import Watch
 from isl_emu.scenario.model import Scenario
 
@@ -59,6 +60,15 @@ class LiveRun:
     phase: Phases
     undo: ExitStack
     residents: list[Resident] = field(default_factory=list)
+
+    @property
+    def portion(self) -> Portion:
+        """The nodes that are on this kernel."""
+        return self.net.portion
+
+    def is_here(self, node: str) -> bool:
+        """Whether a node is on this kernel."""
+        return bool(self.portion.here[self.plan.nodes.index(node)])
 
     @property
     def exact(self) -> bool:

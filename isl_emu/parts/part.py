@@ -28,6 +28,7 @@ from isl_emu.routing.forwarding import RoutePlan
 from isl_emu.runs.clock import RunTimes
 from isl_emu.runs.directory import RunDirectory
 from isl_emu.runs.folder import RunFolder
+from isl_emu.runs.merging import Records
 from isl_emu.scenario.model import Scenario
 from isl_emu.show.chapter import Chapter
 from isl_emu.units import NS_PER_S
@@ -220,12 +221,14 @@ class Part:
         key: its name, that of its folder.
         lines: tables whose rows are the lines of the journal of the same name, where a run has such a journal.
         tables: tables that `conclude` makes.
+        merges: how its journals of several guests become one, by their names.
         watched: tables of whose rows it tells who looks on; `watched_live` journals, while the run is live.
     """
 
     key: ClassVar[str]
     lines: ClassVar[Mapping[str, pa.Schema]] = {}
     tables: ClassVar[Mapping[str, pa.Schema]] = {}
+    merges: ClassVar[Mapping[str, Callable[[Sequence[Records]], Records]]] = {}
     watched: ClassVar[Sequence[str]] = ()
     watched_live: ClassVar[Sequence[str]] = ()
 
@@ -249,6 +252,14 @@ class Part:
 
     def real_time(self, scenario: Scenario) -> Iterable[str]:
         """Why it needs real time: in exact time computing takes none, so nothing may depend on how long it takes."""
+        return ()
+
+    def together(self, scenario: Scenario) -> Iterable[str]:
+        """Nodes that are on the first kernel of a run that several guests share: one process of its is in them all."""
+        return ()
+
+    def one_guest(self, source: Source) -> Iterable[str]:
+        """Why its run cannot be spread over several guests: it has something that must be on one kernel."""
         return ()
 
     def checks(self, scenario: Scenario) -> Iterable[Callable[[], object]]:

@@ -6,7 +6,6 @@ Here are the tables that every run has, those on the machine and on pauses; each
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,12 +37,14 @@ from isl_emu.runs.journal import (
     joined,
 )
 from isl_emu.scenario.model import Scenario
+from isl_emu.tables.arrow_streams import stream_batches
 from isl_emu.tables.schema import COUNT, FLAG, NAME, NS, RATIO, TEXT, column, schema
+from isl_emu.units import NS_PER_S
 
 INSTANTS = schema(
     column("k", COUNT, "", "number of the instant"),
     column("t_planned_ns", NS, "ns", "when its state was due"),
-    column("t_begun_ns", NS, "ns", "when the first change was sent to the kernel; negative before the start"),
+    column("t_begun_ns", NS, "ns", "when the first change was sent to the kernel; never before -3 s"),
     column("t_done_ns", NS, "ns", "when the last change was in force"),
     column("lateness_ns", NS, "ns", "t_done - t_planned; 0 when it was early, as the first one is"),
     column("links", COUNT, "changes", "link ends that were changed"),
@@ -157,7 +158,9 @@ def write_tables(run: FinishedRun) -> None:
         for record in instants.records
     ]
     run.write(INSTANTS_JOURNAL, INSTANTS, rows, instants.lost_lines)
-    run.write(LOAD_JOURNAL, LOAD, load.records, load.lost_lines)
+    until_ns = run.ended_ns + NS_PER_S // 2  # the last packets of a run that is over may be waited for
+    seconds = [record for record in load.records if record["t_ns"] <= until_ns]
+    run.write(LOAD_JOURNAL, LOAD, seconds, load.lost_lines)
     write_changes(run.folder.journal / f"{CHANGES_JOURNAL}.arrow", run.folder.table(CHANGES_JOURNAL), run.plan)
     write_links(run.folder.journal / f"{LINKS_JOURNAL}.arrow", run.folder.table(LINKS_JOURNAL), run.plan)
     incidents = run.journal(INCIDENTS_JOURNAL)
@@ -180,7 +183,7 @@ def write_changes(source: Path, target: Path, plan: LinkPlan) -> None:
     """Turn the replay's Arrow stream into `changes.parquet`, batch by batch: it may hold millions of rows."""
     schema = CHANGES.with_metadata({**CHANGES.metadata, b"rate_scale": str(plan.rate_scale).encode()})
     with pq.ParquetWriter(target, schema, compression="zstd") as writer:
-        for batch in _stream_batches(source):
+        for batch in stream_batches(source):
             columns = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in batch.schema.names}
             columns |= _names_of_ends(columns["link"], columns["end"], plan)
             columns["lateness_ns"] = np.maximum(columns["t_applied_ns"] - columns["t_planned_ns"], 0)
@@ -191,7 +194,7 @@ def write_changes(source: Path, target: Path, plan: LinkPlan) -> None:
 def write_links(source: Path, target: Path, plan: LinkPlan) -> None:
     """Turn the sampled counters of link ends into `links.parquet`, batch by batch."""
     with pq.ParquetWriter(target, LINKS, compression="zstd") as writer:
-        for batch in _stream_batches(source):
+        for batch in stream_batches(source):
             found = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in batch.schema.names}
             found |= _names_of_ends(found["link"], found["end"], plan)
             columns = [found[field.name.removeprefix("dropped_")] for field in LINKS]
@@ -207,17 +210,6 @@ def _names_of_ends(link: np.ndarray, end: np.ndarray, plan: LinkPlan) -> dict[st
         "node": pa.DictionaryArray.from_arrays(np.where(at_a, a, b).astype(np.int32), names),
         "peer": pa.DictionaryArray.from_arrays(np.where(at_a, b, a).astype(np.int32), names),
     }
-
-
-def _stream_batches(source: Path) -> Iterator[pa.RecordBatch]:
-    """The complete batches of a stream; one that was cut off by a kill ends it."""
-    if not source.exists() or source.stat().st_size == 0:
-        return
-    with source.open("rb") as file:
-        try:
-            yield from pa.ipc.open_stream(file)
-        except (pa.ArrowInvalid, OSError):
-            return
 
 
 def conclude(

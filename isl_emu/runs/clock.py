@@ -21,6 +21,7 @@ from isl_emu.units import NS_PER_S
 
 FILE = "clock"  # in a run's journal
 NEVER_NS = (1 << 63) - 1
+HEAD_START_NS = 3 * NS_PER_S  # before instant 0: for the client and the prober to be ready
 LOOK_AGAIN_S = 0.01  # while the clock stands: how late its going on is noticed
 _LAYOUT = struct.Struct("@dqq")  # slowdown; counts, in the machine's ns, of _STOOD and _STOP
 _STOOD, _STOP = 1, 2  # for how long it has stood; where it will stop, or stands

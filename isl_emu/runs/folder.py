@@ -26,9 +26,14 @@ def not_plain(path: Path) -> ScenarioError:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A folder of results; `journal` holds what is written while the run is live."""
+    """A folder of results; `journal` holds what is written while the run is live.
+
+    Args:
+        part: whose journal it is, of a run that several guests share.
+    """
 
     path: Path
+    part: int = 0
 
     @classmethod
     def create(cls, path: Path | None, name: str) -> RunFolder:
@@ -90,7 +95,7 @@ class RunFolder:
     @property
     def journal(self) -> Path:
         """What the run's processes write while it is live."""
-        return self.path / "journal"
+        return self.path / (f"journal.{self.part}" if self.part else "journal")
 
     @property
     def logs(self) -> Path:

@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("netem")]
 
 THERE_NS, BACK_NS = 20 * MS, 60 * MS
 PAIRS = [("p00s00", "p00s02")]
+NODES = sorted({name for pair in PAIRS for name in pair})
 
 
 class LateClock(MonotonicClock):
@@ -40,7 +41,7 @@ def test_a_node_that_has_no_route_is_named(tmp_path: Path) -> None:
             net.get(f"p00s0{node}").cmd("ip route del 10.0.0.3")
             endpoints = endpoints_of(net)
             names = {one.address: name for name, one in endpoints.items()}
-            probes, receivers = open_probes(PAIRS, endpoints, 50 * MS, 50 * MS), open_receivers(PAIRS, endpoints)
+            probes, receivers = open_probes(PAIRS, endpoints, 50 * MS, 50 * MS), open_receivers(NODES, endpoints)
             now_ns = time.monotonic_ns()
             times = RunTimes(now_ns, now_ns + 500 * MS)
             Prober(journal, probes, receivers, times, 50 * MS, 50 * MS, names=names).run()
@@ -60,7 +61,7 @@ def test_each_direction_is_measured_by_itself(tmp_path: Path) -> None:
         net.backend.change_ends(np.arange(len(ends)), ends)
         probes, receivers = (
             open_probes(PAIRS, endpoints_of(net), 50 * MS, 50 * MS),
-            open_receivers(PAIRS, endpoints_of(net)),
+            open_receivers(NODES, endpoints_of(net)),
         )
         with Journal(tmp_path / "probes.jsonl") as journal:
             now_ns = time.monotonic_ns()

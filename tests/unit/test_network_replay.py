@@ -208,6 +208,8 @@ def test_drops_are_told_by_link_and_by_the_state_in_which_they_came(
     replay.count_drops()
     causes = {"down": 2, "full": 4, "unclear": 0} if most else {"down": 0, "full": 2, "unclear": 4}
     ends = {(row["node"], row["peer"]): row for row in drops(tmp_path)}
+    end = ends["p00s00", "p00s02"].pop("end")
+    assert (replay.backend.wiring.node[end], replay.backend.wiring.peer[end]) == (0, 2)
     assert ends["p00s00", "p00s02"] == {"node": "p00s00", "peer": "p00s02", "fault": 0, "lost": 0, **causes}
     assert ("p00s00", "p00s01") not in ends
 

@@ -63,6 +63,10 @@ class CapturesPart(Part):
         wanted = [specified(capture, source.plan).as_json() for capture in source.scenario.capture]
         return Preparation(leave=lambda folder, _: write_json(folder.journal / SPECIFICATIONS, {"captures": wanted}))
 
+    def one_guest(self, source: Source) -> Iterable[str]:
+        if source.scenario.capture:
+            yield "[[capture]] writes one file of packets in the order in which one kernel sees them"
+
     def start(self, live: LiveRun) -> Iterable[Activity]:
         if live.scenario.capture:
             yield CaptureProcess(live)

@@ -12,7 +12,7 @@ from isl_emu.parts.activity import Activity, RunProcess
 from isl_emu.parts.finished_run import ConcludedRun, FinishedRun
 from isl_emu.parts.kv_handover.results import JOURNAL, KV_HANDOVERS, kv_chapter, kv_section
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.part import CpuUse, Event, Pace, Part, Spells, shares_of_a_cpu, transfer_events
+from isl_emu.parts.part import CpuUse, Event, Pace, Part, Source, Spells, shares_of_a_cpu, transfer_events
 from isl_emu.parts.serving.model_server import SLOT_FOLDER
 from isl_emu.runs.endpoints import FIRST_CACHE_PORT
 from isl_emu.runs.journal import SERVERS_JOURNAL, count_lines
@@ -41,6 +41,10 @@ class KvHandoverPart(Part):
                     f"kv_handover moves the cache of {group.model}, but {name} computes at the pace of "
                     f"{group.pace_model}, whose cache has another size; remove pace_model"
                 )
+
+    def one_guest(self, source: Source) -> Iterable[str]:
+        if source.scenario.kv_handover:
+            yield "[[kv_handover]] moves files between two containers, by one process"
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
         if planned := sum(len(handover.tokens) for handover in live.scenario.kv_handover):

@@ -8,7 +8,7 @@ from isl_emu.network import messages
 from isl_emu.nodes.nodespaces import ipv6_available
 from isl_emu.parts.activity import Activity, RunProcess
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.part import Part
+from isl_emu.parts.part import Part, Source
 from isl_emu.runs.endpoints import METADATA_ADDRESSES
 from isl_emu.scenario.model import Scenario
 
@@ -20,6 +20,10 @@ class MetadataPart(Part):
 
     def own_byte(self, scenario: Scenario) -> int:
         return PROCESS_BYTE if scenario.metadata else 0
+
+    def one_guest(self, source: Source) -> Iterable[str]:
+        if source.scenario.metadata:
+            yield "[metadata] is served in all nodes by one process"
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
         informed = set(live.scenario.informed_nodes)

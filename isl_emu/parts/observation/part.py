@@ -107,6 +107,10 @@ class ObservationPart(Part):
         seen = (Path.cwd(),) if any(":" in one.placement for one in scenario.observation) else ()
         return Preparation(inputs=inputs, seen=seen, leave=leave)
 
+    def one_guest(self, source: Source) -> Iterable[str]:
+        if source.scenario.observation:
+            yield "[[observation]] sends images and answers by one process"
+
     def start(self, live: LiveRun) -> Iterable[Activity]:
         scenario, names = live.scenario, live.scenario.satellite_names
         if not scenario.observation:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.finished_run import ConcludedRun, FinishedRun
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.part import Event, Pace, Part
+from isl_emu.parts.part import Event, Pace, Part, Source
 from isl_emu.parts.power.governor import JOURNAL, Governing
 from isl_emu.parts.power.results import ENERGY, EnergyTotals, energy_section, energy_totals, write_energy
 from isl_emu.runs.journal import REQUESTS_JOURNAL, read_latest
@@ -27,6 +27,10 @@ class PowerPart(Part):
     key = "power"
     lines = {JOURNAL: ENERGY}
     watched, watched_live = (JOURNAL,), (JOURNAL,)
+
+    def one_guest(self, source: Source) -> Iterable[str]:
+        if source.scenario.power:
+            yield "[power] governs all computers by one process"
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
         if live.scenario.power:

@@ -11,6 +11,7 @@ from isl_emu.parts.activity import Activity, RunProcess
 from isl_emu.parts.finished_run import ConcludedRun, FinishedRun
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.part import Crossing, Judgement, Pace, Part, Preparation, Source, Traffic
+from isl_emu.parts.probes.halves import joined_probes, joined_samples
 from isl_emu.parts.probes.prober import JOURNAL
 from isl_emu.parts.probes.results import PROBES, delays_section, probe_fidelity, probe_reasons, probe_rows
 from isl_emu.parts.probes.traffic import JOURNAL as ENDS_JOURNAL
@@ -26,6 +27,7 @@ from isl_emu.tables.text import time_text
 class ProbesPart(Part):
     key = "probes"
     tables = {"probes": PROBES}
+    merges = {JOURNAL: joined_probes, ENDS_JOURNAL: joined_samples}
 
     def endpoints(self, scenario: Scenario, plan: LinkPlan) -> Iterable[str]:
         return (name for pair in scenario.probes.pairs for name in pair)
@@ -49,8 +51,10 @@ class ProbesPart(Part):
         if probes.pairs:
             pairs = ",".join(f"{a}:{b}" for a, b in probes.pairs)
             rhythm = ["--interval-ns", str(probes.interval_ns), "--step-ns", str(live.plan.grid.step_ns)]
-            words = ["isl_emu.parts.probes.prober", "--pairs", pairs, *rhythm]
-            yield RunProcess("prober", words, live.folder.journal)
+            names = {name for pair in probes.pairs for name in pair}
+            if here := ",".join(sorted(filter(live.is_here, names))):
+                words = ["isl_emu.parts.probes.prober", "--pairs", pairs, "--here", here, *rhythm]
+                yield RunProcess("prober", words, live.folder.journal)
             yield ProbedEnds(live)
 
     def conclude(self, run: FinishedRun) -> None:
@@ -63,7 +67,8 @@ class ProbesPart(Part):
         ways = None
         if run.scenario.routing.policy == "none":
             ways = FoundWays(run.plan, run.journal(ROUTES_JOURNAL).records, exact=_exact(run))
-        rows = probe_rows(probes.records, run.paths, samples.records, disturbed, ways)
+        records = sorted(probes.records, key=lambda record: record["t_send_ns"])
+        rows = probe_rows(records, run.paths, samples.records, disturbed, ways)
         run.write("probes", PROBES, rows, probes.lost_lines)
 
     def judge(self, run: FinishedRun, pace: Pace) -> Judgement:

@@ -12,7 +12,7 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType, MappingProxyType
 from typing import NamedTuple
@@ -39,7 +39,11 @@ class Sent(NamedTuple):
 
 @dataclass
 class Probe:
-    """One direction of a pair that is probed, its next probe's number, and those on their way by their number."""
+    """One direction of a pair that is probed, its next probe's number, and those on their way by their number.
+
+    Args:
+        crosses: its receiver is on another kernel, which writes down what arrives.
+    """
 
     a: str
     b: str
@@ -48,6 +52,7 @@ class Probe:
     sender: socket.socket
     destination: str
     phase_ns: int
+    crosses: bool = False
     number: int = -1
     awaited: dict[int, Sent] = field(default_factory=dict)
 
@@ -76,6 +81,7 @@ class Prober:
         interval_ns: spacing of each pair's probes.
         step_ns: spacing of the plan's instants.
         names: of nodes, by their addresses.
+        strangers: ways by which probes come whose senders are on other kernels, by their identifiers.
     """
 
     def __init__(
@@ -88,7 +94,9 @@ class Prober:
         step_ns: int,
         clock: Clock | None = None,
         names: Mapping[str, str] = MappingProxyType({}),
+        strangers: Mapping[int, tuple[str, str]] = MappingProxyType({}),
     ):
+        self._strangers = strangers
         self._names = names
         self._journal, self._clock = journal, clock or MonotonicClock()
         self._receivers = receivers
@@ -104,11 +112,17 @@ class Prober:
         with NanosecondSelector() if EXACT_TIME in os.environ else selectors.DefaultSelector() as selector:
             for receiver in self._receivers:
                 selector.register(receiver, selectors.EVENT_READ)
-            while (wake_ns := self._next_event_ns()) is not None:
-                for key, _ in selector.select(self._clock.timeout_s(self._times.t0_ns + wake_ns)):
-                    self._receive(key.fileobj)  # type: ignore[arg-type]
-                self._send_due()
-                self._give_up_lost()
+            try:
+                while (wake_ns := self._next_event_ns()) is not None:
+                    for key, _ in selector.select(self._clock.timeout_s(self._times.t0_ns + wake_ns)):
+                        self._receive(key.fileobj)  # type: ignore[arg-type]
+                    self._send_due()
+                    self._give_up_lost()
+            except SystemExit:  # told to end; of what crosses the other kernel knows the rest
+                for probe in self._probes.values():
+                    for number, sent in probe.awaited.items() if probe.crosses else ():
+                        self._write_open(probe, number, sent, given_up=False)
+                raise
 
     def _now_ns(self) -> int:
         return self._clock.now_ns() - self._times.t0_ns
@@ -116,6 +130,8 @@ class Prober:
     def _next_event_ns(self) -> int | None:
         """When something is to be sent or given up; None when there is nothing left."""
         events = [self._due[0][0]] if self._due else []
+        if self._strangers and (last_ns := self._times.duration_ns + LOST_AFTER_NS) > self._now_ns():
+            events.append(last_ns)
         first_sent = [next(iter(probe.awaited.values())) for probe in self._probes.values() if probe.awaited]
         return min(events + [sent.t_ns + LOST_AFTER_NS for sent in first_sent], default=None)
 
@@ -151,6 +167,10 @@ class Prober:
                 self._write(probe, refused.number, probe.awaited.pop(refused.number).t_ns, None, None, why)
         arrival = receive(receiver)
         probe = self._probes.get(arrival.identifier) if arrival else None
+        if arrival and arrival.identifier in self._strangers:
+            a, b = self._strangers[arrival.identifier]
+            record = {"a": a, "b": b, "seq": arrival.number, "arrived_utc_ns": arrival.utc_ns}
+            self._journal.append({**record, "hops_seen": arrival.hops})
         if arrival and probe and arrival.number in probe.awaited:
             sent = probe.awaited.pop(arrival.number)
             delay_ns = self._clock.own_ns(arrival.utc_ns - sent.utc_ns)
@@ -160,36 +180,61 @@ class Prober:
         expired_ns = self._now_ns() - LOST_AFTER_NS
         for probe in self._probes.values():
             for number in [number for number, sent in probe.awaited.items() if sent.t_ns <= expired_ns]:
-                self._write(probe, number, probe.awaited.pop(number).t_ns, None, None)
+                sent = probe.awaited.pop(number)
+                self._write_open(probe, number, sent, given_up=True)
+
+    def _write_open(self, probe: Probe, number: int, sent: Sent, *, given_up: bool) -> None:
+        """Write down one that nobody here has seen arrive; whether it has the other kernel knows, if it crosses."""
+        more = {"utc_ns": sent.utc_ns, **({} if given_up else {"open": True})} if probe.crosses else {}
+        self._write(probe, number, sent.t_ns, None, None, more=more)
 
     def _write(
-        self, probe: Probe, number: int, t_send_ns: int, delay_ns: int | None, hops: int | None, why: str | None = None
+        self,
+        probe: Probe,
+        number: int,
+        t_send_ns: int,
+        delay_ns: int | None,
+        hops: int | None,
+        why: str | None = None,
+        more: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         record = {"a": probe.a, "b": probe.b, "seq": number, "t_send_ns": t_send_ns}
-        self._journal.append({**record, "delay_ns": delay_ns, "hops_seen": hops, "lost_by": why})
+        self._journal.append({**record, "delay_ns": delay_ns, "hops_seen": hops, "lost_by": why, **more})
+
+
+def ways_of(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Both directions of each pair; a probe's identifier is the place of its own."""
+    return [way for pair in pairs for way in (pair, pair[::-1])]
 
 
 def open_probes(
-    pairs: Sequence[tuple[str, str]], endpoints: Mapping[str, Endpoint], interval_ns: int, step_ns: int
+    pairs: Sequence[tuple[str, str]],
+    endpoints: Mapping[str, Endpoint],
+    interval_ns: int,
+    step_ns: int,
+    here: Collection[str] | None = None,
 ) -> list[Probe]:
-    """The probes of all pairs, each direction at times of its own, with one socket for each sending node."""
-    senders = {name: open_sender(endpoints[name].netns) for name in _nodes(pairs)}
-    ways = [way for pair in pairs for way in (pair, pair[::-1])]
+    """The probes of all pairs, each direction at times of its own, with one socket for each sending node.
+
+    Args:
+        here: the nodes that are on this kernel and send; all by default.
+    """
+    ways = ways_of(pairs)
+    here = {name for way in ways for name in way} if here is None else here
+    senders = {name: open_sender(endpoints[name].netns) for name in sorted(here)}
     probes = []
     for identifier, (a, b) in enumerate(ways):
+        if a not in here:
+            continue
         phase, destination = phase_ns(identifier, len(ways), interval_ns, step_ns), endpoints[b].address
         packet = probe_packet(endpoints[a].address, destination, identifier)
-        probes.append(Probe(a, b, identifier, packet, senders[a], destination, phase))
+        probes.append(Probe(a, b, identifier, packet, senders[a], destination, phase, b not in here))
     return probes
 
 
-def open_receivers(pairs: Sequence[tuple[str, str]], endpoints: Mapping[str, Endpoint]) -> list[socket.socket]:
-    """A receiving socket in each node of the pairs."""
-    return [open_receiver(endpoints[name].netns, endpoints[name].address) for name in _nodes(pairs)]
-
-
-def _nodes(pairs: Sequence[tuple[str, str]]) -> list[str]:
-    return sorted({name for pair in pairs for name in pair})
+def open_receivers(nodes: Iterable[str], endpoints: Mapping[str, Endpoint]) -> list[socket.socket]:
+    """A receiving socket in each node."""
+    return [open_receiver(endpoints[name].netns, endpoints[name].address) for name in nodes]
 
 
 def _pairs(text: str) -> list[tuple[str, str]]:
@@ -210,14 +255,17 @@ def main() -> None:
     parser.add_argument("--interval-ns", type=int, required=True, help="spacing of each pair's probes")
     parser.add_argument("--step-ns", type=int, required=True, help="spacing of the plan's instants")
     parser.add_argument("--pairs", type=_pairs, required=True, help="a:b,c:d by node name")
+    parser.add_argument("--here", type=lambda text: text.split(","), required=True, help="nodes on this kernel: a,b")
     options = parser.parse_args()
     endpoints, step_ns = read_endpoints(options.journal), options.step_ns
     with Journal(options.journal / f"{JOURNAL}.jsonl") as journal:
-        probes = open_probes(options.pairs, endpoints, options.interval_ns, step_ns)
-        receivers = open_receivers(options.pairs, endpoints)
+        probes = open_probes(options.pairs, endpoints, options.interval_ns, step_ns, options.here)
+        receivers = open_receivers(options.here, endpoints)
         clock, times = run_clock(options.journal), RunTimes.of(options)
         names = {endpoint.address: name for name, endpoint in endpoints.items()}
-        Prober(journal, probes, receivers, times, options.interval_ns, step_ns, clock, names).run()
+        ways, here = ways_of(options.pairs), set(options.here)
+        strangers = {number: (a, b) for number, (a, b) in enumerate(ways) if b in here and a not in here}
+        Prober(journal, probes, receivers, times, options.interval_ns, step_ns, clock, names, strangers).run()
 
 
 if __name__ == "__main__":

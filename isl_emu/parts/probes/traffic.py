@@ -50,6 +50,8 @@ class ProbedEnds(Activity):
         self._interval_ns = max(live.plan.grid.step_ns, LEAST_INTERVAL_NS)
         self._ends: dict[int, dict[int, int]] = defaultdict(dict)  # by node, then by the interface's number
         for end in watched:
+            if not live.portion.here[wiring.node[end]]:
+                continue
             self._ends[int(wiring.node[end])][int(wiring.interface_index[end])] = end
         names = live.plan.nodes.names
         self._sockets = {node: in_own_thread(_socket_in, live.net.get(names[node]).netns_path) for node in self._ends}

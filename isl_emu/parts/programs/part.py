@@ -80,6 +80,10 @@ class ProgramsPart(Part):
             _imported(workload)  # so that an error comes now
         return Preparation()
 
+    def one_guest(self, source: Source) -> Iterable[str]:
+        if source.scenario.visited_nodes:
+            yield "programs and workloads compute at the pace that one process gives them"
+
     def start(self, live: LiveRun) -> Iterable[Activity]:
         scenario, own = live.scenario, set[int]()
         if not scenario.visited_nodes:

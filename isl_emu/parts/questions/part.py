@@ -96,8 +96,11 @@ class QuestionsPart(Part):
         seen = (Path.cwd(),) if ":" in questions.target else ()  # where the client finds a user's function
         return Preparation(inputs=inputs, seen=seen, leave=partial(_leave, source, satellites, requests))
 
+    def together(self, scenario: Scenario) -> Iterable[str]:
+        return scenario.asking_stations if scenario.questions else ()
+
     def start(self, live: LiveRun) -> Iterable[Activity]:
-        if live.scenario.questions:
+        if live.scenario.questions and live.portion.number == 0:  # where all stations are that ask
             yield RunProcess("client", ["isl_emu.parts.questions.client"], live.folder.journal)
 
     def progress(self, journal: Path) -> str | None:

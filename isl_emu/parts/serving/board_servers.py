@@ -14,6 +14,7 @@ from isl_emu.parts.serving.modelled_specification import PACE, Specification, wr
 from isl_emu.parts.serving.server_kind import Facts, PaceJudgement, ServerGroup, ServerKind, Started
 from isl_emu.runs.endpoints import MODEL_PORT
 from isl_emu.runs.journal import read_journal
+from isl_emu.runs.merging import Records
 from isl_emu.scenario.compute import Compute
 from isl_emu.scenario.models import MODELS
 from isl_emu.tables.text import beyond, time_text
@@ -53,6 +54,15 @@ def start_board_servers(live: LiveRun, specs: Sequence[Specification]) -> Servic
 
 
 LATE = ("late_p50_ns", "late_p99_ns", "late_max_ns")
+
+
+def paces(parts: Sequence[Records]) -> Records:
+    """How late the tokens of several kernels' servers were, as one: no less than any of them."""
+    said = [record for part in parts for record in part]
+    if not said:
+        return ()
+    late = {key: max((one[key] for one in said if one.get(key) is not None), default=None) for key in LATE}
+    return [{**said[0], **late, "steps": sum(one.get("steps", 0) for one in said)}]
 
 
 class ModelledServers(ServerKind):

@@ -11,14 +11,17 @@ from isl_emu.parts.activity import Activity
 from isl_emu.parts.finished_run import ConcludedRun, FinishedRun
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.part import CpuUse, Judgement, Need, Pace, Part, Preparation, Source
+from isl_emu.parts.serving.board_servers import paces
 from isl_emu.parts.serving.busy import AnsweringCpus
 from isl_emu.parts.serving.kinds import KINDS, kind_of
+from isl_emu.parts.serving.modelled_specification import PACE
 from isl_emu.parts.serving.results import SERVERS, servers_chapter, servers_section
 from isl_emu.parts.serving.start import serve_models, server_groups
 from isl_emu.parts.serving.who_serves import SERVING
 from isl_emu.runs.endpoints import FILE as ENDPOINTS
 from isl_emu.runs.endpoints import read_endpoints
 from isl_emu.runs.journal import REQUESTS_JOURNAL, SERVERS_JOURNAL, count_lines
+from isl_emu.runs.merging import first_told
 from isl_emu.scenario.matching import matching
 from isl_emu.scenario.model import Scenario
 from isl_emu.show.chapter import Chapter
@@ -27,6 +30,7 @@ from isl_emu.show.chapter import Chapter
 class ServingPart(Part):
     key = "serving"
     lines = {SERVERS_JOURNAL: SERVERS}
+    merges = {SERVERS_JOURNAL: first_told, Path(SERVING).stem: first_told, Path(PACE).stem: paces}
 
     def needs(self, scenario: Scenario) -> Iterable[Need]:
         for group in scenario.compute:

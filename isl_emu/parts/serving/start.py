@@ -28,7 +28,7 @@ def serve_models(live: LiveRun) -> Sequence[Activity]:
     for kind in KINDS.values():
         own = [number for number, group in groups.items() if kind_of(group.compute) is kind]
         if own:
-            started = kind.start(live, [groups[number] for number in own])
+            started = kind.start(live, [_those_here(live, groups[number]) for number in own])
             facts |= dict(zip(own, started.facts, strict=True))
             activities += started.activities
             specs += started.specifications
@@ -44,6 +44,11 @@ def serve_models(live: LiveRun) -> Sequence[Activity]:
     for group in groups.values():
         write_serving(live, group.ready, t_ns=0)
     return activities
+
+
+def _those_here(live: LiveRun, group: ServerGroup) -> ServerGroup:
+    satellites, ready = (tuple(filter(live.is_here, names)) for names in (group.satellites, group.ready))
+    return ServerGroup(group.compute, satellites, ready)
 
 
 def server_groups(scenario: Scenario) -> Mapping[int, ServerGroup]:

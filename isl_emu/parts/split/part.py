@@ -60,6 +60,10 @@ class SplitPart(Part):
             check_engine(split.engine)
         return Preparation(models=tuple(_checked_model(split, source.scenario) for split in source.scenario.split))
 
+    def one_guest(self, source: Source) -> Iterable[str]:
+        if source.scenario.split:
+            yield "[[split]] runs its pipelines by one process"
+
     def start(self, live: LiveRun) -> Iterable[Activity]:
         start_splits(live)
         return ()

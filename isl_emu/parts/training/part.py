@@ -89,6 +89,10 @@ class TrainingPart(Part):
             check_torch()
         return Preparation()
 
+    def one_guest(self, source: Source) -> Iterable[str]:
+        if source.scenario.training:
+            yield "[[training]] runs its jobs by one process"
+
     def start(self, live: LiveRun) -> Iterable[Activity]:
         if live.scenario.power:
             waiting = trainers(live.scenario, live.scenario.training, modelled_only=not live.exact)

@@ -70,6 +70,10 @@ class UplinkPart(Part):
 
         return Preparation(leave=leave)
 
+    def one_guest(self, source: Source) -> Iterable[str]:
+        if source.scenario.uplink:
+            yield "[uplink] sends models by one process"
+
     def start(self, live: LiveRun) -> Iterable[Activity]:
         if live.scenario.uplink:
             yield UplinkActivity(live, start_transfer_nodes(live))

@@ -1,0 +1,106 @@
+"""A run spread over several guests: what is where, and what is refused before it begins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from isl_emu.errors import ScenarioError
+from isl_emu.experiment import load_source
+from isl_emu.live.spread import Spread, leave_parts, spread_over, together_first
+from isl_emu.machine.place import Place
+from isl_emu.partition.cut import LEAST_LOOKAHEAD_NS, least_delays_ns
+from isl_emu.parts.part import Source
+from isl_emu.runs.folder import RunFolder
+from isl_emu.runs.portion import Portion
+from isl_emu.runs.wishes import Wishes
+from tests.scenarios import head, quiet_ring, shell, station, table
+
+pytest.importorskip("pymetis")
+
+EXACT, REAL = Place("guest", "asked for", "exact"), Place("guest", "asked for", "real")
+FLEET = shell(24, 4, 1, altitude="1200 km", inclination="60 deg", lasers={"topology": "+grid", "rate": "1 Gbit/s"})
+STATIONS = "".join(
+    station(name, latitude=latitude, longitude="104 deg", antennas=2)
+    for name, latitude in (("gs-a", "30 deg"), ("gs-b", "-40 deg"), ("gs-c", "50 deg"))
+)
+ASKING = table("compute", satellites=["p0*"], server="modelled", board="inference-2035", model="qwen3-8b")
+ASKING += table("questions", mean_interval="1 s", prompts=["Why?"])
+
+
+def _source(tmp_path: Path, more: str = "") -> Source:
+    path = tmp_path / "scenario.toml"
+    path.write_text(head("spread", duration="5 s") + FLEET + STATIONS + more)
+    return load_source(path, {})
+
+
+@pytest.mark.parametrize("guests", [2, 3])
+def test_no_packet_takes_less_between_guests_than_the_lookahead(tmp_path: Path, guests: int) -> None:
+    source = _source(tmp_path, ASKING)
+    spread = spread_over(source, guests, EXACT, Wishes())
+    assert spread is not None and spread.portion.count == guests
+    part, links = spread.portion.part, source.plan.links
+    crossing = part[links.a] != part[links.b]
+    assert LEAST_LOOKAHEAD_NS <= spread.lookahead_ns <= least_delays_ns(source.plan)[crossing].min()
+    assert set(part.tolist()) == set(range(guests))
+    names = source.plan.nodes.names
+    assert {int(part[names.index(name)]) for name in ("gs-a", "gs-b", "gs-c")} == {0}
+
+
+def test_nodes_that_belong_together_come_first(tmp_path: Path) -> None:
+    plan = _source(tmp_path).plan
+    part = np.arange(len(plan.nodes.names), dtype=np.int32) % 3
+    home = part[1]
+    found = together_first(plan, part, [plan.nodes.names[node] for node in (1, 4, 3)])
+    assert found[[1, 4, 3]].tolist() == [0, 0, 0]
+    others = np.setdiff1d(np.arange(len(part)), [1, 4, 3])
+    assert (np.where(part == home, 0, np.where(part == 0, home, part)) == found)[others].all()
+    assert (together_first(plan, part, []) == part).all()
+
+
+def test_one_guest_is_not_spread(tmp_path: Path) -> None:
+    assert spread_over(_source(tmp_path), 1, REAL, Wishes()) is None
+
+
+@pytest.mark.parametrize(
+    ("place", "wishes", "more", "reason"),
+    [
+        (REAL, Wishes(), "", "only in exact time"),
+        (EXACT, Wishes(interactive=True), "", "--cli"),
+        (EXACT, Wishes(pause_at_ns=1), "", "--pause-at"),
+        (EXACT, Wishes(), table("[capture]", name="one", node="p01s02"), "capture"),
+        (EXACT, Wishes(), table("routing", policy="none"), "routing.policy"),
+        (
+            EXACT,
+            Wishes(),
+            table("[fault]", name="dark", satellites=["p00s00"], at="2 s", effect="power-off"),
+            "more than links",
+        ),
+    ],
+)
+def test_what_cannot_be_spread_is_refused(tmp_path: Path, place: Place, wishes: Wishes, more: str, reason: str) -> None:
+    with pytest.raises(ScenarioError, match=reason):
+        spread_over(_source(tmp_path, more), 2, place, wishes)
+
+
+def test_more_guests_than_groups_of_nodes_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "ring.toml"
+    path.write_text(quiet_ring())
+    with pytest.raises(ScenarioError, match="parts"):
+        spread_over(load_source(path, {}), 60, EXACT, Wishes())
+
+
+def test_every_guest_is_left_what_was_prepared(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "run", "run")
+    (folder.journal / "planned.jsonl").write_text("{}\n")
+    leave_parts(folder, Spread(Portion(0, np.array([0, 1, 1, 2], np.int32)), 5))
+    for number, nodes in enumerate(([0], [1, 2], [3])):
+        found = Portion.read(folder.path, number, 4)
+        assert (found.nodes, found.count, found.number) == (nodes, 3, number)
+        assert (RunFolder(folder.path, number).journal / "planned.jsonl").read_text() == "{}\n"
+
+
+def test_a_run_that_was_not_cut_has_all_nodes_here(tmp_path: Path) -> None:
+    assert Portion.read(tmp_path, 0, 3).nodes == [0, 1, 2]
