@@ -18,7 +18,7 @@ from isl_emu.units import DURATION_NS, format_quantity
 MIB = 1024 * 1024
 RESERVED = frozenset({  # tables of our own
     *("plan", "instants", "changes", "load", "outside", "pauses", "incidents", "drops", "links", "path_changes"),
-    *("requests", "attempts", "polls", "serving", "captures", "observations"),
+    *("requests", "attempts", "polls", "serving", "serving_slices", "captures", "observations"),
     *("servers", "split", "kv_handovers", "transfers", "deliveries", "probes", "energy", "programs", "program_cpu"),
     *("training", "faults", "convergence", "outages", "route_changes"),
 })  # fmt: skip

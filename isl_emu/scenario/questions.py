@@ -53,7 +53,8 @@ class Questions(Record):
 
     `target`: which computing satellite is asked: one of `POLICIES`, a node name, or a user's function. `prompts`: a
     list; where there is none they come from `prompt_file`, "bundled" or a file of JSON lines. `users`: how they are
-    spread over the stations.
+    spread over the stations. `warm_up`: questions due before it count in no figure. `slice`: figures of each such time
+    as well.
     """
 
     arrivals: Literal["poisson", "gamma", "single-stream", "offline", "trace"] = "poisson"
@@ -63,6 +64,8 @@ class Questions(Record):
     trace: Trace | None = None
     start_after_ns: Delay = Field(alias="start_after", default=0)
     stop_after_ns: Duration | None = Field(alias="stop_after", default=None)
+    warm_up_ns: Delay = Field(alias="warm_up", default=0)
+    slice_ns: Duration | None = Field(alias="slice", default=None)
     stations: Stations = "all"
     users: Literal["equal", "population"] | dict[NodeName, Weight] = "equal"
     target: str = "uniform"
@@ -159,6 +162,9 @@ def question_contradictions(
     if not stations:
         yield "questions is given, but there is no ground station to ask them; add a [[station]]"
     yield from unknown("questions.stations", asking, names, "ground station")
+    if questions.warm_up_ns >= duration_ns:
+        warm_up, duration = (format_quantity(one, DURATION_NS) for one in (questions.warm_up_ns, duration_ns))
+        yield f"questions.warm_up is {warm_up}, but the run takes {duration}, and figures are of the rest; shorten it"
     asked = questions.expected(len(asking), duration_ns)
     if excess := QUESTIONS.excess(
         asked, f"{size_text(asked * QUESTION_BYTE)}, {duration_text(asked * QUESTION_S)} to draw"

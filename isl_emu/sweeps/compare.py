@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from scipy.stats import bootstrap
 
@@ -214,6 +215,8 @@ def _values(run: RunResults, metric: str) -> np.ndarray:
     rows = run.table(name)
     if column_name not in rows.column_names:
         raise ScenarioError(f"--metric: is {metric!r}, but {name} has only: {', '.join(rows.column_names)}; name one")
+    if "warm_up" in rows.column_names:
+        rows = rows.filter(pc.invert(rows["warm_up"]))
     values: np.ndarray = rows[column_name].drop_null().to_numpy().astype(float)
     return values
 

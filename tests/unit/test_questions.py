@@ -64,6 +64,8 @@ def test_users_are_spread_equally_by_weight_or_by_population() -> None:
         ('mean_interval = "1 s"\nprompts = ["a"]\nprompt_file = "b.jsonl"', "prompts and prompt_file are both given"),
         ('mean_interval = "1 s"\ntarget = "nearset"', "did you mean nearest?"),
         ('mean_interval = "1 s"\ntarget = "p09s09"', "or a computing satellite"),
+        ('mean_interval = "1 s"\nwarm_up = "60 s"', "warm_up is 1 min, but the run takes 1 min"),
+        ('mean_interval = "1 s"\nslice = "0 s"', "slice"),
     ],
 )
 def test_what_does_not_go_together_is_refused(text: str, complaint: str) -> None:

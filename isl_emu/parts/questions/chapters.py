@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.finished_run import ConcludedRun, Rows
-from isl_emu.parts.questions.figures import completed
-from isl_emu.parts.questions.results import ending, latency_rows, levels_kept, path_text, way_facts
+from isl_emu.parts.questions.figures import completed, measured, slices
+from isl_emu.parts.questions.results import ending, latency_rows, levels_kept, path_text, warm_up_text, way_facts
 from isl_emu.runs.journal import INCIDENTS_JOURNAL, REQUESTS_JOURNAL
 from isl_emu.show.chapter import Card, Chapter, DataTable, Picture
 from isl_emu.show.style import (
@@ -37,6 +37,7 @@ from isl_emu.tables.text import Distribution, counted, share, time_text
 from isl_emu.units import NS_PER_MS, NS_PER_S
 
 CARDS = 20  # questions shown with their answers
+SLICES_SHOWN = 60  # of a table
 BARS = 30  # questions in the picture of where the time went
 LONGEST_ANSWER = 1200  # characters
 STEPS = 4000  # of a distribution; more look no different
@@ -45,14 +46,17 @@ STAGES = ("up", "lasers", "queue", "prefill", "decode", "down")
 
 def questions_chapter(run: ConcludedRun) -> Iterator[Chapter]:
     """Nothing for a run without questions."""
-    requests = run.rows(REQUESTS_JOURNAL)
-    if not requests:
+    everything = run.rows(REQUESTS_JOURNAL)
+    if not everything:
         return
+    requests = measured(everything)
     done = completed(requests)
     outcomes = ", ".join(f"{count} {name}" for name, count in Counter(row["outcome"] for row in requests).most_common())
     items: list[str | Picture | DataTable | Card] = [
         f"{counted(len(requests), 'question')}: {outcomes}. " + ". ".join(levels_kept(requests, run.scenario.questions))
     ]
+    if len(everything) > len(requests):
+        items.append(f"{warm_up_text(len(everything) - len(requests), run.scenario)}.")
     if done:
         items += [
             DataTable(
@@ -63,11 +67,31 @@ def questions_chapter(run: ConcludedRun) -> Iterator[Chapter]:
             ),
             *_pictures(run, requests, done),
         ]
+    if run.scenario.questions and (found := slices(everything, run.scenario.questions)):
+        items.append(_slices_table(found))
     stations = set(run.scenario.station_names)
     items += [_card(row, stations) for row in requests[:CARDS]]
     if len(requests) > CARDS:
         items.append(f"{len(requests) - CARDS} further questions are in requests.parquet.")
     yield Chapter("Questions and answers", items)
+
+
+def _slices_table(found: Rows) -> DataTable:
+    """Figures of each slice of time, the first ones."""
+
+    def line(row: Mapping[str, Any]) -> tuple[str, ...]:
+        times = (time_text(row[key]) for key in ("ttft_p50_ns", "ttft_p99_ns", "e2e_p50_ns", "e2e_p99_ns"))
+        span = f"{row['t_ns'] / NS_PER_S:g} to {row['t_end_ns'] / NS_PER_S:g} s"
+        counts = str(row["requests"]), str(row["completed"])
+        return (f"{span}{', warm-up' if row['warm_up'] else ''}", *counts, *times, f"{row['output_tokens_per_s']:.1f}")
+
+    return DataTable(
+        f"Slices of time{f', the first {SLICES_SHOWN} of {len(found)}' if len(found) > SLICES_SHOWN else ''}; "
+        "serving_slices.parquet has all",
+        ("", "questions", "completed", "TTFT p50", "p99", "E2E p50", "p99", "tokens/s"),
+        [line(row) for row in found[:SLICES_SHOWN]],
+        left=1,
+    )
 
 
 def _card(row: Mapping[str, Any], stations: set[str]) -> Card:

@@ -53,6 +53,11 @@ class Rates:
         return cls(window_ns, per_s(len(done)), per_s(tokens), per_s(sum(good)) if good else None)
 
 
+def measured(requests: Rows) -> list[Mapping[str, Any]]:
+    """The requests that figures are of: those due after the warm-up, if there is one."""
+    return [row for row in requests if not row.get("warm_up")]
+
+
 def completed(requests: Rows) -> list[Mapping[str, Any]]:
     """The requests that were answered whole."""
     return [row for row in requests if row["outcome"] == "completed"]
@@ -64,11 +69,13 @@ def serving_figures(requests: Rows, polls: Rows, questions: Questions) -> dict[s
     Args:
         requests: rows of requests.parquet. polls: those of polls.parquet, if there were any.
     """
+    asked, requests = len(requests), measured(requests)
     done = completed(requests)
     return {
         "arrivals": {"kind": questions.arrivals, "mlperf_scenario": MLPERF.get(questions.arrivals)},
         "target": questions.target,
         "requests": len(requests),
+        "warm_up": {"limit_ns": questions.warm_up_ns, "requests": asked - len(requests)},
         "outcomes": dict(Counter(row["outcome"] for row in requests)),
         "attempts": sum(row["attempts"] or 0 for row in requests),
         "asked_again": sum((row["attempts"] or 0) > 1 for row in requests),
@@ -100,6 +107,39 @@ def read_serving_figures(run: FinishedRun) -> dict[str, Any]:
     """The figures of a run with questions, by its tables."""
     assert run.scenario.questions is not None
     return serving_figures(run.rows(REQUESTS_JOURNAL), run.rows(POLLS_JOURNAL), run.scenario.questions)
+
+
+def slices(requests: Rows, questions: Questions) -> list[dict[str, Any]]:
+    """Figures of each slice of time in which a question was due or an answer completed, in order; see `SLICES`."""
+    length_ns = questions.slice_ns
+    if length_ns is None:
+        return []
+    due: dict[int, list[Mapping[str, Any]]] = {}
+    ended: dict[int, list[Mapping[str, Any]]] = {}
+    for row in requests:
+        due.setdefault(row["t_due_ns"] // length_ns, []).append(row)
+    for row in completed(requests):
+        ended.setdefault(row["t_finish_ns"] // length_ns, []).append(row)
+    found = []
+    for number in sorted(due.keys() | ended.keys()):
+        own, answers = due.get(number, []), ended.get(number, [])
+        done, tokens = completed(own), _total(answers, "answer_tokens")
+        ttft, e2e = (Distribution.of(row[key] for row in done) for key in ("ttft_ns", "e2e_ns"))
+        good = [row["slo_met"] for row in answers if row["slo_met"] is not None]
+        found.append({
+            "t_ns": number * length_ns,
+            "t_end_ns": (number + 1) * length_ns,
+            "warm_up": number * length_ns < questions.warm_up_ns,
+            "requests": len(own),
+            "completed": len(done),
+            "deadline_met": sum(bool(row["deadline_met"]) for row in own),
+            **{f"ttft_{name}_ns": getattr(ttft, name) for name in ("p50", "p99")},
+            **{f"e2e_{name}_ns": getattr(e2e, name) for name in ("p50", "p99")},
+            "answers": len(answers),
+            "output_tokens_per_s": tokens * NS_PER_S / length_ns,
+            "goodput_per_s": sum(good) * NS_PER_S / length_ns if good or questions.slo else None,
+        })  # fmt: skip
+    return found
 
 
 def _latencies(done: Rows) -> dict[str, Any]:

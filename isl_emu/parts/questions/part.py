@@ -21,12 +21,13 @@ from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.part import EVERY_NODE_UP_TO, Crossing, Event, Part, Preparation, Source, Traffic
 from isl_emu.parts.questions import asking
 from isl_emu.parts.questions.asking import Asking
-from isl_emu.parts.questions.figures import read_serving_figures
+from isl_emu.parts.questions.figures import read_serving_figures, slices
 from isl_emu.parts.questions.requests import PlannedRequest, check_fit, plan_requests, read_asked
 from isl_emu.parts.questions.results import (
     ATTEMPTS,
     POLLS,
     REQUESTS,
+    SLICES,
     answers_section,
     attempt_row,
     outcome,
@@ -49,6 +50,7 @@ from isl_emu.show.chapter import Chapter
 from isl_emu.units import NS_PER_S
 
 FIGURES = "serving.json"  # in the run folder
+SLICES_TABLE = "serving_slices"
 WAYS = ("path_at_send", "path_at_finish")  # columns
 QUESTION_PACKETS, TOKEN_PACKETS = 6, 2  # which both programs work on: the connection, headers; a token as an event
 
@@ -56,7 +58,7 @@ QUESTION_PACKETS, TOKEN_PACKETS = 6, 2  # which both programs work on: the conne
 class QuestionsPart(Part):
     key = "questions"
     lines = {asking.POLLS_JOURNAL: POLLS}
-    tables = {REQUESTS_JOURNAL: REQUESTS, asking.ATTEMPTS_JOURNAL: ATTEMPTS}
+    tables = {REQUESTS_JOURNAL: REQUESTS, asking.ATTEMPTS_JOURNAL: ATTEMPTS, SLICES_TABLE: SLICES}
     watched = REQUESTS_JOURNAL, asking.POLLS_JOURNAL
     watched_live = asking.ASKED_JOURNAL, REQUESTS_JOURNAL, asking.POLLS_JOURNAL
 
@@ -126,8 +128,10 @@ class QuestionsPart(Part):
             row["laser_byte"] = laser_byte.get(row["id"])
             row["faults"] = list(dict.fromkeys(map(run.faults.name, sorted(events.get(row["id"], ())))))
         run.write(REQUESTS_JOURNAL, REQUESTS, rows, requests.lost_lines)
-        if run.scenario.questions:
+        if questions := run.scenario.questions:
             write_json(run.folder.path / FIGURES, read_serving_figures(run))
+            if questions.slice_ns is not None:
+                run.write(SLICES_TABLE, SLICES, slices(run.rows(REQUESTS_JOURNAL), questions))
 
     def sections(self, run: FinishedRun, figures: Mapping[str, Any]) -> Iterator[Iterable[str]]:
         if requests := run.rows(REQUESTS_JOURNAL):

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import Any
 
-from isl_emu.parts.questions.figures import Rates, completed
+from isl_emu.parts.questions.figures import Rates, completed, measured
 from isl_emu.routing.paths import NodePath
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.questions import Questions
@@ -41,6 +41,7 @@ REQUESTS = schema(
     column("outcome", TEXT, "", f"completed, {', '.join(FAILURES)} or unfinished"),
     column("error", TEXT, "", "one sentence when the outcome is not completed; else null"),
     column("t_due_ns", NS, "ns", "when the arrival process wanted it sent"),
+    column("warm_up", FLAG, "", "due in the warm-up, so it counts in no figure"),
     column("t_send_ns", NS, "ns", "when it was sent"),
     column("t_last_send_ns", NS, "ns", "when the attempt that counts, the last one, was sent"),
     column("t_first_ns", NS, "ns", "when the first token of the answer arrived; null if none did"),
@@ -99,6 +100,22 @@ ATTEMPTS = schema(
     column("laser_byte", NS, "byte", "both, each times the lasers on its path"),
 )
 
+SLICES = schema(
+    column("t_ns", NS, "ns", "begin of the slice"),
+    column("t_end_ns", NS, "ns", "its end"),
+    column("warm_up", FLAG, "", "it begins in the warm-up"),
+    column("requests", COUNT, "questions", "due in it"),
+    column("completed", COUNT, "questions", "of those, answered whole, whenever that was"),
+    column("deadline_met", COUNT, "questions", "of those, within the deadline"),
+    column("ttft_p50_ns", RATIO, "ns", "TTFT of those completed, median; null without any"),
+    column("ttft_p99_ns", RATIO, "ns", "its 99th percentile"),
+    column("e2e_p50_ns", RATIO, "ns", "E2E of those completed, median"),
+    column("e2e_p99_ns", RATIO, "ns", "its 99th percentile"),
+    column("answers", COUNT, "answers", "completed in it, whenever they were asked for"),
+    column("output_tokens_per_s", RATIO, "tokens/s", "of these answers, over the slice"),
+    column("goodput_per_s", RATIO, "requests/s", "those within all service levels; null if there are none"),
+)
+
 POLLS = schema(
     column("station", TEXT, "", "ground station that asks for the length of a queue"),
     column("satellite", TEXT, "", "satellite whose server is asked"),
@@ -119,6 +136,7 @@ def request_row(record: Mapping[str, Any], paths: PlannedPaths, questions: Quest
     e2e_ns, ttft_ns, tokens = record.get("e2e_ns"), record.get("ttft_ns"), record.get("answer_tokens")
     prompt_ns, predict_ns = record.get("server_prompt_ns"), record.get("server_predict_ns")
     row: Row = {**record, "tpot_ns": None, "network_ns": None, "network_ratio": None}
+    row["warm_up"] = record["t_due_ns"] < questions.warm_up_ns
     if e2e_ns is not None and ttft_ns is not None and tokens and tokens > 1:
         row["tpot_ns"] = (e2e_ns - ttft_ns) // (tokens - 1)
     if e2e_ns and prompt_ns is not None and predict_ns is not None:
@@ -280,10 +298,13 @@ def path_text(path: Sequence[str], stations: set[str]) -> str:
 
 
 def answers_section(requests: Rows, scenario: Scenario) -> Iterator[str]:
+    asked, requests = len(requests), measured(requests)
     done = completed(requests)
     counts = Counter(row["outcome"] for row in requests).most_common()
     outcomes = ", ".join(f"{count} {outcome}" for outcome, count in counts)
     yield f"ANSWERS  {counted(len(requests), 'question')}: {outcomes}"
+    if asked > len(requests):
+        yield from wrapped(INDENT, warm_up_text(asked - len(requests), scenario))
     more = sum(max(0, (row["attempts"] or 0) - 1) for row in requests)
     again = f"{counted(more, 'further attempt')} after a first one failed" if more else ""
     up, down, lasers = (sum(row[key] or 0 for row in requests) for key in ("sent_byte", "received_byte", "laser_byte"))
@@ -291,6 +312,13 @@ def answers_section(requests: Rows, scenario: Scenario) -> Iterator[str]:
     for line in (*levels_kept(requests, scenario.questions), again, carried if up else ""):
         yield from wrapped(INDENT, line)
     yield from table(("", "", "p50", "p90", "p95", "p99"), latency_rows(done), left=2)
+
+
+def warm_up_text(count: int, scenario: Scenario) -> str:
+    """What is said of questions that figures leave out."""
+    assert scenario.questions is not None
+    length = format_quantity(scenario.questions.warm_up_ns, DURATION_NS)
+    return f"{counted(count, 'further question')} due in the warm-up of {length} count in no figure"
 
 
 def latency_rows(done: Rows) -> list[tuple[str, ...]]:
