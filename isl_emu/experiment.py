@@ -28,7 +28,7 @@ from isl_emu.live.control import announce
 from isl_emu.live.room import all_needs, check_room, exact_time_warnings, files_of, guest_memory_byte
 from isl_emu.live.spread import Spread, leave_parts, spread_over
 from isl_emu.machine.functions import trusting
-from isl_emu.machine.guest import VirtualClock, run_in_guests
+from isl_emu.machine.guest import VirtualClock, guest_folder, run_in_guests
 from isl_emu.machine.kernel_build import build_kernel, can_build
 from isl_emu.machine.load import watched_guest
 from isl_emu.machine.place import Place, choose_place
@@ -456,7 +456,7 @@ def _execute(
         else:
             with (
                 Journal(folder.journal / f"{OUTSIDE_JOURNAL}.jsonl") as outside,
-                watched_guest(run.path / "guest", outside.append),
+                watched_guest(guest_folder(run), outside.append),
                 ExitStack() as wires,
             ):
                 ends = [wires.enter_context(wire(folder, run)) for part in PARTS for wire in part.wires(scenario)]

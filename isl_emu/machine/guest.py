@@ -179,6 +179,8 @@ def run_in_guests(
                 place, calendar = stack.enter_context(_calendar(run, clock, len(commands), lookahead_ns))
                 times.append(place)
                 variables[FOLDER_VARIABLE] = str(times[0])
+            memory = choose_memory_folder(sum(memory_byte)) if trusted else Path("/dev/shm")
+            preload = {"LD_PRELOAD": str(shim)} if shim else {}
             for number, (folder, trunks) in enumerate(zip(folders, _trunks(len(commands)), strict=True)):
                 streams = _streams(interactive) if number == 0 else "pipe"
                 words = _kernel_command(kernel, folder, memory_byte[number], clock, number)
@@ -190,7 +192,6 @@ def run_in_guests(
                 (folder / "command.sh").write_text(_command_script(commands[number], variables, streams))
                 (folder / "console").write_text(streams)
                 _place_init(folder)
-                memory = choose_memory_folder(sum(memory_byte)) if trusted else Path("/dev/shm")
                 if trunks:
                     ends = (f"{other}:{end.fileno()}" for other, end in trunks.items())
                     words.append(f"trunks={','.join([str(lookahead_ns), *ends])}")
@@ -198,7 +199,7 @@ def run_in_guests(
                     _Boot(
                         number,
                         words,
-                        {"TMPDIR": str(memory), **({"LD_PRELOAD": str(shim)} if shim else {})},
+                        {"TMPDIR": str(memory), **preload},
                         view,
                         folder,
                         streams,

@@ -32,16 +32,6 @@ from isl_emu.runs.journal import (
 from isl_emu.runs.merging import Records, merged_rows
 from isl_emu.tables.arrow_streams import stream_batches
 
-ORDER = {  # of the rows of the replay's streams: as one replay writes them
-    CHANGES_JOURNAL: lambda table: (
-        _end(table),
-        ~_column(table, "up"),
-        _column(table, "t_applied_ns"),
-        _column(table, "k"),
-    ),
-    LINKS_JOURNAL: lambda table: (_end(table), _column(table, "t_ns")),
-}
-
 
 def instants(parts: Sequence[Records]) -> Records:
     """An instant begins with the first part and is done with the last; what was changed is counted together."""
