@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from isl_emu.machine.guest import clean_guest
 from isl_emu.nodes.cgroups import remove_run_cgroups
 from isl_emu.runs.directory import RunDirectory
 from tests.nets import need_kernel, run_directory
@@ -23,3 +26,19 @@ def run() -> Iterator[RunDirectory]:
     with run_directory() as run:
         yield run
         remove_run_cgroups(run.run_id)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder with a short path, as sockets need."""
+    with tempfile.TemporaryDirectory(prefix="isl-emu-test-") as name:
+        yield Path(name)
+
+
+@pytest.fixture
+def guest_run(folder: Path) -> Iterator[RunDirectory]:
+    """A run in that folder for guests, of which nothing is left."""
+    directory = RunDirectory("abc123", folder / "run")
+    directory.path.mkdir()
+    yield directory
+    clean_guest(directory)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,17 +23,8 @@ pytestmark = needs_exact_time
 
 
 @pytest.fixture
-def folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="isl-emu-test-") as name:
-        yield Path(name)
-
-
-@pytest.fixture
-def run(folder: Path) -> Iterator[RunDirectory]:
-    directory = RunDirectory("abc123", folder / "run")
-    directory.path.mkdir()
-    yield directory
-    clean_guest(directory)
+def run(guest_run: RunDirectory) -> RunDirectory:
+    return guest_run
 
 
 SLEEP = """

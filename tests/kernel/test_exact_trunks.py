@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from isl_emu.errors import MachineError
-from isl_emu.machine.guest import VirtualClock, clean_guest, guest_folder, run_in_guest, run_in_guests
+from isl_emu.machine.guest import VirtualClock, guest_folder, run_in_guest, run_in_guests
 from isl_emu.runs.directory import RunDirectory
 from isl_emu.units import NS_PER_S
 from tests.exact_guest import MEMORY_BYTE, START_UTC_S, needs_exact_time
@@ -22,17 +20,8 @@ pytestmark = needs_exact_time
 
 
 @pytest.fixture
-def folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="isl-emu-test-") as name:
-        yield Path(name)
-
-
-@pytest.fixture
-def run(folder: Path) -> Iterator[RunDirectory]:
-    directory = RunDirectory("abc123", folder / "run")
-    directory.path.mkdir()
-    yield directory
-    clean_guest(directory)
+def run(guest_run: RunDirectory) -> RunDirectory:
+    return guest_run
 
 
 # A chain of nodes a - b - c, of which a guest has some; what node c receives and when, and what comes back to a.
