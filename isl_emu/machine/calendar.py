@@ -3,13 +3,12 @@
 User-mode Linux with ``time-travel=ext`` asks a calendar for every step of its clock that it has not been granted in
 advance. This is the calendar's reasoning, without sockets or clocks: messages in, messages out.
 
-Guests that cannot reach each other within `lookahead_ns` run side by side, none further than the earliest next event of
-the others and the lookahead (Chandy and Misra 1979, Bryant 1977); without a lookahead they take turns. A guest that is
-alone runs freely for a slice of time, so that a busy second costs it no more than a few messages.
+A guest runs freely for a slice of time, so that a busy second costs it no more than a few messages. Guests with trunks
+between them tell each other over these how far each may go (Chandy and Misra 1979, Bryant 1977: `kernel/patches/`), and
+get their slice together; guests without take turns.
 
-What guests send each other goes over trunks, not through the calendar: before a guest waits it tells to whom frames are
-on their way and when the first is due, and before the other runs it is told how much to have read. A guest that has
-sent something asks again by itself before an answer could reach it.
+What guests send each other goes over their trunks, not through the calendar: when a slice is over they tell to whom
+frames are on their way, and when the first is due.
 
 Source: Linux include/uapi/linux/um_timetravel.h, arch/um/kernel/time.c; `kernel/patches/8-trunks.patch`.
 """
@@ -44,12 +43,12 @@ class Operation(IntEnum):
     GET_TOD = 8
     BROADCAST = 9
     TRUNK_DUE = 32
-    TRUNK_SENT = 33
+    TRUNK_WAIT = 33
 
 
 @dataclass(frozen=True)
 class Message:
-    """One struct um_timetravel_msg; of what concerns trunks, the sequence number is the other guest's number."""
+    """One struct um_timetravel_msg; of what concerns trunks, the sequence number is a guest's number."""
 
     operation: Operation
     sequence: int
@@ -79,7 +78,6 @@ class Guest:
         waiting: whether it waits to be run.
         free_until_ns: how far it runs without asking.
         posted_ns: when something from outside is to wake it.
-        sent_byte: by the number of another guest, what that has sent it since the beginning and it was not told of.
         sequence: of the last message that we began.
     """
 
@@ -91,7 +89,6 @@ class Guest:
     waiting: bool = False
     free_until_ns: int = 0
     posted_ns: list[int] = field(default_factory=list)
-    sent_byte: dict[int, int] = field(default_factory=dict)
     sequence: int = 0
 
     @property
@@ -118,11 +115,11 @@ class Calendar:
 
     Args:
         start_utc_ns: what the guests' clocks show at time 0.
-        lookahead_ns: what one guest does reaches another no sooner than this; 0 if that is not known.
+        trunks: whether the guests hold each other back where they must.
     """
 
-    def __init__(self, start_utc_ns: int, lookahead_ns: int = 0):
-        self._start_utc_ns, self._lookahead_ns = start_utc_ns, lookahead_ns
+    def __init__(self, start_utc_ns: int, *, trunks: bool = False):
+        self._start_utc_ns, self._trunks = start_utc_ns, trunks
         self._guests: dict[int, Guest] = {}
         self._joined = 0
         self._past_ns = 0  # the time of guests that have left
@@ -164,9 +161,8 @@ class Calendar:
                 for other in self._named(message.sequence):
                     self.post(other.key, message.time_ns + guest.offset_ns)
                 return []
-            case Operation.TRUNK_SENT:
-                for other in self._named(message.sequence):
-                    other.sent_byte[guest.number or 0] = message.time_ns
+            case Operation.TRUNK_WAIT:
+                self._note_time(guest, message.time_ns)
                 return []
             case Operation.START:
                 guest.number, answer_ns = message.time_ns, key
@@ -183,7 +179,8 @@ class Calendar:
             case Operation.GET_TOD:
                 answer_ns = self._start_utc_ns + guest.now_ns
             case Operation.BROADCAST:
-                before = self._asked_soon(guest, 0)
+                if not self._trunks:  # else it would come to us before the others can
+                    before = self._asked_soon(guest, 0)
             case _:
                 raise ValueError(f"a guest sent {message.operation.name}, which only a calendar may send")
         return [*before, Message(Operation.ACK, message.sequence, answer_ns)]
@@ -194,6 +191,8 @@ class Calendar:
         Args:
             limit_ns: no event at or after this time may happen; what is posted for a guest's present time may.
         """
+        if self._trunks:
+            return self._grant_together(limit_ns)
         found = []
         for guest in sorted(self.guests, key=lambda guest: (guest.next_ns, guest.key)):
             if guest.waiting and self._may_run(guest, limit_ns):
@@ -220,20 +219,31 @@ class Calendar:
         at_ns = guest.next_ns
         if at_ns >= NEVER_NS or (at_ns >= limit_ns and not (at_ns == guest.now_ns and guest.posted_ns)):
             return False
-        if self._lookahead_ns:
-            return all(at_ns < other.next_ns + self._lookahead_ns for other in self._others(guest))
         return all(other.waiting and (at_ns, guest.key) < (other.next_ns, other.key) for other in self._others(guest))
 
     def _run(self, guest: Guest, limit_ns: int) -> list[Message]:
         at_ns = guest.next_ns
-        others_ns = min((other.next_ns + self._lookahead_ns for other in self._others(guest)), default=NEVER_NS)
-        guest.free_until_ns = min(limit_ns, others_ns, at_ns + SLICE_NS)
-        guest.now_ns, guest.waiting, guest.request_ns = at_ns, False, None
+        others_ns = min((other.next_ns for other in self._others(guest)), default=NEVER_NS)
         guest.posted_ns = [posted_ns for posted_ns in guest.posted_ns if posted_ns > at_ns]
-        sent = [Message(Operation.TRUNK_SENT, number, byte) for number, byte in guest.sent_byte.items()]
-        guest.sent_byte.clear()
-        free = self._asked_soon(guest, guest.free_until_ns) if guest.free_until_ns > at_ns else []
-        return [*sent, *free, self._begun(guest, Operation.RUN, at_ns - guest.offset_ns)]
+        return self._let_run(guest, at_ns, min(limit_ns, others_ns, at_ns + SLICE_NS))
+
+    def _grant_together(self, limit_ns: int) -> list[Sending]:
+        """All go on from where each of them stands; what is on its way to one is known to it or posted."""
+        if not all(guest.waiting for guest in self.guests):
+            return []
+        at_ns = self.next_ns()
+        posted = any(guest.next_ns == guest.now_ns and guest.posted_ns for guest in self.guests)
+        if at_ns >= NEVER_NS or (at_ns >= limit_ns and not posted):
+            return []
+        for guest in self.guests:
+            guest.posted_ns.clear()
+        until_ns = min(limit_ns, at_ns + SLICE_NS)
+        return [(guest.key, self._let_run(guest, guest.now_ns, until_ns)) for guest in self.guests]
+
+    def _let_run(self, guest: Guest, at_ns: int, until_ns: int) -> list[Message]:
+        guest.now_ns, guest.waiting, guest.request_ns, guest.free_until_ns = at_ns, False, None, until_ns
+        free = self._asked_soon(guest, until_ns) if until_ns > at_ns else []
+        return [*free, self._begun(guest, Operation.RUN, at_ns - guest.offset_ns)]
 
     def _asked_soon(self, guest: Guest, free_until_ns: int) -> list[Message]:
         guest.free_until_ns = free_until_ns

@@ -1,8 +1,8 @@
 """The calendar's process: sockets, the wall clock and the folder around `isl_emu.machine.calendar`.
 
-Run as ``python -m isl_emu.machine.calendar_process PARENT LISTENER START_UTC_NS GUESTS LOOKAHEAD_NS PATIENCE_S`` in the
-calendar's folder (`isl_emu.machine.calendar_control`); LISTENER is a listening socket that it inherits. It ends when
-its last guest does, or the process PARENT that started it. A guest that computes for longer than its patience while
+Run as ``python -m isl_emu.machine.calendar_process PARENT LISTENER START_UTC_NS GUESTS TRUNKS PATIENCE_S`` in the
+calendar's folder (`isl_emu.machine.calendar_control`); LISTENER is a listening socket that it inherits, and TRUNKS is 1
+if there are trunks between its guests, else 0. It ends when its last guest does, or the process PARENT that started it. A guest that computes for longer than its patience while
 time stands still is named in the file `failed`.
 """
 
@@ -205,12 +205,12 @@ def main(arguments: Sequence[str]) -> None:
     """Serve the folder in which we were started."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent, listener, start_utc_ns, guests, lookahead_ns, patience_s = map(int, arguments)
+    parent, listener, start_utc_ns, guests, trunks, patience_s = map(int, arguments)
     if os.getppid() != parent:  # gone before it could take us with it
         return
     go_first(0)  # guests wait for each word of ours
     with socket.socket(fileno=listener) as listening:
-        calendar = Calendar(start_utc_ns, lookahead_ns)
+        calendar = Calendar(start_utc_ns, trunks=bool(trunks))
         CalendarProcess(listening, Path.cwd(), calendar, guests, patience_s * NS_PER_S).serve()
 
 

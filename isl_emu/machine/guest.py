@@ -176,7 +176,7 @@ def run_in_guests(
     try:
         with contextlib.ExitStack() as stack:
             if clock is not None:
-                place, calendar = stack.enter_context(_calendar(run, clock, len(commands), lookahead_ns))
+                place, calendar = stack.enter_context(_calendar(run, clock, len(commands)))
                 times.append(place)
                 variables[FOLDER_VARIABLE] = str(times[0])
             memory = choose_memory_folder(sum(memory_byte)) if trusted else Path("/dev/shm")
@@ -243,9 +243,7 @@ def _trunks(count: int) -> list[dict[int, socket.socket]]:
 
 
 @contextlib.contextmanager
-def _calendar(
-    run: RunDirectory, clock: VirtualClock, guests: int, lookahead_ns: int
-) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
+def _calendar(run: RunDirectory, clock: VirtualClock, guests: int) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
     """A calendar for some guests, while the block runs; yields the folder where it is asked, and its process."""
     folder = run.path.resolve() / CALENDAR_FOLDER
     folder.mkdir(mode=0o700)
@@ -256,7 +254,7 @@ def _calendar(
         with socket.socket(socket.AF_UNIX) as listener, (folder / "log").open("wb") as log:
             listener.bind(f"/proc/self/fd/{short}/{SOCKET}")
             listener.listen()
-            words = (os.getpid(), listener.fileno(), clock.start_utc_ns, guests, lookahead_ns, PATIENCE_S)
+            words = (os.getpid(), listener.fileno(), clock.start_utc_ns, guests, int(guests > 1), PATIENCE_S)
             process = subprocess.Popen(
                 [sys.executable, "-S", "-m", "isl_emu.machine.calendar_process", *map(str, words)],
                 cwd=folder,

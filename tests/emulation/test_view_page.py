@@ -44,7 +44,7 @@ def test_the_fault_button_cuts_a_link(tmp_path: Path) -> None:
         page.evaluate("islEmuView.find('p00s00 p00s01')")
         page.evaluate("document.querySelector('[data-act=fault]').click()")
         wait_for(lambda: page.evaluate("islEmuView.state.faulty") == 1, "the cut on the page")
-        assert "p00s00 - p00s01" in page.evaluate("document.getElementById('log').innerText")
+        wait_for(lambda: "p00s00 - p00s01" in page.evaluate("document.getElementById('log').innerText"), "its line")
         page.evaluate("document.querySelector('[data-act=resume]').click()")
         run.communicate(timeout=PATIENCE_S)
     assert run.returncode == INVALID  # somebody changed it

@@ -159,45 +159,64 @@ def test_without_a_lookahead_guests_take_turns_in_the_order_of_time():
     assert order == [(10, 0), (20, 1), (30, 0), (40, 1)]  # 10 and 20 of the second in one go
 
 
-def test_who_gets_something_is_run_when_it_is_due_and_told_how_much_to_have_read():
-    calendar = Calendar(UTC_NS, lookahead_ns=10)
-    sender, receiver = FakeGuest(calendar, [100, 400], number=3), FakeGuest(calendar, [1000], number=5)
-    ((_, messages),) = calendar.grants()
-    sender.take(messages)
-    assert sender.free_until_ns == 1010
-    for operation, value in ((Operation.TRUNK_DUE, 115), (Operation.TRUNK_SENT, 64)):
-        assert calendar.receive(sender.key, Message(operation, 5, value)) == []
-    sender.events, sender.now_ns = [400], 100
-    sender.wait()  # as it does by itself from 125 on
-    ((key, (sent, until, run)),) = calendar.grants()
-    assert key == receiver.key
-    assert sent == Message(Operation.TRUNK_SENT, 3, 64)
-    assert (until.operation, until.time_ns) == (Operation.FREE_UNTIL, 410)
-    assert (run.operation, run.time_ns) == (Operation.RUN, 115)
+def test_guests_with_trunks_go_on_together_from_where_they_stand():
+    calendar = Calendar(UTC_NS, trunks=True)
+    guests = [FakeGuest(calendar, [100, 400]), FakeGuest(calendar, [1000])]
+    guests[0].now_ns = 30
+    guests[0].wait()
+    asked = {
+        key: [(message.operation, message.time_ns) for message in messages] for key, messages in calendar.grants(700)
+    }
+    assert asked == {
+        0: [(Operation.FREE_UNTIL, 700), (Operation.RUN, 30)],
+        1: [(Operation.FREE_UNTIL, 700), (Operation.RUN, 0)],
+    }
+    guests[0].wait()
+    assert calendar.grants() == []  # the other has not come back
+    guests[1].wait()
+    assert len(calendar.grants()) == 2
+
+
+def test_what_is_on_its_way_when_guests_come_back_is_an_event_of_who_gets_it():
+    calendar = Calendar(UTC_NS, trunks=True)
+    sender = FakeGuest(calendar, [NS_PER_S], number=3)
+    FakeGuest(calendar, [2 * NS_PER_S], number=5)
+    assert calendar.receive(sender.key, Message(Operation.TRUNK_DUE, 5, 115)) == []
+    assert calendar.next_ns() == 115
+    assert calendar.grants(115) == []
+    assert len(calendar.grants(116)) == 2
+    assert calendar.next_ns() == 0  # they run
+
+
+def test_a_guest_with_trunks_whose_calendar_is_called_keeps_its_slice():
+    """The others could not come back before it is over."""
+    calendar = Calendar(UTC_NS, trunks=True)
+    guest = FakeGuest(calendar, [100])
+    guest.take(calendar.grants()[0][1])
+    assert len(guest.tell(Operation.BROADCAST, 0)) == 1
 
 
 def test_what_is_sent_to_a_guest_that_left_is_of_no_concern():
-    calendar = Calendar(UTC_NS, lookahead_ns=10)
+    calendar = Calendar(UTC_NS, trunks=True)
     sender, gone = FakeGuest(calendar, [100], number=3), FakeGuest(calendar, [1000], number=5)
     calendar.leave(gone.key)
-    assert calendar.receive(sender.key, Message(Operation.TRUNK_DUE, 5, 115)) == []
+    assert calendar.receive(sender.key, Message(Operation.TRUNK_DUE, 5, 50)) == []
     assert calendar.next_ns() == 100
 
 
-@given(seed=st.integers(0, 2**32), lookahead_ns=st.integers(0, 50), count=st.integers(2, 5))
-def test_no_guest_is_further_than_the_others_next_event_and_the_lookahead(seed, lookahead_ns, count):
+@given(seed=st.integers(0, 2**32), trunks=st.booleans(), count=st.integers(2, 5))
+def test_all_that_is_planned_happens_whoever_comes_back_first(seed, trunks, count):
     random_ = random.Random(seed)
-    calendar = Calendar(UTC_NS, lookahead_ns)
+    calendar = Calendar(UTC_NS, trunks=trunks)
     planned = [sorted(random_.sample(range(500), 8)) for _ in range(count)]
     guests = [FakeGuest(calendar, list(events)) for events in planned]
     while sending := calendar.grants():
         for key, messages in sending:
-            others_ns = min(other.next_ns for other in calendar.guests if other.key != key)
             guests[key].take(messages)
-            assert max(guests[key].now_ns, guests[key].free_until_ns) <= others_ns + lookahead_ns
         for key in random_.sample([key for key, _ in sending], len(sending)):
             guests[key].go()
     assert [guest.ran for guest in guests] == planned
+
 
 
 def test_a_guest_that_left_is_not_waited_for_and_its_time_is_not_lost():
