@@ -47,6 +47,7 @@ from isl_emu.units import NS_PER_S
 READ_BACK_NODES = 64  # nodes whose ends are read back after an instant of 1 s; if more changed, they take turns
 READ_BACK_ROUTES = 2_000  # about as many routes are read back after an instant of 1 s, whole tables at a time
 MOST_MISMATCHES_KEPT = 100
+GOLDEN_RATIO = (5**0.5 - 1) / 2  # the multiples of which, modulo 1, are spread evenly, however many there are
 MOST_NODES_COUNTED = 128  # at one instant, whose drops are told apart by the state before and after
 DOWN, FAULT, LOST, FULL, UNCLEAR = range(5)  # why packets were dropped: columns of `Replay.drops`
 MOST_DIFFERENCES_TOLD = 3  # of one node
@@ -180,6 +181,9 @@ class Replay:
         self._journal_dir = journal_dir
         self._read_back_share = min(plan.grid.step_ns * slowdown / NS_PER_S, 1.0)
         self._read_back_nodes = max(round(read_back_nodes * self._read_back_share), 1)
+        # Whose turn it is: neighbours in number, who are in one plane and so in one guest, are far from each other
+        self._order = np.argsort(np.arange(len(plan.nodes.names)) * GOLDEN_RATIO % 1.0, kind="stable")
+        self._rank = np.argsort(self._order)
         self._turns = np.zeros(len(plan.nodes.names), np.int64)  # how often each node was read back
         self._slowdown, self._grain_ns = slowdown, grain_ns
         self._ends = self._planned = initial_ends(plan, bias_ns, slowdown)
@@ -316,7 +320,7 @@ class Replay:
                 })  # fmt: skip
 
     def _due(self, first_k: int, last_k: int) -> range:
-        """The nodes whose counters are sampled at these instants, so that all take turns within the interval."""
+        """Whose counters, in the order of turns, are sampled at these instants, so that all are within the interval."""
         nodes, step_ns = len(self.plan.nodes.names), self.plan.grid.step_ns
         begin, end = (k * step_ns * nodes // self._counters_interval_ns for k in (first_k - 1, last_k))
         if end - begin >= nodes:
@@ -342,7 +346,7 @@ class Replay:
         """
         otherwise = (before["up"] != after["up"]) | ((before["loss_ratio"] > 0) != (after["loss_ratio"] > 0))
         changed = np.flatnonzero(otherwise | (self._cut != cut))
-        turn = np.unique(np.array(due, np.int64) % len(self.plan.nodes.names))
+        turn = np.unique(self._order[np.array(due, np.int64) % len(self.plan.nodes.names)])
         changed = changed[~np.isin(self.backend.wiring.node[changed], turn)]
         others = np.unique(self.backend.wiring.node[changed])
         if len(others) > MOST_NODES_COUNTED:
@@ -484,7 +488,7 @@ class Replay:
 
     def _in_turn(self, nodes: np.ndarray, most: int) -> list[int]:
         """Those of the nodes that were read back least often."""
-        chosen = nodes[np.argsort(self._turns[nodes], kind="stable")][:most]
+        chosen = nodes[np.lexsort((self._rank[nodes], self._turns[nodes]))][:most]
         self._turns[chosen] += 1
         return sorted(chosen.tolist())
 
