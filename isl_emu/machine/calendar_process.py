@@ -2,8 +2,8 @@
 
 Run as ``python -m isl_emu.machine.calendar_process PARENT LISTENER START_UTC_NS GUESTS TRUNKS PATIENCE_S`` in the
 calendar's folder (`isl_emu.machine.calendar_control`); LISTENER is a listening socket that it inherits, and TRUNKS is 1
-if there are trunks between its guests, else 0. It ends when its last guest does, or the process PARENT that started it. A guest that computes for longer than its patience while
-time stands still is named in the file `failed`.
+if there are trunks between its guests, else 0. It ends when its last guest does, or the process PARENT that started it.
+A guest that computes for longer than its patience while time stands still is named in the file `failed`.
 """
 
 from __future__ import annotations

@@ -218,7 +218,6 @@ def test_all_that_is_planned_happens_whoever_comes_back_first(seed, trunks, coun
     assert [guest.ran for guest in guests] == planned
 
 
-
 def test_a_guest_that_left_is_not_waited_for_and_its_time_is_not_lost():
     calendar = Calendar(UTC_NS)
     first, second = FakeGuest(calendar, [10]), FakeGuest(calendar, [20])
