@@ -439,22 +439,43 @@ def check(scenario: Path | Scenario, no_programs: bool) -> None:
 )
 @click.option("--duration", type=Duration(), help="Plan this long instead of what the scenario says.")
 @SET
-@click.option("--parts", type=click.IntRange(1), help="Also show the plan cut into so many parts of the same size.")
+@click.option("--parts", type=click.IntRange(1), help="Also show the plan cut into so many parts, each for a guest.")
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="With --parts: also write the cut here.",
+)
 @TRUST
 def plan(
-    scenario: Path | Scenario, out: Path | None, duration: str | None, settings: tuple[str, ...], parts: int | None
+    scenario: Path | Scenario,
+    out: Path | None,
+    duration: str | None,
+    settings: tuple[str, ...],
+    parts: int | None,
+    json_file: Path | None,
 ) -> None:
     """Compute the link plan of SCENARIO, save it for `isl-emu run`, and list its contacts."""
     from isl_emu.api import open_plan
-    from isl_emu.partition.cut import cut
+    from isl_emu.experiment import source_of
+    from isl_emu.files import write_json
+    from isl_emu.live.spread import cut_of, not_spread
 
+    if json_file and not parts:
+        raise click.UsageError("--json is for the cut; add --parts")
     planned = open_plan(scenario, _changes(duration) | _set(settings))
-    told = cut(planned.link_plan, parts).text(planned.link_plan) if parts else None
+    told = []
+    if parts:
+        source = source_of(planned)
+        found = cut_of(source, parts)
+        told = [found.text(source.plan), *(f"but it runs on one guest: {reason}" for reason in not_spread(source))]
+        if json_file:
+            write_json(json_file, found.to_json(source.plan))
     target = out or Path(f"{planned.scenario.name}.plan.parquet")
     planned.save(target)
     click.echo(planned.summary())
-    if told:
-        click.echo(told)
+    for line in told:
+        click.echo(line)
     _print_warnings(planned.warnings)
     click.echo(f"saved as {target} (sha256 {planned.digest[:16]}); replay it with: isl-emu run {target}")
 

@@ -68,10 +68,11 @@ def load_source(path: Path | Scenario, changes: dict[str, Any]) -> Source:
         path: of the file, or a scenario that was read already.
         changes: top-level scenario fields to replace, as in TOML; a saved plan refuses those that would alter the sky.
     """
-    return _source_of(open_planned(path, changes))
+    return source_of(open_planned(path, changes))
 
 
-def _source_of(plan: PlannedNetwork) -> Source:
+def source_of(plan: PlannedNetwork) -> Source:
+    """What to run, of a plan."""
     scenario, links = plan.scenario, plan.link_plan
     routes = plan_routes(links, scenario.routing, active_endpoints(scenario, links))
     return Source(scenario, links, routes, plan.warnings)
@@ -200,7 +201,7 @@ def _source(scenario: Scenario | PlannedNetwork | str | os.PathLike[str], change
     if isinstance(scenario, PlannedNetwork):
         if "time" in changes:
             raise ScenarioError("time: is to be changed, but the sky of a plan is fixed; give the scenario instead")
-        return _source_of(PlannedNetwork(scenario.link_plan, with_changes(scenario.scenario, **changes)))
+        return source_of(PlannedNetwork(scenario.link_plan, with_changes(scenario.scenario, **changes)))
     return load_source(scenario if isinstance(scenario, Scenario) else Path(scenario), changes)
 
 

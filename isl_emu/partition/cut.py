@@ -1,28 +1,35 @@
-"""A plan cut into parts of about the same load, with little traffic and no short link between them.
+"""A plan cut into parts for which a run is expected to take the least time.
 
-The sky is a graph: nodes weigh what they cost, links what they carry and how long they last. Nodes between which a
-packet takes next to no time are merged first, because parts can go on without each other only for as long as the
-shortest link between them takes (Chandy and Misra 1979, Bryant 1977: the lookahead). So are the satellites of a plane,
-as long as the parts come out even and no split of planes gives a longer lookahead for as much that crosses. METIS cuts
-what is left (Karypis and Kumar 1998).
+The sky is a graph: nodes weigh what they are expected to cost, links what they are expected to carry and how long they
+last. Parts can go on without each other only for as long as the shortest link between them takes (Chandy and Misra
+1979, Bryant 1977: the lookahead). So nodes between which a packet takes next to no time are merged first, in some cuts
+more of them than in others, and in some the satellites of a plane too. METIS cuts what is left (Karypis and Kumar
+1998), evenly or less so, and the one of all these cuts is taken with which the run is expected to be over first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
+from typing import Any
 
 import numpy as np
 
 from isl_emu.arrays import Floats, Ints
 from isl_emu.errors import MachineError, ScenarioError
 from isl_emu.linkplan.plan import LinkKind, LinkPlan
-from isl_emu.units import NS_PER_MS
+from isl_emu.partition.load import Load, load_of
+from isl_emu.units import NS_PER_MS, NS_PER_S
 
 LEAST_LOOKAHEAD_NS = NS_PER_MS // 10  # 30 km; a shorter link never crosses
 NO_LINK = int(np.iinfo(np.int64).max)
-EVEN_RATIO = 1.1  # the largest load to the mean one, up to which planes stay whole
-ATTEMPTS = 4  # METIS draws; the best of so many
+MOST_UNEVEN_RATIO = 1.3  # the largest load to the mean one: each guest has the memory of the network in it
+IMBALANCES = (1.02, MOST_UNEVEN_RATIO)  # that METIS is allowed
+ATTEMPTS = 3  # METIS draws of each
+LEVEL_RATIO = 1.25  # from one least delay of what may cross to the next
+MEETING_S = 100e-6  # guests that wait for each other once
+CROSSING_S = 10e-6  # a packet over the trunk between two of them
 _WEIGHTS = 1e8  # METIS counts in 32 bits: the most that all weights come to
 
 
@@ -33,22 +40,26 @@ class Cut:
     Args:
         part: of each node, int32 (N,), as in `plan.nodes.names`; no part is empty.
         crossing: the links whose ends are in two parts, int64 (C,), ascending; indices into `plan.links`.
-        load: of each part, float64 (P,), in the unit of the nodes' load.
+        load_s: of each part, of a core, float64 (P,).
+        whole_s: of a core, for what each kernel does for the whole network.
         pair_lookahead_ns: by two parts, int64 (P, P): the least delay that a planned packet has between them, that is,
             of all links that cross, at any instant at which they are up, less their jitter; `NO_LINK` without any.
-        pair_messages: by two parts, float64 (P, P): what is expected to cross, in the unit of the links' messages.
+        pair_packets: by two parts, float64 (P, P): how many packets are expected to cross.
+        duration_s: of the run.
     """
 
     part: np.ndarray
     crossing: np.ndarray
-    load: np.ndarray
+    load_s: np.ndarray
+    whole_s: float
     pair_lookahead_ns: np.ndarray
-    pair_messages: np.ndarray
+    pair_packets: np.ndarray
+    duration_s: float
 
     @property
     def parts(self) -> int:
         """How many there are."""
-        return len(self.load)
+        return len(self.load_s)
 
     @property
     def lookahead_ns(self) -> int | None:
@@ -59,84 +70,170 @@ class Cut:
     @property
     def imbalance_ratio(self) -> float:
         """The largest load to the mean one: 1 is even."""
-        return float(self.load.max() * self.parts / max(self.load.sum(), np.finfo(float).tiny))
+        return float(self.load_s.max() * self.parts / max(self.load_s.sum(), np.finfo(float).tiny))
+
+    @property
+    def meetings_per_s(self) -> float:
+        """How often in an emulated second the parts wait for each other, at the most."""
+        return 0.0 if self.lookahead_ns is None else NS_PER_S / self.lookahead_ns
+
+    @property
+    def packets(self) -> float:
+        """How many are expected to cross in the run."""
+        return float(self.pair_packets.sum()) / 2
+
+    @property
+    def one_guest_s(self) -> float:
+        """What one guest is expected to take for all parts."""
+        return float(self.load_s.sum()) + self.whole_s
+
+    @property
+    def wall_s(self) -> float:
+        """What the parts are expected to take, each on a core of its own."""
+        waiting_s = MEETING_S * self.meetings_per_s * self.duration_s + CROSSING_S * self.packets
+        return float(self.load_s.max()) + self.whole_s + waiting_s
+
+    @property
+    def speed_up(self) -> float:
+        """How many times as fast they are expected to be as one guest."""
+        return self.one_guest_s / self.wall_s if self.wall_s else 1.0
+
+    def to_json(self, plan: LinkPlan) -> dict[str, Any]:
+        """What is where, and what is expected of it, as a JSON object; docs/guests.md has its keys."""
+        ends = self.part[plan.links.a[self.crossing]], self.part[plan.links.b[self.crossing]]
+        crossing, planes = np.bincount(np.concatenate(ends), minlength=self.parts), _planes(plan)
+        rows = [
+            {
+                "nodes": int((self.part == part).sum()),
+                "planes": len(set(planes[self.part == part].tolist()) - {-1}),
+                "load_s": float(load_s),
+                "load_share": float(load_s / self.load_s.sum()) if self.load_s.any() else 0.0,
+                "crossing_links": int(crossing[part]),
+                "crossing_packets_per_s": float(self.pair_packets[part].sum()) / self.duration_s,
+                "lookahead_ns": None if least_ns == NO_LINK else int(least_ns),
+            }
+            for part, (load_s, least_ns) in enumerate(zip(self.load_s, self.pair_lookahead_ns.min(axis=1), strict=True))
+        ]
+        return {
+            "part": self.part.tolist(),
+            "parts": rows,
+            "crossing_links": len(self.crossing),
+            "crossing_packets_per_s": self.packets / self.duration_s,
+            "lookahead_ns": self.lookahead_ns,
+            "meetings_per_s": self.meetings_per_s,
+            "imbalance_ratio": self.imbalance_ratio,
+            "expected": {
+                "one_guest_s": self.one_guest_s,
+                "wall_s": self.wall_s,
+                "speed_up": self.speed_up,
+                "whole_s": self.whole_s,
+                "meeting_s": MEETING_S,
+                "crossing_s": CROSSING_S,
+            },
+        }
 
     def text(self, plan: LinkPlan) -> str:
-        """A line for each part, and one for all, for readers."""
-        ends = np.concatenate([plan.links.a[self.crossing], plan.links.b[self.crossing]])
-        crossing = np.bincount(self.part[ends], minlength=self.parts)
-        lines = ["part   nodes  links that cross  lookahead"]
-        for part, least_ns in enumerate(self.pair_lookahead_ns.min(axis=1).tolist()):
-            lines.append(f"{part:4}  {(self.part == part).sum():6,}  {crossing[part]:16,}  {_lookahead(least_ns)}")
-        least_ns = int(self.pair_lookahead_ns.min())
-        return "\n".join([*lines, f" all  {len(self.part):6,}  {len(self.crossing):16,}  {_lookahead(least_ns)}"])
+        """A line for each part, one for all, and what is expected of them, for readers."""
+        found = self.to_json(plan)
+        lines = ["part   nodes  planes   load  links that cross  packets/s  lookahead"]
+        for number, row in enumerate(found["parts"]):
+            lines.append(
+                f"{number:4}  {row['nodes']:6,}  {row['planes']:6,}  {row['load_share']:5.1%}  {_crosses(row)}"
+            )
+        planes = len(set(_planes(plan).tolist()) - {-1})
+        lines.append(f" all  {len(self.part):6,}  {planes:6,}         {_crosses(found)}")
+        if self.parts > 1:
+            meetings = self.meetings_per_s * self.duration_s
+            lines.append(
+                f"expected: {self.one_guest_s:.1f} s on one guest, {self.wall_s:.1f} s on {self.parts} "
+                f"({self.speed_up:.2f} times as fast): the busiest part's {self.load_s.max():.1f} s "
+                f"+ {self.whole_s:.1f} s for the whole plan "
+                f"+ {meetings:,.0f} meetings ({self.meetings_per_s:,.0f} an emulated second) of {MEETING_S * 1e6:g} us "
+                f"+ {self.packets:,.0f} packets of {CROSSING_S * 1e6:g} us; each part on a core of its own"
+            )
+        return "\n".join(lines)
 
 
 def cut(
     plan: LinkPlan,
     parts: int,
     *,
-    node_load: Floats | None = None,
-    link_messages: Floats | None = None,
+    load: Load | None = None,
+    together: Sequence[str] = (),
     seed: int = 0,
     least_lookahead_ns: int = LEAST_LOOKAHEAD_NS,
 ) -> Cut:
     """The plan cut into so many parts; the same whenever it is asked for the same.
 
-    Of even cuts the one with the least traffic per lookahead: ever longer links are kept within parts as long as that
-    pays, since the kernels wait for each other once a lookahead and once for each packet that crosses.
     Terrestrial lines never cross, nor does a link that at any instant takes less than `least_lookahead_ns`.
 
     Args:
-        node_load: what each node costs in a run, in any unit, (N,); all the same if None.
-        link_messages: how many packets each link is expected to carry, (L,); None if nobody knows.
+        load: what a run is expected to take; that of its links alone if None.
+        together: names of nodes that are in one part, and that is the first.
         seed: of METIS.
 
     Raises:
         ScenarioError: there are fewer nodes, or groups of nodes that may be parted, than parts.
         MachineError: pymetis is not installed.
     """
-    nodes, links = len(plan.nodes.names), len(plan.links.a)
-    load = np.ones(nodes) if node_load is None else np.maximum(np.asarray(node_load, dtype=np.float64), 0.0)
-    messages = np.zeros(links) if link_messages is None else np.asarray(link_messages, dtype=np.float64)
-    least_ns, up_ratio = least_delays_ns(plan), _up_ratio(plan)
+    nodes, least_ns = len(plan.nodes.names), least_delays_ns(plan)
+    load = load_of(plan) if load is None else load
+    first = np.array([plan.nodes.index(name) for name in together], dtype=np.int64)
     if parts == 1:
-        return _cut_of(plan, np.zeros(nodes, dtype=np.int32), load, messages, least_ns)
+        return _cut_of(plan, np.zeros(nodes, dtype=np.int32), load, first, least_ns)
     if not 1 <= parts <= nodes:
         raise ScenarioError(f"parts: is {parts}, but the plan has {nodes} nodes; choose from 1 to {nodes}")
     near = plan.links.kind == LinkKind.TERRESTRIAL
-    weight = _share(messages) + _share(up_ratio)
-    best: tuple[tuple[float, float], Cut] | None = None
-    level_ns = max(least_lookahead_ns, 1)
-    while (whole := _merged(plan, near | (least_ns < level_ns))).max() + 1 >= parts:
-        for group in (_merged(plan, near | (least_ns < level_ns) | (plan.links.kind == LinkKind.INTRA_PLANE)), whole):
-            if best is not None and np.bincount(group, load).max() * parts > EVEN_RATIO * load.sum():
-                continue  # one group is more than a part
-            found = [
-                _cut_of(plan, part, load, messages, least_ns) for part in _metis(plan, group, parts, load, weight, seed)
-            ]
-            ranked = [(_rank(one, weight), one) for one in found]
-            best = min([*([best] if best else []), *ranked], key=lambda one: one[0], default=None)
-            if any(rank[0] == 0.0 for rank, _ in ranked):
-                break
-        level_ns *= 2
+    weight = (_share(load.link_packets) + _share(_up_ratio(plan))) / np.maximum(least_ns, 1)
+    best: Cut | None = None
+    for whole in _groups(plan, near, first, least_ns, max(least_lookahead_ns, 1)):
+        for part in _metis(plan, whole, parts, load.node_s, weight, seed):
+            found = _cut_of(plan, part, load, first, least_ns)
+            best = found if best is None else min(best, found, key=_rank)
     if best is None:
+        merged = _merged(plan, near | (least_ns < least_lookahead_ns), first)
+        alike = f", {', '.join(together)} being together" if together else ""
         raise ScenarioError(
-            f"parts: is {parts}, but the plan has {int(whole.max()) + 1} groups of nodes between which "
-            f"every packet takes {least_lookahead_ns / NS_PER_MS:g} ms or more, and parts are made of these; choose "
-            "fewer parts"
+            f"parts: is {parts}, but the plan has {int(merged.max()) + 1} groups of nodes between which "
+            f"every packet takes {least_lookahead_ns / NS_PER_MS:g} ms or more{alike}, and parts are made of these; "
+            "choose fewer parts"
         )
-    return best[1]
+    return best
 
 
-def _lookahead(least_ns: int) -> str:
-    return "none crosses" if least_ns == NO_LINK else f"{least_ns / NS_PER_MS:6.3f} ms"
+def _groups(plan: LinkPlan, near: np.ndarray, first: Ints, least_ns: Ints, level_ns: float) -> Iterator[Ints]:
+    """Groups of nodes that may be parted, (N,), with ever longer links within them; with and without whole planes."""
+    seen = set[bytes]()
+    while True:
+        short = near | (least_ns < level_ns)
+        for which in (short | (plan.links.kind == LinkKind.INTRA_PLANE), short):
+            group = _merged(plan, which, first)
+            if group.tobytes() not in seen:
+                seen.add(group.tobytes())
+                yield group
+        longer = least_ns[(least_ns >= level_ns) & (least_ns != NO_LINK)]
+        if not len(longer) or not group.any():
+            return
+        level_ns = max(level_ns * LEVEL_RATIO, float(longer.min()) + 1)
 
 
-def _rank(found: Cut, weight: Floats) -> tuple[float, float]:
-    """How good a cut is, least first: even before all; then twice the lookahead is worth twice of what crosses."""
-    uneven = found.imbalance_ratio if found.imbalance_ratio > EVEN_RATIO else 0.0
-    return uneven, float(weight[found.crossing].sum()) / (found.lookahead_ns or NO_LINK)
+def _crosses(row: dict[str, Any]) -> str:
+    """How many links cross, what over them, and the least delay, of a part or of all."""
+    least_ns = row["lookahead_ns"]
+    lookahead = "none crosses" if least_ns is None else f"{least_ns / NS_PER_MS:6.3f} ms"
+    return f"{row['crossing_links']:16,}  {row['crossing_packets_per_s']:9,.0f}  {lookahead}"
+
+
+def _rank(found: Cut) -> tuple[float, float]:
+    """How good a cut is, least first: not too uneven, and then over soon."""
+    uneven = found.imbalance_ratio if found.imbalance_ratio > MOST_UNEVEN_RATIO else 0.0
+    return uneven, found.wall_s
+
+
+def _planes(plan: LinkPlan) -> Ints:
+    """The number of each satellite's plane, as far as lasers along planes tell, (N,); -1 without such a laser."""
+    plane = _merged(plan, plan.links.kind == LinkKind.INTRA_PLANE)
+    return np.where(np.bincount(plane)[plane] > 1, plane, -1)
 
 
 def least_delays_ns(plan: LinkPlan) -> Ints:
@@ -161,13 +258,15 @@ def _share(weight: Floats) -> Floats:
     return weight * (len(weight) / total) if total > 0 else weight
 
 
-def _merged(plan: LinkPlan, which: np.ndarray) -> Ints:
-    """The number of the group of each node, where these links merge their ends; (N,)."""
+def _merged(plan: LinkPlan, which: np.ndarray, together: Ints | None = None) -> Ints:
+    """The number of the group of each node, where these links merge their ends, and some nodes are one group; (N,)."""
     from scipy.sparse import csr_array  # noqa: PLC0415  scipy is slow to import, and most runs have one part
     from scipy.sparse.csgraph import connected_components  # noqa: PLC0415
 
-    ends, size = (plan.links.a[which], plan.links.b[which]), len(plan.nodes.names)
-    graph = csr_array((np.ones(len(ends[0])), ends), shape=(size, size))
+    ends, size = np.stack([plan.links.a[which], plan.links.b[which]]).astype(np.int64), len(plan.nodes.names)
+    if together is not None and len(together):
+        ends = np.concatenate([ends, [together, np.full(len(together), together[0])]], axis=1)
+    graph = csr_array((np.ones(len(ends[0])), tuple(ends)), shape=(size, size))
     group: Ints = connected_components(graph, directed=False)[1].astype(np.int64)
     return group
 
@@ -192,14 +291,14 @@ def _metis(plan: LinkPlan, group: Ints, parts: int, load: Floats, weight: Floats
     graph = coo_array((np.tile(weight, 2), ends), shape=(groups, groups)).tocsr()
     graph.setdiag(0.0)
     graph.eliminate_zeros()
-    for number in range(ATTEMPTS):
+    for imbalance, number in product(IMBALANCES, range(ATTEMPTS)):
         _, found = pymetis.part_graph(
             parts,
             pymetis.CSRAdjacency(graph.indptr.tolist(), graph.indices.tolist()),
             vweights=_whole(of_group),
             eweights=_whole(graph.data),
             recursive=True,
-            options=pymetis.Options(seed=seed + number),
+            options=pymetis.Options(seed=seed + number, ufactor=round(1000 * (imbalance - 1))),
         )
         part = np.asarray(found, dtype=np.int32)
         if len(np.unique(part)) == parts:
@@ -214,15 +313,17 @@ def _whole(weights: Floats) -> list[int]:
     return whole
 
 
-def _cut_of(plan: LinkPlan, part: np.ndarray, load: Floats, messages: Floats, least_ns: Ints) -> Cut:
-    """What follows from the part of each node; parts are numbered by their first node."""
-    _, first = np.unique(part, return_index=True)
-    part = np.argsort(np.argsort(first)).astype(np.int32)[part]
+def _cut_of(plan: LinkPlan, part: np.ndarray, load: Load, first: Ints, least_ns: Ints) -> Cut:
+    """What follows from the part of each node; parts are numbered by their first node, but that of `first` is 0."""
+    _, begin = np.unique(part, return_index=True)
+    begin[part[first]] = -1
+    part = np.argsort(np.argsort(begin)).astype(np.int32)[part]
     ends = part[plan.links.a], part[plan.links.b]
     crossing = np.flatnonzero(ends[0] != ends[1])
-    size = len(first)
+    size = len(begin)
     lookahead_ns, crossed = np.full((size, size), NO_LINK, dtype=np.int64), np.zeros((size, size))
     for one, other in (ends, ends[::-1]):
         np.minimum.at(lookahead_ns, (one[crossing], other[crossing]), least_ns[crossing])
-        np.add.at(crossed, (one[crossing], other[crossing]), messages[crossing])
-    return Cut(part, crossing, np.bincount(part, load, size), lookahead_ns, crossed)
+        np.add.at(crossed, (one[crossing], other[crossing]), load.link_packets[crossing])
+    load_s = np.bincount(part, load.node_s, size)
+    return Cut(part, crossing, load_s, load.whole_s, lookahead_ns, crossed, plan.grid.duration_ns / NS_PER_S)

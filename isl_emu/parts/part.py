@@ -20,6 +20,7 @@ import pyarrow as pa
 from isl_emu.errors import IslEmuError
 from isl_emu.files import everybody_may_read
 from isl_emu.linkplan.plan import LinkPlan
+from isl_emu.partition.load import Flow
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.finished_run import ConcludedRun, FinishedRun
 from isl_emu.parts.live_run import LiveRun
@@ -259,7 +260,14 @@ class Part:
         return ()
 
     def one_guest(self, source: Source) -> Iterable[str]:
-        """Why its run cannot be spread over several guests: it has something that must be on one kernel."""
+        """Why its run cannot be spread over several guests: it has something that must be on one kernel.
+
+        Each part says so itself, if only that nothing is: one that does not is in no run that is spread.
+        """
+        yield f"of {self.key} nobody knows whether it can be on several kernels"
+
+    def flows(self, source: Source) -> Iterable[Flow]:
+        """What it is expected to send from where to where, by which a run is cut: no more than that can be spread."""
         return ()
 
     def checks(self, scenario: Scenario) -> Iterable[Callable[[], object]]:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from isl_emu.files import read_json, write_json
+from isl_emu.files import read_json
 
-FILE = "cut.json"  # in a run folder: the part of each node, in node order; none where one kernel has them all
+FILE = "cut.json"  # in a run folder: the cut, the part of each node in it; none where one kernel has them all
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,10 +35,6 @@ class Portion:
         """A part of the run in a folder, or the whole of one that was not cut."""
         found = read_json(folder / FILE)
         return cls.whole(nodes) if found is None else cls(number, np.array(found["part"], np.int32))
-
-    def write(self, folder: Path) -> None:
-        """Leave the part of each node in a run folder."""
-        write_json(folder / FILE, {"part": self.part.tolist()})
 
     @cached_property
     def here(self) -> np.ndarray:

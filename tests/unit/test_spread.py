@@ -9,10 +9,12 @@ import pytest
 
 from isl_emu.errors import ScenarioError
 from isl_emu.experiment import load_source
-from isl_emu.live.spread import Spread, leave_parts, spread_over, together_first
+from isl_emu.linkplan.plan import LinkKind
+from isl_emu.live.spread import Spread, leave_parts, spread_over
 from isl_emu.machine.place import Place
 from isl_emu.partition.cut import LEAST_LOOKAHEAD_NS, least_delays_ns
-from isl_emu.parts.part import Source
+from isl_emu.parts.part import Part, Source
+from isl_emu.parts.registry import PARTS
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.portion import Portion
 from isl_emu.runs.wishes import Wishes
@@ -27,7 +29,8 @@ STATIONS = "".join(
     for name, latitude in (("gs-a", "30 deg"), ("gs-b", "-40 deg"), ("gs-c", "50 deg"))
 )
 ASKING = table("compute", satellites=["p0*"], server="modelled", board="inference-2035", model="qwen3-8b")
-ASKING += table("questions", mean_interval="1 s", prompts=["Why?"])
+QUESTIONS = {"mean_interval": "200 ms", "prompts": ["Why?"]}
+ASKING += table("questions", **QUESTIONS)
 
 
 def _source(tmp_path: Path, more: str = "") -> Source:
@@ -49,15 +52,32 @@ def test_no_packet_takes_less_between_guests_than_the_lookahead(tmp_path: Path, 
     assert {int(part[names.index(name)]) for name in ("gs-a", "gs-b", "gs-c")} == {0}
 
 
-def test_nodes_that_belong_together_come_first(tmp_path: Path) -> None:
-    plan = _source(tmp_path).plan
-    part = np.arange(len(plan.nodes.names), dtype=np.int32) % 3
-    home = part[1]
-    found = together_first(plan, part, [plan.nodes.names[node] for node in (1, 4, 3)])
-    assert found[[1, 4, 3]].tolist() == [0, 0, 0]
-    others = np.setdiff1d(np.arange(len(part)), [1, 4, 3])
-    assert (np.where(part == home, 0, np.where(part == 0, home, part)) == found)[others].all()
-    assert (together_first(plan, part, []) == part).all()
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: part.key)
+def test_each_part_says_itself_whether_it_can_be_spread(part: Part) -> None:
+    assert "one_guest" in vars(type(part))
+
+
+def test_a_part_that_does_not_say_so_is_not_spread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class NewPart(Part):
+        key = "new"
+
+    monkeypatch.setattr("isl_emu.live.spread.PARTS", (*PARTS, NewPart()))
+    with pytest.raises(ScenarioError, match="--guests: is 2, but of new nobody knows"):
+        spread_over(_source(tmp_path), 2, EXACT, Wishes())
+
+
+def test_a_question_and_its_answer_are_expected_on_the_way_of_the_plan(tmp_path: Path) -> None:
+    """Of all that is expected, each token and question is a packet or more at a station and at who answers."""
+    source = _source(tmp_path, ASKING)
+    flows = [flow for part in PARTS for flow in part.flows(source)]
+    there = sum(flow.packets for flow in flows if flow.a.startswith("gs-"))
+    back = sum(flow.packets for flow in flows if flow.b.startswith("gs-"))
+    told = sum(one.messages for part in PARTS for one in part.traffic(source.scenario))
+    assert there == pytest.approx(back) and there + back == pytest.approx(told, rel=0.6)
+    near = load_source(tmp_path / "scenario.toml", {"questions": {"target": "nearest", **QUESTIONS}})
+    linked = {near.plan.nodes.names[a] for a in near.plan.links.a[near.plan.links.kind == LinkKind.GROUND].tolist()}
+    asked = {flow.b for part in PARTS for flow in part.flows(near) if flow.a.startswith("gs-")}
+    assert asked and asked <= linked
 
 
 def test_one_guest_is_not_spread(tmp_path: Path) -> None:
@@ -95,7 +115,8 @@ def test_more_guests_than_groups_of_nodes_are_refused(tmp_path: Path) -> None:
 def test_every_guest_is_left_what_was_prepared(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path / "run", "run")
     (folder.journal / "planned.jsonl").write_text("{}\n")
-    leave_parts(folder, Spread(Portion(0, np.array([0, 1, 1, 2], np.int32)), 5))
+    part = np.array([0, 1, 1, 2], np.int32)
+    leave_parts(folder, Spread(Portion(0, part), 5, {"part": part.tolist()}))
     for number, nodes in enumerate(([0], [1, 2], [3])):
         found = Portion.read(folder.path, number, 4)
         assert (found.nodes, found.count, found.number) == (nodes, 3, number)

@@ -55,6 +55,10 @@ class HardwarePart(Part):
     def wires(self, scenario: Scenario) -> Iterable[Wire]:
         yield from (partial(_wire, table.interface) for table in scenario.hardware)
 
+    def one_guest(self, source: Source) -> Iterable[str]:
+        if source.scenario.hardware:
+            yield "[[hardware]] is plugged in at one kernel"
+
     def start(self, live: LiveRun) -> Iterable[Activity]:
         """Each node's interface, from outside if this is a guest, else from this machine itself."""
         first = len(live.scenario.leading_out)  # of the guest's devices, those of ways out come first

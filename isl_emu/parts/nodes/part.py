@@ -46,6 +46,9 @@ class NodesPart(Part):
             unpacked_byte(image)  # so that an error comes now
         return Preparation()
 
+    def one_guest(self, source: Source) -> Iterable[str]:
+        return ()
+
     def start(self, live: LiveRun) -> Iterable[Activity]:
         """Set each node's settings before anything runs there; what TCP does in which node is written down."""
         scenario, found = live.scenario, live.phase.execution.congestion_control

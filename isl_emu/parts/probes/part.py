@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from isl_emu.linkplan.plan import LinkPlan
+from isl_emu.partition.load import Flow
 from isl_emu.parts.activity import Activity, RunProcess
 from isl_emu.parts.finished_run import ConcludedRun, FinishedRun
 from isl_emu.parts.live_run import LiveRun
@@ -45,6 +46,14 @@ class ProbesPart(Part):
                 source.plan, source.routes, pairs, folder.journal, anywhere=source.scenario.routing.policy == "none"
             )
         )
+
+    def one_guest(self, source: Source) -> Iterable[str]:
+        return ()
+
+    def flows(self, source: Source) -> Iterable[Flow]:
+        probes, duration_ns = source.scenario.probes, source.plan.grid.duration_ns
+        for a, b in (way for pair in probes.pairs for way in (pair, pair[::-1])):
+            yield Flow(a, b, duration_ns / probes.interval_ns)
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
         probes = live.scenario.probes

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import accumulate
@@ -15,6 +15,7 @@ import numpy as np
 from isl_emu.errors import IslEmuError
 from isl_emu.files import write_json
 from isl_emu.linkplan.plan import LinkKind, LinkPlan
+from isl_emu.partition.load import Flow
 from isl_emu.parts.activity import Activity, RunProcess
 from isl_emu.parts.finished_run import ConcludedRun, FinishedRun, Row
 from isl_emu.parts.live_run import LiveRun
@@ -100,6 +101,29 @@ class QuestionsPart(Part):
 
     def together(self, scenario: Scenario) -> Iterable[str]:
         return scenario.asking_stations if scenario.questions else ()
+
+    def one_guest(self, source: Source) -> Iterable[str]:
+        return ()
+
+    def flows(self, source: Source) -> Iterable[Flow]:
+        """By the questions that are drawn; who is chosen only when they are sent is expected to be overhead."""
+        scenario, plan = source.scenario, source.plan
+        if (questions := scenario.questions) is None:
+            return
+        satellites, packets = asked_satellites(scenario, plan), defaultdict[tuple[str, str], float](float)
+        near = {name: _overhead(plan, [name], satellites) for name in scenario.asking_stations}
+        for request in planned_requests(scenario, questions, satellites):
+            asked = {request.satellite: 1.0} if request.satellite else near[request.station]
+            for satellite, share in asked.items():
+                packets[request.station, satellite] += share * (QUESTION_PACKETS + TOKEN_PACKETS * request.max_tokens)
+        if questions.poll_interval_ns:
+            polls = questions.candidates * plan.grid.duration_ns / questions.poll_interval_ns
+            for station, shares in near.items():
+                for satellite, share in shares.items():
+                    packets[station, satellite] += share * polls * QUESTION_PACKETS
+        for (station, satellite), sent in packets.items():
+            yield Flow(station, satellite, sent / 2)
+            yield Flow(satellite, station, sent / 2)
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
         if live.scenario.questions and live.portion.number == 0:  # where all stations are that ask
@@ -283,15 +307,21 @@ def asked_satellites(scenario: Scenario, plan: LinkPlan) -> tuple[str, ...]:
     target = [name for name in serving if scenario.questions and name == scenario.questions.target]
     groups = {name: scenario.compute_of(name) for name in serving}
     few = [name for name, group in groups.items() if group is None or kind_of(group).few]
-    stations = [plan.nodes.index(name) for name in scenario.asking_stations]
-    ground = plan.links.kind[plan.row_link] == LinkKind.GROUND
-    a, b = plan.links.a[plan.row_link[ground]], plan.links.b[plan.row_link[ground]]
-    linked = np.concatenate([a[np.isin(b, stations)], b[np.isin(a, stations)]])
-    counts = np.bincount(linked, minlength=len(plan.nodes.names))
-    ordered = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
-    overhead = [name for node in ordered if (name := plan.nodes.names[node]) in groups]
+    overhead = _overhead(plan, scenario.asking_stations, groups)
     first = list(dict.fromkeys([*target, *few, *overhead]))[:reach]
     others = [name for name in serving if name not in set(first)]
     at = np.linspace(0, len(others), reach - len(first), endpoint=False).astype(int)
     found = {*first, *(others[place] for place in at)}
     return tuple(name for name in serving if name in found)
+
+
+def _overhead(plan: LinkPlan, stations: Iterable[str], satellites: Container[str]) -> dict[str, float]:
+    """Those of some satellites that are linked to any of some stations, the longest first, each with its share."""
+    nodes = [plan.nodes.index(name) for name in stations]
+    ground = plan.links.kind[plan.row_link] == LinkKind.GROUND
+    a, b = plan.links.a[plan.row_link[ground]], plan.links.b[plan.row_link[ground]]
+    linked = np.concatenate([a[np.isin(b, nodes)], b[np.isin(a, nodes)]])
+    counts = np.bincount(linked, minlength=len(plan.nodes.names))
+    ordered = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)].tolist()
+    found = {name: int(counts[node]) for node in ordered if (name := plan.nodes.names[node]) in satellites}
+    return {name: count / sum(found.values()) for name, count in found.items()}

@@ -46,6 +46,9 @@ class ServingPart(Part):
         models = [path for group in source.scenario.compute for path in kind_of(group).check(group, place)]
         return Preparation(models=tuple(models))
 
+    def one_guest(self, source: Source) -> Iterable[str]:
+        return ()
+
     def start(self, live: LiveRun) -> Iterable[Activity]:
         return serve_models(live)
 

@@ -60,6 +60,10 @@ class WayOutPart(Part):
         if scenario.way_out:
             yield _wire
 
+    def one_guest(self, source: Source) -> Iterable[str]:
+        if source.scenario.way_out:
+            yield "[way_out] leads out of one kernel"
+
     def start(self, live: LiveRun) -> Iterable[Activity]:
         """The gateway's interface, and where a guest has none from outside, the translator behind it."""
         if not (way_out := live.scenario.way_out):
