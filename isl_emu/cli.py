@@ -266,6 +266,11 @@ NO_BROWSER = click.option("--no-browser", is_flag=True, help="Only print where t
 @click.option(
     "--guests", type=click.IntRange(1, 64), default=1, help="Spread it over so many guest kernels; in exact time only."
 )
+@click.option(
+    "--cluster",
+    metavar="ADDRESS|FILE|local:N",
+    help="Boot the guests of --guests on the workers of a Dask cluster, one each: its scheduler's address or file.",
+)
 @click.option("--no-report", is_flag=True, help="Write no report.html; `isl-emu report` does that later as well.")
 @click.option("--view", "viewed", is_flag=True, help="Serve a page that shows the run while it is live.")
 @PORT
@@ -291,6 +296,7 @@ def run(
     network: bool,
     interfaces: tuple[str, ...],
     guests: int,
+    cluster: str | None,
     no_report: bool,
     viewed: bool,
     port: int,
@@ -325,7 +331,7 @@ def run(
         from isl_emu.view.serve import looking_on, open_page
 
         beside = partial(looking_on, port=port, steps=steps, show=_nothing if no_browser else open_page)
-    return run_file(scenario, changes, out, machine, clock, wishes, steps, not no_report, beside, guests)
+    return run_file(scenario, changes, out, machine, clock, wishes, steps, not no_report, beside, guests, cluster)
 
 
 @cli.command()

@@ -9,7 +9,6 @@ It is long because it is the one place where all parts of the house meet, step b
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from isl_emu.cluster.guests import Workers, run_on_workers, workers_of
 from isl_emu.errors import FAILED, INTERRUPTED, INVALID, SIGNALLED, IslEmuError, MachineError, ScenarioError
 from isl_emu.files import write_json
 from isl_emu.geometry.orbits import check_orbits
@@ -49,8 +49,8 @@ from isl_emu.routing.policies import policy_of as routing_policy_of
 from isl_emu.runs.directory import create_run_directory
 from isl_emu.runs.execution import INTERRUPTED_BY_USER
 from isl_emu.runs.folder import RunFolder
-from isl_emu.runs.journal import OUTSIDE_JOURNAL, PROCESSES_JOURNAL, Journal, read_journal
-from isl_emu.runs.process import cause_of_death, module_command
+from isl_emu.runs.journal import OUTSIDE_JOURNAL, Journal
+from isl_emu.runs.process import cause_of_death, module_command, started_as
 from isl_emu.runs.wishes import USUAL_TRUST, Trust, Wishes
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import format_scenario, load_scenario, with_changes
@@ -155,6 +155,8 @@ def run(
     progress: bool = False,
     trust: Trust = USUAL_TRUST,
     report: bool = True,
+    guests: int = 1,
+    cluster: str | None = None,
     **changes: Any,
 ) -> RunResults:
     """Run a scenario to its end and return what it measured; as `isl-emu run`, from Python.
@@ -168,6 +170,8 @@ def run(
         clock: "exact", "real", or "auto" for exact where it can be had; by default what the scenario says.
         trust: what the scenario may do; see `isl_emu.runs.wishes.Trust` and docs/trust.md.
         report: write report.html as well, for who reads the results.
+        guests: over how many guest kernels it is spread; see docs/guests.md.
+        cluster: whose workers boot one each, a Dask cluster: the address or the file of its scheduler.
         progress: show on standard output what the command shows.
         changes: top-level keys of the scenario to replace, as in TOML and with units; tables are merged, key by key
             (``seed=7, time={"duration": "60 s"}, questions={"mean_interval": "2 s"}``), and None takes a key or a table
@@ -187,7 +191,8 @@ def run(
         trust.check(source.scenario.foreign, source.scenario.keys_sent)
         trust.check_network(source.scenario.leading_out, source.scenario.wanted_interfaces)
         place = place_for(source.scenario, machine, clock, wishes, steps)
-        outcome = run_source(source, place, Path(out) if out is not None else None, wishes, steps, report)
+        folder = Path(out) if out is not None else None
+        outcome = run_source(source, place, folder, wishes, steps, report, guests=guests, cluster=cluster)
     if outcome.status == INTERRUPTED:
         raise KeyboardInterrupt
     if outcome.fidelity is None:
@@ -252,6 +257,7 @@ def run_file(
     report: bool = True,
     beside: Beside = nullcontext,
     guests: int = 1,
+    cluster: str | None = None,
 ) -> int:
     """Run the scenario or saved plan in a file to its end and print the summary.
 
@@ -260,6 +266,7 @@ def run_file(
         report: write report.html as well.
         beside: what goes on beside the run, from when its folder is prepared until its verdict is there.
         guests: over how many guest kernels it is spread.
+        cluster: whose workers boot one each; None for this machine.
 
     Returns:
         The exit status: 0 done, 1 failed, 3 done but the run is marked invalid, 130 interrupted.
@@ -274,7 +281,7 @@ def run_file(
     place = place_for(source.scenario, machine, clock, wishes, steps)
     if wishes.interactive:
         _check_terminal(place)
-    outcome = run_source(source, place, out, wishes, steps, report, beside, guests)
+    outcome = run_source(source, place, out, wishes, steps, report, beside, guests, cluster)
     if outcome.status in (0, INTERRUPTED):
         steps.show(styled(outcome.folder.summary.read_text()))
     return outcome.status or (0 if outcome.fidelity and outcome.fidelity.valid else INVALID)
@@ -295,6 +302,7 @@ def run_source(
     report: bool = True,
     beside: Beside = nullcontext,
     guests: int = 1,
+    cluster: str | None = None,
 ) -> Outcome:
     """Run what is planned to its end; the results are in the folder of the outcome, also if it failed or is invalid.
 
@@ -302,14 +310,40 @@ def run_source(
         report: write report.html as well, unless it failed.
         beside: what goes on beside the run, from when its folder is prepared until its verdict is there.
         guests: over how many guest kernels it is spread.
+        cluster: whose workers boot one each; None for this machine.
 
     Raises:
         IslEmuError: it could not be begun, or ended with an error on this kernel; what there is is in the folder.
     """
     wishes.trust.check_images(need.image for need in all_needs(source.scenario) if need.image)
+    if cluster is not None and guests == 1:
+        raise ScenarioError(
+            f"--cluster: is {cluster}, but its workers have a guest each of several; say how many with --guests, or "
+            "leave --cluster out"
+        )
     spread = spread_over(source, guests, place, wishes)
+    with nullcontext() if cluster is None else workers_of(cluster, guests) as workers:
+        return _run_spread(source, place, out, wishes, steps, report, beside, spread, workers)
+
+
+def _run_spread(
+    source: Source,
+    place: Place,
+    out: Path | None,
+    wishes: Wishes,
+    steps: Steps,
+    report: bool,
+    beside: Beside,
+    spread: Spread | None,
+    workers: Workers | None,
+) -> Outcome:
+    """As `run_source`, over several guests if it is spread, and on workers of a cluster if they are to boot them."""
     preparations = [part.prepare(source, place.kind) for part in PARTS]
-    check_room(source.scenario)
+    seen = [path for preparation in preparations for path in preparation.seen]
+    if workers is None:
+        check_room(source.scenario)
+    else:
+        workers.check_files([*files_of(all_needs(source.scenario)), *seen])
     if place.kind == "guest" and source.scenario.has_programs:
         wishes.trust.check_files(files_of(all_needs(source.scenario)))
     for warning in (*source.warnings, *(exact_time_warnings(source.scenario) if place.clock == "exact" else ())):
@@ -325,9 +359,8 @@ def run_source(
     planned = folder, source.scenario, source.plan, source.routes
     with beside(folder):
         try:
-            seen = [path for preparation in preparations for path in preparation.seen]
             with folder.written_or_told():
-                status = _execute(place, folder, source.scenario, seen, wishes, steps, spread)
+                status = _execute(place, folder, source.scenario, seen, wishes, steps, spread, workers)
         except BaseException as error:
             with suppress(Exception):  # the first error is the one to hear of
                 _gather(folder, spread)
@@ -406,20 +439,6 @@ def _clock(scenario: Scenario, wishes: Wishes) -> VirtualClock:
     return VirtualClock(round(scenario.time.start.timestamp()) * NS_PER_S, pace, scenario.seed)
 
 
-def _started_as(folder: RunFolder, pid: int) -> str | None:
-    """What a process in a container of a live run was started as, and in which node.
-
-    One that computes from its first instruction on is known by this: that it was started, and its id never came.
-    """
-    begun: dict[tuple[str, str], int] = {}
-    for record in read_journal(folder.journal / f"{PROCESSES_JOURNAL}.jsonl").records:
-        words, node = shlex.join(record["argv"]), record["node"]
-        if record["pid"] == pid:
-            return f"{words} in {node}"
-        begun[words, node] = begun.get((words, node), 0) + (1 if record["pid"] is None else -1)
-    return next((f"{words} in {node}" for (words, node), count in reversed(begun.items()) if count), None)
-
-
 def _execute(
     place: Place,
     folder: RunFolder,
@@ -428,31 +447,44 @@ def _execute(
     wishes: Wishes,
     steps: Steps,
     spread: Spread | None = None,
+    workers: Workers | None = None,
 ) -> int:
     """The live part, on this kernel or in a guest's."""
     if place.kind == "host":
         from isl_emu.live.execute import execute  # Mininet is slow to import, and not needed for the guest
 
         return execute(folder, wishes, steps)
-    command = module_command("isl_emu", "execute", str(folder.path), *wishes.words())
-    command += ["--quiet"] if steps.quiet else []
+    words = [*wishes.words(), *(["--quiet"] if steps.quiet else [])]
+    command = module_command("isl_emu", "execute", str(folder.path), *words)
     needs, run = all_needs(scenario), create_run_directory()
     announce(run, folder.path)
+    readable, memory_byte = sorted({*files_of(needs), *seen}), guest_memory_byte(scenario, needs)
+    lookahead_ns = 0 if spread is None else spread.lookahead_ns
     boot = partial(
         run_in_guests,
         [command] if spread is None else [[*command, "--part", str(part)] for part in range(spread.portion.count)],
         run=run,
         writable=[folder.path],
-        readable=sorted({*files_of(needs), *seen}),
-        memory_byte=[guest_memory_byte(scenario, needs)] * (1 if spread is None else spread.portion.count),
+        readable=readable,
+        memory_byte=[memory_byte] * (1 if spread is None else spread.portion.count),
         interactive=wishes.interactive,
         kernel=place.kernel,
-        who=partial(_started_as, folder),
+        who=partial(started_as, folder.journal),
         trusted=wishes.trust.all,
     )
     try:
-        if place.clock == "exact":
-            lookahead_ns = 0 if spread is None else spread.lookahead_ns
+        if workers is not None:
+            statuses = run_on_workers(
+                workers,
+                folder,
+                words,
+                clock=_clock(scenario, wishes),
+                lookahead_ns=lookahead_ns,
+                memory_byte=memory_byte,
+                readable=readable,
+                trusted=wishes.trust.all,
+            )
+        elif place.clock == "exact":
             statuses = boot(clock=_clock(scenario, wishes), lookahead_ns=lookahead_ns)
         else:
             with (

@@ -25,7 +25,6 @@ from typing import Any
 import numpy as np
 
 from isl_emu.errors import INTERRUPTED, IslEmuError, MachineError, ScenarioError
-from isl_emu.files import read_json, write_json
 from isl_emu.linkplan.plan import LinkPlan, QueueKind
 from isl_emu.linkplan.plan_file import read_plan
 from isl_emu.live.answers import LiveAnswers
@@ -75,8 +74,7 @@ from isl_emu.tables.text import wall_text
 from isl_emu.units import NS_PER_S, NS_PER_US, seconds_text
 
 EXACT_GRAIN_NS = 0
-READY = "ready.json"  # in the journal of each part of a run that several guests share: from when on it could begin
-READY_POLL_S = 0.01
+READY_POLL_S = 0.01  # between two questions whether all guests of a run are ready
 WHOLE_CORE = 1.0  # for programs none of which asks for a share
 USUAL_BYTE = 256 << 20  # of memory, for a node whose limits are others
 GUEST_WRITES = Path("/run/written")  # machine/guest_init.sh mounts there what a guest has written into memory
@@ -356,12 +354,17 @@ def _begin_ns(live: LiveRun) -> int:
     if not live.exact:
         return now_ns + HEAD_START_NS
     if live.portion.count > 1:
-        write_json(live.folder.journal / READY, {"monotonic_ns": now_ns})
-        parts = [RunFolder(live.folder.path, number).journal / READY for number in range(live.portion.count)]
-        while None in (said := [read_json(path) for path in parts]):
-            time.sleep(READY_POLL_S)
-        now_ns = max(one["monotonic_ns"] for one in said if one)
+        now_ns = _all_ready_ns(now_ns)
     return -(-(now_ns + HEAD_START_NS) // NS_PER_S) * NS_PER_S
+
+
+def _all_ready_ns(own_ns: int) -> int:
+    """When the last guest was ready, once all are: the calendar knows, which all of them share wherever they are."""
+    calendar = calendar_control()
+    assert calendar is not None, "guests share a clock in exact time alone"
+    while (last_ns := calendar.all_ready_ns(own_ns)) is None:
+        time.sleep(READY_POLL_S)
+    return last_ns
 
 
 OF_ALL_GUESTS = "status", "pause", "resume"

@@ -16,12 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from isl_emu.files import write_whole
+from isl_emu.units import NS_PER_S
 
 FOLDER_VARIABLE = "ISL_EMU_CALENDAR"  # names the folder to what runs in a guest
 AT_ONCE_NS = 0
 # A guest's root may write a number to it: the calendar then looks at the wish, and says where it stands, before any
-# time passes.
+# time passes; its answer is then read there. The lowest bit says which question it is, and which answer.
 LOOK_NOW = Path("/sys/kernel/um-ext-time/bc-message")
+LOOK = 0  # answered by the wall's time since the first guest joined, ns
+IS_READY = 1  # with the time when a guest was ready: answered by the last one's, or 0 if some are not, ns
 # Time that stands wakes nobody who looks from time to time, but a bell does: what is written into this file of the
 # guest's folder on the machine, a program in the guest reads from its third console.
 BELL, BELL_INSIDE = "bell", Path("/dev/tty2")
@@ -99,10 +102,11 @@ class CalendarControl:
         Raises:
             OSError: this is no guest that a calendar drives.
         """
-        LOOK_NOW.write_text("0")  # returns when the state is written
-        state = self.state()
-        assert state is not None, "the calendar writes its state before a guest may run"
-        return state.wall_s
+        return _asked(LOOK) / NS_PER_S
+
+    def all_ready_ns(self, own_ns: int) -> int | None:
+        """When the last guest was ready, for who is in one that was at a time of its own; None if some are not."""
+        return _asked(own_ns << 1 | IS_READY) or None
 
     def wish(self) -> Wish:
         """What was wished last."""
@@ -129,8 +133,17 @@ class CalendarControl:
     def _ask(self, wish: Wish) -> Wish:
         write_whole(self._folder / "wish.json", json.dumps(asdict(wish)))
         with contextlib.suppress(OSError):  # not in a guest
-            LOOK_NOW.write_text("0")
+            LOOK_NOW.write_text(str(LOOK))
         return wish
+
+
+def _asked(question: int) -> int:
+    """What the calendar answers; others in this guest may ask at the same time."""
+    while True:
+        LOOK_NOW.write_text(str(question))
+        answer = int(LOOK_NOW.read_text(), 16)
+        if answer & 1 == question & 1:
+            return answer >> 1
 
 
 def _read_anew(path: Path) -> dict[str, Any]:

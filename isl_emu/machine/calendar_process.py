@@ -17,7 +17,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from isl_emu.machine.calendar import (
     Throttle,
     unpack_messages,
 )
-from isl_emu.machine.calendar_control import CalendarControl, CalendarState, GuestState, Wish
+from isl_emu.machine.calendar_control import IS_READY, LOOK, CalendarControl, CalendarState, GuestState, Wish
 from isl_emu.machine.guardian import go_first
 from isl_emu.units import NS_PER_MS, NS_PER_S
 
@@ -67,6 +67,7 @@ class CalendarProcess:
         self._wish = Wish()
         self._wish_file: tuple[int, int] | None = None
         self._throttle = Throttle()
+        self._count, self._ready_ns = guests, dict[int, int]()
 
     def serve(self) -> None:
         """Until the last guest has left."""
@@ -127,6 +128,7 @@ class CalendarProcess:
             if message.operation is Operation.BROADCAST:
                 self._look_at_wish()
                 self._tell()
+                answers.append(Message(Operation.BROADCAST, message.sequence, self._answer_to(key, message.time_ns)))
             answer = self._calendar.receive(key, message)
             if message.operation is Operation.START:
                 self._send_first(key, answer)
@@ -134,17 +136,20 @@ class CalendarProcess:
                 answers += answer
         self._send(key, answers)
 
+    def _answer_to(self, key: int, question: int) -> int:
+        """What a guest is told that has asked something (`calendar_control.CalendarControl`)."""
+        if question == LOOK:
+            return time.monotonic_ns() - self._begun_ns << 1
+        self._ready_ns[key] = question >> 1
+        return (max(self._ready_ns.values()) if len(self._ready_ns) == self._count else 0) << 1 | IS_READY
+
     def _send(self, key: int, messages: Sequence[Message]) -> None:
         with contextlib.suppress(ConnectionError):  # its end is read next
             self._sockets[key].sendall(b"".join(message.pack() for message in messages))
 
     def _send_first(self, key: int, answer: Sequence[Message]) -> None:
-        """With two descriptors, which a guest takes unasked: memory of version 0, which means messages, and a log."""
-        shared, log = os.memfd_create("calendar"), os.open(os.devnull, os.O_RDWR)
-        os.ftruncate(shared, SHARED_BYTE)
-        socket.send_fds(self._sockets[key], [message.pack() for message in answer], [shared, log])
-        os.close(shared)
-        os.close(log)
+        with started_descriptors() as descriptors:
+            socket.send_fds(self._sockets[key], [message.pack() for message in answer], descriptors)
 
     def _look_at_wish(self) -> None:
         """Follow a new wish from this moment on."""
@@ -199,6 +204,18 @@ class CalendarProcess:
         silent_s = 0.0 if guest.waiting else (self._told_ns - self._heard_ns[guest.key]) / NS_PER_S
         next_ns = guest.next_ns if guest.waiting and guest.next_ns < NEVER_NS else None
         return GuestState(guest.number or 0, guest.now_ns, next_ns, silent_s)
+
+
+@contextlib.contextmanager
+def started_descriptors() -> Iterator[list[int]]:
+    """What a guest takes unasked with the first answer: memory of version 0, which means messages, and a log."""
+    shared, log = os.memfd_create("calendar"), os.open(os.devnull, os.O_RDWR)
+    try:
+        os.ftruncate(shared, SHARED_BYTE)
+        yield [shared, log]
+    finally:
+        os.close(shared)
+        os.close(log)
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -89,6 +89,21 @@ class VirtualClock:
     seed: int = 0
 
 
+@dataclass(frozen=True)
+class Joint:
+    """What joins a guest to others of its clock that are booted elsewhere.
+
+    Args:
+        number: the guest's.
+        trunks: by the number of each other guest, the end of a stream to it.
+        calendar: the process that lets time go on, if it is here; in any case the guest finds it in `calendar_folder`.
+    """
+
+    number: int
+    trunks: Mapping[int, socket.socket]
+    calendar: subprocess.Popen[bytes] | None
+
+
 def run_in_guest(
     argv: Sequence[str],
     *,
@@ -148,6 +163,7 @@ def run_in_guests(
     who: Callable[[int], str | None] = lambda pid: None,
     trusted: bool = False,
     wires: Sequence[int] = (),
+    joint: Joint | None = None,
 ) -> list[int]:
     """Boot a guest for each command, all on one virtual clock, as `run_in_guest` does one; return the exit statuses.
 
@@ -160,6 +176,7 @@ def run_in_guests(
         memory_byte: the memory of each guest.
         lookahead_ns: no packet takes less from one guest to another; larger than 0 if there are several.
         wires: of the first guest.
+        joint: of the only guest here, if others of its clock are booted elsewhere.
 
     Raises:
         MachineError: a guest cannot start, or dies before its command ends.
@@ -168,33 +185,39 @@ def run_in_guests(
         compileall.compile_dir(Path(__file__).resolve().parents[1], quiet=2)
     kernel = kernel or find_uml()
     writable, readable = list(writable), [*modules_shown(), *readable]
-    folders = [guest_folder(run, number) for number in range(len(commands))]
+    numbers: Sequence[int] = range(len(commands)) if joint is None else [joint.number]
+    folders = [guest_folder(run, number) for number in numbers]
     shim = build_shim() if needs_shim(kernel) else None
     times, variables, calendar = list[Path](), dict(environment or {}), None
-    together = _Together(threading.current_thread() is threading.main_thread())
+    together = _Together()
     boots = []
     try:
         with contextlib.ExitStack() as stack:
             if clock is not None:
-                place, calendar = stack.enter_context(_calendar(run, clock, len(commands)))
-                times.append(place)
+                if joint is None:
+                    calendar = stack.enter_context(open_calendar(run, clock, len(commands)))
+                else:
+                    calendar = joint.calendar
+                times.append(calendar_folder(run))
                 variables[FOLDER_VARIABLE] = str(times[0])
             memory = choose_memory_folder(sum(memory_byte)) if trusted else Path("/dev/shm")
             preload = {"LD_PRELOAD": str(shim)} if shim else {}
-            for number, (folder, trunks) in enumerate(zip(folders, _trunks(len(commands)), strict=True)):
+            ends: Sequence[Mapping[int, socket.socket]]
+            ends = _trunks(len(commands)) if joint is None else [joint.trunks]
+            for place, (number, folder, trunks) in enumerate(zip(numbers, folders, ends, strict=True)):
                 streams = _streams(interactive) if number == 0 else "pipe"
-                words = _kernel_command(kernel, folder, memory_byte[number], clock, number)
+                words = _kernel_command(kernel, folder, memory_byte[place], clock, number)
                 folder.mkdir(mode=0o700)
                 binds = _binds([folder, *times, *writable], [Path.cwd(), *readable])
                 own = [*readable, Path(kernel.program), *([shim] if shim else [])]
-                view = None if trusted else view_of_machine(own, [folder, *times, *writable], memory_byte[number])
+                view = None if trusted else view_of_machine(own, [folder, *times, *writable], memory_byte[place])
                 (folder / "binds").write_text("".join(f"{access} {path}\n" for access, path in binds))
-                (folder / "command.sh").write_text(_command_script(commands[number], variables, streams))
+                (folder / "command.sh").write_text(_command_script(commands[place], variables, streams))
                 (folder / "console").write_text(streams)
                 _place_init(folder)
                 if trunks:
-                    ends = (f"{other}:{end.fileno()}" for other, end in trunks.items())
-                    words.append(f"trunks={','.join([str(lookahead_ns), *ends])}")
+                    leading = (f"{other}:{end.fileno()}" for other, end in trunks.items())
+                    words.append(f"trunks={','.join([str(lookahead_ns), *leading])}")
                 boots.append(
                     _Boot(
                         number,
@@ -213,6 +236,11 @@ def run_in_guests(
     finally:
         for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def calendar_folder(run: RunDirectory) -> Path:
+    """Where the calendar of a run's guests is asked, and in it the socket at which they find it."""
+    return run.path.resolve() / CALENDAR_FOLDER
 
 
 def guest_folder(run: RunDirectory, number: int = 0) -> Path:
@@ -243,17 +271,37 @@ def _trunks(count: int) -> list[dict[int, socket.socket]]:
 
 
 @contextlib.contextmanager
-def _calendar(run: RunDirectory, clock: VirtualClock, guests: int) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
-    """A calendar for some guests, while the block runs; yields the folder where it is asked, and its process."""
-    folder = run.path.resolve() / CALENDAR_FOLDER
+def calendar_socket(run: RunDirectory) -> Iterator[socket.socket]:
+    """The folder of a run's calendar while the block runs, and a socket that listens where guests find theirs."""
+    folder = calendar_folder(run)
     folder.mkdir(mode=0o700)
-    if clock.factor is not None:
-        CalendarControl(folder).pace(clock.factor)
-    short = os.open(folder, os.O_PATH)  # a socket's path must not exceed 107 characters
     try:
-        with socket.socket(socket.AF_UNIX) as listener, (folder / "log").open("wb") as log:
-            listener.bind(f"/proc/self/fd/{short}/{SOCKET}")
+        with socket.socket(socket.AF_UNIX) as listener, short_path(folder) as short:
+            listener.bind(f"{short}/{SOCKET}")
             listener.listen()
+            yield listener
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def short_path(folder: Path) -> Iterator[str]:
+    """Another path of a folder: that of a socket must not exceed 107 characters."""
+    opened = os.open(folder, os.O_PATH)
+    try:
+        yield f"/proc/self/fd/{opened}"
+    finally:
+        os.close(opened)
+
+
+@contextlib.contextmanager
+def open_calendar(run: RunDirectory, clock: VirtualClock, guests: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A calendar for some guests, while the block runs; yields its process."""
+    folder = calendar_folder(run)
+    with calendar_socket(run) as listener:
+        if clock.factor is not None:
+            CalendarControl(folder).pace(clock.factor)
+        with (folder / "log").open("wb") as log:
             words = (os.getpid(), listener.fileno(), clock.start_utc_ns, guests, int(guests > 1), PATIENCE_S)
             process = subprocess.Popen(
                 [sys.executable, "-S", "-m", "isl_emu.machine.calendar_process", *map(str, words)],
@@ -265,14 +313,12 @@ def _calendar(run: RunDirectory, clock: VirtualClock, guests: int) -> Iterator[t
                 pass_fds=(listener.fileno(),),
                 start_new_session=True,
             )
+        listener.close()
         try:
-            yield folder, process
+            yield process
         finally:
             process.kill()
             process.wait()
-    finally:
-        os.close(short)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 _GUARDIAN = f"""import sys
@@ -466,7 +512,7 @@ class _Boot:
                 if hang.look():
                     guest.kill()
 
-            with together.attended(self.number), _keyboard(self.streams) as keyboard:
+            with together.attended(), _keyboard(self.streams) as keyboard:
                 console.relay(guest.ended, keyboard, look)
             hang.check()
             status = _outcome(folder, console, interrupter, guest.await_end())
@@ -478,13 +524,8 @@ class _Boot:
 
 @dataclass
 class _Together:
-    """Guests that are booted together: who interrupts one interrupts all, and when one fails the others end too.
+    """Guests that are booted together: who interrupts one interrupts all, and when one fails the others end too."""
 
-    Args:
-        signalled: whether signals come to us, in the main thread.
-    """
-
-    signalled: bool
     _interrupters: list[Interrupter] = field(default_factory=list)
     _errors: list[BaseException] = field(default_factory=list)
     _lock: threading.RLock = field(default_factory=threading.RLock)  # a signal may come while it is held
@@ -524,10 +565,10 @@ class _Together:
                 interrupter.interrupt()
 
     @contextlib.contextmanager
-    def attended(self, number: int) -> Iterator[None]:
-        """Signals are for the guests while the first runs."""
+    def attended(self) -> Iterator[None]:
+        """Signals are for the guests while the one runs that this thread attends to, if they come to this thread."""
         with contextlib.ExitStack() as stack:
-            if number == 0 and self.signalled:
+            if threading.current_thread() is threading.main_thread():
                 stack.enter_context(listening(self.interrupt))
             yield
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from isl_emu.runs.journal import INCIDENTS_JOURNAL, Journal
+from isl_emu.runs.journal import INCIDENTS_JOURNAL, PROCESSES_JOURNAL, Journal, read_journal
 
 LAST_WORDS_S = 15.0  # for a process to write down what it has
 # `python -m` finds modules in the current folder first: a random.py there would be taken for Python's own.
@@ -70,6 +71,20 @@ def last_line(log: Path) -> str:
     """What a process printed last."""
     lines = log.read_text(errors="replace").split("\n")
     return next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")
+
+
+def started_as(journal: Path, pid: int) -> str | None:
+    """What a process in a container of a live run was started as, and in which node.
+
+    One that computes from its first instruction on is known by this: that it was started, and its id never came.
+    """
+    begun: dict[tuple[str, str], int] = {}
+    for record in read_journal(journal / f"{PROCESSES_JOURNAL}.jsonl").records:
+        words, node = shlex.join(record["argv"]), record["node"]
+        if record["pid"] == pid:
+            return f"{words} in {node}"
+        begun[words, node] = begun.get((words, node), 0) + (1 if record["pid"] is None else -1)
+    return next((f"{words} in {node}" for (words, node), count in reversed(begun.items()) if count), None)
 
 
 def cause_of_death(status: int | None, oom_kills: int = 0, log: Path | None = None) -> str:

@@ -1,0 +1,299 @@
+"""A run whose guests are on several machines, from the side that asks for it: workers of a Dask cluster boot one each.
+
+The asking side gives each worker what its guest needs of the run folder, and takes back what is written there as it is
+written; so a worker that dies takes nothing with it but its last moment. All of that goes through Dask's scheduler, so
+workers need not be reached from here, but only by each other.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from isl_emu.cluster import worker
+from isl_emu.cluster.agent import ABANDONED_AFTER_S, Order
+from isl_emu.cluster.connect import connect
+from isl_emu.cluster.mirror import Mirror
+from isl_emu.errors import FAILED, INTERRUPTED, MachineError, ScenarioError
+from isl_emu.limits import LIMITS
+from isl_emu.live.control import FOLDER as CONTROL
+from isl_emu.machine.console import listening
+from isl_emu.machine.guest import VirtualClock
+from isl_emu.runs.folder import RunFolder
+
+LOOK_INTERVAL_S = 0.2
+LOST_AFTER_S = ABANDONED_AFTER_S  # without a word of a worker
+ENDED_WITHIN_S = 45.0  # others, when one has failed; their agents kill guests before
+FORGOTTEN_WITHIN_S = 5.0
+REQUEST = re.compile(rf"journal(/{CONTROL}(/\w+\.(request|cancel|input\d+))?)?")
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Some workers of a cluster, one for each guest.
+
+    Args:
+        client: of the cluster.
+        addresses: theirs, in the order of the guests.
+    """
+
+    client: Any
+    addresses: Sequence[str]
+
+    def call(self, part: int, function: Callable[..., Any], *words: Any) -> Any:
+        """What a function of `isl_emu.cluster.worker` returns on the worker of a guest."""
+        address = self.addresses[part]
+        return self.client.run(function, *words, workers=[address])[address]
+
+    def check_files(self, paths: Sequence[Path]) -> None:
+        """Raise a MachineError if a worker lacks a file or folder that we have."""
+        files = [(str(path), path.stat().st_size) for path in paths]
+        for part, address in enumerate(self.addresses):
+            if lacking := self.call(part, worker.lacks, files):
+                raise MachineError(
+                    f"{lacking[0]}: is not on the worker {address}, or another file, but programs of its guest "
+                    "read it; copy it there, to the same path"
+                )
+
+
+@contextmanager
+def workers_of(cluster: str, guests: int) -> Iterator[Workers]:
+    """The workers of a cluster for some guests, on as many machines as may be.
+
+    Args:
+        cluster: as `isl_emu.cluster.connect.connect` takes it.
+
+    Raises:
+        ScenarioError: it has too few.
+        MachineError: it cannot be reached, or they cannot boot what we would.
+    """
+    with connect(cluster) as client:
+        own, found = worker.facts(), _asked_all(client, worker.facts)
+        if len(found) < guests:
+            raise ScenarioError(
+                f"--cluster: {cluster} has {len(found)} workers, but each boots one of {guests} guests; start more, or "
+                "use fewer guests"
+            )
+        chosen = spread_over_hosts({address: facts.host for address, facts in found.items()})[:guests]
+        for address in chosen:
+            check_facts(address, found[address], own)
+        yield Workers(client, chosen)
+
+
+def _asked_all(client: Any, function: Callable[[], Any]) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = client.run(function)
+    except (ImportError, AttributeError) as error:
+        raise MachineError(
+            f"--cluster: a worker cannot load what boots guests ({error}), but each has the isl-emu of this machine; "
+            "install it in the workers' environment"
+        ) from None
+    return found
+
+
+def spread_over_hosts(hosts: Mapping[str, str]) -> list[str]:
+    """Workers in an order in which those of one machine come as late as may be.
+
+    Args:
+        hosts: the machine of each, by its address.
+    """
+    rank: dict[str, tuple[int, str]] = {}
+    on_host: dict[str, int] = {}
+    for address in sorted(hosts):
+        on_host[hosts[address]] = place = on_host.get(hosts[address], 0) + 1
+        rank[address] = place, address
+    return sorted(rank, key=lambda address: rank[address])
+
+
+def check_facts(address: str, found: worker.Facts, own: worker.Facts) -> None:
+    """Raise a MachineError if a worker cannot boot a guest, or would boot another than we."""
+    if found.problem:
+        raise MachineError(
+            f"worker {address} ({found.host}): {found.problem}, but each worker boots a guest in exact time; call "
+            "`isl-emu doctor` there"
+        )
+    pairs = {name: (found.versions.get(name), version) for name, version in own.versions.items()}
+    pairs["the guest's kernel"] = found.kernel, own.kernel
+    for name, (theirs, ours) in pairs.items():
+        if theirs != ours:
+            raise MachineError(
+                f"worker {address} ({found.host}): {name} is {theirs} there and {ours} here, but a run has one of "
+                "each; install the same on all machines"
+            )
+
+
+@dataclass
+class _Guest:
+    """One guest, as far as it has been heard of."""
+
+    part: int
+    heard_s: float = field(default_factory=time.monotonic)
+    status: int | None = None
+    problem: str = ""
+
+    @property
+    def ended(self) -> bool:
+        return self.status is not None or bool(self.problem)
+
+
+@dataclass
+class _Run:
+    workers: Workers
+    folder: RunFolder
+    token: str = field(default_factory=lambda: secrets.token_hex(8))
+    interrupts: int = 0
+    interrupted: bool = False  # by the user
+    closed: threading.Event = field(default_factory=threading.Event)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def call(self, part: int, function: Callable[..., Any], *words: Any) -> Any:
+        return self.workers.call(part, function, f"{self.token}-{part}", *words)
+
+    def interrupt(self, *_: object) -> None:
+        """By the user: all guests end; the second time they are killed."""
+        self.interrupted = True
+        self.interrupts += 1
+
+    def give(self, part: int) -> None:
+        """What a guest needs of the run folder, on its worker."""
+        own = RunFolder(self.folder.path, part).journal.name
+
+        def wanted(path: str) -> bool:
+            first = path.partition("/")[0]
+            return not first.startswith("journal") or first == own
+
+        mirror = Mirror(self.folder.path, wanted)
+        while pieces := mirror.changes():
+            self.call(part, worker.give, pieces)
+
+    def attend(self, guest: _Guest) -> None:
+        """Take what comes of a guest until it has ended, and write it down here."""
+        mirror = Mirror(self.folder.path, lambda path: guest.part == 0 and bool(REQUEST.fullmatch(path)))
+        try:
+            while not self.closed.is_set():
+                report = self.call(guest.part, worker.take, mirror.changes(), self.interrupts)
+                guest.heard_s = time.monotonic()
+                with self.lock:
+                    if self.closed.is_set():
+                        return
+                    mirror.apply(report.pieces)
+                    _show(report.said, report.errors)
+                if report.status is not None:
+                    guest.problem = report.problem or _death(report.status)
+                    guest.status = report.status
+                    return
+                if not report.pieces:
+                    self.closed.wait(LOOK_INTERVAL_S)
+        except Exception as error:  # of Dask's, or of the worker's: it is not there any more
+            guest.problem = self._lost(guest, f"{type(error).__name__}: {error}")
+
+    def _lost(self, guest: _Guest, why: str) -> str:
+        return (
+            f"guest {guest.part}: its worker {self.workers.addresses[guest.part]} is lost ({why}), but a run needs "
+            "all of its guests; look at the log of the worker, and run it again"
+        )
+
+    def follow(self, guests: Sequence[_Guest]) -> None:
+        """Return when all guests have ended, or the others have not though one is lost."""
+        end_s = None
+        while not all(guest.ended for guest in guests):
+            time.sleep(LOOK_INTERVAL_S / 4)
+            now_s = time.monotonic()
+            for guest in guests:
+                if not guest.ended and now_s - guest.heard_s > LOST_AFTER_S:
+                    guest.problem = self._lost(guest, f"nothing was heard of it for {LOST_AFTER_S:g} s")
+            if end_s is None and any(guest.problem or guest.status for guest in guests):
+                end_s, self.interrupts = now_s + ENDED_WITHIN_S, max(self.interrupts, 1)
+            if end_s is not None and now_s > end_s:
+                return
+
+
+def _death(status: int) -> str:
+    if status >= 0:
+        return ""
+    return f"agent: signal {-status} killed it, and the guest with it, but both end with the run; run it again"
+
+
+def _show(said: bytes, errors: bytes) -> None:
+    for data, stream in ((said, sys.stdout), (errors, sys.stderr)):
+        with suppress(BrokenPipeError):
+            stream.write(data.decode(errors="replace"))
+            stream.flush()
+
+
+def run_on_workers(
+    workers: Workers,
+    folder: RunFolder,
+    words: Sequence[str],
+    *,
+    clock: VirtualClock,
+    lookahead_ns: int,
+    memory_byte: int,
+    readable: Sequence[Path],
+    trusted: bool,
+) -> list[int]:
+    """Boot a guest on each worker, and return the exit statuses of their commands.
+
+    Ctrl-C and SIGTERM go to all of them. Whatever happens, what they have written down until then is in the folder.
+
+    Args:
+        folder: of a run that is prepared, for several guests.
+        words: options of `isl-emu execute`.
+        clock, lookahead_ns, memory_byte, trusted: of `isl_emu.machine.guest.run_in_guests`.
+        readable: what programs in the guests read of their machines.
+
+    Raises:
+        MachineError: one could not be booted, has died, or was lost.
+    """
+    run, parts = _Run(workers, folder), range(len(workers.addresses))
+    try:
+        addresses = [run.call(part, worker.listen) for part in parts]
+        for part in parts:
+            run.give(part)
+        limits = {name: os.environ[name] for limit in LIMITS if (name := limit.variable) in os.environ}
+        secret = secrets.token_hex(32)
+        guests = [_Guest(part) for part in parts]
+        with listening(run.interrupt) if threading.current_thread() is threading.main_thread() else nullcontext():
+            for part in parts:
+                order = Order(
+                    part, list(words), clock, lookahead_ns, memory_byte, trusted, [*map(str, readable)], addresses,
+                    secret, limits,
+                )  # fmt: skip
+                run.call(part, worker.boot, order)
+                guests[part].heard_s = time.monotonic()
+                threading.Thread(target=run.attend, args=(guests[part],), daemon=True).start()
+            run.follow(guests)
+    finally:
+        run.closed.set()
+        _forget(run, parts)
+    with run.lock:  # what has come is written down
+        pass
+    statuses = [FAILED if guest.problem or guest.status is None else guest.status for guest in guests]
+    if run.interrupted and any(statuses):
+        return [INTERRUPTED]
+    if told := [guest.problem for guest in guests if guest.problem]:
+        raise MachineError(told[0])
+    return statuses
+
+
+def _forget(run: _Run, parts: Sequence[int]) -> None:
+    """Let nothing be left on any worker that can be reached; on others agents see to it."""
+
+    def forget(part: int) -> None:
+        with suppress(Exception):
+            run.call(part, worker.forget)
+
+    threads = [threading.Thread(target=forget, args=(part,), daemon=True) for part in parts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(FORGOTTEN_WITHIN_S)
