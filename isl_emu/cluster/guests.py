@@ -22,7 +22,7 @@ from typing import Any
 from isl_emu.cluster import worker
 from isl_emu.cluster.agent import ABANDONED_AFTER_S, Order
 from isl_emu.cluster.connect import connect
-from isl_emu.cluster.mirror import Mirror
+from isl_emu.cluster.mirror import Mirror, Piece
 from isl_emu.errors import FAILED, INTERRUPTED, MachineError, ScenarioError
 from isl_emu.limits import LIMITS
 from isl_emu.live.control import FOLDER as CONTROL
@@ -139,6 +139,7 @@ class _Guest:
     heard_s: float = field(default_factory=time.monotonic)
     status: int | None = None
     problem: str = ""
+    lost: bool = False
 
     @property
     def ended(self) -> bool:
@@ -152,6 +153,7 @@ class _Run:
     token: str = field(default_factory=lambda: secrets.token_hex(8))
     interrupts: int = 0
     interrupted: bool = False  # by the user
+    unwritten: OSError | None = None
     closed: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -185,7 +187,7 @@ class _Run:
                 with self.lock:
                     if self.closed.is_set():
                         return
-                    mirror.apply(report.pieces)
+                    self.write(mirror, report.pieces)
                     _show(report.said, report.errors)
                 if report.status is not None:
                     guest.problem = report.problem or _death(report.status)
@@ -194,13 +196,30 @@ class _Run:
                 if not report.pieces:
                     self.closed.wait(LOOK_INTERVAL_S)
         except Exception as error:  # of Dask's, or of the worker's: it is not there any more
-            guest.problem = self._lost(guest, f"{type(error).__name__}: {error}")
+            self.lose(guest, f"{type(error).__name__}: {error}")
 
-    def _lost(self, guest: _Guest, why: str) -> str:
-        return (
-            f"guest {guest.part}: its worker {self.workers.addresses[guest.part]} is lost ({why}), but a run needs "
-            "all of its guests; look at the log of the worker, and run it again"
-        )
+    def write(self, mirror: Mirror, pieces: Sequence[Piece]) -> None:
+        """Write down what has come; when the disk is full that ends the run."""
+        try:
+            mirror.apply(pieces)
+        except OSError as error:
+            self.unwritten, self.interrupts = self.unwritten or error, max(self.interrupts, 1)
+
+    def watch(self, guests: Sequence[_Guest]) -> None:
+        """Lose guests whose workers the scheduler does not know any more, and all when it is gone itself."""
+        while not self.closed.wait(LOOK_INTERVAL_S * 5):
+            try:
+                there, why = self.workers.client.nthreads().keys(), "the scheduler does not know it any more"
+            except Exception as error:
+                there, why = set[str](), f"its scheduler does not answer, {type(error).__name__}: {error}"
+            for guest in guests:
+                if self.workers.addresses[guest.part] not in there:
+                    self.lose(guest, why)
+
+    def lose(self, guest: _Guest, why: str) -> None:
+        """Give up a guest that has not ended."""
+        if not guest.ended:
+            guest.lost, guest.problem = True, why
 
     def follow(self, guests: Sequence[_Guest]) -> None:
         """Return when all guests have ended, or the others have not though one is lost."""
@@ -210,17 +229,24 @@ class _Run:
             now_s = time.monotonic()
             for guest in guests:
                 if not guest.ended and now_s - guest.heard_s > LOST_AFTER_S:
-                    guest.problem = self._lost(guest, f"nothing was heard of it for {LOST_AFTER_S:g} s")
+                    self.lose(guest, f"nothing was heard of it for {LOST_AFTER_S:g} s")
             if end_s is None and any(guest.problem or guest.status for guest in guests):
                 end_s, self.interrupts = now_s + ENDED_WITHIN_S, max(self.interrupts, 1)
             if end_s is not None and now_s > end_s:
                 return
 
 
+def _sentence(guest: _Guest, address: str) -> str:
+    where = f"guest {guest.part} on the worker {address}"
+    if guest.lost:
+        return f"{where}: the worker is lost ({guest.problem}), but a run needs all of its guests; see the worker's log"
+    return f"{where}: {guest.problem}"
+
+
 def _death(status: int) -> str:
     if status >= 0:
         return ""
-    return f"agent: signal {-status} killed it, and the guest with it, but both end with the run; run it again"
+    return f"signal {-status} killed its agent, and it with it, but both end with the run; run it again"
 
 
 def _show(said: bytes, errors: bytes) -> None:
@@ -255,13 +281,13 @@ def run_on_workers(
         MachineError: one could not be booted, has died, or was lost.
     """
     run, parts = _Run(workers, folder), range(len(workers.addresses))
+    guests = [_Guest(part) for part in parts]
     try:
         addresses = [run.call(part, worker.listen) for part in parts]
         for part in parts:
             run.give(part)
         limits = {name: os.environ[name] for limit in LIMITS if (name := limit.variable) in os.environ}
         secret = secrets.token_hex(32)
-        guests = [_Guest(part) for part in parts]
         with listening(run.interrupt) if threading.current_thread() is threading.main_thread() else nullcontext():
             for part in parts:
                 order = Order(
@@ -271,17 +297,20 @@ def run_on_workers(
                 run.call(part, worker.boot, order)
                 guests[part].heard_s = time.monotonic()
                 threading.Thread(target=run.attend, args=(guests[part],), daemon=True).start()
+            threading.Thread(target=run.watch, args=(guests,), daemon=True).start()
             run.follow(guests)
     finally:
         run.closed.set()
-        _forget(run, parts)
+        _forget(run, [part for part in parts if part not in {guest.part for guest in guests if guest.lost}])
     with run.lock:  # what has come is written down
         pass
+    if run.unwritten is not None:
+        raise run.unwritten
     statuses = [FAILED if guest.problem or guest.status is None else guest.status for guest in guests]
     if run.interrupted and any(statuses):
         return [INTERRUPTED]
-    if told := [guest.problem for guest in guests if guest.problem]:
-        raise MachineError(told[0])
+    if failed := sorted((guest for guest in guests if guest.problem), key=lambda guest: not guest.lost):
+        raise MachineError(_sentence(failed[0], workers.addresses[failed[0].part]))
     return statuses
 
 

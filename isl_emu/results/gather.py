@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from isl_emu.network.fault_drops import JOURNAL as FAULT_DROPS_JOURNAL
 from isl_emu.parts.registry import PARTS
-from isl_emu.runs.execution import Execution
+from isl_emu.runs.execution import INTERRUPTED_BY_USER, Execution
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import (
     CHANGES_JOURNAL,
@@ -171,9 +171,11 @@ def merged_execution(parts: Sequence[Execution | None]) -> Execution:
     if not known:
         return Execution(error="its guests were killed before they could write anything down")
     found = {item.name: getattr(known[0], item.name) for item in fields(Execution)}
-    found["error"] = next((part.error for part in known if part.error), None)
-    if found["error"] is None and len(known) < len(parts):
-        found["error"] = "one of its guests was killed before it could write anything down"
+    errors = [part.error for part in known if part.error and part.error != INTERRUPTED_BY_USER]
+    if len(known) < len(parts):
+        errors.append("one of its guests was killed before it could write anything down")
+    errors += [part.error for part in known if part.error]  # who fails interrupts the others
+    found["error"] = next(iter(errors), None)
     for name in SUMS:
         values = [getattr(part, name) for part in known]
         found[name] = None if None in values else sum(values)
