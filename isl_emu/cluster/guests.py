@@ -25,6 +25,7 @@ from isl_emu.cluster.connect import connect
 from isl_emu.cluster.mirror import Mirror, Piece
 from isl_emu.errors import FAILED, INTERRUPTED, MachineError, ScenarioError
 from isl_emu.limits import LIMITS
+from isl_emu.live.answers import RESULTS_VARIABLE
 from isl_emu.live.control import FOLDER as CONTROL
 from isl_emu.machine.console import listening
 from isl_emu.machine.guest import VirtualClock
@@ -286,13 +287,14 @@ def run_on_workers(
         addresses = [run.call(part, worker.listen) for part in parts]
         for part in parts:
             run.give(part)
-        limits = {name: os.environ[name] for limit in LIMITS if (name := limit.variable) in os.environ}
+        variables = {name: os.environ[name] for limit in LIMITS if (name := limit.variable) in os.environ}
+        variables[RESULTS_VARIABLE] = str(folder.path)
         secret = secrets.token_hex(32)
         with listening(run.interrupt) if threading.current_thread() is threading.main_thread() else nullcontext():
             for part in parts:
                 order = Order(
                     part, list(words), clock, lookahead_ns, memory_byte, trusted, [*map(str, readable)], addresses,
-                    secret, limits,
+                    secret, variables,
                 )  # fmt: skip
                 run.call(part, worker.boot, order)
                 guests[part].heard_s = time.monotonic()

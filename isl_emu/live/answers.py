@@ -39,6 +39,7 @@ from isl_emu.scenario.model import Scenario
 from isl_emu.units import DURATION_NS, NS_PER_S, RATE_BIT_S, format_quantity, seconds_text
 
 POLL_S = 0.05
+RESULTS_VARIABLE = "ISL_EMU_RESULTS"  # where results go in the end, of a run that is on another machine
 MOST_CELLS, USUAL_CELLS = 10_000, (24, 80)  # of a terminal: rows and columns
 PIECE_BYTE = 65_536
 # A session leader that opens a terminal gets it as its own. Its kind comes as $0, the prompt as $1.
@@ -79,7 +80,7 @@ class LiveAnswers:
         ]
         lines += [line for part in PARTS for line in part.status(self.folder.journal)]
         lines += [f"by hand: {one}" for one in self.interventions.in_force]
-        lines.append(f"results: {self.folder.path}")
+        lines.append(f"results: {os.environ.get(RESULTS_VARIABLE, self.folder.path)}")
         answer.output.write(("\n".join(lines) + "\n").encode())
         return 0
 
