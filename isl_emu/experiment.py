@@ -26,7 +26,7 @@ from isl_emu.linkplan.pairing import own_topology
 from isl_emu.linkplan.plan_file import write_plan
 from isl_emu.live.control import announce
 from isl_emu.live.room import all_needs, check_room, exact_time_warnings, files_of, guest_memory_byte
-from isl_emu.live.spread import Spread, leave_parts, spread_over
+from isl_emu.live.spread import MOST_GUESTS, Spread, leave_parts, spread_over
 from isl_emu.machine.functions import trusting
 from isl_emu.machine.guest import VirtualClock, guest_folder, run_in_guests
 from isl_emu.machine.kernel_build import build_kernel, can_build
@@ -184,6 +184,8 @@ def run(
     for key, value, known in (("machine", machine, MACHINES), ("clock", clock, (*CLOCKS, None))):
         if value not in known:
             raise ScenarioError(f"{key}: is {value!r}, but it is {', '.join(filter(None, known))}; choose one")
+    if not 1 <= guests <= MOST_GUESTS:
+        raise ScenarioError(f"guests: is {guests}, but a run has 1 to {MOST_GUESTS}; choose as many as there are cores")
     steps = Steps(Screen(quiet=not progress))
     wishes = Wishes(trust=trust)
     with trusting(trust.all):

@@ -25,10 +25,12 @@ from isl_emu.nodes.mounts import mount_points, unmount
 from isl_emu.nodes.nodespaces import namespace_path, remove_space_file
 from isl_emu.nodes.processes import kill_processes_in, namespace_ids
 from isl_emu.results.conclude import conclude
+from isl_emu.results.gather import gather
 from isl_emu.results.provenance import file_facts
 from isl_emu.routing.forwarding import read_routes
 from isl_emu.runs.directory import RUN_ID, RunDirectory, registered_runs, unowned_runs
 from isl_emu.runs.folder import RunFolder
+from isl_emu.runs.portion import Portion
 from isl_emu.scenario.parse import load_scenario
 
 
@@ -80,6 +82,8 @@ def conclude_folder(path: Path) -> RunFolder:
             )
     try:
         with folder.written_or_told():
+            if (parts := Portion.read(folder.path, 0, len(plan.nodes.names)).count) > 1 and _is_apart(folder):
+                gather(folder, parts)
             conclude(folder, load_scenario(folder.scenario), plan, read_routes(folder.routes, plan))
     except (LookupError, TypeError, ValueError, ArithmeticError, pa.ArrowException) as error:
         raise ScenarioError(
@@ -87,6 +91,11 @@ def conclude_folder(path: Path) -> RunFolder:
             "made of them; take its own journals (those that were read before have become tables)"
         ) from error
     return folder
+
+
+def _is_apart(folder: RunFolder) -> bool:
+    """Whether guests that shared a run have left a journal each."""
+    return RunFolder(folder.path, 1).journal.is_dir()
 
 
 def _results_of(run: RunDirectory) -> Path | None:

@@ -33,7 +33,7 @@ from isl_emu.machine.calendar_process import READ_BYTE, started_descriptors
 from isl_emu.machine.guardian import PR_SET_PDEATHSIG, go_first
 
 BLOCK_BYTE = 256 * 1024
-MEET_WITHIN_S = 30.0  # all connections of a run
+MEET_WITHIN_S, ANSWERED_WITHIN_S = 30.0, 5.0  # all connections of a run; each who calls
 HELLO = struct.Struct("<III32s")  # the run's part that calls, the one that is called, which stream, and a nonce
 TRUNK, CALENDAR = 0, 1
 PROOF_BYTE = 32
@@ -116,7 +116,7 @@ def _call(own: int, other: int, kind: int, address: Address, secret: bytes, end_
 
 def _answer(connection: socket.socket, own: int, secret: bytes) -> tuple[tuple[int, int], socket.socket] | None:
     """What a connection is for, and it; None of one that is a stranger's."""
-    connection.settimeout(5.0)
+    connection.settimeout(ANSWERED_WITHIN_S)
     with suppress(OSError):
         hello, nonce = _read(connection, HELLO.size), secrets.token_bytes(32)
         connection.sendall(nonce + _proof(secret, b"answer", hello + nonce))

@@ -20,6 +20,8 @@ from isl_emu.runs.portion import FILE, Portion
 from isl_emu.runs.wishes import Wishes
 from isl_emu.units import NS_PER_S
 
+MOST_GUESTS = 64  # a guest has so many trunks, and the calendar: kernel/patches/8-trunks.patch
+
 
 @dataclass(frozen=True)
 class Spread:

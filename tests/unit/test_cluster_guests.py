@@ -1,0 +1,187 @@
+"""A run on the workers of a cluster, without one: which workers, what is refused, and what is told of those lost."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import isl_emu
+from isl_emu.cluster import guests, worker
+from isl_emu.cluster.agent import Order
+from isl_emu.cluster.connect import connect
+from isl_emu.cluster.guests import check_facts, run_on_workers, spread_over_hosts, workers_of
+from isl_emu.cluster.mirror import Piece
+from isl_emu.cluster.worker import Facts, Report
+from isl_emu.errors import MachineError, ScenarioError
+from isl_emu.machine.guest import VirtualClock
+from isl_emu.runs.folder import RunFolder
+from isl_emu.runs.journal import Journal, read_journal
+from tests.scenarios import TOPOLOGIES
+
+OURS = Facts({"isl-emu's modules": "sha256 a", "Python": "3.11"}, "6.12", "", "here")
+CLOCK = VirtualClock(0)
+
+
+class FakeClient:
+    """Workers that answer at once, in one process.
+
+    Args:
+        answers: of each worker's functions, by the address and the function's name; a function of the arguments.
+    """
+
+    def __init__(self, answers: dict[str, dict[str, Any]]):
+        self.answers, self.called = answers, list[tuple[str, str]]()
+
+    def run(self, function: Any, *words: Any, workers: Any = None) -> dict[str, Any]:
+        found = {}
+        for address in workers or self.answers:
+            self.called.append((address, function.__name__))
+            answer = self.answers[address].get(function.__name__)
+            found[address] = answer(*words) if callable(answer) else answer
+        return found
+
+    def nthreads(self) -> dict[str, int]:
+        return dict.fromkeys(self.answers, 1)
+
+
+def test_guests_are_on_as_many_machines_as_there_are() -> None:
+    hosts = {"tcp://a:1": "a", "tcp://a:2": "a", "tcp://a:3": "a", "tcp://b:1": "b", "tcp://c:1": "c"}
+    assert spread_over_hosts(hosts) == ["tcp://a:1", "tcp://b:1", "tcp://c:1", "tcp://a:2", "tcp://a:3"]
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (OURS._replace(kernel="", problem="it is not built"), "it is not built, but each worker boots a guest"),
+        (OURS._replace(kernel="6.13"), "the guest's kernel is 6.13 there and 6.12 here"),
+        (OURS._replace(versions={"Python": "3.11"}), "isl-emu's modules is None there"),
+        (OURS._replace(versions={**OURS.versions, "Python": "3.13"}), "Python is 3.13 there and 3.11 here"),
+    ],
+)
+def test_a_worker_that_would_boot_another_guest_is_refused(found: Facts, told: str) -> None:
+    check_facts("tcp://b:1", OURS, OURS)
+    with pytest.raises(MachineError, match=f"worker tcp://b:1 .here.: {told}"):
+        check_facts("tcp://b:1", found, OURS)
+
+
+def test_too_few_workers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = FakeClient({"tcp://a:1": {"facts": worker.facts()}})
+    monkeypatch.setattr(guests, "connect", lambda text: nullcontext(client))
+    with pytest.raises(ScenarioError, match="--cluster: tcp://a:0 has 1 workers, but each boots one of 2 guests"):
+        workers_of("tcp://a:0", 2).__enter__()
+
+
+def test_what_is_no_cluster_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    with pytest.raises(ScenarioError, match="--cluster: is nowhere, but a cluster is the address"):
+        connect("nowhere")
+    (tmp_path / "scheduler.json").write_text("{}")
+    with pytest.raises(ScenarioError, match=r"scheduler.json, but a cluster is the address"):
+        connect(str(tmp_path / "scheduler.json"))
+    with pytest.raises(MachineError, match=r"nowhere://x:1 is named, and nobody answers"):
+        connect("nowhere://x:1")
+
+
+def test_from_python_the_same_is_refused() -> None:
+    scenario = TOPOLOGIES / "iridium-star.toml"
+    with pytest.raises(ScenarioError, match="guests: is 0, but a run has 1 to 64"):
+        isl_emu.run(scenario, guests=0)
+    with pytest.raises(ScenarioError, match="--cluster: is local:2, but its workers have a guest each"):
+        isl_emu.run(scenario, cluster="local:2")
+
+
+def test_files_that_a_worker_lacks_are_named(tmp_path: Path) -> None:
+    (tmp_path / "model.gguf").write_text("weights")
+    byte = (tmp_path / "model.gguf").stat().st_size
+    paths = [(str(tmp_path), 0), (str(tmp_path / "model.gguf"), byte)]
+    assert worker.lacks(paths) == []
+    assert worker.lacks([(str(tmp_path / "model.gguf"), byte + 1), (str(tmp_path / "b"), 1)]) == [
+        str(tmp_path / "model.gguf"),
+        str(tmp_path / "b"),
+    ]
+
+
+def test_an_order_is_one_line() -> None:
+    order = Order(1, ["--until", "3ns"], CLOCK, 5, 7, True, ["/m"], [("a", 1), ("b", 2)], "00ff", {"A": "b"}, "c0ffee")
+    line = order.to_json()
+    assert line.count("\n") == 1
+    assert Order.from_json(line) == order
+
+
+def _run(client: FakeClient, folder: RunFolder) -> list[int]:
+    workers = guests.Workers(client, list(client.answers))
+    return run_on_workers(
+        workers, folder, [], clock=CLOCK, lookahead_ns=1, memory_byte=1, readable=[], trusted=False
+    )  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    """A run for two guests."""
+    folder = RunFolder.create(tmp_path / "run", "run")
+    for number in range(2):
+        RunFolder(folder.path, number).journal.mkdir(exist_ok=True)
+        with Journal(RunFolder(folder.path, number).journal / "planned.jsonl") as journal:
+            journal.append({"part": number})
+    return folder
+
+
+def test_each_guest_gets_its_part_and_what_it_writes_comes_back(folder: RunFolder, capfd) -> None:
+    given: dict[str, set[str]] = {"a": set(), "b": set()}
+
+    def answers(name: str, journal: str) -> dict[str, Any]:
+        reports = [
+            Report([Piece(f"{journal}/instants.jsonl", b'{"k": 0}\n')], b"building\n", b"", None, ""),
+            Report([Piece(f"{journal}/instants.jsonl", b'{"k": 1}\n', False)], b"", b"", None, ""),
+            Report([], b"", b"", 0, ""),
+        ]
+        return {
+            "listen": ("host", 1),
+            "give": lambda token, pieces: given[name].update(piece.path for piece in pieces),
+            "take": lambda token, pieces, interrupts: reports.pop(0),
+        }
+
+    client = FakeClient({"a": answers("a", "journal"), "b": answers("b", "journal.1")})
+    assert _run(client, folder) == [0, 0]
+    assert given == {"a": {"journal", "journal/planned.jsonl"}, "b": {"journal.1", "journal.1/planned.jsonl"}}
+    for number in range(2):
+        journal = RunFolder(folder.path, number).journal
+        assert [record["k"] for record in read_journal(journal / "instants.jsonl").records] == [0, 1]
+    assert "building" in capfd.readouterr().out
+    assert [address for address, name in client.called if name == "forget"] == ["a", "b"]
+
+
+def test_when_one_is_lost_the_other_is_interrupted_and_both_are_told_of(folder: RunFolder) -> None:
+    def take(token: str, pieces: Any, interrupts: int) -> Report:
+        return Report([], b"", b"", 130 if interrupts else None, "")
+
+    def lost(*_: Any) -> Report:
+        raise ConnectionError("reset")
+
+    client = FakeClient({"a": {"listen": ("host", 1), "take": take}, "b": {"listen": ("host", 2), "take": lost}})
+    with pytest.raises(MachineError, match=r"guest 1 on the worker b: the worker is lost \(ConnectionError: reset\)"):
+        _run(client, folder)
+
+
+def test_a_worker_that_is_silent_or_gone_is_lost(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guests, "LOST_AFTER_S", 0.0)
+
+    def silent(token: str, pieces: Any, interrupts: int) -> Report:
+        return Report([], b"", b"", None, "")
+
+    client = FakeClient({"a": {"listen": ("host", 1), "take": silent}, "b": {"listen": ("host", 2), "take": silent}})
+    with pytest.raises(MachineError, match="nothing was heard of it for 0 s"):
+        _run(client, folder)
+    assert not [address for address, name in client.called if name == "forget"]
+
+
+def test_an_agent_that_is_killed_fails_the_run(folder: RunFolder) -> None:
+    def take(token: str, pieces: Any, interrupts: int) -> Report:
+        return Report([], b"", b"", -9, "")
+
+    client = FakeClient({"a": {"listen": ("host", 1), "take": take}, "b": {"listen": ("host", 2), "take": take}})
+    with pytest.raises(MachineError, match="guest 0 on the worker a: signal 9 killed its agent"):
+        _run(client, folder)
