@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.exact_guest import needs_exact_time
-from tests.runs import finished, isl_emu
+from tests.runs import COMMAND, PATIENCE_S, ROOT, finished, isl_emu, rows, wait_for
 from tests.scenarios import head, shell, station, table
 
 pytest.importorskip("pymetis")
 pytestmark = [pytest.mark.emulation, needs_exact_time]
 
+psutil = pytest.importorskip("psutil")
+pytest.importorskip("distributed")
+CLUSTER, ON_WORKERS = "local:2", 0  # two guests, each on a worker of a cluster
 OF_EACH_KERNEL = {"load.parquet"}
 SCENARIO = (
     head("spread", rate_scale=0.01, duration="6 s")
@@ -33,13 +38,14 @@ SCENARIO = (
 def outs(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     """The results with each number of guests."""
     folder = tmp_path_factory.mktemp("guests")
-    found = {guests: folder / str(guests) for guests in (1, 2, 4)}
+    found = {guests: folder / str(guests) for guests in (1, 2, 4, ON_WORKERS)}
     for guests, out in found.items():
-        finished(SCENARIO, out, "--clock", "exact", "--guests", str(guests))
+        words = ["2", "--cluster", CLUSTER] if guests == ON_WORKERS else [str(guests)]
+        finished(SCENARIO, out, "--clock", "exact", "--guests", *words)
     return found
 
 
-@pytest.mark.parametrize("guests", [2, 4])
+@pytest.mark.parametrize("guests", [2, 4, ON_WORKERS])
 def test_tables_are_those_of_one_guest_to_the_bit(outs: dict[int, Path], guests: int) -> None:
     one, several = ({path.name: path for path in outs[number].glob("*.parquet")} for number in (1, guests))
     assert one.keys() == several.keys()
@@ -49,9 +55,10 @@ def test_tables_are_those_of_one_guest_to_the_bit(outs: dict[int, Path], guests:
 
 def test_a_spread_run_crosses_its_guests_and_leaves_one_folder(outs: dict[int, Path]) -> None:
     assert set(json.loads((outs[4] / "cut.json").read_text())["part"]) == {0, 1, 2, 3}
-    left = {path.name for path in outs[4].iterdir()} - {path.name for path in outs[1].iterdir()}
-    assert left == {"cut.json"}
-    assert json.loads((outs[4] / "fidelity.json").read_text())["reasons"] == []
+    for guests in (4, ON_WORKERS):
+        left = {path.name for path in outs[guests].iterdir()} - {path.name for path in outs[1].iterdir()}
+        assert left == {"cut.json"}
+        assert json.loads((outs[guests] / "fidelity.json").read_text())["reasons"] == []
 
 
 def test_what_cannot_be_spread_is_refused_by_the_command(tmp_path: Path) -> None:
@@ -60,3 +67,60 @@ def test_what_cannot_be_spread_is_refused_by_the_command(tmp_path: Path) -> None
     done = isl_emu("run", path, "--clock", "exact", "--guests", "2", "--out", tmp_path / "out")
     assert done.returncode and "--guests: is 2, but [[capture]]" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+ENDLESS = (
+    head("endless", duration="3600 s")
+    + shell(8, 2, 1, altitude="1200 km", inclination="60 deg", lasers={"topology": "+grid", "rate": "10 Gbit/s"})
+    + table("probes", interval="500 ms", pairs=[["p00s00", "p01s02"]])
+)
+VICTIMS = {  # what its command line has
+    "guest": "time-travel=ext:1:",
+    "agent": "isl_emu.cluster.agent",
+    "worker": "from multiprocessing.spawn import",
+}
+
+
+def _said(process: Any) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def _alive(process: Any) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("victim", "words", "told"),
+    [
+        ("guest", [], "guest kernel: it died while the command ran"),
+        ("agent", ["--cluster", CLUSTER], "signal 9 killed its agent"),
+        ("worker", ["--cluster", CLUSTER], "the worker is lost"),
+    ],
+)
+def test_what_is_killed_ends_the_run_which_keeps_its_records_and_leaves_nothing(
+    tmp_path: Path, victim: str, words: list[str], told: str
+) -> None:
+    path, out = tmp_path / "scenario.toml", tmp_path / "out"
+    path.write_text(ENDLESS)
+    command = [*COMMAND, "run", str(path), "--clock", "exact", "--guests", "2", *words, "--out", str(out)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
+        applied = out / "journal" / "instants.jsonl"
+        wait_for(
+            lambda: run.poll() is not None or (applied.exists() and applied.read_text().count("\n") > 2), "a start"
+        )
+        before = applied.read_text().count("\n")
+        tree = psutil.Process(run.pid).children(recursive=True)
+        next(one for one in tree if VICTIMS[victim] in _said(one)).kill()
+        said = run.communicate(timeout=PATIENCE_S)[0]
+    assert run.returncode == 1, said
+    assert told in said
+    wait_for(lambda: not any(map(_alive, tree)), "the end of all processes")
+    assert len(rows(out, "instants")) >= before
+    reasons = json.loads((out / "fidelity.json").read_text())["reasons"]
+    assert any("killed before it could write anything down" in one for one in reasons), reasons

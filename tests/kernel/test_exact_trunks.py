@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import random
+import socket
 import sys
+import threading
+import time
+from itertools import combinations
 from pathlib import Path
 
 import pytest
 
 from isl_emu.errors import MachineError
+from isl_emu.machine import guest
 from isl_emu.machine.guest import VirtualClock, guest_folder, run_in_guest, run_in_guests
+from isl_emu.machine.guest import _trunks as usual_trunks
 from isl_emu.runs.directory import RunDirectory
 from isl_emu.units import NS_PER_S
 from tests.exact_guest import MEMORY_BYTE, START_UTC_S, needs_exact_time
@@ -141,13 +148,36 @@ def _seen(run: RunDirectory, folder: Path, parts: str) -> dict[str, str]:
     return {path.name: path.read_text() for path in results.iterdir() if path.name != "program.py"}
 
 
-def test_packets_cross_between_guests_to_the_nanosecond_as_in_one(run, folder):
+def _pump_slowly(source: socket.socket, target: socket.socket) -> None:
+    chance = random.Random(source.fileno())
+    while data := source.recv(1 << 16):
+        cut = chance.randrange(len(data))
+        for piece in (data[:cut], data[cut:]):
+            time.sleep(chance.random() ** 8 * 0.02)
+            target.sendall(piece)
+    target.shutdown(socket.SHUT_WR)
+
+
+def _slow_trunks(count: int) -> list[dict[int, socket.socket]]:
+    """Trunks on which what is sent takes some time of the wall, mostly little, and comes in pieces."""
+    trunks = usual_trunks(count)
+    for one, other in combinations(range(count), 2):
+        far = trunks[other][one]
+        trunks[other][one], near = socket.socketpair()
+        for way in ((far, near), (near, far)):
+            threading.Thread(target=_pump_slowly, args=way, daemon=True).start()
+    return trunks
+
+
+def test_packets_cross_between_guests_to_the_nanosecond_as_in_one(run, folder, monkeypatch):
     one = _seen(run, folder, "000")
     assert len(one["a"].splitlines()) == 41
     assert sum(int(line.split()[1]) for line in one["c"].splitlines()[40:]) == 2_000_000
     assert set(one) == {"a", "c", "counted-a", "counted-b", "counted-c"}
     assert _seen(run, folder, "001") == one
     assert _seen(run, folder, "012") == one
+    monkeypatch.setattr(guest, "_trunks", _slow_trunks)
+    assert _seen(run, folder, "010") == one
 
 
 def test_when_one_guest_fails_the_others_end_and_it_says_why(run, folder, capfd):
