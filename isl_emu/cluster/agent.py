@@ -124,7 +124,7 @@ def joined(run: RunDirectory, order: Order, streams: Streams) -> Iterator[Joint]
     with ExitStack() as closing:
         trunks, pairs, calendar = dict[int, socket.socket](), list[tuple[socket.socket, socket.socket, str]](), None
         if order.part == 0:
-            calendar = closing.enter_context(open_calendar(run, order.clock, len(order.addresses), order.lookahead_ns))
+            calendar = closing.enter_context(open_calendar(run, order.clock, len(order.addresses)))
         for (kind, other), far in streams.items():
             closing.enter_context(far)
             if kind == TRUNK:

@@ -78,7 +78,7 @@ def workers_of(cluster: str, guests: int) -> Iterator[Workers]:
         MachineError: it cannot be reached, or they cannot boot what we would.
     """
     with connect(cluster) as client:
-        own, found = worker.facts(), _asked_all(client, worker.facts)
+        own, found = worker.facts(), client.run(worker.facts)
         if len(found) < guests:
             raise ScenarioError(
                 f"--cluster: {cluster} has {len(found)} workers, but each boots one of {guests} guests; start more, or "
@@ -88,17 +88,6 @@ def workers_of(cluster: str, guests: int) -> Iterator[Workers]:
         for address in chosen:
             check_facts(address, found[address], own)
         yield Workers(client, chosen)
-
-
-def _asked_all(client: Any, function: Callable[[], Any]) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = client.run(function)
-    except (ImportError, AttributeError) as error:
-        raise MachineError(
-            f"--cluster: a worker cannot load what boots guests ({error}), but each has the isl-emu of this machine; "
-            "install it in the workers' environment"
-        ) from None
-    return found
 
 
 def spread_over_hosts(hosts: Mapping[str, str]) -> list[str]:
@@ -122,14 +111,11 @@ def check_facts(address: str, found: worker.Facts, own: worker.Facts) -> None:
             f"worker {address} ({found.host}): {found.problem}, but each worker boots a guest in exact time; call "
             "`isl-emu doctor` there"
         )
-    pairs = {name: (found.versions.get(name), version) for name, version in own.versions.items()}
-    pairs["the guest's kernel"] = found.kernel, own.kernel
-    for name, (theirs, ours) in pairs.items():
-        if theirs != ours:
-            raise MachineError(
-                f"worker {address} ({found.host}): {name} is {theirs} there and {ours} here, but a run has one of "
-                "each; install the same on all machines"
-            )
+    if found.kernel != own.kernel:
+        raise MachineError(
+            f"worker {address} ({found.host}): its guests' kernel is {found.kernel}, and {own.kernel} here, but a run "
+            "has one; build it there with `isl-emu doctor`'s help"
+        )
 
 
 @dataclass

@@ -6,7 +6,6 @@ is to pass on: what the asking side gives, and what the run writes down.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import secrets
@@ -38,15 +37,14 @@ SAID, ERRORS = "said", "errors"  # what the agent writes to its standard streams
 
 
 class Facts(NamedTuple):
-    """What a machine has.
+    """What a machine can boot.
 
     Args:
-        versions: by what has them.
-        kernel: the release of the guest's, with exact time; empty if there is none, and then `problem` says why.
+        kernel: with which source and recipe it was built, of a guest in exact time; empty if there is none.
+        problem: why there is none.
         host: the machine's name.
     """
 
-    versions: dict[str, str]
     kernel: str
     problem: str
     host: str
@@ -70,19 +68,14 @@ class Report(NamedTuple):
 
 
 def facts() -> Facts:
-    """What this machine has, as far as all machines of a run must have the same."""
-    digest = hashlib.sha256()
-    for path in sorted(_PACKAGE.rglob("*.py")):
-        digest.update(path.relative_to(_PACKAGE).as_posix().encode() + b"\0" + path.read_bytes())
-    major, minor, _ = platform.python_version_tuple()
-    versions = {"isl-emu's modules": f"sha256 {digest.hexdigest()[:12]}", "Python": f"{major}.{minor}"}
+    """What this machine can boot."""
     try:
-        kernel, problem = find_uml(), ""
-        if not kernel.exact:
-            problem = "the kernel that has exact time is not built"
+        kernel = find_uml()
     except MachineError as error:
-        return Facts(versions, "", str(error), platform.node())
-    return Facts(versions, "" if problem else kernel.release, problem, platform.node())
+        return Facts("", str(error), platform.node())
+    if not kernel.exact:
+        return Facts("", "the kernel that has exact time is not built", platform.node())
+    return Facts(Path(kernel.program).parent.name, "", platform.node())
 
 
 def lacks(files: Iterable[tuple[str, int]]) -> list[str]:

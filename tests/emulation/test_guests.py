@@ -70,8 +70,8 @@ def test_what_cannot_be_spread_is_refused_by_the_command(tmp_path: Path) -> None
 
 
 ENDLESS = (
-    head("endless", duration="3600 s")
-    + shell(8, 2, 1, altitude="1200 km", inclination="60 deg", lasers={"topology": "+grid", "rate": "10 Gbit/s"})
+    head("endless", duration="1200 s", step="1 s")
+    + shell(24, 4, 1, altitude="1200 km", inclination="60 deg", lasers={"topology": "+grid", "rate": "10 Gbit/s"})
     + table("probes", interval="500 ms", pairs=[["p00s00", "p01s02"]])
 )
 VICTIMS = {  # what its command line has

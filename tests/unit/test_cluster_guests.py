@@ -11,7 +11,6 @@ import pytest
 import isl_emu
 from isl_emu.cluster import guests, worker
 from isl_emu.cluster.agent import Order
-from isl_emu.cluster.connect import connect
 from isl_emu.cluster.guests import check_facts, run_on_workers, spread_over_hosts, workers_of
 from isl_emu.cluster.mirror import Piece
 from isl_emu.cluster.worker import Facts, Report
@@ -21,7 +20,7 @@ from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import Journal, read_journal
 from tests.scenarios import TOPOLOGIES
 
-OURS = Facts({"isl-emu's modules": "sha256 a", "Python": "3.11"}, "6.12", "", "here")
+OURS = Facts("6.12-a-b", "", "here")
 CLOCK = VirtualClock(0)
 
 
@@ -56,9 +55,7 @@ def test_guests_are_on_as_many_machines_as_there_are() -> None:
     ("found", "told"),
     [
         (OURS._replace(kernel="", problem="it is not built"), "it is not built, but each worker boots a guest"),
-        (OURS._replace(kernel="6.13"), "the guest's kernel is 6.13 there and 6.12 here"),
-        (OURS._replace(versions={"Python": "3.11"}), "isl-emu's modules is None there"),
-        (OURS._replace(versions={**OURS.versions, "Python": "3.13"}), "Python is 3.13 there and 3.11 here"),
+        (OURS._replace(kernel="6.12-a-c"), "its guests' kernel is 6.12-a-c, and 6.12-a-b here"),
     ],
 )
 def test_a_worker_that_would_boot_another_guest_is_refused(found: Facts, told: str) -> None:
@@ -72,17 +69,6 @@ def test_too_few_workers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guests, "connect", lambda text: nullcontext(client))
     with pytest.raises(ScenarioError, match="--cluster: tcp://a:0 has 1 workers, but each boots one of 2 guests"):
         workers_of("tcp://a:0", 2).__enter__()
-
-
-def test_what_is_no_cluster_is_refused(tmp_path: Path) -> None:
-    pytest.importorskip("distributed")
-    with pytest.raises(ScenarioError, match="--cluster: is nowhere, but a cluster is the address"):
-        connect("nowhere")
-    (tmp_path / "scheduler.json").write_text("{}")
-    with pytest.raises(ScenarioError, match=r"scheduler.json, but a cluster is the address"):
-        connect(str(tmp_path / "scheduler.json"))
-    with pytest.raises(MachineError, match=r"nowhere://x:1 is named, and nobody answers"):
-        connect("nowhere://x:1")
 
 
 def test_from_python_the_same_is_refused() -> None:
