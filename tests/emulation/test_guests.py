@@ -123,4 +123,4 @@ def test_what_is_killed_ends_the_run_which_keeps_its_records_and_leaves_nothing(
     wait_for(lambda: not any(map(_alive, tree)), "the end of all processes")
     assert len(rows(out, "instants")) >= before
     reasons = json.loads((out / "fidelity.json").read_text())["reasons"]
-    assert any("killed before it could write anything down" in one for one in reasons), reasons
+    assert "killed before" in reasons[0], reasons
