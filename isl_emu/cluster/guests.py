@@ -23,7 +23,7 @@ from isl_emu.cluster import worker
 from isl_emu.cluster.agent import ABANDONED_AFTER_S, Order
 from isl_emu.cluster.connect import connect
 from isl_emu.cluster.mirror import Mirror, Piece
-from isl_emu.errors import FAILED, INTERRUPTED, MachineError, ScenarioError
+from isl_emu.errors import FAILED, INTERRUPTED, IslEmuError, MachineError, ScenarioError
 from isl_emu.limits import LIMITS
 from isl_emu.live.answers import RESULTS_VARIABLE
 from isl_emu.live.control import FOLDER as CONTROL
@@ -51,9 +51,21 @@ class Workers:
     addresses: Sequence[str]
 
     def call(self, part: int, function: Callable[..., Any], *words: Any) -> Any:
-        """What a function of `isl_emu.cluster.worker` returns on the worker of a guest."""
+        """What a function of `isl_emu.cluster.worker` returns on the worker of a guest.
+
+        Raises:
+            MachineError: nothing, since the worker is not there any more, or cannot do it.
+        """
         address = self.addresses[part]
-        return self.client.run(function, *words, workers=[address])[address]
+        try:
+            return self.client.run(function, *words, workers=[address])[address]
+        except IslEmuError:
+            raise
+        except Exception as error:  # Dask's, or the worker's: there are no others to be told apart
+            raise MachineError(
+                f"worker {address}: {function.__name__} failed ({type(error).__name__}: {error}), but it has a "
+                "guest of the run; see the worker's log"
+            ) from error
 
     def check_files(self, paths: Sequence[Path]) -> None:
         """Raise a MachineError if a worker lacks a file or folder that we have."""
@@ -182,8 +194,8 @@ class _Run:
                     return
                 if not report.pieces:
                     self.closed.wait(LOOK_INTERVAL_S)
-        except Exception as error:  # of Dask's, or of the worker's: it is not there any more
-            self.lose(guest, f"{type(error).__name__}: {error}")
+        except MachineError as error:
+            self.lose(guest, str(error.__cause__ or error))
 
     def write(self, mirror: Mirror, pieces: Sequence[Piece]) -> None:
         """Write down what has come; when the disk is full that ends the run."""
