@@ -27,13 +27,14 @@ from isl_emu.errors import FAILED, INTERRUPTED, IslEmuError, MachineError, Scena
 from isl_emu.limits import LIMITS
 from isl_emu.live.answers import RESULTS_VARIABLE
 from isl_emu.live.control import FOLDER as CONTROL
-from isl_emu.machine.console import listening
+from isl_emu.machine.console import END_WITHIN_S, listening
 from isl_emu.machine.guest import VirtualClock
 from isl_emu.runs.folder import RunFolder
 
 LOOK_INTERVAL_S = 0.2
 LOST_AFTER_S = ABANDONED_AFTER_S  # without a word of a worker
-ENDED_WITHIN_S = 45.0  # others, when one has failed; their agents kill guests before
+LAST_WORDS_S = 5.0  # of the others when a worker is lost, for which they may wait in vain; then they are killed
+KILLED_WITHIN_S = 10.0
 FORGOTTEN_WITHIN_S = 5.0
 REQUEST = re.compile(rf"journal(/{CONTROL}(/\w+\.(request|cancel|input\d+))?)?")
 
@@ -221,17 +222,20 @@ class _Run:
             guest.lost, guest.problem = True, why
 
     def follow(self, guests: Sequence[_Guest]) -> None:
-        """Return when all guests have ended, or the others have not though one is lost."""
-        end_s = None
+        """Return when all guests have ended; when one fails the others are interrupted."""
+        failed_s = None
         while not all(guest.ended for guest in guests):
             time.sleep(LOOK_INTERVAL_S / 4)
             now_s = time.monotonic()
             for guest in guests:
                 if not guest.ended and now_s - guest.heard_s > LOST_AFTER_S:
                     self.lose(guest, f"nothing was heard of it for {LOST_AFTER_S:g} s")
-            if end_s is None and any(guest.problem or guest.status for guest in guests):
-                end_s, self.interrupts = now_s + ENDED_WITHIN_S, max(self.interrupts, 1)
-            if end_s is not None and now_s > end_s:
+            if not any(guest.problem or guest.status for guest in guests):
+                continue
+            failed_s = failed_s or now_s
+            spare_s = LAST_WORDS_S if any(guest.lost for guest in guests) else END_WITHIN_S
+            self.interrupts = max(self.interrupts, 1 if now_s < failed_s + spare_s else 2)
+            if now_s > failed_s + spare_s + KILLED_WITHIN_S:
                 return
 
 

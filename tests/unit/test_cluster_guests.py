@@ -140,16 +140,23 @@ def test_each_guest_gets_its_part_and_what_it_writes_comes_back(folder: RunFolde
     assert [address for address, name in client.called if name == "forget"] == ["a", "b"]
 
 
-def test_when_one_is_lost_the_other_is_interrupted_and_both_are_told_of(folder: RunFolder) -> None:
+def test_when_one_is_lost_the_other_is_interrupted_and_killed_if_it_waits_for_it(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guests, "LAST_WORDS_S", 0.5)
+
     def take(token: str, pieces: Any, interrupts: int) -> Report:
-        return Report([], b"", b"", 130 if interrupts else None, "")
+        heard.add(interrupts)
+        return Report([], b"", b"", 130 if interrupts == 2 else None, "")
 
     def lost(*_: Any) -> Report:
         raise ConnectionError("reset")
 
     client = FakeClient({"a": {"listen": ("host", 1), "take": take}, "b": {"listen": ("host", 2), "take": lost}})
+    heard = set[int]()
     with pytest.raises(MachineError, match=r"guest 1 on the worker b: the worker is lost \(reset\)"):
         _run(client, folder)
+    assert {1, 2} <= heard
 
 
 def test_a_worker_that_is_silent_or_gone_is_lost(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
