@@ -266,6 +266,11 @@ NO_BROWSER = click.option("--no-browser", is_flag=True, help="Only print where t
 @click.option(
     "--guests", type=click.IntRange(1, 64), default=1, help="Spread it over so many guest kernels; in exact time only."
 )
+@click.option(
+    "--cluster",
+    metavar="ADDRESS|FILE|local:N",
+    help="With --resume of a sweep: go on with it on the workers of a Dask cluster.",
+)
 @click.option("--no-report", is_flag=True, help="Write no report.html; `isl-emu report` does that later as well.")
 @click.option("--view", "viewed", is_flag=True, help="Serve a page that shows the run while it is live.")
 @PORT
@@ -291,6 +296,7 @@ def run(
     network: bool,
     interfaces: tuple[str, ...],
     guests: int,
+    cluster: str | None,
     no_report: bool,
     viewed: bool,
     port: int,
@@ -311,13 +317,17 @@ def run(
                 "--resume repeats what was begun, in its folder: leave out --out and what changes it"
             )
         if (cut_off / "sweep.json").is_file():
-            return _sweep(cut_off, Trust(trust, not no_programs, keys, network, interfaces), None, steps)
+            return _sweep(cut_off, Trust(trust, not no_programs, keys, network, interfaces), None, cluster, steps)
         from isl_emu.sweeps.sweep import repeat
 
+        if cluster is not None:
+            raise click.UsageError(f"--cluster is for sweeps, and {cut_off} is the folder of one run: leave it out")
         if (again := repeat(cut_off, steps)) is None:
             return 0
         out, (scenario, before) = cut_off, again
         clock = clock or before
+    elif cluster is not None:
+        raise click.UsageError("--cluster is for sweeps; add --resume FOLDER to go on with one")
     assert scenario is not None
     wishes = _wishes(interactive, pause_at, until, pace, Trust(trust, not no_programs, keys, network, interfaces))
     beside: Callable[[RunFolder], AbstractContextManager[object]] = nullcontext
@@ -341,6 +351,11 @@ def run(
     help="Folder for the runs and their table (new or empty). Default: results/NAME-sweep-TIME.",
 )
 @click.option("--parallel", type=click.IntRange(1), help="Runs at once. Default: in exact time one for each CPU.")
+@click.option(
+    "--cluster",
+    metavar="ADDRESS|FILE|local:N",
+    help="Run on the workers of a Dask cluster: its scheduler's address or file, or N workers here.",
+)
 @click.option("--machine", type=click.Choice(["auto", "host", "guest"]), help="As of `isl-emu run`.")
 @click.option("--clock", type=click.Choice(["auto", "exact", "real"]), help="As of `isl-emu run`.")
 @TRUST_RUN
@@ -355,6 +370,7 @@ def sweep(
     duration: str | None,
     out: Path | None,
     parallel: int | None,
+    cluster: str | None,
     machine: str | None,
     clock: str | None,
     trust: bool,
@@ -382,7 +398,8 @@ def sweep(
         loaded = with_changes(loaded, time={"duration": duration})
     words = [word for name, value in (("--machine", machine), ("--clock", clock)) if value for word in (name, value)]
     begun = begin_sweep(loaded, values, out, words)
-    return _sweep(begun.path, Trust(trust, not no_programs, keys, network, interfaces), parallel, Steps(Screen()))
+    allowed = Trust(trust, not no_programs, keys, network, interfaces)
+    return _sweep(begun.path, allowed, parallel, cluster, Steps(Screen()))
 
 
 @cli.command()
@@ -1076,11 +1093,11 @@ def _loaded(scenario: Path | Scenario) -> Scenario:
     return load(scenario) if isinstance(scenario, Path) else scenario
 
 
-def _sweep(folder: Path, trust: Trust, parallel: int | None, steps: Steps) -> int:
+def _sweep(folder: Path, trust: Trust, parallel: int | None, cluster: str | None, steps: Steps) -> int:
     """Run what a sweep lacks, and say what came of it."""
     from isl_emu.sweeps.sweep import Sweep, run_sweep
 
-    outcome = run_sweep(Sweep(folder), steps, trust.words(), parallel)
+    outcome = run_sweep(Sweep(folder), steps, trust.words(), parallel, cluster)
     click.echo(outcome.text)
     return 1 if outcome.failed else 0 if not outcome.invalid else INVALID
 
