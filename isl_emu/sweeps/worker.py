@@ -19,12 +19,8 @@ from typing import Any, NamedTuple
 import isl_emu
 from isl_emu.cluster.connect import check_versions, versions
 from isl_emu.errors import IslEmuError, MachineError
-from isl_emu.experiment import place_for
 from isl_emu.files import write_whole
-from isl_emu.progress import Screen, Steps
 from isl_emu.runs.process import end, start_module
-from isl_emu.runs.wishes import Trust, Wishes
-from isl_emu.scenario.parse import parse_scenario
 
 LOOK_INTERVAL_S = 0.2
 LAST_WORDS_S = 20.0  # for a run that nobody wants any more, before it is killed
@@ -94,6 +90,12 @@ _LIVE: Counter[str] = Counter()  # jobs that go on here, by their tokens
 
 def seat(scenario: str, machine: str, clock: str | None, trusted: bool) -> Seat:
     """Where this worker would make a run; the kernel that has exact time is built first if it is needed."""
+    # slow to import, and a worker that makes runs needs none of them
+    from isl_emu.experiment import place_for  # noqa: PLC0415
+    from isl_emu.progress import Screen, Steps  # noqa: PLC0415
+    from isl_emu.runs.wishes import Trust, Wishes  # noqa: PLC0415
+    from isl_emu.scenario.parse import parse_scenario  # noqa: PLC0415
+
     boot, host = Path("/proc/sys/kernel/random/boot_id").read_text().strip(), platform.node()
     try:
         wishes = Wishes(trust=Trust(all=trusted))
