@@ -24,6 +24,7 @@ from isl_emu.sweeps import farm
 from isl_emu.sweeps import sweep as sweeping
 from isl_emu.sweeps.sweep import Sweep, begin_sweep, run_sweep
 from isl_emu.sweeps.worker import Job, Seat, is_shared, pack, unpack
+from tests.quick_run import BEGUN, FAIL, HOLD
 from tests.runs import ROOT
 from tests.scenarios import head, shell
 
@@ -41,7 +42,7 @@ def begun(tmp_path: Path) -> Sweep:
 @pytest.fixture(autouse=True)
 def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs are quick, and say in a file that they have begun."""
-    from tests.quick_runs import BEGUN, HOLD, QuickRuns  # noqa: PLC0415  Dask may be absent
+    from tests.quick_runs import QuickRuns  # noqa: PLC0415  Dask may be absent
 
     def connected(text: str, note: Any = print) -> Any:
         client = connect(text, note)
@@ -86,7 +87,7 @@ def test_the_same_is_in_the_same_places_whether_files_are_shared_or_not(
 ) -> None:
     if apart:
         monkeypatch.setenv("QUICK_RUNS_APART", "1")
-    monkeypatch.setenv("QUICK_RUNS_FAIL", "0001")
+    monkeypatch.setenv(FAIL, "0001")
     outcome = run_sweep(begun, QUIET, cluster="local:2")
     assert list(outcome.failed) == ["0001_seed=2"]
     assert outcome.failed["0001_seed=2"].startswith("it is not to be (on the worker tcp://127.0.0.1:")
@@ -107,7 +108,7 @@ def test_the_same_is_in_the_same_places_whether_files_are_shared_or_not(
 
     if apart:
         return
-    monkeypatch.delenv("QUICK_RUNS_FAIL")
+    monkeypatch.delenv(FAIL)
     again = run_sweep(begun, QUIET, cluster="local:1")
     assert (again.kept, again.failed, len(begun.finished)) == (2, {}, 3)
     assert len(begun_runs(tmp_path)) == 4
