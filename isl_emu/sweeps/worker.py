@@ -24,6 +24,7 @@ from isl_emu.runs.process import end, start_module
 
 LOOK_INTERVAL_S = 0.2
 LAST_WORDS_S = 20.0  # for a run that nobody wants any more, before it is killed
+ENDING = ("closing", "closed", "failed")  # states of a worker
 SCENARIO, LOG, RESULTS = "scenario.toml", "log", "results"  # of a run, below the folder where it is under way
 
 
@@ -129,7 +130,7 @@ def _wanted(worker: Any) -> Callable[[], bool]:
 
     def wanted() -> bool:
         task = worker.state.tasks.get(key)
-        return worker.status.name == "running" and task is not None and task.state in ("executing", "long-running")
+        return worker.status.name not in ENDING and task is not None and task.state in ("executing", "long-running")
 
     return wanted
 
