@@ -26,6 +26,7 @@ from isl_emu.sweeps.worker import Job, Made, Seat
 
 LOOK_INTERVAL_S = 0.5
 SCHEDULER_SILENT_S = 10.0
+SEATED_WITHIN_S = 900.0  # it may build the guest's kernel
 WORKERLESS_S = 300.0
 RESULTS_WITHIN_S = 600.0  # from the worker to here
 ENDED_WITHIN_S = worker.LAST_WORDS_S + 10.0  # runs that are given up
@@ -65,13 +66,25 @@ def seats_of(client: Any, scenario: str, options: Sequence[str], trusted: bool) 
     Args:
         options: of `isl-emu run`, each with its value.
         trusted: it may run the scenario's programs where no wall is.
+
+    Raises:
+        MachineError: one does not say.
     """
     named = dict(zip(options[::2], options[1::2], strict=True))
     facts = scenario, named.get("--machine", "auto"), named.get("--clock"), trusted
     asked = {
         address: client.submit(worker.seat, *facts, workers=[address], pure=False) for address in client.nthreads()
     }
-    return {address: future.result() for address, future in asked.items()}
+    seats = {}
+    for address, future in asked.items():
+        try:
+            seats[address] = future.result(timeout=SEATED_WITHIN_S)
+        except Exception as error:  # of Dask's: the worker, or the scheduler, is lost
+            raise MachineError(
+                f"--cluster: the worker {address} does not say what it has ({type(error).__name__}: {error}), but it "
+                "is to make runs; see its log"
+            ) from None
+    return seats
 
 
 @contextmanager

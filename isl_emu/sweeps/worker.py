@@ -164,9 +164,11 @@ def make(job: Job, worker: str, local: Path, wanted: Callable[[], bool]) -> Made
 
 
 def is_shared(job: Job) -> bool:
-    """Whether what is written where the asking side takes it up gets there."""
+    """Whether what is written where the asking side takes it up gets there, and is the same user's."""
+    room = Path(job.room)
     with suppress(OSError, UnicodeDecodeError):
-        return Path(job.room, job.token).read_text() == job.mark and os.access(job.room, os.W_OK | os.X_OK)
+        ours = room.stat().st_uid == os.geteuid() and os.access(room, os.W_OK | os.X_OK)
+        return ours and (room / job.token).read_text() == job.mark
     return False
 
 
