@@ -42,7 +42,10 @@ def check_seats(seats: Mapping[str, Seat], threads: Mapping[str, int]) -> None:
     runs_on: dict[str, int] = {}
     for address, seat in seats.items():
         if seat.problem:
-            raise MachineError(f"worker {address} ({seat.host}): {seat.problem}")
+            raise MachineError(
+                f"--cluster: worker {address} ({seat.host}) cannot make a run ({seat.problem}), but each worker does; "
+                "call `isl-emu doctor` there"
+            )
         runs_on[seat.machine] = runs_on.get(seat.machine, 0) + threads.get(address, 1)
     (first, own), *others = seats.items()
     for address, seat in others:

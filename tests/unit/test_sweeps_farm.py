@@ -198,7 +198,11 @@ def test_when_the_scheduler_dies_the_sweep_ends_and_the_worker_leaves_nothing(
 @pytest.mark.parametrize(
     ("seats", "threads", "told"),
     [
-        ({"a": Seat("m", "alice", "", "", "x: is y, but z; do w")}, {"a": 1}, r"worker a \(alice\): x: is y"),
+        (
+            {"a": Seat("m", "alice", "", "", "x: is y, but z; do w")},
+            {"a": 1},
+            r"worker a \(alice\) cannot make a run \(x: is y",
+        ),
         (
             {"a": Seat("m", "alice", "exact", "", ""), "b": Seat("n", "bob", "real", "no kernel", "")},
             {"a": 1, "b": 1},
