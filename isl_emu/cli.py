@@ -269,7 +269,7 @@ NO_BROWSER = click.option("--no-browser", is_flag=True, help="Only print where t
 @click.option(
     "--cluster",
     metavar="ADDRESS|FILE|local:N",
-    help="Boot the guests of --guests on the workers of a Dask cluster, one each: its scheduler's address or file.",
+    help="Boot the guests of --guests, or with --resume go on with a sweep, on the workers of a Dask cluster.",
 )
 @click.option("--no-report", is_flag=True, help="Write no report.html; `isl-emu report` does that later as well.")
 @click.option("--view", "viewed", is_flag=True, help="Serve a page that shows the run while it is live.")
@@ -317,7 +317,7 @@ def run(
                 "--resume repeats what was begun, in its folder: leave out --out and what changes it"
             )
         if (cut_off / "sweep.json").is_file():
-            return _sweep(cut_off, Trust(trust, not no_programs, keys, network, interfaces), None, steps)
+            return _sweep(cut_off, Trust(trust, not no_programs, keys, network, interfaces), None, cluster, steps)
         from isl_emu.sweeps.sweep import repeat
 
         if (again := repeat(cut_off, steps)) is None:
@@ -347,6 +347,11 @@ def run(
     help="Folder for the runs and their table (new or empty). Default: results/NAME-sweep-TIME.",
 )
 @click.option("--parallel", type=click.IntRange(1), help="Runs at once. Default: in exact time one for each CPU.")
+@click.option(
+    "--cluster",
+    metavar="ADDRESS|FILE|local:N",
+    help="Run on the workers of a Dask cluster: its scheduler's address or file, or N workers here.",
+)
 @click.option("--machine", type=click.Choice(["auto", "host", "guest"]), help="As of `isl-emu run`.")
 @click.option("--clock", type=click.Choice(["auto", "exact", "real"]), help="As of `isl-emu run`.")
 @TRUST_RUN
@@ -361,6 +366,7 @@ def sweep(
     duration: str | None,
     out: Path | None,
     parallel: int | None,
+    cluster: str | None,
     machine: str | None,
     clock: str | None,
     trust: bool,
@@ -388,7 +394,8 @@ def sweep(
         loaded = with_changes(loaded, time={"duration": duration})
     words = [word for name, value in (("--machine", machine), ("--clock", clock)) if value for word in (name, value)]
     begun = begin_sweep(loaded, values, out, words)
-    return _sweep(begun.path, Trust(trust, not no_programs, keys, network, interfaces), parallel, Steps(Screen()))
+    allowed = Trust(trust, not no_programs, keys, network, interfaces)
+    return _sweep(begun.path, allowed, parallel, cluster, Steps(Screen()))
 
 
 @cli.command()
@@ -1082,11 +1089,11 @@ def _loaded(scenario: Path | Scenario) -> Scenario:
     return load(scenario) if isinstance(scenario, Path) else scenario
 
 
-def _sweep(folder: Path, trust: Trust, parallel: int | None, steps: Steps) -> int:
+def _sweep(folder: Path, trust: Trust, parallel: int | None, cluster: str | None, steps: Steps) -> int:
     """Run what a sweep lacks, and say what came of it."""
     from isl_emu.sweeps.sweep import Sweep, run_sweep
 
-    outcome = run_sweep(Sweep(folder), steps, trust.words(), parallel)
+    outcome = run_sweep(Sweep(folder), steps, trust.words(), parallel, cluster)
     click.echo(outcome.text)
     return 1 if outcome.failed else 0 if not outcome.invalid else INVALID
 

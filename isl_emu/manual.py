@@ -72,7 +72,10 @@ EXAMPLES = {
         'isl-emu capture p00s00 --filter "udp and host gs-sanya"',
     ),
     "report": ("isl-emu report results/first --figures figures --format pdf",),
-    "sweep": ("isl-emu sweep three-body --set questions.mean_interval=4s,8s --seeds 5 --out results/load",),
+    "sweep": (
+        "isl-emu sweep three-body --set questions.mean_interval=4s,8s --seeds 5 --out results/load",
+        "isl-emu sweep three-body --seeds 20 --cluster local:2",
+    ),
     "compare": ("isl-emu compare results/first results/second",),
     "conclude": ("isl-emu conclude results/first",),
     "clean": ("isl-emu clean",),

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from isl_emu.api import open_plan
 from isl_emu.balance import power_balance
+from isl_emu.cluster.connect import connect
 from isl_emu.errors import IslEmuError
 from isl_emu.experiment import load_source, prepare
 from isl_emu.linkplan.plan_file import METADATA_KEY
@@ -179,6 +180,11 @@ def _parse(case: Case, folder: Path) -> None:
     parse_scenario(_text(case), "text")
 
 
+def _cluster(case: Case, folder: Path) -> None:
+    """The text of `--cluster`, or the content of a scheduler file."""
+    connect(case["text"] if "text" in case else str(_written(case, folder / "scheduler.json")))
+
+
 KINDS: dict[str, Callable[[Case, Path], None]] = {
     "scenario": _scenario,
     "text": _parse,
@@ -190,6 +196,7 @@ KINDS: dict[str, Callable[[Case, Path], None]] = {
     "run": _run,
     "model": _model,
     "call": _call,
+    "cluster": _cluster,
 }
 
 if __name__ == "__main__":

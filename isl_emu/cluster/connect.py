@@ -37,21 +37,23 @@ def connect(text: str, note: Callable[[str], object] = print) -> Any:
         ScenarioError: the text is none of these.
         MachineError: Dask is not installed, nobody answers there, there is no worker, or one has another isl-emu.
     """
+    local = LOCAL.fullmatch(text)
+    record = read_json(Path(text)) if Path(text).is_file() else {"address": text}
+    address = (record or {}).get("address")
+    if not local and not (isinstance(address, str) and ADDRESS.fullmatch(address)):
+        raise ScenarioError(
+            f"--cluster: is {text}, but a cluster is the address of its scheduler (tcp://HOST:8786), its scheduler "
+            "file, or local:N; name one of these"
+        )
     try:
         from distributed import Client  # noqa: PLC0415  of an extra
     except ImportError:
         raise MachineError(
             "--cluster: Dask is not installed, but a cluster is Dask's; install it with pip install 'isl-emu[cluster]'"
         ) from None
-    if local := LOCAL.fullmatch(text):
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters of it we say
+    if local:
         return _local(Client, int(local[1] or len(os.sched_getaffinity(0))))
-    record = read_json(Path(text)) if Path(text).is_file() else {"address": text}
-    address = (record or {}).get("address")
-    if not isinstance(address, str) or not ADDRESS.fullmatch(address):
-        raise ScenarioError(
-            f"--cluster: is {text}, but a cluster is the address of its scheduler (tcp://HOST:8786), its scheduler "
-            "file, or local:N; name one of these"
-        )
     try:
         client = Client(address, timeout=CONNECT_WITHIN_S)
     except (OSError, ValueError) as error:

@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.stats import t as student_t
 
+from isl_emu.cluster.connect import connect
 from isl_emu.errors import MachineError, ScenarioError
 from isl_emu.experiment import CLOCKS, MACHINES, place_for
 from isl_emu.files import read_json, read_whole, write_json, write_whole
@@ -37,6 +38,8 @@ from isl_emu.runs.wishes import Wishes
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import format_scenario, load_scenario, with_changes
 from isl_emu.scenario.settings import read_value, write_value
+from isl_emu.sweeps.farm import check_seats, room_below, run_all, seats_of
+from isl_emu.sweeps.worker import LOG, RESULTS, SCENARIO
 from isl_emu.tables.schema import COUNT, REAL, TEXT, column
 from isl_emu.tables.text import counted, table, three_digits, time_text
 
@@ -304,6 +307,7 @@ def sweep(
     parallel: int | None = None,
     machine: str = "auto",
     clock: str | None = None,
+    cluster: str | None = None,
     progress: bool = False,
 ) -> Sweep:
     """Run a scenario with each combination of values; as `isl-emu sweep`, from Python.
@@ -314,6 +318,7 @@ def sweep(
         out: folder, new or empty; or that of the same sweep, which then goes on with what it lacks.
         parallel: how many runs at once; by default in exact time one for each CPU.
         machine, clock: as of `run`.
+        cluster: a Dask cluster whose workers make the runs: its scheduler's address or file, or ``local:N``.
         progress: show on standard output what the command shows.
 
     Raises:
@@ -331,7 +336,7 @@ def sweep(
             raise ScenarioError(f"out: {folder} holds another sweep, but runs are never mixed; name a new folder")
     else:
         begun = begin_sweep(loaded, settings, folder, words)
-    outcome = run_sweep(begun, steps, parallel=parallel)
+    outcome = run_sweep(begun, steps, parallel=parallel, cluster=cluster)
     if outcome.failed:
         raise MachineError(*(f"{name}: {reason}" for name, reason in outcome.failed.items()))
     return begun
@@ -358,15 +363,19 @@ def begin_sweep(
     return Sweep(folder.path)
 
 
-def run_sweep(sweep: Sweep, steps: Steps, trust: Sequence[str] = (), parallel: int | None = None) -> SweepOutcome:
+def run_sweep(
+    sweep: Sweep, steps: Steps, trust: Sequence[str] = (), parallel: int | None = None, cluster: str | None = None
+) -> SweepOutcome:
     """Run what is not finished yet, and write the table.
 
     Args:
         trust: options of `isl-emu run` that say what the scenario may do: a folder cannot allow that.
-        parallel: how many runs at once; by default one for each CPU in exact time, as far as memory allows, else one.
+        parallel: how many runs at once; by default one for each CPU in exact time, as far as memory allows, else one;
+            on a cluster one for each thread of its workers.
+        cluster: whose workers make the runs, as `isl_emu.cluster.connect.connect` takes it; None for this machine.
 
     Raises:
-        IslEmuError: the kernel for exact time is wanted, but cannot be built.
+        IslEmuError: the kernel for exact time is wanted, but cannot be built, or the cluster cannot be used or is lost.
     """
     sweep.check_plain()
     words = sweep.words
@@ -374,7 +383,9 @@ def run_sweep(sweep: Sweep, steps: Steps, trust: Sequence[str] = (), parallel: i
     failed: dict[str, str] = {}
     kept = len(sweep.cells) - len(waiting)
     try:
-        if waiting:
+        if waiting and cluster is not None:
+            failed = _run_on_cluster(sweep, waiting, trust, cluster, parallel, steps)
+        elif waiting:
             count = min(parallel or _parallel(waiting[0].scenario, words, steps), len(waiting))
             text = f"running {counted(len(waiting), 'run')}, {count} at once"
             with (
@@ -385,6 +396,52 @@ def run_sweep(sweep: Sweep, steps: Steps, trust: Sequence[str] = (), parallel: i
     finally:  # once, also of what there is when it is interrupted: each run's files are read for it
         sweep.write_table()
     return SweepOutcome(sweep, failed, kept)
+
+
+def _run_on_cluster(
+    sweep: Sweep, cells: Sequence[Cell], trust: Sequence[str], cluster: str, most: int | None, steps: Steps
+) -> dict[str, str]:
+    """Run on the workers of a cluster; return the runs that did not come to their end, with the reasons."""
+    scenarios = {cell.name: format_scenario(cell.scenario) for cell in cells}
+    failed: dict[str, str] = {}
+    with connect(cluster, steps.note) as client:
+        with steps.step("asking the workers what they have; one without the guest kernel builds it"):
+            seats = seats_of(client, scenarios[cells[0].name], sweep.words, "--trust" in trust)
+            check_seats(seats, client.nthreads())
+        steps.note(f"dashboard: {client.dashboard_link}")
+        for cell in cells:
+            _set_aside(sweep.folder(cell))
+        text = f"running {counted(len(cells), 'run')} on {counted(len(client.nthreads()), 'worker')}"
+        with (
+            steps.step(text) as report,
+            room_below(sweep.path) as room,
+            closing(run_all(client, scenarios, [*sweep.words, *trust], room, most, report)) as ended,
+        ):
+            by_name = {cell.name: cell for cell in cells}
+            for name, told, files in ended:
+                reason = told if files is None else _taken_up(sweep, by_name[name], files, told)
+                failed |= {} if reason is None else {name: reason}
+    return failed
+
+
+def _taken_up(sweep: Sweep, cell: Cell, files: Path, worker: str) -> str | None:
+    """Put what a worker has made where a run of this machine puts it, and say why it did not come to its end."""
+    folder = sweep.folder(cell)
+    folder.parent.mkdir(exist_ok=True)
+    for name, place in ((SCENARIO, ".toml"), (LOG, ".log"), (RESULTS, "")):  # the results last: then it is finished
+        if (files / name).exists():
+            (files / name).replace(folder.with_name(f"{folder.name}{place}"))
+    if folder.is_dir():
+        folder.chmod(0o700)
+    reason = _why_unfinished(folder, cell, folder.with_name(f"{folder.name}.log"))
+    return reason and f"{reason} (on the worker {worker})"
+
+
+def _why_unfinished(folder: Path, cell: Cell, log: Path) -> str | None:
+    """Why a run did not come to its end; None if it did."""
+    if is_finished(folder, cell):
+        return None
+    return "; ".join((read_json(folder / "fidelity.json") or {}).get("reasons") or [last_line(log)])
 
 
 def _finished_one_by_one(
@@ -410,9 +467,7 @@ def _finished_one_by_one(
                 if process.poll() is not None:
                     del live[cell]
                     done += 1
-                    folder = sweep.folder(cell)
-                    reasons = (read_json(folder / "fidelity.json") or {}).get("reasons") or [last_line(log)]
-                    yield cell, None if is_finished(folder, cell) else "; ".join(reasons)
+                    yield cell, _why_unfinished(sweep.folder(cell), cell, log)
             time.sleep(LOOK_INTERVAL_S)
 
 

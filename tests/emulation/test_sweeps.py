@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 import os
 import re
@@ -39,3 +40,17 @@ def test_a_sweep_goes_on_where_it_was_cut_off(tmp_path, monkeypatch, capsys):
     assert run.path.with_name(f"{cell.name}.cut-off-1").is_dir()
     for name in ("requests", "probes", "changes"):
         assert (run.path / f"{name}.parquet").read_bytes() == (before / f"{name}.parquet").read_bytes()
+
+    pytest.importorskip("distributed")  # on the workers of a cluster both again, and again the same
+    for cell in sweep.cells:
+        shutil.copytree(sweep.folder(cell), tmp_path / cell.name)
+        (sweep.folder(cell) / "provenance.json").write_text("{}")
+    done = CliRunner().invoke(cli, ["run", "--resume", str(sweep.path), "--cluster", "local:2"])
+    assert done.exit_code == 0, done.output
+    assert "dashboard: http://" in done.output
+    for cell in sweep.cells:
+        compared = filecmp.dircmp(tmp_path / cell.name, sweep.folder(cell), ignore=[])
+        assert (compared.left_only, compared.right_only) == ([], [])
+        assert {"provenance.json"} <= set(compared.diff_files) <= {"provenance.json", "report.html"}
+        assert len(compared.same_files) > 10
+    assert not (sweep.path / "under-way").exists()

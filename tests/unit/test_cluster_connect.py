@@ -20,15 +20,13 @@ def test_without_dask_its_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("text", ["nowhere", "local:0", "local:two", "tcp://host", ""])
-def test_what_is_no_cluster_is_refused(text: str, tmp_path: Path) -> None:
-    pytest.importorskip("distributed")
+def test_what_is_no_cluster_is_refused(text: str) -> None:
     with pytest.raises(ScenarioError, match=f"--cluster: is {text}, but a cluster is the address"):
         connect(text)
 
 
 @pytest.mark.parametrize("text", ["{}", "no JSON", '{"address": 3}', '{"address": "here"}'])
 def test_a_file_that_is_no_scheduler_file_is_refused(text: str, tmp_path: Path) -> None:
-    pytest.importorskip("distributed")
     (tmp_path / "scheduler.json").write_text(text)
     with pytest.raises(ScenarioError, match=r"scheduler.json, but a cluster is the address .* its scheduler file"):
         connect(str(tmp_path / "scheduler.json"))
