@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache, partial
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from isl_emu.geometry.places import geodetic, teme_to_itrs
 from isl_emu.geometry.pointing import VELOCITY_STEP_NS, velocity_km_s
 from isl_emu.geometry.sightline import grazing_altitude_km
 from isl_emu.geometry.sunlight import sun_direction
-from isl_emu.linkplan.acquisition import Acquisition
+from isl_emu.linkplan.acquisition import Acquisition, Ahead
 from isl_emu.linkplan.candidates import LaserCandidates, joined_candidates, laser_candidates, pair_keys, shell_pairs
 from isl_emu.linkplan.constraints import Ephemeris
 from isl_emu.linkplan.events import Events, events_of_rows, no_events, ordered_events
@@ -29,6 +30,7 @@ from isl_emu.linkplan.lasers import LaserQuality, ideal_rows
 from isl_emu.linkplan.pairing import Pairing, ideal_candidates, listed_candidates, pairings_of, places_of
 from isl_emu.linkplan.plan import AQM, LinkKind, LinkPlan, Links, NodeKind, Nodes, QueueKind, Rows, joined_rows
 from isl_emu.linkplan.scheduler import launch_years
+from isl_emu.linkplan.sightings import View
 from isl_emu.linkplan.terminals import Terminals, constellation_terminals
 from isl_emu.linkplan.terrestrial import terrestrial_rows
 from isl_emu.scenario.lasers import LaserTerms
@@ -55,18 +57,25 @@ class SpaceSegment:
     launch_year: np.ndarray | None = None  # of each satellite, nan where it is not known; float64 (N,)
 
 
-def plan_links(scenario: Scenario, scenario_toml: str) -> LinkPlan:
+class InOrder(Protocol):
+    """As `map`: a function of each of some numbers, in their order; several at once if it likes."""
+
+    def __call__(self, function: Callable[[int], Any], numbers: Iterable[int], /) -> Iterable[Any]: ...
+
+
+def plan_links(scenario: Scenario, scenario_toml: str, in_order: InOrder = map) -> LinkPlan:
     """The link plan of a scenario; equal scenarios give equal plans, byte for byte.
 
     Args:
         scenario: parsed.
         scenario_toml: its resolved text, which the plan carries along.
+        in_order: how what depends on no other instant is computed: chunk after chunk by `map`, or in several threads.
 
     Raises:
         ScenarioError: an orbit that does not exist or does not hold.
     """
     space, grid = space_segment(scenario), scenario.time.grid
-    followed = _follower(scenario, space, scenario_toml)
+    followed = _follower(scenario, space, scenario_toml, in_order)
     sky, pointed = followed()
     if not scenario.fault:
         return sky
@@ -110,7 +119,7 @@ def plan_expected(scenario: Scenario, plan: LinkPlan, k: int) -> LinkPlan:
 
 
 def _follower(
-    scenario: Scenario, space: SpaceSegment, scenario_toml: str
+    scenario: Scenario, space: SpaceSegment, scenario_toml: str, in_order: InOrder = map
 ) -> Callable[..., tuple[LinkPlan, Acquisition | None]]:
     """`_followed` of a scenario, whatever is known to be dead."""
     grid = scenario.time.grid
@@ -118,6 +127,7 @@ def _follower(
         _followed, space, scenario.station, grid, scenario.rate_scale, scenario_toml, seed=scenario.seed,
         places=scenario.place_names, lines=scenario.terrestrial,
         line_rows=terrestrial_rows(scenario, len(scenario.satellite_names), grid), settings=scenario.link_settings,
+        in_order=in_order,
     )  # fmt: skip
 
 
@@ -220,6 +230,7 @@ def _followed(
     line_rows: Rows | None = None,
     dead: KnownDead | None = None,
     settings: Sequence[LinkSettings] = (),
+    in_order: InOrder = map,
 ) -> tuple[LinkPlan, Acquisition | None]:
     """The link plan, and what its terminals did, if there are any; stations know which satellites are dead."""
     lasers, pointed = LaserQuality(space.lasers, seed, grid.duration_ns), None
@@ -229,10 +240,16 @@ def _followed(
     ground = GroundSegment(tuple(stations), len(space.elements.names), grid, policy, seed, launched, dead)
     parts: list[Rows] = []
     views = []
-    for first in range(0, grid.count, _chunk(space)):
+
+    def looked_at(first: int) -> tuple[int, Ephemeris, Rows, Ahead | None, tuple[View, ...]]:
         sky = _sky(space, grid, first)
-        parts += [ideal_rows(lasers, sky).later(first), *(pointed.rows(sky, first) if pointed else [])]
-        views.append(ground.views(sky.r_km, sky.t_ns, first))
+        ideal = ideal_rows(lasers, sky).later(first)
+        ahead = pointed.ahead(sky) if pointed else None
+        return first, sky, ideal, ahead, ground.views(sky.r_km, sky.t_ns, first)
+
+    for first, sky, ideal, ahead, seen in in_order(looked_at, range(0, grid.count, _chunk(space))):
+        parts += [ideal, *(pointed.rows(sky, ahead, first) if pointed and ahead else [])]
+        views.append(seen)
     later_ns = ground.horizon_ns
     beyond_km = propagate(space.elements, grid.start, later_ns, space.orbits) if len(later_ns) else None
     grounded = ground.links(views, beyond_km)
