@@ -39,6 +39,7 @@ from isl_emu.routing.paths import (
 from isl_emu.scenario.faults import rounded_faults
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import format_scenario, load_scenario, parse_scenario, with_changes
+from isl_emu.spill import Spill
 from isl_emu.units import seconds_text
 
 MOST_PATHS = 16  # more equal ones than anybody reads
@@ -264,7 +265,7 @@ def plan_network(scenario: Scenario, changes: dict[str, Any] | None = None) -> P
     resolved = with_changes(scenario, **given) if given else scenario
     threads = min(len(os.sched_getaffinity(0)), MOST_THREADS)
     in_order = partial(in_threads, threads) if threads > 1 else map
-    return PlannedNetwork(plan_links(resolved, format_scenario(resolved), in_order), resolved)
+    return PlannedNetwork(plan_links(resolved, format_scenario(resolved), in_order, Spill().empty), resolved)
 
 
 def in_threads(threads: int, function: Callable[[int], Any], numbers: Iterable[int]) -> Iterator[Any]:

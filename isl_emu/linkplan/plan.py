@@ -10,10 +10,11 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 
-from isl_emu.linkplan.events import Events, LinkState, events_of_rows, no_events
+from isl_emu.linkplan.events import ROWS_AT_ONCE, Events, LinkState, events_of_rows, no_events
 from isl_emu.linkplan.fault_events import FAULT_COLUMNS, TERM_NAMES, Faults, no_faults
 from isl_emu.timebase import TimeGrid
 
@@ -218,13 +219,13 @@ class LinkPlan:
         grid = (self.grid.start.isoformat(), self.grid.step_ns, self.grid.count)
         hasher.update(repr((*grid, self.nodes.names, self.rate_scale, self.scenario_toml)).encode())
         for array in self._arrays():
-            hasher.update(_plain_bytes(array))
+            _hash(hasher, array)
         if self.faults.names:
             hasher.update(repr((self.sky.digest(), self.faults.names, self.faults.effects)).encode())
             faults = (getattr(self.faults, name) for name in FAULT_COLUMNS)
             terms = (self.faults.terms[name] for name in TERM_NAMES)
             for array in (*self._impairments(), *faults, *terms):
-                hasher.update(_plain_bytes(array))
+                _hash(hasher, array)
         return hasher.hexdigest()
 
     def _impairments(self) -> tuple[np.ndarray, ...]:
@@ -240,8 +241,11 @@ class LinkPlan:
         )  # fmt: skip
 
 
-def _plain_bytes(array: np.ndarray) -> bytes:
-    return np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()
+def _hash(hasher: Any, array: np.ndarray) -> None:
+    """Feed an array's plain bytes, little end first, piece by piece."""
+    for first in range(0, len(array), ROWS_AT_ONCE):
+        piece = array[first : first + ROWS_AT_ONCE]
+        hasher.update(np.ascontiguousarray(piece, piece.dtype.newbyteorder("<")).view(np.uint8))
 
 
 @dataclass(frozen=True)
