@@ -6,9 +6,12 @@ Pictures, exports and runs read a `PlannedNetwork`; `isl_emu.api.Plan` is the sa
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +39,11 @@ from isl_emu.routing.paths import (
 from isl_emu.scenario.faults import rounded_faults
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import format_scenario, load_scenario, parse_scenario, with_changes
+from isl_emu.spill import Spill
 from isl_emu.units import seconds_text
 
 MOST_PATHS = 16  # more equal ones than anybody reads
+MOST_THREADS = 16  # each holds a chunk of some 20 MB, and more than these wait for what goes instant by instant
 ANEW = "change the scenario, and plan it again"
 
 
@@ -258,7 +263,27 @@ def plan_network(scenario: Scenario, changes: dict[str, Any] | None = None) -> P
     """
     given = {key: value for key, value in (changes or {}).items() if value != {}}
     resolved = with_changes(scenario, **given) if given else scenario
-    return PlannedNetwork(plan_links(resolved, format_scenario(resolved)), resolved)
+    threads = min(len(os.sched_getaffinity(0)), MOST_THREADS)
+    in_order = partial(in_threads, threads) if threads > 1 else map
+    return PlannedNetwork(plan_links(resolved, format_scenario(resolved), in_order, Spill().empty), resolved)
+
+
+def in_threads(threads: int, function: Callable[[int], Any], numbers: Iterable[int]) -> Iterator[Any]:
+    """As `map`, but so many numbers are worked on at once, and no more are ahead of who reads.
+
+    They are threads as what takes long lets go of Python's lock: numpy and SGP4.
+    """
+    with ThreadPoolExecutor(threads) as pool:
+        ahead: deque[Future[Any]] = deque()
+        try:
+            for number in numbers:
+                if len(ahead) > threads:
+                    yield ahead.popleft().result()
+                ahead.append(pool.submit(function, number))
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def read_planned(path: Path) -> PlannedNetwork:

@@ -151,7 +151,7 @@ def sgp4_km(elements: Elements, since_day: np.ndarray) -> tuple[np.ndarray, np.n
         km in TEME, shape (K, N, 3), and SGP4's error codes, shape (K, N), 0 where the position is good.
     """
     day, fraction = julian_date(elements.epoch)
-    satellites = SatrecArray(satrecs(elements))
+    satellites = SatrecArray(_as_set_up(elements))  # copies, as SGP4 writes into them, maybe in several threads
     instants, count = len(since_day), len(elements.names)
     days, fractions = np.full(instants, day), fraction + since_day
     r_km, errors = np.empty((instants, count, 3)), np.empty((instants, count), dtype=np.uint8)
@@ -162,6 +162,12 @@ def sgp4_km(elements: Elements, since_day: np.ndarray) -> tuple[np.ndarray, np.n
         found_errors[~np.isfinite(found_km[..., 0]) & (found_errors == 0)] = NO_ELLIPSE
         r_km[some], errors[some] = np.swapaxes(found_km, 0, 1), found_errors.T
     return r_km, errors
+
+
+@lru_cache(maxsize=1)
+def _as_set_up(elements: Elements) -> list[Satrec]:
+    """The records before SGP4 has written into them; kept, as setting up costs as much as a chunk of a plan."""
+    return satrecs(elements)
 
 
 def satrecs(elements: Elements) -> list[Satrec]:

@@ -54,6 +54,15 @@ class _Pool:
 
 
 @dataclass(frozen=True)
+class Ahead:
+    """What the sky alone says of K instants: the satellites' local orbital frames, and of each pairing whose candidates
+    never change which of them are possible and how long they are."""
+
+    axes: np.ndarray  # (K, N, 3, 3)
+    possible: list[tuple[np.ndarray, np.ndarray] | None]  # bool and km, (K, C)
+
+
+@dataclass(frozen=True)
 class _Moment:
     """One instant of the sky."""
 
@@ -91,18 +100,25 @@ class Acquisition:
         self._busy = np.zeros(len(terminals.satellite), dtype=bool)
         self._pointing = terminals.rest.copy()
         self._pools = [self._pool(pairing.fixed or pairing.no_candidates) for pairing in self._pairings]
+        self._fixed = [
+            None if pairing.fixed is None else pool.quality for pairing, pool in zip(self._pairings, self._pools)
+        ]
         self._used: list[LaserCandidates] = [pool.lasers for pool in self._pools]
         self._events: list[tuple[int, np.ndarray, np.ndarray]] = []  # instant, pairs, states
         self._engaged: list[tuple[int, np.ndarray, np.ndarray]] = []  # instant, pairs, their terminals (U, 2)
 
-    def rows(self, sky: Ephemeris, first: int) -> list[Rows]:
-        """The links that track at the next instants, which begin with instant `first`."""
-        axes = local_axes(sky.r_km, sky.v_km_s)
-        for pairing, pool in zip(self._pairings, self._pools, strict=True):
-            pool.ahead = pool.quality.possible(sky) if pairing.fixed is not None else None
+    def ahead(self, sky: Ephemeris) -> Ahead:
+        """What depends on the sky alone, at any instants; in several threads at once too."""
+        possible = [None if quality is None else quality.possible(sky) for quality in self._fixed]
+        return Ahead(local_axes(sky.r_km, sky.v_km_s), possible)
+
+    def rows(self, sky: Ephemeris, ahead: Ahead, first: int) -> list[Rows]:
+        """The links that track at the next instants, which begin with instant `first`, and what is `ahead` of them."""
+        for pool, possible in zip(self._pools, ahead.possible, strict=True):
+            pool.ahead = possible
         found: list[Rows] = []
         for i, t_ns in enumerate(sky.t_ns.tolist()):
-            found += self._instant(_Moment(sky.at(i), first + i, i, t_ns, axes[i]))
+            found += self._instant(_Moment(sky.at(i), first + i, i, t_ns, ahead.axes[i]))
         return [joined_rows(found)] if found else []
 
     def links(self) -> LaserCandidates:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache, partial
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,19 +17,28 @@ from isl_emu.geometry.places import geodetic, teme_to_itrs
 from isl_emu.geometry.pointing import VELOCITY_STEP_NS, velocity_km_s
 from isl_emu.geometry.sightline import grazing_altitude_km
 from isl_emu.geometry.sunlight import sun_direction
-from isl_emu.linkplan.acquisition import Acquisition
-from isl_emu.linkplan.candidates import LaserCandidates, joined_candidates, laser_candidates, pair_keys, shell_pairs
+from isl_emu.linkplan.acquisition import Acquisition, Ahead
+from isl_emu.linkplan.candidates import (
+    PAIR_SHIFT,
+    LaserCandidates,
+    joined_candidates,
+    laser_candidates,
+    pair_keys,
+    shell_pairs,
+)
 from isl_emu.linkplan.constraints import Ephemeris
 from isl_emu.linkplan.events import Events, events_of_rows, no_events, ordered_events
 from isl_emu.linkplan.fault_draws import carried_links, drawn_faults
 from isl_emu.linkplan.fault_events import Faults, FaultThing, KnownDead
 from isl_emu.linkplan.faults import with_faults
+from isl_emu.linkplan.gathered import Empty, GatheredRows
 from isl_emu.linkplan.ground import GroundSegment
 from isl_emu.linkplan.handover import GroundPolicy
 from isl_emu.linkplan.lasers import LaserQuality, ideal_rows
 from isl_emu.linkplan.pairing import Pairing, ideal_candidates, listed_candidates, pairings_of, places_of
-from isl_emu.linkplan.plan import AQM, LinkKind, LinkPlan, Links, NodeKind, Nodes, QueueKind, Rows, joined_rows
+from isl_emu.linkplan.plan import AQM, LinkKind, LinkPlan, Links, NodeKind, Nodes, QueueKind, Rows
 from isl_emu.linkplan.scheduler import launch_years
+from isl_emu.linkplan.sightings import View
 from isl_emu.linkplan.terminals import Terminals, constellation_terminals
 from isl_emu.linkplan.terrestrial import terrestrial_rows
 from isl_emu.scenario.lasers import LaserTerms
@@ -55,18 +65,26 @@ class SpaceSegment:
     launch_year: np.ndarray | None = None  # of each satellite, nan where it is not known; float64 (N,)
 
 
-def plan_links(scenario: Scenario, scenario_toml: str) -> LinkPlan:
+class InOrder(Protocol):
+    """As `map`: a function of each of some numbers, in their order; several at once if it likes."""
+
+    def __call__(self, function: Callable[[int], Any], numbers: Iterable[int], /) -> Iterable[Any]: ...
+
+
+def plan_links(scenario: Scenario, scenario_toml: str, in_order: InOrder = map, empty: Empty = np.empty) -> LinkPlan:
     """The link plan of a scenario; equal scenarios give equal plans, byte for byte.
 
     Args:
         scenario: parsed.
         scenario_toml: its resolved text, which the plan carries along.
+        in_order: how what depends on no other instant is computed: chunk after chunk by `map`, or in several threads.
+        empty: makes the plan's long arrays, in memory or elsewhere.
 
     Raises:
         ScenarioError: an orbit that does not exist or does not hold.
     """
     space, grid = space_segment(scenario), scenario.time.grid
-    followed = _follower(scenario, space, scenario_toml)
+    followed = _follower(scenario, space, scenario_toml, in_order, empty)
     sky, pointed = followed()
     if not scenario.fault:
         return sky
@@ -110,7 +128,7 @@ def plan_expected(scenario: Scenario, plan: LinkPlan, k: int) -> LinkPlan:
 
 
 def _follower(
-    scenario: Scenario, space: SpaceSegment, scenario_toml: str
+    scenario: Scenario, space: SpaceSegment, scenario_toml: str, in_order: InOrder = map, empty: Empty = np.empty
 ) -> Callable[..., tuple[LinkPlan, Acquisition | None]]:
     """`_followed` of a scenario, whatever is known to be dead."""
     grid = scenario.time.grid
@@ -118,6 +136,7 @@ def _follower(
         _followed, space, scenario.station, grid, scenario.rate_scale, scenario_toml, seed=scenario.seed,
         places=scenario.place_names, lines=scenario.terrestrial,
         line_rows=terrestrial_rows(scenario, len(scenario.satellite_names), grid), settings=scenario.link_settings,
+        in_order=in_order, empty=empty,
     )  # fmt: skip
 
 
@@ -220,6 +239,8 @@ def _followed(
     line_rows: Rows | None = None,
     dead: KnownDead | None = None,
     settings: Sequence[LinkSettings] = (),
+    in_order: InOrder = map,
+    empty: Empty = np.empty,
 ) -> tuple[LinkPlan, Acquisition | None]:
     """The link plan, and what its terminals did, if there are any; stations know which satellites are dead."""
     lasers, pointed = LaserQuality(space.lasers, seed, grid.duration_ns), None
@@ -227,22 +248,25 @@ def _followed(
         pointed = Acquisition(space.terminals, space.pairings, seed, grid.duration_ns, grid.step_ns)
     launched = space.launch_year if space.launch_year is not None else np.full(len(space.elements.names), np.nan)
     ground = GroundSegment(tuple(stations), len(space.elements.names), grid, policy, seed, launched, dead)
-    parts: list[Rows] = []
-    views = []
-    for first in range(0, grid.count, _chunk(space)):
+    gathered, views = GatheredRows(grid.count, empty), []
+
+    def looked_at(first: int) -> tuple[int, Ephemeris, Rows, Ahead | None, tuple[View, ...]]:
         sky = _sky(space, grid, first)
-        parts += [ideal_rows(lasers, sky).later(first), *(pointed.rows(sky, first) if pointed else [])]
-        views.append(ground.views(sky.r_km, sky.t_ns, first))
+        ideal = ideal_rows(lasers, sky).later(first)
+        ahead = pointed.ahead(sky) if pointed else None
+        return first, sky, ideal, ahead, ground.views(sky.r_km, sky.t_ns, first)
+
+    for first, sky, ideal, ahead, seen in in_order(looked_at, range(0, grid.count, _chunk(space))):
+        gathered.add([ideal, *(pointed.rows(sky, ahead, first) if pointed and ahead else [])], first, len(sky.t_ns))
+        views.append(seen)
     later_ns = ground.horizon_ns
     beyond_km = propagate(space.elements, grid.start, later_ns, space.orbits) if len(later_ns) else None
     grounded = ground.links(views, beyond_km)
-    rows = joined_rows([*parts, *(links.rows for links in grounded), *([line_rows] if line_rows else [])])
+    late = [*(links.rows for links in grounded), *([line_rows] if line_rows else [])]
     nodes = _nodes(space, stations, places)
-    pairs, link = np.unique(rows.a * len(nodes.names) + rows.b, return_inverse=True)
-    a, b = np.divmod(pairs, len(nodes.names))
-    order = np.lexsort((link, rows.k))
-    link = link[order].astype(np.int32)
-    row_start = np.searchsorted(rows.k[order], np.arange(grid.count + 1)).astype(np.int64)
+    pairs, columns = gathered.columns(late)
+    a, b = pairs >> PAIR_SHIFT, pairs & (2**PAIR_SHIFT - 1)
+    row_start, link = columns["row_start"], columns["row_link"]
     candidates = joined_candidates([space.lasers, pointed.links()]) if pointed else space.lasers
     told = [(links.k, links.pair, links.state) for links in grounded] + ([pointed.events()] if pointed else [])
     links = _links(candidates, len(space.elements.names), stations, lines, nodes.names, a, b)
@@ -251,14 +275,9 @@ def _followed(
         grid=grid,
         nodes=nodes,
         links=links,
-        row_start=row_start,
-        row_link=link,
-        row_delay_ns=rows.delay_ns[order],
-        row_rate_ab_bit_s=rows.rate_ab_bit_s[order],
-        row_rate_ba_bit_s=rows.rate_ba_bit_s[order],
         rate_scale=rate_scale,
         scenario_toml=scenario_toml,
-        row_loss_ratio=rows.loss_ratio[order],
+        **columns,
         events=_events(told, links, row_start, link),
     )
     return plan, pointed
@@ -280,9 +299,7 @@ def _events(
     keys = pair_keys(links.a, links.b)
     link = np.searchsorted(keys, pair).clip(max=max(len(keys) - 1, 0))
     known = keys[link] == pair if len(keys) else np.zeros(len(pair), dtype=bool)
-    ideal = ~np.isin(keys, pair)[row_link]
-    ideal_start = np.concatenate([[0], np.cumsum(ideal)])[row_start]
-    others = events_of_rows(ideal_start, row_link[ideal], links.kind == LinkKind.GROUND)
+    others = events_of_rows(row_start, row_link, links.kind == LinkKind.GROUND, ~np.isin(keys, pair))
     return ordered_events(
         np.concatenate([k[known], others.k]),
         np.concatenate([link[known], others.link]),

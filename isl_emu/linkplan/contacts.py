@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import TypeVar
 
 import numpy as np
 
 from isl_emu.arrays import Ints
+from isl_emu.linkplan.events import blocks_by_link, instants_of
 from isl_emu.linkplan.plan import LinkPlan
 
 
@@ -30,19 +33,30 @@ class Terms:
     loss_ratio: np.ndarray  # float64, mean
 
 
+Record = TypeVar("Record", Contacts, Terms)
+
+
 def find_contacts(plan: LinkPlan) -> Contacts:
     """The contacts of every link of a plan; their ends are exact to one time step."""
-    return contacts_with_terms(plan)[0]
+    return joined(
+        [_contacts(plan, link, k, _begins(link, k)) for _, link, k in rows_by_link_in_blocks(plan)],
+    )
+
+
+def _contacts(plan: LinkPlan, link: np.ndarray, instant: np.ndarray, starts: np.ndarray) -> Contacts:
+    """The contacts of some links, of whose rows it is known which begin one."""
+    ends, step_ns = np.roll(starts, -1), plan.grid.step_ns
+    return Contacts(link[starts], instant[starts] * step_ns, (instant[ends] + 1) * step_ns)
 
 
 def contacts_with_terms(plan: LinkPlan) -> tuple[Contacts, Terms]:
     """The contacts of every link of a plan, and the delays, rates and losses that each of them had."""
-    order, link, instant = rows_by_link(plan)
-    starts = _begins(link, instant)
-    ends = np.roll(starts, -1)
-    step_ns = plan.grid.step_ns
-    contacts = Contacts(link[starts], instant[starts] * step_ns, (instant[ends] + 1) * step_ns)
-    return contacts, terms_of(plan, order, np.flatnonzero(starts))
+    parts = []
+    for order, link, instant in rows_by_link_in_blocks(plan):
+        starts = _begins(link, instant)
+        parts.append((_contacts(plan, link, instant, starts), terms_of(plan, order, np.flatnonzero(starts))))
+    contacts, terms = zip(*parts, strict=True)
+    return joined(contacts), joined(terms)
 
 
 def contact_end_of_rows(plan: LinkPlan) -> np.ndarray:
@@ -65,6 +79,20 @@ def rows_by_link(plan: LinkPlan) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     instant = np.repeat(np.arange(plan.grid.count), np.diff(plan.row_start))
     order = np.argsort(plan.row_link, kind="stable")  # the rows are in order of time already
     return order, plan.row_link[order], instant[order]
+
+
+def rows_by_link_in_blocks(plan: LinkPlan) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """As `rows_by_link`, some whole links at a time, so that little is in memory."""
+    for order in blocks_by_link(plan.row_link, len(plan.links.a)):
+        yield order, plan.row_link[order], instants_of(plan.row_start, order)
+
+
+def joined(parts: Sequence[Record]) -> Record:
+    """One record of several, whose links follow each other."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    return type(first)(*(np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(first)))
 
 
 def terms_of(plan: LinkPlan, order: np.ndarray, first: np.ndarray) -> Terms:

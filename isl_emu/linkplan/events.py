@@ -6,10 +6,13 @@ and those are exactly the links that have a row.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from enum import IntEnum
 
 import numpy as np
+
+ROWS_AT_ONCE = 4_000_000  # that are put in another order together: 100 MB with what is derived
 
 
 class LinkState(IntEnum):
@@ -49,27 +52,59 @@ def no_events() -> Events:
     return ordered_events(none, none, none)
 
 
-def events_of_rows(row_start: np.ndarray, row_link: np.ndarray, is_ground: np.ndarray) -> Events:
+def events_of_rows(
+    row_start: np.ndarray, row_link: np.ndarray, is_ground: np.ndarray, which: np.ndarray | None = None
+) -> Events:
     """The events of links that track from the first instant of each contact: nothing slews, nothing is acquired.
 
     Args:
         row_start: of a plan, shape (K+1,).
         row_link: of a plan, shape (R,).
         is_ground: which links lead to a station, shape (L,); these are idle between contacts, lasers are lost.
+        which: links that are asked for, bool, shape (L,); all if not given.
     """
-    instants = len(row_start) - 1
-    k = np.repeat(np.arange(instants, dtype=np.int64), np.diff(row_start))
-    order = np.lexsort((k, row_link))
-    k, link = k[order], row_link[order]
-    first = np.ones(len(k), dtype=bool)
-    first[1:] = (link[1:] != link[:-1]) | (k[1:] != k[:-1] + 1)
-    last = np.roll(first, -1) & (k + 1 < instants)
-    after = np.where(is_ground[link[last]], LinkState.IDLE, LinkState.LOST)
-    return ordered_events(
-        np.concatenate([k[first], k[last] + 1]),
-        np.concatenate([link[first], link[last]]),
-        np.concatenate([np.full(first.sum(), LinkState.TRACKING), after]),
-    )
+    instants, ks, links, states = len(row_start) - 1, [], [], []
+    for order in blocks_by_link(row_link, len(is_ground)):
+        rows = order if which is None else order[which[row_link[order]]]
+        k, link = instants_of(row_start, rows), row_link[rows]
+        first = np.ones(len(k), dtype=bool)
+        first[1:] = (link[1:] != link[:-1]) | (k[1:] != k[:-1] + 1)
+        last = np.roll(first, -1) & (k + 1 < instants)
+        after = np.where(is_ground[link[last]], LinkState.IDLE, LinkState.LOST)
+        ks += [k[first], k[last] + 1]
+        links += [link[first], link[last]]
+        states += [np.full(first.sum(), LinkState.TRACKING), after]
+    return ordered_events(np.concatenate(ks), np.concatenate(links), np.concatenate(states))
+
+
+def blocks_by_link(row_link: np.ndarray, links: int) -> Iterator[np.ndarray]:
+    """The rows of a plan ordered by link, then instant, some whole links at a time: indices of rows, int64.
+
+    Args:
+        row_link: of a plan, shape (R,).
+        links: how many it has.
+    """
+    pieces = range(0, len(row_link), ROWS_AT_ONCE)
+    if len(pieces) <= 1:
+        yield np.argsort(row_link, kind="stable")  # the rows are in order of time already
+        return
+    counts = sum(np.bincount(row_link[at : at + ROWS_AT_ONCE], minlength=links) for at in pieces)
+    block = np.cumsum(counts) // ROWS_AT_ONCE
+    for number in np.unique(block):
+        first, last = np.searchsorted(block, (number, number + 1))
+        found = [
+            np.flatnonzero((piece >= first) & (piece < last)) + at
+            for at in pieces
+            for piece in (row_link[at : at + ROWS_AT_ONCE],)
+        ]
+        rows = np.concatenate(found)
+        yield rows[np.argsort(row_link[rows], kind="stable")]
+
+
+def instants_of(row_start: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The instants of rows of a plan, given their indices; int64."""
+    k: np.ndarray = np.searchsorted(row_start, rows, side="right") - 1
+    return k
 
 
 def ordered_events(k: np.ndarray, link: np.ndarray, state: np.ndarray) -> Events:

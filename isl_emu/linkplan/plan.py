@@ -10,10 +10,11 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 
-from isl_emu.linkplan.events import Events, LinkState, events_of_rows, no_events
+from isl_emu.linkplan.events import ROWS_AT_ONCE, Events, LinkState, events_of_rows, no_events
 from isl_emu.linkplan.fault_events import FAULT_COLUMNS, TERM_NAMES, Faults, no_faults
 from isl_emu.timebase import TimeGrid
 
@@ -212,19 +213,51 @@ class LinkPlan:
         there = up[place] == links if len(up) else np.zeros(len(links), dtype=bool)
         return there, np.minimum(first + place, max(len(self.row_link) - 1, 0))
 
+    def rows_over(self, k: np.ndarray, links: Sequence[int] | np.ndarray) -> tuple[Snapshot, np.ndarray]:
+        """As `rows_of`, at n instants, int64 (n,), at once: all arrays have shape (n, H) for H links.
+
+        Raises:
+            KeyError: a link would be down at one of the instants without faults too.
+        """
+        wanted = np.asarray(links, dtype=np.int64)
+        there, rows = self._found_over(k, wanted)
+        if there.all():
+            return self.at_rows(rows), ~there
+        known, else_rows = self.sky._found_over(k, wanted)
+        if not known.all():
+            raise KeyError(int(wanted[~known.all(axis=0)][0]))
+        bare = vars(self.sky.at_rows(else_rows))
+        own = vars(self.at_rows(rows)) if len(self.row_link) else bare
+        return Snapshot(*(np.where(there, own[name], bare[name]) for name in own)), ~there
+
+    def _found_over(self, k: np.ndarray, links: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As `_found`, by bisection at all instants at once; shape (n, H) each."""
+        shape, last = (len(k), len(links)), max(len(self.row_link) - 1, 0)
+        low, end = (np.broadcast_to(self.row_start[at][:, np.newaxis], shape) for at in (k, k + 1))
+        if not len(self.row_link):
+            return np.zeros(shape, dtype=bool), np.zeros(shape, dtype=np.int64)
+        high = end
+        for _ in range(int((end - low).max(initial=0)).bit_length()):
+            middle = (low + high) // 2
+            before = (low < high) & (self.row_link[np.minimum(middle, last)] < links)
+            high = np.where(before, high, np.minimum(middle, high))
+            low = np.where(before, middle + 1, low)
+        rows = np.minimum(low, last)
+        return (low < end) & (self.row_link[rows] == links), rows
+
     def digest(self) -> str:
         """SHA-256 over the whole plan, hexadecimal; equal plans have equal digests."""
         hasher = hashlib.sha256()
         grid = (self.grid.start.isoformat(), self.grid.step_ns, self.grid.count)
         hasher.update(repr((*grid, self.nodes.names, self.rate_scale, self.scenario_toml)).encode())
         for array in self._arrays():
-            hasher.update(_plain_bytes(array))
+            _hash(hasher, array)
         if self.faults.names:
             hasher.update(repr((self.sky.digest(), self.faults.names, self.faults.effects)).encode())
             faults = (getattr(self.faults, name) for name in FAULT_COLUMNS)
             terms = (self.faults.terms[name] for name in TERM_NAMES)
             for array in (*self._impairments(), *faults, *terms):
-                hasher.update(_plain_bytes(array))
+                _hash(hasher, array)
         return hasher.hexdigest()
 
     def _impairments(self) -> tuple[np.ndarray, ...]:
@@ -240,8 +273,11 @@ class LinkPlan:
         )  # fmt: skip
 
 
-def _plain_bytes(array: np.ndarray) -> bytes:
-    return np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()
+def _hash(hasher: Any, array: np.ndarray) -> None:
+    """Feed an array's plain bytes, little end first, piece by piece."""
+    for first in range(0, len(array), ROWS_AT_ONCE):
+        piece = array[first : first + ROWS_AT_ONCE]
+        hasher.update(np.ascontiguousarray(piece, piece.dtype.newbyteorder("<")).view(np.uint8))
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ JSON in the metadata under ``isl_emu.faults``: what each does, and the lists of 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -38,14 +40,17 @@ import pyarrow.parquet as pq
 from isl_emu.errors import ScenarioError
 from isl_emu.files import check_regular, why_unread
 from isl_emu.limits import INSTANTS, ROWS, size_text
+from isl_emu.linkplan.events import instants_of
 from isl_emu.linkplan.fault_events import FAULT_COLUMNS, TERM_NAMES, TERMS, Faults, no_faults
 from isl_emu.linkplan.faults import with_faults
 from isl_emu.linkplan.plan import AQM, AQM_NAMES, Events, LinkKind, LinkPlan, Links, LinkState, Nodes
 from isl_emu.linkplan.step_check import check_step
 from isl_emu.scenario.constellation import ROW_BYTE
+from isl_emu.spill import Spill
 from isl_emu.timebase import TimeGrid
 
 FORMAT = 4
+ROWS_OF_GROUP = 1 << 20  # that are in memory together when a file is written or read; Arrow's own number
 FORMAT_WITH_FAULTS = 5
 METADATA_KEY = b"isl_emu.plan"
 EVENTS_KEY = b"isl_emu.events"
@@ -69,40 +74,54 @@ SCHEMA = pa.schema(
 
 
 def write_plan(plan: LinkPlan, path: Path) -> None:
-    """Write `plan` to `path`."""
+    """Write `plan` to `path`, one group of rows after the other."""
     description, whole, plan = _description(plan), plan, plan.sky
-    columns = [
-        pa.array(np.repeat(plan.grid.offsets_ns, np.diff(plan.row_start))),
-        pa.array(plan.row_link),
-        _named(plan.links.a[plan.row_link], plan.nodes.names),
-        _named(plan.links.b[plan.row_link], plan.nodes.names),
-        _named(plan.links.kind[plan.row_link], KIND_NAMES),
-        pa.array(plan.row_delay_ns),
-        pa.array(plan.row_rate_ab_bit_s),
-        pa.array(plan.row_rate_ba_bit_s),
-        pa.array(plan.row_loss_ratio),
-    ]
     metadata = {METADATA_KEY: _json(description), EVENTS_KEY: _json(_events(plan))}
     if whole.faults.names:
         metadata[FAULTS_KEY] = _json(_faults(whole.faults))
     schema = SCHEMA.with_metadata(metadata)
-    pq.write_table(pa.Table.from_arrays(columns, schema=schema), path, compression="zstd")
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for first in range(0, max(len(plan.row_link), 1), ROWS_OF_GROUP):
+            columns = _columns(plan, slice(first, first + ROWS_OF_GROUP))
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=ROWS_OF_GROUP)
+
+
+def _columns(plan: LinkPlan, rows: slice) -> list[pa.Array]:
+    """Some of the rows as the file has them."""
+    link = plan.row_link[rows]
+    k = instants_of(plan.row_start, np.arange(rows.start, rows.start + len(link)))
+    return [
+        pa.array(plan.grid.offsets_ns[k]),
+        pa.array(link),
+        _named(plan.links.a[link], plan.nodes.names),
+        _named(plan.links.b[link], plan.nodes.names),
+        _named(plan.links.kind[link], KIND_NAMES),
+        pa.array(plan.row_delay_ns[rows]),
+        pa.array(plan.row_rate_ab_bit_s[rows]),
+        pa.array(plan.row_rate_ba_bit_s[rows]),
+        pa.array(plan.row_loss_ratio[rows]),
+    ]
 
 
 def read_plan(path: Path) -> LinkPlan:
-    """The plan that `write_plan` wrote to `path`.
+    """The plan that `write_plan` wrote to `path`; of a long one the rows are not in memory but in temporary files.
 
     Raises:
         ScenarioError: there is no file, it is not a link plan of this format, or it was altered.
+        MachineError: there is no room for temporary files.
     """
-    table = _table(path)
-    description = _described(table, path)
-    if table.schema.remove_metadata() != SCHEMA:
-        raise _unusable(path, f"its columns are {table.column_names}", f"a link plan has {SCHEMA.names} of fixed types")
+    with _readable(path):
+        file = _opened(path)
+        schema = file.schema_arrow
+    description = _described(schema, path)
+    if schema.remove_metadata() != SCHEMA:
+        raise _unusable(path, f"its columns are {schema.names}", f"a link plan has {SCHEMA.names} of fixed types")
+    with _readable(path):
+        columns = _read_rows(file)
     try:
-        plan = _plan(table, description, json.loads(table.schema.metadata[EVENTS_KEY]), path)
+        plan = _plan(columns, description, json.loads(schema.metadata[EVENTS_KEY]), path)
         if description["format"] == FORMAT_WITH_FAULTS:
-            plan = with_faults(plan, _read_faults(json.loads(table.schema.metadata[FAULTS_KEY])))
+            plan = with_faults(plan, _read_faults(json.loads(schema.metadata[FAULTS_KEY])))
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise _unusable(
             path, f"its description is broken ({repr(error)[:80]})", "it describes nodes, links and grid"
@@ -174,15 +193,11 @@ def _json(value: dict[str, Any]) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _table(path: Path) -> pa.Table:
-    """The whole file."""
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Say what is wrong with a file that cannot be read."""
     try:
-        check_regular(path)
-        # the file alone: a path with "=" in a folder's name would otherwise add columns
-        file = pq.ParquetFile(path)
-        if excess := ROWS.excess(file.metadata.num_rows, size_text(file.metadata.num_rows * ROW_BYTE)):
-            raise ScenarioError(f"{path}: says that it {excess}")
-        return file.read()
+        yield
     except (OSError, MemoryError) as error:
         raise ScenarioError(
             f"{path}: cannot be read ({why_unread(error)}), but a plan is a file that `isl-emu plan` wrote; name one"
@@ -191,9 +206,31 @@ def _table(path: Path) -> pa.Table:
         raise _unusable(path, f"it is not readable as Parquet ({error})", "a link plan is a Parquet file") from error
 
 
-def _described(table: pa.Table, path: Path) -> dict[str, Any]:
+def _opened(path: Path) -> pq.ParquetFile:
+    check_regular(path)
+    # the file alone: a path with "=" in a folder's name would otherwise add columns
+    file = pq.ParquetFile(path)
+    if excess := ROWS.excess(file.metadata.num_rows, size_text(file.metadata.num_rows * ROW_BYTE)):
+        raise ScenarioError(f"{path}: says that it {excess}")
+    return file
+
+
+def _read_rows(file: pq.ParquetFile) -> dict[str, np.ndarray]:
+    """The columns that are numbers, read one group of rows after the other."""
+    spill, count = Spill(), file.metadata.num_rows
+    columns = {field.name: spill.empty(count, field.type.to_pandas_dtype()) for field in SCHEMA if field.type != _NAME}
+    first = 0
+    for group in range(file.num_row_groups):
+        table = file.read_row_group(group, columns=list(columns))
+        for name, column in columns.items():
+            column[first : first + len(table)] = table.column(name)
+        first += len(table)
+    return columns
+
+
+def _described(schema: pa.Schema, path: Path) -> dict[str, Any]:
     """The description in the metadata, once its format is known to be ours."""
-    text = (table.schema.metadata or {}).get(METADATA_KEY)
+    text = (schema.metadata or {}).get(METADATA_KEY)
     if text is None:
         raise _unusable(path, f"it has no {METADATA_KEY.decode()} in its metadata", "a link plan has")
     try:
@@ -208,7 +245,7 @@ def _described(table: pa.Table, path: Path) -> dict[str, Any]:
     return description
 
 
-def _plan(table: pa.Table, description: dict[str, Any], events: dict[str, Any], path: Path) -> LinkPlan:
+def _plan(columns: dict[str, np.ndarray], description: dict[str, Any], events: dict[str, Any], path: Path) -> LinkPlan:
     """A plan of its parts; KeyError, TypeError or ValueError where they do not fit together."""
     grid, nodes, links = description["grid"], description["nodes"], description["links"]
     for key in ("step_ns", "count"):
@@ -219,9 +256,6 @@ def _plan(table: pa.Table, description: dict[str, Any], events: dict[str, Any], 
     if grid["count"] * grid["step_ns"] >= 2**62:
         raise ValueError(f"count x step_ns is {grid['count'] * grid['step_ns']}")
     time_grid = TimeGrid(datetime.fromisoformat(grid["start"]), grid["step_ns"], grid["count"])
-
-    def column(name: str) -> np.ndarray:
-        return np.array(table.column(name))
 
     return LinkPlan(
         grid=time_grid,
@@ -234,14 +268,14 @@ def _plan(table: pa.Table, description: dict[str, Any], events: dict[str, Any], 
             _aqm(links["aqm"], len(links["a"])),
             np.array(links["mtu_byte"], dtype=np.int32),
         ),
-        row_start=np.searchsorted(column("t_ns"), np.arange(time_grid.count + 1) * time_grid.step_ns).astype(np.int64),
-        row_link=column("link"),
-        row_delay_ns=column("delay_ns"),
-        row_rate_ab_bit_s=column("rate_ab_bit_s"),
-        row_rate_ba_bit_s=column("rate_ba_bit_s"),
+        row_start=np.searchsorted(columns["t_ns"], np.arange(time_grid.count + 1) * time_grid.step_ns).astype(np.int64),
+        row_link=columns["link"],
+        row_delay_ns=columns["delay_ns"],
+        row_rate_ab_bit_s=columns["rate_ab_bit_s"],
+        row_rate_ba_bit_s=columns["rate_ba_bit_s"],
         rate_scale=description["rate_scale"],
         scenario_toml=description["scenario"],
-        row_loss_ratio=column("loss_ratio"),
+        row_loss_ratio=columns["loss_ratio"],
         events=Events(
             np.array(events["k"], dtype=np.int64),
             np.array(events["link"], dtype=np.int32),

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isl_emu.linkplan.contacts import find_contacts, rows_by_link
+from isl_emu.linkplan.contacts import find_contacts, rows_by_link_in_blocks
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.units import DURATION_NS, NS_PER_S, format_quantity, seconds_text
 
@@ -96,13 +96,15 @@ def check_step(plan: LinkPlan) -> StepCheck:
 
 def _largest_delay_change(plan: LinkPlan) -> tuple[int, int | None, int | None]:
     """The change in ns, its link, and the instant before it."""
-    order, link, instant = rows_by_link(plan)
-    goes_on = (link[1:] == link[:-1]) & (instant[1:] == instant[:-1] + 1)
-    if not goes_on.any():
-        return 0, None, None
-    change_ns = np.where(goes_on, np.abs(np.diff(plan.row_delay_ns[order])), -1)
-    at = int(np.argmax(change_ns))
-    return int(change_ns[at]), int(link[at]), int(instant[at])
+    found: tuple[int, int | None, int | None] = 0, None, None
+    for order, link, instant in rows_by_link_in_blocks(plan):
+        goes_on = (link[1:] == link[:-1]) & (instant[1:] == instant[:-1] + 1)
+        if goes_on.any():
+            change_ns = np.where(goes_on, np.abs(np.diff(plan.row_delay_ns[order])), -1)
+            at = int(np.argmax(change_ns))
+            if found[1] is None or change_ns[at] > found[0]:
+                found = int(change_ns[at]), int(link[at]), int(instant[at])
+    return found
 
 
 def _seen(length_ns: np.ndarray, step_ns: int) -> Seen:

@@ -94,5 +94,9 @@ class FinishedRun(ConcludedRun):
         Args:
             lost_lines: of the journal that it was made of.
         """
-        schema = schema.with_metadata({**schema.metadata, LOST_LINES: str(lost_lines).encode()})
-        pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), self.folder.table(name), compression="zstd")
+        self.write_table(name, pa.Table.from_pylist(list(rows), schema=schema), lost_lines)
+
+    def write_table(self, name: str, table: pa.Table, lost_lines: int = 0) -> None:
+        """As `write`, of rows that are a table of its schema already."""
+        metadata = {**table.schema.metadata, LOST_LINES: str(lost_lines).encode()}
+        pq.write_table(table.replace_schema_metadata(metadata), self.folder.table(name), compression="zstd")

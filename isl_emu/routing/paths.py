@@ -86,6 +86,11 @@ class PathFinder:
         order = np.argsort(moment)
         self._moments, self._links = moment[order], routes.row_link[order]
 
+    @property
+    def one_way_each(self) -> bool:
+        """Whether no next hop is a group, so that there is one path at most."""
+        return not self._routes.groups
+
     def path(self, source: int, destination: int, k: int) -> NodePath | None:
         """The path from one node to another, or to an alias, at instant `k`; None when no packet is sent all the way.
 
@@ -97,6 +102,30 @@ class PathFinder:
         """
         route = self.route(source, destination, k)
         return route if route and route.hops <= MOST_LINKS else None
+
+    def spells(self, source: int, destination: int) -> Iterator[tuple[int, int, tuple[int, ...], tuple[int, ...]]]:
+        """The path over a whole run, where no next hop is a group: from which instant until which, its nodes and links.
+
+        Without a path, as of `path`, there are none. The next one may be the same.
+
+        Raises:
+            ScenarioError: the next hops form a loop.
+        """
+        k = 0
+        while k < self._plan.grid.count:
+            nodes, links, until_k = [source], list[int](), self._plan.grid.count
+            while nodes[-1] != self._end(destination):
+                until_k = min(until_k, self._next_change(nodes[-1], destination, k))
+                link = self.next_hop(nodes[-1], destination, k)
+                if link == NO_ROUTE:
+                    nodes.clear()
+                    break
+                links.append(link)
+                nodes.append(self._other_end(link, nodes[-1]))
+                self._check_end(nodes, source, destination, k)
+            found = (tuple(nodes), tuple(links)) if nodes and len(links) <= MOST_LINKS else ((), ())
+            yield k, until_k, *found
+            k = until_k
 
     def route(self, source: int, destination: int, k: int) -> NodePath | None:
         """As `path`, also where it has too many links for IP."""
@@ -112,9 +141,7 @@ class PathFinder:
                 link = min((rest.delay_least_ns, rest.hops_least, way) for rest, way in zip(over, ways))[-1]
             links.append(link)
             nodes.append(self._other_end(link, nodes[-1]))
-            if len(nodes) > len(self._plan.nodes.names):
-                where = self._where(source, destination, k)
-                raise ScenarioError(f"{where} is a loop, but each hop must come nearer; check the routing policy")
+            self._check_end(nodes, source, destination, k)
         return self._path(tuple(nodes), tuple(links), k)
 
     def paths(self, source: int, destination: int, k: int, most: int) -> list[NodePath]:
@@ -194,6 +221,18 @@ class PathFinder:
         first, now = self._moment(node, destination, 0), self._moment(node, destination, k)
         at = int(np.searchsorted(self._moments, now, side="right")) - 1
         return int(self._links[at]) if at >= 0 and self._moments[at] >= first else NO_ROUTE
+
+    def _next_change(self, node: int, destination: int, k: int) -> int:
+        """The first instant after `k` at which a table entry changes; the end of the run if it stays."""
+        first, now = self._moment(node, destination, 0), self._moment(node, destination, k)
+        at = int(np.searchsorted(self._moments, now, side="right"))
+        changes_k = int(self._moments[at]) - first if at < len(self._moments) else self._plan.grid.count
+        return min(changes_k, self._plan.grid.count)
+
+    def _check_end(self, nodes: Sequence[int], source: int, destination: int, k: int) -> None:
+        if len(nodes) > len(self._plan.nodes.names):
+            where = self._where(source, destination, k)
+            raise ScenarioError(f"{where} is a loop, but each hop must come nearer; check the routing policy")
 
     @overload
     def _moment(self, node: int, destination: int, k: int) -> int: ...

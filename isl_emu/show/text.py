@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from isl_emu.arrays import Floats
 from isl_emu.energy.balance import FleetBalance
 from isl_emu.linkplan.contacts import contacts_with_terms
-from isl_emu.linkplan.plan import LinkKind, NodeKind
+from isl_emu.linkplan.events import ROWS_AT_ONCE
+from isl_emu.linkplan.plan import LinkKind, LinkPlan, NodeKind
 from isl_emu.linkplan.plan_file import KIND_NAMES
 from isl_emu.linkplan.step_check import step_sentences
 from isl_emu.planned import PlannedNetwork
@@ -44,28 +47,54 @@ def summary(plan: PlannedNetwork) -> str:
 
 def _kinds(plan: PlannedNetwork) -> list[str]:
     """One line for each kind of link."""
-    links, grid = plan.link_plan.links, plan.link_plan.grid
-    instant = np.repeat(np.arange(grid.count), np.diff(plan.link_plan.row_start))
-    kind, contacts = links.kind[plan.link_plan.row_link], contacts_with_terms(plan.link_plan)[0]
+    links, contacts = plan.link_plan.links, contacts_with_terms(plan.link_plan)[0]
     rows = []
-    for value in np.unique(kind):
-        up = np.bincount(instant[kind == value], minlength=grid.count)
-        delay_ms = plan.link_plan.row_delay_ns[kind == value] / NS_PER_MS
-        rate_gbit_s = plan.link_plan.row_rate_ab_bit_s[kind == value] / BIT_PER_GBIT
-        loss = plan.link_plan.row_loss_ratio[kind == value]
+    for value, found in sorted(_terms_of_kinds(plan.link_plan).items()):
         rows.append(
             (
                 KIND_NAMES[value],
                 str((links.kind == value).sum()),
                 str((links.kind[contacts.link] == value).sum()),
-                _span(up.min(), up.max(), "g"),
-                _span(delay_ms.min(), delay_ms.max(), ".3f"),
-                _span(rate_gbit_s.min(), rate_gbit_s.max(), ".4g"),
-                f"{loss.mean():.2g}",
+                _span(found.up.min(), found.up.max(), "g"),
+                _span(found.delay_ns[0] / NS_PER_MS, found.delay_ns[1] / NS_PER_MS, ".3f"),
+                _span(found.rate_bit_s[0] / BIT_PER_GBIT, found.rate_bit_s[1] / BIT_PER_GBIT, ".4g"),
+                f"{found.loss_sum / found.up.sum():.2g}",
             )
         )
     heads = ("links", "count", "contacts", "up at once", "delay (ms)", "rate a to b (Gbit/s)", "mean loss")
     return columns(heads, rows) if rows else ["no link is ever up"]
+
+
+@dataclass
+class _Terms:
+    """What all rows of the links of one kind are like."""
+
+    up: np.ndarray  # how many there are at each instant, (K,)
+    delay_ns: tuple[int, int]  # least and most
+    rate_bit_s: tuple[int, int]  # from a to b
+    loss_sum: float
+
+
+def _terms_of_kinds(plan: LinkPlan) -> dict[int, _Terms]:
+    """The terms of each kind of link that is ever up, looked at some instants at a time."""
+    found: dict[int, _Terms] = {}
+    bounds = np.searchsorted(plan.row_start, np.arange(0, len(plan.row_link), ROWS_AT_ONCE))
+    for first, end in pairwise(np.unique([*bounds, plan.grid.count])):
+        rows = plan.at_rows(slice(plan.row_start[first], plan.row_start[end]))
+        instant = np.repeat(np.arange(first, end), np.diff(plan.row_start[first : end + 1]))
+        kind = plan.links.kind[rows.link]
+        for value in np.unique(kind).tolist():
+            own = kind == value
+            up = np.bincount(instant[own], minlength=plan.grid.count)
+            delays, rates = (np.array(known[own]) for known in (rows.delay_ns, rows.rate_ab_bit_s))
+            before = found.get(value) or _Terms(0 * up, (delays[0], delays[0]), (rates[0], rates[0]), 0.0)
+            found[value] = _Terms(
+                before.up + up,
+                (min(before.delay_ns[0], delays.min()), max(before.delay_ns[1], delays.max())),
+                (min(before.rate_bit_s[0], rates.min()), max(before.rate_bit_s[1], rates.max())),
+                before.loss_sum + float(rows.loss_ratio[own].sum()),
+            )
+    return found
 
 
 def _ground_contacts(plan: PlannedNetwork) -> list[str]:

@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from isl_emu.linkplan.plan import LinkPlan, QueueKind
+from isl_emu.linkplan.plan import LinkPlan, QueueKind, Snapshot
 from isl_emu.network.desired import faster_bit_s, queue_kinds
 from isl_emu.routing.paths import Extent, NodePath, PathFinder
 from isl_emu.routing.source_routes import header_byte
 from isl_emu.units import NS_PER_S
+
+INSTANTS_AT_ONCE = 50_000  # of a path of ten links: some 40 MB
+
+
+@dataclass(frozen=True)
+class PathOverTime:
+    """The one path that packets of a size may take from a node to another, over the K instants of a run.
+
+    Where there is no path the numbers are 0, and nothing is dead.
+    """
+
+    paths: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]  # S spells: nodes and links; none without a path
+    first_k: np.ndarray  # int64 (S,), the instant with which each spell begins
+    spell: np.ndarray  # int64 (K,)
+    delay_ns: np.ndarray  # int64 (K,)
+    jitter_ns: np.ndarray  # int64 (K,)
+    serialisation_ns: np.ndarray  # int64 (K,)
+    dead: np.ndarray  # bool (K,)
+    changes: np.ndarray  # bool (K,), whether it is another than an instant before: links, a delay, a jitter, a cut
 
 
 class PlannedPaths:
@@ -34,6 +54,11 @@ class PlannedPaths:
     def instant(self, t_ns: int) -> int:
         """The instant whose state is due at `t_ns`."""
         return self._plan.grid.instant_at(t_ns)
+
+    def instants(self, t_ns: np.ndarray) -> np.ndarray:
+        """As `instant`, of n times, int64 (n,)."""
+        k: np.ndarray = np.clip(t_ns // self._plan.grid.step_ns, 0, self._plan.grid.count - 1)
+        return k
 
     def at(self, source: str, destination: str, k: int) -> NodePath | None:
         """The path at instant `k`, or None where the plan has none."""
@@ -70,7 +95,11 @@ class PlannedPaths:
 
     def names(self, path: NodePath | None) -> list[str] | None:
         """The path's node names."""
-        return None if path is None else [self._plan.nodes.names[node] for node in path.nodes]
+        return None if path is None else self.node_names(path.nodes)
+
+    def node_names(self, nodes: Sequence[int]) -> list[str]:
+        """The names of nodes."""
+        return [self._plan.nodes.names[node] for node in nodes]
 
     def changes_between(self, source: str, destination: str, from_ns: int, to_ns: int) -> int:
         """How often the path takes other links, appears or vanishes after `from_ns` until `to_ns`."""
@@ -119,6 +148,80 @@ class PlannedPaths:
         """The sum of the jitters of some links at instant `k`."""
         links, _ = self._plan.rows_of(k, which)
         return int(links.jitter_ns.sum())
+
+    @property
+    def one_way_each(self) -> bool:
+        """Whether a packet has one path at most, and no headers for it: then `over_time` says all of it."""
+        return self._finder.one_way_each and self.forwarding == "addresses"
+
+    def over_time(self, source: str, destination: str, frame_byte: int) -> PathOverTime:
+        """The path over the whole run: as `at`, `dead`, `jitter_ns` and `serialisation_ns` say of each instant."""
+        count = self._plan.grid.count
+        spell, delay_ns, jitter_ns, sending_ns = np.zeros((4, count), dtype=np.int64)
+        dead, changes = np.zeros((2, count), dtype=bool)
+        spells = list(self._finder.spells(self._index[source], self._index[destination]))
+        before: tuple[tuple[int, ...], np.ndarray | None] = (), None
+        for number, (first, end, nodes, links) in enumerate(spells):
+            spell[first:end] = number
+            for at in range(first, end, INSTANTS_AT_ONCE):
+                k = np.arange(at, min(at + INSTANTS_AT_ONCE, end))
+                if not nodes:
+                    changes[at] = at > 0 and before[1] is not None
+                    before = (), None
+                    continue
+                found, cut = self._plan.rows_over(k, links)
+                delay_ns[k], jitter_ns[k] = found.delay_ns.sum(axis=1), found.jitter_ns.sum(axis=1)
+                dead[k] = (cut | (found.loss_ratio >= 1.0) | (found.corruption_ratio >= 1.0)).any(axis=1)
+                sending_ns[k] = self._sending_over(nodes, links, found, frame_byte)
+                state = np.stack([found.delay_ns, found.jitter_ns, cut])
+                changes[k[1:]] = (state[:, 1:] != state[:, :-1]).any(axis=(0, 2))
+                same = before[1] is not None and before[0] == links and (before[1] == state[:, 0]).all()
+                changes[at] = at > 0 and not same
+                before = links, state[:, -1]
+        ways = tuple((nodes, links) for _, _, nodes, links in spells)
+        first_k = np.array([first for first, *_ in spells], dtype=np.int64)
+        return PathOverTime(ways, first_k, spell, delay_ns, jitter_ns, sending_ns, dead, changes)
+
+    def _sending_over(
+        self, nodes: tuple[int, ...], links: tuple[int, ...], found: Snapshot, frame_byte: int
+    ) -> np.ndarray:
+        """As `serialisation_ns`, of what the links of a path are like at n instants."""
+        which = np.array(links)
+        forth = self._plan.links.a[which] == np.array(nodes[:-1])
+        rate_bit_s = (
+            np.where(forth, found.rate_ab_bit_s, found.rate_ba_bit_s).astype(np.float64) * self._plan.rate_scale
+        )
+        bare = self._queue_kinds[which] == QueueKind.NONE
+        shaped_bit_s = np.where(bare, rate_bit_s, faster_bit_s(rate_bit_s).astype(np.float64))
+        sending_ns: np.ndarray = (frame_byte * 8 * NS_PER_S / shaped_bit_s).astype(np.int64).sum(axis=1)
+        return sending_ns
+
+    def holding_over(self, byte: np.ndarray, ends: Sequence[int], k: np.ndarray) -> np.ndarray:
+        """As `holding_ns`, of H link ends at n instants: `byte` has shape (n, H); int64 (n,)."""
+        links, _ = self._plan.rows_over(k, [end // 2 for end in ends])
+        total_s = np.zeros(len(k))
+        for row, end in enumerate(ends):
+            rate_bit_s = (links.rate_ab_bit_s, links.rate_ba_bit_s)[end % 2][:, row]
+            total_s += byte[:, row] * 8 / (rate_bit_s.astype(np.float64) * self._plan.rate_scale)
+        holding_ns: np.ndarray = np.rint(total_s * NS_PER_S).astype(np.int64)
+        return holding_ns
+
+    def straddling(self, way: PathOverTime, from_ns: np.ndarray, to_ns: np.ndarray) -> np.ndarray:
+        """As `straddles_change`, for n times at once; bool (n,)."""
+        step_ns, count = self._plan.grid.step_ns, self._plan.grid.count
+        made_ns = np.arange(count) * step_ns
+        for k, done_ns in self._done_ns.items():
+            if 0 <= k < count:
+                made_ns[k] = max(made_ns[k], done_ns)
+        straddles = np.zeros(len(from_ns), dtype=bool)
+        open_, k = np.arange(len(from_ns)), np.clip(to_ns // step_ns, 0, count - 1)
+        while len(open_):
+            goes_on = (k > 0) & (made_ns[k] >= from_ns[open_])
+            open_, k = open_[goes_on], k[goes_on]
+            found = way.changes[k]
+            straddles[open_[found]] = True
+            open_, k = open_[~found], k[~found] - 1
+        return straddles
 
     def straddles_change(self, source: str, destination: str, from_ns: int, to_ns: int) -> bool:
         """Whether an instant that changes the path was due, or was late and in the making, in that time."""

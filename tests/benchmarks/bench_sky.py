@@ -1,10 +1,11 @@
 """How fast the sky is planned: positions against SGP4 alone and against Skyfield's objects, and whole plans by size.
 
-    .venv/bin/python tests/benchmarks/bench_sky.py [--rounds 5] [--duration 600s] [SCENARIO ...]
+    .venv/bin/python tests/benchmarks/bench_sky.py [--rounds 5] [--duration 600s] [--many] [SCENARIO ...]
 
 All ways of one round are measured one after the other in one process; a ratio is the median over the rounds, so a
 machine that is busy with something else for a while does not decide. Each plan is made in a process of its own, whose
-peak memory the kernel tells. Scenarios given are planned beside the built-in ones.
+peak memory the kernel tells, once in one thread and once in as many as there are CPUs. Scenarios given are planned beside the built-in
+ones, and with --many three shells of 10,000.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +35,7 @@ from isl_emu.geometry.elements import Elements, constellation_elements  # noqa: 
 from isl_emu.geometry.orbits import propagate  # noqa: E402
 from isl_emu.linkplan.build import plan_links  # noqa: E402
 from isl_emu.parts.registry import active_endpoints  # noqa: E402
+from isl_emu.planned import in_threads  # noqa: E402
 from isl_emu.routing.forwarding import plan_routes  # noqa: E402
 from isl_emu.scenario.parse import format_scenario, load_scenario, parse_scenario, with_changes  # noqa: E402
 from isl_emu.units import NS_PER_S  # noqa: E402
@@ -41,6 +44,7 @@ from tests.scenarios import head, shell, station  # noqa: E402
 INSTANTS = 180  # at 1 s
 OBJECTS = 40  # satellites that the slow ways are measured with, and
 OBJECT_INSTANTS = 10  # instants; their cost per position does not depend on either
+MANY = 10_000  # satellites, whose plan takes minutes
 LASERS = """
 topology = "+grid"
 max_range = "5000 km"
@@ -71,6 +75,11 @@ BUILT_IN = {
         (1000, 25, "delta", "550 km", "sun-synchronous"),
         (1000, 40, "delta", "800 km", "sun-synchronous"),
         (800, 20, "delta", "950 km", "35 deg"),
+    ],
+    "30000": [
+        (10000, 100, "delta", "550 km", "53 deg"),
+        (10000, 100, "delta", "570 km", "70 deg"),
+        (10000, 100, "delta", "590 km", "43 deg"),
     ],
 }
 
@@ -173,13 +182,17 @@ def positions(rounds: int) -> Table:
     return table
 
 
-def plan_once(source: str, duration: str) -> dict[str, float | str]:
-    """Plan one scenario in this process, and tell what it took."""
+def plan_once(source: str, duration: str, threads: int) -> dict[str, float | str]:
+    """Plan one scenario in this process, and tell what it took.
+
+    Args:
+        threads: in which what depends on no other instant is computed; 0 for none but this one.
+    """
     path = Path(source)
     scenario = parse_scenario(scenario_text(source), "built-in") if source in BUILT_IN else load_scenario(path)
     scenario = with_changes(scenario, time={"duration": duration})
     plan_s = -time.perf_counter()
-    plan = plan_links(scenario, format_scenario(scenario))
+    plan = plan_links(scenario, format_scenario(scenario), partial(in_threads, threads) if threads else map)
     plan_s += time.perf_counter()
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     routes_s = seconds(lambda: plan_routes(plan, scenario.routing, active_endpoints(scenario, plan)))
@@ -188,6 +201,7 @@ def plan_once(source: str, duration: str) -> dict[str, float | str]:
         "satellites": len(scenario.satellite_names),
         "instants": plan.grid.count,
         "rows": len(plan.row_link),
+        "digest": plan.digest(),
         "plan_s": plan_s,
         "routes_s": routes_s,
         "peak_mib": peak_mib,
@@ -197,15 +211,24 @@ def plan_once(source: str, duration: str) -> dict[str, float | str]:
 
 def plans(sources: list[str], duration: str) -> Table:
     """Time and peak memory of whole plans, each in a process of its own."""
-    table = Table("scenario", "satellites", "instants", "rows", "plan", "peak", "routes", "peak", title="Plans")
+    threads = len(os.sched_getaffinity(0))
+    heads = "scenario", "satellites", "instants", "rows", "plan", "peak", f"{threads} threads", "x", "peak"
+    table = Table(*heads, "routes", "peak", title="Plans, in one thread and in several")
     for source in sources:
-        command = [sys.executable, __file__, "--one", source, "--duration", duration]
-        found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        command = [sys.executable, __file__, "--one", source, "--duration", duration, "--threads"]
+        found, several = (
+            json.loads(subprocess.run([*command, str(count)], check=True, capture_output=True, text=True).stdout)
+            for count in (0, threads)
+        )
+        assert several["digest"] == found["digest"], f"{source}: threads make another plan"
         table.add_row(
             found["name"],
             *(f"{found[column]:,}" for column in ("satellites", "instants", "rows")),
             f"{found['plan_s']:.2f} s",
             f"{found['peak_mib']:,.0f} MiB",
+            f"{several['plan_s']:.2f} s",
+            f"{found['plan_s'] / several['plan_s']:.2f}",
+            f"{several['peak_mib']:,.0f} MiB",
             f"{found['routes_s']:.2f} s",
             f"{found['peak_with_routes_mib']:,.0f} MiB",
         )
@@ -229,14 +252,17 @@ def main() -> None:
     parser.add_argument("scenarios", nargs="*", help="scenario files to plan beside the built-in ones")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--duration", default="600s", help="of each plan")
+    parser.add_argument("--many", action="store_true", help="plan 30,000 satellites too")
     parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--threads", type=int, default=0, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.one:
-        print(json.dumps(plan_once(chosen.one, chosen.duration)))
+        print(json.dumps(plan_once(chosen.one, chosen.duration, chosen.threads)))
         return
-    console = Console(width=120)
+    console = Console(width=140)
     console.print(machine())
-    tables = plans([*BUILT_IN, *chosen.scenarios], chosen.duration), positions(chosen.rounds)
+    few = [name for name in BUILT_IN if int(name) < MANY or chosen.many]
+    tables = plans([*few, *chosen.scenarios], chosen.duration), positions(chosen.rounds)
     for table in tables:
         console.print(table)
 

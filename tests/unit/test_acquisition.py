@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from isl_emu.linkplan.acquisition import Acquisition
 from isl_emu.linkplan.build import plan_links
 from isl_emu.linkplan.plan import LinkKind, LinkState
 from isl_emu.linkplan.plan_file import read_plan, write_plan
+from isl_emu.planned import in_threads
 from isl_emu.scenario.parse import format_scenario, parse_scenario
 from tests.scenarios import head, shell, table
 
@@ -30,9 +32,9 @@ acquisition = "15 s"
 """
 
 
-def plan_of(body: str, duration: str = "120 s", step: str = "1 s", seed: int = 1):
+def plan_of(body: str, duration: str = "120 s", step: str = "1 s", seed: int = 1, in_order=map):
     scenario = parse_scenario(head(seed=seed, duration=duration, step=step) + body, "test")
-    return plan_links(scenario, format_scenario(scenario))
+    return plan_links(scenario, format_scenario(scenario), in_order)
 
 
 def rows_up(plan) -> set[tuple[int, int, int]]:
@@ -240,6 +242,7 @@ def test_chunks_of_time_leave_no_trace_in_terminals(body, monkeypatch):
     whole = plan_of(body, "900 s", "10 s")
     monkeypatch.setattr(build, "POSITIONS_AT_ONCE", 66 * 7)
     assert plan_of(body, "900 s", "10 s").digest() == whole.digest()
+    assert plan_of(body, "900 s", "10 s", in_order=partial(in_threads, 3)).digest() == whole.digest()
 
 
 def test_plans_with_terminals_come_back_from_their_files(tmp_path):
@@ -347,7 +350,8 @@ def test_memory_follows_what_changes_and_not_how_often_terminals_choose():
     scenario = parse_scenario(head(seed=1, duration="3000 s", step="10 s") + nearest(), "test")
     space = build.space_segment(scenario)
     pointed = Acquisition(space.terminals, space.pairings, 1, scenario.time.grid.duration_ns, scenario.time.step_ns)
-    pointed.rows(build._sky(space, scenario.time.grid, 0), 0)
+    sky = build._sky(space, scenario.time.grid, 0)
+    pointed.rows(sky, pointed.ahead(sky), 0)
     begun = np.isin(pointed.events()[2], [LinkState.SLEWING, LinkState.ACQUIRING, LinkState.TRACKING]).sum()
     assert sum(len(lasers.a) for lasers in pointed._used) <= begun
     assert len(pointed.links().terms) == len(space.pairings)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from isl_emu.errors import ScenarioError
 from isl_emu.linkplan import build
 from isl_emu.linkplan.build import plan_links
 from isl_emu.linkplan.plan import LinkKind, NodeKind
+from isl_emu.planned import in_threads
 from isl_emu.scenario.parse import parse_scenario
 from isl_emu.units import SPEED_OF_LIGHT_KM_S
 from tests.scenarios import head, shell, station
@@ -26,8 +28,8 @@ STATIONS = station(
 )  # fmt: skip
 
 
-def plan_of(text: str):
-    return plan_links(parse_scenario(text, "test"), text)
+def plan_of(text: str, in_order=map):
+    return plan_links(parse_scenario(text, "test"), text, in_order)
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +86,7 @@ def test_no_station_exceeds_its_antennas(plan):
 def test_chunks_of_time_leave_no_trace(plan, monkeypatch):
     monkeypatch.setattr(build, "POSITIONS_AT_ONCE", 12 * 7)
     assert plan_of(RING + STATIONS).digest() == plan.digest()
+    assert plan_of(RING + STATIONS, partial(in_threads, 3)).digest() == plan.digest()
 
 
 def test_a_range_limit_takes_links_down():

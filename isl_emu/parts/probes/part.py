@@ -12,6 +12,7 @@ from isl_emu.parts.activity import Activity, RunProcess
 from isl_emu.parts.finished_run import ConcludedRun, FinishedRun
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.part import Crossing, Judgement, Pace, Part, Preparation, Source, Traffic
+from isl_emu.parts.probes.compared import probe_table
 from isl_emu.parts.probes.halves import joined_probes, joined_samples
 from isl_emu.parts.probes.prober import JOURNAL
 from isl_emu.parts.probes.results import PROBES, delays_section, probe_fidelity, probe_reasons, probe_rows
@@ -77,8 +78,11 @@ class ProbesPart(Part):
         if run.scenario.routing.policy == "none":
             ways = FoundWays(run.plan, run.journal(ROUTES_JOURNAL).records, exact=_exact(run))
         records = sorted(probes.records, key=lambda record: record["t_send_ns"])
-        rows = probe_rows(records, run.paths, samples.records, disturbed, ways)
-        run.write("probes", PROBES, rows, probes.lost_lines)
+        if ways is None and run.paths.one_way_each:
+            run.write_table("probes", probe_table(records, run.paths, samples.records, disturbed), probes.lost_lines)
+        else:
+            rows = probe_rows(records, run.paths, samples.records, disturbed, ways)
+            run.write("probes", PROBES, rows, probes.lost_lines)
 
     def judge(self, run: FinishedRun, pace: Pace) -> Judgement:
         found = probe_fidelity(run.rows("probes"))

@@ -15,6 +15,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from isl_emu.files import read_json, write_json
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.network.messages import RTM_GETLINK, counters_question, decode_sent_byte
@@ -137,3 +139,38 @@ class OwnTraffic:
         counts = self._counts[end]
         at = bisect_right(counts, (number, 1 << 63)) - 1
         return counts[at][1] if at >= 0 else 0
+
+
+class OwnTrafficOver:
+    """As `OwnTraffic`, of many probes at once that are all as long.
+
+    Args:
+        samples: records of the journal, in order.
+        sent_ns: by end, when the probes on whose way it was were sent, in any order.
+        byte: how long each was there.
+    """
+
+    def __init__(self, samples: Sequence[Mapping[str, Any]], sent_ns: Mapping[int, np.ndarray], byte: int):
+        self._times_ns = np.array([sample["t_ns"] for sample in samples], dtype=np.int64)
+        counts: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        for number, sample in enumerate(samples):
+            for end, count in sample["byte"].items():
+                counts[int(end)].append((number, count))
+        # before the first sample that names it an end had sent nothing
+        self._counts = {end: np.array([(-1, 0), *known], dtype=np.int64).T for end, known in counts.items()}
+        self._sent_ns = {end: np.sort(times) for end, times in sent_ns.items()}
+        self._byte = byte
+
+    def other_byte(self, end: int, from_ns: np.ndarray, to_ns: np.ndarray) -> np.ndarray:
+        """What left an end between the samples around n times, and was no probe; int64 (n,)."""
+        if end not in self._counts:
+            return np.zeros(len(from_ns), dtype=np.int64)
+        first = np.maximum(np.searchsorted(self._times_ns, from_ns, side="right") - 1, 0)
+        last = np.minimum(np.searchsorted(self._times_ns, to_ns, side="left"), len(self._times_ns) - 1)
+        begin, until = (
+            np.searchsorted(self._sent_ns[end], times) for times in (self._times_ns[first], self._times_ns[last] + 1)
+        )
+        number, count = self._counts[end]
+        at_first, at_last = (count[np.searchsorted(number, which, side="right") - 1] for which in (first, last))
+        other = np.maximum(at_last - at_first - self._byte * (until - begin), 0)
+        return np.where(last > first, other, 0)

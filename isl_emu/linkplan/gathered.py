@@ -1,0 +1,81 @@
+"""The rows of a plan while it is made: chunk of instants after chunk, then those that were known last between them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from isl_emu.linkplan.candidates import pair_keys
+from isl_emu.linkplan.plan import Rows, joined_rows
+
+Empty = Callable[[int, Any], np.ndarray]
+"""As `numpy.empty`: an array of so many elements of a type."""
+TERMS = {"delay_ns": np.int64, "rate_ab_bit_s": np.int64, "rate_ba_bit_s": np.int64, "loss_ratio": np.float64}
+ROW = np.dtype([("pair", np.int64), *TERMS.items()])
+
+
+class GatheredRows:
+    """Rows of K instants, each chunk in order and in as few bytes as may be.
+
+    Args:
+        instants: K.
+        empty: makes long arrays.
+    """
+
+    def __init__(self, instants: int, empty: Empty):
+        self._instants, self._empty = instants, empty
+        self._chunks: deque[tuple[int, np.ndarray, np.ndarray]] = deque()  # its first instant, rows at each, rows
+        self._pairs = np.empty(0, np.int64)
+
+    def add(self, parts: Sequence[Rows], first: int, count: int) -> None:
+        """Keep the rows of the next `count` instants, which begin with instant `first`."""
+        k, rows = _ordered(parts)
+        kept = self._empty(len(rows), ROW)
+        kept[:] = rows
+        self._chunks.append((first, np.bincount(k - first, minlength=count), kept))
+        self._pairs = np.union1d(self._pairs, rows["pair"])
+
+    def columns(self, late: Sequence[Rows]) -> tuple[np.ndarray, dict[str, Any]]:
+        """All that was kept, with rows of any instants between it, which nobody keeps then.
+
+        Returns:
+            The pairs that have rows (from `pair_keys`), ascending, (L,), and the plan's columns by name.
+        """
+        late_k, late_rows = _ordered(late)
+        late_start = np.searchsorted(late_k, np.arange(self._instants + 1))
+        pairs = np.union1d(self._pairs, late_rows["pair"])
+        counts = np.diff(late_start)
+        for first, of_each, _ in self._chunks:
+            counts[first : first + len(of_each)] += of_each
+        row_start = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        link = self._empty(int(row_start[-1]), np.int32)
+        terms = {name: self._empty(len(link), kind) for name, kind in TERMS.items()}
+        while self._chunks:
+            first, of_each, rows = self._chunks.popleft()
+            end = first + len(of_each)
+            between = slice(*late_start[[first, end]])
+            k = np.concatenate([np.repeat(np.arange(first, end), of_each), late_k[between]])
+            rows = np.concatenate([rows, late_rows[between]])
+            rows = rows[np.lexsort((rows["pair"], k))]
+            place = slice(*row_start[[first, end]])
+            link[place] = np.searchsorted(pairs, rows["pair"])
+            for name, column in terms.items():
+                column[place] = rows[name]
+        return pairs, {"row_start": row_start, "row_link": link, **{f"row_{name}": terms[name] for name in TERMS}}
+
+
+def _ordered(parts: Sequence[Rows]) -> tuple[np.ndarray, np.ndarray]:
+    """The instants of rows and the rows themselves, ordered by instant and pair."""
+    if not parts:
+        return np.empty(0, np.int64), np.empty(0, ROW)
+    rows = joined_rows(parts)
+    pair = pair_keys(rows.a, rows.b)
+    order = np.lexsort((pair, rows.k))
+    found = np.empty(len(order), ROW)
+    found["pair"] = pair[order]
+    for name in TERMS:
+        found[name] = getattr(rows, name)[order]
+    return rows.k[order], found
