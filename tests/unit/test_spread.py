@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from isl_emu.cli import cli
 from isl_emu.errors import ScenarioError
 from isl_emu.experiment import load_source
 from isl_emu.linkplan.plan import LinkKind
-from isl_emu.live.spread import Spread, leave_parts, spread_over
+from isl_emu.live.spread import Spread, cut_of, leave_parts, spread_over
 from isl_emu.machine.place import Place
 from isl_emu.partition.cut import LEAST_LOOKAHEAD_NS, least_delays_ns
 from isl_emu.parts.part import Part, Source
@@ -125,3 +128,16 @@ def test_every_guest_is_left_what_was_prepared(tmp_path: Path) -> None:
 
 def test_a_run_that_was_not_cut_has_all_nodes_here(tmp_path: Path) -> None:
     assert Portion.read(tmp_path, 0, 3).nodes == [0, 1, 2]
+
+
+def test_the_command_line_shows_and_writes_the_cut_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of the run itself; what keeps it on one guest is told too."""
+    source = _source(tmp_path, ASKING + table("routing", policy="none"))
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(cli, ["plan", "scenario.toml", "--parts", "2", "--json", "cut.json"])
+    assert done.exit_code == 0, done.output
+    told = json.loads(Path("cut.json").read_text())
+    assert told == cut_of(source, 2).to_json(source.plan) and set(told["part"]) == {0, 1}
+    assert "times as fast" in done.output and "but it runs on one guest: routing.policy" in done.output
+    done = CliRunner().invoke(cli, ["plan", "scenario.toml", "--json", "cut.json"])
+    assert done.exit_code == 2 and "--json is for the cut; add --parts" in done.output

@@ -12,7 +12,7 @@ from isl_emu.parts.finished_run import FinishedRun
 from isl_emu.parts.gossip.results import GOSSIP, gossip_section
 from isl_emu.parts.gossip.spread import JOURNAL
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.part import Part
+from isl_emu.parts.part import Part, Source
 from isl_emu.runs.journal import count_lines
 from isl_emu.scenario.model import Scenario
 
@@ -28,6 +28,10 @@ class GossipPart(Part):
 
     def own_byte(self, scenario: Scenario) -> int:
         return PROCESS_BYTE * len(scenario.gossip)
+
+    def one_guest(self, source: Source) -> Iterable[str]:
+        if source.scenario.gossip:
+            yield "[[gossip]] is passed on by one process"
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
         for number, _ in enumerate(live.scenario.gossip):
