@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -14,13 +15,15 @@ from isl_emu.scenario.matching import Stations, near_name, unknown
 from isl_emu.scenario.quantities import Delay, Duration, NodeName, Record
 from isl_emu.units import DURATION_NS, NS_PER_S, format_quantity
 
-OPEN = ("poisson", "gamma")  # arrivals that wait for nobody
+OPEN = ("poisson", "gamma", "constant")  # arrivals that wait for nobody
 CLOSED = ("single-stream", "offline")  # arrivals that a number ends
+USERS = "users"  # arrivals of users who wait for their answers, and think
 POLICIES = ("uniform", "nearest", "least-loaded", "longest-contact")
 QUESTION_BYTE, QUESTION_S = 1_000, 50e-6  # to hold and to draw, measured
 POLL_INTERVAL_NS = 5 * NS_PER_S  # of the policy that needs it, where none is given
 
 Weight = Annotated[float, Field(gt=0.0)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class Trace(Record):
@@ -32,6 +35,24 @@ class Trace(Record):
     offset_ns: Delay = Field(alias="offset", default=0)
     limit: int | None = Field(ge=1, le=1_000_000_000, default=None)
     token_scale: float = Field(gt=0.0, le=1.0, default=1.0)
+
+
+class ThinkTime(Record):
+    """How long a user thinks between an answer and the next question; `deviation` is a lognormal's standard one."""
+
+    distribution: Literal["constant", "exponential", "lognormal"] = "constant"
+    mean_ns: Duration = Field(alias="mean")
+    deviation_ns: Duration | None = Field(alias="deviation", default=None)
+
+    @model_validator(mode="after")
+    def _deviates(self) -> ThinkTime:
+        if (self.deviation_ns is not None) != (self.distribution == "lognormal"):
+            found = "missing" if self.deviation_ns is None else "given"
+            raise ValueError(
+                f'has its deviation {found} with the distribution "{self.distribution}", but that belongs to '
+                f'"lognormal"; {"add" if self.deviation_ns is None else "remove"} it'
+            )
+        return self
 
 
 class ServiceLevels(Record):
@@ -53,12 +74,16 @@ class Questions(Record):
 
     `target`: which computing satellite is asked: one of `POLICIES`, a node name, or a user's function. `prompts`: a
     list; where there is none they come from `prompt_file`, "bundled" or a file of JSON lines. `users`: how they are
-    spread over the stations. `warm_up`: questions due before it count in no figure. `slice`: figures of each such time
-    as well.
+    spread over the stations. `ramp`: the share of the full load, 0 to 1, at some times after `start_after`, linear in
+    between. `warm_up`: questions due before it count in no figure. `slice`: figures of each such time as well.
     """
 
-    arrivals: Literal["poisson", "gamma", "single-stream", "offline", "trace"] = "poisson"
+    arrivals: Literal["poisson", "gamma", "constant", "users", "single-stream", "offline", "trace"] = "poisson"
     mean_interval_ns: Duration | None = Field(alias="mean_interval", default=None)
+    rate: float | None = Field(gt=0.0, le=1e6, default=None)
+    users_per_station: int | None = Field(ge=1, le=1_000_000, default=None)
+    think_time: ThinkTime | None = None
+    ramp: tuple[tuple[Delay, Share], ...] | None = Field(min_length=1, max_length=1000, default=None)
     burstiness: Weight | None = None
     count: int | None = Field(ge=1, le=1_000_000_000, default=None)
     trace: Trace | None = None
@@ -88,27 +113,54 @@ class Questions(Record):
     @model_validator(mode="before")
     @classmethod
     def _implied(cls, table: Any) -> Any:
-        """What follows from other keys: a trace says when requests arrive, and who looks for short queues polls."""
+        """What follows from other keys: a trace says when requests arrive, and who looks for short queues polls.
+
+        A think time that is one value is constant.
+        """
         if isinstance(table, dict) and "trace" in table:
             table = {"arrivals": "trace", **table}
+        if isinstance(table, dict) and isinstance(table.get("think_time"), str):
+            table = {**table, "think_time": {"mean": table["think_time"]}}
         if isinstance(table, dict) and table.get("target") == "least-loaded":
             table = {"poll_interval": format_quantity(POLL_INTERVAL_NS, DURATION_NS), **table}
         return table
 
     @model_validator(mode="after")
     def _fits_the_arrivals(self) -> Questions:
+        if self.rate is not None and self.mean_interval_ns is not None:
+            raise ValueError(
+                "rate and mean_interval are both given, but each says how often questions come; remove one"
+            )
+        often = "mean_interval" if self.rate is None else "rate"
         needed = {
-            "mean_interval": (self.mean_interval_ns, OPEN),
+            often: (self.interval_ns, OPEN),
             "burstiness": (self.burstiness, ("gamma",)),
             "count": (self.count, CLOSED),
             "trace": (self.trace, ("trace",)),
+            "users_per_station": (self.users_per_station, (USERS,)),
+            "think_time": (self.think_time, (USERS,)),
+            "ramp": (self.ramp, (*OPEN, USERS)),
         }
+        # what may be left out, and what users may have too: who always asks again at once is ended by a number
+        without = {"ramp"} | ({"think_time"} if self.count is not None else set())
+        beside = {"count"} if self.arrivals == USERS else set()
         for key, (value, kinds) in needed.items():
+            if (value is None and key in without) or (key in beside):
+                continue
             if (value is not None) != (self.arrivals in kinds):
                 found = "given" if value is not None else "missing"
                 rule = "belongs to arrivals " + " and ".join(f'"{kind}"' for kind in kinds)
                 what = "remove it" if value is not None else "add it"
                 raise ValueError(f'{key} is {found} with arrivals "{self.arrivals}", but it {rule}; {what}')
+        return self
+
+    @model_validator(mode="after")
+    def _rises_in_time(self) -> Questions:
+        times = [t_ns for t_ns, _ in self.ramp or ()]
+        if any(later <= earlier for earlier, later in pairwise(times)):
+            raise ValueError(
+                "ramp has times that do not rise, but each of its points is later than the one before; sort it"
+            )
         return self
 
     @model_validator(mode="after")
@@ -124,11 +176,22 @@ class Questions(Record):
         return self
 
     def expected(self, stations: int, duration_ns: int) -> float:
-        """About how many questions come in a run; of a trace nothing is known before it is read."""
-        if self.mean_interval_ns:
-            end_ns = duration_ns if self.stop_after_ns is None else min(self.stop_after_ns, duration_ns)
-            return max(0, end_ns - self.start_after_ns) / self.mean_interval_ns
+        """About how many questions come in a run; of users, at the most, as if answers took no time.
+
+        Of a trace nothing is known before it is read.
+        """
+        end_ns = duration_ns if self.stop_after_ns is None else min(self.stop_after_ns, duration_ns)
+        if self.interval_ns:
+            return max(0, end_ns - self.start_after_ns) / self.interval_ns
+        if self.users_per_station:
+            thoughts = max(0, end_ns - self.start_after_ns) / self.think_time.mean_ns if self.think_time else math.inf
+            return self.users_per_station * stations * min(self.count or math.inf, 1 + thoughts)
         return (self.count or 0) * (stations if self.arrivals == "single-stream" else 1)
+
+    @property
+    def interval_ns(self) -> float | None:
+        """The mean time between two open arrivals at full load."""
+        return self.mean_interval_ns if self.rate is None else NS_PER_S / self.rate
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -146,9 +209,15 @@ class Questions(Record):
         return tuple(stations) if self.stations == "all" else self.stations
 
 
-def _written(questions: Questions) -> str:
-    """How many, as the scenario says it."""
-    return str(questions.count) if questions.count else format_quantity(questions.mean_interval_ns or 0, DURATION_NS)
+def _written(questions: Questions) -> tuple[str, str]:
+    """The key that says how many, and how the scenario says it."""
+    if questions.users_per_station:
+        return "users_per_station", str(questions.users_per_station)
+    if questions.count:
+        return "count", str(questions.count)
+    if questions.rate:
+        return "rate", f"{questions.rate:g}"
+    return "mean_interval", format_quantity(questions.mean_interval_ns or 0, DURATION_NS)
 
 
 def question_contradictions(
@@ -169,8 +238,8 @@ def question_contradictions(
     if excess := QUESTIONS.excess(
         asked, f"{size_text(asked * QUESTION_BYTE)}, {duration_text(asked * QUESTION_S)} to draw"
     ):
-        key = "count" if questions.count else "mean_interval"
-        yield f"questions.{key} is {_written(questions)}, which {excess}"
+        key, value = _written(questions)
+        yield f"questions.{key} is {value}, which {excess}"
     polls = len(asking) * questions.candidates * duration_ns / (questions.poll_interval_ns or math.inf)
     if excess := PROBES.excess(polls):
         interval = format_quantity(questions.poll_interval_ns or 0, DURATION_NS)

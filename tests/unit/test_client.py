@@ -455,6 +455,29 @@ def test_one_that_waits_is_not_due_after_the_last_moment(ask: Asker) -> None:
     assert [record["id"] for record in records] == [7]
 
 
+def test_a_user_thinks_after_an_answer(ask: Asker) -> None:
+    requests = [replace(QUESTION, user=3, turn=0), replace(QUESTION, id=8, after=7, user=3, turn=1, think_ns=SOON_NS)]
+    with _server(HEAD, _chunk(WHOLE), _chunk(b"")) as server:
+        first, second = ask.run(ask.client(server.port), *requests)
+    assert (first["user"], first["turn"], first["think_ns"]) == (3, 0, None)
+    assert (second["turn"], second["think_ns"], second["outcome"]) == (1, SOON_NS, "completed")
+    assert second["t_send_ns"] >= second["t_due_ns"] >= first["t_finish_ns"] + SOON_NS
+
+
+def test_a_user_who_thinks_at_the_end_of_the_run_leaves_no_question(ask: Asker) -> None:
+    requests = [QUESTION, replace(QUESTION, id=8, after=7, think_ns=LONG_NS)]
+    with _server(HEAD, _chunk(WHOLE), _chunk(b"")) as server:
+        (only,) = ask.run(ask.client(server.port), *requests, for_ns=10 * SOON_NS)
+    assert only["id"] == 7
+
+
+def test_a_user_whom_the_ramp_leaves_out_asks_no_more(ask: Asker) -> None:
+    requests = [replace(QUESTION, level=0.5), replace(QUESTION, id=8, after=7, level=0.5)]
+    with _server(HEAD, _chunk(WHOLE), _chunk(b"")) as server:
+        (only,) = ask.run(ask.client(server.port, ramp=[(0, 1.0), (1, 0.0)]), *requests)
+    assert only["id"] == 7
+
+
 def test_the_bytes_of_a_connection_are_those_of_its_packets(ask: Asker) -> None:
     with _server(HEAD, _chunk(WHOLE), _chunk(b"")) as server:
         record = ask(server.port)

@@ -38,7 +38,9 @@ class Asking:
     retry_at: str = "other"
     retry_backoff_ns: int = 0
     attempt_timeout_ns: int | None = None
+    start_after_ns: int = 0
     stop_after_ns: int | None = None
+    ramp: Sequence[tuple[int, float]] | None = None
     known_down: Sequence[tuple[str, int, int]] = ()
 
     @classmethod

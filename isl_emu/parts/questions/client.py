@@ -38,6 +38,7 @@ from isl_emu.parts.questions.chooser import Chooser, Polls, Queues
 from isl_emu.parts.questions.connection import Connector, EventParser, post
 from isl_emu.parts.questions.exchange import COMPLETED, UNFINISHED, Attempt, OpenRequest, WireBytes, body, judge
 from isl_emu.parts.questions.policies import policy_of
+from isl_emu.parts.questions.ramp import Ramp
 from isl_emu.parts.questions.requests import PlannedRequest
 from isl_emu.parts.serving.who_serves import SERVING, ServingSatellites
 from isl_emu.routing.outlook import open_outlook
@@ -184,6 +185,7 @@ class Client:
         It is tried until an attempt helps, or there are no more, or it is too late for another.
         """
         asking, clock = self.asking, self.connector.clock
+        await self.connector.sleep_until(exchange.t_due_ns)  # a user thinks before
         verdict: Verdict = UNFINISHED
         try:
             while True:
@@ -196,10 +198,21 @@ class Client:
                 await self.connector.sleep_until(next_ns)
         finally:
             self._record(exchange, verdict)
-        now_ns, stop_ns = clock.now_ns(), asking.stop_after_ns
-        follower = self._followers.pop(exchange.request.id, None)
-        if follower and (stop_ns is None or now_ns - self.t0_ns < stop_ns):
-            self._begin(follower, now_ns)
+        if follower := self._followers.pop(exchange.request.id, None):
+            now_ns, last = clock.now_ns(), exchange.attempts[-1]
+            due_ns = self._due_ns(follower, max(now_ns, last.t_end_ns(verdict[0], now_ns) + follower.think_ns))
+            if due_ns is not None:
+                self._begin(follower, due_ns)
+
+    def _due_ns(self, follower: PlannedRequest, due_ns: int) -> int | None:
+        """When a question is due after another has ended and its user has thought; None if the user asks no more."""
+        asking, start_ns = self.asking, self.t0_ns + self.asking.start_after_ns
+        if asking.ramp is not None:
+            from_ns = Ramp(asking.ramp).next_ns(due_ns - start_ns, follower.level)
+            if from_ns is None:
+                return None
+            due_ns = start_ns + from_ns
+        return None if asking.stop_after_ns is not None and due_ns - self.t0_ns >= asking.stop_after_ns else due_ns
 
     async def _try(self, exchange: OpenRequest) -> Verdict:
         """One attempt, which leaves its record."""

@@ -203,6 +203,9 @@ class OpenRequest:
         return {
             "id": request.id,
             "station": request.station,
+            "user": request.user,
+            "turn": request.turn,
+            "think_ns": request.think_ns if request.turn else None,
             "satellite": last.satellite,
             "question": request.question,
             "answer": _readable("".join(last.texts)),

@@ -53,6 +53,51 @@ class Rates:
         return cls(window_ns, per_s(len(done)), per_s(tokens), per_s(sum(good)) if good else None)
 
 
+@dataclass(frozen=True)
+class Concurrency:
+    """How many closed-loop users there were, and how many by Little's law, over the window in which they asked.
+
+    All questions that were sent count, answered or not: their users waited for them.
+
+    Args:
+        window_ns: from the first question sent to the last that ended.
+        in_flight: mean number of users who waited for an answer.
+        questions_per_s: that were sent in the window.
+        wait_ns: mean time until a question ended. think_ns: mean time of thinking before one; 0 before a user's first.
+        by_littles_law: questions_per_s x (wait + think): the number of users, as far as all of them asked from the
+            window's beginning to its end.
+    """
+
+    users: int
+    window_ns: int
+    in_flight: float
+    questions_per_s: float
+    wait_ns: float
+    think_ns: float
+    by_littles_law: float
+
+    @classmethod
+    def of(cls, requests: Rows) -> Concurrency | None:
+        """That of some requests; None without any of such users."""
+        sent = [row for row in requests if row.get("user") is not None and row["t_send_ns"] is not None]
+        window_ns = max((row["t_finish_ns"] for row in sent), default=0) - min(
+            (row["t_send_ns"] for row in sent), default=0
+        )
+        if window_ns <= 0:
+            return None
+        waited_ns = sum(row["t_finish_ns"] - row["t_send_ns"] for row in sent)
+        thought_ns = sum(row["think_ns"] or 0 for row in sent)
+        return cls(
+            users=len({row["user"] for row in sent}),
+            window_ns=window_ns,
+            in_flight=waited_ns / window_ns,
+            questions_per_s=len(sent) * NS_PER_S / window_ns,
+            wait_ns=waited_ns / len(sent),
+            think_ns=thought_ns / len(sent),
+            by_littles_law=(waited_ns + thought_ns) / window_ns,
+        )
+
+
 def measured(requests: Rows) -> list[Mapping[str, Any]]:
     """The requests that figures are of: those due after the warm-up, if there is one."""
     return [row for row in requests if not row.get("warm_up")]
@@ -71,6 +116,7 @@ def serving_figures(requests: Rows, polls: Rows, questions: Questions) -> dict[s
     """
     asked, requests = len(requests), measured(requests)
     done = completed(requests)
+    concurrency = Concurrency.of(requests)
     return {
         "arrivals": {"kind": questions.arrivals, "mlperf_scenario": MLPERF.get(questions.arrivals)},
         "target": questions.target,
@@ -82,6 +128,7 @@ def serving_figures(requests: Rows, polls: Rows, questions: Questions) -> dict[s
         "deadline": {"limit_ns": questions.deadline_ns, "met": sum(bool(row["deadline_met"]) for row in requests)},
         "slo": questions.slo and {**dict(questions.slo), "met": sum(bool(row["slo_met"]) for row in requests)},
         "rates": asdict(Rates.of(requests)),
+        **({"concurrency": asdict(concurrency)} if concurrency else {}),
         **_latencies(done),
         "send_lateness_ns": _spread(  # of sending after its due time: the emulator's own doing
             None if row["t_send_ns"] is None else row["t_send_ns"] - row["t_due_ns"] for row in requests

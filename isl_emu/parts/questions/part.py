@@ -37,6 +37,7 @@ from isl_emu.parts.questions.results import (
     unrecorded_requests,
 )
 from isl_emu.parts.questions.traces import read_trace
+from isl_emu.parts.questions.users import plan_users
 from isl_emu.parts.serving.busy import AnsweringTimes, service_span
 from isl_emu.parts.serving.kinds import kind_of
 from isl_emu.parts.serving.who_serves import servers_known_down
@@ -45,7 +46,7 @@ from isl_emu.routing.outlook import plan_outlook
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import REQUESTS_JOURNAL, SERVERS_JOURNAL, Journal, count_lines
 from isl_emu.scenario.model import Scenario
-from isl_emu.scenario.questions import Questions
+from isl_emu.scenario.questions import USERS, Questions
 from isl_emu.scenario.user_functions import planning_function
 from isl_emu.show.chapter import Chapter
 from isl_emu.units import NS_PER_S
@@ -234,7 +235,8 @@ def planned_requests(scenario: Scenario, questions: Questions, satellites: Seque
     """
     duration_ns, rng = scenario.time.grid.duration_ns, np.random.default_rng(scenario.seed)
     asked = read_asked(questions, duration_ns)
-    requests = plan_requests(questions, scenario.users_by_station, satellites, duration_ns, rng, asked)
+    plan = plan_users if questions.arrivals == USERS else plan_requests
+    requests = plan(questions, scenario.users_by_station, satellites, duration_ns, rng, asked)
     check_fit(requests, scenario.least_context_tokens)
     return requests
 

@@ -6,18 +6,22 @@ When they come is drawn before the run too, so a seed repeats it exactly:
     gamma          gaps of a Gamma distribution with shape `burstiness` and the same mean: 1 is Poisson, less comes in
                    bursts, more is more regular; the convention of vLLM's load generator (coefficient of variation
                    1 / sqrt(burstiness))
+    constant       equal gaps
+    users          users who wait for their answers and think; `users.py` plans them
     single-stream  at every station one question at a time, the next when the answer is there; MLPerf's SingleStream
     offline        all at once, at the start; MLPerf's Offline
     trace          as in a recorded series
 
-All but single-stream are open loops: nothing waits for an earlier answer, so a slow network cannot hide its queue.
+All but users and single-stream are open loops: nothing waits for an earlier answer, so a slow network cannot hide its
+queue. A ramp makes the rate of such arrivals follow a course over time: see `Ramp`.
 Sources: MLPerf Inference rules (github.com/mlcommons/inference_policies); vLLM's `vllm bench serve`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import accumulate, count
 from typing import Any
 
 import numpy as np
@@ -32,6 +36,7 @@ from isl_emu.parts.prompts import (
     text_of_blocks,
     text_of_length,
 )
+from isl_emu.parts.questions.ramp import Ramp
 from isl_emu.parts.questions.traces import TracedRequest, read_trace
 from isl_emu.scenario.questions import Questions
 
@@ -72,11 +77,23 @@ class ArrivalCourse:
 
 def renewals(course: ArrivalCourse) -> Iterator[Arrival]:
     """Independent gaps of one Gamma distribution; with shape 1, which is the default, it is the exponential one."""
-    mean_ns, shape, rng = course.questions.mean_interval_ns or 0, course.questions.burstiness or 1.0, course.rng
-    t_ns = rng.gamma(shape, mean_ns / shape)
-    while t_ns < course.end_ns:
+    mean_ns, shape, rng = course.questions.interval_ns or 0, course.questions.burstiness or 1.0, course.rng
+    return _along_the_ramp(course, accumulate(rng.gamma(shape, mean_ns / shape) for _ in count()))
+
+
+def constant(course: ArrivalCourse) -> Iterator[Arrival]:
+    """Equal gaps; the first question comes after one."""
+    return _along_the_ramp(course, (number * (course.questions.interval_ns or 0) for number in count(1)))
+
+
+def _along_the_ramp(course: ArrivalCourse, full_load_ns: Iterable[float]) -> Iterator[Arrival]:
+    """Arrivals of the full load at the times at which they come under the ramp, if there is one."""
+    ramp = Ramp(course.questions.ramp) if course.questions.ramp else None
+    for full_ns in full_load_ns:
+        t_ns = ramp.reached_ns(full_ns) if ramp else full_ns
+        if t_ns >= course.end_ns:
+            return
         yield Arrival(int(t_ns))
-        t_ns += rng.gamma(shape, mean_ns / shape)
 
 
 def single_stream(course: ArrivalCourse) -> Iterator[Arrival]:
@@ -99,6 +116,7 @@ def traced(course: ArrivalCourse) -> Iterator[Arrival]:
 ARRIVALS: Mapping[str, Callable[[ArrivalCourse], Iterator[Arrival]]] = {
     "poisson": renewals,
     "gamma": renewals,
+    "constant": constant,
     "single-stream": single_stream,
     "offline": offline,
     "trace": traced,
@@ -125,6 +143,9 @@ class PlannedRequest:
         seed: of the sampling of its answer.
         exact_length: the answer has just `max_tokens` tokens, whatever the model would say.
         reuse_prefix: the server may use what it still knows of an earlier prompt that begins alike.
+        user, turn: who asks it and which of the user's questions it is, counted from 0; of closed-loop users alone.
+        think_ns: how long the user thinks after the end of the question before it.
+        level: the share of the full load from which on this user asks.
     """
 
     id: int
@@ -139,6 +160,10 @@ class PlannedRequest:
     after: int | None = None
     exact_length: bool = False
     reuse_prefix: bool = False
+    user: int | None = None
+    turn: int | None = None
+    think_ns: int = 0
+    level: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import Any
 
-from isl_emu.parts.questions.figures import Rates, completed, measured
+from isl_emu.parts.questions.figures import Concurrency, Rates, completed, measured
 from isl_emu.routing.paths import NodePath
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.questions import Questions
@@ -33,6 +33,9 @@ FAILURES = ("unreachable", "path_lost", "timed_out", "refused", "unavailable", "
 REQUESTS = schema(
     column("id", COUNT, "", "number of the planned request, in order of its due time"),
     column("station", TEXT, "", "ground station that asks"),
+    column("user", COUNT, "", "closed-loop user who asks, counted over all stations; null with other arrivals"),
+    column("turn", COUNT, "", "which of the user's questions it is, from 0; null as well"),
+    column("think_ns", NS, "ns", "how long the user was to think after the question before; null of the first"),
     column("satellite", TEXT, "", "satellite whose model server is asked; null when none was reachable"),
     column("server", TEXT, "", "its server: real, throttled, modelled, external or split; null when none was asked"),
     column("paced_as", TEXT, "", "whose pace the server had: a model on a board, or a stated rate; null for its own"),
@@ -238,7 +241,7 @@ def unrecorded_requests(planned: Sequence[Mapping[str, Any]], recorded: Sequence
     One that waits for another's end leaves none if it never came due; nobody asked it.
     """
     known = {record["id"] for record in recorded}
-    kept = ("id", "station", "satellite", "question", "t_due_ns")
+    kept = ("id", "station", "user", "turn", "satellite", "question", "t_due_ns")
     error = "request: it left no record, but every request leaves one when it ends; the client was stopped first"
     return [
         {**{key: record.get(key) for key in kept}, "outcome": "unfinished", "error": error}
@@ -351,3 +354,10 @@ def levels_kept(requests: Rows, questions: Questions | None) -> Iterator[str]:
         asked = ", ".join(f"{name} {format_quantity(level, DURATION_NS)}" for name, level in levels.items() if level)
         rate = f"goodput {three_digits(rates.goodput_per_s or 0.0)} requests/s"
         yield facts(rate, f"{met} of {len(requests)} within {asked}")
+    if (found := Concurrency.of(requests)) is not None:
+        cycle = f"{time_text(found.wait_ns)} for an answer + {time_text(found.think_ns)} of thinking"
+        by_law = three_digits(found.by_littles_law)
+        yield (
+            f"concurrency {three_digits(found.in_flight)} of {counted(found.users, 'user')}; by Little's law "
+            f"{three_digits(found.questions_per_s)} questions/s x ({cycle}) = {by_law} users"
+        )
