@@ -4,8 +4,8 @@
 
 All ways of one round are measured one after the other in one process; a ratio is the median over the rounds, so a
 machine that is busy with something else for a while does not decide. Each plan is made in a process of its own, whose
-peak memory the kernel tells, once in one thread and once in as many as there are CPUs. Scenarios given are planned beside the built-in
-ones, and with --many three shells of 10,000.
+peak memory the kernel tells, once in one thread and once in as many as there are CPUs. Scenarios given are planned
+beside the built-in ones, and with --many three shells of 10,000.
 """
 
 from __future__ import annotations
