@@ -102,7 +102,10 @@ class Mirror:
         for piece in pieces:
             parts = PurePosixPath(piece.path).parts
             if not parts or ".." in parts or PurePosixPath(piece.path).is_absolute():
-                raise MachineError(f"{piece.path}: is sent by another machine, but leads out of the folder of a run")
+                raise MachineError(
+                    f"{piece.path}: is sent by another machine and leads out of the folder of a run, but what is sent "
+                    "stays in it; trust nothing of this run"
+                )
             with ExitStack() as closing:
                 at = os.open(self._folder, os.O_PATH | os.O_DIRECTORY)
                 closing.callback(os.close, at)
