@@ -56,7 +56,7 @@ def connect(text: str, note: Callable[[str], object] = print) -> Any:
         return _local(Client, int(local[1] or len(os.sched_getaffinity(0))))
     try:
         client = Client(address, timeout=CONNECT_WITHIN_S)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:  # the last of TLS without certificates
         raise MachineError(
             f"--cluster: {text} is named, and nobody answers ({error}), but the scheduler of a Dask cluster does; "
             "start one with `dask scheduler`, and workers with `dask worker`"

@@ -32,7 +32,7 @@ def test_a_file_that_is_no_scheduler_file_is_refused(text: str, tmp_path: Path) 
         connect(str(tmp_path / "scheduler.json"))
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere://x:1"])
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "tls://127.0.0.1:1", "nowhere://x:1"])
 def test_where_nobody_answers_is_said(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed")
     monkeypatch.setattr(connecting, "CONNECT_WITHIN_S", 0.2)
