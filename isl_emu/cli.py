@@ -340,6 +340,15 @@ def run(
     "--set", "settings", multiple=True, metavar="KEY=VALUE,VALUE,...", help="Values for a key of the scenario."
 )
 @click.option("--seeds", type=click.IntRange(1, 10_000), help="Run each combination with so many seeds, from 1 on.")
+@click.option("--search", metavar="KEY=LOW..HIGH", help="Bisect for the largest value that keeps every --slo.")
+@click.option("--slo", multiple=True, metavar="LEVEL", help='A service level for --search, such as "ttft_p95 <= 2 s".')
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0, 10, min_open=True),
+    default=0.05,
+    show_default=True,
+    help="How close, as a share, --search comes.",
+)
 @click.option("--duration", type=Duration(), help="Run this long instead of what the scenario says.")
 @click.option(
     "--out",
@@ -363,6 +372,9 @@ def sweep(
     scenario: Path | Scenario,
     settings: tuple[str, ...],
     seeds: int | None,
+    search: str | None,
+    slo: tuple[str, ...],
+    tolerance: float,
     duration: str | None,
     out: Path | None,
     parallel: int | None,
@@ -377,7 +389,8 @@ def sweep(
 ) -> int:
     """Run SCENARIO with each combination of values, and write one table with a row for each run.
 
-    For example --set questions.mean_interval=1s,2s,4s --seeds 10 makes 30 runs. A sweep that was cut off goes on with
+    For example --set questions.mean_interval=1s,2s,4s --seeds 10 makes 30 runs, and --search questions.rate=0.1..10.0
+    --slo "ttft_p95 <= 2 s" finds the largest rate within that level. A sweep that was cut off goes on with
     `isl-emu run --resume FOLDER`.
     """
     from isl_emu.scenario.parse import with_changes
@@ -387,15 +400,24 @@ def sweep(
     values = dict(map(read_setting, settings))
     if seeds is not None:
         values["seed"] = tuple(range(1, seeds + 1))
-    if not values:
-        raise click.UsageError("--set or --seeds is needed: they say in what the runs differ")
+    if not values and search is None:
+        raise click.UsageError("--set, --seeds or --search is needed: they say in what the runs differ")
+    if slo and search is None:
+        raise click.UsageError(
+            "--slo is given without --search, but it says what is searched; add --search KEY=LOW..HIGH"
+        )
     loaded = _loaded(scenario)
     if duration is not None:
         loaded = with_changes(loaded, time={"duration": duration})
     words = [word for name, value in (("--machine", machine), ("--clock", clock)) if value for word in (name, value)]
-    begun = begin_sweep(loaded, values, out, words)
+    if search is not None:
+        from isl_emu.sweeps.search import begin_search
+
+        folder = begin_search(loaded, search, slo, tolerance, values, out, words)
+    else:
+        folder = begin_sweep(loaded, values, out, words).path
     allowed = Trust(trust, not no_programs, keys, network, interfaces)
-    return _sweep(begun.path, allowed, parallel, cluster, Steps(Screen()))
+    return _sweep(folder, allowed, parallel, cluster, Steps(Screen()))
 
 
 @cli.command()
@@ -1090,9 +1112,13 @@ def _loaded(scenario: Path | Scenario) -> Scenario:
 
 
 def _sweep(folder: Path, trust: Trust, parallel: int | None, cluster: str | None, steps: Steps) -> int:
-    """Run what a sweep lacks, and say what came of it."""
+    """Run what a sweep or a search lacks, and say what came of it."""
+    from isl_emu.sweeps.search import SEARCH, run_search
     from isl_emu.sweeps.sweep import Sweep, run_sweep
 
+    if (folder / SEARCH).is_file():
+        click.echo(run_search(folder, steps, trust.words(), parallel, cluster).text)
+        return 0
     outcome = run_sweep(Sweep(folder), steps, trust.words(), parallel, cluster)
     click.echo(outcome.text)
     return 1 if outcome.failed else 0 if not outcome.invalid else INVALID
