@@ -561,5 +561,5 @@ def _by_hops(routes: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def _all_running(space: NodeSpace) -> bool:
-    links = map(messages.decode_link, space.netlink.dump(messages.RTM_GETLINK, messages.links_question()))
-    return all(flags & messages.IFF_RUNNING for index, _, flags in links if index >= FIRST_INTERFACE_INDEX)
+    links = map(messages.decode_flags, space.netlink.dump(messages.RTM_GETLINK, messages.links_question()))
+    return all(flags & messages.IFF_RUNNING for index, flags in links if index >= FIRST_INTERFACE_INDEX)

@@ -165,6 +165,12 @@ def decode_sent_byte(body: bytes) -> tuple[int, int]:
     return IFINFOMSG.unpack_from(body)[2], int.from_bytes(counters[24:32], sys.byteorder)  # rtnl_link_stats64.tx_bytes
 
 
+def decode_flags(body: bytes) -> tuple[int, int]:
+    """Index and flags of an interface, which are in front of all that takes time to decode."""
+    _, _, index, flags, _ = IFINFOMSG.unpack_from(body)
+    return index, flags
+
+
 def decode_link(body: bytes) -> tuple[int, str, int]:
     """Index, name and flags of an interface."""
     _, _, index, flags, _ = IFINFOMSG.unpack_from(body)

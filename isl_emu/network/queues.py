@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 import numpy as np
 
@@ -165,12 +166,18 @@ def policer_change(end: np.void, interface_index: int) -> bytes:
 
 
 def _policing(end: np.void, interface_index: int) -> bytes:
-    rate_bit_s = policed_bit_s(end["rate_bit_s"])
-    rate_byte_s, ticks = int(rate_bit_s) // 8, int(policed_ticks(end["queue_byte"], rate_bit_s))
+    rate_byte_s, ticks = _policed(int(end["rate_bit_s"]), int(end["queue_byte"]))
     rate = 1, TC_LINKLAYER_ETHERNET, 0, 0, 0, min(rate_byte_s, U32_MAX)  # a cell of any size, as there is no table
     parms = POLICE.pack(interface_index, TC_ACT_STOLEN, 0, ticks, U32_MAX, *rate, 0, 0, 0)
     options = attribute(TCA_POLICE_TBF, parms) + attribute(TCA_POLICE_RATE, RATE_TABLE)
     return options + attribute(TCA_POLICE_RATE64, struct.pack("=Q", rate_byte_s))
+
+
+@lru_cache(maxsize=1024)  # thousands of ends have the same
+def _policed(rate_bit_s: int, queue_byte: int) -> tuple[int, int]:
+    """The rate of a policer in bytes a second, and its length in ticks."""
+    policed = policed_bit_s(np.int64(rate_bit_s))
+    return int(policed) // 8, int(policed_ticks(np.int64(queue_byte), policed))
 
 
 def actions_question(kind: str) -> bytes:

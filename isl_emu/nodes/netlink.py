@@ -99,14 +99,14 @@ class Netlink:
 
     def send(self, messages: Iterable[bytes]) -> None:
         """Send messages of any length; read `refusals` afterwards."""
-        chunk: list[bytes] = []
+        chunk = bytearray()
         for one in messages:
-            if sum(map(len, chunk)) + len(one) > SEND_BYTE:
-                self._socket.send(b"".join(chunk))
+            if len(chunk) + len(one) > SEND_BYTE:
+                self._socket.send(chunk)
                 chunk.clear()
-            chunk.append(one)
+            chunk += one
         if chunk:
-            self._socket.send(b"".join(chunk))
+            self._socket.send(chunk)
 
     def refusals(self) -> list[Refusal]:
         """What the kernel refused since the last call; empty when all was well."""
