@@ -258,7 +258,7 @@ class Found:
 
     def _draw(self, path: Path) -> None:
         """Latencies with their limits, and goodput, against the load."""
-        from isl_emu.show.style import calm, line_style, new_figure  # noqa: PLC0415  matplotlib is slow to import
+        from isl_emu.show.style import calm, line_style, new_figure, plain_figures  # noqa: PLC0415  matplotlib is slow to import
 
         ordered = sorted(self.probes, key=lambda probe: probe.value)
         values = [probe.value for probe in ordered]
@@ -282,6 +282,8 @@ class Found:
             axes.set_xscale("log")
             if self.best is not None:
                 axes.axvline(self.best, linewidth=0.8, color="black")
+        bottom.set_xticks(sorted({values[0], values[-1], self.best or values[0]}))
+        plain_figures(bottom.xaxis)
         top.set_ylabel("latency (s)")
         top.legend()
         bottom.set(xlabel=self.key, ylabel="goodput (requests/s)")
