@@ -354,7 +354,10 @@ def run_search(
 
     def keeps(value: float) -> bool:
         if len(probes) >= MOST_PROBES:
-            raise ScenarioError(f"--tolerance: is {tolerance:g}, which takes more than {MOST_PROBES} values; raise it")
+            raise ScenarioError(
+                f"--tolerance: is {tolerance:g}, for which more than {MOST_PROBES} values would be tried, but no more "
+                "are; raise it"
+            )
         manifest = read_json(folder / MANIFEST) or {}
         texts = manifest["settings"][key]
         if write_value(value) not in texts:
