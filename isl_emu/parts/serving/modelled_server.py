@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import math
 import random
 import signal
 import socket
@@ -29,7 +28,7 @@ from typing import Any
 import numpy as np
 from aiohttp import web
 
-from isl_emu.parts.prompts import CHARACTERS_PER_TOKEN
+from isl_emu.parts.prompts import text_tokens
 from isl_emu.parts.residents import DEAD, GONE, IN_ORDER, STOPPED
 from isl_emu.parts.serving import real_words
 from isl_emu.parts.serving.completions import WHOLE, chunk, last_chunk, metrics, refusal, usage
@@ -189,7 +188,7 @@ def _refused(status: int, kind: str, message: str) -> web.Response:
 def count_tokens(messages: Sequence[Mapping[str, Any]]) -> int:
     """How long a chat is, in tokens."""
     texts = [_text(message.get("content") or "") for message in messages]
-    return sum(MESSAGE_TOKENS + math.ceil(len(text) / CHARACTERS_PER_TOKEN) for text in texts)
+    return sum(MESSAGE_TOKENS + text_tokens(text) for text in texts)
 
 
 def _text(content: Any) -> str:
