@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
-from itertools import cycle
+from itertools import cycle, pairwise
 from pathlib import Path
 from typing import TypeVar
 
@@ -94,6 +94,12 @@ def text_of_blocks(tokens: int, blocks: Sequence[int], scale: float, prompts: Se
 def text_tokens(text: str) -> int:
     """How long a text is in tokens of a modelled model, which has no vocabulary."""
     return math.ceil(len(text) / CHARACTERS_PER_TOKEN)
+
+
+def token_texts(text: str) -> list[str]:
+    """The same tokens: what the text has at each of them."""
+    begins = [int(number * CHARACTERS_PER_TOKEN) for number in range(text_tokens(text))]
+    return [text[begin:end] for begin, end in pairwise([*begins, len(text)])]
 
 
 def _characters(tokens: int) -> int:

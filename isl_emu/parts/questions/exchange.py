@@ -133,6 +133,7 @@ class Attempt:
         if came:
             self.t_token_ns.append(now_ns)
         self.usage |= _numbers(content.get("usage"), ("prompt_tokens", "completion_tokens"), MOST_TOKENS)
+        self.usage |= _numbers(content.get("timings"), ("cache_n",), MOST_TOKENS)
         self.timings |= _numbers(content.get("timings"), ("prompt_ms", "predicted_ms"), LONGEST_OWN_MS)
 
     def patient_until_ns(self, asking: Asking) -> int:
@@ -201,7 +202,7 @@ class OpenRequest:
         now_ns = last.t_end_ns(outcome, now_ns)
         tokens, send_ns = last.t_token_ns, self.attempts[0].t_send_ns if self.attempts else None
         timings = last.timings if clock.stood_ns() == last.stood_ns else {}
-        prompt_tokens = last.usage.get("prompt_tokens")
+        prompt_tokens, cached_tokens = last.usage.get("prompt_tokens"), last.usage.get("cache_n")
         wire = sum((attempt.wire for attempt in self.attempts), WireBytes())
         return {
             "id": request.id,
@@ -226,6 +227,7 @@ class OpenRequest:
             "e2e_ns": now_ns - send_ns if outcome == "completed" and send_ns is not None else None,
             "attempts": len(self.attempts),
             "prompt_tokens": None if prompt_tokens is None else int(prompt_tokens),
+            "cached_tokens": None if cached_tokens is None else int(cached_tokens),
             "answer_tokens": last.tokens,
             "server_prompt_ns": _own_ns(timings.get("prompt_ms"), clock),
             "server_predict_ns": _own_ns(timings.get("predicted_ms"), clock),

@@ -57,6 +57,7 @@ REQUESTS = schema(
     column("tpot_ns", NS, "ns", "TPOT, time per output token: (e2e - ttft) / (answer_tokens - 1); null below two"),
     column("e2e_ns", NS, "ns", "E2E request latency: t_finish - t_send; null if it did not end"),
     column("prompt_tokens", COUNT, "tokens", "length of the prompt, as the server counted it; null if it did not say"),
+    column("cached_tokens", COUNT, "tokens", "of it, what the server had still known; null if it did not say"),
     column("answer_tokens", COUNT, "tokens", "length of the answer"),
     column("server_prompt_ns", NS, "ns", "the server's own time for the prompt; null if it did not say"),
     column("server_predict_ns", NS, "ns", "the server's own time for the answer; null if it did not say"),
