@@ -5,7 +5,7 @@ Two shapes are known, as a JSON list or as JSON lines, one conversation each:
     ShareGPT   {"id": "a", "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]}
     OpenAI     {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}
 
-Either set of roles may stand in either shape. Sources: FastChat's docs/training.md (github.com/lm-sys/FastChat) for
+Either set of roles may stand in either shape. Sources: data/dummy_conversation.json of github.com/lm-sys/FastChat for
 the first, OpenAI's format of chat data for the second.
 """
 

@@ -1,6 +1,6 @@
 """What a modelled server still knows of prompts: blocks of tokens, each known by all that stands before it.
 
-As in vLLM's automatic prefix caching (docs.vllm.ai/en/latest/design/prefix_caching.html): a block has 16 tokens, its
+As in vLLM's automatic prefix caching (docs.vllm.ai/en/latest/design/prefix_caching/): a block has 16 tokens, its
 digest is made of the block's before it and of its own tokens, only whole blocks are kept, the one used longest ago goes
 first, of a prompt its end before its beginning, and a prompt's last token is always computed.
 """
