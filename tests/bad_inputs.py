@@ -110,6 +110,8 @@ def _asked(key: str) -> Callable[[Case, Path], None]:
         }
         if key == "prompts":
             questions = {"prompts": None, "prompt_file": str(file)}
+        if key == "conversations":
+            questions = {"prompts": None, "conversations": str(file)}
         scenario = with_changes(load_scenario(TOPOLOGIES / "three-body.toml"), questions=questions)
         assert scenario.questions is not None
         planned_requests(scenario, scenario.questions, scenario.serving_satellites)
@@ -192,6 +194,7 @@ KINDS: dict[str, Callable[[Case, Path], None]] = {
     "omm": _orbits("omm"),
     "trace": _asked("trace"),
     "prompts": _asked("prompts"),
+    "conversations": _asked("conversations"),
     "plan": _plan,
     "run": _run,
     "model": _model,

@@ -14,6 +14,7 @@ from isl_emu.errors import IslEmuError
 from isl_emu.files import read_json
 from isl_emu.linkplan.plan_file import read_plan
 from isl_emu.parts.prompts import read_prompts
+from isl_emu.parts.questions.conversations import read_conversations
 from isl_emu.parts.questions.traces import read_trace
 from isl_emu.parts.serving.model_file import read_header
 from isl_emu.runs.journal import read_journal
@@ -106,6 +107,13 @@ PARSERS = {
         _of_file(lambda file: read_trace(Trace(file=str(file)), 60 * NS_PER_S)), _seeds(BURSTGPT, MOONCAKE, AZURE)
     ),
     "prompts": Parser(_of_file(lambda file: read_prompts(str(file))), _seeds('{"prompt": "Why?"}\n' * 2)),
+    "conversations": Parser(
+        _of_file(lambda file: read_conversations(str(file))),
+        _seeds(
+            '[{"id": "a", "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Ho"}]}]',
+            '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]}\n' * 2,
+        ),
+    ),
     "plan": Parser(_of_file(read_plan), (b"PAR1" + bytes(24) + b"PAR1",)),
     "model": Parser(_of_file(read_header), (GGUF,)),
     "journal": Parser(_of_file(read_journal), _seeds('{"k": 0, "done_ns": 3}\n' * 3), ()),

@@ -8,10 +8,12 @@ server's own count is in the results, and its chat template adds some 30 tokens 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
-from itertools import cycle
+from itertools import cycle, pairwise
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -22,6 +24,7 @@ CHARACTERS_PER_TOKEN = 4.6  # of the shipped prompts: 4.49 to 4.69 with the toke
 MOST_CHARACTERS_PER_TOKEN = 8  # no text in words has more over its length: what is longer surely does not fit
 BUNDLED = "bundled"
 BLOCK_TOKENS = 512  # of a prompt, for each of Mooncake's hash_ids; the traces' README
+T = TypeVar("T")
 LINE = '{"prompt": "Why is the sky blue?"}'
 
 
@@ -57,7 +60,7 @@ def _prompt(line: str, where: str) -> str:
     return prompt
 
 
-def shuffled_for_ever(prompts: Sequence[str], rng: np.random.Generator) -> Iterator[str]:
+def shuffled_for_ever(prompts: Sequence[T], rng: np.random.Generator) -> Iterator[T]:
     """Each prompt once in a random order, then each once again, without end."""
     while True:
         for place in rng.permutation(len(prompts)):
@@ -86,6 +89,17 @@ def text_of_blocks(tokens: int, blocks: Sequence[int], scale: float, prompts: Se
     while len(text) < _characters(tokens):
         text += " " + next(filler)
     return text[: _characters(tokens)]
+
+
+def text_tokens(text: str) -> int:
+    """How long a text is in tokens of a modelled model, which has no vocabulary."""
+    return math.ceil(len(text) / CHARACTERS_PER_TOKEN)
+
+
+def token_texts(text: str) -> list[str]:
+    """The same tokens: what the text has at each of them."""
+    begins = [int(number * CHARACTERS_PER_TOKEN) for number in range(text_tokens(text))]
+    return [text[begin:end] for begin, end in pairwise([*begins, len(text)])]
 
 
 def _characters(tokens: int) -> int:

@@ -379,13 +379,15 @@ def resolve_files(scenario: Scenario, folder: Path) -> Scenario:
 
 
 def _with_absolute_paths(scenario: Scenario, folder: Path) -> Scenario:
-    """The scenario with the whole paths of its files of prompts and of traces, which are read when a run begins."""
+    """The scenario with whole paths of its prompts, conversations and traces, which are read when a run begins."""
     questions = scenario.questions
     if questions is None:
         return scenario
     changes: dict[str, Any] = {}
     if questions.prompt_file != "bundled":
         changes["prompt_file"] = _absolute(questions.prompt_file, folder, "questions.prompt_file")
+    if questions.conversations:
+        changes["conversations"] = _absolute(questions.conversations, folder, "questions.conversations")
     if questions.trace:
         file = _absolute(questions.trace.file, folder, "questions.trace.file")
         changes["trace"] = questions.trace.model_copy(update={"file": file})

@@ -73,9 +73,10 @@ class Questions(Record):
     """Users at the ground stations ask the satellites' model, and answers are streamed back.
 
     `target`: which computing satellite is asked: one of `POLICIES`, a node name, or a user's function. `prompts`: a
-    list; where there is none they come from `prompt_file`, "bundled" or a file of JSON lines. `users`: how they are
-    spread over the stations. `ramp`: the share of the full load, 0 to 1, at some times after `start_after`, linear in
-    between. `warm_up`: questions due before it count in no figure. `slice`: figures of each such time as well.
+    list; where there is none they come from `prompt_file`, "bundled" or a file of JSON lines. `conversations`: a file
+    of them, in place of prompts; what arrives then is a conversation, whose turns follow each other. `users`: how they
+    are spread over the stations. `ramp`: the share of the full load, 0 to 1, at some times after `start_after`, linear
+    in between. `warm_up`: questions due before it count in no figure. `slice`: figures of each such time as well.
     """
 
     arrivals: Literal["poisson", "gamma", "constant", "users", "single-stream", "offline", "trace"] = "poisson"
@@ -109,6 +110,7 @@ class Questions(Record):
     system: str = ""
     prompts: tuple[str, ...] | None = Field(min_length=1, default=None)
     prompt_file: str = "bundled"
+    conversations: str | None = Field(min_length=1, default=None)
 
     @model_validator(mode="before")
     @classmethod
@@ -143,7 +145,7 @@ class Questions(Record):
         }
         # what may be left out, and what users may have too: who always asks again at once is ended by a number
         without = {"ramp"} | ({"think_time"} if self.count is not None else set())
-        beside = {"count"} if self.arrivals == USERS else set()
+        beside = {"count"} if self.arrivals == USERS else {"think_time"} if self.conversations else set()
         for key, (value, kinds) in needed.items():
             if (value is None and key in without) or (key in beside):
                 continue
@@ -173,12 +175,18 @@ class Questions(Record):
     def _one_source_of_prompts(self) -> Questions:
         if self.prompts is not None and self.prompt_file != "bundled":
             raise ValueError("prompts and prompt_file are both given, but questions come from one; remove the other")
+        others = {"prompts": self.prompts, "prompt_file": self.prompt_file != "bundled", "trace": self.trace}
+        for key, given in others.items():
+            if self.conversations is not None and given:
+                raise ValueError(
+                    f"conversations and {key} are both given, but what is asked comes from one; remove the other"
+                )
         return self
 
     def expected(self, stations: int, duration_ns: int) -> float:
         """About how many questions come in a run; of users, at the most, as if answers took no time.
 
-        Of a trace nothing is known before it is read.
+        Of conversations, how many come, with `users` how many turns. Of a trace nothing is known before it is read.
         """
         end_ns = duration_ns if self.stop_after_ns is None else min(self.stop_after_ns, duration_ns)
         if self.interval_ns:
@@ -196,7 +204,7 @@ class Questions(Record):
     @property
     def files(self) -> tuple[str, ...]:
         """The files of the user's that are read."""
-        named = (self.trace.file if self.trace else None, self.prompt_file)
+        named = (self.trace.file if self.trace else None, self.prompt_file, self.conversations)
         return tuple(name for name in named if name not in (None, "bundled"))
 
     @property

@@ -449,6 +449,29 @@ def test_a_request_that_waits_for_another_is_sent_when_that_has_ended(ask: Asker
     assert len(server.bodies) == 3
 
 
+def test_a_conversations_turn_is_asked_with_all_that_was_said(ask: Asker) -> None:
+    talk = {"conversation": 0, "turn": 0}
+    first, second = (
+        replace(QUESTION, **talk),
+        replace(QUESTION, **talk, id=8, after=7, before=(("assistant", "So."),)),
+    )
+    other = replace(QUESTION, id=9, after=8, conversation=1, turn=0, question="Who?", think_ns=5)
+    with _server(HEAD, _chunk(WHOLE), _chunk(b"")) as server:
+        records = ask.run(ask.client(server.port), first, replace(second, turn=1, question="How?"), other)
+    system, why = {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}
+    reply, how = {"role": "assistant", "content": "So."}, {"role": "user", "content": "How?"}
+    assert [each["messages"] for each in server.bodies] == [
+        [system, why],
+        [system, why, reply, how],
+        [system, {"role": "user", "content": "Who?"}],
+    ]
+    assert [(each["conversation"], each["turn"], each["think_ns"]) for each in records] == [
+        (0, 0, None),
+        (0, 1, 0),
+        (1, 0, 5),
+    ]
+
+
 def test_one_that_waits_is_not_due_after_the_last_moment(ask: Asker) -> None:
     with _server(HEAD, _chunk(WHOLE), _chunk(b"")) as server:
         records = ask.run(ask.client(server.port, stop_after_ns=1), QUESTION, replace(QUESTION, id=8, after=7))

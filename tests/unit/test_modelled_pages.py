@@ -77,6 +77,20 @@ def test_a_streamed_answer_has_its_tokens_counts_and_times(tmp_path: Path) -> No
     assert (state.tokens[0], state.busy_ns[0]) == (12, pytest.approx(prompt_ns + steps_ns, abs=13))
 
 
+def test_a_prompt_that_begins_alike_is_read_only_where_it_is_new(tmp_path: Path) -> None:
+    long = {**QUESTION, "messages": [{"role": "user", "content": "Why is the sky blue? " * 20}]}
+    may = {**long, "cache_prompt": True}
+
+    def ask(port: int) -> list[dict[str, Any]]:
+        return [json.loads(post(port, body)[1]) for body in (may, may, long)]
+
+    (first, second, without), _ = serving(tmp_path, ask)
+    tokens = count_tokens(long["messages"])
+    assert {body["usage"]["prompt_tokens"] for body in (first, second, without)} == {tokens}
+    assert [body["timings"]["prompt_n"] for body in (first, second, without)] == [tokens, tokens % 16, tokens]
+    assert [body["timings"].get("cache_n") for body in (first, second, without)] == [0, tokens - tokens % 16, None]
+
+
 def test_the_same_answer_comes_whole_too(tmp_path: Path) -> None:
     def ask(port: int) -> list[str]:
         whole = [json.loads(post(port, QUESTION)[1]) for _ in range(2)]

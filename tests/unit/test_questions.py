@@ -84,6 +84,13 @@ def test_users_are_spread_equally_by_weight_or_by_population() -> None:
         ('mean_interval = "1 s"\nusers = { gs-a = 1.0 }', "leaves out 'gs-b'"),
         ('mean_interval = "1 s"\nusers = { gs-a = 1.0, gs-b = 1.0, gs-c = 1.0 }', "names 'gs-c'"),
         ('mean_interval = "1 s"\nprompts = ["a"]\nprompt_file = "b.jsonl"', "prompts and prompt_file are both given"),
+        ('mean_interval = "1 s"\nconversations = "a"\nprompts = ["a"]', "conversations and prompts are both given"),
+        (
+            'mean_interval = "1 s"\nconversations = "a"\nprompt_file = "b"',
+            "conversations and prompt_file are both given",
+        ),
+        ('conversations = "a"\ntrace = { file = "b" }', "conversations and trace are both given"),
+        ('mean_interval = "1 s"\nthink_time = "1 s"', 'think_time is given with arrivals "poisson"'),
         ('mean_interval = "1 s"\ntarget = "nearset"', "did you mean nearest?"),
         ('mean_interval = "1 s"\ntarget = "p09s09"', "or a computing satellite"),
         ('mean_interval = "1 s"\nwarm_up = "60 s"', "warm_up is 1 min, but the run takes 1 min"),

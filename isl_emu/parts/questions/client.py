@@ -157,7 +157,8 @@ class Client:
         while waiting:
             due_ns = self.t0_ns + waiting[0].t_due_ns
             await self.connector.sleep_until(due_ns)
-            self._begin(waiting.popleft(), due_ns)
+            request = waiting.popleft()
+            self._begin(OpenRequest(request, due_ns, context=request.before))
 
     async def _answered(self, waiting: deque[PlannedRequest]) -> None:
         """Wait until all requests have ended; what went wrong in one that is no outcome of it is raised here."""
@@ -167,8 +168,8 @@ class Client:
             for error in self._errors:
                 raise error
 
-    def _begin(self, request: PlannedRequest, due_ns: int) -> None:
-        task = asyncio.create_task(self._ask(OpenRequest(request, due_ns)))
+    def _begin(self, exchange: OpenRequest) -> None:
+        task = asyncio.create_task(self._ask(exchange))
         self._open[task] = None
 
         def end(task: asyncio.Task[None]) -> None:
@@ -202,7 +203,8 @@ class Client:
             now_ns, last = clock.now_ns(), exchange.attempts[-1]
             due_ns = self._due_ns(follower, max(now_ns, last.t_end_ns(verdict[0], now_ns) + follower.think_ns))
             if due_ns is not None:
-                self._begin(follower, due_ns)
+                context = follower.context_after(exchange.request, exchange.context)
+                self._begin(OpenRequest(follower, due_ns, context=context))
 
     def _due_ns(self, follower: PlannedRequest, due_ns: int) -> int | None:
         """When a question is due after another has ended and its user has thought; None if the user asks no more."""
@@ -231,7 +233,8 @@ class Client:
             tell("asked", now_ns)
             listener = AnswerListener(attempt, self.asking, begun=partial(tell, "first_token"))
             try:
-                await self.connector.ask(station, satellite, post(PATH, satellite, body(request)), listener)
+                sent = post(PATH, satellite, body(request, exchange.context))
+                await self.connector.ask(station, satellite, sent, listener)
                 listener.ended(clock.now_ns())
             except (OSError, HTTPException):
                 if not attempt.whole:

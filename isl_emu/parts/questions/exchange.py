@@ -16,13 +16,14 @@ import json
 import math
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
 from isl_emu.nodes.tcp_info import tcp_counters
 from isl_emu.parts.questions.asking import Asking
+from isl_emu.parts.questions.conversations import Message
 from isl_emu.parts.questions.requests import PlannedRequest
 from isl_emu.parts.serving.model_server import MODEL_ALIAS
 from isl_emu.timebase import Clock
@@ -132,6 +133,7 @@ class Attempt:
         if came:
             self.t_token_ns.append(now_ns)
         self.usage |= _numbers(content.get("usage"), ("prompt_tokens", "completion_tokens"), MOST_TOKENS)
+        self.usage |= _numbers(content.get("timings"), ("cache_n",), MOST_TOKENS)
         self.timings |= _numbers(content.get("timings"), ("prompt_ms", "predicted_ms"), LONGEST_OWN_MS)
 
     def patient_until_ns(self, asking: Asking) -> int:
@@ -182,11 +184,13 @@ class OpenRequest:
 
     Args:
         t_due_ns: when it was to be sent, on the clock's scale.
+        context: what its prompt says before its question, beside the scenario's system message.
     """
 
     request: PlannedRequest
     t_due_ns: int
     attempts: list[Attempt] = field(default_factory=list)
+    context: tuple[Message, ...] = ()
 
     def record(self, outcome: str, error: str | None, clock: Clock, t0_ns: int) -> dict[str, Any]:
         """The journal's line, with times since `t0_ns`.
@@ -198,14 +202,16 @@ class OpenRequest:
         now_ns = last.t_end_ns(outcome, now_ns)
         tokens, send_ns = last.t_token_ns, self.attempts[0].t_send_ns if self.attempts else None
         timings = last.timings if clock.stood_ns() == last.stood_ns else {}
-        prompt_tokens = last.usage.get("prompt_tokens")
+        prompt_tokens, cached_tokens = last.usage.get("prompt_tokens"), last.usage.get("cache_n")
         wire = sum((attempt.wire for attempt in self.attempts), WireBytes())
         return {
             "id": request.id,
             "station": request.station,
             "user": request.user,
+            "conversation": request.conversation,
+            "conversation_id": request.conversation_id,
             "turn": request.turn,
-            "think_ns": request.think_ns if request.turn else None,
+            "think_ns": None if request.turn is None or request.after is None else request.think_ns,
             "satellite": last.satellite,
             "question": request.question,
             "answer": _readable("".join(last.texts)),
@@ -221,6 +227,7 @@ class OpenRequest:
             "e2e_ns": now_ns - send_ns if outcome == "completed" and send_ns is not None else None,
             "attempts": len(self.attempts),
             "prompt_tokens": None if prompt_tokens is None else int(prompt_tokens),
+            "cached_tokens": None if cached_tokens is None else int(cached_tokens),
             "answer_tokens": last.tokens,
             "server_prompt_ns": _own_ns(timings.get("prompt_ms"), clock),
             "server_predict_ns": _own_ns(timings.get("predicted_ms"), clock),
@@ -229,17 +236,18 @@ class OpenRequest:
         }
 
 
-def body(request: PlannedRequest) -> dict[str, Any]:
-    """The request in OpenAI's format.
+def body(request: PlannedRequest, context: Sequence[Message] = ()) -> dict[str, Any]:
+    """The request in OpenAI's format, with what was said before it.
 
     By default the server may not reuse what it computed for an earlier prompt (`cache_prompt`): the time to the first
     token would depend on who asked before. An answer of exact length goes on past the model's own end (`ignore_eos`).
     Thinking aloud is off, because an answer's first token is what a user waits for.
     """
-    system = [{"role": "system", "content": request.system}] if request.system else []
+    system = [("system", request.system)] if request.system else []
+    said = [*system, *context, ("user", request.question)]
     return {
         "model": MODEL_ALIAS,
-        "messages": [*system, {"role": "user", "content": request.question}],
+        "messages": [{"role": role, "content": text} for role, text in said],
         "max_tokens": request.max_tokens,
         "temperature": request.temperature,
         "seed": request.seed,

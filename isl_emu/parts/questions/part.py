@@ -8,6 +8,7 @@ from contextlib import suppress
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.part import EVERY_NODE_UP_TO, Crossing, Event, Part, Preparation, Source, Traffic
 from isl_emu.parts.questions import asking
 from isl_emu.parts.questions.asking import Asking
+from isl_emu.parts.questions.conversations import read_conversations
 from isl_emu.parts.questions.figures import read_serving_figures, slices
 from isl_emu.parts.questions.requests import PlannedRequest, check_fit, plan_requests, read_asked
 from isl_emu.parts.questions.results import (
@@ -74,6 +76,9 @@ class QuestionsPart(Part):
             return
         end_ns = duration_ns if questions.stop_after_ns is None else min(questions.stop_after_ns, duration_ns)
         asked = questions.expected(stations, duration_ns)
+        if questions.conversations and questions.arrivals != USERS:
+            with suppress(IslEmuError):
+                asked *= fmean(len(one.turns) for one in read_conversations(questions.conversations))
         tokens = asked * questions.max_answer_tokens
         if questions.trace:
             with suppress(IslEmuError):
@@ -231,7 +236,8 @@ def planned_requests(scenario: Scenario, questions: Questions, satellites: Seque
     """All requests of a scenario, by its seed.
 
     Raises:
-        ScenarioError: a file of prompts or a trace cannot be used, or a request does not fit into the model's context.
+        ScenarioError: a file of prompts, conversations or a trace cannot be used, or a request does not fit into the
+            model's context.
     """
     duration_ns, rng = scenario.time.grid.duration_ns, np.random.default_rng(scenario.seed)
     asked = read_asked(questions, duration_ns)

@@ -19,6 +19,7 @@ Sources: MLPerf Inference rules (github.com/mlcommons/inference_policies); vLLM'
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import accumulate, count
@@ -36,9 +37,10 @@ from isl_emu.parts.prompts import (
     text_of_blocks,
     text_of_length,
 )
+from isl_emu.parts.questions.conversations import Conversation, Message, read_conversations
 from isl_emu.parts.questions.ramp import Ramp
 from isl_emu.parts.questions.traces import TracedRequest, read_trace
-from isl_emu.scenario.questions import Questions
+from isl_emu.scenario.questions import Questions, ThinkTime
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,10 @@ class PlannedRequest:
         exact_length: the answer has just `max_tokens` tokens, whatever the model would say.
         reuse_prefix: the server may use what it still knows of an earlier prompt that begins alike.
         user, turn: who asks it and which of the user's questions it is, counted from 0; of closed-loop users alone.
+            Of a conversation, which of its questions.
         think_ns: how long the user thinks after the end of the question before it.
+        conversation, conversation_id: which one of the run it belongs to, counted from 0, and its name in the file.
+        before: what the prompt says between the question before it in its conversation and this one.
         level: the share of the full load from which on this user asks.
     """
 
@@ -164,6 +169,9 @@ class PlannedRequest:
     turn: int | None = None
     think_ns: int = 0
     level: float = 0.0
+    conversation: int | None = None
+    conversation_id: str | None = None
+    before: tuple[Message, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
@@ -172,19 +180,35 @@ class PlannedRequest:
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> PlannedRequest:
         """What `to_json` gave."""
-        return cls(**record)
+        return cls(**{**record, "before": tuple((role, text) for role, text in record["before"])})
+
+    def continues(self, earlier: PlannedRequest) -> bool:
+        """Whether it is of the same conversation as the request that it waits for."""
+        return self.conversation is not None and self.conversation == earlier.conversation
+
+    def context_after(self, earlier: PlannedRequest, context: Sequence[Message]) -> tuple[Message, ...]:
+        """What its prompt says before its question.
+
+        Args:
+            earlier: the request that it waits for.
+            context: what that one's says.
+        """
+        return (*context, ("user", earlier.question), *self.before) if self.continues(earlier) else self.before
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What the planning of requests has read for a scenario: its prompts and its trace."""
+    """What the planning of requests has read for a scenario: its prompts or conversations, and its trace."""
 
     prompts: Sequence[str]
     trace: Sequence[TracedRequest] = ()
+    conversations: Sequence[Conversation] = ()
 
 
 def read_asked(questions: Questions, end_ns: int) -> Asked:
     """Read the files that the questions name; a trace as far as the end of the run."""
+    if questions.conversations:
+        return Asked((), conversations=read_conversations(questions.conversations))
     prompts = questions.prompts or read_prompts(questions.prompt_file)
     return Asked(prompts, read_trace(questions.trace, end_ns) if questions.trace else ())
 
@@ -199,8 +223,10 @@ def plan_requests(
 ) -> list[PlannedRequest]:
     """Draw all requests of a run.
 
-    Each prompt is used once, in a random order, before any is used again. Arrivals, stations, prompts, satellites and
-    seeds are drawn independently, so another target or other users leave the rest as it was.
+    Each prompt, or conversation, is used once, in a random order, before any is used again. The turns of a conversation
+    that arrives follow each other, as far as thinking alone leaves room for them. Arrivals, stations, prompts,
+    satellites, think times and seeds are drawn independently, so another target or other users leave the rest as it
+    was.
 
     Args:
         stations: where questions come from, each with its share of the users (any positive numbers).
@@ -209,29 +235,46 @@ def plan_requests(
             at `questions.start_after_ns`.
 
     Returns:
-        In the order of their times; the same for the same generator state.
+        In the order of their times, each conversation's turns together; the same for the same generator state.
     """
     if not stations or not satellites:
         return []
     end_ns = duration_ns if questions.stop_after_ns is None else min(questions.stop_after_ns, duration_ns)
-    where_rng, when_rng, what_rng, who_rng, seed_rng = rng.spawn(5)
+    where_rng, when_rng, what_rng, who_rng, seed_rng, think_rng = rng.spawn(6)
     names, shares = list(stations), np.array(list(stations.values()), dtype=float)
     shares /= shares.sum()
     ask = _prompts(questions, asked, what_rng)
-    requests = []
+    requests: list[PlannedRequest] = []
+    last: list[int] = []  # request of each arrival
     start_ns = questions.start_after_ns
-    for number, arrival in enumerate(arrivals(questions, len(stations), end_ns - start_ns, when_rng, asked.trace)):
+    for arrival in arrivals(questions, len(stations), end_ns - start_ns, when_rng, asked.trace):
         station = names[where_rng.choice(len(names), p=shares) if arrival.station is None else arrival.station]
-        question = ask(arrival)
-        satellite = None if questions.decides_live else questions.target
-        if satellite == "uniform":
-            satellite = satellites[int(who_rng.integers(len(satellites)))]
-        length = arrival.traced.answer_tokens if arrival.traced else questions.max_answer_tokens
-        settings = (questions.system, length, questions.temperature, int(seed_rng.integers(SEED_RANGE)))
-        rest = (arrival.after, arrival.traced is not None, questions.reuse_prefix)
-        if excess := QUESTIONS.excess(number + 1):
-            raise ScenarioError(f"questions: what is asked {excess}")
-        requests.append(PlannedRequest(number, start_ns + arrival.t_ns, station, satellite, question, *settings, *rest))
+        due_ns, after = start_ns + arrival.t_ns, None if arrival.after is None else last[arrival.after]
+        for turn, what in enumerate(ask(arrival)):
+            think_ns = think_time_ns(questions.think_time, think_rng) if turn else 0
+            due_ns += think_ns
+            if turn and due_ns >= end_ns:
+                break
+            satellite = None if questions.decides_live else questions.target
+            if satellite == "uniform":
+                satellite = satellites[int(who_rng.integers(len(satellites)))]
+            if excess := QUESTIONS.excess(len(requests) + 1):
+                raise ScenarioError(f"questions: what is asked {excess}")
+            request = PlannedRequest(
+                id=len(requests),
+                t_due_ns=due_ns,
+                station=station,
+                satellite=satellite,
+                temperature=questions.temperature,
+                seed=int(seed_rng.integers(SEED_RANGE)),
+                after=after,
+                reuse_prefix=questions.reuse_prefix,
+                think_ns=think_ns,
+                **what,
+            )
+            requests.append(request)
+            after = request.id
+        last.append(len(requests) - 1)
     return requests
 
 
@@ -244,10 +287,14 @@ def check_fit(requests: Sequence[PlannedRequest], context_tokens: int) -> None:
     Raises:
         ScenarioError: some cannot; the longest is told.
     """
-    needs = {}
+    needs, characters = dict[int, int](), dict[int, int]()
+    by_id = {request.id: request for request in requests}
     for request in requests:
-        per_token = CHARACTERS_PER_TOKEN if request.exact_length else MOST_CHARACTERS_PER_TOKEN
-        prompt_tokens = int((len(request.system) + len(request.question)) / per_token)
+        earlier = None if request.after is None else by_id[request.after]
+        said = characters[earlier.id] if earlier and request.continues(earlier) else len(request.system)
+        characters[request.id] = said + sum(len(text) for _, text in request.before) + len(request.question)
+        made_up = request.exact_length and request.conversation is None
+        prompt_tokens = int(characters[request.id] / (CHARACTERS_PER_TOKEN if made_up else MOST_CHARACTERS_PER_TOKEN))
         needs[request.id] = prompt_tokens + request.max_tokens
     over = [number for number, tokens in needs.items() if tokens > context_tokens]
     if over:
@@ -255,20 +302,66 @@ def check_fit(requests: Sequence[PlannedRequest], context_tokens: int) -> None:
         raise ScenarioError(
             f"questions: {len(over)} of {len(requests)} need more than compute.context_tokens = {context_tokens} "
             f"(question {longest} with its answer {needs[longest]}), but prompt and answer share the context; raise "
-            "it, shorten the prompts or max_answer_tokens, or lower questions.trace.token_scale"
+            "it, shorten the prompts or max_answer_tokens, leave long conversations out, or lower "
+            "questions.trace.token_scale"
         )
 
 
-def _prompts(questions: Questions, asked: Asked, rng: np.random.Generator) -> Callable[[Arrival], str]:
-    """What an arrival asks: the next prompt, or a text as long as its trace says."""
-    prompts, scale = shuffled_for_ever(asked.prompts, rng), questions.trace.token_scale if questions.trace else 1.0
+def think_time_ns(think: ThinkTime | None, rng: np.random.Generator) -> int:
+    """A draw; 0 of who does not think."""
+    if think is None:
+        return 0
+    if think.distribution == "exponential":
+        return round(rng.exponential(think.mean_ns))
+    if think.distribution == "lognormal":
+        variance = math.log1p(((think.deviation_ns or 0) / think.mean_ns) ** 2)  # of the logarithm
+        return round(rng.lognormal(math.log(think.mean_ns) - variance / 2, math.sqrt(variance)))
+    return think.mean_ns
 
-    def ask(arrival: Arrival) -> str:
+
+Fields = dict[str, Any]  # of a `PlannedRequest`: what is asked, and how long the answer is
+
+
+def conversation_fields(questions: Questions, conversation: Conversation, number: int) -> Iterator[Fields]:
+    """What each turn of a conversation asks; answers are as long as the file's replies, and never longer than allowed.
+
+    Args:
+        number: which conversation of the run it is.
+    """
+    for turn, asked in enumerate(conversation.turns):
+        most = questions.max_answer_tokens
+        yield {
+            "question": asked.question,
+            "system": "" if conversation.has_system else questions.system,
+            "max_tokens": most if asked.answer_tokens is None else min(most, asked.answer_tokens),
+            "exact_length": asked.answer_tokens is not None,
+            "turn": turn,
+            "conversation": number,
+            "conversation_id": conversation.id,
+            "before": asked.before,
+        }
+
+
+def prompt_fields(questions: Questions, prompt: str) -> Fields:
+    """What is asked without a conversation."""
+    return {"question": prompt, "system": questions.system, "max_tokens": questions.max_answer_tokens}
+
+
+def _prompts(questions: Questions, asked: Asked, rng: np.random.Generator) -> Callable[[Arrival], Iterable[Fields]]:
+    """What an arrival asks: the next conversation's turns, the next prompt, or a text as long as its trace says."""
+    prompts, scale = shuffled_for_ever(asked.prompts, rng), questions.trace.token_scale if questions.trace else 1.0
+    talks, numbers = shuffled_for_ever(asked.conversations, rng), count()
+
+    def ask(arrival: Arrival) -> Iterable[Fields]:
         traced = arrival.traced
+        if asked.conversations:
+            return conversation_fields(questions, next(talks), next(numbers))
         if traced is None:
-            return next(prompts)
+            return [prompt_fields(questions, next(prompts))]
         if traced.blocks:
-            return text_of_blocks(traced.prompt_tokens, traced.blocks, scale, asked.prompts)
-        return text_of_length(traced.prompt_tokens, next(prompts), asked.prompts, rng)
+            text = text_of_blocks(traced.prompt_tokens, traced.blocks, scale, asked.prompts)
+        else:
+            text = text_of_length(traced.prompt_tokens, next(prompts), asked.prompts, rng)
+        return [{**prompt_fields(questions, text), "max_tokens": traced.answer_tokens, "exact_length": True}]
 
     return ask

@@ -31,10 +31,12 @@ from isl_emu.units import DURATION_NS, format_quantity
 FAILURES = ("unreachable", "path_lost", "timed_out", "refused", "unavailable", "failed")  # of a question
 
 REQUESTS = schema(
-    column("id", COUNT, "", "number of the planned request, in order of its due time"),
+    column("id", COUNT, "", "number of the planned request: by due time, or turn by turn"),
     column("station", TEXT, "", "ground station that asks"),
     column("user", COUNT, "", "closed-loop user who asks, counted over all stations; null with other arrivals"),
-    column("turn", COUNT, "", "which of the user's questions it is, from 0; null as well"),
+    column("conversation", COUNT, "", "which conversation of the run it belongs to, from 0; null without"),
+    column("conversation_id", TEXT, "", "the conversation's id in its file, or its number there, from 1"),
+    column("turn", COUNT, "", "which question of its conversation, or else of its user, it is, from 0; null without"),
     column("think_ns", NS, "ns", "how long the user was to think after the question before; null of the first"),
     column("satellite", TEXT, "", "satellite whose model server is asked; null when none was reachable"),
     column("server", TEXT, "", "its server: real, throttled, modelled, external or split; null when none was asked"),
@@ -55,6 +57,7 @@ REQUESTS = schema(
     column("tpot_ns", NS, "ns", "TPOT, time per output token: (e2e - ttft) / (answer_tokens - 1); null below two"),
     column("e2e_ns", NS, "ns", "E2E request latency: t_finish - t_send; null if it did not end"),
     column("prompt_tokens", COUNT, "tokens", "length of the prompt, as the server counted it; null if it did not say"),
+    column("cached_tokens", COUNT, "tokens", "of it, what the server had still known; null if it did not say"),
     column("answer_tokens", COUNT, "tokens", "length of the answer"),
     column("server_prompt_ns", NS, "ns", "the server's own time for the prompt; null if it did not say"),
     column("server_predict_ns", NS, "ns", "the server's own time for the answer; null if it did not say"),
@@ -241,7 +244,7 @@ def unrecorded_requests(planned: Sequence[Mapping[str, Any]], recorded: Sequence
     One that waits for another's end leaves none if it never came due; nobody asked it.
     """
     known = {record["id"] for record in recorded}
-    kept = ("id", "station", "user", "turn", "satellite", "question", "t_due_ns")
+    kept = ("id", "station", "user", "conversation", "conversation_id", "turn", "satellite", "question", "t_due_ns")
     error = "request: it left no record, but every request leaves one when it ends; the client was stopped first"
     return [
         {**{key: record.get(key) for key in kept}, "outcome": "unfinished", "error": error}

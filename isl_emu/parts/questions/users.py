@@ -10,7 +10,7 @@ A load of this kind is called virtual users by k6, users by Locust, and concurre
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import count, islice
 
@@ -20,8 +20,16 @@ from isl_emu.errors import ScenarioError
 from isl_emu.limits import QUESTIONS
 from isl_emu.parts.prompts import shuffled_for_ever
 from isl_emu.parts.questions.ramp import Ramp
-from isl_emu.parts.questions.requests import SEED_RANGE, Asked, PlannedRequest
-from isl_emu.scenario.questions import Questions, ThinkTime
+from isl_emu.parts.questions.requests import (
+    SEED_RANGE,
+    Asked,
+    Fields,
+    PlannedRequest,
+    conversation_fields,
+    prompt_fields,
+    think_time_ns,
+)
+from isl_emu.scenario.questions import Questions
 
 
 def plan_users(
@@ -35,7 +43,8 @@ def plan_users(
     """Draw what all users may ask in a run; arguments as of `plan_requests`.
 
     Returns:
-        All first questions, then all second ones, and so on; each but the first waits for its user's one before.
+        All first questions, then all second ones, and so on; each but the first waits for its user's one before, also
+        where a conversation ends and the next begins.
     """
     if not stations or not satellites:
         return []
@@ -44,9 +53,10 @@ def plan_users(
     spread = users_at(stations, (questions.users_per_station or 0) * len(stations))
     users = [(name, (rank + 0.5) / number) for name, number in spread.items() for rank in range(number)]
     turns: list[tuple[int, int, PlannedRequest]] = []
+    conversations = count()
     for user, ((station, level), own_rng) in enumerate(zip(users, rng.spawn(len(users)), strict=True)):
         think_rng, what_rng, who_rng, seed_rng = own_rng.spawn(4)
-        prompts = shuffled_for_ever(asked.prompts, what_rng)
+        asks = _asked_for_ever(questions, asked, what_rng, conversations)
         first_ns = ramp.next_ns(0, level)
         due_ns = math.inf if first_ns is None else start_ns + first_ns
         for turn in islice(count(), questions.count):
@@ -62,22 +72,29 @@ def plan_users(
                 t_due_ns=int(due_ns),
                 station=station,
                 satellite=satellite,
-                question=next(prompts),
-                system=questions.system,
-                max_tokens=questions.max_answer_tokens,
                 temperature=questions.temperature,
                 seed=int(seed_rng.integers(SEED_RANGE)),
                 after=len(turns) - 1 if turn else None,
                 reuse_prefix=questions.reuse_prefix,
                 user=user,
-                turn=turn,
                 think_ns=think_ns,
                 level=level,
+                **{"turn": turn, **next(asks)},
             )
             turns.append((turn, user, request))
             if excess := QUESTIONS.excess(len(turns)):
                 raise ScenarioError(f"questions: what is asked {excess}")
     return _numbered([request for *_, request in sorted(turns, key=lambda one: one[:2])])
+
+
+def _asked_for_ever(
+    questions: Questions, asked: Asked, rng: np.random.Generator, numbers: Iterator[int]
+) -> Iterator[Fields]:
+    """What a user asks, question by question; `numbers` are those of the conversations that begin."""
+    for conversation in shuffled_for_ever(asked.conversations, rng) if asked.conversations else ():
+        yield from conversation_fields(questions, conversation, next(numbers))
+    for prompt in shuffled_for_ever(asked.prompts, rng):
+        yield prompt_fields(questions, prompt)
 
 
 def users_at(stations: Mapping[str, float], users: int) -> dict[str, int]:
@@ -87,18 +104,6 @@ def users_at(stations: Mapping[str, float], users: int) -> dict[str, int]:
     counts = np.floor(wanted).astype(int)
     counts[np.argsort(counts - wanted, kind="stable")[: users - counts.sum()]] += 1
     return dict(zip(stations, map(int, counts), strict=True))
-
-
-def think_time_ns(think: ThinkTime | None, rng: np.random.Generator) -> int:
-    """A draw; 0 of who does not think."""
-    if think is None:
-        return 0
-    if think.distribution == "exponential":
-        return round(rng.exponential(think.mean_ns))
-    if think.distribution == "lognormal":
-        variance = math.log1p(((think.deviation_ns or 0) / think.mean_ns) ** 2)  # of the logarithm
-        return round(rng.lognormal(math.log(think.mean_ns) - variance / 2, math.sqrt(variance)))
-    return think.mean_ns
 
 
 def _numbered(requests: Sequence[PlannedRequest]) -> list[PlannedRequest]:

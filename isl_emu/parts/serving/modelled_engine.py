@@ -19,6 +19,7 @@ from isl_emu.parts.serving.board_pace import BoardPace
 from isl_emu.parts.serving.completions import timings
 from isl_emu.parts.serving.modelled_specification import Specification
 from isl_emu.parts.serving.modelled_state import ModelledState
+from isl_emu.parts.serving.prefix_cache import PrefixCache
 from isl_emu.timebase import Clock
 from isl_emu.units import NS_PER_S
 
@@ -33,12 +34,14 @@ class Job:
         answer_tokens: how many tokens it asks for.
         came_ns: when it came; `read_ns` when its prompt had been read, `token_ns` when its last token was due.
         cached_tokens: of its prompt, beside `prompt_tokens`, that the server had read before.
+        blocks: of its prompt, by which the server looks for such tokens when it begins; None if it may not.
     """
 
     prompt_tokens: int
     answer_tokens: int
     came_ns: int
     cached_tokens: int = 0
+    blocks: tuple[bytes, ...] | None = None
     begun_ns: int | None = None
     read_ns: int | None = None
     token_ns: int | None = None
@@ -60,10 +63,12 @@ class Engine:
 
     Args:
         pace: the share of its full pace at which it may compute now, 0 to 1; asked at the beginning of each step.
+        cache_tokens: how much of earlier prompts it may hold, for those that begin alike.
     """
 
-    def __init__(self, board: BoardPace, slots: int, pace: Callable[[], float] = lambda: 1.0):
+    def __init__(self, board: BoardPace, slots: int, pace: Callable[[], float] = lambda: 1.0, cache_tokens: int = 0):
         self._board, self._slots, self._pace = board, slots, pace
+        self._cache = PrefixCache(cache_tokens)
         self._waiting: deque[Job] = deque()
         self._answering: list[Job] = []
         self._step: _Step | None = None
@@ -106,7 +111,7 @@ class Engine:
 
     def begun_anew(self) -> Engine:
         """One that knows of no request, as after its end; what was done is still counted."""
-        anew = Engine(self._board, self._slots, self._pace)
+        anew = Engine(self._board, self._slots, self._pace, self._cache.most_tokens)
         anew.busy_ns, anew.prompt_tokens, anew.answer_tokens = self.busy_ns, self.prompt_tokens, self.answer_tokens
         return anew
 
@@ -121,6 +126,7 @@ class Engine:
         if step.prompt is not None:
             step.prompt.read_ns = step.end_ns
             self.prompt_tokens += step.prompt.prompt_tokens
+            self._cache.keep(step.prompt.blocks or ())
             self._answering.append(step.prompt)
         got = [job for job in step.answers if job.answered < job.answer_tokens]
         for job in got:
@@ -139,6 +145,8 @@ class Engine:
         elif self._waiting and len(self._answering) < self._slots:
             job = self._waiting.popleft()
             job.begun_ns = now_ns
+            known = self._cache.known_tokens(job.blocks or ())
+            job.prompt_tokens, job.cached_tokens = job.prompt_tokens - known, job.cached_tokens + known
             work_ns = round(self._board.prompt_ns(job.prompt_tokens))
             self._step = _Step(now_ns + round(work_ns / pace), work_ns, prompt=job)
         else:
@@ -161,7 +169,7 @@ class ModelledSatellite:
     def __init__(self, spec: Specification, row: int, state: ModelledState, clock: Clock, late_ns: array[int]):
         self.spec, self.clock = spec, clock
         self._row, self._state, self._late_ns = row, state, late_ns
-        self.engine = Engine(spec.pace, spec.slots, lambda: float(state.pace_ratio[row]))
+        self.engine = Engine(spec.pace, spec.slots, lambda: float(state.pace_ratio[row]), spec.context_tokens)
         self._users: dict[Job, asyncio.Queue[None]] = {}
         self.handling = set[asyncio.Task[Any]]()  # those that answer a request
         self.going = asyncio.Event()  # whether it runs: one that is stopped still has connections made to it
@@ -212,7 +220,8 @@ class ModelledSatellite:
         """The times of a job that is done in the machine's ms, as a real server measures them."""
         assert job.begun_ns is not None and job.read_ns is not None and job.token_ns is not None, "it has its tokens"
         prompt_s, answer_s = map(self.clock.real_s, (job.read_ns - job.begun_ns, job.token_ns - job.read_ns))
-        return timings(job.prompt_tokens, prompt_s * MS_PER_S, job.answered, answer_s * MS_PER_S)
+        found = timings(job.prompt_tokens, prompt_s * MS_PER_S, job.answered, answer_s * MS_PER_S)
+        return found if job.blocks is None else {**found, "cache_n": job.cached_tokens}
 
     def _forget_timer(self) -> None:
         if self._timer is not None:

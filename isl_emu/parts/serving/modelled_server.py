@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import math
 import random
 import signal
 import socket
@@ -29,7 +28,7 @@ from typing import Any
 import numpy as np
 from aiohttp import web
 
-from isl_emu.parts.prompts import CHARACTERS_PER_TOKEN
+from isl_emu.parts.prompts import text_tokens, token_texts
 from isl_emu.parts.residents import DEAD, GONE, IN_ORDER, STOPPED
 from isl_emu.parts.serving import real_words
 from isl_emu.parts.serving.completions import WHOLE, chunk, last_chunk, metrics, refusal, usage
@@ -38,6 +37,7 @@ from isl_emu.parts.serving.modelled_engine import Job, ModelledSatellite
 from isl_emu.parts.serving.modelled_specification import PACE, Specification, read_specifications
 from isl_emu.parts.serving.modelled_state import FILE as STATE_FILE
 from isl_emu.parts.serving.modelled_state import ModelledState
+from isl_emu.parts.serving.prefix_cache import block_digests
 from isl_emu.parts.serving.real_words import PASSED_ON, pass_on
 from isl_emu.runs.clock import run_clock
 from isl_emu.runs.journal import Journal
@@ -131,12 +131,14 @@ async def _complete(request: web.Request, server: ModelledSatellite) -> web.Stre
             raise ValueError("it has no messages")
         most = question.get("max_tokens") or question.get("max_completion_tokens") or DEFAULT_ANSWER_TOKENS
         left = server.spec.context_tokens - prompt_tokens
-        job = Job(prompt_tokens, max(1, min(int(most), left)), server.clock.now_ns())
+        reuses = question.get("cache_prompt") is True
+        blocks = block_digests(prompt_pieces(question["messages"])) if reuses and left > 0 else None
+        job = Job(prompt_tokens, max(1, min(int(most), left)), server.clock.now_ns(), blocks=blocks)
     except (ValueError, TypeError, AttributeError) as error:
         return _refused(400, "invalid_request_error", f"the request is no chat completion ({error})")
     context_tokens = server.spec.context_tokens
-    if job.prompt_tokens >= context_tokens:
-        asked = f"request ({job.prompt_tokens} tokens) exceeds the available context size ({context_tokens} tokens)"
+    if prompt_tokens >= context_tokens:
+        asked = f"request ({prompt_tokens} tokens) exceeds the available context size ({context_tokens} tokens)"
         return _refused(400, "exceed_context_size_error", f"{asked}, try increasing it")
     if not server.powered:
         return _no_power()
@@ -152,7 +154,7 @@ async def _complete(request: web.Request, server: ModelledSatellite) -> web.Stre
             texts.append(next(tokens))
         message = {"role": "assistant", "content": "".join(texts)}
         choices = [{"index": 0, "message": message, "finish_reason": "length"}]
-        counts = {"usage": usage(job.prompt_tokens, job.answered), "timings": server.timings(job)}
+        counts = {"usage": usage(prompt_tokens, job.answered), "timings": server.timings(job)}
         return web.json_response({"choices": choices, **answer, "object": WHOLE, **counts})
     finally:
         server.leave(job)
@@ -172,7 +174,7 @@ async def _stream(
     for _ in range(job.answer_tokens):
         await queue.get()
         await response.write(chunk(answer, {"content": next(tokens)}))
-    counts = usage(job.prompt_tokens, job.answered)
+    counts = usage(job.cached_tokens + job.prompt_tokens, job.answered)
     await response.write(chunk(answer, {}, "length") + last_chunk(answer, counts, server.timings(job)))
     await response.write(b"data: [DONE]\n\n")
     return response
@@ -189,7 +191,16 @@ def _refused(status: int, kind: str, message: str) -> web.Response:
 def count_tokens(messages: Sequence[Mapping[str, Any]]) -> int:
     """How long a chat is, in tokens."""
     texts = [_text(message.get("content") or "") for message in messages]
-    return sum(MESSAGE_TOKENS + math.ceil(len(text) / CHARACTERS_PER_TOKEN) for text in texts)
+    return sum(MESSAGE_TOKENS + text_tokens(text) for text in texts)
+
+
+def prompt_pieces(messages: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The tokens of a chat, as many as `count_tokens` says."""
+    pieces: list[str] = []
+    for message in messages:
+        pieces += [str(message.get("role"))] * MESSAGE_TOKENS
+        pieces += token_texts(_text(message.get("content") or ""))
+    return pieces
 
 
 def _text(content: Any) -> str:
