@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -55,8 +56,9 @@ def connect(text: str, note: Callable[[str], object] = print) -> Any:
     if local:
         return _local(Client, int(local[1] or len(os.sched_getaffinity(0))))
     try:
+        _knock(address)
         client = Client(address, timeout=CONNECT_WITHIN_S)
-    except (OSError, ValueError, TypeError) as error:  # the last of TLS without certificates
+    except (OSError, ValueError) as error:
         raise MachineError(
             f"--cluster: {text} is named, and nobody answers ({error}), but the scheduler of a Dask cluster does; "
             "start one with `dask scheduler`, and workers with `dask worker`"
@@ -68,6 +70,19 @@ def connect(text: str, note: Callable[[str], object] = print) -> Any:
         client.close()
         raise
     return client
+
+
+def _knock(address: str) -> None:
+    """Raise an OSError or ValueError if nobody listens there: Dask's client would leave threads, and may hang."""
+    from distributed.comm.addressing import parse_address, parse_host_port  # noqa: PLC0415
+    from distributed.comm.registry import get_backend  # noqa: PLC0415
+    from distributed.security import Security  # noqa: PLC0415
+
+    scheme, place = parse_address(address)
+    get_backend(scheme)
+    if scheme == "tls" and Security().get_connection_args("client")["ssl_context"] is None:
+        raise ValueError("distributed.comm.tls names no certificates")
+    socket.create_connection(parse_host_port(place), timeout=CONNECT_WITHIN_S).close()
 
 
 def _local(client: Callable[..., Any], workers: int) -> Any:
