@@ -56,7 +56,7 @@ def connect(text: str, note: Callable[[str], object] = print) -> Any:
     if local:
         return _local(Client, int(local[1] or len(os.sched_getaffinity(0))))
     try:
-        _knock(address)
+        _knock(str(address))
         client = Client(address, timeout=CONNECT_WITHIN_S)
     except (OSError, ValueError) as error:
         raise MachineError(
