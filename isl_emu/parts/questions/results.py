@@ -35,7 +35,7 @@ REQUESTS = schema(
     column("station", TEXT, "", "ground station that asks"),
     column("user", COUNT, "", "closed-loop user who asks, counted over all stations; null with other arrivals"),
     column("conversation", COUNT, "", "which conversation of the run it belongs to, from 0; null without"),
-    column("conversation_id", TEXT, "", "the conversation's id in its file, or its number there, from 1"),
+    column("conversation_id", TEXT, "", "the conversation's id in its file, or its number there, from 1; null without"),
     column("turn", COUNT, "", "which question of its conversation, or else of its user, it is, from 0; null without"),
     column("think_ns", NS, "ns", "how long the user was to think after the question before; null of the first"),
     column("satellite", TEXT, "", "satellite whose model server is asked; null when none was reachable"),
