@@ -28,7 +28,7 @@ MOST_UNEVEN_RATIO = 1.3  # the largest load to the mean one: each guest has the 
 IMBALANCES = (1.02, MOST_UNEVEN_RATIO)  # that METIS is allowed
 ATTEMPTS = 3  # METIS draws of each
 LEVEL_RATIO = 1.02  # from one least delay of what may cross to the next; 1.25 costs up to a tenth of the lookahead
-MEETING_S = 100e-6  # guests that wait for each other once
+MEETING_S = 300e-6  # guests that wait for each other once
 CROSSING_S = 10e-6  # a packet over the trunk between two of them
 _WEIGHTS = 1e8  # METIS counts in 32 bits: the most that all weights come to
 
@@ -40,7 +40,8 @@ class Cut:
     Args:
         part: of each node, int32 (N,), as in `plan.nodes.names`; no part is empty.
         crossing: the links whose ends are in two parts, int64 (C,), ascending; indices into `plan.links`.
-        load_s: of each part, of a core, float64 (P,).
+        build_s, run_s: of each part, of a core, to build it and while time runs, float64 (P,). All are built before
+            time runs, so the busiest of each counts.
         whole_s: of a core, for what each kernel does for the whole network.
         pair_lookahead_ns: by two parts, int64 (P, P): the least delay that a planned packet has between them, that is,
             of all links that cross, at any instant at which they are up, less their jitter; `NO_LINK` without any.
@@ -50,7 +51,8 @@ class Cut:
 
     part: np.ndarray
     crossing: np.ndarray
-    load_s: np.ndarray
+    build_s: np.ndarray
+    run_s: np.ndarray
     whole_s: float
     pair_lookahead_ns: np.ndarray
     pair_packets: np.ndarray
@@ -59,7 +61,13 @@ class Cut:
     @property
     def parts(self) -> int:
         """How many there are."""
-        return len(self.load_s)
+        return len(self.run_s)
+
+    @property
+    def load_s(self) -> Floats:
+        """What each part is expected to take of a core, float64 (P,)."""
+        load_s: Floats = self.build_s + self.run_s
+        return load_s
 
     @property
     def lookahead_ns(self) -> int | None:
@@ -88,10 +96,15 @@ class Cut:
         return float(self.load_s.sum()) + self.whole_s
 
     @property
+    def busiest_s(self) -> float:
+        """What the part takes that is built last, and then the one that has the most to do."""
+        return float(self.build_s.max() + self.run_s.max())
+
+    @property
     def wall_s(self) -> float:
         """What the parts are expected to take, each on a core of its own."""
         waiting_s = MEETING_S * self.meetings_per_s * self.duration_s + CROSSING_S * self.packets
-        return float(self.load_s.max()) + self.whole_s + waiting_s
+        return self.busiest_s + self.whole_s + waiting_s
 
     @property
     def speed_up(self) -> float:
@@ -106,6 +119,8 @@ class Cut:
             {
                 "nodes": int((self.part == part).sum()),
                 "planes": len(set(planes[self.part == part].tolist()) - {-1}),
+                "build_s": float(self.build_s[part]),
+                "run_s": float(self.run_s[part]),
                 "load_s": float(load_s),
                 "load_share": float(load_s / self.load_s.sum()) if self.load_s.any() else 0.0,
                 "crossing_links": int(crossing[part]),
@@ -146,7 +161,7 @@ class Cut:
             meetings = self.meetings_per_s * self.duration_s
             lines.append(
                 f"expected: {self.one_guest_s:.1f} s on one guest, {self.wall_s:.1f} s on {self.parts} "
-                f"({self.speed_up:.2f} times as fast): the busiest part's {self.load_s.max():.1f} s "
+                f"({self.speed_up:.2f} times as fast): {self.build_s.max():.1f} s to build the busiest part + {self.run_s.max():.1f} s for it "
                 f"+ {self.whole_s:.1f} s for the whole plan "
                 f"+ {meetings:,.0f} meetings ({self.meetings_per_s:,.0f} an emulated second) of {MEETING_S * 1e6:g} us "
                 f"+ {self.packets:,.0f} packets of {CROSSING_S * 1e6:g} us; each part on a core of its own"
@@ -185,9 +200,11 @@ def cut(
         raise ScenarioError(f"parts: is {parts}, but the plan has {nodes} nodes; choose from 1 to {nodes}")
     near = plan.links.kind == LinkKind.TERRESTRIAL
     weight = (_share(load.link_packets) + _share(_up_ratio(plan))) / np.maximum(least_ns, 1)
+    # METIS levels one figure: all that there is to do, or building as much as what comes then
+    loads = load.build_s + load.run_s, _share(load.build_s) + _share(load.run_s)
     best: Cut | None = None
     for whole in _groups(plan, near, first, least_ns, max(least_lookahead_ns, 1)):
-        for part in _metis(plan, whole, parts, load.node_s, weight, seed):
+        for part in _metis(plan, whole, parts, loads, weight, seed):
             found = _cut_of(plan, part, load, first, least_ns)
             best = found if best is None else min(best, found, key=_rank)
     if best is None:
@@ -271,8 +288,10 @@ def _merged(plan: LinkPlan, which: np.ndarray, together: Ints | None = None) -> 
     return group
 
 
-def _metis(plan: LinkPlan, group: Ints, parts: int, load: Floats, weight: Floats, seed: int) -> Iterator[np.ndarray]:
-    """The part of each node, as METIS cuts the groups, with one seed after another; none with an empty part."""
+def _metis(
+    plan: LinkPlan, group: Ints, parts: int, loads: Sequence[Floats], weight: Floats, seed: int
+) -> Iterator[np.ndarray]:
+    """The part of each node, as METIS cuts the groups by each load, with one seed after another; no part is empty."""
     from scipy.sparse import coo_array  # noqa: PLC0415
 
     try:
@@ -283,7 +302,6 @@ def _metis(plan: LinkPlan, group: Ints, parts: int, load: Floats, weight: Floats
             "`pip install isl-emu[cluster]`"
         ) from None
     groups = int(group.max()) + 1
-    of_group: Floats = np.bincount(group, load, groups).astype(np.float64)
     if groups < parts:
         return
     a, b = group[plan.links.a], group[plan.links.b]
@@ -291,11 +309,12 @@ def _metis(plan: LinkPlan, group: Ints, parts: int, load: Floats, weight: Floats
     graph = coo_array((np.tile(weight, 2), ends), shape=(groups, groups)).tocsr()
     graph.setdiag(0.0)
     graph.eliminate_zeros()
-    for imbalance, number in product(IMBALANCES, range(ATTEMPTS)):
+    weights = [_whole(np.bincount(group, load, groups)) for load in loads]
+    for of_group, imbalance, number in product(weights, IMBALANCES, range(ATTEMPTS)):
         _, found = pymetis.part_graph(
             parts,
             pymetis.CSRAdjacency(graph.indptr.tolist(), graph.indices.tolist()),
-            vweights=_whole(of_group),
+            vweights=of_group,
             eweights=_whole(graph.data),
             recursive=True,
             options=pymetis.Options(seed=seed + number, ufactor=round(1000 * (imbalance - 1))),
@@ -325,5 +344,5 @@ def _cut_of(plan: LinkPlan, part: np.ndarray, load: Load, first: Ints, least_ns:
     for one, other in (ends, ends[::-1]):
         np.minimum.at(lookahead_ns, (one[crossing], other[crossing]), least_ns[crossing])
         np.add.at(crossed, (one[crossing], other[crossing]), load.link_packets[crossing])
-    load_s = np.bincount(part, load.node_s, size)
-    return Cut(part, crossing, load_s, load.whole_s, lookahead_ns, crossed, plan.grid.duration_ns / NS_PER_S)
+    build_s, run_s = (np.bincount(part, of_node, size) for of_node in (load.build_s, load.run_s))
+    return Cut(part, crossing, build_s, run_s, load.whole_s, lookahead_ns, crossed, plan.grid.duration_ns / NS_PER_S)

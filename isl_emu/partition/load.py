@@ -19,8 +19,8 @@ from isl_emu.routing.forwarding import GROUP_BASE, NO_ROUTE, RoutePlan
 LINK_END_S = 0.8e-3  # to build one, with its share of a node: 1,584 nodes with 6,340 in 4.9 s
 SETTING_S = 7e-6  # to change one
 ROUTE_S = 14e-6  # to change one, in both families of addresses
-END_S = 50e-6  # a packet at an end, where a program of ours works on it
-HOP_S = 6e-6  # a packet over one more link
+END_S = 42e-6  # a packet at an end, where a program of ours works on it
+HOP_S = 1e-6  # a packet over one more link
 INSTANT_S = 15e-3  # an instant on each kernel, whatever it has: 0.9 s for 60 of them with 12 nodes
 
 SAMPLES = 8  # instants at which paths are looked at
@@ -40,12 +40,14 @@ class Load:
     """What a run is expected to take.
 
     Args:
-        node_s: of a core for each node, float64 (N,).
+        build_s: of a core to build each node, float64 (N,).
+        run_s: of a core for each node while time runs, float64 (N,).
         link_packets: over each link, both directions, float64 (L,).
         whole_s: of a core for what every kernel does for the whole network, however small its part.
     """
 
-    node_s: np.ndarray
+    build_s: np.ndarray
+    run_s: np.ndarray
     link_packets: np.ndarray
     whole_s: float = 0.0
 
@@ -58,19 +60,21 @@ def load_of(plan: LinkPlan, routes: RoutePlan | None = None, flows: Iterable[Flo
     """
     links, nodes = plan.links, len(plan.nodes.names)
     ends: Ints = np.concatenate([links.a, links.b]).astype(np.int64)
-    of_link = LINK_END_S + SETTING_S * _changes(plan)
-    node_s = np.bincount(ends, np.tile(of_link, 2), nodes).astype(np.float64)
+    build_s: Floats = LINK_END_S * np.bincount(ends, minlength=nodes)
+    run_s: Floats = np.bincount(ends, np.tile(SETTING_S * _changes(plan), 2), nodes)
     link_packets: Floats = np.zeros(len(links.a))
     if routes is not None:
-        node_s += ROUTE_S * np.bincount(routes.row_node, minlength=nodes)
+        built = int(routes.row_start[1]) if len(routes.row_start) > 1 else 0
+        build_s = build_s + ROUTE_S * np.bincount(routes.row_node[:built], minlength=nodes)
+        run_s += ROUTE_S * np.bincount(routes.row_node[built:], minlength=nodes)
         index = {name: node for node, name in enumerate(plan.nodes.names)}
         rows = [(index[a], index[b], packets) for a, b, packets in flows]
         source, target, packets = np.array(rows, dtype=np.float64).reshape(-1, 3).T
         for end in (source, target):
-            node_s += END_S * np.bincount(end.astype(np.int64), packets, nodes)
+            run_s += END_S * np.bincount(end.astype(np.int64), packets, nodes)
         link_packets, sent = packets_on_paths(plan, routes, source.astype(int), target.astype(int), packets)
-        node_s += HOP_S * sent
-    return Load(node_s, link_packets, INSTANT_S * plan.grid.count)
+        run_s += HOP_S * sent
+    return Load(build_s, run_s, link_packets, INSTANT_S * plan.grid.count)
 
 
 def _changes(plan: LinkPlan) -> Ints:

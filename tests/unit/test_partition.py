@@ -77,7 +77,7 @@ def test_jitter_shortens_the_lookahead_and_so_does_the_plan_without_faults() -> 
 
 
 def loads(nodes: list[float], links: list[float] | None = None) -> Load:
-    return Load(np.array(nodes), np.array(links if links is not None else [0.0] * len(nodes)))
+    return Load(np.zeros(len(nodes)), np.array(nodes), np.array(links if links is not None else [0.0] * len(nodes)))
 
 
 def test_a_longer_lookahead_is_worth_another_even_cut() -> None:
@@ -132,7 +132,7 @@ def test_packets_are_expected_on_planned_paths() -> None:
     found, idle = (load_of(plan, routes, flows) for flows in ([Flow(names[1], names[3], 600.0)], []))
     ends = {(int(plan.links.a[link]), int(plan.links.b[link])) for link in np.flatnonzero(found.link_packets)}
     assert ends == {(1, 2), (2, 3)} and found.link_packets.max() == pytest.approx(600.0)
-    more_s = found.node_s - idle.node_s
+    more_s = found.run_s - idle.run_s
     assert more_s == pytest.approx([0.0, 600 * (END_S + HOP_S), 600 * HOP_S, 600 * END_S, 0.0, 0.0])
     assert not load_of(plan, no_routes(plan), [Flow(names[1], names[3], 600.0)]).link_packets.any()
 

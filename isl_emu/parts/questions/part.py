@@ -46,7 +46,8 @@ from isl_emu.parts.serving.who_serves import servers_known_down
 from isl_emu.progress import Steps
 from isl_emu.routing.outlook import plan_outlook
 from isl_emu.runs.folder import RunFolder
-from isl_emu.runs.journal import REQUESTS_JOURNAL, SERVERS_JOURNAL, Journal, count_lines
+from isl_emu.runs.journal import REQUESTS_JOURNAL, SERVERS_JOURNAL, Journal, count_lines, read_journal
+from isl_emu.runs.merging import Records
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.questions import USERS, Questions
 from isl_emu.scenario.user_functions import planning_function
@@ -59,10 +60,16 @@ WAYS = ("path_at_send", "path_at_finish")  # columns
 QUESTION_PACKETS, TOKEN_PACKETS = 6, 2  # which both programs work on: the connection, headers; a token as an event
 
 
+def _by_id(parts: Sequence[Records]) -> Records:
+    """What each guest's stations ask, in the order in which it was planned."""
+    return sorted((record for part in parts for record in part), key=lambda record: record["id"])
+
+
 class QuestionsPart(Part):
     key = "questions"
     lines = {asking.POLLS_JOURNAL: POLLS}
     tables = {REQUESTS_JOURNAL: REQUESTS, asking.ATTEMPTS_JOURNAL: ATTEMPTS, SLICES_TABLE: SLICES}
+    merges = {asking.PLANNED_JOURNAL: _by_id}
     watched = REQUESTS_JOURNAL, asking.POLLS_JOURNAL
     watched_live = asking.ASKED_JOURNAL, REQUESTS_JOURNAL, asking.POLLS_JOURNAL
 
@@ -106,7 +113,11 @@ class QuestionsPart(Part):
         return Preparation(inputs=inputs, seen=seen, leave=partial(_leave, source, satellites, requests))
 
     def together(self, scenario: Scenario) -> Iterable[str]:
-        return scenario.asking_stations if scenario.questions else ()
+        """Who asks apart has a process for each guest, which knows nothing of the others."""
+        questions = scenario.questions
+        if questions and (questions.poll_interval_ns or ":" in questions.target):
+            return scenario.asking_stations
+        return ()
 
     def one_guest(self, source: Source) -> Iterable[str]:
         return ()
@@ -132,7 +143,9 @@ class QuestionsPart(Part):
             yield Flow(satellite, station, sent / 2)
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
-        if live.scenario.questions and live.portion.number == 0:  # where all stations are that ask
+        if live.scenario.questions and any(map(live.is_here, live.scenario.asking_stations)):
+            if live.portion.count > 1:
+                _keep_those_here(live)
             yield RunProcess("client", ["isl_emu.parts.questions.client"], live.folder.journal)
 
     def progress(self, journal: Path) -> str | None:
@@ -145,7 +158,8 @@ class QuestionsPart(Part):
 
     def conclude(self, run: FinishedRun) -> None:
         attempts, requests = run.journal(asking.ATTEMPTS_JOURNAL), run.journal(REQUESTS_JOURNAL)
-        outcomes = ({**record, "outcome": outcome(record, run.paths)} for record in attempts.records)
+        tried = sorted(attempts.records, key=lambda record: (record["id"], record["attempt"]))
+        outcomes = ({**record, "outcome": outcome(record, run.paths)} for record in tried)
         attempt_rows = [attempt_row(record, run.paths) for record in outcomes]
         run.write(asking.ATTEMPTS_JOURNAL, ATTEMPTS, attempt_rows, attempts.lost_lines)
         rows = _request_rows(requests.records, run)
@@ -272,6 +286,17 @@ def _leave(
     if questions.decides_live:
         stations = tuple(source.scenario.users_by_station)
         plan_outlook(source.plan, source.routes, stations, satellites).save(folder.journal / asking.OUTLOOK)
+
+
+def _keep_those_here(live: LiveRun) -> None:
+    """What a guest of several asks: what its own stations do, for the file that was left is that of all of them."""
+    path = live.folder.journal / f"{asking.PLANNED_JOURNAL}.jsonl"
+    records, draft = read_journal(path).records, path.with_suffix(".here")
+    with Journal(draft) as journal:
+        for record in records:
+            if live.is_here(record["station"]):
+                journal.append(record)
+    draft.replace(path)
 
 
 def _request_rows(recorded: Sequence[Row], run: FinishedRun) -> list[Row]:
