@@ -161,7 +161,8 @@ class Cut:
             meetings = self.meetings_per_s * self.duration_s
             lines.append(
                 f"expected: {self.one_guest_s:.1f} s on one guest, {self.wall_s:.1f} s on {self.parts} "
-                f"({self.speed_up:.2f} times as fast): {self.build_s.max():.1f} s to build the busiest part + {self.run_s.max():.1f} s for it "
+                f"({self.speed_up:.2f} times as fast): {self.build_s.max():.1f} s to build "
+                f"and the busiest one's {self.run_s.max():.1f} s to emulate "
                 f"+ {self.whole_s:.1f} s for the whole plan "
                 f"+ {meetings:,.0f} meetings ({self.meetings_per_s:,.0f} an emulated second) of {MEETING_S * 1e6:g} us "
                 f"+ {self.packets:,.0f} packets of {CROSSING_S * 1e6:g} us; each part on a core of its own"
@@ -309,7 +310,7 @@ def _metis(
     graph = coo_array((np.tile(weight, 2), ends), shape=(groups, groups)).tocsr()
     graph.setdiag(0.0)
     graph.eliminate_zeros()
-    weights = [_whole(np.bincount(group, load, groups)) for load in loads]
+    weights = [_whole(np.bincount(group, load, groups).astype(np.float64)) for load in loads]
     for of_group, imbalance, number in product(weights, IMBALANCES, range(ATTEMPTS)):
         _, found = pymetis.part_graph(
             parts,

@@ -61,7 +61,7 @@ def load_of(plan: LinkPlan, routes: RoutePlan | None = None, flows: Iterable[Flo
     links, nodes = plan.links, len(plan.nodes.names)
     ends: Ints = np.concatenate([links.a, links.b]).astype(np.int64)
     build_s: Floats = LINK_END_S * np.bincount(ends, minlength=nodes)
-    run_s: Floats = np.bincount(ends, np.tile(SETTING_S * _changes(plan), 2), nodes)
+    run_s = np.bincount(ends, np.tile(SETTING_S * _changes(plan), 2), nodes).astype(np.float64)
     link_packets: Floats = np.zeros(len(links.a))
     if routes is not None:
         built = int(routes.row_start[1]) if len(routes.row_start) > 1 else 0

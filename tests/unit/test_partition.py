@@ -99,6 +99,16 @@ def test_an_uneven_cut_is_taken_where_that_is_over_sooner() -> None:
         assert found.speed_up == pytest.approx(12 * load_s / found.wall_s)
 
 
+def test_all_parts_are_built_before_time_runs() -> None:
+    """Two nodes have nearly all to do: a part for each of them, and as many to build in both."""
+    build_s, run_s = np.ones(12), np.zeros(12)
+    run_s[[0, 6]] = 100.0
+    found = cut(make_plan(12, (), [ring_edges(12, 5 * MS)]), 2, load=Load(build_s, run_s, np.zeros(12)))
+    assert found.build_s.tolist() == [6.0, 6.0] and found.run_s.tolist() == [100.0, 100.0]
+    uneven = replace(found, build_s=np.array([3.0, 9.0]), run_s=np.array([106.0, 94.0]))
+    assert uneven.wall_s - found.wall_s == pytest.approx(9.0 + 106.0 - 6.0 - 100.0)
+
+
 def test_load_and_traffic_move_the_cut() -> None:
     """Of a ring, a heavy node is with few others, and links that carry much do not cross."""
     plan = make_plan(12, (), [ring_edges(12, 5 * MS)])
@@ -141,7 +151,8 @@ def test_a_link_costs_what_changes_at_it() -> None:
     """Two links that are up at three instants, one of which has the same delay at two of them."""
     plan = make_plan(3, (), [{(0, 1): MS, (1, 2): MS}, {(0, 1): MS, (1, 2): 2 * MS}, {(0, 1): 2 * MS, (1, 2): 3 * MS}])
     first, second = LINK_END_S + 2 * SETTING_S, LINK_END_S + 3 * SETTING_S
-    assert load_of(plan).node_s == pytest.approx([first, first + second, second])
+    found = load_of(plan)
+    assert found.build_s + found.run_s == pytest.approx([first, first + second, second])
 
 
 def test_it_is_told_by_part() -> None:

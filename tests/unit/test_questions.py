@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from isl_emu.errors import ScenarioError
+from isl_emu.parts.questions.asking import PLANNED_JOURNAL
+from isl_emu.parts.questions.part import QuestionsPart, planned_requests
 from isl_emu.scenario.parse import format_scenario, load_scenario, parse_scenario
 from tests.scenarios import head, shell, station
 
@@ -111,3 +113,30 @@ def test_files_are_found_from_the_scenarios_folder(tmp_path: Path) -> None:
     path.write_text(SKY + '[questions.trace]\nfile = "t.csv"')
     with pytest.raises(ScenarioError, match=r"questions.trace.file is 't.csv', but there is no file .*t.csv"):
         load_scenario(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "apart"),
+    [
+        ('mean_interval = "1 s"\ntarget = "nearest"', True),
+        ('arrivals = "single-stream"\ncount = 3', True),
+        ('arrivals = "users"\nusers_per_station = 3\nthink_time = "4 s"', True),
+        ('mean_interval = "1 s"\ntarget = "least-loaded"', False),
+        ('mean_interval = "1 s"\ntarget = "own.module:choose"', False),
+    ],
+)
+def test_stations_whose_questions_depend_on_no_other_ones_can_be_in_different_guests(text: str, apart: bool) -> None:
+    scenario = _parse(text)
+    assert tuple(QuestionsPart().together(scenario)) == (() if apart else ("gs-a", "gs-b"))
+    if apart:
+        assert scenario.questions is not None
+        requests = planned_requests(scenario, scenario.questions, scenario.serving_satellites)
+        stations = {request.id: request.station for request in requests}
+        assert set(stations.values()) == {"gs-a", "gs-b"}
+        assert all(stations[request.after] == request.station for request in requests if request.after is not None)
+
+
+def test_what_guests_were_to_ask_is_put_together_as_it_was_planned() -> None:
+    """The first guest has kept what its stations ask, the second died before."""
+    merged = QuestionsPart.merges[PLANNED_JOURNAL]([[{"id": 1}], [{"id": 0}, {"id": 1}, {"id": 2}], []])
+    assert [record["id"] for record in merged] == [0, 1, 2]

@@ -61,8 +61,9 @@ QUESTION_PACKETS, TOKEN_PACKETS = 6, 2  # which both programs work on: the conne
 
 
 def _by_id(parts: Sequence[Records]) -> Records:
-    """What each guest's stations ask, in the order in which it was planned."""
-    return sorted((record for part in parts for record in part), key=lambda record: record["id"])
+    """What all stations ask, as it was planned; a guest that died early still has the others' as well."""
+    found = {record["id"]: record for part in parts for record in part}
+    return [found[number] for number in sorted(found)]
 
 
 class QuestionsPart(Part):
@@ -143,9 +144,11 @@ class QuestionsPart(Part):
             yield Flow(satellite, station, sent / 2)
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
-        if live.scenario.questions and any(map(live.is_here, live.scenario.asking_stations)):
-            if live.portion.count > 1:
-                _keep_those_here(live)
+        if live.scenario.questions is None:
+            return
+        if live.portion.count > 1:
+            _keep_those_here(live)
+        if any(map(live.is_here, live.scenario.asking_stations)):
             yield RunProcess("client", ["isl_emu.parts.questions.client"], live.folder.journal)
 
     def progress(self, journal: Path) -> str | None:
