@@ -31,9 +31,9 @@ STATIONS = "".join(
     station(name, latitude=latitude, longitude="104 deg", antennas=2)
     for name, latitude in (("gs-a", "30 deg"), ("gs-b", "-40 deg"), ("gs-c", "50 deg"))
 )
-ASKING = table("compute", satellites=["p0*"], server="modelled", board="inference-2035", model="qwen3-8b")
+COMPUTE = table("compute", satellites=["p0*"], server="modelled", board="inference-2035", model="qwen3-8b")
 QUESTIONS = {"mean_interval": "200 ms", "prompts": ["Why?"]}
-ASKING += table("questions", **QUESTIONS)
+ASKING = COMPUTE + table("questions", **QUESTIONS)
 
 
 def _source(tmp_path: Path, more: str = "") -> Source:
@@ -51,8 +51,13 @@ def test_no_packet_takes_less_between_guests_than_the_lookahead(tmp_path: Path, 
     crossing = part[links.a] != part[links.b]
     assert LEAST_LOOKAHEAD_NS <= spread.lookahead_ns <= least_delays_ns(source.plan)[crossing].min()
     assert set(part.tolist()) == set(range(guests))
-    names = source.plan.nodes.names
-    assert {int(part[names.index(name)]) for name in ("gs-a", "gs-b", "gs-c")} == {0}
+
+
+def test_stations_for_which_one_process_asks_are_in_the_first_guest(tmp_path: Path) -> None:
+    source = _source(tmp_path, COMPUTE + table("questions", target="least-loaded", **QUESTIONS))
+    spread, names = spread_over(source, 3, EXACT, Wishes()), source.plan.nodes.names
+    assert spread is not None
+    assert {int(spread.portion.part[names.index(name)]) for name in ("gs-a", "gs-b", "gs-c")} == {0}
 
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.key)
