@@ -96,15 +96,10 @@ class Cut:
         return float(self.load_s.sum()) + self.whole_s
 
     @property
-    def busiest_s(self) -> float:
-        """What the part takes that is built last, and then the one that has the most to do."""
-        return float(self.build_s.max() + self.run_s.max())
-
-    @property
     def wall_s(self) -> float:
         """What the parts are expected to take, each on a core of its own."""
         waiting_s = MEETING_S * self.meetings_per_s * self.duration_s + CROSSING_S * self.packets
-        return self.busiest_s + self.whole_s + waiting_s
+        return float(self.build_s.max() + self.run_s.max()) + self.whole_s + waiting_s
 
     @property
     def speed_up(self) -> float:
@@ -310,13 +305,14 @@ def _metis(
     graph = coo_array((np.tile(weight, 2), ends), shape=(groups, groups)).tocsr()
     graph.setdiag(0.0)
     graph.eliminate_zeros()
+    adjacency, of_link = pymetis.CSRAdjacency(graph.indptr.tolist(), graph.indices.tolist()), _whole(graph.data)
     weights = [_whole(np.bincount(group, load, groups).astype(np.float64)) for load in loads]
     for of_group, imbalance, number in product(weights, IMBALANCES, range(ATTEMPTS)):
         _, found = pymetis.part_graph(
             parts,
-            pymetis.CSRAdjacency(graph.indptr.tolist(), graph.indices.tolist()),
+            adjacency,
             vweights=of_group,
-            eweights=_whole(graph.data),
+            eweights=of_link,
             recursive=True,
             options=pymetis.Options(seed=seed + number, ufactor=round(1000 * (imbalance - 1))),
         )

@@ -64,8 +64,8 @@ def load_of(plan: LinkPlan, routes: RoutePlan | None = None, flows: Iterable[Flo
     run_s = np.bincount(ends, np.tile(SETTING_S * _changes(plan), 2), nodes).astype(np.float64)
     link_packets: Floats = np.zeros(len(links.a))
     if routes is not None:
-        built = int(routes.row_start[1]) if len(routes.row_start) > 1 else 0
-        build_s = build_s + ROUTE_S * np.bincount(routes.row_node[:built], minlength=nodes)
+        built = int(routes.row_start[1])  # those of instant 0
+        build_s += ROUTE_S * np.bincount(routes.row_node[:built], minlength=nodes)
         run_s += ROUTE_S * np.bincount(routes.row_node[built:], minlength=nodes)
         index = {name: node for node, name in enumerate(plan.nodes.names)}
         rows = [(index[a], index[b], packets) for a, b, packets in flows]

@@ -26,8 +26,8 @@ from isl_emu.runs.journal import (
     INSTANTS_JOURNAL,
     LINKS_JOURNAL,
     LOAD_JOURNAL,
-    Journal,
     read_journal,
+    rewrite_journal,
 )
 from isl_emu.runs.merging import Records, merged_rows
 from isl_emu.tables.arrow_streams import stream_batches
@@ -106,7 +106,7 @@ def gather(folder: RunFolder, parts: int) -> None:
         if len({path.stat().st_ino for path in there}) == 1 and len(there) > 1:
             continue  # it was prepared for all of them
         if name in merges:
-            _rewrite(paths[0], merges[name]([read_journal(path).records for path in paths]))
+            rewrite_journal(paths[0], merges[name]([read_journal(path).records for path in paths]))
         else:
             with paths[0].open("ab") as file:
                 for path in paths[1:]:
@@ -118,14 +118,6 @@ def gather(folder: RunFolder, parts: int) -> None:
         for log in other.glob("*.log"):
             shutil.copyfile(log, folder.journal / f"{log.stem}.{number}.log")
         shutil.rmtree(other)
-
-
-def _rewrite(path: Path, records: Records) -> None:
-    new = path.with_suffix(".merged")
-    with Journal(new) as journal:
-        for record in records:
-            journal.append(record)
-    new.replace(path)
 
 
 def merge_streams(paths: Sequence[Path], order: Callable[[pa.Table], tuple[np.ndarray, ...]]) -> None:

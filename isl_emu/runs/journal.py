@@ -55,6 +55,15 @@ class Journal:
         self.close()
 
 
+def rewrite_journal(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Put other records in place of a journal's, in one step; who has the file by another name keeps the old ones."""
+    new = path.with_suffix(".new")
+    with Journal(new) as journal:
+        for record in records:
+            journal.append(record)
+    new.replace(path)
+
+
 @dataclass(frozen=True)
 class JournalContent:
     """What a journal holds: its records in order, and how many lines could not be read."""

@@ -46,8 +46,15 @@ from isl_emu.parts.serving.who_serves import servers_known_down
 from isl_emu.progress import Steps
 from isl_emu.routing.outlook import plan_outlook
 from isl_emu.runs.folder import RunFolder
-from isl_emu.runs.journal import REQUESTS_JOURNAL, SERVERS_JOURNAL, Journal, count_lines, read_journal
-from isl_emu.runs.merging import Records
+from isl_emu.runs.journal import (
+    REQUESTS_JOURNAL,
+    SERVERS_JOURNAL,
+    Journal,
+    count_lines,
+    read_journal,
+    rewrite_journal,
+)
+from isl_emu.runs.merging import Records, merged_rows
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.questions import USERS, Questions
 from isl_emu.scenario.user_functions import planning_function
@@ -62,8 +69,7 @@ QUESTION_PACKETS, TOKEN_PACKETS = 6, 2  # which both programs work on: the conne
 
 def _by_id(parts: Sequence[Records]) -> Records:
     """What all stations ask, as it was planned; a guest that died early still has the others' as well."""
-    found = {record["id"]: record for part in parts for record in part}
-    return [found[number] for number in sorted(found)]
+    return sorted(merged_rows(parts, "id", {}), key=lambda record: record["id"])
 
 
 class QuestionsPart(Part):
@@ -294,12 +300,7 @@ def _leave(
 def _keep_those_here(live: LiveRun) -> None:
     """What a guest of several asks: what its own stations do, for the file that was left is that of all of them."""
     path = live.folder.journal / f"{asking.PLANNED_JOURNAL}.jsonl"
-    records, draft = read_journal(path).records, path.with_suffix(".here")
-    with Journal(draft) as journal:
-        for record in records:
-            if live.is_here(record["station"]):
-                journal.append(record)
-    draft.replace(path)
+    rewrite_journal(path, [record for record in read_journal(path).records if live.is_here(record["station"])])
 
 
 def _request_rows(recorded: Sequence[Row], run: FinishedRun) -> list[Row]:
