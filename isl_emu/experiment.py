@@ -59,6 +59,9 @@ from isl_emu.units import NS_PER_S
 Beside = Callable[[RunFolder], AbstractContextManager[object]]
 
 MACHINES, CLOCKS = ("auto", "host", "guest"), ("auto", "exact", "real")
+# A guest boots so long before the scenario's start by its clock, which shows the start at instant 0: more than any head
+# start takes, as programs that measure by it stand still while a clock that was set back catches up.
+BOOT_BEFORE_S = 10 * 86_400
 
 
 def load_source(path: Path | Scenario, changes: dict[str, Any]) -> Source:
@@ -438,7 +441,8 @@ def prepare(source: Source, place: Place, preparations: Sequence[Preparation], f
 def _clock(scenario: Scenario, wishes: Wishes) -> VirtualClock:
     """Somebody at a keyboard wants time to pass as it does for him, unless he says otherwise."""
     pace = wishes.pace or (1.0 if wishes.interactive else None)
-    return VirtualClock(round(scenario.time.start.timestamp()) * NS_PER_S, pace, scenario.seed)
+    start_s = round(scenario.time.start.timestamp()) - BOOT_BEFORE_S
+    return VirtualClock(start_s * NS_PER_S, pace, scenario.seed)
 
 
 def _execute(

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Sequence
 
 # Source: linux/bpf_common.h; load 32 bits, 16 bits, 8 bits, compare with a constant, return one
-BPF_LD_W_ABS, BPF_LD_H_ABS, BPF_LD_B_ABS, BPF_JEQ, BPF_RET = 0x20, 0x28, 0x30, 0x15, 0x06
+BPF_LD_W_ABS, BPF_LD_H_ABS, BPF_LD_B_ABS, BPF_JEQ, BPF_JGT, BPF_RET = 0x20, 0x28, 0x30, 0x15, 0x25, 0x06
 SO_ATTACH_FILTER = 26  # asm-generic/socket.h
 INSTRUCTION = struct.Struct("=HBBI")  # linux/filter.h sock_filter: code, jump if true, jump if false, operand
 

@@ -27,6 +27,9 @@ class DisjointPaths(Record):
     separate: Literal["links", "nodes"] = "links"
 
 
+PROTOCOL_NAMES = {"ospf": "OSPF", "isis": "IS-IS", "bgp": "BGP"}
+
+
 class RoutingDaemon(Record):
     """FRR's daemons in each node: which protocol, and how soon it notices that a neighbour is gone.
 
@@ -35,7 +38,7 @@ class RoutingDaemon(Record):
     its ends give it the highest cost; 0 for never. `memory`: the most that a node's daemons may take.
     """
 
-    protocol: Literal["ospf", "bgp"] = "ospf"
+    protocol: Literal["ospf", "isis", "bgp"] = "ospf"
     hello_ns: Duration = Field(alias="hello", default=1_000_000_000)
     dead_ns: Duration = Field(alias="dead", default=4_000_000_000)
     cost: Literal["delay", "hops"] = "delay"

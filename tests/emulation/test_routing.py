@@ -30,9 +30,10 @@ def _loss(out: Path) -> dict[str, int]:
     return row
 
 
-def test_without_a_carrier_a_lost_laser_is_noticed_by_silence(tmp_path):
-    said = finished(EXAMPLE, tmp_path / "run")
-    assert "VALID: in exact time" in said and "ROUTES by OSPF" in said
+@pytest.mark.parametrize(("protocol", "name"), [("ospf", "OSPF"), ("isis", "IS-IS")])
+def test_without_a_carrier_a_lost_laser_is_noticed_by_silence(protocol, name, tmp_path):
+    said = finished(EXAMPLE.replace('protocol = "ospf"', f'protocol = "{protocol}"'), tmp_path / "run")
+    assert "VALID: in exact time" in said and f"ROUTES by {name}" in said
     loss = _loss(tmp_path / "run")
     assert loss["pairs_cut"] == PAIRS_OVER_A_LINK
     assert DEAD_NS - HELLO_NS <= loss["outage_p50_ns"] <= loss["outage_max_ns"] <= DEAD_NS + CALCULATION_NS
@@ -45,7 +46,7 @@ def test_without_a_carrier_a_lost_laser_is_noticed_by_silence(tmp_path):
     around = [row["hops"] for row in probes if (row["a"], row["b"]) == ("p00s01", "p00s02") and row["delay_ns"]]
     assert set(around) == {1, 11}
     assert all(abs(row["excess_ns"]) <= row["hops"] for row in probes if row["excess_ns"] is not None)
-    assert (tmp_path / "run" / "files" / "p00s01" / "frr" / "ospfd.log").stat().st_size
+    assert (tmp_path / "run" / "files" / "p00s01" / "frr" / f"{DAEMONS[protocol]}.log").stat().st_size
     around_at = {"9s": " 1 hops, one way, at 9 s, by", "21s": "11 hops, one way, at 21 s, by"}
     for at, way in {**around_at, "11s": "p00s02  (the link is down: packets are lost)"}.items():
         told = isl_emu("path", tmp_path / "run", "p00s01", "p00s02", "--at", at).stdout

@@ -159,21 +159,21 @@ def test_a_probe_without_a_route_is_not_expected():
     assert row["path"] is None and row["straddles_change"]
 
 
-@pytest.mark.parametrize("protocol", ["ospf", "bgp"])
+@pytest.mark.parametrize("protocol", ["ospf", "isis", "bgp"])
 def test_each_daemon_is_told_of_each_link_and_a_station_to_be_an_end(protocol):
     plan = make_plan(3, ["gs"], [{(0, 1): 10 * MS, (1, 2): 20 * MS, (0, 3): 3 * MS}])
     daemon = RoutingDaemon(protocol=protocol)
     told = [
         configurations(plan, Routing(policy="none", daemon=daemon), daemon, node)[
-            {"ospf": "ospfd", "bgp": "bgpd"}[protocol]
+            {"ospf": "ospfd", "isis": "isisd", "bgp": "bgpd"}[protocol]
         ]
         for node in range(4)
     ]
-    links = {"ospf": " ip ospf area 0\n", "bgp": " timers connect 1\n"}
+    links = {"ospf": " ip ospf area 0\n", "isis": " isis network point-to-point\n", "bgp": " timers connect 1\n"}
     assert [text.count(links[protocol]) - (protocol == "ospf") for text in told] == [2, 2, 1, 1]
-    end = {"ospf": "max-metric router-lsa", "bgp": "filter-list own out"}[protocol]
+    end = {"ospf": "max-metric router-lsa", "isis": "set-overload-bit", "bgp": "filter-list own out"}[protocol]
     assert [end in text for text in told] == [False, False, False, True]
-    cost = {"ospf": " ip ospf cost 2000\n", "bgp": "remote-as 4200000001"}
+    cost = {"ospf": " ip ospf cost 2000\n", "isis": " isis metric 2000\n", "bgp": "remote-as 4200000001"}
     assert cost[protocol] in told[2]  # 20 ms in steps of 10 us, or the neighbour's own system
 
 

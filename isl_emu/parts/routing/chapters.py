@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from isl_emu.parts.finished_run import ConcludedRun, Rows
 from isl_emu.parts.routing.results import HEADER, convergence_facts, convergence_table
+from isl_emu.scenario.routing import PROTOCOL_NAMES
 from isl_emu.show.chapter import Chapter, DataTable, Picture
 from isl_emu.show.style import BLUE, GREEN, calm, dots, new_figure, plan_axis
 from isl_emu.tables.text import time_text
@@ -21,7 +22,7 @@ def convergence_chapter(run: ConcludedRun) -> Iterator[Chapter]:
     if not (rows := run.rows("convergence")):
         return
     daemon = run.scenario.routing.daemon
-    whose = f"{daemon.protocol.upper()} of FRR" if daemon else "programs in the nodes"
+    whose = f"{PROTOCOL_NAMES[daemon.protocol]} of FRR" if daemon else "programs in the nodes"
     cut = sum(row["pairs_cut"] > 0 for row in rows)
     longest = max((row["outage_max_ns"] for row in rows if row["outage_max_ns"] is not None), default=None)
     cells, rest = convergence_table(rows)

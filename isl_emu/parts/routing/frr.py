@@ -27,14 +27,15 @@ from isl_emu.scenario.routing import Routing, RoutingDaemon
 from isl_emu.units import NS_PER_S
 
 PROGRAMS = Path("/usr/lib/frr")  # where Debian's package has them
-DAEMONS = {"ospf": "ospfd", "bgp": "bgpd"}
+DAEMONS = {"ospf": "ospfd", "isis": "isisd", "bgp": "bgpd"}
+COST_WORDS = {"ospf": "ip ospf cost", "isis": "isis metric"}  # of an interface, before what it costs
 OWN = "/dev/shm"  # private to each container, in memory, and no place of results: all files that daemons make
 PREPARE = (  # where they and vtysh look for their sockets, and where they keep what a crash would tell
     f"mkdir -p /var/run /var/tmp && ln -sfn {OWN} /var/run/frr && ln -sfn {OWN} /var/tmp/frr"
 )
 PATIENCE = Path(__file__).with_name("patience.c")
 COST_NS = 10_000  # of a delay: what a link costs at the least, so that 65,535 is two thirds of a second
-MOST_COST = 65_535  # in 16 bits (RFC 2328)
+MOST_COST = 65_535  # OSPF's, in 16 bits (RFC 2328); IS-IS counts further (RFC 5305)
 FIRST_AS = 4_200_000_000  # private autonomous systems (RFC 6996)
 READY_S, LOOK_S, LAST_WORDS_S = 60.0, 0.02, 3.0
 
@@ -89,10 +90,25 @@ def configurations(plan: LinkPlan, routing: Routing, daemon: RoutingDaemon, node
             lines += [
                 f"interface {face}", " ip ospf area 0", " ip ospf network point-to-point",
                 f" ip ospf hello-interval {hello_s}", f" ip ospf dead-interval {dead_s}",
-                f" ip ospf cost {costs[end // 2]}",
+                f" {COST_WORDS['ospf']} {costs[end // 2]}",
             ]  # fmt: skip
         lines += ["router ospf", f" ospf router-id {own}", " maximum-paths 1"]
         lines += [" max-metric router-lsa administrative"] if station else []
+    elif daemon.protocol == "isis":
+        # The first lines are in force before a router has a name: what it tells first would hold for 30 s else.
+        lines = [
+            "router isis 1", " lsp-gen-interval 1", *common,
+            "router isis 1", f" net 49.0001.0000.{node + 1 >> 16:04x}.{node + 1 & 0xFFFF:04x}.00",
+            " is-type level-2-only",
+        ]  # fmt: skip
+        lines += [" set-overload-bit"] if station else []
+        lines += ["interface lo", " ip router isis 1", " isis passive"]
+        for end, face in faces.items():
+            lines += [
+                f"interface {face}", " ip router isis 1", " isis circuit-type level-2-only",
+                " isis network point-to-point", " no isis hello padding", f" isis hello-interval {hello_s}",
+                f" isis hello-multiplier {max(round(dead_s / hello_s), 2)}", f" {COST_WORDS['isis']} {costs[end // 2]}",
+            ]  # fmt: skip
     else:
         lines += ["bgp as-path access-list own seq 5 permit ^$"] if station else []
         lines += [

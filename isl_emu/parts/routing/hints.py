@@ -1,7 +1,7 @@
 """Hints from the plan: a link that the orbits are about to end costs so much that routers leave it beforehand.
 
-Both its ends tell so by the protocol, in time: OSPF then routes over it only where there is no other way, and nothing
-is lost when it goes. Faults are no part of this, as nobody knows of them beforehand.
+Both its ends tell so by the protocol, in time: OSPF and IS-IS then route over it only where there is no other way, and
+nothing is lost when it goes. Faults are no part of this, as nobody knows of them beforehand.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.network.naming import interface_name
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.routing.frr import MOST_COST, OWN, link_costs
+from isl_emu.parts.routing.frr import COST_WORDS, DAEMONS, MOST_COST, OWN, link_costs
 from isl_emu.runs.clock import RunTimes
 from isl_emu.scenario.routing import RoutingDaemon
 
@@ -63,7 +63,7 @@ class Hints(Activity):
 
     def __init__(self, live: LiveRun, daemon: RoutingDaemon):
         self._live, self._hints = live, planned_hints(live.plan, daemon.hint_ns)
-        self._costs = link_costs(live.plan, daemon)
+        self._costs, self._protocol = link_costs(live.plan, daemon), daemon.protocol
         self._stopped, self._failed = threading.Event(), ""
 
     def begin(self, times: RunTimes, ending: ExitStack) -> None:
@@ -87,17 +87,18 @@ class Hints(Activity):
     def _tell(self, hint: Hint) -> None:
         links, names = self._live.plan.links, self._live.plan.nodes.names
         cost = MOST_COST if hint.ending else int(self._costs[hint.link])
+        program = DAEMONS[self._protocol]
         a, b = names[int(links.a[hint.link])], names[int(links.b[hint.link])]
         for node, peer in ((a, b), (b, a)):
             face = interface_name(peer, hint.link)
-            words = ("enable", "configure terminal", f"interface {face}", f"ip ospf cost {cost}")
+            words = ("enable", "configure terminal", f"interface {face}", f"{COST_WORDS[self._protocol]} {cost}")
             root = f"/proc/{self._live.containers[node].pid}/root"
             try:
-                said = told(f"{root}{OWN}/ospfd.vty", words)
+                said = told(f"{root}{OWN}/{program}.vty", words)
             except OSError as error:
                 said = error.strerror or str(error)
             if said:
-                self._failed = f"ospfd of {node} says {said[:200]!r}"
+                self._failed = f"{program} of {node} says {said[:200]!r}"
 
 
 def told(path: str, commands: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from isl_emu.network.found_routes import RTNLGRP_IPV4_ROUTE, FoundRoute, NodeTable, decode_changes
 from isl_emu.network.naming import IPV4_BASE
-from isl_emu.nodes.filters import BPF_JEQ, BPF_LD_B_ABS, BPF_LD_H_ABS, BPF_LD_W_ABS, BPF_RET, attach_filter
+from isl_emu.nodes.filters import BPF_JEQ, BPF_JGT, BPF_LD_B_ABS, BPF_LD_H_ABS, BPF_LD_W_ABS, BPF_RET, attach_filter
 from isl_emu.nodes.namespaces import enter_network, in_own_thread
 from isl_emu.nodes.netlink import RECEIVE_BYTE
 from isl_emu.parts.activity import Activity
@@ -27,11 +27,14 @@ HEARING_BYTE = 8 << 20  # of what a kernel may have to tell at once: all routes 
 SO_RCVBUFFORCE, ETH_P_ALL = 33, 3  # asm-generic/socket.h, linux/if_ether.h
 OUTGOING = 4  # linux/if_packet.h PACKET_OUTGOING
 PACKET_KIND = 0xFFFFF000 + 4  # linux/filter.h SKF_AD_OFF + SKF_AD_PKTTYPE
-LD_W, LD_H, LD_B, EQUAL, GIVE = BPF_LD_W_ABS, BPF_LD_H_ABS, BPF_LD_B_ABS, BPF_JEQ, BPF_RET  # short, for tables
+LD_W, LD_H, LD_B, EQUAL, ABOVE, GIVE = (  # short, for tables
+    BPF_LD_W_ABS, BPF_LD_H_ABS, BPF_LD_B_ABS, BPF_JEQ, BPF_JGT, BPF_RET,
+)  # fmt: skip
 WHOLE = 0xFFFFFFFF
 # After the filter's first two lines: which of what leaves a node is control. Offsets are those of Ethernet frames.
 CONTROL = {
     "ospf": ((LD_H, 0, 0, 12), (EQUAL, 0, 3, 0x0800), (LD_B, 0, 0, 23), (EQUAL, 0, 1, 89), (GIVE, 0, 0, WHOLE)),
+    "isis": ((LD_H, 0, 0, 12), (ABOVE, 1, 0, 1500), (GIVE, 0, 0, WHOLE)),  # a length instead of a type: IEEE 802.3
     "bgp": (
         (LD_H, 0, 0, 12), (EQUAL, 0, 7, 0x0800), (LD_B, 0, 0, 23), (EQUAL, 0, 5, 6),
         (LD_H, 0, 0, 34), (EQUAL, 2, 0, 179), (LD_H, 0, 0, 36), (EQUAL, 0, 1, 179), (GIVE, 0, 0, WHOLE),

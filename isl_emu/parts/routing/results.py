@@ -14,6 +14,7 @@ from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.finished_run import Row, Rows
 from isl_emu.routing.forwarding import RoutePlan
 from isl_emu.routing.shortest import GROUP_BASE, NO_ROUTE
+from isl_emu.scenario.routing import PROTOCOL_NAMES
 from isl_emu.tables.found_ways import FoundWays
 from isl_emu.tables.schema import COUNT, NS, RATIO, TEXT, column, schema
 from isl_emu.tables.text import Distribution, counted, table, time_text
@@ -220,7 +221,7 @@ def convergence_facts(rows: Rows, protocol: str | None) -> Iterator[str]:
 
 
 def convergence_section(rows: Rows, protocol: str | None) -> Iterator[str]:
-    whose = f"by {protocol.upper()}" if protocol else "by programs in the nodes"
+    whose = f"by {PROTOCOL_NAMES[protocol]}" if protocol else "by programs in the nodes"
     yield f"ROUTES {whose}  (pairs without a working route though the plan had one, and for how long)"
     cells, rest = convergence_table(rows)
     yield from table(HEADER, cells, left=1)
