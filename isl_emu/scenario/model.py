@@ -352,8 +352,9 @@ def contradictions(scenario: Scenario) -> Iterator[str]:
     )  # fmt: skip
     if scenario.questions:
         yield from question_contradictions(
-            scenario.questions, scenario.station, scenario.serving_satellites, scenario.time.duration_ns
-        )
+            scenario.questions, scenario.station, scenario.serving_satellites, scenario.time.duration_ns,
+            [*(group.server for group in scenario.compute), *("split" for _ in scenario.split)],
+        )  # fmt: skip
     yield from observation_contradictions(scenario.observation, scenario)
     yield from capture_contradictions(scenario.capture, scenario.node_names)
     yield from training_contradictions(scenario, scenario.training)

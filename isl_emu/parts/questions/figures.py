@@ -98,6 +98,43 @@ class Concurrency:
         )
 
 
+@dataclass(frozen=True)
+class Contexts:
+    """What became of conversations whose next turn another satellite answered.
+
+    Args:
+        changes: how many such turns were answered.
+        moved: in how many the context came from the satellite before; `lost` in how many it was to and did not.
+        moved_tokens, recomputed_tokens: of the prompts of the turns before, what came and what was computed again.
+        moved_byte: size of what came. move_ns: how long servers waited for each.
+    """
+
+    changes: int
+    moved: int
+    lost: int
+    moved_tokens: int
+    recomputed_tokens: int
+    moved_byte: int
+    move_ns: Distribution
+
+    @classmethod
+    def of(cls, requests: Rows) -> Contexts | None:
+        """That of some requests; None where no conversation went on elsewhere."""
+        changed = [row for row in completed(requests) if row.get("context_from") is not None]
+        if not changed:
+            return None
+        came = [row for row in changed if row["moved_tokens"]]
+        return cls(
+            changes=len(changed),
+            moved=len(came),
+            lost=sum(row["moved_tokens"] == 0 for row in changed),
+            moved_tokens=_total(came, "moved_tokens"),
+            recomputed_tokens=_total(changed, "recomputed_tokens"),
+            moved_byte=_total(came, "moved_byte"),
+            move_ns=Distribution.of(row["move_ns"] for row in came),
+        )
+
+
 def measured(requests: Rows) -> list[Mapping[str, Any]]:
     """The requests that figures are of: those due after the warm-up, if there is one."""
     return [row for row in requests if not row.get("warm_up")]
@@ -116,7 +153,7 @@ def serving_figures(requests: Rows, polls: Rows, questions: Questions) -> dict[s
     """
     asked, requests = len(requests), measured(requests)
     done = completed(requests)
-    concurrency = Concurrency.of(requests)
+    concurrency, contexts = Concurrency.of(requests), Contexts.of(requests)
     return {
         "arrivals": {"kind": questions.arrivals, "mlperf_scenario": MLPERF.get(questions.arrivals)},
         "target": questions.target,
@@ -129,6 +166,7 @@ def serving_figures(requests: Rows, polls: Rows, questions: Questions) -> dict[s
         "slo": questions.slo and {**dict(questions.slo), "met": sum(bool(row["slo_met"]) for row in requests)},
         "rates": asdict(Rates.of(requests)),
         **({"concurrency": asdict(concurrency)} if concurrency else {}),
+        **({"contexts": asdict(contexts)} if contexts else {}),
         **_latencies(done),
         "send_lateness_ns": _spread(  # of sending after its due time: the emulator's own doing
             None if row["t_send_ns"] is None else row["t_send_ns"] - row["t_due_ns"] for row in requests

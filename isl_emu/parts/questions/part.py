@@ -31,6 +31,7 @@ from isl_emu.parts.questions.results import (
     POLLS,
     REQUESTS,
     SLICES,
+    add_recomputed,
     answers_section,
     attempt_row,
     outcome,
@@ -321,6 +322,7 @@ def _request_rows(recorded: Sequence[Row], run: FinishedRun) -> list[Row]:
         row["server"] = group.server if group else "split" if satellite else None
         row["paced_as"] = paces.get(scenario.compute.index(group)) if group else None
         row["satellites_answering"] = answering.mean_count(*span) if span else None
+    add_recomputed(rows)
     return rows
 
 
