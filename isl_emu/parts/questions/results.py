@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import Any
 
-from isl_emu.parts.questions.figures import Concurrency, Contexts, Rates, completed, measured
+from isl_emu.parts.questions.figures import Concurrency, Contexts, PromptTokens, Rates, by_group, completed, measured
 from isl_emu.routing.paths import NodePath
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.questions import Questions
@@ -335,7 +335,8 @@ def answers_section(requests: Rows, scenario: Scenario) -> Iterator[str]:
     again = f"{counted(more, 'further attempt')} after a first one failed" if more else ""
     up, down, lasers = (sum(row[key] or 0 for row in requests) for key in ("sent_byte", "received_byte", "laser_byte"))
     carried = facts(f"{size_text(up)} sent", f"{size_text(down)} received", f"{size_text(lasers)} on lasers")
-    for line in (*levels_kept(requests, scenario.questions), again, carried if up else ""):
+    lines = *levels_kept(requests, scenario.questions), *prompts_read(requests, scenario)
+    for line in (*lines, again, carried if up else ""):
         yield from wrapped(INDENT, line)
     yield from table(("", "", "p50", "p90", "p95", "p99"), latency_rows(done), left=2)
 
@@ -386,6 +387,17 @@ def levels_kept(requests: Rows, questions: Questions | None) -> Iterator[str]:
         )
     if (contexts := Contexts.of(requests)) is not None:
         yield _contexts_text(contexts)
+
+
+def prompts_read(requests: Rows, scenario: Scenario) -> Iterator[str]:
+    """What servers had still known of prompts, and what they computed; of each group, where several told it."""
+    groups = {f"group {name}": PromptTokens.of(rows) for name, rows in by_group(requests, scenario).items()}
+    told = {name: found for name, found in groups.items() if found is not None}
+    for name, found in {"": PromptTokens.of(requests), **(told if len(told) > 1 else {})}.items():
+        if found is not None:
+            cached = f"{found.cached} cached ({share(found.cached / max(found.tokens, 1))})"
+            begin = f"{name}: " if name else ""
+            yield facts(f"{begin}prompts of {counted(found.tokens, 'token')}", cached, f"{found.computed} computed")
 
 
 def _contexts_text(contexts: Contexts) -> str:
