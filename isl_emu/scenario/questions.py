@@ -45,6 +45,19 @@ class ThinkTime(Record):
     mean_ns: Duration = Field(alias="mean")
     deviation_ns: Duration | None = Field(alias="deviation", default=None)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_value(cls, value: Any) -> Any:
+        """A duration alone is a constant."""
+        if isinstance(value, str):
+            return {"mean": value}
+        if not isinstance(value, (dict, ThinkTime)):
+            example = '{ distribution = "lognormal", mean = "5 s", deviation = "3 s" }'
+            raise ValueError(
+                f'is {value!r}, but it is a duration such as "5 s", or a table such as {example}; write one'
+            )
+        return value
+
     @model_validator(mode="after")
     def _deviates(self) -> ThinkTime:
         if (self.deviation_ns is not None) != (self.distribution == "lognormal"):
@@ -121,12 +134,10 @@ class Questions(Record):
     def _implied(cls, table: Any) -> Any:
         """What follows from other keys: a trace says when requests arrive, and who looks for short queues polls.
 
-        A think time that is one value is constant, and a context that moves is used where it comes.
+        A context that moves is used where it comes.
         """
         if isinstance(table, dict) and "trace" in table:
             table = {"arrivals": "trace", **table}
-        if isinstance(table, dict) and isinstance(table.get("think_time"), str):
-            table = {**table, "think_time": {"mean": table["think_time"]}}
         if isinstance(table, dict) and table.get("context") == MOVE:
             table = {"reuse_prefix": True, **table}
         if isinstance(table, dict) and table.get("target") == "least-loaded":
