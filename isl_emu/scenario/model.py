@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from ipaddress import IPv4Interface, IPv4Network
+from ipaddress import IPv4Interface, IPv4Network, IPv6Network
 
 from pydantic import Field
 
@@ -304,9 +304,10 @@ class Scenario(Constellation):
         return tuple(table.interface for table in self.hardware)
 
     @property
-    def beyond(self) -> tuple[tuple[str, IPv4Network], ...]:
+    def beyond(self) -> tuple[tuple[str, IPv4Network | IPv6Network], ...]:
         """Networks that are no nodes', each with the node behind which it is."""
-        out = ((name, IPv4Network("0.0.0.0/0")) for name in self.leading_out)
+        anywhere = IPv4Network("0.0.0.0/0"), IPv6Network("::/0")
+        out = ((name, network) for name in self.leading_out for network in anywhere)
         addresses = ((table.node, table.address) for table in self.hardware if table.address)
         return (*out, *((node, IPv4Interface(address).network) for node, address in addresses))
 
