@@ -13,6 +13,7 @@ from typing import Any
 
 from isl_emu.parts.finished_run import FinishedRun
 from isl_emu.parts.questions.asking import POLLS_JOURNAL
+from isl_emu.parts.serving.prefix_cache import BLOCK_TOKENS
 from isl_emu.runs.journal import REQUESTS_JOURNAL
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.questions import Questions
@@ -129,7 +130,8 @@ class Contexts:
 
     Args:
         changes: how many such turns were answered.
-        moved: in how many the context came from the satellite before; `lost` in how many it was to and did not.
+        moved: in how many the context came from the satellite before; `lost` in how many it was to and was computed
+            again, for a satellite may know as much already.
         moved_tokens, recomputed_tokens: of the prompts of the turns before, what came and what was computed again.
         moved_byte: size of what came. move_ns: how long servers waited for each.
     """
@@ -152,7 +154,7 @@ class Contexts:
         return cls(
             changes=len(changed),
             moved=len(came),
-            lost=sum(row["moved_tokens"] == 0 for row in changed),
+            lost=sum(row["moved_tokens"] == 0 and (row["recomputed_tokens"] or 0) >= BLOCK_TOKENS for row in changed),
             moved_tokens=_total(came, "moved_tokens"),
             recomputed_tokens=_total(changed, "recomputed_tokens"),
             moved_byte=_total(came, "moved_byte"),

@@ -98,21 +98,22 @@ def test_turns_elsewhere_tell_what_moved_and_what_was_computed_again(good_run: A
 
     came = {"context_from": "p00s01", "moved_tokens": 96, "moved_byte": 9_600_000, "move_ns": 40 * MS}
     lost = {"context_from": "p00s02", "moved_tokens": 0, "moved_byte": 0, "move_ns": 5000 * MS}
-    turns = turn(0, 100, 0), turn(1, 200, 96, **came), turn(2, 300, 0, **lost), turn(3, 400, 288)
+    knew = {**lost, "context_from": "p00s01"}  # as much as the one before, by another conversation that begins alike
+    turns = turn(0, 100, 0), turn(1, 200, 96, **came), turn(2, 300, 0, **lost), turn(3, 400, 288, **knew)
     figures = _figures(good_run, *turns, good_run.request(4))
     rows = pq.read_table(good_run.folder.path / "requests.parquet").to_pylist()
     assert [row["recomputed_tokens"] for row in rows] == [None, 4, 200, 12, None]
     waited = figures["contexts"].pop("move_ns")
     assert figures["contexts"] == {
-        "changes": 2, "moved": 1, "lost": 1, "moved_tokens": 96, "recomputed_tokens": 204, "moved_byte": 9_600_000,
+        "changes": 3, "moved": 1, "lost": 1, "moved_tokens": 96, "recomputed_tokens": 216, "moved_byte": 9_600_000,
     }  # fmt: skip
     assert (waited["count"], waited["p50"]) == (1, 40 * MS)
     told = " ".join(good_run.folder.summary.read_text().split())
     assert (
-        "2 turns at another satellite than the one before · in 1 their context moved (9.60 MB, median wait 40.0 ms)"
+        "3 turns at another satellite than the one before · in 1 their context moved (9.60 MB, median wait 40.0 ms)"
         in told
     )
-    assert "in 1 it could not · 204 tokens of earlier prompts computed again" in told
+    assert "in 1 it could not · 216 tokens of earlier prompts computed again" in told
 
 
 def test_bytes_on_lasers_are_those_of_all_attempts_times_their_lasers(good_run: Any) -> None:
