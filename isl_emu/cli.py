@@ -1117,8 +1117,9 @@ def _sweep(folder: Path, trust: Trust, parallel: int | None, cluster: str | None
     from isl_emu.sweeps.sweep import Sweep, run_sweep
 
     if (folder / SEARCH).is_file():
-        click.echo(run_search(folder, steps, trust.words(), parallel, cluster).text)
-        return 0
+        found = run_search(folder, steps, trust.words(), parallel, cluster)
+        click.echo(found.text, err=found.best is None)
+        return 1 if found.best is None else 0
     outcome = run_sweep(Sweep(folder), steps, trust.words(), parallel, cluster)
     click.echo(outcome.text)
     return 1 if outcome.failed else 0 if not outcome.invalid else INVALID

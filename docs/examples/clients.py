@@ -2,9 +2,12 @@
 
     python docs/examples/clients.py --out results/openai    (two runs in exact time)
     python docs/examples/clients.py --out results/aiperf --client aiperf --python aiperf/bin/python
+    python docs/examples/clients.py --out results/busy --users 4                  (one run, with others who ask)
 
 In a node this same file is the program: it asks a satellite's server as one would ask any, and measures by its own
 clock, which in exact time is the emulated one. Then `[questions]` asks the same at the same times under the same sky.
+With `--users` it has company in its own run: closed-loop users of isl-emu ask the same satellite from the same station,
+and the figures of both are printed side by side, with the run's summary of its users below.
 `--python`: which Python has the client, if another than isl-emu's; below the current folder, so that nodes see it.
 """
 
@@ -105,8 +108,8 @@ def read_aiperf(folder: Path) -> Found:
 CLIENTS = {"openai": (ask_by_openai, read_openai), "aiperf": (ask_by_aiperf, read_aiperf)}
 
 
-def theirs(out: Path, client: str, python: str) -> Found:
-    """What a client measures that runs in the station."""
+def theirs(out: Path, client: str, python: str, users: int = 0) -> tuple[Found, Any]:
+    """What a client measures that runs in the station, and the run, in which so many users ask beside it."""
     import isl_emu  # noqa: PLC0415  not in a node
 
     scenario = isl_emu.load(SCENARIO)
@@ -114,9 +117,13 @@ def theirs(out: Path, client: str, python: str) -> Found:
     words = [questions.target, questions.prompts[0], str(questions.count), str(questions.max_answer_tokens)]
     command = [python, str(Path(__file__).resolve()), "--client", client, "--ask", *words]
     program = {"name": client, "node": STATION, "at": f"{START_NS} ns", "memory": "3 GiB", "command": command}
-    run = isl_emu.run(scenario, out=out, report=False, questions=None, program=[program])
+    beside = {
+        "arrivals": "users", "users_per_station": users, "think_time": {"distribution": "exponential", "mean": "2 s"},
+        "stop_after": "40 s", "target": questions.target, "max_answer_tokens": questions.max_answer_tokens,
+    }  # fmt: skip
+    run = isl_emu.run(scenario, out=out, report=False, questions=beside if users else None, program=[program])
     try:
-        return CLIENTS[client][1](run.path / "files" / STATION)
+        return CLIENTS[client][1](run.path / "files" / STATION), run
     except (OSError, KeyError) as error:
         raise SystemExit(f"{client} told nothing ({error}); see {run.path}/programs/{client}.log") from None
 
@@ -133,6 +140,11 @@ def ours(out: Path, start_ns: int, one_connection: bool) -> Found:
     scenario = isl_emu.load(SCENARIO)
     asked = {**scenario.questions.model_dump(by_alias=True, exclude_none=True), "start_after": f"{start_ns} ns"}
     rows = isl_emu.run(scenario, out=out, report=False, questions=asked).table("requests").to_pylist()
+    return measured(rows, one_connection)
+
+
+def measured(rows: Sequence[dict[str, Any]], one_connection: bool = False) -> Found:
+    """What rows of requests.parquet say; see `ours`."""
     saved_ns = [one_connection and number > 0 and row["planned_rtt_at_send_ns"] for number, row in enumerate(rows)]
     return [
         {
@@ -147,12 +159,25 @@ def ours(out: Path, start_ns: int, one_connection: bool) -> Found:
     ]
 
 
+def values(found: Found, key: str) -> list[float]:
+    """One figure of all questions, of ITL of all their tokens."""
+    return [value for one in found for value in (one[key] if key == "itl" else [one[key]])]
+
+
+def company(client: str, other: Found, run: Any) -> None:
+    """Print the client's figures beside those of the users who asked in its run, and the run's summary of these."""
+    done = [row for row in run.table("requests").to_pylist() if row["outcome"] == "completed"]
+    both = {client: other, "[questions]": measured(done)}
+    print(f"{'':8}" + "".join(f"{name + ', p50':>20}{'p95':>12}" for name in both) + "   (ms)")
+    for key in ("ttft", "itl", "e2e"):
+        cells = [statistics.quantiles(values(found, key), n=100, method="inclusive") for found in both.values()]
+        print(f"{key.upper():8}" + "".join(f"{cuts[49] / MS:20.3f}{cuts[94] / MS:12.3f}" for cuts in cells))
+    print(f"{'asked':8}" + "".join(f"{len(found):20}{'':12}" for found in both.values()) + "   (questions)\n")
+    print(next(part for part in run.summary.split("\n\n") if part.startswith("ANSWERS")))
+
+
 def beside(client: str, other: Found, mine: Found) -> None:
     """Print both figures of each time, as medians, and how far apart those of any one question are."""
-
-    def values(found: Found, key: str) -> Sequence[float]:
-        return [value for one in found for value in (one[key] if key == "itl" else [one[key]])]
-
     print(f"{'':8}{client:>12}{'[questions]':>14}{'farthest apart':>17}   (ms)")
     for key in ("ttft", "itl", "e2e"):
         both = values(other, key), values(mine, key)
@@ -169,6 +194,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder for both runs")
     parser.add_argument("--client", choices=CLIENTS, default="openai", help="which client")
     parser.add_argument("--python", type=Path, default=Path(sys.executable), help="the Python that has it")
+    parser.add_argument("--users", type=int, default=0, help="how many users of isl-emu ask beside it, in its run")
     parser.add_argument("--ask", nargs=4, metavar=("SATELLITE", "PROMPT", "COUNT", "TOKENS"), help="in a node: ask")
     options = parser.parse_args()
     if options.ask:
@@ -179,7 +205,11 @@ def main() -> None:
         parser.error("--out says where to")
     import isl_emu  # noqa: PLC0415  not in a node
 
-    other = theirs(options.out / options.client, options.client, str(options.python.absolute()))
+    folder, python = options.out / options.client, str(options.python.absolute())
+    other, run = theirs(folder, options.client, python, options.users)
+    if options.users:
+        company(options.client, other, run)
+        return
     start_ns = round(isl_emu.load(SCENARIO).time.start.timestamp()) * 10**9
     beside(options.client, other, ours(options.out / "questions", other[0]["t"] - start_ns, options.client == "aiperf"))
 

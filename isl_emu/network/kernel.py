@@ -76,12 +76,15 @@ from isl_emu.scenario.routing import Routing
 
 BUCKET_FIELDS = ("rate_bit_s", "queue_byte", "duplication_ratio")  # of desired.END: what a token bucket is given
 FAMILY_NAMES: dict[int, str] = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
-ANYWHERE, NODES = ipaddress.IPv4Network("0.0.0.0/0"), ipaddress.IPv4Network("10.0.0.0/8")
+ANYWHERE, ANYWHERE6 = ipaddress.IPv4Network("0.0.0.0/0"), ipaddress.IPv6Network("::/0")
+NODES, NODES6 = ipaddress.IPv4Network("10.0.0.0/8"), ipaddress.IPv6Network("fd00::/64")
+IP_VERSION: dict[int, int] = {socket.AF_INET: 4, socket.AF_INET6: 6}
 CARRIER_PATIENCE_S = 60.0  # a kernel reports the carrier of thousands of new interfaces within seconds
 CARRIER_PAUSE_S = 0.01
 
 
-Beyond = Sequence[tuple[str, ipaddress.IPv4Network]]
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Beyond = Sequence[tuple[str, Network]]
 
 
 class KernelBackend:
@@ -224,7 +227,9 @@ class KernelBackend:
 
     def _beyond(self, family: int, routes: Batch, destination: np.ndarray) -> Iterator[Batch]:
         """The same changes for the networks beyond a node, of routes to that node."""
-        for node, network in self._networks_beyond if family == socket.AF_INET else ():
+        for node, network in self._networks_beyond:
+            if network.version != IP_VERSION[family]:
+                continue
             which = np.flatnonzero(destination == node)
             where = f"the route to {network}, beyond {self.plan.nodes.names[node]}"
             yield Batch(routes.node[which], led_on(routes.rows[which], network), partial(_same, where))
@@ -518,6 +523,8 @@ class KernelBackend:
                 yield messages.loopback_address(ipv6_address(number))
         if self._networks_beyond:  # what lies there is no node: an address of a node without a route does not get out
             yield beyond_route(NODES)
+            if ipv6:
+                yield beyond_route(NODES6)
         for end in self._ends[node].tolist():
             index, peer, mac = int(self.wiring.interface_index[end]), int(self.wiring.peer[end]), mac_bytes(end ^ 1)
             yield messages.link_up(index)

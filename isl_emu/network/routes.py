@@ -128,21 +128,24 @@ def _new_routes(family: int, source: np.ndarray, destination: np.ndarray, throug
     return rows
 
 
-def led_on(rows: np.ndarray, network: ipaddress.IPv4Network) -> np.ndarray:
-    """The same messages for a network that lies beyond their destination; IPv4 alone. They are marked as such."""
+def led_on(rows: np.ndarray, network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> np.ndarray:
+    """The same messages for a network of their family that lies beyond their destination; they are marked as such."""
     rows = rows.copy()
     rows["dst"], rows["dst_len"] = np.void(network.network_address.packed), network.prefixlen
     rows["protocol"] = RTPROT_BEYOND
     return rows
 
 
-def beyond_route(network: ipaddress.IPv4Network, gateway: str = "", interface_index: int = 0) -> bytes:
+def beyond_route(
+    network: ipaddress.IPv4Network | ipaddress.IPv6Network, gateway: str = "", interface_index: int = 0
+) -> bytes:
     """Make a route to a network beyond the nodes: through somebody at an interface, or without: there is no way."""
     kind = RTN_UNICAST if gateway else RTN_UNREACHABLE
-    body = RTMSG.pack(socket.AF_INET, network.prefixlen, 0, 0, RT_TABLE_MAIN, RTPROT_BEYOND, 0, kind, 0)
+    family = socket.AF_INET if network.version == 4 else socket.AF_INET6
+    body = RTMSG.pack(family, network.prefixlen, 0, 0, RT_TABLE_MAIN, RTPROT_BEYOND, 0, kind, 0)
     body += attribute(RTA_DST, network.network_address.packed)
     if gateway:
-        body += attribute(RTA_GATEWAY, socket.inet_aton(gateway)) + u32(RTA_OIF, interface_index)
+        body += attribute(RTA_GATEWAY, socket.inet_pton(family, gateway)) + u32(RTA_OIF, interface_index)
     return message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, body)
 
 

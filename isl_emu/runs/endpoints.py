@@ -27,6 +27,8 @@ METADATA_ADDRESSES = "169.254.169.254", "fd00:ec2::254"  # of its loopback; thos
 # Between a gateway and the machine's own network: the prefix that RFC 7335 gives to such translators, of which the
 # gateway's own interface has the first address.
 OUTSIDE, OUTSIDE_MACHINE, OUTSIDE_NAMES = "192.0.0.2/29", "192.0.0.1", "192.0.0.3"
+# The same by IPv6: a local network (RFC 4193) beside that of the nodes' addresses.
+OUTSIDE6, OUTSIDE6_MACHINE, OUTSIDE6_NAMES = "fd00:0:0:c000::2/64", "fd00:0:0:c000::1", "fd00:0:0:c000::3"
 PROBE_PORT = 862  # that of simple two-way active measurement (RFC 8762), on which nobody else listens in a node
 
 

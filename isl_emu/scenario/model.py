@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from ipaddress import IPv4Interface, IPv4Network
+from ipaddress import IPv4Interface, IPv4Network, IPv6Network
 
 from pydantic import Field
 
@@ -304,9 +304,10 @@ class Scenario(Constellation):
         return tuple(table.interface for table in self.hardware)
 
     @property
-    def beyond(self) -> tuple[tuple[str, IPv4Network], ...]:
+    def beyond(self) -> tuple[tuple[str, IPv4Network | IPv6Network], ...]:
         """Networks that are no nodes', each with the node behind which it is."""
-        out = ((name, IPv4Network("0.0.0.0/0")) for name in self.leading_out)
+        anywhere = IPv4Network("0.0.0.0/0"), IPv6Network("::/0")
+        out = ((name, network) for name in self.leading_out for network in anywhere)
         addresses = ((table.node, table.address) for table in self.hardware if table.address)
         return (*out, *((node, IPv4Interface(address).network) for node, address in addresses))
 
@@ -352,8 +353,9 @@ def contradictions(scenario: Scenario) -> Iterator[str]:
     )  # fmt: skip
     if scenario.questions:
         yield from question_contradictions(
-            scenario.questions, scenario.station, scenario.serving_satellites, scenario.time.duration_ns
-        )
+            scenario.questions, scenario.station, scenario.serving_satellites, scenario.time.duration_ns,
+            [*(group.server for group in scenario.compute), *("split" for _ in scenario.split)],
+        )  # fmt: skip
     yield from observation_contradictions(scenario.observation, scenario)
     yield from capture_contradictions(scenario.capture, scenario.node_names)
     yield from training_contradictions(scenario, scenario.training)

@@ -292,7 +292,9 @@ def _sentence(error: Any, kind: type[BaseModel]) -> str:
         text = str(error["ctx"]["error"])
         return f"{where} {text}" if text.startswith(("is ", "has ")) else f"{where}: {text}"
     rule = error["msg"].replace("Input should be", "it should be").replace("String should", "it should")
-    rule = re.sub("a valid dictionary or instance of .*", "a table", rule.replace("a valid tuple", "a list"))
+    table = f"a table with keys among {', '.join(_keys_at(error['loc'], kind))}"
+    rule = re.sub("a valid dictionary or instance of .*", table, rule.replace("a valid tuple", "a list"))
+    rule = rule.replace("a valid dictionary", "a table")
     return f"{where} is {_shown(repr(error['input']))}, but {rule[0].lower()}{rule[1:]}; correct it"
 
 
@@ -333,15 +335,20 @@ def _follows_from_another(error: Any, places: list[str]) -> bool:
 
 
 def _allowed_keys(location: tuple[Any, ...], kind: type[BaseModel]) -> str:
-    record: Any = kind
-    for part in location[:-1]:
-        if isinstance(part, str) and record is not None:
-            record = _record_in(record, part)
-    fields = [field.alias or name for name, field in record.model_fields.items()] if record else []
-    keys = sorted([*fields, *getattr(record, "SHORTHANDS", ())])
+    keys = _keys_at(location[:-1], kind)
     close = difflib.get_close_matches(str(location[-1]), keys, n=1)
     hint = f"did you mean {close[0]}?" if close else "correct or remove it"
     return f", but only these are: {', '.join(keys)}; {hint}" if keys else f", but none is; {hint}"
+
+
+def _keys_at(location: tuple[Any, ...], kind: type[BaseModel]) -> list[str]:
+    """The keys of the table at a place."""
+    record: Any = kind
+    for part in location:
+        if isinstance(part, str) and record is not None:
+            record = _record_in(record, part)
+    fields = [field.alias or name for name, field in record.model_fields.items()] if record else []
+    return sorted([*fields, *getattr(record, "SHORTHANDS", ())])
 
 
 def _record_in(record: type[BaseModel], key: str) -> type[BaseModel] | None:

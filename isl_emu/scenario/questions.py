@@ -19,6 +19,7 @@ OPEN = ("poisson", "gamma", "constant")  # arrivals that wait for nobody
 CLOSED = ("single-stream", "offline")  # arrivals that a number ends
 USERS = "users"  # arrivals of users who wait for their answers, and think
 POLICIES = ("uniform", "nearest", "least-loaded", "longest-contact")
+MOVE = "move"  # what becomes of a conversation's context whose next turn another satellite answers
 QUESTION_BYTE, QUESTION_S = 1_000, 50e-6  # to hold and to draw, measured
 POLL_INTERVAL_NS = 5 * NS_PER_S  # of the policy that needs it, where none is given
 
@@ -43,6 +44,19 @@ class ThinkTime(Record):
     distribution: Literal["constant", "exponential", "lognormal"] = "constant"
     mean_ns: Duration = Field(alias="mean")
     deviation_ns: Duration | None = Field(alias="deviation", default=None)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_value(cls, value: Any) -> Any:
+        """A duration alone is a constant."""
+        if isinstance(value, str):
+            return {"mean": value}
+        if not isinstance(value, (dict, ThinkTime)):
+            example = '{ distribution = "lognormal", mean = "5 s", deviation = "3 s" }'
+            raise ValueError(
+                f'is {value!r}, but it is a duration such as "5 s", or a table such as {example}; write one'
+            )
+        return value
 
     @model_validator(mode="after")
     def _deviates(self) -> ThinkTime:
@@ -74,9 +88,11 @@ class Questions(Record):
 
     `target`: which computing satellite is asked: one of `POLICIES`, a node name, or a user's function. `prompts`: a
     list; where there is none they come from `prompt_file`, "bundled" or a file of JSON lines. `conversations`: a file
-    of them, in place of prompts; what arrives then is a conversation, whose turns follow each other. `users`: how they
-    are spread over the stations. `ramp`: the share of the full load, 0 to 1, at some times after `start_after`, linear
-    in between. `warm_up`: questions due before it count in no figure. `slice`: figures of each such time as well.
+    of them, in place of prompts; what arrives then is a conversation, whose turns follow each other. `context`: what
+    becomes of what a satellite has computed of one when another answers its next turn: it is computed anew there, or
+    moves over the lasers. `users`: how they are spread over the stations. `ramp`: the share of the full load, 0 to 1,
+    at some times after `start_after`, linear in between. `warm_up`: questions due before it count in no figure.
+    `slice`: figures of each such time as well.
     """
 
     arrivals: Literal["poisson", "gamma", "constant", "users", "single-stream", "offline", "trace"] = "poisson"
@@ -111,18 +127,19 @@ class Questions(Record):
     prompts: tuple[str, ...] | None = Field(min_length=1, default=None)
     prompt_file: str = "bundled"
     conversations: str | None = Field(min_length=1, default=None)
+    context: Literal["recompute", "move"] = "recompute"
 
     @model_validator(mode="before")
     @classmethod
     def _implied(cls, table: Any) -> Any:
         """What follows from other keys: a trace says when requests arrive, and who looks for short queues polls.
 
-        A think time that is one value is constant.
+        A context that moves is used where it comes.
         """
         if isinstance(table, dict) and "trace" in table:
             table = {"arrivals": "trace", **table}
-        if isinstance(table, dict) and isinstance(table.get("think_time"), str):
-            table = {**table, "think_time": {"mean": table["think_time"]}}
+        if isinstance(table, dict) and table.get("context") == MOVE:
+            table = {"reuse_prefix": True, **table}
         if isinstance(table, dict) and table.get("target") == "least-loaded":
             table = {"poll_interval": format_quantity(POLL_INTERVAL_NS, DURATION_NS), **table}
         return table
@@ -183,6 +200,19 @@ class Questions(Record):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _has_a_context_to_move(self) -> Questions:
+        if self.context == MOVE and self.conversations is None:
+            raise ValueError(
+                'context is "move", but only conversations have turns whose context can; give conversations'
+            )
+        if self.context == MOVE and not self.reuse_prefix:
+            raise ValueError(
+                'context is "move" and reuse_prefix false, but what has moved is of use only where servers may know '
+                "it; remove reuse_prefix"
+            )
+        return self
+
     def expected(self, stations: int, duration_ns: int) -> float:
         """About how many questions come in a run; of users, at the most, as if answers took no time.
 
@@ -229,9 +259,17 @@ def _written(questions: Questions) -> tuple[str, str]:
 
 
 def question_contradictions(
-    questions: Questions, stations: Sequence[GroundStation], serving: Sequence[str], duration_ns: int
+    questions: Questions,
+    stations: Sequence[GroundStation],
+    serving: Sequence[str],
+    duration_ns: int,
+    servers: Sequence[str],
 ) -> Iterator[str]:
-    """Problems of the questions that show beside the stations, and the satellites that can be asked."""
+    """Problems of the questions that show beside the stations, and the satellites that can be asked.
+
+    Args:
+        servers: the kinds of these satellites' servers.
+    """
     names = [station.name for station in stations]
     asking = questions.asking(names)
     if not serving:
@@ -239,6 +277,12 @@ def question_contradictions(
     if not stations:
         yield "questions is given, but there is no ground station to ask them; add a [[station]]"
     yield from unknown("questions.stations", asking, names, "ground station")
+    if questions.context == MOVE and (others := sorted({kind for kind in servers if kind != "modelled"})):
+        kinds = " and ".join(f'"{kind}"' for kind in others)
+        yield (
+            f'questions.context is "move", but some servers are {kinds}, and only modelled ones pass on what they have '
+            'computed; give all of them server = "modelled", or let it be computed anew ("recompute")'
+        )
     if questions.warm_up_ns >= duration_ns:
         warm_up, duration = (format_quantity(one, DURATION_NS) for one in (questions.warm_up_ns, duration_ns))
         yield f"questions.warm_up is {warm_up}, but the run takes {duration}, and figures are of the rest; shorten it"

@@ -209,7 +209,9 @@ class Found:
         """For readers."""
         kept = " and ".join(map(str, self.levels))
         if self.best is None:
-            first = f"{self.key}: even {self.beyond:g}, the least, does not keep {kept}; search lower"
+            told = zip(self.levels, self.probes[0].figures, strict=True)
+            found = " and ".join(f"{level.name} is {_time(figure)}" for level, figure in told)
+            first = f"{self.key}: even {self.beyond:g}, the least, does not keep {kept} ({found}); search lower"
         elif self.beyond is None:
             first = f"{self.key}: {self.best:g}, the largest, still keeps {kept}; search higher"
         else:
@@ -279,6 +281,7 @@ class Found:
         bottom.plot(values, goodput, marker="o", **line_style(0))
         for axes in (top, bottom):
             calm(axes)
+            axes.set_xlim(0.9 * values[0], 1.1 * values[-1])  # also where nothing is drawn
             axes.set_xscale("log")
             if self.best is not None:
                 axes.axvline(self.best, linewidth=0.8, color="black")
@@ -317,6 +320,11 @@ def begin_search(
     levels = [Level.parse(text) for text in slo]
     if not levels:
         raise ScenarioError('--search: is given without --slo, but it needs a level; add --slo "ttft_p95 <= 2 s"')
+    if scenario.questions is None:
+        raise ScenarioError(
+            "--search: is given for a scenario without questions, but service levels are of their answers; add "
+            "[questions]"
+        )
     for name, values in settings.items():
         if name == key or (name != "seed" and len(values) > 1):
             raise ScenarioError(

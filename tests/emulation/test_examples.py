@@ -71,6 +71,21 @@ def test_the_openai_client_measures_what_we_do(tmp_path):
     assert re.search(r"^answer +640 +640 ", done.stdout, flags=re.MULTILINE)
 
 
+@needs_exact_time
+def test_the_openai_client_has_users_of_ours_beside_it(tmp_path):
+    """In one run; the more ask at once, the slower each token of both."""
+    pytest.importorskip("openai", reason="the extra clients brings it")
+    script = ROOT / "docs" / "examples" / "clients.py"
+    words = [sys.executable, script, "--out", tmp_path, "--users", "4"]
+    done = subprocess.run(words, cwd=ROOT, check=True, timeout=PATIENCE_S, capture_output=True, text=True)
+    found = re.findall(r"^(TTFT|ITL|E2E) +(\S+) +(\S+) +(\S+) +(\S+)$", done.stdout, flags=re.MULTILINE)
+    page = (ROOT / "docs" / "clients.md").read_text()
+    assert [row[0] for row in found] == ["TTFT", "ITL", "E2E"]
+    for row in found:
+        assert f"| {' | '.join(row)} |" in page
+    assert "ANSWERS" in done.stdout and "of 4 users; by Little's law" in done.stdout
+
+
 def test_every_example_is_described():
     pages = "".join(page.read_text() for page in (ROOT / "docs").glob("*.md"))
     for script in (ROOT / "docs" / "examples").glob("*.py"):

@@ -15,6 +15,7 @@ import isl_emu
 from isl_emu.cli import cli
 from tests.exact_guest import needs_exact_time
 from tests.runs import ROOT
+from tests.scenarios import head, ring_over_china, station, table
 
 pytestmark = [pytest.mark.emulation, needs_exact_time]
 
@@ -54,3 +55,23 @@ def test_a_sweep_goes_on_where_it_was_cut_off(tmp_path, monkeypatch, capsys):
         assert {"provenance.json"} <= set(compared.diff_files) <= {"provenance.json", "report.html"}
         assert len(compared.same_files) > 10
     assert not (sweep.path / "under-way").exists()
+
+
+def test_a_search_on_a_cluster_that_finds_no_value_has_failed(tmp_path):
+    pytest.importorskip("distributed")
+    (tmp_path / "load.toml").write_text(
+        head("load", rate_scale=0.001, start="2026-03-20T14:30:00Z", duration="3 s")
+        + ring_over_china()
+        + station("gs-chengdu", site="chengdu", uplink="10 Gbit/s", downlink="10 Gbit/s")
+        + table("[compute]", satellites="all", server="modelled", board="jetson-agx-thor", model="qwen3-8b", slots=1)
+        + table("questions", arrivals="constant", rate=1.0, stop_after="2 s", max_answer_tokens=8)
+    )
+    words = ["--search", "questions.rate=1.0..4.0", "--slo", "ttft_p90 <= 1 ms", "--out", str(tmp_path / "out")]
+    words = ["sweep", str(tmp_path / "load.toml"), *words, "--cluster", "local:2"]
+    done = CliRunner().invoke(cli, words, standalone_mode=False)
+    told = re.search(
+        r"questions.rate: even 1, the least, does not keep ttft_p90 <= 1 ms \(ttft_p90 is (.*) ms\)", done.output
+    )
+    assert told and float(told[1]) > 1, done.output
+    assert done.return_value == 1
+    assert len(isl_emu.Sweep(tmp_path / "out").finished) == 2  # both ends, each on a worker

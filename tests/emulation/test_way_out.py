@@ -16,12 +16,12 @@ from isl_emu.parts.way_out.nat import library
 from tests.runs import INVALID, PATIENCE_S, ROOT
 from tests.scenarios import quiet_ring, table
 
-SERVER = "198.51.100.7"
+SERVER, SERVER6 = "198.51.100.7", "2001:db8::7"
 ASK = f"""
 import json, socket, time
 told = {{}}
 def ask(kind, to, port):
-    with socket.socket(socket.AF_INET, kind) as one:
+    with socket.socket(socket.AF_INET6 if ":" in to else socket.AF_INET, kind) as one:
         one.settimeout(4)
         try:
             one.connect((to, port))
@@ -31,6 +31,9 @@ def ask(kind, to, port):
             return type(error).__name__
 told["tcp"] = ask(socket.SOCK_STREAM, "{SERVER}", 8000)
 told["udp"] = ask(socket.SOCK_DGRAM, "{SERVER}", 8000)
+told["tcp6"] = ask(socket.SOCK_STREAM, "{SERVER6}", 8000)
+told["udp6"] = ask(socket.SOCK_DGRAM, "{SERVER6}", 8000)
+told["no node6"] = ask(socket.SOCK_STREAM, "fd00::9:9", 8000)
 told["no node"] = ask(socket.SOCK_STREAM, "10.9.9.9", 8000)
 told["loopback"] = ask(socket.SOCK_STREAM, "192.0.0.1", 8000)
 told["hardware"] = ask(socket.SOCK_STREAM, "192.168.50.2", 8000)
@@ -47,8 +50,15 @@ class ToldByDatagram(socketserver.BaseRequestHandler):
     def handle(self):
         self.request[1].sendto(b"udp from " + self.client_address[0].encode(), self.client_address)
 import threading
+import socket
+class Tcp6(socketserver.TCPServer):
+    address_family = socket.AF_INET6
+class Udp6(socketserver.UDPServer):
+    address_family = socket.AF_INET6
 udp = socketserver.UDPServer(("{SERVER}", 8000), ToldByDatagram)
-threading.Thread(target=udp.serve_forever, daemon=True).start()
+udp6, tcp6 = Udp6(("{SERVER6}", 8000), ToldByDatagram), Tcp6(("{SERVER6}", 8000), Told)
+for one in (udp, udp6, tcp6):
+    threading.Thread(target=one.serve_forever, daemon=True).start()
 tcp = socketserver.TCPServer(("", 8000), Told)
 print("serving", flush=True)
 tcp.serve_forever()
@@ -66,7 +76,7 @@ tcp.serve_forever()
 """
 # A network that stands for the machine's, with a server, and an interface eth7 behind whose other end is another one.
 INSIDE = f"""
-ip link set lo up && ip address add {SERVER}/32 dev lo || exit 99
+ip link set lo up && ip address add {SERVER}/32 dev lo && ip address add {SERVER6}/128 dev lo || exit 99
 ip netns add "$FAR" && ip link add eth7 type veth peer name far7 netns "$FAR" || exit 99
 ip link set eth7 up && ip address add 192.0.2.9/24 dev eth7 && ip route add 203.0.113.0/24 via 192.0.2.1 || exit 99
 ip -n "$FAR" link set far7 up; ip -n "$FAR" address add 192.168.50.2/24 dev far7
@@ -109,9 +119,12 @@ def test_programs_reach_the_machines_network_and_what_is_plugged_in(tmp_path: Pa
     for node in ("p00s05", "gs-chengdu"):
         told = json.loads((tmp_path / "out" / "files" / node / "told.json").read_text())
         assert (told["tcp"], told["udp"]) == (f"tcp from {SERVER}", f"udp from {SERVER}")
+        assert (told["tcp6"], told["udp6"]) == (f"tcp from {SERVER6}", f"udp from {SERVER6}")
+        assert told["no node6"] == "OSError"
         assert told["no node"] == "OSError" and told["loopback"] == "OSError"  # there is no route
         assert told["names"] == "nameserver 192.0.0.3\n"
         assert told["hardware"].startswith("hardware to 10.0.0.")
+    assert "this machine has no route by IPv6" in (tmp_path / "said").read_text()  # but to itself
     _, before, after = (part.strip() for part in re.split("before|after", done.stdout))
     assert "eth7" in before and "203.0.113.0/24 via 192.0.2.1" in before and "default" not in before
     assert after == before  # nothing of ours is there, and what was lent is as it was

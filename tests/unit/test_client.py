@@ -472,6 +472,25 @@ def test_a_conversations_turn_is_asked_with_all_that_was_said(ask: Asker) -> Non
     ]
 
 
+@pytest.mark.parametrize("context", ["move", "recompute"])
+def test_a_turn_at_another_satellite_says_where_the_one_before_was_read(ask: Asker, context: str) -> None:
+    first = replace(QUESTION, conversation=0, turn=0)
+    second = replace(first, id=8, after=7, turn=1, satellite="p00s02")
+    third = replace(second, id=9, after=8, turn=2)
+    other = replace(first, id=10, after=9, conversation=1)
+    moved = _event({"choices": [], "timings": {"moved_n": 32, "moved_byte": 2**40, "moved_ms": 1.5}})
+    last = {"usage": {"prompt_tokens": 37, "completion_tokens": 2}}
+    answer = _chunk(_token("It is.") + _event({"choices": [], **last}) + moved + _event("[DONE]"))
+    with _server(HEAD, _chunk(WHOLE), _chunk(b"")) as here, _server(HEAD, answer, _chunk(b"")) as there:
+        client = ask.client(here.port, there.port, context=context)
+        records = ask.run(client, first, second, third, other)
+    told = [each.get("kv_transfer_params") for each in (*here.bodies, *there.bodies)]
+    there_first = {"do_remote_prefill": True, "remote_host": "127.0.0.1", "remote_port": here.port}
+    assert told == [None, None, there_first if context == "move" else None, None]
+    assert [record["context_from"] for record in records] == [None, "p00s01", None, None]
+    assert [(records[1][key]) for key in ("moved_tokens", "moved_byte", "move_ns")] == [32, 2**40, 1_500_000]
+
+
 def test_one_that_waits_is_not_due_after_the_last_moment(ask: Asker) -> None:
     with _server(HEAD, _chunk(WHOLE), _chunk(b"")) as server:
         records = ask.run(ask.client(server.port, stop_after_ns=1), QUESTION, replace(QUESTION, id=8, after=7))

@@ -7,18 +7,20 @@ import json
 import socket
 from array import array
 from collections.abc import Callable
+from dataclasses import replace
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientSession, web
 
 from isl_emu.parts.questions.connection import EventParser
 from isl_emu.parts.serving.modelled_engine import ModelledSatellite
 from isl_emu.parts.serving.modelled_server import MARK, answer_tokens, application, count_tokens
 from isl_emu.parts.serving.modelled_specification import Specification, read_specifications, write_specifications
 from isl_emu.parts.serving.modelled_state import ModelledState
+from isl_emu.scenario.models import model_named
 from isl_emu.timebase import MonotonicClock
 
 ADDRESS = "127.0.0.1"
@@ -89,6 +91,63 @@ def test_a_prompt_that_begins_alike_is_read_only_where_it_is_new(tmp_path: Path)
     assert {body["usage"]["prompt_tokens"] for body in (first, second, without)} == {tokens}
     assert [body["timings"]["prompt_n"] for body in (first, second, without)] == [tokens, tokens % 16, tokens]
     assert [body["timings"].get("cache_n") for body in (first, second, without)] == [0, tokens - tokens % 16, None]
+
+
+LONG = [{"role": "user", "content": "Why is the sky blue? " * 20}]
+
+
+def answers_in_turn(tmp_path: Path, *specs: Specification) -> list[dict[str, Any]]:
+    """The timings of the same long question, asked at one server after another; each is told of the one before."""
+    state = ModelledState.create(tmp_path / "state", [spec.satellite for spec in specs])
+
+    async def serve() -> list[dict[str, Any]]:
+        clock = MonotonicClock()
+        servers = [ModelledSatellite(spec, row, state, clock, array("q")) for row, spec in enumerate(specs)]
+        runner = web.AppRunner(application({server.spec.address: server for server in servers}), access_log=None)
+        await runner.setup()
+        found, before, may = [], None, {**QUESTION, "messages": LONG, "cache_prompt": True}
+        try:
+            async with ClientSession() as session:
+                for spec in specs:
+                    listening = socket.create_server((spec.address, 0))
+                    await web.SockSite(runner, listening).start()
+                    port = listening.getsockname()[1]
+                    told = {"kv_transfer_params": before} if before else {}
+                    async with session.post(
+                        f"http://{spec.address}:{port}/v1/chat/completions", json={**may, **told}
+                    ) as got:
+                        found.append((await got.json())["timings"])
+                    before = {"do_remote_prefill": True, "remote_host": spec.address, "remote_port": port}
+        finally:
+            await runner.cleanup()
+        return found
+
+    return asyncio.run(serve())
+
+
+def test_what_another_server_has_read_moves_and_is_not_read_again(tmp_path: Path) -> None:
+    tokens = count_tokens(LONG)
+    here, there = SPEC, replace(SPEC, satellite="p00s01", address="127.0.0.2", rate_scale=0.01)
+    first, second = answers_in_turn(tmp_path, here, there)
+    assert (first["prompt_n"], first["cache_n"], first.get("moved_n")) == (tokens, 0, None)
+    moved = tokens - tokens % 16
+    assert (second["prompt_n"], second["cache_n"], second["moved_n"]) == (tokens % 16, moved, moved)
+    assert second["moved_byte"] == moved * model_named("smollm2-135m").kv_byte_per_token
+    assert second["moved_ms"] > 0
+
+
+@pytest.mark.parametrize("other", [{"bits": 8}, {"model": "qwen3-0-6b"}])
+def test_what_another_model_has_read_is_read_again(tmp_path: Path, other: dict[str, Any]) -> None:
+    _, second = answers_in_turn(tmp_path, SPEC, replace(SPEC, satellite="p00s01", address="127.0.0.2", **other))
+    assert (second["prompt_n"], second["cache_n"], second["moved_n"]) == (count_tokens(LONG), 0, 0)
+
+
+def test_what_cannot_be_had_is_read(tmp_path: Path) -> None:
+    nobody = {"do_remote_prefill": True, "remote_host": "127.0.0.3", "remote_port": 9}
+    body = {**QUESTION, "messages": LONG, "cache_prompt": True, "kv_transfer_params": nobody}
+    (status, data), _ = serving(tmp_path, lambda port: post(port, body))
+    found = json.loads(data)["timings"]
+    assert (status, found["prompt_n"], found["moved_n"]) == (200, count_tokens(LONG), 0)
 
 
 def test_the_same_answer_comes_whole_too(tmp_path: Path) -> None:

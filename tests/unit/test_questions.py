@@ -92,6 +92,15 @@ def test_users_are_spread_equally_by_weight_or_by_population() -> None:
             "conversations and prompt_file are both given",
         ),
         ('conversations = "a"\ntrace = { file = "b" }', "conversations and trace are both given"),
+        ('mean_interval = "1 s"\ncontext = "move"', 'context is "move", but only conversations have turns'),
+        (
+            'mean_interval = "1 s"\nconversations = "a"\ncontext = "move"\nreuse_prefix = false',
+            'context is "move" and reuse_prefix false',
+        ),
+        (
+            'mean_interval = "1 s"\nconversations = "a"\ncontext = "move"',
+            'some servers are "real", and only modelled ones pass on',
+        ),
         ('mean_interval = "1 s"\nthink_time = "1 s"', 'think_time is given with arrivals "poisson"'),
         ('mean_interval = "1 s"\ntarget = "nearset"', "did you mean nearest?"),
         ('mean_interval = "1 s"\ntarget = "p09s09"', "or a computing satellite"),

@@ -9,11 +9,13 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 from rich.console import Console
 
+from isl_emu.cli import cli
 from isl_emu.errors import MachineError, ScenarioError
 from isl_emu.progress import Steps
-from isl_emu.scenario.parse import parse_scenario
+from isl_emu.scenario.parse import format_scenario, parse_scenario
 from isl_emu.sweeps import search
 from isl_emu.sweeps.search import Found, Level, Probe, begin_search, bisect, parse_range, run_search
 from isl_emu.sweeps.sweep import Sweep
@@ -109,6 +111,12 @@ def test_a_probe_counts_the_requests_of_all_its_seeds() -> None:
     assert (probe.requests, probe.unanswered, probe.good, probe.goodput_per_s) == (20, 1, 18, 2.0)
 
 
+def test_answers_that_nobody_got_can_be_drawn(tmp_path: Path) -> None:
+    nobody = Probe(0.5, (math.inf,), False, 1, 0, 0, 0, 0, None)
+    Found("questions.rate", (TTFT,), None, 0.5, (nobody,)).write(tmp_path)
+    assert (tmp_path / search.PICTURE).stat().st_size > 1000
+
+
 def test_what_contradicts_is_told() -> None:
     def probe(value: float, ttft_s: float, keeping: int) -> Probe:
         return Probe(value, (ttft_s * NS_PER_S,), ttft_s <= 2, 3, keeping, 30, 0, 30, 1.0)
@@ -168,6 +176,25 @@ def test_a_search_adds_its_values_to_the_sweep_and_writes_its_table(tmp_path: Pa
     assert run_search(folder, Steps(Console(quiet=True))) == found  # as a search that is resumed
 
 
+@pytest.mark.parametrize(
+    ("ends", "status", "told"),
+    [
+        ("9.0..16.0", 1, "even 9, the least, does not keep ttft_p90 <= 2 s (ttft_p90 is 2.25 s); search lower"),
+        ("1.0..2.0", 0, "2, the largest, still keeps ttft_p90 <= 2 s; search higher"),
+        ("1.0..16.0", 0, "8 is the largest found that keeps ttft_p90 <= 2 s; 8.723 does not"),
+    ],
+)
+def test_a_search_without_a_value_has_failed(
+    ends: str, status: int, told: str, tmp_path: Path, asked: list[float]
+) -> None:
+    (tmp_path / "searched.toml").write_text(format_scenario(SCENARIO))
+    words = ["sweep", str(tmp_path / "searched.toml"), "--search", f"questions.rate={ends}", "--tolerance", "0.1"]
+    words += ["--slo", "ttft_p90 <= 2 s", "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(cli, words, standalone_mode=False)
+    assert f"questions.rate: {told}\n" in done.output
+    assert done.return_value == status
+
+
 def test_a_run_that_cannot_be_trusted_ends_the_search(tmp_path: Path, asked: list[float]) -> None:
     folder = begin_search(SCENARIO, "questions.rate=5.0..16.0", ["ttft_p90 <= 2 s"], 0.1, {}, tmp_path / "out", [])
     with pytest.raises(MachineError, match="cannot be trusted"):
@@ -180,6 +207,9 @@ def test_what_a_search_cannot_do_is_told(tmp_path: Path) -> None:
 
     with pytest.raises(ScenarioError, match="without --slo"):
         begin([], {})
+    with pytest.raises(ScenarioError, match="for a scenario without questions"):
+        quiet = SCENARIO.model_copy(update={"questions": None})
+        begin_search(quiet, "time.step=1..2", ["ttft_p90 <= 2 s"], 0.1, {}, tmp_path / "out", [])
     with pytest.raises(ScenarioError, match="any other has one value"):
         begin(["ttft_p90 <= 2 s"], {"questions.retries": (1, 2)})
     (tmp_path / "out").mkdir(exist_ok=True)

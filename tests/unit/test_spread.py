@@ -88,6 +88,18 @@ def test_a_question_and_its_answer_are_expected_on_the_way_of_the_plan(tmp_path:
     assert asked and asked <= linked
 
 
+def test_who_has_nobody_overhead_is_expected_to_ask_further_away(tmp_path: Path) -> None:
+    near = _source(tmp_path, ASKING)
+    ground = near.plan.links.kind == LinkKind.GROUND
+    linked = {near.plan.nodes.names[a] for a in near.plan.links.a[ground].tolist()}
+    far = next(name for name in near.scenario.satellite_names if name not in linked)
+    expected = []
+    for target in ("nearest", far):
+        asking = COMPUTE.replace("p0*", far) + table("questions", target=target, **QUESTIONS)
+        expected.append(sorted(flow for part in PARTS for flow in part.flows(_source(tmp_path, asking))))
+    assert expected[0] and expected[0] == expected[1]
+
+
 def test_one_guest_is_not_spread(tmp_path: Path) -> None:
     assert spread_over(_source(tmp_path), 1, REAL, Wishes()) is None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import ipaddress
 import os
 import socket
 import struct
@@ -14,9 +16,10 @@ import pytest
 
 from isl_emu.errors import MachineError, ScenarioError
 from isl_emu.experiment import place_for
+from isl_emu.parts.way_out import nat
 from isl_emu.parts.way_out.nat import library, may_leave
 from isl_emu.progress import Screen, Steps
-from isl_emu.runs.endpoints import OUTSIDE, OUTSIDE_MACHINE
+from isl_emu.runs.endpoints import OUTSIDE, OUTSIDE6_MACHINE, OUTSIDE_MACHINE
 from isl_emu.runs.process import start_module
 from isl_emu.runs.wishes import Trust, Wishes
 from isl_emu.scenario.parse import parse_scenario
@@ -90,9 +93,34 @@ def test_nothing_gets_at_this_machines_loopback(to: str, leaves: bool) -> None:
     assert may_leave(_datagram(TRANSLATOR, to, 9, b"")) == leaves
 
 
-def test_only_whole_ipv4_and_arp_get_out() -> None:
+@pytest.mark.parametrize(
+    ("to", "leaves"),
+    [
+        ("2001:db8::7", True), ("fd00::1", True), ("::1", False), ("::ffff:127.0.0.1", False), ("::127.0.0.1", False),
+        ("fe80::1", False), ("ff02::1", False), ("::", False), (OUTSIDE6_MACHINE, False),
+    ],
+)  # fmt: skip
+def test_nothing_gets_at_it_by_ipv6_either(to: str, leaves: bool) -> None:
+    assert may_leave(_packet6(to, 17, 0)) == leaves
+    assert may_leave(_packet6(to, 58, 135)) and may_leave(_packet6(to, 58, 136))  # who has that address, and who tells
+    assert not may_leave(_packet6(to, 17, 0)[:54])
+
+
+def test_a_machine_without_ipv6_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Nowhere(socket.socket):
+        def connect(self, address: object) -> None:
+            raise OSError(errno.ENETUNREACH, "Network is unreachable")
+
+    monkeypatch.setattr(nat.socket, "socket", Nowhere)
+    assert nat.without_ipv6() == (
+        "way_out: this machine has no route by IPv6, but packets leave as its own do; those by IPv4 leave, those by "
+        "IPv6 come back as unreachable"
+    )
+
+
+def test_only_whole_packets_and_arp_get_out() -> None:
     assert may_leave(_question())
-    assert not may_leave(b"\xff" * 12 + b"\x86\xdd" + bytes(40))  # IPv6
+    assert not may_leave(b"\xff" * 12 + b"\x88\xcc" + bytes(60))  # LLDP
     assert not may_leave(_datagram(TRANSLATOR, "198.51.100.7", 9, b"")[:33])
     assert not may_leave(b"")
 
@@ -115,6 +143,35 @@ def test_packets_of_nodes_become_packets_of_this_machine_but_not_to_its_loopback
             lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
             status = dict(line.split(":\t", 1) for line in lines)
             assert status["CapEff"].strip("0") == "" and status["Uid"].split()[0] != "0"
+
+
+@needs_libslirp
+def test_a_node_has_its_answer_by_ipv6(ipv6_of_this_machine: str) -> None:
+    with _translating() as (guest, _), socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as server:
+        server.bind((ipv6_of_this_machine, 0))
+        server.settimeout(20)
+        udp = struct.pack("!HHHH", 4000, server.getsockname()[1], 10, 0) + b"in"
+        addresses = [socket.inet_pton(socket.AF_INET6, one) for one in ("fd00::6", ipv6_of_this_machine)]
+        total = sum(struct.unpack("!25H", b"".join(addresses) + struct.pack("!II", len(udp), 17) + udp))
+        total = (total & 0xFFFF) + (total >> 16)
+        checksum = struct.pack("!H", ~(total + (total >> 16)) & 0xFFFF)
+        head = struct.pack("!IHBB", 6 << 28, len(udp), 17, 64) + b"".join(addresses)
+        guest.send(TRANSLATOR + GATEWAY + b"\x86\xdd" + head + udp[:6] + checksum + udp[8:])
+        data, sender = server.recvfrom(100)
+        server.sendto(b"out", sender)
+        answer = guest.recv(2000)  # and nobody asks the gateway where the node is
+        assert (data, answer[:6], answer[62:]) == (b"in", GATEWAY, b"out")
+        assert answer[22:54] == b"".join(reversed(addresses))
+
+
+@pytest.fixture
+def ipv6_of_this_machine() -> str:
+    """An address that is not the loopback's."""
+    told = [line.split() for line in Path("/proc/net/if_inet6").read_text().splitlines()]
+    own = [str(ipaddress.IPv6Address(bytes.fromhex(one[0]))) for one in told if one[3] == "00" and one[5] != "lo"]
+    if not own:
+        pytest.skip("this machine has no IPv6 beyond its loopback")
+    return own[0]
 
 
 @needs_libslirp
@@ -148,6 +205,12 @@ def _question() -> bytes:
     own = socket.inet_aton(OUTSIDE.partition("/")[0])
     head = TRANSLATOR + GATEWAY + b"\x08\x06" + struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1)
     return head + GATEWAY + own + bytes(6) + socket.inet_aton(OUTSIDE_MACHINE)
+
+
+def _packet6(to: str, kind: int, first: int) -> bytes:
+    """A frame with a packet of IPv6 (RFC 8200) whose payload begins with a byte."""
+    head = struct.pack("!IHBB", 6 << 28, 8, kind, 64) + socket.inet_pton(socket.AF_INET6, "fd00::1")
+    return TRANSLATOR + GATEWAY + b"\x86\xdd" + head + socket.inet_pton(socket.AF_INET6, to) + bytes([first]) + bytes(7)
 
 
 def _datagram(mac: bytes, to: str, port: int, text: bytes) -> bytes:

@@ -41,6 +41,7 @@ class Asking:
     start_after_ns: int = 0
     stop_after_ns: int | None = None
     ramp: Sequence[tuple[int, float]] | None = None
+    context: str = "recompute"
     known_down: Sequence[tuple[str, int, int]] = ()
 
     @classmethod

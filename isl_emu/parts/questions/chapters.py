@@ -14,7 +14,15 @@ from matplotlib.figure import Figure
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.finished_run import ConcludedRun, Rows
 from isl_emu.parts.questions.figures import completed, measured, slices
-from isl_emu.parts.questions.results import ending, latency_rows, levels_kept, path_text, warm_up_text, way_facts
+from isl_emu.parts.questions.results import (
+    ending,
+    latency_rows,
+    levels_kept,
+    path_text,
+    prompts_read,
+    warm_up_text,
+    way_facts,
+)
 from isl_emu.runs.journal import INCIDENTS_JOURNAL, REQUESTS_JOURNAL
 from isl_emu.show.chapter import Card, Chapter, DataTable, Picture
 from isl_emu.show.style import (
@@ -53,7 +61,8 @@ def questions_chapter(run: ConcludedRun) -> Iterator[Chapter]:
     done = completed(requests)
     outcomes = ", ".join(f"{count} {name}" for name, count in Counter(row["outcome"] for row in requests).most_common())
     items: list[str | Picture | DataTable | Card] = [
-        f"{counted(len(requests), 'question')}: {outcomes}. " + ". ".join(levels_kept(requests, run.scenario.questions))
+        f"{counted(len(requests), 'question')}: {outcomes}. "
+        + ". ".join((*levels_kept(requests, run.scenario.questions), *prompts_read(requests, run.scenario)))
     ]
     if len(everything) > len(requests):
         items.append(f"{warm_up_text(len(everything) - len(requests), run.scenario)}.")

@@ -46,6 +46,7 @@ from isl_emu.runs.clock import RunTimes, run_clock, run_parser
 from isl_emu.runs.endpoints import Endpoint, read_endpoints
 from isl_emu.runs.journal import REQUESTS_JOURNAL, Journal, read_journal
 from isl_emu.runs.loop import run_loop
+from isl_emu.scenario.questions import MOVE
 
 PATH = "/v1/chat/completions"
 # outcomes of an attempt after which another may help
@@ -204,7 +205,8 @@ class Client:
             due_ns = self._due_ns(follower, max(now_ns, last.t_end_ns(verdict[0], now_ns) + follower.think_ns))
             if due_ns is not None:
                 context = follower.context_after(exchange.request, exchange.context)
-                self._begin(OpenRequest(follower, due_ns, context=context))
+                holder = exchange.next_holder if follower.continues(exchange.request) else None
+                self._begin(OpenRequest(follower, due_ns, context=context, holder=holder))
 
     def _due_ns(self, follower: PlannedRequest, due_ns: int) -> int | None:
         """When a question is due after another has ended and its user has thought; None if the user asks no more."""
@@ -233,7 +235,7 @@ class Client:
             tell("asked", now_ns)
             listener = AnswerListener(attempt, self.asking, begun=partial(tell, "first_token"))
             try:
-                sent = post(PATH, satellite, body(request, exchange.context))
+                sent = post(PATH, satellite, body(request, exchange.context, self._mover(exchange)))
                 await self.connector.ask(station, satellite, sent, listener)
                 listener.ended(clock.now_ns())
             except (OSError, HTTPException):
@@ -249,6 +251,12 @@ class Client:
             outcome, reason = verdict
             self.write_attempt({**of, **attempt.record(outcome, reason, clock.now_ns(), self.t0_ns)})
         return verdict
+
+    def _mover(self, exchange: OpenRequest) -> Endpoint | None:
+        """From where the satellite that is asked is to get the context, if that moves and is not there."""
+        holder = exchange.holder
+        moves = self.asking.context == MOVE and holder not in (None, exchange.attempts[-1].satellite)
+        return self.endpoints[holder] if moves and holder else None
 
     def _tell(self, exchange: OpenRequest, phase: str, t_ns: int) -> None:
         """What became of the attempt that is open; nothing is made of it but what a live run shows."""

@@ -26,6 +26,7 @@ from isl_emu.parts.questions.asking import Asking
 from isl_emu.parts.questions.conversations import Message
 from isl_emu.parts.questions.requests import PlannedRequest
 from isl_emu.parts.serving.model_server import MODEL_ALIAS
+from isl_emu.runs.endpoints import Endpoint
 from isl_emu.timebase import Clock
 from isl_emu.units import NS_PER_MS, NS_PER_S
 
@@ -41,7 +42,7 @@ GENERATED = (
     "content", "text", "reasoning_content", "reasoning", "thinking", "refusal", "tool_calls", "function_call", "audio",
 )  # fmt: skip
 SHOWN = 200  # characters of an answer that is not understood
-MOST_TOKENS = 2**31 - 1  # in a column of results
+MOST_TOKENS, MOST_BYTE = 2**31 - 1, 2**63 - 1  # in a column of results
 LONGEST_OWN_MS = 1e9  # of a server's own times: 11 days
 UNFINISHED = ("unfinished", "the run ended first")
 COMPLETED = ("completed", None)
@@ -133,8 +134,9 @@ class Attempt:
         if came:
             self.t_token_ns.append(now_ns)
         self.usage |= _numbers(content.get("usage"), ("prompt_tokens", "completion_tokens"), MOST_TOKENS)
-        self.usage |= _numbers(content.get("timings"), ("cache_n",), MOST_TOKENS)
-        self.timings |= _numbers(content.get("timings"), ("prompt_ms", "predicted_ms"), LONGEST_OWN_MS)
+        self.usage |= _numbers(content.get("timings"), ("cache_n", "moved_n"), MOST_TOKENS)
+        self.usage |= _numbers(content.get("timings"), ("moved_byte",), MOST_BYTE)
+        self.timings |= _numbers(content.get("timings"), ("prompt_ms", "predicted_ms", "moved_ms"), LONGEST_OWN_MS)
 
     def patient_until_ns(self, asking: Asking) -> int:
         """Until when to wait for more.
@@ -185,12 +187,19 @@ class OpenRequest:
     Args:
         t_due_ns: when it was to be sent, on the clock's scale.
         context: what its prompt says before its question, beside the scenario's system message.
+        holder: the satellite that has read that, as far as one did.
     """
 
     request: PlannedRequest
     t_due_ns: int
     attempts: list[Attempt] = field(default_factory=list)
     context: tuple[Message, ...] = ()
+    holder: str | None = None
+
+    @property
+    def next_holder(self) -> str | None:
+        """Who has read its prompt, for the next turn: whoever began to answer it, or else who had before."""
+        return next((one.satellite for one in reversed(self.attempts) if one.t_token_ns), self.holder)
 
     def record(self, outcome: str, error: str | None, clock: Clock, t0_ns: int) -> dict[str, Any]:
         """The journal's line, with times since `t0_ns`.
@@ -228,6 +237,10 @@ class OpenRequest:
             "attempts": len(self.attempts),
             "prompt_tokens": None if prompt_tokens is None else int(prompt_tokens),
             "cached_tokens": None if cached_tokens is None else int(cached_tokens),
+            "context_from": None if last.satellite in (None, self.holder) else self.holder,
+            "moved_tokens": last.usage.get("moved_n"),
+            "moved_byte": last.usage.get("moved_byte"),
+            "move_ns": _own_ns(timings.get("moved_ms"), clock),
             "answer_tokens": last.tokens,
             "server_prompt_ns": _own_ns(timings.get("prompt_ms"), clock),
             "server_predict_ns": _own_ns(timings.get("predicted_ms"), clock),
@@ -236,13 +249,17 @@ class OpenRequest:
         }
 
 
-def body(request: PlannedRequest, context: Sequence[Message] = ()) -> dict[str, Any]:
+def body(request: PlannedRequest, context: Sequence[Message] = (), holder: Endpoint | None = None) -> dict[str, Any]:
     """The request in OpenAI's format, with what was said before it.
 
     By default the server may not reuse what it computed for an earlier prompt (`cache_prompt`): the time to the first
     token would depend on who asked before. An answer of exact length goes on past the model's own end (`ignore_eos`).
     Thinking aloud is off, because an answer's first token is what a user waits for.
+
+    Args:
+        holder: from where the server is to get what it has not computed of it; told in vLLM's words.
     """
+    from_there = holder and {"do_remote_prefill": True, "remote_host": holder.address, "remote_port": holder.port}
     system = [("system", request.system)] if request.system else []
     said = [*system, *context, ("user", request.question)]
     return {
@@ -255,6 +272,7 @@ def body(request: PlannedRequest, context: Sequence[Message] = ()) -> dict[str, 
         "stream_options": {"include_usage": True},
         "cache_prompt": request.reuse_prefix,
         **({"ignore_eos": True} if request.exact_length else {}),
+        **({"kv_transfer_params": from_there} if holder else {}),
         "chat_template_kwargs": {"enable_thinking": False},
     }
 

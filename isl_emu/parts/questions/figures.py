@@ -7,13 +7,15 @@ completed, so the time in which nobody asks yet or any more is not held against 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from isl_emu.parts.finished_run import FinishedRun
 from isl_emu.parts.questions.asking import POLLS_JOURNAL
+from isl_emu.parts.serving.prefix_cache import BLOCK_TOKENS
 from isl_emu.runs.journal import REQUESTS_JOURNAL
+from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.questions import Questions
 from isl_emu.tables.text import Distribution
 from isl_emu.units import NS_PER_S
@@ -98,6 +100,68 @@ class Concurrency:
         )
 
 
+@dataclass(frozen=True)
+class PromptTokens:
+    """What servers read of the prompts of completed answers, as far as they told how much of it they had still known.
+
+    Args:
+        requests: whose servers told that.
+        tokens: of their prompts, templates included; `cached` were known, and `computed` the rest.
+    """
+
+    requests: int
+    tokens: int
+    cached: int
+    computed: int
+
+    @classmethod
+    def of(cls, requests: Rows) -> PromptTokens | None:
+        """That of some requests; None if no server told it."""
+        told = [row for row in completed(requests) if None not in (row.get("prompt_tokens"), row.get("cached_tokens"))]
+        if not told:
+            return None
+        tokens, cached = _total(told, "prompt_tokens"), _total(told, "cached_tokens")
+        return cls(len(told), tokens, cached, tokens - cached)
+
+
+@dataclass(frozen=True)
+class Contexts:
+    """What became of conversations whose next turn another satellite answered.
+
+    Args:
+        changes: how many such turns were answered.
+        moved: in how many the context came from the satellite before; `lost` in how many it was to and was computed
+            again, for a satellite may know as much already.
+        moved_tokens, recomputed_tokens: of the prompts of the turns before, what came and what was computed again.
+        moved_byte: size of what came. move_ns: how long servers waited for each.
+    """
+
+    changes: int
+    moved: int
+    lost: int
+    moved_tokens: int
+    recomputed_tokens: int
+    moved_byte: int
+    move_ns: Distribution
+
+    @classmethod
+    def of(cls, requests: Rows) -> Contexts | None:
+        """That of some requests; None where no conversation went on elsewhere."""
+        changed = [row for row in completed(requests) if row.get("context_from") is not None]
+        if not changed:
+            return None
+        came = [row for row in changed if row["moved_tokens"]]
+        return cls(
+            changes=len(changed),
+            moved=len(came),
+            lost=sum(row["moved_tokens"] == 0 and (row["recomputed_tokens"] or 0) >= BLOCK_TOKENS for row in changed),
+            moved_tokens=_total(came, "moved_tokens"),
+            recomputed_tokens=_total(changed, "recomputed_tokens"),
+            moved_byte=_total(came, "moved_byte"),
+            move_ns=Distribution.of(row["move_ns"] for row in came),
+        )
+
+
 def measured(requests: Rows) -> list[Mapping[str, Any]]:
     """The requests that figures are of: those due after the warm-up, if there is one."""
     return [row for row in requests if not row.get("warm_up")]
@@ -116,7 +180,7 @@ def serving_figures(requests: Rows, polls: Rows, questions: Questions) -> dict[s
     """
     asked, requests = len(requests), measured(requests)
     done = completed(requests)
-    concurrency = Concurrency.of(requests)
+    concurrency, contexts = Concurrency.of(requests), Contexts.of(requests)
     return {
         "arrivals": {"kind": questions.arrivals, "mlperf_scenario": MLPERF.get(questions.arrivals)},
         "target": questions.target,
@@ -129,6 +193,8 @@ def serving_figures(requests: Rows, polls: Rows, questions: Questions) -> dict[s
         "slo": questions.slo and {**dict(questions.slo), "met": sum(bool(row["slo_met"]) for row in requests)},
         "rates": asdict(Rates.of(requests)),
         **({"concurrency": asdict(concurrency)} if concurrency else {}),
+        "prompt_tokens": _prompt_tokens(requests),
+        **({"contexts": asdict(contexts)} if contexts else {}),
         **_latencies(done),
         "send_lateness_ns": _spread(  # of sending after its due time: the emulator's own doing
             None if row["t_send_ns"] is None else row["t_send_ns"] - row["t_due_ns"] for row in requests
@@ -145,15 +211,36 @@ def serving_figures(requests: Rows, polls: Rows, questions: Questions) -> dict[s
             "unanswered": sum(row["rtt_ns"] is None for row in polls),
             "rtt_ns": _spread(row["rtt_ns"] for row in polls),
         },
-        "stations": _by(requests, "station"),
-        "satellites": _by(requests, "satellite"),
+        "stations": _by(grouped(requests, lambda row: row["station"])),
+        "satellites": _by(grouped(requests, lambda row: row["satellite"])),
     }
 
 
 def read_serving_figures(run: FinishedRun) -> dict[str, Any]:
     """The figures of a run with questions, by its tables."""
     assert run.scenario.questions is not None
-    return serving_figures(run.rows(REQUESTS_JOURNAL), run.rows(POLLS_JOURNAL), run.scenario.questions)
+    requests = run.rows(REQUESTS_JOURNAL)
+    figures = serving_figures(requests, run.rows(POLLS_JOURNAL), run.scenario.questions)
+    return {**figures, "groups": _by(by_group(measured(requests), run.scenario))}
+
+
+def by_group(requests: Rows, scenario: Scenario) -> dict[str, list[Mapping[str, Any]]]:
+    """Requests by the number of the scenario's `compute` that their satellite is of; those of none are left out."""
+
+    def group(row: Mapping[str, Any]) -> str | None:
+        found = scenario.compute_of(row["satellite"]) if row["satellite"] else None
+        return None if found is None else str(scenario.compute.index(found))
+
+    return grouped(requests, group)
+
+
+def grouped(requests: Rows, name: Callable[[Mapping[str, Any]], str | None]) -> dict[str, list[Mapping[str, Any]]]:
+    """Requests by their names, in the order of these; those without one are left out."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for row in requests:
+        if (found := name(row)) is not None:
+            groups.setdefault(found, []).append(row)
+    return dict(sorted(groups.items()))
 
 
 def slices(requests: Rows, questions: Questions) -> list[dict[str, Any]]:
@@ -205,24 +292,26 @@ def _latencies(done: Rows) -> dict[str, Any]:
     }
 
 
-def _by(requests: Rows, key: str) -> dict[str, Any]:
-    """The main figures of each station or satellite."""
-    groups: dict[str, list[Mapping[str, Any]]] = {}
-    for row in requests:
-        if row[key] is not None:
-            groups.setdefault(row[key], []).append(row)
+def _by(groups: Mapping[str, Rows]) -> dict[str, Any]:
+    """The main figures of each station, satellite or group of servers."""
     found = {}
-    for name, rows in sorted(groups.items()):
+    for name, rows in groups.items():
         done = completed(rows)
         found[name] = {
             "requests": len(rows),
             "completed": len(done),
             "deadline_met": sum(bool(row["deadline_met"]) for row in rows),
+            "prompt_tokens": _prompt_tokens(rows),
             "answer_tokens": _total(done, "answer_tokens"),
             "ttft_ns": _spread(row["ttft_ns"] for row in done),
             "e2e_ns": _spread(row["e2e_ns"] for row in done),
         }
     return found
+
+
+def _prompt_tokens(requests: Rows) -> dict[str, int] | None:
+    found = PromptTokens.of(requests)
+    return None if found is None else asdict(found)
 
 
 def _total(rows: Rows, key: str) -> int:

@@ -31,6 +31,7 @@ from isl_emu.parts.questions.results import (
     POLLS,
     REQUESTS,
     SLICES,
+    add_recomputed,
     answers_section,
     attempt_row,
     outcome,
@@ -44,7 +45,7 @@ from isl_emu.parts.serving.busy import AnsweringTimes, service_span
 from isl_emu.parts.serving.kinds import kind_of
 from isl_emu.parts.serving.who_serves import servers_known_down
 from isl_emu.progress import Steps
-from isl_emu.routing.outlook import plan_outlook
+from isl_emu.routing.outlook import NOBODY, UNREACHED_NS, plan_outlook
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import (
     REQUESTS_JOURNAL,
@@ -130,12 +131,12 @@ class QuestionsPart(Part):
         return ()
 
     def flows(self, source: Source) -> Iterable[Flow]:
-        """By the questions that are drawn; who is chosen only when they are sent is expected to be overhead."""
+        """By the questions that are drawn; who is chosen only when they are sent is expected to be the nearest then."""
         scenario, plan = source.scenario, source.plan
         if (questions := scenario.questions) is None:
             return
         satellites, packets = asked_satellites(scenario, plan), defaultdict[tuple[str, str], float](float)
-        near = {name: _overhead(plan, [name], satellites) for name in scenario.asking_stations}
+        near = _nearest(source, satellites) if questions.decides_live else {}
         for request in planned_requests(scenario, questions, satellites):
             asked = {request.satellite: 1.0} if request.satellite else near[request.station]
             for satellite, share in asked.items():
@@ -321,6 +322,7 @@ def _request_rows(recorded: Sequence[Row], run: FinishedRun) -> list[Row]:
         row["server"] = group.server if group else "split" if satellite else None
         row["paced_as"] = paces.get(scenario.compute.index(group)) if group else None
         row["satellites_answering"] = answering.mean_count(*span) if span else None
+    add_recomputed(rows)
     return rows
 
 
@@ -352,13 +354,26 @@ def asked_satellites(scenario: Scenario, plan: LinkPlan) -> tuple[str, ...]:
     return tuple(name for name in serving if name in found)
 
 
-def _overhead(plan: LinkPlan, stations: Iterable[str], satellites: Container[str]) -> dict[str, float]:
-    """Those of some satellites that are linked to any of some stations, the longest first, each with its share."""
+def _nearest(source: Source, satellites: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Of each asking station those of some satellites that are nearest by the plan, each with its share of the time."""
+    stations = source.scenario.asking_stations
+    outlook = plan_outlook(source.plan, source.routes, stations, satellites)
+    delay_ns = np.where(outlook.satellite == NOBODY, UNREACHED_NS, outlook.delay_ns)
+    nearest = np.take_along_axis(outlook.satellite, delay_ns.argmin(axis=2)[..., np.newaxis], axis=2)[..., 0]
+    found: dict[str, dict[str, float]] = {}
+    for station, ones in zip(stations, nearest.T, strict=True):
+        which, counts = np.unique(ones[ones != NOBODY], return_counts=True)
+        names = outlook.satellites[which].tolist()
+        found[station] = dict(zip(names, (counts / len(ones)).tolist(), strict=True))
+    return found
+
+
+def _overhead(plan: LinkPlan, stations: Iterable[str], satellites: Container[str]) -> list[str]:
+    """Those of some satellites that are linked to any of some stations, the longest first."""
     nodes = [plan.nodes.index(name) for name in stations]
     ground = plan.links.kind[plan.row_link] == LinkKind.GROUND
     a, b = plan.links.a[plan.row_link[ground]], plan.links.b[plan.row_link[ground]]
     linked = np.concatenate([a[np.isin(b, nodes)], b[np.isin(a, nodes)]])
     counts = np.bincount(linked, minlength=len(plan.nodes.names))
     ordered = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)].tolist()
-    found = {name: int(counts[node]) for node in ordered if (name := plan.nodes.names[node]) in satellites}
-    return {name: count / sum(found.values()) for name, count in found.items()}
+    return [name for node in ordered if (name := plan.nodes.names[node]) in satellites]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import Any
 
-from isl_emu.parts.questions.figures import Concurrency, Rates, completed, measured
+from isl_emu.parts.questions.figures import Concurrency, Contexts, PromptTokens, Rates, by_group, completed, measured
 from isl_emu.routing.paths import NodePath
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.questions import Questions
@@ -58,6 +58,11 @@ REQUESTS = schema(
     column("e2e_ns", NS, "ns", "E2E request latency: t_finish - t_send; null if it did not end"),
     column("prompt_tokens", COUNT, "tokens", "length of the prompt, as the server counted it; null if it did not say"),
     column("cached_tokens", COUNT, "tokens", "of it, what the server had still known; null if it did not say"),
+    column("context_from", TEXT, "", "satellite that had read the turn before, if it is another; null otherwise"),
+    column("moved_tokens", COUNT, "tokens", "of cached_tokens, what came from there; null if none were wanted"),
+    column("moved_byte", NS, "byte", "size of these tokens' keys and values; what is sent is less by rate_scale"),
+    column("move_ns", NS, "ns", "for how long the server waited for them; null as well"),
+    column("recomputed_tokens", COUNT, "tokens", "of the turn before's prompt, what was not cached; null if not known"),
     column("answer_tokens", COUNT, "tokens", "length of the answer"),
     column("server_prompt_ns", NS, "ns", "the server's own time for the prompt; null if it did not say"),
     column("server_predict_ns", NS, "ns", "the server's own time for the answer; null if it did not say"),
@@ -156,6 +161,21 @@ def request_row(record: Mapping[str, Any], paths: PlannedPaths, questions: Quest
     levels = {"ttft_ns": slo.ttft_ns, "tpot_ns": slo.tpot_ns, "e2e_ns": slo.e2e_ns}
     kept = (row.get(name) is None or row[name] <= level for name, level in levels.items() if level is not None)
     return {**row, "slo_met": done and all(kept)}
+
+
+def add_recomputed(rows: Sequence[Row]) -> None:
+    """Give each turn what was computed again in it: of the last prompt of its conversation that a server has read.
+
+    Args:
+        rows: of requests, complete otherwise.
+    """
+    read: dict[int, int] = {}  # tokens of that prompt, by conversation
+    for row in sorted(rows, key=lambda row: row.get("turn") or 0):
+        talk, tokens, cached = row.get("conversation"), row.get("prompt_tokens"), row.get("cached_tokens")
+        before = None if talk is None else read.get(talk)
+        row["recomputed_tokens"] = None if before is None or cached is None else max(0, before - cached)
+        if talk is not None and tokens is not None:
+            read[talk] = tokens
 
 
 def outcome(record: Mapping[str, Any], paths: PlannedPaths) -> str:
@@ -315,7 +335,8 @@ def answers_section(requests: Rows, scenario: Scenario) -> Iterator[str]:
     again = f"{counted(more, 'further attempt')} after a first one failed" if more else ""
     up, down, lasers = (sum(row[key] or 0 for row in requests) for key in ("sent_byte", "received_byte", "laser_byte"))
     carried = facts(f"{size_text(up)} sent", f"{size_text(down)} received", f"{size_text(lasers)} on lasers")
-    for line in (*levels_kept(requests, scenario.questions), again, carried if up else ""):
+    lines = *levels_kept(requests, scenario.questions), *prompts_read(requests, scenario)
+    for line in (*lines, again, carried if up else ""):
         yield from wrapped(INDENT, line)
     yield from table(("", "", "p50", "p90", "p95", "p99"), latency_rows(done), left=2)
 
@@ -364,3 +385,28 @@ def levels_kept(requests: Rows, questions: Questions | None) -> Iterator[str]:
             f"concurrency {three_digits(found.in_flight)} of {counted(found.users, 'user')}; by Little's law "
             f"{three_digits(found.questions_per_s)} questions/s x ({cycle}) = {by_law} users"
         )
+    if (contexts := Contexts.of(requests)) is not None:
+        yield _contexts_text(contexts)
+
+
+def prompts_read(requests: Rows, scenario: Scenario) -> Iterator[str]:
+    """What servers had still known of prompts, and what they computed; of each group, where several told it."""
+    groups = {f"group {name}": PromptTokens.of(rows) for name, rows in by_group(requests, scenario).items()}
+    told = {name: found for name, found in groups.items() if found is not None}
+    for name, found in {"": PromptTokens.of(requests), **(told if len(told) > 1 else {})}.items():
+        if found is not None:
+            cached = f"{found.cached} cached ({share(found.cached / max(found.tokens, 1))})"
+            begin = f"{name}: " if name else ""
+            yield facts(f"{begin}prompts of {counted(found.tokens, 'token')}", cached, f"{found.computed} computed")
+
+
+def _contexts_text(contexts: Contexts) -> str:
+    """What became of conversations that went on at another satellite."""
+    waits = f"median wait {time_text(contexts.move_ns.p50)}"
+    moved = f"in {contexts.moved} their context moved ({size_text(contexts.moved_byte)}, {waits})"
+    return facts(
+        f"{counted(contexts.changes, 'turn')} at another satellite than the one before",
+        moved if contexts.moved else None,
+        f"in {contexts.lost} it could not" if contexts.lost else None,
+        f"{counted(contexts.recomputed_tokens, 'token')} of earlier prompts computed again",
+    )

@@ -33,7 +33,7 @@ def specifications(live: LiveRun, group: ServerGroup, words_port: int | None = N
     """
     compute = group.compute
     shared: dict[str, Any] = {"port": MODEL_PORT, "slots": compute.board_slots, "words_port": words_port}
-    shared |= {"context_tokens": compute.context_tokens}
+    shared |= {"context_tokens": compute.context_tokens, "rate_scale": live.scenario.rate_scale}
     if compute.decode_tokens_s is not None:
         shared |= {"board": "", "model": "", "bits": 0, "decode_tokens_s": compute.decode_tokens_s}
     else:

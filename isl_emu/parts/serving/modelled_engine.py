@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from array import array
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +26,21 @@ from isl_emu.units import NS_PER_S
 LOOK_AGAIN_NS = NS_PER_S // 10  # while the pace is 0
 
 
+@dataclass(frozen=True)
+class Move:
+    """What moved of a prompt from another server.
+
+    Args:
+        tokens: how many; 0 if nothing could be had there.
+        byte: what they take in a cache.
+        took_ns: the time that it took to have them, or to find that they could not be had.
+    """
+
+    tokens: int
+    byte: int
+    took_ns: int
+
+
 @dataclass(eq=False)
 class Job:
     """One request to a modelled server; its times are those of the run's clock.
@@ -35,6 +50,7 @@ class Job:
         came_ns: when it came; `read_ns` when its prompt had been read, `token_ns` when its last token was due.
         cached_tokens: of its prompt, beside `prompt_tokens`, that the server had read before.
         blocks: of its prompt, by which the server looks for such tokens when it begins; None if it may not.
+        move: what had moved for it from another server before it came; None if nothing was to.
     """
 
     prompt_tokens: int
@@ -42,6 +58,7 @@ class Job:
     came_ns: int
     cached_tokens: int = 0
     blocks: tuple[bytes, ...] | None = None
+    move: Move | None = None
     begun_ns: int | None = None
     read_ns: int | None = None
     token_ns: int | None = None
@@ -89,6 +106,14 @@ class Engine:
     def deferred(self) -> int:
         """How many requests wait for a slot, or for their prompt's turn."""
         return len(self._waiting)
+
+    def known_tokens(self, blocks: Sequence[bytes]) -> int:
+        """How many tokens of a prompt with these blocks are known now."""
+        return self._cache.known_tokens(blocks)
+
+    def keep(self, blocks: Sequence[bytes]) -> None:
+        """Know a prompt's blocks from now on, wherever they were computed."""
+        self._cache.keep(blocks)
 
     def submit(self, job: Job) -> None:
         """Take a request; what is under way ends first."""
@@ -221,7 +246,12 @@ class ModelledSatellite:
         assert job.begun_ns is not None and job.read_ns is not None and job.token_ns is not None, "it has its tokens"
         prompt_s, answer_s = map(self.clock.real_s, (job.read_ns - job.begun_ns, job.token_ns - job.read_ns))
         found = timings(job.prompt_tokens, prompt_s * MS_PER_S, job.answered, answer_s * MS_PER_S)
-        return found if job.blocks is None else {**found, "cache_n": job.cached_tokens}
+        if job.blocks is not None:
+            found["cache_n"] = job.cached_tokens
+        if job.move is not None:
+            moved_ms = round(self.clock.real_s(job.move.took_ns) * MS_PER_S, 3)
+            found |= {"moved_n": job.move.tokens, "moved_byte": job.move.byte, "moved_ms": moved_ms}
+        return found
 
     def _forget_timer(self) -> None:
         if self._timer is not None:

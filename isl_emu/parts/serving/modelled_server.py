@@ -30,7 +30,7 @@ from aiohttp import web
 
 from isl_emu.parts.prompts import text_tokens, token_texts
 from isl_emu.parts.residents import DEAD, GONE, IN_ORDER, STOPPED
-from isl_emu.parts.serving import real_words
+from isl_emu.parts.serving import context_moves, real_words
 from isl_emu.parts.serving.completions import WHOLE, chunk, last_chunk, metrics, refusal, usage
 from isl_emu.parts.serving.listening import ListeningPlace, listen_at, own_address
 from isl_emu.parts.serving.modelled_engine import Job, ModelledSatellite
@@ -94,6 +94,12 @@ def application(servers: Mapping[str, ModelledSatellite]) -> web.Application:
         server = asked(request)
         return await (_complete if server.spec.words_port is None else real_words.answer)(request, server)
 
+    async def context(request: web.Request) -> web.StreamResponse:
+        server = asked(request)
+        if server.spec.words_port is not None:
+            raise web.HTTPNotFound
+        return await context_moves.give(request, server) if server.powered else _no_power()
+
     async def real_only(request: web.Request) -> web.StreamResponse:
         server = asked(request)
         if server.spec.words_port is None:
@@ -117,6 +123,7 @@ def application(servers: Mapping[str, ModelledSatellite]) -> web.Application:
     app.router.add_get("/metrics", gauges)
     app.router.add_get("/v1/models", models)
     app.router.add_post("/v1/chat/completions", chat)
+    app.router.add_post(context_moves.PATH, context)
     for path in (COMPLETION, *PASSED_ON):
         app.router.add_route("*", path, real_only)
     return app
@@ -133,8 +140,8 @@ async def _complete(request: web.Request, server: ModelledSatellite) -> web.Stre
         left = server.spec.context_tokens - prompt_tokens
         reuses = question.get("cache_prompt") is True
         blocks = block_digests(prompt_pieces(question["messages"])) if reuses and left > 0 else None
-        job = Job(prompt_tokens, max(1, min(int(most), left)), server.clock.now_ns(), blocks=blocks)
-    except (ValueError, TypeError, AttributeError) as error:
+        answer_limit, holder = max(1, min(int(most), left)), context_moves.holder_of(question) if blocks else None
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
         return _refused(400, "invalid_request_error", f"the request is no chat completion ({error})")
     context_tokens = server.spec.context_tokens
     if prompt_tokens >= context_tokens:
@@ -142,6 +149,8 @@ async def _complete(request: web.Request, server: ModelledSatellite) -> web.Stre
         return _refused(400, "exceed_context_size_error", f"{asked}, try increasing it")
     if not server.powered:
         return _no_power()
+    move = await context_moves.fetch(server, holder, blocks) if holder and blocks else None
+    job = Job(prompt_tokens, answer_limit, server.clock.now_ns(), blocks=blocks, move=move)
     answer = {"id": f"modelled-{job.came_ns}", "created": job.came_ns // 10**9, "model": server.spec.label}
     tokens = answer_tokens(f"{question.get('seed')}{question['messages']}")
     queue = server.submit(job)

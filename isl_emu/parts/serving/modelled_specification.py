@@ -26,6 +26,7 @@ class Specification:
         shape: of a model that is none of those known by name.
         decode_tokens_s: the stated pace of a computer that is no board.
         words_port: of the real server in the satellite whose words it gives; None if its words are at random.
+        rate_scale: of the network, by which less is sent of what only its size is known of.
     """
 
     satellite: str
@@ -40,6 +41,7 @@ class Specification:
     shape: Model | None = None
     decode_tokens_s: float | None = None
     words_port: int | None = None
+    rate_scale: float = 1.0
 
     @property
     def roofline(self) -> Roofline:
@@ -50,6 +52,11 @@ class Specification:
     def pace(self) -> BoardPace:
         """Its pace."""
         return self.roofline if self.decode_tokens_s is None else StatedPace(self.decode_tokens_s)
+
+    @property
+    def kv_byte_per_token(self) -> int:
+        """What a token of its model takes in the cache."""
+        return self.roofline.model.kv_byte_per_token
 
     @property
     def label(self) -> str:

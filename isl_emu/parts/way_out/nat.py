@@ -17,6 +17,8 @@ import ipaddress
 import os
 import select
 import signal
+import socket
+import struct
 import sys
 import time
 from collections.abc import Callable
@@ -25,14 +27,25 @@ from typing import Any
 
 from isl_emu.errors import MachineError
 from isl_emu.machine.sandbox import NOBODY, PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG, libc
-from isl_emu.runs.endpoints import OUTSIDE, OUTSIDE_MACHINE, OUTSIDE_NAMES
+from isl_emu.runs.endpoints import (
+    OUTSIDE,
+    OUTSIDE6,
+    OUTSIDE6_MACHINE,
+    OUTSIDE6_NAMES,
+    OUTSIDE_MACHINE,
+    OUTSIDE_NAMES,
+)
 from isl_emu.units import NS_PER_MS
 
 FRAME_BYTE = 65_549  # the longest, with its header
 MTU = 1_500
-IPV4, ARP = b"\x08\x00", b"\x08\x06"  # EtherTypes, IEEE 802
+IPV4, IPV6, ARP = b"\x08\x00", b"\x86\xdd", b"\x08\x06"  # EtherTypes, IEEE 802
+ICMPV6, SOLICITATION, ADVERTISEMENT = 58, 135, 136  # who has an address, and who says so (RFC 4861)
 REFUSED = [  # what this machine takes for itself, and who is not one
     ipaddress.IPv4Network(network) for network in ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "240.0.0.0/4")
+]
+REFUSED6 = [  # the same, IPv4 in IPv6, by which its loopback could be meant, and the translator's own addresses
+    ipaddress.IPv6Network(network) for network in ("::/8", "fe80::/10", "ff00::/8", "fd00:0:0:c000::/64")
 ]
 POLL_TO_SLIRP = {select.POLLIN: 1, select.POLLOUT: 2, select.POLLPRI: 4, select.POLLERR: 8, select.POLLHUP: 16}
 
@@ -46,8 +59,7 @@ _SetTimer = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_voi
 _OfFile = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p)
 _AddPoll = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_void_p)
 _GetEvents = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_void_p)
-_Address = ctypes.c_uint8 * 4
-_Address6 = ctypes.c_uint8 * 16
+_Address6 = ctypes.c_uint32 * 4  # as struct in6_addr is aligned
 
 
 class _Config(ctypes.Structure):
@@ -89,13 +101,37 @@ def library() -> ctypes.CDLL:
 
 
 def may_leave(frame: bytes) -> bool:
-    """Whether a frame is taken from a stranger: ARP, or IPv4 to somebody who is not this machine's loopback."""
+    """Whether a frame is taken from a stranger: ARP and its like by IPv6, or IP to none of this machine's loopbacks."""
     if frame[12:14] == ARP:
         return True
+    if frame[12:14] == IPV6 and len(frame) >= 55:
+        destination6 = ipaddress.IPv6Address(frame[38:54])
+        asks = frame[20] == ICMPV6 and frame[54] in (SOLICITATION, ADVERTISEMENT)
+        return asks or not any(destination6 in network for network in REFUSED6)
     if frame[12:14] != IPV4 or len(frame) < 34:
         return False
     destination = ipaddress.IPv4Address(frame[30:34])
     return not any(destination in network for network in REFUSED)
+
+
+def neighbour_answer(frame: bytes, gateway: bytes) -> bytes | None:
+    """The answer for a node whose address a frame asks for: it is at the gateway; None to any other frame.
+
+    libslirp learns an address from the source of an advertisement, so no kernel that answers for others (proxy NDP) can
+    tell it: the answer is made here, in the node's name.
+    """
+    if len(frame) < 78 or (frame[12:14], frame[20], frame[54]) != (IPV6, ICMPV6, SOLICITATION):
+        return None
+    source, target = frame[22:38], frame[62:78]
+    address = ipaddress.IPv6Address(target)
+    if address.is_link_local or address in ipaddress.IPv6Interface(OUTSIDE6).network:
+        return None
+    told = bytes([ADVERTISEMENT, 0, 0, 0, 0x60, 0, 0, 0]) + target + b"\x02\x01" + gateway  # solicited, override
+    total = sum(struct.unpack("!36H", target + source + struct.pack("!II", len(told), ICMPV6) + told))
+    total = (total & 0xFFFF) + (total >> 16)
+    checksum = ~(total + (total >> 16)) & 0xFFFF
+    head = struct.pack("!IHBB", 6 << 28, len(told), ICMPV6, 255) + target + source
+    return frame[6:12] + gateway + IPV6 + head + told[:2] + struct.pack("!H", checksum) + told[4:]
 
 
 class Translator:
@@ -107,6 +143,7 @@ class Translator:
 
     def __init__(self, file: int):
         self._file, self._libslirp = file, library()
+        self._gateway, self._answers = bytes(6), list[bytes]()  # its hardware address, and what libslirp is to hear
         self._due = dict[int, tuple[Callable[[int], Any], int, int]]()  # function, argument, ms or -1
         self._calls = _Calls(
             _Send(self._send),
@@ -119,7 +156,7 @@ class Translator:
             _OfFile(lambda file, _: None),
             _Called(lambda _: None),
         )
-        network = ipaddress.IPv4Interface(OUTSIDE).network
+        network, network6 = ipaddress.IPv4Interface(OUTSIDE).network, ipaddress.IPv6Interface(OUTSIDE6).network
         config = _Config(
             version=3,
             in_enabled=True,
@@ -128,6 +165,11 @@ class Translator:
             vhost=_in_addr(OUTSIDE_MACHINE),
             vdhcp_start=_in_addr(str(network.broadcast_address - 1)),
             vnameserver=_in_addr(OUTSIDE_NAMES),
+            in6_enabled=True,
+            vprefix_addr6=_in6_addr(str(network6.network_address)),
+            vprefix_len=network6.prefixlen,
+            vhost6=_in6_addr(OUTSIDE6_MACHINE),
+            vnameserver6=_in6_addr(OUTSIDE6_NAMES),
             if_mtu=MTU,
             if_mru=MTU,
             disable_host_loopback=True,
@@ -142,6 +184,9 @@ class Translator:
         """Translate until the other end of the file is closed."""
         while self._serve_once():
             self._call_due()
+            while self._answers:
+                answer = self._answers.pop()
+                self._libslirp.slirp_input(self._slirp, answer, len(answer))
 
     def _serve_once(self) -> bool:
         """Wait until something happens, and deal with it; whether the file is still open."""
@@ -176,13 +221,18 @@ class Translator:
                 raise
             return False
         if frame and may_leave(frame):
+            self._gateway = frame[6:12]
             self._libslirp.slirp_input(self._slirp, frame, len(frame))
         return bool(frame)
 
     def _send(self, frame: int, length: int, _: Any) -> int:
         """A full buffer loses the frame, as a network does."""
+        data = ctypes.string_at(frame, length)
+        if answer := neighbour_answer(data, self._gateway):
+            self._answers.append(answer)  # libslirp is at work, and hears of it afterwards
+            return length
         with suppress(BlockingIOError):
-            os.write(self._file, ctypes.string_at(frame, length))
+            os.write(self._file, data)
         return length
 
     def _new_timer(self, function: int, argument: int, _: Any) -> int:
@@ -204,6 +254,21 @@ class Translator:
             if 0 <= due <= now_ms:
                 self._due[number] = function, argument, -1
                 function(argument)
+
+
+def without_ipv6() -> str | None:
+    """Why nothing leaves by IPv6 where this process is; None if it does."""
+    with suppress(OSError), socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as asking:
+        asking.connect(("2001:db8::1", 9))  # which sends nothing
+        return None
+    return (
+        "way_out: this machine has no route by IPv6, but packets leave as its own do; those by IPv4 leave, those by "
+        "IPv6 come back as unreachable"
+    )
+
+
+def _in6_addr(address: str) -> Any:
+    return _Address6.from_buffer_copy(ipaddress.IPv6Address(address).packed)
 
 
 def _in_addr(address: str) -> int:

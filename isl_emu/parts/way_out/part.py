@@ -15,7 +15,7 @@ from pathlib import Path
 from isl_emu.errors import MachineError
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.network import messages
-from isl_emu.network.kernel import ANYWHERE
+from isl_emu.network.kernel import ANYWHERE, ANYWHERE6
 from isl_emu.network.routes import beyond_route
 from isl_emu.nodes.namespaces import enter_network, in_own_thread
 from isl_emu.nodes.netlink import change_here
@@ -23,9 +23,9 @@ from isl_emu.parts.activity import Activity
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.nodes.part import set_sysctls
 from isl_emu.parts.part import Part, Preparation, Source, Wire, as_warning
-from isl_emu.parts.way_out.nat import library
+from isl_emu.parts.way_out.nat import library, without_ipv6
 from isl_emu.runs.directory import RunDirectory
-from isl_emu.runs.endpoints import OUTSIDE, OUTSIDE_MACHINE
+from isl_emu.runs.endpoints import OUTSIDE, OUTSIDE6, OUTSIDE6_MACHINE, OUTSIDE_MACHINE
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.process import Watched, end, last_line, start_module
 from isl_emu.scenario.model import Scenario
@@ -50,10 +50,13 @@ class WayOutPart(Part):
     def checks(self, scenario: Scenario) -> Iterable[Callable[[], object]]:
         if scenario.way_out:
             yield partial(as_warning, library)
+            yield without_ipv6
 
     def prepare(self, source: Source, place: str) -> Preparation:
         if source.scenario.way_out:
             library()  # so that an error comes now
+            if told := without_ipv6():
+                return Preparation(leave=lambda folder, steps: steps.note(f"Warning: {told}"))
         return Preparation()
 
     def wires(self, scenario: Scenario) -> Iterable[Wire]:
@@ -83,10 +86,14 @@ class WayOutPart(Part):
         address, _, prefix = OUTSIDE.partition("/")
         wanted = [messages.link_up(index), messages.interface_address(address, int(prefix), index)]
         wanted.append(beyond_route(ANYWHERE, OUTSIDE_MACHINE, index))
-        space.netlink.demand(wanted, f"way out of {space.node}")
         # the translator asks for nodes by their own addresses: the gateway answers for all, and at once
-        own = f"net.ipv4.conf.{INTERFACE}.proxy_arp", f"net.ipv4.neigh.{INTERFACE}.proxy_delay"
-        in_own_thread(set_sysctls, space.node, space.path, dict(zip(own, ("1", "0"), strict=True)))
+        own = {f"net.ipv4.conf.{INTERFACE}.proxy_arp": "1", f"net.ipv4.neigh.{INTERFACE}.proxy_delay": "0"}
+        if socket.AF_INET6 in live.net.backend.families:
+            address, _, prefix = OUTSIDE6.partition("/")
+            wanted.append(messages.interface_address(address, int(prefix), index))
+            wanted.append(beyond_route(ANYWHERE6, OUTSIDE6_MACHINE, index))
+        space.netlink.demand(wanted, f"way out of {space.node}")
+        in_own_thread(set_sysctls, space.node, space.path, own)
 
 
 class Translating(Activity):

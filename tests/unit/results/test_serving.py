@@ -6,10 +6,14 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from isl_emu.files import write_json
+from isl_emu.parts.questions.figures import PromptTokens
+from isl_emu.parts.questions.results import prompts_read
 from isl_emu.results.conclude import conclude
+from isl_emu.scenario.compute import Compute
 from isl_emu.scenario.parse import with_changes
 
 MS = 1_000_000
@@ -57,6 +61,59 @@ def test_goodput_counts_answers_that_keep_every_level(good_run: Any) -> None:
     assert figures["slo"] == {"ttft_ns": 300 * MS, "tpot_ns": 110 * MS, "e2e_ns": None, "met": 2}
     assert figures["rates"]["goodput_per_s"] == 2.0
     assert "goodput 2.00 requests/s · 2 of 4 within TTFT 300 ms, TPOT 110 ms" in good_run.folder.summary.read_text()
+
+
+def test_prompts_are_told_as_cached_and_computed(good_run: Any) -> None:
+    told = (
+        good_run.request(0, prompt_tokens=100, cached_tokens=64),
+        good_run.request(1, prompt_tokens=60, cached_tokens=0),
+    )
+    silent = (
+        good_run.request(2, prompt_tokens=50),
+        good_run.request(3, outcome="failed", prompt_tokens=9, cached_tokens=9),
+    )
+    figures = _figures(good_run, *told, *silent)
+    expected = {"requests": 2, "tokens": 160, "cached": 64, "computed": 96}
+    assert figures["prompt_tokens"] == figures["stations"]["gs-a"]["prompt_tokens"] == expected
+    assert figures["satellites"]["p00s02"]["prompt_tokens"] == figures["groups"]["0"]["prompt_tokens"] == expected
+    assert "prompts of 160 tokens · 64 cached (40%) · 96 computed" in good_run.folder.summary.read_text()
+    assert PromptTokens.of(silent) is None
+
+
+def test_each_group_that_tells_it_is_in_the_summary(good_run: Any) -> None:
+    both = [Compute(satellites=("p00s01",)), Compute(satellites=("p00s02",))]
+    scenario = good_run.scenario.model_copy(update={"compute": tuple(both)})
+    rows = [good_run.request(n, prompt_tokens=10, cached_tokens=n, satellite=f"p00s0{n + 1}") for n in (0, 1)]
+    assert [" ".join(line.split()) for line in prompts_read([{**row, "warm_up": False} for row in rows], scenario)] == [
+        "prompts of 20 tokens · 1 cached (5.0%) · 19 computed",
+        "group 0: prompts of 10 tokens · 0 cached (0%) · 10 computed",
+        "group 1: prompts of 10 tokens · 1 cached (10%) · 9 computed",
+    ]
+
+
+def test_turns_elsewhere_tell_what_moved_and_what_was_computed_again(good_run: Any) -> None:
+    def turn(number: int, prompt: int, cached: int | None, **moved: Any) -> dict[str, Any]:
+        told = {"conversation": 0, "turn": number, "prompt_tokens": prompt, "cached_tokens": cached}
+        return good_run.request(number, **told, **moved)
+
+    came = {"context_from": "p00s01", "moved_tokens": 96, "moved_byte": 9_600_000, "move_ns": 40 * MS}
+    lost = {"context_from": "p00s02", "moved_tokens": 0, "moved_byte": 0, "move_ns": 5000 * MS}
+    knew = {**lost, "context_from": "p00s01"}  # as much as the one before, by another conversation that begins alike
+    turns = turn(0, 100, 0), turn(1, 200, 96, **came), turn(2, 300, 0, **lost), turn(3, 400, 288, **knew)
+    figures = _figures(good_run, *turns, good_run.request(4))
+    rows = pq.read_table(good_run.folder.path / "requests.parquet").to_pylist()
+    assert [row["recomputed_tokens"] for row in rows] == [None, 4, 200, 12, None]
+    waited = figures["contexts"].pop("move_ns")
+    assert figures["contexts"] == {
+        "changes": 3, "moved": 1, "lost": 1, "moved_tokens": 96, "recomputed_tokens": 216, "moved_byte": 9_600_000,
+    }  # fmt: skip
+    assert (waited["count"], waited["p50"]) == (1, 40 * MS)
+    told = " ".join(good_run.folder.summary.read_text().split())
+    assert (
+        "3 turns at another satellite than the one before · in 1 their context moved (9.60 MB, median wait 40.0 ms)"
+        in told
+    )
+    assert "in 1 it could not · 216 tokens of earlier prompts computed again" in told
 
 
 def test_bytes_on_lasers_are_those_of_all_attempts_times_their_lasers(good_run: Any) -> None:
