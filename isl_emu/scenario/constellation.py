@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from isl_emu.errors import ScenarioError
-from isl_emu.limits import INSTANTS, ROWS, duration_text, size_text
+from isl_emu.limits import INSTANTS, PLAN_ROWS, duration_text, size_text
 from isl_emu.scenario.ground import GroundStation
 from isl_emu.scenario.ground_network import Place, Terrestrial, ground_network_contradictions
 from isl_emu.scenario.lasers import InterShell, laser_contradictions
@@ -171,5 +171,5 @@ def constellation_contradictions(constellation: Constellation) -> Iterator[str]:
     links += len(constellation.terrestrial)
     rows = constellation.time.duration_ns / constellation.time.step_ns * max(satellites, links)
     costs = f"{size_text(rows * ROW_BYTE)} of memory and {duration_text(rows * ROW_S)} to plan"
-    if excess := ROWS.excess(rows, costs):
+    if excess := PLAN_ROWS.excess(rows, costs):
         yield f"time.step is {format_quantity(constellation.time.step_ns, DURATION_NS)}, which {excess}"
