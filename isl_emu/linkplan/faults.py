@@ -22,7 +22,7 @@ from isl_emu.linkplan.contacts import find_contacts, moments
 from isl_emu.linkplan.events import Events, LinkState, ordered_events
 from isl_emu.linkplan.fault_events import Faults, FaultThing
 from isl_emu.linkplan.plan import LinkPlan, either_loss_ratio
-from isl_emu.linkplan.rows import ROWS_HELD, BlockedColumn, Column, Empty, Piece, by_link
+from isl_emu.linkplan.rows import ROWS_AT_ONCE, BlockedColumn, Column, Empty, by_link
 
 LEAST_RATE_BIT_S = 8  # netem counts whole bytes a second
 ROWS_LAID = 1 << 18  # that are worked out together where a plan is long, in some 50 ms
@@ -67,7 +67,8 @@ def _laid_over(sky: LinkPlan, faults: Faults, k_from: np.ndarray, k_until: np.nd
     hits = _Hits(faults.fault[event], link, k_from[event], k_until[event])
     spells = _spells(sky, hits.only(faults.terms["cut"][hits.fault]))
     rows = _LaidRows(sky, faults.terms, hits, sky.row_start - spells.cut_before(sky.grid.count))
-    columns: dict[str, Any] = rows.kept(empty) if empty else rows.columns()
+    few = len(sky.row_link) <= ROWS_AT_ONCE
+    columns: dict[str, Any] = rows.kept(empty or np.empty) if empty or few else rows.columns()
     return replace(sky, row_start=rows.row_start, events=spells.events(sky.events), **columns)
 
 
@@ -144,25 +145,21 @@ class _LaidRows:
     def __init__(self, sky: LinkPlan, terms: np.ndarray, hits: _Hits, row_start: Ints):
         self._sky, self._terms, self._hits, self.row_start = sky, terms, hits, row_start
         self._pieces = list(sky.pieces(ROWS_LAID))
-        if len(sky.row_link) <= ROWS_HELD:
-            self._pieces = [Piece(0, sky.grid.count, sky.row_start)]
         self._worked_out = lru_cache(PIECES_KEPT)(self._work_out)
 
-    def kept(self, empty: Empty) -> dict[str, Column]:
+    def kept(self, empty: Empty) -> dict[str, np.ndarray]:
         """The plan's columns by name, all of them worked out now."""
-        if len(self._pieces) == 1:
-            return self.columns()
-        made = {name: empty(int(self.row_start[-1]), column.dtype) for name, column in self._work_out(0).items()}
+        made = dict[str, np.ndarray]()
         for number, piece in enumerate(self._pieces):
             place = slice(*self.row_start[[piece.first, piece.end]])
             for name, values in self._work_out(number).items():
+                if not number:
+                    made[name] = empty(int(self.row_start[-1]), values.dtype)
                 made[name][place] = values
-        return {**made}
+        return made
 
     def columns(self) -> dict[str, Column]:
-        """The plan's columns by name: as arrays where there are few rows, else worked out when they are read."""
-        if len(self._pieces) == 1:
-            return {**self._work_out(0)}
+        """The plan's columns by name, worked out when they are read."""
         bounds = np.append([piece.first for piece in self._pieces], self._pieces[-1].end)
         start = self.row_start[bounds]
         return {

@@ -16,7 +16,7 @@ import numpy as np
 from isl_emu.arrays import Ints
 
 ROWS_AT_ONCE = 4_000_000  # that are looked at together: 200 MB with what is derived
-ROWS_HELD = 16_000_000  # of a plan that is in memory: a gigabyte with its faults
+ROWS_HELD = 16_000_000  # of a plan that is read whole: 600 MB
 NEVER = -2  # the instant before an instant that none comes after
 
 

@@ -60,10 +60,9 @@ def faulty():
 @pytest.fixture
 def in_pieces(monkeypatch):
     """A few rows are many."""
-    for module in (rows, plan):
+    for module in (rows, plan, faults):
         monkeypatch.setattr(module, "ROWS_AT_ONCE", 100)
-    for module in (faults, plan_file):
-        monkeypatch.setattr(module, "ROWS_HELD", 100)
+    monkeypatch.setattr(plan_file, "ROWS_HELD", 100)
     monkeypatch.setattr(faults, "ROWS_LAID", 70)
     monkeypatch.setattr(plan_file, "ROWS_OF_GROUP", 90)
 
