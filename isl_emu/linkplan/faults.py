@@ -168,7 +168,9 @@ class _LaidRows:
         }
 
     def _column(self, name: str, at: int) -> np.ndarray:
-        return self._worked_out(at)[name]
+        values = self._worked_out(at)[name]
+        values.setflags(write=False)
+        return values
 
     def _work_out(self, at: int) -> dict[str, np.ndarray]:
         """The columns of a piece."""

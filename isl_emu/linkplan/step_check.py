@@ -107,10 +107,10 @@ def _largest_delay_change(plan: LinkPlan) -> tuple[int, int | None, int | None]:
         change_ns = np.where(rows.begins, -1, np.abs(delay_ns - before_ns))
         at = int(np.argmax(change_ns)) if len(change_ns) else 0
         if len(change_ns) and change_ns[at] >= 0:
+            here = int(change_ns[at]), int(rows.link[at]), int(rows.k[at]) - 1
             # of equal ones the lowest link's, as if all were looked at together
-            here = int(change_ns[at]), -int(rows.link[at]), int(rows.k[at]) - 1
-            if found[1] is None or here[:2] > (found[0], -found[1]):
-                found = here[0], -here[1], here[2]
+            if found[1] is None or (here[0], -here[1]) > (found[0], -found[1]):
+                found = here
     return found
 
 
