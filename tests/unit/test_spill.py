@@ -13,13 +13,17 @@ import pytest
 from isl_emu.errors import MachineError, ScenarioError
 from isl_emu.linkplan import faults, plan, plan_file, rows
 from isl_emu.linkplan.build import plan_links
-from isl_emu.linkplan.contacts import contacts_with_terms, find_contacts, terms_of_links
+from isl_emu.linkplan.contacts import contacts_with_terms, find_contacts, terms_of_kinds, terms_of_links
 from isl_emu.linkplan.faults import with_faults
 from isl_emu.linkplan.plan_file import read_plan, write_plan
 from isl_emu.linkplan.rows import BlockedColumn
 from isl_emu.linkplan.step_check import check_step
+from isl_emu.network.desired import gso_byte, initial_ends, queue_kinds
+from isl_emu.partition.cut import least_delays_ns
+from isl_emu.partition.load import load_of
 from isl_emu.planned import read_planned
 from isl_emu.scenario.parse import parse_scenario
+from isl_emu.show.measures import link_series, telling_links
 from isl_emu.spill import Spill
 from tests.scenarios import head, shell, station
 
@@ -111,6 +115,22 @@ def test_contacts_and_terms_in_pieces_are_the_same(held, faulty, text, monkeypat
     for ask, columns in zip(asked, expected, strict=True):
         for name, column in vars(ask(whole)).items():
             np.testing.assert_allclose(column, getattr(columns, name), rtol=1e-12, err_msg=name)  # losses are sums
+
+
+def test_what_a_run_and_pictures_ask_of_all_rows_is_the_same_in_pieces(faulty, monkeypatch):
+    asked = {
+        "first states": lambda plan: initial_ends(plan, 0).tolist(),
+        "queues": lambda plan: queue_kinds(plan).tolist(),
+        "super-packets": lambda plan: gso_byte(plan).tolist(),
+        "least delays": lambda plan: least_delays_ns(plan).tolist(),
+        "changes": lambda plan: load_of(plan).run_s.tolist(),
+        "kinds": lambda plan: {kind: vars(terms)["delay_ns"] for kind, terms in terms_of_kinds(plan).items()},
+        "telling": telling_links,
+        "one link": lambda plan: [column.tolist() for column in vars(link_series(plan, 3)).values()],
+    }
+    expected = {name: repr(ask(faulty)) for name, ask in asked.items()}
+    monkeypatch.setattr(rows, "ROWS_AT_ONCE", 100)
+    assert {name: repr(ask(faulty)) for name, ask in asked.items()} == expected
 
 
 def test_events_and_rows_agree_on_contacts(faulty):
