@@ -20,6 +20,7 @@ from typing import Any
 from isl_emu.errors import ScenarioError
 from isl_emu.export.formats import export_text
 from isl_emu.linkplan import plan_file
+from isl_emu.linkplan.plan_file import Told
 from isl_emu.machine.functions import trusting
 from isl_emu.planned import NamedPath, PlannedNetwork, open_planned, plan_network, read_planned, scenario_warnings
 from isl_emu.scenario.model import Scenario
@@ -40,14 +41,20 @@ class Plan(PlannedNetwork):
 
         return (*super().warnings, *exact_time_warnings(self.scenario))
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(
+        self, path: str | os.PathLike[str], told: Callable[[float, str], object] = lambda done, detail: None
+    ) -> None:
         """Write the plan as one Parquet file, which `read_plan`, `isl-emu run` and other tools read.
+
+        Args:
+            path: of the file.
+            told: is told how much is written, 0 to 1, and in words.
 
         Raises:
             ScenarioError: it cannot be written there.
         """
         try:
-            plan_file.write_plan(self.link_plan, Path(path))
+            plan_file.write_plan(self.link_plan, Path(path), told, self.step_check)
         except OSError as error:
             reason = error.strerror or str(error)
             raise ScenarioError(
@@ -159,14 +166,15 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
     return _with_all(read_planned(Path(path)))
 
 
-def open_plan(path: Path | Scenario, changes: dict[str, Any]) -> Plan:
+def open_plan(path: Path | Scenario, changes: dict[str, Any], told: Told = lambda done, detail: None) -> Plan:
     """The plan in a file, or the plan made from the scenario in it; a saved plan's sky cannot be changed.
 
     Args:
         path: of the file, or a scenario that was read already.
         changes: top-level scenario fields to replace, as in TOML.
+        told: is told how much is planned, 0 to 1, and in words.
     """
-    return _with_all(open_planned(path, changes))
+    return _with_all(open_planned(path, changes, told))
 
 
 def _with_all(planned: PlannedNetwork) -> Plan:

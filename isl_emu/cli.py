@@ -498,8 +498,9 @@ def plan(
 
     if json_file and not parts:
         raise click.UsageError("--json is for the cut; add --parts")
-    planned = open_plan(scenario, _changes(duration) | _set(settings))
-    told = []
+    steps, told = Steps(Screen(stderr=True)), []
+    with steps.step("planning the sky") as report:
+        planned = open_plan(scenario, _changes(duration) | _set(settings), report)
     if parts:
         source = source_of(planned)
         found = cut_of(source, parts)
@@ -507,7 +508,8 @@ def plan(
         if json_file:
             write_json(json_file, found.to_json(source.plan))
     target = out or Path(f"{planned.scenario.name}.plan.parquet")
-    planned.save(target)
+    with steps.step("writing the plan") as report:
+        planned.save(target, report)
     click.echo(planned.summary())
     for line in told:
         click.echo(line)

@@ -55,7 +55,8 @@ class Limit:
 
 MIB = Limit("ISL_EMU_MOST_MIB", 64, "MiB")  # of a file that is read whole
 INSTANTS = Limit("ISL_EMU_MOST_INSTANTS", 10_000_000, "instants")  # at one link each, a plan of half a gigabyte
-ROWS = Limit("ISL_EMU_MOST_ROWS", 100_000_000, "rows")  # in a plan; also of a table of results
+PLAN_ROWS = Limit("ISL_EMU_MOST_PLAN_ROWS", 500_000_000, "rows of a plan")  # in temporary files, beyond a gigabyte
+ROWS = Limit("ISL_EMU_MOST_ROWS", 100_000_000, "rows")  # of a table of results
 QUESTIONS = Limit("ISL_EMU_MOST_QUESTIONS", 1_000_000, "questions")
 PROBES = Limit("ISL_EMU_MOST_PROBES", 100_000_000, "probes")  # also polls of queues
 FAULTS = Limit("ISL_EMU_MOST_FAULTS", 1_000_000, "events of faults")
@@ -65,7 +66,21 @@ OBSERVATIONS = Limit("ISL_EMU_MOST_OBSERVATIONS", 100_000, "images of the Earth"
 LOOKS = Limit("ISL_EMU_MOST_LOOKS", 20_000_000, "looks for passes")  # satellites times seconds: a gigabyte
 IMAGE_MIB = Limit("ISL_EMU_MOST_IMAGE_MIB", 2_048, "MiB")
 IMAGE_FILES = Limit("ISL_EMU_MOST_IMAGE_FILES", 500_000, "files of an image")
-LIMITS = (MIB, INSTANTS, ROWS, QUESTIONS, PROBES, FAULTS, POWERS, STARTS, OBSERVATIONS, LOOKS, IMAGE_MIB, IMAGE_FILES)
+LIMITS = (
+    MIB,
+    INSTANTS,
+    PLAN_ROWS,
+    ROWS,
+    QUESTIONS,
+    PROBES,
+    FAULTS,
+    POWERS,
+    STARTS,
+    OBSERVATIONS,
+    LOOKS,
+    IMAGE_MIB,
+    IMAGE_FILES,
+)
 
 
 def duration_text(seconds: float) -> str:

@@ -23,6 +23,7 @@ from isl_emu.geometry.orbits import orbit_warnings
 from isl_emu.linkplan import plan_file
 from isl_emu.linkplan.build import never_linked, plan_links
 from isl_emu.linkplan.plan import LinkPlan
+from isl_emu.linkplan.plan_file import Told
 from isl_emu.linkplan.step_check import StepCheck, check_step
 from isl_emu.linkplan.tables import contacts_table, events_table, links_table
 from isl_emu.routing.paths import (
@@ -255,8 +256,15 @@ def scenario_warnings(scenario: Scenario) -> tuple[str, ...]:
     return (*orbit_warnings(scenario), *never_linked(scenario), *rounded)
 
 
-def plan_network(scenario: Scenario, changes: dict[str, Any] | None = None) -> PlannedNetwork:
+def plan_network(
+    scenario: Scenario, changes: dict[str, Any] | None = None, told: Told = lambda done, detail: None
+) -> PlannedNetwork:
     """The scenario planned, with top-level fields replaced, as in TOML; empty ones are not, and None takes one away.
+
+    Args:
+        scenario: to be planned.
+        changes: in place of what it says.
+        told: is told how much is planned, 0 to 1, and in words.
 
     Raises:
         ScenarioError: a change that cannot be, or an orbit that does not exist or does not hold.
@@ -264,7 +272,16 @@ def plan_network(scenario: Scenario, changes: dict[str, Any] | None = None) -> P
     given = {key: value for key, value in (changes or {}).items() if value != {}}
     resolved = with_changes(scenario, **given) if given else scenario
     threads = min(len(os.sched_getaffinity(0)), MOST_THREADS)
-    in_order = partial(in_threads, threads) if threads > 1 else map
+    several = partial(in_threads, threads) if threads > 1 else map
+    count = resolved.time.grid.count
+
+    def in_order(function: Callable[[int], Any], numbers: Iterable[int]) -> Iterator[Any]:
+        instants = list(numbers)
+        for k, found in zip(instants, several(function, instants), strict=True):
+            told(k / count, f"instant {k:,} of {count:,}")
+            yield found
+        told(1.0, "putting the rows together")
+
     return PlannedNetwork(plan_links(resolved, format_scenario(resolved), in_order, Spill().empty), resolved)
 
 
@@ -296,20 +313,23 @@ def read_planned(path: Path) -> PlannedNetwork:
     return PlannedNetwork(link_plan, parse_scenario(link_plan.scenario_toml, str(path)))
 
 
-def open_planned(path: Path | Scenario, changes: dict[str, Any]) -> PlannedNetwork:
+def open_planned(
+    path: Path | Scenario, changes: dict[str, Any], told: Told = lambda done, detail: None
+) -> PlannedNetwork:
     """The plan in a file, or the plan made from the scenario in it; a saved plan's sky cannot be changed.
 
     Args:
         path: of the file, or a scenario that was read already.
         changes: top-level scenario fields to replace, as in TOML.
+        told: is told how much is planned, 0 to 1, and in words.
 
     Raises:
         ScenarioError: the file cannot be read, or a change cannot be made.
     """
     if isinstance(path, Scenario):
-        return plan_network(path, changes)
+        return plan_network(path, changes, told)
     if path.suffix != ".parquet":
-        return plan_network(load_scenario(path), changes)
+        return plan_network(load_scenario(path), changes, told)
     saved = read_planned(path)
     changed = with_changes(saved.scenario, **changes)
     for key in ("start", "duration_ns", "step_ns"):

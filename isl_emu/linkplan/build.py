@@ -31,12 +31,13 @@ from isl_emu.linkplan.events import Events, events_of_rows, no_events, ordered_e
 from isl_emu.linkplan.fault_draws import carried_links, drawn_faults
 from isl_emu.linkplan.fault_events import Faults, FaultThing, KnownDead
 from isl_emu.linkplan.faults import with_faults
-from isl_emu.linkplan.gathered import Empty, GatheredRows
+from isl_emu.linkplan.gathered import GatheredRows
 from isl_emu.linkplan.ground import GroundSegment
 from isl_emu.linkplan.handover import GroundPolicy
 from isl_emu.linkplan.lasers import LaserQuality, ideal_rows
 from isl_emu.linkplan.pairing import Pairing, ideal_candidates, listed_candidates, pairings_of, places_of
 from isl_emu.linkplan.plan import AQM, LinkKind, LinkPlan, Links, NodeKind, Nodes, QueueKind, Rows
+from isl_emu.linkplan.rows import Empty
 from isl_emu.linkplan.scheduler import launch_years
 from isl_emu.linkplan.sightings import View
 from isl_emu.linkplan.terminals import Terminals, constellation_terminals
@@ -108,7 +109,7 @@ def plan_links(scenario: Scenario, scenario_toml: str, in_order: InOrder = map, 
     if scenario.station and len(dead.node):  # whom stations avoid: their links are others then, those of satellites not
         sky, pointed = followed(dead=dead)
         faults = drawn()
-    return with_faults(sky, faults)
+    return with_faults(sky, faults, empty)
 
 
 def plan_expected(scenario: Scenario, plan: LinkPlan, k: int) -> LinkPlan:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
-from typing import TypeVar
+from dataclasses import dataclass
 
 import numpy as np
 
 from isl_emu.arrays import Ints
-from isl_emu.linkplan.events import blocks_by_link, instants_of
+from isl_emu.linkplan.events import LinkState
 from isl_emu.linkplan.plan import LinkPlan
 
 
@@ -33,91 +31,102 @@ class Terms:
     loss_ratio: np.ndarray  # float64, mean
 
 
-Record = TypeVar("Record", Contacts, Terms)
-
-
 def find_contacts(plan: LinkPlan) -> Contacts:
-    """The contacts of every link of a plan; their ends are exact to one time step."""
-    return joined(
-        [_contacts(plan, link, k, _begins(link, k)) for _, link, k in rows_by_link_in_blocks(plan)],
-    )
+    """The contacts of every link of a plan; their ends are exact to one time step.
 
-
-def _contacts(plan: LinkPlan, link: np.ndarray, instant: np.ndarray, starts: np.ndarray) -> Contacts:
-    """The contacts of some links, of whose rows it is known which begin one."""
-    ends, step_ns = np.roll(starts, -1), plan.grid.step_ns
-    return Contacts(link[starts], instant[starts] * step_ns, (instant[ends] + 1) * step_ns)
+    They are those of its events, which are few, so none of its rows is read.
+    """
+    events, step_ns = plan.events, plan.grid.step_ns
+    order = np.lexsort((events.k, events.link))
+    k, link, tracks = events.k[order], events.link[order], events.state[order] == LinkState.TRACKING
+    same = np.roll(link, -1) == link  # as the next one's link
+    same[-1:] = False
+    goes_on = same & tracks & np.roll(tracks, -1)
+    begins, ends = tracks & ~np.roll(goes_on, 1), tracks & ~goes_on
+    until_k = np.where(same, np.roll(k, -1), plan.grid.count)
+    return Contacts(link[begins], k[begins] * step_ns, until_k[ends] * step_ns)
 
 
 def contacts_with_terms(plan: LinkPlan) -> tuple[Contacts, Terms]:
     """The contacts of every link of a plan, and the delays, rates and losses that each of them had."""
-    parts = []
-    for order, link, instant in rows_by_link_in_blocks(plan):
-        starts = _begins(link, instant)
-        parts.append((_contacts(plan, link, instant, starts), terms_of(plan, order, np.flatnonzero(starts))))
-    contacts, terms = zip(*parts, strict=True)
-    return joined(contacts), joined(terms)
+    contacts = find_contacts(plan)
+    return contacts, _terms_of(plan, moments(plan, contacts.link, contacts.start_ns // plan.grid.step_ns))
 
 
-def contact_end_of_rows(plan: LinkPlan) -> np.ndarray:
-    """For each of the plan's rows when the contact that it belongs to ends; int64 (R,), as in `Contacts.end_ns`."""
-    order, link, instant = rows_by_link(plan)
-    end_ns = np.empty(len(order), dtype=np.int64)
-    end_ns[order] = find_contacts(plan).end_ns[np.cumsum(_begins(link, instant)) - 1]
-    return end_ns
+def terms_of_links(plan: LinkPlan) -> Terms:
+    """The delays, rates and losses that every link of a plan had while it was up; shape (L,)."""
+    links = np.arange(len(plan.links.a))
+    return _terms_of(plan, moments(plan, links, np.zeros(len(links), np.int64)))
 
 
-def _begins(link: np.ndarray, instant: np.ndarray) -> np.ndarray:
-    """Which of the rows, ordered by link and instant, begin a contact."""
-    begins = np.ones(link.size, dtype=bool)
-    begins[1:] = (link[1:] != link[:-1]) | (instant[1:] != instant[:-1] + 1)
-    return begins
+def up_instants(plan: LinkPlan) -> Ints:
+    """At how many instants each link of a plan is up; int64 (L,)."""
+    contacts, up_ns = find_contacts(plan), np.zeros(len(plan.links.a), np.int64)
+    np.add.at(up_ns, contacts.link, contacts.end_ns - contacts.start_ns)
+    count: Ints = up_ns // plan.grid.step_ns
+    return count
 
 
-def rows_by_link(plan: LinkPlan) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The plan's rows ordered by link, then instant: their indices (int64), links (int32) and instants (int64)."""
-    instant = np.repeat(np.arange(plan.grid.count), np.diff(plan.row_start))
-    order = np.argsort(plan.row_link, kind="stable")  # the rows are in order of time already
-    return order, plan.row_link[order], instant[order]
+@dataclass
+class KindTerms:
+    """What all rows of the links of one kind are like."""
+
+    up: np.ndarray  # how many there are at each instant, (K,)
+    delay_ns: tuple[int, int]  # least and most
+    rate_bit_s: tuple[int, int]  # from a to b
+    loss_sum: float
 
 
-def rows_by_link_in_blocks(plan: LinkPlan) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """As `rows_by_link`, some whole links at a time, so that little is in memory."""
-    for order in blocks_by_link(plan.row_link, len(plan.links.a)):
-        yield order, plan.row_link[order], instants_of(plan.row_start, order)
+def terms_of_kinds(plan: LinkPlan) -> dict[int, KindTerms]:
+    """The terms of each kind of link that is ever up."""
+    found: dict[int, KindTerms] = {}
+    for piece in plan.pieces():
+        rows, instant = plan.at_rows(piece.rows), piece.k
+        kind = plan.links.kind[rows.link]
+        for value in np.unique(kind).tolist():
+            own = kind == value
+            up = np.bincount(instant[own], minlength=plan.grid.count)
+            delays, rates = (np.array(known[own]) for known in (rows.delay_ns, rows.rate_ab_bit_s))
+            before = found.get(value) or KindTerms(0 * up, (delays[0], delays[0]), (rates[0], rates[0]), 0.0)
+            found[value] = KindTerms(
+                before.up + up,
+                (min(before.delay_ns[0], delays.min()), max(before.delay_ns[1], delays.max())),
+                (min(before.rate_bit_s[0], rates.min()), max(before.rate_bit_s[1], rates.max())),
+                before.loss_sum + float(rows.loss_ratio[own].sum()),
+            )
+    return found
 
 
-def joined(parts: Sequence[Record]) -> Record:
-    """One record of several, whose links follow each other."""
-    first = parts[0]
-    if len(parts) == 1:
-        return first
-    return type(first)(*(np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(first)))
+def moments(plan: LinkPlan, link: Ints, k: Ints) -> Ints:
+    """One number that orders links, and instants of a link; the end of a run is an instant too."""
+    ordered: Ints = link.astype(np.int64) * (plan.grid.count + 1) + k
+    return ordered
 
 
-def terms_of(plan: LinkPlan, order: np.ndarray, first: np.ndarray) -> Terms:
-    """The terms of groups of rows.
-
-    Args:
-        order: indices of rows, all of a group together, shape (R,).
-        first: where in `order` each group begins, ascending, shape (C,).
-    """
-    if not len(first):
-        none = np.empty(0, dtype=np.int64)
-        return Terms(none, none, none, none, none.astype(np.float64))
-    size = np.diff(first, append=len(order))
-    delay_ns = plan.row_delay_ns[order]
-
-    def mean_bit_s(rate_bit_s: Ints) -> Ints:
-        rate_bit_s = rate_bit_s[order]
-        lowest: Ints = np.minimum.reduceat(rate_bit_s, first)  # sums of the rates themselves could overflow 64 bits
-        mean: Ints = lowest + np.add.reduceat(rate_bit_s - np.repeat(lowest, size), first) // size
-        return mean
-
-    return Terms(
-        np.minimum.reduceat(delay_ns, first),
-        np.maximum.reduceat(delay_ns, first),
-        mean_bit_s(plan.row_rate_ab_bit_s),
-        mean_bit_s(plan.row_rate_ba_bit_s),
-        np.add.reduceat(plan.row_loss_ratio[order], first) / size,
-    )
+def _terms_of(plan: LinkPlan, first: Ints) -> Terms:
+    """The terms of groups of rows: of those from a moment (see `moments`) until before the next group's."""
+    count, most = len(first), np.iinfo(np.int64).max
+    size, loss = np.zeros(count, np.int64), np.zeros(count)
+    delay_ns = np.full(count, most), np.zeros(count, np.int64)
+    # sums of the rates themselves could overflow 64 bits: the lowest of each group, and what is above it
+    lowest_bit_s, above_bit_s = np.full((2, count), most), np.zeros((2, count), np.int64)
+    for piece, rows in plan.pieces_by_link():
+        if not len(rows.order):
+            continue
+        group = np.searchsorted(first, moments(plan, rows.link, rows.k), side="right") - 1
+        begin = np.flatnonzero(np.diff(group, prepend=-1))
+        own, of_own = group[begin], np.diff(begin, append=len(group))
+        delays = plan.row_delay_ns[piece.rows][rows.order]
+        delay_ns[0][own] = np.minimum(delay_ns[0][own], np.minimum.reduceat(delays, begin))
+        delay_ns[1][own] = np.maximum(delay_ns[1][own], np.maximum.reduceat(delays, begin))
+        for side, column in enumerate((plan.row_rate_ab_bit_s, plan.row_rate_ba_bit_s)):
+            rates = column[piece.rows][rows.order]
+            before, here = lowest_bit_s[side, own], np.minimum.reduceat(rates, begin)
+            low = np.minimum(before, here)
+            above = np.add.reduceat(rates - np.repeat(low, of_own), begin)
+            above_bit_s[side, own] += above + np.where(size[own] > 0, (before - low) * size[own], 0)
+            lowest_bit_s[side, own] = low
+        loss[own] += np.add.reduceat(plan.row_loss_ratio[piece.rows][rows.order], begin)
+        size[own] += of_own
+    rate_ab_bit_s, rate_ba_bit_s = lowest_bit_s + above_bit_s // np.maximum(size, 1)
+    return Terms(*delay_ns, rate_ab_bit_s, rate_ba_bit_s, loss / np.maximum(size, 1))

@@ -6,13 +6,12 @@ and those are exactly the links that have a row.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from enum import IntEnum
 
 import numpy as np
 
-ROWS_AT_ONCE = 4_000_000  # that are put in another order together: 100 MB with what is derived
+from isl_emu.linkplan.rows import NEVER, Column, pieces_by_link
 
 
 class LinkState(IntEnum):
@@ -53,7 +52,7 @@ def no_events() -> Events:
 
 
 def events_of_rows(
-    row_start: np.ndarray, row_link: np.ndarray, is_ground: np.ndarray, which: np.ndarray | None = None
+    row_start: np.ndarray, row_link: Column, is_ground: np.ndarray, which: np.ndarray | None = None
 ) -> Events:
     """The events of links that track from the first instant of each contact: nothing slews, nothing is acquired.
 
@@ -63,48 +62,21 @@ def events_of_rows(
         is_ground: which links lead to a station, shape (L,); these are idle between contacts, lasers are lost.
         which: links that are asked for, bool, shape (L,); all if not given.
     """
-    instants, ks, links, states = len(row_start) - 1, [], [], []
-    for order in blocks_by_link(row_link, len(is_ground)):
-        rows = order if which is None else order[which[row_link[order]]]
-        k, link = instants_of(row_start, rows), row_link[rows]
-        first = np.ones(len(k), dtype=bool)
-        first[1:] = (link[1:] != link[:-1]) | (k[1:] != k[:-1] + 1)
-        last = np.roll(first, -1) & (k + 1 < instants)
-        after = np.where(is_ground[link[last]], LinkState.IDLE, LinkState.LOST)
-        ks += [k[first], k[last] + 1]
-        links += [link[first], link[last]]
-        states += [np.full(first.sum(), LinkState.TRACKING), after]
-    return ordered_events(np.concatenate(ks), np.concatenate(links), np.concatenate(states))
-
-
-def blocks_by_link(row_link: np.ndarray, links: int) -> Iterator[np.ndarray]:
-    """The rows of a plan ordered by link, then instant, some whole links at a time: indices of rows, int64.
-
-    Args:
-        row_link: of a plan, shape (R,).
-        links: how many it has.
-    """
-    pieces = range(0, len(row_link), ROWS_AT_ONCE)
-    if len(pieces) <= 1:
-        yield np.argsort(row_link, kind="stable")  # the rows are in order of time already
-        return
-    counts = sum(np.bincount(row_link[at : at + ROWS_AT_ONCE], minlength=links) for at in pieces)
-    block = np.cumsum(counts) // ROWS_AT_ONCE
-    for number in np.unique(block):
-        first, last = np.searchsorted(block, (number, number + 1))
-        found = [
-            np.flatnonzero((piece >= first) & (piece < last)) + at
-            for at in pieces
-            for piece in (row_link[at : at + ROWS_AT_ONCE],)
-        ]
-        rows = np.concatenate(found)
-        yield rows[np.argsort(row_link[rows], kind="stable")]
-
-
-def instants_of(row_start: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """The instants of rows of a plan, given their indices; int64."""
-    k: np.ndarray = np.searchsorted(row_start, rows, side="right") - 1
-    return k
+    begun, ended, last_k = [], [], np.full(len(is_ground), NEVER)
+    for _, rows in pieces_by_link(row_start, row_link, len(is_ground)):
+        begins = rows.begins
+        begun.append((rows.k[begins], rows.link[begins]))
+        ended.append((rows.before_k[begins] + 1, rows.link[begins]))
+        last_k[rows.link[rows.last]] = rows.k[rows.last]
+    ended.append((last_k + 1, np.arange(len(is_ground))))
+    (k, link), (end_k, ended_link) = (map(np.concatenate, zip(*parts, strict=True)) for parts in (begun, ended))
+    really = (end_k > 0) & (end_k < len(row_start) - 1)
+    end_k, ended_link = end_k[really], ended_link[really]
+    after = np.where(is_ground[ended_link], LinkState.IDLE, LinkState.LOST)
+    states = np.concatenate([np.full(len(k), LinkState.TRACKING), after])
+    k, link = np.concatenate([k, end_k]), np.concatenate([link, ended_link])
+    asked = slice(None) if which is None else which[link]
+    return ordered_events(k[asked], link[asked], states[asked])
 
 
 def ordered_events(k: np.ndarray, link: np.ndarray, state: np.ndarray) -> Events:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from isl_emu.linkplan.candidates import pair_keys
 from isl_emu.linkplan.plan import Rows, joined_rows
+from isl_emu.linkplan.rows import Empty
 
-Empty = Callable[[int, Any], np.ndarray]
-"""As `numpy.empty`: an array of so many elements of a type."""
 TERMS = {"delay_ns": np.int64, "rate_ab_bit_s": np.int64, "rate_ba_bit_s": np.int64, "loss_ratio": np.float64}
 ROW = np.dtype([("pair", np.int64), *TERMS.items()])
 

@@ -1,21 +1,23 @@
 """The link plan: which links exist, when, and how good they are; the result that all later packages read.
 
 A plan is sparse: it has one row for each link that is up at each instant, so its size follows what the sky does and
-not instants x pairs.
+not instants x pairs. The rows of a long plan are not in memory but read in parts (see `rows`).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from isl_emu.linkplan.events import ROWS_AT_ONCE, Events, LinkState, events_of_rows, no_events
+from isl_emu.linkplan.events import Events, LinkState, events_of_rows, no_events
 from isl_emu.linkplan.fault_events import FAULT_COLUMNS, TERM_NAMES, Faults, no_faults
+from isl_emu.linkplan.rows import ROWS_AT_ONCE, ByLink, Column, Piece, pieces_by_link, pieces_of
 from isl_emu.timebase import TimeGrid
 
 __all__ = [
@@ -142,17 +144,17 @@ class LinkPlan:
     nodes: Nodes
     links: Links
     row_start: np.ndarray  # int64 (K+1,)
-    row_link: np.ndarray  # int32 (R,)
-    row_delay_ns: np.ndarray  # int64 (R,)
-    row_rate_ab_bit_s: np.ndarray  # int64 (R,)
-    row_rate_ba_bit_s: np.ndarray  # int64 (R,)
+    row_link: Column  # int32 (R,)
+    row_delay_ns: Column  # int64 (R,)
+    row_rate_ab_bit_s: Column  # int64 (R,)
+    row_rate_ba_bit_s: Column  # int64 (R,)
     rate_scale: float
     scenario_toml: str  # the resolved scenario that it was made from
-    row_loss_ratio: np.ndarray = field(default_factory=lambda: np.empty(0))  # float64 (R,), either direction
+    row_loss_ratio: Column = field(default_factory=lambda: np.empty(0))  # float64 (R,), either direction
     events: Events = field(default_factory=no_events)  # of all links; without any, those that the rows make
-    row_corruption_ratio: np.ndarray = field(default_factory=lambda: np.empty(0))  # float64 (R,), either direction
-    row_duplication_ratio: np.ndarray = field(default_factory=lambda: np.empty(0))  # float64 (R,), either direction
-    row_jitter_ns: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))  # int64 (R,)
+    row_corruption_ratio: Column = field(default_factory=lambda: np.empty(0))  # float64 (R,), either direction
+    row_duplication_ratio: Column = field(default_factory=lambda: np.empty(0))  # float64 (R,), either direction
+    row_jitter_ns: Column = field(default_factory=lambda: np.empty(0, np.int64))  # int64 (R,)
     faults: Faults = field(default_factory=no_faults)
     without_faults: LinkPlan | None = None  # if there are any
     as_known: LinkPlan | None = None  # if it is another than this
@@ -160,12 +162,14 @@ class LinkPlan:
     def __post_init__(self) -> None:
         for name in ("row_loss_ratio", "row_corruption_ratio", "row_duplication_ratio", "row_jitter_ns"):
             if not len(getattr(self, name)):
-                object.__setattr__(self, name, np.zeros(len(self.row_link), getattr(self, name).dtype))
+                zero = np.zeros(1, getattr(self, name).dtype)
+                object.__setattr__(self, name, np.broadcast_to(zero, len(self.row_link)))
         if not len(self.events.k):
             events = events_of_rows(self.row_start, self.row_link, self.links.kind == LinkKind.GROUND)
             object.__setattr__(self, "events", events)
-        for array in (*self._arrays(), *self._impairments()):
-            array.setflags(write=False)
+        for column in (*self._columns(), *self._impairments()):
+            if isinstance(column, np.ndarray):
+                column.setflags(write=False)
 
     @property
     def sky(self) -> LinkPlan:
@@ -187,6 +191,20 @@ class LinkPlan:
         rates = self.row_rate_ab_bit_s, self.row_rate_ba_bit_s
         terms = self.row_link, self.row_delay_ns, *rates, self.row_loss_ratio, *self._impairments()
         return Snapshot(*(term[rows] for term in terms))
+
+    def pieces(self, at_once: int | None = None) -> Iterator[Piece]:
+        """All instants in pieces, whose rows may be looked at together, or which have about so many rows."""
+        return pieces_of(self.row_start, at_once)
+
+    def pieces_by_link(self) -> Iterator[tuple[Piece, ByLink]]:
+        """The same, with the rows of each piece by link."""
+        return pieces_by_link(self.row_start, self.row_link, len(self.links.a))
+
+    def rows_of_link(self, link: int) -> tuple[np.ndarray, Snapshot]:
+        """At which instants a link is up, int64, and what it is like then."""
+        found = [(piece, np.flatnonzero(self.row_link[piece.rows] == link)) for piece in self.pieces()]
+        k = np.concatenate([piece.k[rows] for piece, rows in found])
+        return k, self.at_rows(np.concatenate([rows + piece.rows.start for piece, rows in found]))
 
     def rows_of(self, k: int, links: Sequence[int] | np.ndarray) -> tuple[Snapshot, np.ndarray]:
         """What some links are like at instant `k`, in their order, and which of them a fault has cut, bool.
@@ -231,26 +249,30 @@ class LinkPlan:
         return Snapshot(*(np.where(there, own[name], bare[name]) for name in own)), ~there
 
     def _found_over(self, k: np.ndarray, links: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """As `_found`, by bisection at all instants at once; shape (n, H) each."""
-        shape, last = (len(k), len(links)), max(len(self.row_link) - 1, 0)
-        low, end = (np.broadcast_to(self.row_start[at][:, np.newaxis], shape) for at in (k, k + 1))
-        if not len(self.row_link):
-            return np.zeros(shape, dtype=bool), np.zeros(shape, dtype=np.int64)
-        high = end
-        for _ in range(int((end - low).max(initial=0)).bit_length()):
-            middle = (low + high) // 2
-            before = (low < high) & (self.row_link[np.minimum(middle, last)] < links)
-            high = np.where(before, high, np.minimum(middle, high))
-            low = np.where(before, middle + 1, low)
-        rows = np.minimum(low, last)
-        return (low < end) & (self.row_link[rows] == links), rows
+        """As `_found`, at all instants at once; shape (n, H) each."""
+        there, rows = (np.zeros((len(k), len(links)), kind) for kind in (bool, np.int64))
+        for piece in self.pieces():
+            own = np.flatnonzero((k >= piece.first) & (k < piece.end))
+            if len(own) and piece.rows.start < piece.rows.stop:
+                there[own], found = _bisected(self.row_link[piece.rows], piece.row_start, k[own] - piece.first, links)
+                rows[own] = found + piece.rows.start
+        return there, rows
 
     def digest(self) -> str:
         """SHA-256 over the whole plan, hexadecimal; equal plans have equal digests."""
+        return self._digest
+
+    def with_digest(self, digest: str) -> LinkPlan:
+        """This plan, whose digest is known without a look at its rows."""
+        object.__setattr__(self, "_digest", digest)
+        return self
+
+    @cached_property
+    def _digest(self) -> str:
         hasher = hashlib.sha256()
         grid = (self.grid.start.isoformat(), self.grid.step_ns, self.grid.count)
         hasher.update(repr((*grid, self.nodes.names, self.rate_scale, self.scenario_toml)).encode())
-        for array in self._arrays():
+        for array in self._columns():
             _hash(hasher, array)
         if self.faults.names:
             hasher.update(repr((self.sky.digest(), self.faults.names, self.faults.effects)).encode())
@@ -260,10 +282,10 @@ class LinkPlan:
                 _hash(hasher, array)
         return hasher.hexdigest()
 
-    def _impairments(self) -> tuple[np.ndarray, ...]:
+    def _impairments(self) -> tuple[Column, ...]:
         return self.row_corruption_ratio, self.row_duplication_ratio, self.row_jitter_ns
 
-    def _arrays(self) -> tuple[np.ndarray, ...]:
+    def _columns(self) -> tuple[Column, ...]:
         links = self.links
         return (
             self.nodes.kind, links.a, links.b, links.kind, links.queue_ns, *(links.aqm[name] for name in AQM_NAMES),
@@ -273,10 +295,26 @@ class LinkPlan:
         )  # fmt: skip
 
 
-def _hash(hasher: Any, array: np.ndarray) -> None:
-    """Feed an array's plain bytes, little end first, piece by piece."""
-    for first in range(0, len(array), ROWS_AT_ONCE):
-        piece = array[first : first + ROWS_AT_ONCE]
+def _bisected(
+    row_link: np.ndarray, row_start: np.ndarray, k: np.ndarray, links: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which links are up at each of some instants, and their rows among those given; shape (n, H) each."""
+    shape, last, start = (len(k), len(links)), len(row_link) - 1, row_start - row_start[0]
+    low, end = (np.broadcast_to(start[at][:, np.newaxis], shape) for at in (k, k + 1))
+    high = end
+    for _ in range(int((end - low).max(initial=0)).bit_length()):
+        middle = (low + high) // 2
+        before = (low < high) & (row_link[np.minimum(middle, last)] < links)
+        high = np.where(before, high, np.minimum(middle, high))
+        low = np.where(before, middle + 1, low)
+    rows = np.minimum(low, last)
+    return (low < end) & (row_link[rows] == links), rows
+
+
+def _hash(hasher: Any, column: Column) -> None:
+    """Feed a column's plain bytes, little end first, piece by piece."""
+    for first in range(0, len(column), ROWS_AT_ONCE):
+        piece = column[first : first + ROWS_AT_ONCE]
         hasher.update(np.ascontiguousarray(piece, piece.dtype.newbyteorder("<")).view(np.uint8))
 
 

@@ -11,6 +11,7 @@ from isl_emu.geometry.sightline import grazing_altitude_km, range_km
 from isl_emu.linkplan.build import SpaceSegment, sky_at
 from isl_emu.linkplan.candidates import joined_candidates, laser_candidates
 from isl_emu.linkplan.constraints import Ephemeris, below_polar_cutoff, clear_of_the_sun, slow_enough
+from isl_emu.linkplan.contacts import find_contacts
 from isl_emu.linkplan.events import LinkState
 from isl_emu.linkplan.faults import links_hit
 from isl_emu.linkplan.lasers import LaserQuality
@@ -56,10 +57,9 @@ def why_down(scenario: Scenario, plan: LinkPlan, link: int, k: int) -> str:
 
 def comes_back(plan: LinkPlan, link: int, k: int) -> int | None:
     """The first instant after `k` at which a link is up; None if it stays down until the end."""
-    later = np.flatnonzero(plan.row_link[plan.row_start[k + 1] :] == link)
-    if not len(later):
-        return None
-    return int(np.searchsorted(plan.row_start, plan.row_start[k + 1] + later[0], side="right")) - 1
+    contacts = find_contacts(plan)
+    begun_k = contacts.start_ns[contacts.link == link] // plan.grid.step_ns
+    return int(min(begun_k[begun_k > k], default=-1)) if (begun_k > k).any() else None
 
 
 def _terms(scenario: Scenario, a: int, b: int) -> LaserTerms:

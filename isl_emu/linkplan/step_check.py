@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isl_emu.linkplan.contacts import find_contacts, rows_by_link_in_blocks
+from isl_emu.linkplan.contacts import find_contacts
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.units import DURATION_NS, NS_PER_S, format_quantity, seconds_text
 
@@ -97,13 +97,20 @@ def check_step(plan: LinkPlan) -> StepCheck:
 def _largest_delay_change(plan: LinkPlan) -> tuple[int, int | None, int | None]:
     """The change in ns, its link, and the instant before it."""
     found: tuple[int, int | None, int | None] = 0, None, None
-    for order, link, instant in rows_by_link_in_blocks(plan):
-        goes_on = (link[1:] == link[:-1]) & (instant[1:] == instant[:-1] + 1)
-        if goes_on.any():
-            change_ns = np.where(goes_on, np.abs(np.diff(plan.row_delay_ns[order])), -1)
-            at = int(np.argmax(change_ns))
-            if found[1] is None or change_ns[at] > found[0]:
-                found = int(change_ns[at]), int(link[at]), int(instant[at])
+    last_ns = np.zeros(len(plan.links.a), np.int64)  # the latest delay of each link
+    for piece, rows in plan.pieces_by_link():
+        delay_ns = plan.row_delay_ns[piece.rows][rows.order]
+        before_ns = np.roll(delay_ns, 1)
+        first = np.flatnonzero(np.diff(rows.link, prepend=-1))
+        before_ns[first] = last_ns[rows.link[first]]
+        last_ns[rows.link[rows.last]] = delay_ns[rows.last]
+        change_ns = np.where(rows.begins, -1, np.abs(delay_ns - before_ns))
+        at = int(np.argmax(change_ns)) if len(change_ns) else 0
+        if len(change_ns) and change_ns[at] >= 0:
+            here = int(change_ns[at]), int(rows.link[at]), int(rows.k[at]) - 1
+            # of equal ones the lowest link's, as if all were looked at together
+            if found[1] is None or (here[0], -here[1]) > (found[0], -found[1]):
+                found = here
     return found
 
 

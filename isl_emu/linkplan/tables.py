@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 import numpy as np
 import pyarrow as pa
 
-from isl_emu.linkplan.contacts import contacts_with_terms, rows_by_link, terms_of
+from isl_emu.linkplan.contacts import contacts_with_terms, find_contacts, terms_of_links, up_instants
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.linkplan.plan_file import KIND_NAMES, STATE_NAMES
 from isl_emu.timebase import TimeGrid
@@ -21,16 +21,16 @@ _UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 def links_table(plan: LinkPlan) -> pa.Table:
     """One row for each link that is up at least once, with its terms over all its contacts."""
-    order, link, _ = rows_by_link(plan)
-    which, first = np.unique(link, return_index=True)
-    contacts, terms = contacts_with_terms(plan)[0], terms_of(plan, order, first)
+    contacts, terms, links = find_contacts(plan), terms_of_links(plan), len(plan.links.a)
+    count = np.bincount(contacts.link, minlength=links)
+    which = np.flatnonzero(count)
     return pa.table(
         {
-            **_ends(plan, which),
+            **_ends(plan, which.astype(np.int32)),
             "queue_ns": plan.links.queue_ns[which],
-            "contacts": np.bincount(contacts.link, minlength=len(plan.links.a))[which],
-            "up_ratio": np.diff(first, append=len(link)) / plan.grid.count,
-            **vars(terms),
+            "contacts": count[which],
+            "up_ratio": up_instants(plan)[which] / plan.grid.count,
+            **{name: column[which] for name, column in vars(terms).items()},
         }
     )
 

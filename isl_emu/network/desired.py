@@ -83,10 +83,21 @@ def initial_ends(plan: LinkPlan, bias_ns: int, slowdown: float = 1.0) -> np.ndar
     ends = np.zeros(2 * len(plan.links.a), END)
     ends["aqm"] = np.repeat(queue_kinds(plan), 2)
     for one in (plan.sky, plan):  # a link that a fault cuts all the time is at first as it would be without
-        _, row = np.unique(one.row_link, return_index=True)
-        _write(ends, plan, one.at_rows(row), bias_ns, slowdown)
+        _write(ends, plan, _first_up(one), bias_ns, slowdown)
     ends["up"] = False
     return ends
+
+
+def _first_up(plan: LinkPlan) -> Snapshot:
+    """What each link is like when it first comes up."""
+    row = np.full(len(plan.links.a), -1)
+    for piece in plan.pieces():
+        link, at = np.unique(plan.row_link[piece.rows], return_index=True)
+        new = row[link] < 0
+        row[link[new]] = at[new] + piece.rows.start
+        if (row >= 0).all():
+            break
+    return plan.at_rows(row[row >= 0])
 
 
 def ends_at(
@@ -146,12 +157,18 @@ def queue_kinds(plan: LinkPlan) -> np.ndarray:
     dropped at its tail is one in a bucket, which does neither.
     """
     kinds: np.ndarray = plan.links.aqm["kind"].copy()
-    links, bucket = plan.row_link, (plan.row_loss_ratio > 0) | (plan.row_duplication_ratio > 0)
-    for rate in (plan.row_rate_ab_bit_s, plan.row_rate_ba_bit_s):
-        first = np.zeros(len(kinds), rate.dtype)
-        first[links[::-1]] = rate[::-1]  # of several rows of a link the last one written stays
-        bucket = bucket | (rate != first[links])
-    bucketed = np.unique(links[bucket])
+    bucketed = np.zeros(len(kinds), dtype=bool)
+    first_bit_s = np.zeros((2, len(kinds)), np.int64)  # none is 0
+    for piece in plan.pieces():
+        link = plan.row_link[piece.rows]
+        bucket = (plan.row_loss_ratio[piece.rows] > 0) | (plan.row_duplication_ratio[piece.rows] > 0)
+        for first, column in zip(first_bit_s, (plan.row_rate_ab_bit_s, plan.row_rate_ba_bit_s), strict=True):
+            rate = column[piece.rows]
+            here = np.zeros(len(kinds), np.int64)
+            here[link[::-1]] = rate[::-1]  # of several rows of a link the last one written stays
+            first[:] = np.where(first == 0, here, first)
+            bucket = bucket | (rate != first[link])
+        bucketed[link[bucket]] = True
     kinds[bucketed] = np.where(kinds[bucketed] == QueueKind.NONE, QueueKind.BFIFO, kinds[bucketed])
     return kinds
 
@@ -222,8 +239,10 @@ def frame_byte(plan: LinkPlan) -> np.ndarray:
 def gso_byte(plan: LinkPlan) -> np.ndarray:
     """The longest super-packet each end may send: about 100 us at its lowest rate, never below a frame; (2L,)."""
     rate = np.full(2 * len(plan.links.a), np.iinfo(np.int64).max)
-    np.minimum.at(rate, 2 * plan.row_link, shaped_rate_bit_s(plan.row_rate_ab_bit_s, plan.rate_scale))
-    np.minimum.at(rate, 2 * plan.row_link + 1, shaped_rate_bit_s(plan.row_rate_ba_bit_s, plan.rate_scale))
+    for piece in plan.pieces():
+        for side, column in enumerate((plan.row_rate_ab_bit_s, plan.row_rate_ba_bit_s)):
+            shaped_bit_s = shaped_rate_bit_s(column[piece.rows], plan.rate_scale)
+            np.minimum.at(rate, 2 * plan.row_link[piece.rows] + side, shaped_bit_s)
     longest: np.ndarray = np.maximum(_super_packet_byte(rate), frame_byte(plan))
     return longest.astype(np.int64)
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from isl_emu.arrays import Floats, Ints
 from isl_emu.errors import MachineError, ScenarioError
+from isl_emu.linkplan.contacts import up_instants
 from isl_emu.linkplan.plan import LinkKind, LinkPlan
 from isl_emu.partition.load import Load, load_of
 from isl_emu.units import NS_PER_MS, NS_PER_S
@@ -257,12 +258,13 @@ def least_delays_ns(plan: LinkPlan) -> Ints:
     """
     least: Ints = np.full(len(plan.links.a), NO_LINK, dtype=np.int64)
     for one in (plan, plan.sky):
-        np.minimum.at(least, one.row_link, np.maximum(one.row_delay_ns - one.row_jitter_ns, 0))
+        for rows in (piece.rows for piece in one.pieces()):
+            np.minimum.at(least, one.row_link[rows], np.maximum(one.row_delay_ns[rows] - one.row_jitter_ns[rows], 0))
     return least
 
 
 def _up_ratio(plan: LinkPlan) -> Floats:
-    return np.bincount(plan.row_link, minlength=len(plan.links.a)) / plan.grid.count
+    return up_instants(plan) / plan.grid.count
 
 
 def _share(weight: Floats) -> Floats:

@@ -149,10 +149,9 @@ def _capacity_bit(plan: LinkPlan, node: str, peer: str) -> tuple[np.ndarray, np.
     """What a direction of a link could have carried from the start on: instants in ns, and bits; both (K + 1,)."""
     a, b = sorted((plan.nodes.index(node), plan.nodes.index(peer)))
     (link,) = np.flatnonzero((plan.links.a == a) & (plan.links.b == b))
-    rows = np.flatnonzero(plan.row_link == link)
-    rates = plan.row_rate_ab_bit_s if plan.nodes.index(node) == a else plan.row_rate_ba_bit_s
+    k, rows = plan.rows_of_link(int(link))
     rate_bit_s = np.zeros(plan.grid.count)
-    rate_bit_s[np.searchsorted(plan.row_start, rows, side="right") - 1] = rates[rows] * plan.rate_scale
+    rate_bit_s[k] = (rows.rate_ab_bit_s if plan.nodes.index(node) == a else rows.rate_ba_bit_s) * plan.rate_scale
     bits = np.concatenate([[0.0], np.cumsum(rate_bit_s) * (plan.grid.step_ns / NS_PER_S)])
     return np.arange(plan.grid.count + 1) * plan.grid.step_ns, bits
 

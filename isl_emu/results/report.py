@@ -20,7 +20,7 @@ from jinja2 import Environment, StrictUndefined
 
 from isl_emu.errors import ScenarioError
 from isl_emu.files import read_json, write_whole
-from isl_emu.linkplan.contacts import find_contacts
+from isl_emu.linkplan.contacts import KindTerms, find_contacts, terms_of_kinds
 from isl_emu.linkplan.plan import LinkKind, LinkPlan
 from isl_emu.linkplan.plan_file import KIND_NAMES, read_plan
 from isl_emu.parts.finished_run import ConcludedRun
@@ -210,21 +210,19 @@ def _sentences(run: ConcludedRun) -> Iterator[str]:
     names = ", ".join(scenario.station_names[:8]) + (" and others" if len(scenario.station_names) > 8 else "")
     stations = f" and {counted(len(scenario.station_names), 'ground station')} ({names})" if names else ""
     yield f"{counted(len(scenario.satellite_names), 'satellite')} in {counted(len(scenario.shell), 'shell')}{stations}."
-    for kind in np.unique(plan.links.kind).tolist():
-        yield _kind_sentence(plan, kind)
+    for kind, terms in sorted(terms_of_kinds(plan).items()):
+        yield _kind_sentence(plan, kind, terms)
     yield (
         f"The plan has {counted(plan.grid.count, 'instant')}, {format_quantity(plan.grid.step_ns, DURATION_NS)} apart, "
         f"from {plan.grid.start:%Y-%m-%d %H:%M:%S} UTC; packets go by the policy {scenario.routing.policy}."
     )
 
 
-def _kind_sentence(plan: LinkPlan, kind: int) -> str:
-    rows = plan.links.kind[plan.row_link] == kind
+def _kind_sentence(plan: LinkPlan, kind: int, terms: KindTerms) -> str:
     others = {LinkKind.GROUND: "ground links", LinkKind.TERRESTRIAL: "terrestrial lines"}
     what = others.get(LinkKind(kind), f"{KIND_NAMES[kind]} lasers")
-    delay_ns, rate_bit_s = plan.row_delay_ns[rows], plan.row_rate_ab_bit_s[rows]
-    least, most = time_text(int(delay_ns.min())), time_text(int(delay_ns.max()))
-    rates = sorted({f"{rate / 1e9:.3g}" for rate in (rate_bit_s.min(), rate_bit_s.max())}, key=float)
+    least, most = (time_text(int(delay_ns)) for delay_ns in terms.delay_ns)
+    rates = sorted({f"{rate / 1e9:.3g}" for rate in terms.rate_bit_s}, key=float)
     return (
         f"{int(np.count_nonzero(plan.links.kind == kind)):,} {what}: delay "
         f"{least if least == most else f'{least} to {most}'}, rate {' to '.join(rates)} Gbit/s."

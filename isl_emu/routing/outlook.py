@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from isl_emu.linkplan.contacts import contact_end_of_rows
+from isl_emu.linkplan.contacts import find_contacts, moments
 from isl_emu.linkplan.plan import LinkKind, LinkPlan
 from isl_emu.routing.forwarding import NO_ROUTE, RoutePlan
 
@@ -119,13 +119,15 @@ def _overhead(plan: LinkPlan, start: np.ndarray, goal: np.ndarray) -> Iterator[n
     """Until when each start has a link of its own to each goal, at each instant; int64 (S, C), NOBODY where none."""
     row_of, column_of = (np.full(len(plan.nodes.names), NOBODY) for _ in range(2))
     row_of[start], column_of[goal] = np.arange(len(start)), np.arange(len(goal))
-    sky, known_plan = plan.sky, plan.known
-    until_ns, ground = contact_end_of_rows(sky), plan.links.kind == LinkKind.GROUND
+    sky, known_plan, contacts = plan.sky, plan.known, find_contacts(plan.sky)
+    begins = moments(sky, contacts.link, contacts.start_ns // sky.grid.step_ns)
+    ground = plan.links.kind == LinkKind.GROUND
     for k, (first, end) in enumerate(pairwise(sky.row_start)):
-        there = np.isin(sky.row_link[first:end], known_plan.snapshot(k).link)
-        link, end_ns = sky.row_link[first:end][there], until_ns[first:end][there]
+        link = sky.row_link[first:end]
+        link = link[ground[link] & np.isin(link, known_plan.snapshot(k).link)]
+        end_ns = contacts.end_ns[np.searchsorted(begins, moments(sky, link, np.full(len(link), k)), side="right") - 1]
         row, column = row_of[plan.links.b[link]], column_of[plan.links.a[link]]
-        known = ground[link] & (row >= 0) & (column >= 0)
+        known = (row >= 0) & (column >= 0)
         overhead_ns = np.full((len(start), len(goal)), NOBODY, dtype=np.int64)
         overhead_ns[row[known], column[known]] = end_ns[known]
         yield overhead_ns

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from isl_emu.errors import ScenarioError
-from isl_emu.limits import INSTANTS, ROWS, duration_text, size_text
+from isl_emu.limits import INSTANTS, PLAN_ROWS, duration_text, size_text
 from isl_emu.scenario.ground import GroundStation
 from isl_emu.scenario.ground_network import Place, Terrestrial, ground_network_contradictions
 from isl_emu.scenario.lasers import InterShell, laser_contradictions
@@ -20,7 +20,7 @@ from isl_emu.scenario.terminals import Terminals
 from isl_emu.timebase import TimeGrid
 from isl_emu.units import DURATION_NS, format_quantity
 
-ROW_BYTE = 44  # of a link at an instant, in memory
+ROW_BYTE = 76  # of a link at an instant, while it is planned: in memory, beyond a gigabyte in temporary files
 ROW_S = 20e-6  # to plan it, measured: three-body in steps of 10 ms
 
 
@@ -170,6 +170,6 @@ def constellation_contradictions(constellation: Constellation) -> Iterator[str]:
     links += sum(min(station.antennas, satellites) for station in constellation.station)
     links += len(constellation.terrestrial)
     rows = constellation.time.duration_ns / constellation.time.step_ns * max(satellites, links)
-    costs = f"{size_text(rows * ROW_BYTE)} of memory and {duration_text(rows * ROW_S)} to plan"
-    if excess := ROWS.excess(rows, costs):
+    costs = f"{size_text(rows * ROW_BYTE)} of temporary files and {duration_text(rows * ROW_S)} to plan"
+    if excess := PLAN_ROWS.excess(rows, costs):
         yield f"time.step is {format_quantity(constellation.time.step_ns, DURATION_NS)}, which {excess}"

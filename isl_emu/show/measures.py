@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isl_emu.linkplan.contacts import rows_by_link
 from isl_emu.linkplan.plan import LinkKind, LinkPlan, NodeKind
 from isl_emu.units import NS_PER_S, SPEED_OF_LIGHT_KM_S
 
@@ -34,7 +33,7 @@ def degrees(plan: LinkPlan) -> Degrees:
     satellites = int((plan.nodes.kind == NodeKind.SATELLITE).sum())
     counts = np.zeros((3, plan.grid.count))
     for k in range(plan.grid.count):
-        link = plan.snapshot(k).link
+        link = plan.row_link[plan.row_start[k] : plan.row_start[k + 1]]
         ends = np.concatenate([plan.links.a[link], plan.links.b[link]])
         of_each = np.bincount(ends, minlength=len(plan.nodes.names))[:satellites]
         counts[:, k] = of_each.mean(), of_each.min(), of_each.max()
@@ -44,29 +43,22 @@ def degrees(plan: LinkPlan) -> Degrees:
 def link_series(plan: LinkPlan, link: int) -> LinkSeries:
     """Range, whatever faults there are, and physical rates of link number `link`."""
 
-    def over_time(of: LinkPlan, values: np.ndarray) -> np.ndarray:
-        order, links, instants = rows_by_link(of)
-        found = slice(*np.searchsorted(links, [link, link + 1]))
-        series = np.full(of.grid.count, np.nan)
-        series[instants[found]] = values[order[found]]
-        return series
-
-    return LinkSeries(
-        over_time(plan.sky, plan.sky.row_delay_ns / NS_PER_S * SPEED_OF_LIGHT_KM_S),
-        over_time(plan, plan.row_rate_ab_bit_s),
-        over_time(plan, plan.row_rate_ba_bit_s),
-    )
+    range_km, rates_bit_s = np.full(plan.grid.count, np.nan), np.full((2, plan.grid.count), np.nan)
+    k, rows = plan.sky.rows_of_link(link)
+    range_km[k] = rows.delay_ns / NS_PER_S * SPEED_OF_LIGHT_KM_S
+    k, rows = plan.rows_of_link(link)
+    rates_bit_s[:, k] = rows.rate_ab_bit_s, rows.rate_ba_bit_s
+    return LinkSeries(range_km, *rates_bit_s)
 
 
 def telling_links(plan: LinkPlan, of_each_kind: int = 2) -> list[int]:
     """Of each kind the links whose delay changes most (ties: the lower index), for pictures that show a few."""
     plan = plan.sky
-    if not len(plan.row_link):
-        return []
-    order, link, _ = rows_by_link(plan)
-    first = np.searchsorted(link, np.arange(len(plan.links.a)))
-    delay_ns = plan.row_delay_ns[order]
-    swing_ns = np.maximum.reduceat(delay_ns, first) - np.minimum.reduceat(delay_ns, first)
+    least_ns, most_ns = np.full(len(plan.links.a), np.iinfo(np.int64).max), np.zeros(len(plan.links.a), np.int64)
+    for piece in plan.pieces():
+        np.minimum.at(least_ns, plan.row_link[piece.rows], plan.row_delay_ns[piece.rows])
+        np.maximum.at(most_ns, plan.row_link[piece.rows], plan.row_delay_ns[piece.rows])
+    swing_ns = most_ns - least_ns
     chosen = []
     for kind in LinkKind:
         of_kind = np.flatnonzero(plan.links.kind == kind)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
 from isl_emu.arrays import Floats
 from isl_emu.energy.balance import FleetBalance
-from isl_emu.linkplan.contacts import contacts_with_terms
-from isl_emu.linkplan.events import ROWS_AT_ONCE
+from isl_emu.linkplan.contacts import find_contacts, terms_of_kinds
 from isl_emu.linkplan.plan import LinkKind, LinkPlan, NodeKind
 from isl_emu.linkplan.plan_file import KIND_NAMES
 from isl_emu.linkplan.step_check import step_sentences
@@ -47,9 +44,9 @@ def summary(plan: PlannedNetwork) -> str:
 
 def _kinds(plan: PlannedNetwork) -> list[str]:
     """One line for each kind of link."""
-    links, contacts = plan.link_plan.links, contacts_with_terms(plan.link_plan)[0]
+    links, contacts = plan.link_plan.links, find_contacts(plan.link_plan)
     rows = []
-    for value, found in sorted(_terms_of_kinds(plan.link_plan).items()):
+    for value, found in sorted(terms_of_kinds(plan.link_plan).items()):
         rows.append(
             (
                 KIND_NAMES[value],
@@ -65,42 +62,10 @@ def _kinds(plan: PlannedNetwork) -> list[str]:
     return columns(heads, rows) if rows else ["no link is ever up"]
 
 
-@dataclass
-class _Terms:
-    """What all rows of the links of one kind are like."""
-
-    up: np.ndarray  # how many there are at each instant, (K,)
-    delay_ns: tuple[int, int]  # least and most
-    rate_bit_s: tuple[int, int]  # from a to b
-    loss_sum: float
-
-
-def _terms_of_kinds(plan: LinkPlan) -> dict[int, _Terms]:
-    """The terms of each kind of link that is ever up, looked at some instants at a time."""
-    found: dict[int, _Terms] = {}
-    bounds = np.searchsorted(plan.row_start, np.arange(0, len(plan.row_link), ROWS_AT_ONCE))
-    for first, end in pairwise(np.unique([*bounds, plan.grid.count])):
-        rows = plan.at_rows(slice(plan.row_start[first], plan.row_start[end]))
-        instant = np.repeat(np.arange(first, end), np.diff(plan.row_start[first : end + 1]))
-        kind = plan.links.kind[rows.link]
-        for value in np.unique(kind).tolist():
-            own = kind == value
-            up = np.bincount(instant[own], minlength=plan.grid.count)
-            delays, rates = (np.array(known[own]) for known in (rows.delay_ns, rows.rate_ab_bit_s))
-            before = found.get(value) or _Terms(0 * up, (delays[0], delays[0]), (rates[0], rates[0]), 0.0)
-            found[value] = _Terms(
-                before.up + up,
-                (min(before.delay_ns[0], delays.min()), max(before.delay_ns[1], delays.max())),
-                (min(before.rate_bit_s[0], rates.min()), max(before.rate_bit_s[1], rates.max())),
-                before.loss_sum + float(rows.loss_ratio[own].sum()),
-            )
-    return found
-
-
 def _ground_contacts(plan: PlannedNetwork) -> list[str]:
     """The first contacts of the stations, by station and time."""
     links, names = plan.link_plan.links, plan.nodes
-    contacts, terms = contacts_with_terms(plan.link_plan)
+    contacts = find_contacts(plan.link_plan)
     ground = np.flatnonzero(links.kind[contacts.link] == LinkKind.GROUND)
     if not len(ground):
         return []
@@ -111,13 +76,20 @@ def _ground_contacts(plan: PlannedNetwork) -> list[str]:
             names[links.a[contacts.link[at]]],
             f"{contacts.start_ns[at] / NS_PER_S:g}",
             f"{contacts.end_ns[at] / NS_PER_S:g}",
-            _span(terms.delay_min_ns[at] / NS_PER_MS, terms.delay_max_ns[at] / NS_PER_MS, ".3f"),
+            _delays(plan.link_plan, int(contacts.link[at]), contacts.start_ns[at], contacts.end_ns[at]),
         )
         for at in order[:ROWS_SHOWN].tolist()
     ]
     lines = columns(("station", "satellite", "from (s)", "to (s)", "delay (ms)"), rows)
     rest = len(order) - len(rows)
     return [*lines, f"... and {rest} more; `isl-emu export --format csv` lists all"] if rest else lines
+
+
+def _delays(plan: LinkPlan, link: int, start_ns: int, end_ns: int) -> str:
+    """The delays of a link during a contact, in ms."""
+    k = np.arange(start_ns // plan.grid.step_ns, end_ns // plan.grid.step_ns)
+    delay_ns = plan.rows_over(k, [link])[0].delay_ns
+    return _span(delay_ns.min() / NS_PER_MS, delay_ns.max() / NS_PER_MS, ".3f")
 
 
 def _faults(plan: PlannedNetwork) -> list[str]:

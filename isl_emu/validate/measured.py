@@ -397,11 +397,9 @@ def _served(scenario: Scenario, plan: LinkPlan, node: int) -> tuple[np.ndarray, 
     """Which satellite a station has at the beginning of each slot: slot, satellite, and elevation in deg."""
     station = next(one for one in scenario.station if one.name == scenario.node_names[node])
     slots = slots_of(station.scheduler or Scheduler(), plan.grid)
-    rows = [np.arange(*plan.row_start[slot.begin_k : slot.begin_k + 2]) for slot in slots]
-    mine = [row[plan.links.b[plan.row_link[row]] == node][:1] for row in rows]
-    there = [
-        (slot.number, slot.begin_k, plan.links.a[plan.row_link[row[0]]]) for slot, row in zip(slots, mine) if len(row)
-    ]
+    links = [plan.snapshot(slot.begin_k).link for slot in slots]
+    mine = [link[plan.links.b[link] == node][:1] for link in links]
+    there = [(slot.number, slot.begin_k, plan.links.a[link[0]]) for slot, link in zip(slots, mine) if len(link)]
     number, slot_k, satellite = np.array(there, dtype=np.int64).reshape(-1, 3).T
     t_ns = slot_k * plan.grid.step_ns
     sidereal_rad = sidereal_angle_rad(plan.grid.start, t_ns)

@@ -138,8 +138,8 @@ def board_of(sky: Sky, events: Iterable[Event]) -> Board:
         mean = load.mean(axis=1)
         for end in np.argsort(-mean, kind="stable")[:BUSIEST].tolist():
             ends = [names[int(plan.links.a[end // 2])], names[int(plan.links.b[end // 2])]]
-            rows = np.flatnonzero(plan.row_link == end // 2)
-            rates = (plan.row_rate_ab_bit_s, plan.row_rate_ba_bit_s)[end % 2][rows]
+            _, rows = plan.rows_of_link(end // 2)
+            rates = (rows.rate_ab_bit_s, rows.rate_ba_bit_s)[end % 2]
             if mean[end] > 0:
                 there, back = ends[:: -1 if end % 2 else 1]
                 bit_s = float(mean[end]) * float(rates.mean()) * plan.rate_scale

@@ -193,11 +193,12 @@ class Sky:
             return None
         plan, bucket_ns = self.planned.link_plan, self._bucket_ns
         shape = 2 * len(plan.links.a), -(-plan.grid.duration_ns // bucket_ns)
-        instant = np.repeat(np.arange(plan.grid.count), np.diff(plan.row_start))
         could_bit, sent_bit = np.zeros(shape), np.zeros(shape)
-        for side, rates in enumerate((plan.row_rate_ab_bit_s, plan.row_rate_ba_bit_s)):
-            carried = rates * (plan.rate_scale * plan.grid.step_ns / NS_PER_S)
-            np.add.at(could_bit, (2 * plan.row_link + side, instant * plan.grid.step_ns // bucket_ns), carried)
+        for piece in plan.pieces():
+            end, bucket = 2 * plan.row_link[piece.rows], piece.k * plan.grid.step_ns // bucket_ns
+            for side, rates in enumerate((plan.row_rate_ab_bit_s, plan.row_rate_ba_bit_s)):
+                carried = rates[piece.rows] * (plan.rate_scale * plan.grid.step_ns / NS_PER_S)
+                np.add.at(could_bit, (end + side, bucket), carried)
         ends = self._ends_of(table["node"], table["peer"])
         t_ns, sent_byte = table["t_ns"].to_numpy(), table["sent_byte"].to_numpy()
         order = np.lexsort([t_ns, ends])
@@ -242,9 +243,11 @@ class Sky:
             "links up": f"{len(up)} of {len(own)}",
             "linked to": ", ".join(self._peer(link, number) for link in up) or "none",
         }
-        of_node = np.isin(plan.row_link, own)
-        counts = np.add.reduceat(np.append(of_node, False).astype(np.int64), plan.row_start[:-1])
-        counts[np.diff(plan.row_start) == 0] = 0
+        contacts, change = find_contacts(plan), np.zeros(plan.grid.count + 1, np.int64)
+        of_node = np.isin(contacts.link, own)
+        for t_ns, by in ((contacts.start_ns, 1), (contacts.end_ns, -1)):
+            np.add.at(change, t_ns[of_node] // plan.grid.step_ns, by)
+        counts = np.cumsum(change)[:-1]
         series = [self._thinned("links up", "links", counts.astype(np.float64)), *self._loads_of_node(number, own)]
         return _told(self.planned.nodes[number], figures, series)
 
@@ -260,12 +263,11 @@ class Sky:
         if not len(found):
             raise ScenarioError(f"link: is between nodes {a} and {b}, but the plan never links them; name one of its")
         link, k, names = int(found[0]), self._instant(t_s), self.planned.nodes
-        rows = np.flatnonzero(plan.row_link == link)
-        instants = np.searchsorted(plan.row_start, rows, side="right") - 1
+        instants, rows = plan.rows_of_link(link)
         delay_ms, rates = np.full(plan.grid.count, np.nan), np.zeros((2, plan.grid.count))
-        delay_ms[instants] = plan.row_delay_ns[rows] / NS_PER_MS
-        for side, column in enumerate((plan.row_rate_ab_bit_s, plan.row_rate_ba_bit_s)):
-            rates[side, instants] = column[rows] * plan.rate_scale / 1e6
+        delay_ms[instants] = rows.delay_ns / NS_PER_MS
+        for side, rate_bit_s in enumerate((rows.rate_ab_bit_s, rows.rate_ba_bit_s)):
+            rates[side, instants] = rate_bit_s * plan.rate_scale / 1e6
         figures: dict[str, Any] = {"kind": LinkKind(int(plan.links.kind[link])).name.lower().replace("_", " ")}
         if np.isnan(delay_ms[k]):
             again = comes_back(plan, link, k)

@@ -11,7 +11,7 @@ from isl_emu.geometry.elements import constellation_elements
 from isl_emu.geometry.orbits import satrecs as our_satrecs
 from isl_emu.results.provenance import kernel_facts
 from isl_emu.scenario.parse import parse_scenario
-from tests.benchmarks import bench_exact, bench_growth, bench_sky, plot_growth
+from tests.benchmarks import bench_exact, bench_growth, bench_long_plans, bench_sky, plot_growth
 
 
 @pytest.mark.parametrize("name", bench_sky.BUILT_IN)
@@ -31,6 +31,14 @@ def test_a_small_plan_is_measured():
     assert (found["satellites"], found["instants"]) == (66, 2)
     assert found["rows"] > 0
     assert found["peak_mib"] > 10
+
+
+def test_a_long_plan_is_the_same_however_it_is_made(tmp_path):
+    source = bench_long_plans.ROOT / "topologies" / "three-body.toml"
+    ways = [bench_long_plans.make(source, "20s", way, True, tmp_path / way) for way in ("held", "streamed")]
+    assert ways[0]["digest"] == ways[1]["digest"]
+    assert ways[0]["rows"] > 0
+    assert (tmp_path / "held").read_bytes() == (tmp_path / "streamed").read_bytes()
 
 
 def test_the_satellites_that_sgp4_is_measured_with_are_ours():

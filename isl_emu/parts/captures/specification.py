@@ -97,12 +97,12 @@ def _ends(where: str, capture: Capture, plan: LinkPlan) -> Iterator[CapturedEnd]
         )
     wiring = wire(plan)
     for link in found.tolist():
-        of_link = plan.row_link == link
+        _, rows = plan.rows_of_link(link)
         for end in (2 * link, 2 * link + 1):
             at_first = int(wiring.node[end]) == first
             if capture.node and not at_first:
                 continue
-            rates = (plan.row_rate_ab_bit_s, plan.row_rate_ba_bit_s)[end % 2][of_link]
+            rates = (rows.rate_ab_bit_s, rows.rate_ba_bit_s)[end % 2]
             yield CapturedEnd(
                 end,
                 names[int(wiring.node[end])],

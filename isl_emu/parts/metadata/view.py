@@ -44,7 +44,7 @@ class NodeViews:
         bounds = np.searchsorted(contacts.link, np.arange(len(plan.links.a) + 1)).tolist()
         spans = list(zip(contacts.start_ns.tolist(), contacts.end_ns.tolist()))
         self._contacts = [spans[first:last] for first, last in zip(bounds, bounds[1:])]  # of each link, in order
-        self._k, self._rows = -1, dict[int, int]()
+        self._k, self._rows = -1, dict[int, int]()  # of the links of `_now`
         self._itrs_km = self._itrs_km_s = self._teme_km = self._teme_km_s = self._sun = np.empty(0)
 
     def of(self, node: int, k: int, energy: Mapping[str, Record]) -> Record:
@@ -101,8 +101,8 @@ class NodeViews:
         if k == self._k:
             return
         known, grid = self._plan.known, self._plan.grid
-        first, last = known.row_start[k : k + 2].tolist()
-        self._rows = {link: first + row for row, link in enumerate(known.row_link[first:last].tolist())}
+        self._now = known.snapshot(k)
+        self._rows = {link: row for row, link in enumerate(self._now.link.tolist())}
         t_ns = k * grid.step_ns
         offsets_ns = np.array([t_ns - HALF_STEP_NS, t_ns, t_ns + HALF_STEP_NS])
         itrs_km = places_itrs_km(self._scenario, grid.start, offsets_ns)
@@ -140,17 +140,17 @@ class NodeViews:
     def _link(self, node: int, end: int) -> Record:
         link, plan = end // 2, self._plan
         row, spans = self._rows[link], self._contacts[link]
-        known, t_ns = plan.known, self._k * plan.grid.step_ns
-        rates = int(known.row_rate_ab_bit_s[row]), int(known.row_rate_ba_bit_s[row])
+        now, t_ns = self._now, self._k * plan.grid.step_ns
+        rates = int(now.rate_ab_bit_s[row]), int(now.rate_ba_bit_s[row])
         send, receive = rates if end % 2 == 0 else rates[::-1]
         contact = bisect_right(spans, (t_ns, self._plan.grid.duration_ns)) - 1
         return {
             "to": plan.nodes.names[int(self._wiring.peer[end])],
             "interface": self._wiring.interface[end],
-            "delay_ns": int(known.row_delay_ns[row]),
+            "delay_ns": int(now.delay_ns[row]),
             "send_rate_bit_s": send,
             "receive_rate_bit_s": receive,
-            "loss_ratio": float(known.row_loss_ratio[row]),
+            "loss_ratio": float(now.loss_ratio[row]),
             "until_ns": spans[contact][1] if contact >= 0 else None,
         }
 

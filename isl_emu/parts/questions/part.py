@@ -15,6 +15,7 @@ import numpy as np
 
 from isl_emu.errors import IslEmuError
 from isl_emu.files import write_json
+from isl_emu.linkplan.contacts import find_contacts
 from isl_emu.linkplan.plan import LinkKind, LinkPlan
 from isl_emu.partition.load import Flow
 from isl_emu.parts.activity import Activity, RunProcess
@@ -371,9 +372,11 @@ def _nearest(source: Source, satellites: Sequence[str]) -> dict[str, dict[str, f
 def _overhead(plan: LinkPlan, stations: Iterable[str], satellites: Container[str]) -> list[str]:
     """Those of some satellites that are linked to any of some stations, the longest first."""
     nodes = [plan.nodes.index(name) for name in stations]
-    ground = plan.links.kind[plan.row_link] == LinkKind.GROUND
-    a, b = plan.links.a[plan.row_link[ground]], plan.links.b[plan.row_link[ground]]
-    linked = np.concatenate([a[np.isin(b, nodes)], b[np.isin(a, nodes)]])
-    counts = np.bincount(linked, minlength=len(plan.nodes.names))
+    contacts, counts = find_contacts(plan), np.zeros(len(plan.nodes.names), np.int64)
+    instants = (contacts.end_ns - contacts.start_ns) // plan.grid.step_ns
+    for here, there in ((plan.links.a, plan.links.b), (plan.links.b, plan.links.a)):
+        linked = (plan.links.kind == LinkKind.GROUND) & np.isin(there, nodes)
+        own = linked[contacts.link]
+        np.add.at(counts, here[contacts.link[own]], instants[own])
     ordered = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)].tolist()
     return [name for node in ordered if (name := plan.nodes.names[node]) in satellites]

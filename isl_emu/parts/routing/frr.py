@@ -56,10 +56,13 @@ def check_frr(protocol: str) -> None:
 
 def link_costs(plan: LinkPlan, daemon: RoutingDaemon) -> np.ndarray:
     """What each link costs: its mean planned delay in units of `COST_NS`, or 1; int64, (L,)."""
-    count = np.bincount(plan.row_link, minlength=len(plan.links.a))
-    total_ns = np.bincount(plan.row_link, plan.row_delay_ns, minlength=len(plan.links.a))
     if daemon.cost == "hops":
-        return np.ones(len(count), dtype=np.int64)
+        return np.ones(len(plan.links.a), dtype=np.int64)
+    count, total_ns = np.zeros((2, len(plan.links.a)))
+    for piece in plan.pieces():
+        link = plan.row_link[piece.rows]
+        count += np.bincount(link, minlength=len(count))
+        total_ns += np.bincount(link, plan.row_delay_ns[piece.rows], minlength=len(count))
     costs: np.ndarray = np.clip(np.rint(total_ns / np.maximum(count, 1) / COST_NS), 1, MOST_COST)
     return costs.astype(np.int64)
 
