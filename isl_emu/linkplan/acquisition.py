@@ -63,7 +63,7 @@ class _Pool:
         engaged: Bools = self.terminals[:, 0] != NONE
         return engaged
 
-    def keys(self, which: np.ndarray) -> np.ndarray:
+    def keys(self, which: np.ndarray | slice = slice(None)) -> np.ndarray:
         return pair_keys(*self.ends[which].T)
 
     def only(self, which: np.ndarray) -> _Pool:
@@ -143,7 +143,7 @@ class Acquisition:
         self._seed, self._duration_ns, self._step_ns = seed, duration_ns, step_ns
         self._partner = np.full(len(terminals.satellite), NONE)  # the satellite that each points at, if it is engaged
         self._pointing = terminals.rest.copy()  # where each points that is not
-        self._fixed = [pairing.fixed and self._quality(pairing.fixed) for pairing in self._pairings]
+        self._fixed = [None if pairing.fixed is None else self._quality(pairing.fixed) for pairing in self._pairings]
         self._pools = [_idle(pairing.fixed or pairing.links(NO_PAIRS)) for pairing in self._pairings]
         self._rows: list[Rows] = []
         self._events: list[tuple[int, np.ndarray, np.ndarray]] = []  # instant, pairs, states
@@ -324,7 +324,7 @@ class Acquisition:
 
         winners, terminals, dropped = assign(Choice(ends, held, preference, taken, left), self._terminals.of_satellite)
         if len(dropped):
-            gone = np.flatnonzero(pool.engaged & among(pool.keys(slice(None)), keys[dropped]))
+            gone = np.flatnonzero(pool.engaged & among(pool.keys(), keys[dropped]))
             self._free(pool, gone, now.chunk, now.i)
             self._set(pool, gone, np.full(len(gone), LinkState.IDLE), now.k)
         if len(winners):
@@ -375,7 +375,7 @@ class Acquisition:
 
     def _pointed(self, terminals: np.ndarray, now: _Moment) -> np.ndarray:
         """Where terminals of any shape (...) point, shape (..., 3)."""
-        pointing = self._pointing[terminals]
+        pointing: np.ndarray = self._pointing[terminals]
         engaged = self._partner[terminals] != NONE
         if engaged.any():
             pointing[engaged] = self._seen(terminals[engaged], now.chunk, now.i)
@@ -419,7 +419,7 @@ class Acquisition:
     def _renew(self, number: int, lasers: LaserCandidates, now: _Moment) -> None:
         """Put other candidates into a pool; engaged ones that are not among them are let go."""
         old, keys = self._pools[number], pair_keys(lasers.a, lasers.b)
-        stays = among(old.keys(slice(None)), keys)
+        stays = among(old.keys(), keys)
         gone, engaged = np.flatnonzero(old.engaged & ~stays), np.flatnonzero(old.engaged & stays)
         self._free(old, gone, now.chunk, now.i)
         self._set(old, gone, np.full(len(gone), LinkState.IDLE), now.k)
@@ -436,7 +436,7 @@ class Acquisition:
     def _now_quality(self, number: int) -> LaserQuality:
         """Of the candidates that a pool has at the moment."""
         pairing, pool = self._pairings[number], self._pools[number]
-        return self._fixed[number] or self._quality(pairing.links(pool.keys(slice(None))))
+        return self._fixed[number] or self._quality(pairing.links(pool.keys()))
 
 
 def _idle(lasers: LaserCandidates) -> _Pool:
