@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from isl_emu.arrays import Floats, dot, length, unit
+from isl_emu.arrays import Floats, cross, dot, length, unit
 from isl_emu.units import NS_PER_S
 
 EARTH_MU_KM3_S2 = 398_600.8  # WGS72, as in SGP4
@@ -26,7 +26,7 @@ def local_axes(r_km: Floats, v_km_s: Floats) -> Floats:
     zenith = unit(r_km)
     level_km_s = v_km_s - dot(v_km_s, zenith)[..., np.newaxis] * zenith
     fore = unit(level_km_s)
-    return np.stack([fore, np.cross(fore, zenith), zenith], axis=-2)
+    return np.stack([fore, cross(fore, zenith), zenith], axis=-2)
 
 
 def local_direction(axes: Floats, sight: Floats) -> Floats:
@@ -35,20 +35,27 @@ def local_direction(axes: Floats, sight: Floats) -> Floats:
     return components
 
 
-def sight_rate_rad_s(r_km: Floats, v_km_s: Floats, sight_km: Floats, drift_km_s: Floats) -> Floats:
+def frame_rate_rad_s(r_km: Floats, v_km_s: Floats) -> Floats:
+    """How the local orbital frame turns: rad/s about each axis of the frame of positions and velocities, (..., 3)."""
+    rate_rad_s: Floats = cross(r_km, v_km_s) / dot(r_km, r_km)[..., np.newaxis]
+    return rate_rad_s
+
+
+def sight_rate_rad_s(frame_rad_s: Floats, sight_km: Floats, drift_km_s: Floats) -> Floats:
     """How fast the direction to another satellite turns in the local orbital frame, rad/s, shape (...).
 
+    For the other satellite both vectors have the other sign, and so the same rate in its own frame: several frames
+    can be asked for at once.
+
     Args:
-        r_km: position of the satellite that looks, shape (..., 3).
-        v_km_s: its velocity.
+        frame_rad_s: how the frame of the satellite that looks turns, shape (..., 3).
         sight_km: from it to the other.
         drift_km_s: the other's velocity less its own.
     """
     distance_km = length(sight_km)[..., np.newaxis]
     sight = sight_km / distance_km
     turn = (drift_km_s - dot(drift_km_s, sight)[..., np.newaxis] * sight) / distance_km
-    frame_rad_s = np.cross(r_km, v_km_s) / dot(r_km, r_km)[..., np.newaxis]
-    turn = turn - np.cross(frame_rad_s, sight)
+    turn = turn - cross(frame_rad_s, sight)
     return length(turn)
 
 

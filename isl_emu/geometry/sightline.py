@@ -40,7 +40,7 @@ def grazing_altitude_km(a_km: Floats, b_km: Floats) -> Floats:
     along_km = b_km - a_km
     squared_km2 = dot(along_km, along_km)
     toward_km2 = -dot(a_km, along_km)
-    fraction = np.clip(toward_km2 / np.where(squared_km2 > 0, squared_km2, 1.0), 0.0, 1.0)
+    fraction = np.minimum(np.maximum(toward_km2 / np.where(squared_km2 > 0, squared_km2, 1.0), 0.0), 1.0)
     lowest_km = a_km + fraction[..., np.newaxis] * along_km
     return length(lowest_km) - EARTH_RADIUS_KM
 

@@ -6,41 +6,56 @@ two), then search for each other (the longer acquisition time of the two), and t
 impossible, or moves it out of a field of regard, frees both terminals at once; so does an outage that is over before
 the next instant. Times are exact, but states are looked at only at instants: data flows from the first instant at which
 slewing and acquisition are over. The target is taken where it is when the slew begins.
+
+Choices follow each other in time, but what happens to a link between two of them follows from the sky and from the
+terminals that it has. So as soon as these are known it is foreseen over all instants of a chunk at once when the link
+will be lost, and where terminals point is worked out only for those that somebody asks about. An instant costs what is
+decided at it, and not what goes on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property, partial
 
 import numpy as np
 
-from isl_emu.arrays import Bools, dot, unit
+from isl_emu.arrays import Bools, Floats, dot, unit
 from isl_emu.geometry.pointing import local_axes, local_direction
-from isl_emu.linkplan.candidates import LaserCandidates, joined_candidates, pair_keys
+from isl_emu.geometry.sightline import range_km
+from isl_emu.linkplan.candidates import LaserCandidates, among, each_once, joined_candidates, key_ends, pair_keys
 from isl_emu.linkplan.constraints import Ephemeris
 from isl_emu.linkplan.events import LinkState
-from isl_emu.linkplan.lasers import LaserQuality
+from isl_emu.linkplan.lasers import LaserQuality, Prospects
 from isl_emu.linkplan.pairing import Pairing
 from isl_emu.linkplan.plan import Rows, joined_rows
 from isl_emu.linkplan.terminals import NONE, Choice, Terminals, assign
 from isl_emu.units import NS_PER_S
 
+NOT_ENGAGED = -1
+BARELY_FARTHER = 1 + 1e-9  # beyond what distances are rounded by
+NO_PAIRS = np.empty(0, dtype=np.int64)
+
 
 @dataclass
 class _Pool:
-    """The C candidates of a pairing at the moment, and what their ends do; arrays have shape (C,)."""
+    """The C candidates of a pairing at the moment, and what their ends do; arrays have shape (C,) but where it says
+    otherwise.
 
-    quality: LaserQuality
+    Those of a nearest pairing are the links that it has pointed at in a chunk, whether or not they are engaged still.
+    """
+
+    ends: np.ndarray  # int64 (C, 2), node indices
     state: np.ndarray  # uint8, LinkState
     terminals: np.ndarray  # int64 (C, 2), NONE while not engaged
     slewed_ns: np.ndarray  # int64, when the slew ends
     acquired_ns: np.ndarray  # int64, when the acquisition ends
-    ahead: tuple[np.ndarray, np.ndarray] | None = None  # what is possible and how long, (K, C), for a chunk of instants
-
-    @property
-    def lasers(self) -> LaserCandidates:
-        return self.quality.lasers
+    lost_i: np.ndarray  # int64, the instant of the chunk at which an engaged link is lost, K if after it; NOT_ENGAGED
+    possible: np.ndarray  # bool (C, K), as of `Prospects`
+    lasting: np.ndarray  # bool (C, K)
+    distance_km: np.ndarray  # float64 (C, K)
+    tracked: np.ndarray  # bool (C, K), when it was tracking in the chunk so far
 
     @property
     def engaged(self) -> Bools:
@@ -48,37 +63,66 @@ class _Pool:
         engaged: Bools = self.terminals[:, 0] != NONE
         return engaged
 
-    @property
-    def keys(self) -> np.ndarray:
-        return pair_keys(self.lasers.a, self.lasers.b)
+    def keys(self, which: np.ndarray | slice = slice(None)) -> np.ndarray:
+        return pair_keys(*self.ends[which].T)
+
+    def only(self, which: np.ndarray) -> _Pool:
+        return _Pool(*(getattr(self, one.name)[which] for one in fields(_Pool)))
+
+    def joined(self, other: _Pool) -> _Pool:
+        """These candidates and then others."""
+        return _Pool(*(np.concatenate([getattr(pool, one.name) for pool in (self, other)]) for one in fields(_Pool)))
+
+    def begin(self, prospects: Prospects) -> None:
+        """Take up another chunk of instants."""
+        self.possible, self.lasting = prospects.possible.T, prospects.lasting.T
+        self.distance_km = prospects.distance_km.T
+        self.tracked = np.zeros_like(self.possible)
 
 
 @dataclass(frozen=True)
 class Ahead:
     """What the sky alone says of K instants: the satellites' local orbital frames, and of each pairing whose candidates
-    never change which of them are possible and how long they are."""
+    never change what the instants have for them."""
 
     axes: np.ndarray  # (K, N, 3, 3)
-    possible: list[tuple[np.ndarray, np.ndarray] | None]  # bool and km, (K, C)
+    prospects: list[Prospects | None]
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """K instants that are worked on together."""
+
+    sky: Ephemeris
+    axes: np.ndarray  # (K, N, 3, 3), the satellites' local orbital frames
+    first: int  # the number of the first of them
+
+    def directions(self, at: int | slice, own: np.ndarray, other: np.ndarray) -> Floats:
+        """Where satellites see others at an instant or some, in their local frames, shape (..., 3)."""
+        r_km = self.sky.r_km[at]
+        sight = unit(r_km[..., other, :] - r_km[..., own, :])
+        return local_direction(self.axes[at][..., own, :, :], sight)
 
 
 @dataclass(frozen=True)
 class _Moment:
-    """One instant of the sky."""
+    """One instant of a chunk."""
 
-    sky: Ephemeris  # of one instant
-    k: int
-    i: int  # its place in the chunk
-    t_ns: int
-    axes: np.ndarray  # (N, 3, 3), the satellites' local orbital frames
+    chunk: _Chunk
+    i: int
 
-    def directions(self, lasers: LaserCandidates) -> np.ndarray:
-        """Where each end of the candidates sees the other, in its local frame, shape (C, 2, 3)."""
-        r_km = self.sky.r_km[0]
-        sight = unit(r_km[lasers.b] - r_km[lasers.a])
-        return np.stack(
-            [local_direction(self.axes[lasers.a], sight), local_direction(self.axes[lasers.b], -sight)], axis=1
-        )
+    @property
+    def k(self) -> int:
+        return self.chunk.first + self.i
+
+    @property
+    def t_ns(self) -> int:
+        return int(self.chunk.sky.t_ns[self.i])
+
+    @cached_property
+    def sky(self) -> Ephemeris:
+        """Of this instant alone."""
+        return self.chunk.sky.at(self.i)
 
 
 class Acquisition:
@@ -97,33 +141,46 @@ class Acquisition:
     ) -> None:
         self._terminals, self._pairings = terminals, list(pairings)
         self._seed, self._duration_ns, self._step_ns = seed, duration_ns, step_ns
-        self._busy = np.zeros(len(terminals.satellite), dtype=bool)
-        self._pointing = terminals.rest.copy()
-        self._pools = [self._pool(pairing.fixed or pairing.no_candidates) for pairing in self._pairings]
-        self._fixed = [
-            None if pairing.fixed is None else pool.quality for pairing, pool in zip(self._pairings, self._pools)
-        ]
-        self._used: list[LaserCandidates] = [pool.lasers for pool in self._pools]
+        self._partner = np.full(len(terminals.satellite), NONE)  # the satellite that each points at, if it is engaged
+        self._pointing = terminals.rest.copy()  # where each points that is not
+        self._fixed = [None if pairing.fixed is None else self._quality(pairing.fixed) for pairing in self._pairings]
+        self._pools = [_idle(pairing.fixed or pairing.links(NO_PAIRS)) for pairing in self._pairings]
+        self._rows: list[Rows] = []
         self._events: list[tuple[int, np.ndarray, np.ndarray]] = []  # instant, pairs, states
-        self._engaged: list[tuple[int, np.ndarray, np.ndarray]] = []  # instant, pairs, their terminals (U, 2)
+        self._engaged: list[tuple[int, int, np.ndarray, np.ndarray]] = []  # pairing, instant, pairs, terminals (U, 2)
 
     def ahead(self, sky: Ephemeris) -> Ahead:
         """What depends on the sky alone, at any instants; in several threads at once too."""
-        possible = [None if quality is None else quality.possible(sky) for quality in self._fixed]
-        return Ahead(local_axes(sky.r_km, sky.v_km_s), possible)
+        prospects = [None if quality is None else quality.prospects(sky, self._step_ns) for quality in self._fixed]
+        return Ahead(local_axes(sky.r_km, sky.v_km_s), prospects)
 
     def rows(self, sky: Ephemeris, ahead: Ahead, first: int) -> list[Rows]:
         """The links that track at the next instants, which begin with instant `first`, and what is `ahead` of them."""
-        for pool, possible in zip(self._pools, ahead.possible, strict=True):
-            pool.ahead = possible
-        found: list[Rows] = []
-        for i, t_ns in enumerate(sky.t_ns.tolist()):
-            found += self._instant(_Moment(sky.at(i), first + i, i, t_ns, ahead.axes[i]))
-        return [joined_rows(found)] if found else []
+        chunk, self._rows = _Chunk(sky, ahead.axes, first), []
+        for number, (pool, prospects) in enumerate(zip(self._pools, ahead.prospects, strict=True)):
+            pool.begin(prospects or self._now_quality(number).prospects(sky, self._step_ns))
+            self._foresee(pool, np.flatnonzero(pool.engaged), chunk, 0)
+        for i in range(len(sky.t_ns)):
+            self._instant(_Moment(chunk, i))
+        for number, pool in enumerate(self._pools):
+            self._write(number, chunk)
+            if self._pairings[number].looks_around:
+                self._pools[number] = pool.only(pool.engaged)
+        engaged = np.flatnonzero(self._partner != NONE)
+        self._pointing[engaged] = self._seen(engaged, chunk, -1)
+        return [joined_rows(self._rows)] if self._rows else []
 
     def links(self) -> LaserCandidates:
         """All pairs that were ever pointed at, and the fixed ones; for what is the same for a link at all instants."""
-        return joined_candidates(self._used)
+        pointed: list[list[np.ndarray]] = [[NO_PAIRS] for _ in self._pairings]
+        for number, _, pairs, _ in self._engaged:
+            pointed[number].append(pairs)
+        return joined_candidates(
+            [
+                pairing.fixed or pairing.links(each_once(np.concatenate(pairs)))
+                for pairing, pairs in zip(self._pairings, pointed, strict=True)
+            ]
+        )
 
     def events(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """All changes of state so far: instant (int64), pair (a x 2^32 + b) and LinkState, ordered by pair and instant.
@@ -147,46 +204,47 @@ class Acquisition:
         """When links that are in use later got their terminals: instant, pair (a x 2^32 + b), terminals (E, 2)."""
         if not self._engaged:
             return np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, 2), np.int64)
-        k = np.concatenate([np.full(len(pairs), k) for k, pairs, _ in self._engaged]).astype(np.int64)
-        pair, terminals = (np.concatenate([engaged[part] for engaged in self._engaged]) for part in (1, 2))
+        k = np.concatenate([np.full(len(pairs), k) for _, k, pairs, _ in self._engaged]).astype(np.int64)
+        pair, terminals = (np.concatenate([engaged[part] for engaged in self._engaged]) for part in (2, 3))
         return k, pair, terminals
 
-    def _instant(self, now: _Moment) -> list[Rows]:
-        seen = [self._follow(number, now) for number in range(len(self._pools))]
-        for number, (possible, distance_km, lost) in enumerate(seen):
-            seen[number] = (*self._choose(number, now, possible, distance_km, lost), lost)
-        rows = []
-        for pool, (_, distance_km, _) in zip(self._pools, seen, strict=True):
-            up = np.flatnonzero(pool.state == LinkState.TRACKING)
-            if len(up):
-                rows.append(pool.quality.rows(np.full(len(up), now.k), up, distance_km[up], np.full(len(up), now.t_ns)))
-        return rows
+    def _instant(self, now: _Moment) -> None:
+        lost = [self._follow(pool, now) for pool in self._pools]
+        for number, of_pool in enumerate(lost):
+            self._choose(number, now, of_pool)
+        for pool in self._pools:
+            pool.tracked[:, now.i] = pool.state == LinkState.TRACKING
 
-    def _follow(self, number: int, now: _Moment) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Free what is lost and move on what is engaged; what is possible, how long it is, and what was lost."""
+    def _write(self, number: int, chunk: _Chunk) -> None:
+        """Keep the rows of the links that a pool has tracked in a chunk."""
         pool = self._pools[number]
-        possible, distance_km = self._possible(pool, now)
-        engaged = np.flatnonzero(pool.engaged)
-        directions, held = now.directions(pool.lasers.only(engaged)), pool.terminals[engaged]
-        covered = self._covers(held, directions).all(axis=1)
-        kept = possible[engaged] & covered & ~pool.quality.broken(now.sky, self._step_ns)[0, engaged]
-        self._pointing[held[kept]] = directions[kept]
-        lost = engaged[~kept]
-        self._free(pool, lost)
-        self._set(pool, lost, np.full(len(lost), LinkState.LOST), now.k)
-        self._advance(pool, engaged[kept], now)
-        return possible, distance_km, lost
+        link, i = np.nonzero(pool.tracked)
+        if len(i):
+            quality = self._now_quality(number)
+            self._rows.append(quality.rows(i + chunk.first, link, pool.distance_km[link, i], chunk.sky.t_ns[i]))
 
-    def _possible(self, pool: _Pool, now: _Moment) -> tuple[np.ndarray, np.ndarray]:
-        if pool.ahead is not None:
-            return pool.ahead[0][now.i], pool.ahead[1][now.i]
-        possible, distance_km = pool.quality.possible(now.sky)
-        return possible[0], distance_km[0]
+    def _foresee(self, pool: _Pool, which: np.ndarray, chunk: _Chunk, since: int) -> None:
+        """When engaged links will be lost, from an instant of a chunk on."""
+        lasts = np.zeros((len(which), pool.lasting.shape[1] - since + 1), dtype=bool)  # the last: after the chunk
+        lasts[:, :-1] = pool.lasting[which, since:]
+        for terminals in pool.terminals[which].T:
+            mounted = np.flatnonzero(self._terminals.axis[terminals].any(axis=1))  # a free terminal sees everything
+            if len(mounted):
+                aimed = terminals[mounted]
+                ahead = dot(self._terminals.axis[aimed], self._seen(aimed, chunk, slice(since, None)))
+                lasts[mounted, :-1] &= (ahead >= self._terminals.least_cos[aimed]).T
+        pool.lost_i[which] = since + lasts.argmin(axis=1)
 
-    def _covers(self, terminals: np.ndarray, directions: np.ndarray) -> np.ndarray:
-        """Whether terminals of any shape (...) see in directions (..., 3)."""
-        covered: Bools = dot(self._terminals.axis[terminals], directions) >= self._terminals.least_cos[terminals]
-        return covered
+    def _follow(self, pool: _Pool, now: _Moment) -> np.ndarray:
+        """Free what is lost and move on what slews or acquires; what was lost."""
+        lost = np.flatnonzero(pool.lost_i == now.i)
+        if len(lost):
+            self._free(pool, lost, now.chunk, now.i - 1)
+            self._set(pool, lost, np.full(len(lost), LinkState.LOST), now.k)
+        moving = np.flatnonzero((pool.state == LinkState.SLEWING) | (pool.state == LinkState.ACQUIRING))
+        if len(moving):
+            self._advance(pool, moving, now)
+        return lost
 
     def _advance(self, pool: _Pool, which: np.ndarray, now: _Moment) -> None:
         """Links whose slew or acquisition is over are acquiring or tracking."""
@@ -196,146 +254,201 @@ class Acquisition:
         changed = state != pool.state[which]
         self._set(pool, which[changed], state[changed], now.k)
 
-    def _choose(
-        self, number: int, now: _Moment, possible: np.ndarray, distance_km: np.ndarray, lost: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _choose(self, number: int, now: _Moment, lost: np.ndarray) -> None:
         """Point free terminals at possible links; the pool's links may be others afterwards."""
-        pairing, pool = self._pairings[number], self._pools[number]
+        pairing = self._pairings[number]
         interval_ns = pairing.terms.interval_ns
         due = now.t_ns // interval_ns != (now.t_ns - self._step_ns) // interval_ns  # at the first instant too
         if pairing.looks_around:
             if due or len(lost):
-                return self._look_around(number, now, lost, everybody=due)
-            return possible, distance_km
-        if pairing.function is not None and due:
-            pool = self._renewed(number, pairing.asked(now.sky), now)
-            possible, distance_km = self._possible(pool, now)
-        waiting = np.flatnonzero(possible & ~pool.engaged)
-        within_planes_first = np.argsort(pool.lasers.kind[waiting], kind="stable")
-        self._engage(number, now, waiting[within_planes_first], keep=True)
-        return possible, distance_km
-
-    def _look_around(
-        self, number: int, now: _Moment, lost: np.ndarray, *, everybody: bool
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Let the terminals of some or all satellites of a nearest pairing choose."""
-        pairing, lasers = self._pairings[number], self._pools[number].lasers
-        seekers = np.full(len(pairing.names), everybody)
-        seekers[lasers.a[lost]] = seekers[lasers.b[lost]] = True
-        pool = self._renewed(number, pairing.around(now.sky, seekers), now, keep_engaged=True)
-        possible, distance_km = self._possible(pool, now)
-        nearness_km = distance_km * np.where(pool.engaged, 1 - pairing.terms.hysteresis, 1.0)
-        order = np.argsort(nearness_km, kind="stable")
-        self._engage(number, now, order[possible[order]], keep=not everybody)
-        engaged = np.flatnonzero(pool.engaged)
-        self._pools[number] = _Pool(
-            LaserQuality(pool.lasers.only(engaged), self._seed, self._duration_ns),
-            pool.state[engaged], pool.terminals[engaged], pool.slewed_ns[engaged], pool.acquired_ns[engaged],
-        )  # fmt: skip
-        return possible[engaged], distance_km[engaged]
-
-    def _engage(self, number: int, now: _Moment, order: np.ndarray, *, keep: bool) -> None:
-        """Assign terminals in the given order of candidates; engaged ones are left alone, or (`keep` false) compete."""
-        pairing, pool = self._pairings[number], self._pools[number]
-        if keep:
-            order = order[~pool.engaged[order]]
-        if not len(order):
+                self._look_around(number, now, lost, everybody=due)
             return
+        if pairing.function is not None and due:
+            self._renew(number, pairing.asked(now.sky), now)
+        pool = self._pools[number]
+        waiting = np.flatnonzero(pool.possible[:, now.i] & ~pool.engaged)
+        if len(waiting):
+            kind = pairing.places.kind(*pool.ends[waiting].T)
+            order = waiting[np.argsort(kind, kind="stable")]  # within planes first
+            ends, (taken, left) = pool.ends[order], self._room(pairing, pool, waiting[:0])
+            choice = Choice(ends, np.full_like(ends, NONE), partial(self._preference, ends, taken, now), taken, left)
+            winners, terminals, _ = assign(choice, self._terminals.of_satellite)
+            self._point(number, order[winners], terminals, now)
+
+    def _look_around(self, number: int, now: _Moment, lost: np.ndarray, *, everybody: bool) -> None:
+        """Let some or all satellites of a nearest pairing choose, the nearest pairs first.
+
+        Those that have lost a link look for another that leaves all others as they are. If everybody chooses, engaged
+        links compete, as much nearer as the hysteresis says. Nobody who is farther away than the farthest of them then
+        seems has his turn before the last of them, so only those within that distance are asked together with them,
+        and all the others are looked for by those that have room left.
+        """
+        pairing, pool = self._pairings[number], self._pools[number]
+        seekers = np.full(len(pairing.names), everybody)
+        seekers[pool.ends[lost]] = True
+        engaged = np.flatnonzero(pool.engaged)
+        had = pool.keys(engaged)
+        if everybody and len(engaged):
+            taken, left = self._room(pairing, pool, engaged)
+            seems_km = self._range_km(had, now) * (1 - pairing.terms.hysteresis)
+            keys = pairing.around(now.sky, seekers, left, within_km=seems_km.max() * BARELY_FARTHER)
+            keys = np.concatenate([had, keys[~among(keys, had)]])
+            held = np.concatenate([pool.terminals[engaged], np.full((len(keys) - len(had), 2), NONE)])
+            nearness_km = np.concatenate([seems_km, self._range_km(keys[len(had) :], now)])
+            self._compete(number, now, keys, held, nearness_km, taken, left)
+        pool = self._pools[number]
+        taken, left = self._room(pairing, pool, engaged[:0])
+        keys = pairing.around(now.sky, seekers, left)
+        keys = keys[~among(keys, np.concatenate([had, pool.keys(pool.engaged)]))]
+        held = np.full((len(keys), 2), NONE)
+        self._compete(number, now, keys, held, self._range_km(keys, now), taken, left)
+
+    def _compete(
+        self, number: int, now: _Moment, keys: np.ndarray, held: np.ndarray, nearness_km: np.ndarray,
+        taken: np.ndarray, left: np.ndarray,
+    ) -> None:  # fmt: skip
+        """Let pairs of a nearest pairing have terminals, the nearest first; some hold theirs already."""
+        if not len(keys):
+            return
+        pairing, pool = self._pairings[number], self._pools[number]
+        order = np.lexsort((keys, nearness_km))
+        keys, held = keys[order], held[order]
+        ends = np.stack(key_ends(keys), axis=1)
+
+        def preference(which: np.ndarray) -> np.ndarray:
+            suits = self._preference(ends, taken, now, which)
+            could = np.flatnonzero(np.isfinite(suits).any(axis=2).all(axis=1))
+            possible = self._quality(pairing.links(keys[which[could]])).possible(now.sky)[0][0]
+            suits[could[~possible]] = -np.inf
+            return suits
+
+        winners, terminals, dropped = assign(Choice(ends, held, preference, taken, left), self._terminals.of_satellite)
+        if len(dropped):
+            gone = np.flatnonzero(pool.engaged & among(pool.keys(), keys[dropped]))
+            self._free(pool, gone, now.chunk, now.i)
+            self._set(pool, gone, np.full(len(gone), LinkState.IDLE), now.k)
+        if len(winners):
+            lasers = pairing.links(keys[winners])
+            new = _idle(lasers)
+            new.begin(self._quality(lasers).prospects(now.chunk.sky, self._step_ns))
+            self._pools[number] = pool.joined(new)
+            self._point(number, len(pool.state) + np.arange(len(winners)), terminals, now)
+
+    def _range_km(self, keys: np.ndarray, now: _Moment) -> np.ndarray:
+        a, b = key_ends(keys)
+        return range_km(now.sky.r_km[0, a], now.sky.r_km[0, b])
+
+    def _room(self, pairing: Pairing, pool: _Pool, competing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Which terminals are not to be had, bool (T,), and how many links each satellite may have more, int64 (N,), if
+        some engaged links compete for what they have."""
         suits = self._terminals.between_shells if pairing.between_shells else self._terminals.in_shell
-        taken = self._busy | ~suits
-        if not keep:
-            taken[pool.terminals[pool.engaged]] = False
-        choice = Choice(
-            ends=np.stack([pool.lasers.a[order], pool.lasers.b[order]], axis=1).astype(np.int64),
-            held=pool.terminals[order],
-            preference=lambda which: self._preference(pool.lasers.only(order[which]), now),
-            taken=taken,
-            counts=self._counts(pairing, pool, keep),
-            most=pairing.most,
-        )
-        winners, terminals, dropped = assign(choice, self._terminals.of_satellite)
-        gone = order[dropped]
-        self._free(pool, gone)
-        self._set(pool, gone, np.full(len(gone), LinkState.IDLE), now.k)
-        self._point(number, order[winners], terminals, now)
+        taken, stays = (self._partner != NONE) | ~suits, pool.engaged
+        taken[pool.terminals[competing]] = stays[competing] = False
+        left = np.bincount(self._terminals.satellite[~taken], minlength=len(pairing.names))
+        if pairing.most is not None:
+            linked = np.bincount(pool.ends[stays].ravel(), minlength=len(pairing.names))
+            left = np.minimum(left, pairing.most - linked)
+        return taken, left
 
-    def _counts(self, pairing: Pairing, pool: _Pool, keep: bool) -> np.ndarray:
-        """How many links of the pairing each satellite has that do not compete, int64 (N,)."""
-        which = pool.engaged if keep else np.zeros(len(pool.state), dtype=bool)
-        ends = np.concatenate([pool.lasers.a[which], pool.lasers.b[which]])
-        return np.bincount(ends, minlength=len(pairing.names))
-
-    def _preference(self, lasers: LaserCandidates, now: _Moment) -> np.ndarray:
-        """How well each terminal of both ends suits, -inf where it does not, shape (C, 2, M).
+    def _preference(self, ends: np.ndarray, taken: np.ndarray, now: _Moment, which: np.ndarray) -> np.ndarray:
+        """How well each terminal of both ends of some pairs suits, -inf where it does not, shape (U, 2, M).
 
         A terminal that looks straight at the other comes first, then mounted ones that look aside, then free ones; of
         free ones the one that turns least.
         """
-        table, directions = self._terminals.of_satellite[np.stack([lasers.a, lasers.b], axis=1)], now.directions(lasers)
-        mounted = self._terminals.axis[table].any(axis=-1)
-        ahead = np.einsum("ceti,cei->cet", self._terminals.axis[table], directions)
-        turned = np.einsum("ceti,cei->cet", self._pointing[table], directions)
-        score = np.where(mounted, ahead, -2.0 + 0.5 * turned)
-        usable = (table != NONE) & (ahead >= self._terminals.least_cos[table])
-        return np.where(usable, score, -np.inf)
+        ends = ends[which]
+        table = self._terminals.of_satellite[ends]
+        directions = now.chunk.directions(now.i, ends, ends[:, ::-1])
+        preference = np.full(table.shape, -np.inf)
+        pair, end, place = np.nonzero((table != NONE) & ~taken[table])
+        terminals, sight = table[pair, end, place], directions[pair, end]
+        axis = self._terminals.axis[terminals]
+        score = dot(axis, sight)
+        usable, free = score >= self._terminals.least_cos[terminals], ~axis.any(axis=1)
+        score[free] = -2.0 + 0.5 * dot(self._pointed(terminals[free], now), sight[free])
+        preference[pair, end, place] = np.where(usable, score, -np.inf)
+        return preference
+
+    def _seen(self, terminals: np.ndarray, chunk: _Chunk, at: int | slice) -> Floats:
+        """Where engaged terminals see the satellites that they point at, at an instant of a chunk or some."""
+        return chunk.directions(at, self._terminals.satellite[terminals], self._partner[terminals])
+
+    def _pointed(self, terminals: np.ndarray, now: _Moment) -> np.ndarray:
+        """Where terminals of any shape (...) point, shape (..., 3)."""
+        pointing: np.ndarray = self._pointing[terminals]
+        engaged = self._partner[terminals] != NONE
+        if engaged.any():
+            pointing[engaged] = self._seen(terminals[engaged], now.chunk, now.i)
+        return pointing
 
     def _point(self, number: int, which: np.ndarray, terminals: np.ndarray, now: _Moment) -> None:
         """Begin to slew towards links; at the start of a run they may be tracking already."""
         if not len(which):
             return
         pool, terms = self._pools[number], self._pairings[number].terms
-        directions = now.directions(pool.lasers.only(which))
-        cos = np.einsum("cei,cei->ce", self._pointing[terminals], directions)
+        ends = pool.ends[which]
+        cos = dot(self._pointed(terminals, now), now.chunk.directions(now.i, ends, ends[:, ::-1]))
         angle_rad = np.arccos(np.clip(cos, -1.0, 1.0))
         slew_ns = np.ceil(angle_rad / self._terminals.slew_rate_rad_s[terminals] * NS_PER_S).astype(np.int64)
         acquisition_ns = self._terminals.acquisition_ns[terminals]
         if now.k == 0 and terms.at_start == "tracking":
             slew_ns, acquisition_ns = np.zeros_like(slew_ns), np.zeros_like(slew_ns)
-        if self._pairings[number].fixed is None:
-            self._used.append(pool.lasers.only(which))
         pool.terminals[which] = terminals
         pool.slewed_ns[which] = now.t_ns + slew_ns.max(axis=1)
         pool.acquired_ns[which] = pool.slewed_ns[which] + acquisition_ns.max(axis=1)
-        self._busy[terminals] = True
-        self._engaged.append((now.k, pool.keys[which], terminals))
-        self._pointing[terminals] = directions
+        self._partner[terminals] = ends[:, ::-1]
+        self._engaged.append((number, now.k, pool.keys(which), terminals))
         pool.state[which] = LinkState.IDLE
+        self._foresee(pool, which, now.chunk, now.i + 1)
         self._advance(pool, which, now)
 
-    def _free(self, pool: _Pool, which: np.ndarray) -> None:
-        self._busy[pool.terminals[which]] = False
-        pool.terminals[which] = NONE
+    def _free(self, pool: _Pool, which: np.ndarray, chunk: _Chunk, last: int) -> None:
+        """Leave terminals as they pointed at an instant of a chunk, or before it (-1)."""
+        terminals = pool.terminals[which].ravel()
+        if last >= 0:
+            self._pointing[terminals] = self._seen(terminals, chunk, last)
+        self._partner[terminals] = NONE
+        pool.terminals[which], pool.lost_i[which] = NONE, NOT_ENGAGED
 
     def _set(self, pool: _Pool, which: np.ndarray, state: np.ndarray, k: int) -> None:
         """Change states, and remember that as events."""
         if len(which):
             pool.state[which] = state
-            self._events.append((k, pool.keys[which], state.astype(np.uint8)))
+            self._events.append((k, pool.keys(which), state.astype(np.uint8)))
 
-    def _renewed(self, number: int, lasers: LaserCandidates, now: _Moment, *, keep_engaged: bool = False) -> _Pool:
-        """Put other candidates into a pool; engaged ones that are not among them are kept, or let go."""
-        old = self._pools[number]
-        engaged = np.flatnonzero(old.engaged)
-        if keep_engaged:
-            lasers = joined_candidates([old.lasers.only(engaged), lasers])
-        else:
-            gone = engaged[~np.isin(old.keys[engaged], pair_keys(lasers.a, lasers.b))]
-            self._free(old, gone)
-            self._set(old, gone, np.full(len(gone), LinkState.IDLE), now.k)
-            engaged = np.flatnonzero(old.engaged)
-        pool = self._pool(lasers)
-        place = np.searchsorted(pool.keys, old.keys[engaged])
-        for name in ("state", "terminals", "slewed_ns", "acquired_ns"):
+    def _renew(self, number: int, lasers: LaserCandidates, now: _Moment) -> None:
+        """Put other candidates into a pool; engaged ones that are not among them are let go."""
+        old, keys = self._pools[number], pair_keys(lasers.a, lasers.b)
+        stays = among(old.keys(), keys)
+        gone, engaged = np.flatnonzero(old.engaged & ~stays), np.flatnonzero(old.engaged & stays)
+        self._free(old, gone, now.chunk, now.i)
+        self._set(old, gone, np.full(len(gone), LinkState.IDLE), now.k)
+        self._write(number, now.chunk)
+        pool = self._pools[number] = _idle(lasers)
+        place = np.searchsorted(keys, old.keys(engaged))
+        for name in ("state", "terminals", "slewed_ns", "acquired_ns", "lost_i"):
             getattr(pool, name)[place] = getattr(old, name)[engaged]
-        self._pools[number] = pool
-        return pool
+        pool.begin(self._quality(lasers).prospects(now.chunk.sky, self._step_ns))
 
-    def _pool(self, lasers: LaserCandidates) -> _Pool:
-        count = len(lasers.a)
-        return _Pool(
-            LaserQuality(lasers, self._seed, self._duration_ns),
-            np.full(count, LinkState.IDLE, dtype=np.uint8),
-            np.full((count, 2), NONE, dtype=np.int64),
-            np.zeros(count, dtype=np.int64),
-            np.zeros(count, dtype=np.int64),
-        )
+    def _quality(self, lasers: LaserCandidates) -> LaserQuality:
+        return LaserQuality(lasers, self._seed, self._duration_ns)
+
+    def _now_quality(self, number: int) -> LaserQuality:
+        """Of the candidates that a pool has at the moment."""
+        pairing, pool = self._pairings[number], self._pools[number]
+        return self._fixed[number] or self._quality(pairing.links(pool.keys()))
+
+
+def _idle(lasers: LaserCandidates) -> _Pool:
+    """A pool of candidates that nobody points at, at no instant yet."""
+    count = len(lasers.a)
+    never, unknown_km = np.zeros((count, 0), dtype=bool), np.empty((count, 0))
+    return _Pool(
+        ends=np.stack([lasers.a, lasers.b], axis=1).astype(np.int64),
+        state=np.full(count, LinkState.IDLE, dtype=np.uint8),
+        terminals=np.full((count, 2), NONE, dtype=np.int64),
+        slewed_ns=np.zeros(count, dtype=np.int64),
+        acquired_ns=np.zeros(count, dtype=np.int64),
+        lost_i=np.full(count, NOT_ENGAGED, dtype=np.int64),
+        possible=never, lasting=never, distance_km=unknown_km, tracked=never,
+    )  # fmt: skip

@@ -319,11 +319,15 @@ def _sky(space: SpaceSegment, grid: TimeGrid, first: int) -> Ephemeris:
 
 
 def sky_at(space: SpaceSegment, start: datetime, t_ns: np.ndarray) -> Ephemeris:
-    """The satellites at some times since `start`; int64, shape (K,)."""
+    """The satellites at some times since `start`, in their order; int64, shape (K,)."""
     r_km = propagate(space.elements, start, t_ns, space.orbits)
 
     def velocities() -> np.ndarray:
-        return velocity_km_s(r_km, propagate(space.elements, start, t_ns + VELOCITY_STEP_NS, space.orbits))
+        next_ns, r_next_km = t_ns + VELOCITY_STEP_NS, np.empty_like(r_km)
+        known = np.isin(next_ns, t_ns)
+        r_next_km[known] = r_km[np.searchsorted(t_ns, next_ns[known])]
+        r_next_km[~known] = propagate(space.elements, start, next_ns[~known], space.orbits)
+        return velocity_km_s(r_km, r_next_km)
 
     return Ephemeris(t_ns, r_km, velocities, lambda: sun_direction(start, t_ns))
 

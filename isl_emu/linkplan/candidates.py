@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from isl_emu.arrays import Ints
+from isl_emu.arrays import Bools, Ints
 from isl_emu.geometry.elements import shell_inclination_rad
 from isl_emu.geometry.walker import phase_spacing_rad, plane_spacing_rad, slot_spacing_rad
 from isl_emu.linkplan.plan import LinkKind
@@ -44,6 +44,10 @@ class LaserCandidates:
         for name in ARRAYS:
             getattr(self, name).setflags(write=False)
 
+    def limited(self, name: str) -> bool:
+        """Whether any of the terms has a limit."""
+        return any(getattr(terms, name) is not None for terms in self.terms)
+
     def limit(self, name: str, absent: float) -> np.ndarray:
         """One number of each candidate's terms, or `absent` where they do not have it; float64, shape (C,)."""
         values = [getattr(terms, name) for terms in self.terms]
@@ -75,6 +79,26 @@ def joined_candidates(parts: Sequence[LaserCandidates]) -> LaserCandidates:
 def pair_keys(a: Ints, b: Ints) -> Ints:
     """Pairs of nodes as one number each, int64, that orders them by (a, b)."""
     return a.astype(np.int64) << PAIR_SHIFT | b
+
+
+def key_ends(keys: Ints) -> tuple[Ints, Ints]:
+    """Both nodes of pairs as numbers, int64."""
+    return keys >> PAIR_SHIFT, keys & (2**PAIR_SHIFT - 1)
+
+
+def each_once(keys: Ints) -> Ints:
+    """Pairs as numbers, ascending, without repetition; as `numpy.unique`, in a third of its time for some thousands."""
+    keys = np.sort(keys)
+    return keys[np.diff(keys, prepend=-1) > 0]
+
+
+def among(keys: Ints, others: Ints) -> Bools:
+    """Which of some pairs as numbers are among others; as `numpy.isin`, in a tenth of its time for some hundreds."""
+    if not len(others):
+        return np.zeros(len(keys), dtype=bool)
+    others = np.sort(others)
+    found: Bools = others[np.searchsorted(others, keys).clip(max=len(others) - 1)] == keys
+    return found
 
 
 def constellation_candidates(shells: Sequence[Shell]) -> LaserCandidates:

@@ -13,11 +13,25 @@ from functools import cached_property
 import numpy as np
 
 from isl_emu.arrays import Bools, unit
-from isl_emu.geometry.pointing import sight_rate_rad_s
+from isl_emu.geometry.pointing import frame_rate_rad_s, sight_rate_rad_s
 from isl_emu.geometry.sightline import grazing_altitude_km, range_km
 from isl_emu.geometry.sunlight import in_shadow
 from isl_emu.linkplan.candidates import LaserCandidates
 from isl_emu.linkplan.plan import LinkKind
+
+
+def _of_all_instants(compute: Callable[[Ephemeris], np.ndarray]) -> cached_property[np.ndarray]:
+    """A property of K instants, computed for all of them at once: an instant alone takes its own from the whole."""
+
+    def find(sky: Ephemeris) -> np.ndarray:
+        if sky.whole is None:
+            return compute(sky)
+        whole, some = sky.whole
+        found: np.ndarray = getattr(whole, compute.__name__)[some]
+        return found
+
+    find.__doc__ = compute.__doc__
+    return cached_property(find)
 
 
 @dataclass(frozen=True)
@@ -28,58 +42,78 @@ class Ephemeris:
     r_km: np.ndarray  # (K, N, 3), TEME
     velocities: Callable[[], np.ndarray]
     suns: Callable[[], np.ndarray]
+    whole: tuple[Ephemeris, slice] | None = None  # whose instants these are some of
 
     def at(self, i: int) -> Ephemeris:
         """The i-th instant alone."""
         one = slice(i, i + 1)
-        return Ephemeris(self.t_ns[one], self.r_km[one], lambda: self.v_km_s[one], lambda: self.sun[one])
+        return Ephemeris(self.t_ns[one], self.r_km[one], self.velocities, self.suns, (self, one))
 
-    @cached_property
+    @_of_all_instants
     def v_km_s(self) -> np.ndarray:
         """Velocities, shape (K, N, 3), TEME."""
         return self.velocities()
 
-    @cached_property
+    @_of_all_instants
+    def frame_rad_s(self) -> np.ndarray:
+        """How the local orbital frames turn, shape (K, N, 3), TEME."""
+        return frame_rate_rad_s(self.r_km, self.v_km_s)
+
+    @_of_all_instants
+    def sin_latitude(self) -> np.ndarray:
+        """Of the geocentric latitudes, without their sign, shape (K, N)."""
+        return np.abs(unit(self.r_km)[..., 2])
+
+    @_of_all_instants
     def sun(self) -> np.ndarray:
         """Unit vectors to the Sun, shape (K, 3), TEME."""
         return self.suns()
 
+    @_of_all_instants
+    def lit(self) -> np.ndarray:
+        """Whether the Sun shines on the satellites, bool, shape (K, N)."""
+        return ~in_shadow(self.r_km, self.sun[:, np.newaxis])
+
 
 def below_polar_cutoff(lasers: LaserCandidates, sky: Ephemeris, up: Bools) -> Bools:
     """Links between planes need both ends below a geocentric latitude; those within a plane do not care."""
+    if not lasers.limited("polar_cutoff_rad"):
+        return up
     limit_rad = lasers.limit("polar_cutoff_rad", np.pi)
     which = np.flatnonzero((limit_rad < np.pi / 2) & (lasers.kind != LinkKind.INTRA_PLANE))
     if len(which):
-        sin_latitude = np.abs(unit(sky.r_km)[..., 2])
-        highest = np.maximum(sin_latitude[:, lasers.a[which]], sin_latitude[:, lasers.b[which]])
+        highest = np.maximum(sky.sin_latitude[:, lasers.a[which]], sky.sin_latitude[:, lasers.b[which]])
         up[:, which] &= highest <= np.sin(limit_rad[which])
     return up
 
 
 def clear_of_the_sun(lasers: LaserCandidates, sky: Ephemeris, up: Bools) -> Bools:
     """No receiver may look closer to the Sun than allowed, unless the Earth hides the Sun from it."""
+    if not lasers.limited("sun_exclusion_rad"):
+        return up
     limit_rad = lasers.limit("sun_exclusion_rad", 0.0)
     which = np.flatnonzero(limit_rad > 0)
     if len(which):
         a_km, b_km = sky.r_km[:, lasers.a[which]], sky.r_km[:, lasers.b[which]]
         towards_sun = np.einsum("kci,ki->kc", unit(b_km - a_km), sky.sun)
-        lit = ~in_shadow(sky.r_km, sky.sun[:, np.newaxis])
         least = np.cos(limit_rad[which])
-        dazzled = (towards_sun > least) & lit[:, lasers.a[which]] | (-towards_sun > least) & lit[:, lasers.b[which]]
+        a_lit, b_lit = sky.lit[:, lasers.a[which]], sky.lit[:, lasers.b[which]]
+        dazzled = (towards_sun > least) & a_lit | (-towards_sun > least) & b_lit
         up[:, which] &= ~dazzled
     return up
 
 
 def slow_enough(lasers: LaserCandidates, sky: Ephemeris, up: Bools) -> Bools:
     """Neither end may have to turn its terminal faster than it can."""
+    if not lasers.limited("max_angular_rate_rad_s"):
+        return up
     limit_rad_s = lasers.limit("max_angular_rate_rad_s", np.inf)
     which = np.flatnonzero(np.isfinite(limit_rad_s))
     if len(which):
         a, b = lasers.a[which], lasers.b[which]
         sight_km, drift_km_s = sky.r_km[:, b] - sky.r_km[:, a], sky.v_km_s[:, b] - sky.v_km_s[:, a]
-        of_a = sight_rate_rad_s(sky.r_km[:, a], sky.v_km_s[:, a], sight_km, drift_km_s)
-        of_b = sight_rate_rad_s(sky.r_km[:, b], sky.v_km_s[:, b], -sight_km, -drift_km_s)
-        up[:, which] &= np.maximum(of_a, of_b) <= limit_rad_s[which]
+        frames_rad_s = np.stack([sky.frame_rad_s[:, a], sky.frame_rad_s[:, b]])
+        up[:, which] &= sight_rate_rad_s(frames_rad_s, sight_km, drift_km_s).max(axis=0) <= limit_rad_s[which]
     return up
 
 

@@ -6,6 +6,9 @@ and to time alone: they are the same whether or not the link is used, and howeve
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import numpy as np
 
 from isl_emu.arrays import Bools, Floats, Ints
@@ -85,6 +88,15 @@ def jitter_loss_ratio(seed: int, jitter: Jitter | None, a: Ints, b: Ints, t_ns: 
     return np.minimum(drawn, 1.0)
 
 
+@dataclass(frozen=True)
+class Prospects:
+    """What the sky has for C candidates at K instants, whatever terminals do; all arrays have shape (K, C)."""
+
+    possible: np.ndarray  # bool, it can be pointed at
+    lasting: np.ndarray  # bool, and it had no outage since the instant before
+    distance_km: np.ndarray  # float64
+
+
 class LaserQuality:
     """Whether candidate links could carry data, and how well; nothing about terminals.
 
@@ -95,9 +107,14 @@ class LaserQuality:
     """
 
     def __init__(self, lasers: LaserCandidates, seed: int, duration_ns: int):
-        self.lasers, self._seed = lasers, seed
-        self._outages = [
-            (which, OutageTimes(seed, terms.outages, lasers.a[which], lasers.b[which], duration_ns))
+        self.lasers, self._seed, self._duration_ns = lasers, seed, duration_ns
+
+    @cached_property
+    def _outages(self) -> list[tuple[Ints, OutageTimes]]:
+        """Which candidates may fail, and when they do."""
+        lasers = self.lasers
+        return [
+            (which, OutageTimes(self._seed, terms.outages, lasers.a[which], lasers.b[which], self._duration_ns))
             for term, terms in enumerate(lasers.terms)
             if terms.outages and len(which := np.flatnonzero(lasers.term == term))
         ]
@@ -120,6 +137,11 @@ class LaserQuality:
         for which, times in self._outages:
             broken[:, which] = times.broken(sky.t_ns, step_ns)
         return broken
+
+    def prospects(self, sky: Ephemeris, step_ns: int) -> Prospects:
+        """What K instants have for the candidates, given the time between two of them."""
+        possible, distance_km = self.possible(sky)
+        return Prospects(possible, possible & ~self.broken(sky, step_ns), distance_km)
 
     def rows(self, k: np.ndarray, candidate: np.ndarray, distance_km: np.ndarray, t_ns: np.ndarray) -> Rows:
         """Rows of links that track: at instants `k`, by candidate, with their ranges and times; all of shape (R,)."""

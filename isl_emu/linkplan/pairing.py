@@ -15,10 +15,11 @@ from scipy.spatial import cKDTree
 
 from isl_emu.errors import ScenarioError
 from isl_emu.linkplan.candidates import (
-    PAIR_SHIFT,
     LaserCandidates,
     constellation_candidates,
+    each_once,
     joined_candidates,
+    key_ends,
     laser_candidates,
     pair_keys,
     shell_pairs,
@@ -82,11 +83,10 @@ class Pairing:
         """Whether it is a nearest pairing."""
         return self.fixed is None and self.function is None
 
-    @property
-    def no_candidates(self) -> LaserCandidates:
-        """None at all."""
-        none = np.empty(0, dtype=np.int64)
-        return self._candidates(none, none)
+    def links(self, keys: np.ndarray) -> LaserCandidates:
+        """Pairs (from `pair_keys`) with the terms of this pairing, in their order."""
+        a, b = key_ends(keys)
+        return laser_candidates(a, b, self.places.kind(a, b), self.terms)
 
     def asked(self, sky: Ephemeris) -> LaserCandidates:
         """The candidates that the user's function gives at an instant.
@@ -98,31 +98,39 @@ class Pairing:
         members = self.group if self.other is None else np.concatenate([self.group, self.other])
         names = tuple(self.names[member] for member in members)
         pairs = _function_pairs(self.function, names, sky.r_km[0, members], sky.v_km_s[0, members])
-        return self._candidates(members[pairs[:, 0]], members[pairs[:, 1]])
+        return self.links(_pairs(members[pairs[:, 0]], members[pairs[:, 1]]))
 
-    def around(self, sky: Ephemeris, seekers: np.ndarray) -> LaserCandidates:
-        """The nearest neighbours of given satellites at an instant, as candidates; shape (N,) bool says who seeks."""
+    def around(self, sky: Ephemeris, seekers: np.ndarray, left: np.ndarray, within_km: float = math.inf) -> np.ndarray:
+        """The pairs of given satellites and their nearest neighbours at an instant that both want a link.
+
+        Args:
+            sky: one instant.
+            seekers: who looks around, bool, shape (N,).
+            left: how many links each satellite may have, shape (N,).
+            within_km: farther neighbours are left out.
+
+        Returns:
+            Pairs (from `pair_keys`), ascending, each once, shape (C,).
+        """
+        wants = left > 0
+        seeks, reach_km = seekers & wants, min(self._reach_km, within_km)
         if self.other is None:
-            a, b = _near(sky.r_km[0], self.group[seekers[self.group]], self.group, self._reach_km)
+            a, b = _near(sky.r_km[0], self.group[seeks[self.group]], self.group, reach_km)
         else:
-            there = _near(sky.r_km[0], self.group[seekers[self.group]], self.other, self._reach_km)
-            back = _near(sky.r_km[0], self.other[seekers[self.other]], self.group, self._reach_km)
+            there = _near(sky.r_km[0], self.group[seeks[self.group]], self.other, reach_km)
+            back = _near(sky.r_km[0], self.other[seeks[self.other]], self.group, reach_km)
             a, b = (np.concatenate(ends) for ends in zip(there, back, strict=True))
+        kept = wants[b]
+        a, b = a[kept], b[kept]
         if self.cut_seam and len(a):
             along = np.einsum("ci,ci->c", sky.v_km_s[0, a], sky.v_km_s[0, b])
             kept = (along > 0) | (self.places.plane[a] == self.places.plane[b])
             a, b = a[kept], b[kept]
-        return self._candidates(a, b)
+        return _pairs(a, b)
 
     @property
     def _reach_km(self) -> float:
         return math.inf if self.terms.max_range_km is None else self.terms.max_range_km
-
-    def _candidates(self, a: np.ndarray, b: np.ndarray) -> LaserCandidates:
-        """Candidates in the order of (a, b), each once."""
-        keys = np.unique(pair_keys(np.minimum(a, b), np.maximum(a, b)))
-        a, b = keys >> PAIR_SHIFT, keys & (2**PAIR_SHIFT - 1)
-        return laser_candidates(a, b, self.places.kind(a, b), self.terms)
 
 
 def pairings_of(scenario: Scenario) -> list[Pairing]:
@@ -196,6 +204,11 @@ def listed_candidates(terms: LaserTerms, names: tuple[str, ...], places: Places)
     number = {name: index for index, name in enumerate(names)}
     ends = np.sort([[number[name] for name in pair] for pair in terms.pairs], axis=1)
     return laser_candidates(ends[:, 0], ends[:, 1], places.kind(ends[:, 0], ends[:, 1]), terms)
+
+
+def _pairs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Pairs of satellites with their ends in any order as keys, ascending, each once."""
+    return each_once(pair_keys(np.minimum(a, b), np.maximum(a, b)))
 
 
 def _function_pairs(function: Function, names: tuple[str, ...], r_km: np.ndarray, v_km_s: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ AXES = {  # fore, starboard, zenith
 }  # fmt: skip
 AT_REST = (1.0, 0.0, 0.0)  # where a terminal without an axis points at first: fore
 NONE = -1
+FIRST_BLOCK = 512  # candidates that are looked at together
 EVERYWHERE = -1.0  # the least cosine of a free terminal, which no field of regard limits
 
 
@@ -86,8 +87,7 @@ class Choice:
     preference: Callable[[np.ndarray], np.ndarray]  # of some candidates (U,), how well each terminal of their ends
     # suits, float64 (U, 2, M); -inf where it does not
     taken: np.ndarray  # bool (T,), terminals that are not to be had
-    counts: np.ndarray  # int64 (N,), links that each satellite has besides
-    most: int | None  # links that a satellite may have
+    left: np.ndarray  # int64 (N,), links that each satellite may have more; not more than terminals that are to be had
 
 
 def assign(choice: Choice, of_satellite: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -96,8 +96,10 @@ def assign(choice: Choice, of_satellite: np.ndarray) -> tuple[np.ndarray, np.nda
     Each candidate in turn takes the best terminal that is left at each end; one that is engaged keeps its own if nobody
     took them before. New links rather take terminals that no engaged link holds.
 
-    A turn concerns its two satellites alone, so all candidates that are the first of those left at both ends have
-    theirs at once, in rounds; whoever cannot be served any more is not asked.
+    Candidates are looked at in blocks of their order, each four times as long as the one before: satellites have all
+    their links soon, and who comes later is then dropped by a count, without asking what suits whom. In a block a turn
+    concerns its two satellites alone, so all candidates that are the first of those left at both ends have theirs at
+    once, in rounds. Terminals are only ever taken, so whoever finds none that suits is out.
 
     Args:
         choice: the candidates.
@@ -107,43 +109,45 @@ def assign(choice: Choice, of_satellite: np.ndarray) -> tuple[np.ndarray, np.nda
         The new links as indices into the candidates (W,), their terminals (W, 2), and the engaged links that must give
         way (D,).
     """
-    taken, counts = choice.taken.copy(), choice.counts.copy()
-    most = len(taken) if choice.most is None else choice.most
-    left = ((of_satellite != NONE) & ~taken[of_satellite]).sum(axis=1)
+    taken, left = choice.taken.copy(), choice.left.copy()
     is_new = choice.held[:, 0] == NONE
     holder = np.full(len(taken), NONE)  # the candidate that holds a terminal until its turn
     holder[choice.held[~is_new]] = np.flatnonzero(~is_new)[:, np.newaxis]
     given = choice.held.copy()
-    first = np.empty(len(counts), dtype=np.int64)
-    waiting = np.arange(len(given))
-    while len(waiting):
-        ends = choice.ends[waiting]
-        waiting = waiting[~is_new[waiting] | ((left[ends] > 0) & (counts[ends] < most)).all(axis=1)]
-        ends = choice.ends[waiting]
-        first[ends[::-1].ravel()] = np.repeat(waiting[::-1], 2)  # of equal indices the last is assigned
-        on_turn = (first[ends] == waiting[:, np.newaxis]).all(axis=1)
-        turn, waiting, ends = waiting[on_turn], waiting[~on_turn], ends[on_turn]
-        new = is_new[turn]
-        given[turn[new]] = _best(choice.preference(turn[new]), of_satellite[ends[new]], taken, holder, turn[new])
-        free = (given[turn] != NONE) & ~taken[given[turn]] & (counts[ends] < most)
-        served = free.all(axis=1)
-        given[turn[~served]] = NONE
-        taken[given[turn[served]]] = True
-        counts[ends[served]] += 1
-        left[ends[served]] -= 1
+    first = np.empty(len(left), dtype=np.int64)
+    end, size = 0, FIRST_BLOCK
+    while end < len(given):
+        waiting = np.arange(end, min(end + size, len(given)))
+        end, size = end + size, 4 * size
+        waiting = waiting[~is_new[waiting] | (left[choice.ends[waiting]] > 0).all(axis=1)]
+        ends, new = choice.ends[waiting], is_new[waiting]
+        table = of_satellite[ends]
+        preference = np.full(table.shape, -np.inf)
+        preference[new] = choice.preference(waiting[new])
+        while len(waiting):
+            open_ = np.isfinite(preference) & ~taken[table]
+            can = ~new | (open_.any(axis=2) & (left[ends] > 0)).all(axis=1)
+            first[ends[can][::-1].ravel()] = np.repeat(waiting[can][::-1], 2)  # of equal indices the last is assigned
+            on_turn = can & (first[ends] == waiting[:, np.newaxis]).all(axis=1)
+            asks = on_turn & new
+            given[waiting[asks]] = _best(preference[asks], open_[asks], table[asks], holder, waiting[asks])
+            turn = waiting[on_turn]
+            served = (~taken[given[turn]] & (left[ends[on_turn]] > 0)).all(axis=1)
+            given[turn[~served]] = NONE
+            taken[given[turn[served]]] = True
+            left[ends[on_turn][served]] -= 1
+            stays = can & ~on_turn
+            waiting, ends, new, table, preference = (x[stays] for x in (waiting, ends, new, table, preference))
     has = given[:, 0] != NONE
     winners = np.flatnonzero(is_new & has)
     return winners, given[winners], np.flatnonzero(~is_new & ~has)
 
 
 def _best(
-    preference: np.ndarray, table: np.ndarray, taken: np.ndarray, holder: np.ndarray, turn: np.ndarray
+    preference: np.ndarray, open_: np.ndarray, table: np.ndarray, holder: np.ndarray, turn: np.ndarray
 ) -> np.ndarray:
-    """The best terminal that is left at each end, rather one that nobody holds; NONE if there is none; shape (U, 2)."""
-    open_ = np.isfinite(preference) & ~taken[table]
-    contested = holder[table] > turn[:, np.newaxis, np.newaxis]
-    at_ease = open_ & ~contested
+    """The best of the open terminals of each end, rather one that nobody holds, as there is one; shape (U, 2)."""
+    at_ease = open_ & (holder[table] <= turn[:, np.newaxis, np.newaxis])
     usable = np.where(at_ease.any(axis=2, keepdims=True), at_ease, open_)
     best = np.where(usable, preference, -np.inf).argmax(axis=2)[..., np.newaxis]
-    chosen = np.take_along_axis(np.where(usable, table, NONE), best, axis=2)
-    return chosen[..., 0]
+    return np.take_along_axis(table, best, axis=2)[..., 0]

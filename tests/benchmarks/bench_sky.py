@@ -1,4 +1,5 @@
-"""How fast the sky is planned: positions against SGP4 alone and against Skyfield's objects, and whole plans by size.
+"""How fast the sky is planned: positions against SGP4 alone and against Skyfield's objects, terminals against a loop
+over links, and whole plans by size.
 
     .venv/bin/python tests/benchmarks/bench_sky.py [--rounds 5] [--duration 600s] [--many] [SCENARIO ...]
 
@@ -23,6 +24,8 @@ from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from rich.console import Console
@@ -33,17 +36,20 @@ from skyfield.api import EarthSatellite, load
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from isl_emu.geometry.elements import Elements, constellation_elements  # noqa: E402
 from isl_emu.geometry.orbits import propagate  # noqa: E402
+from isl_emu.linkplan import acquisition, terminals  # noqa: E402
 from isl_emu.linkplan.build import plan_links  # noqa: E402
 from isl_emu.parts.registry import active_endpoints  # noqa: E402
 from isl_emu.planned import in_threads  # noqa: E402
 from isl_emu.routing.forwarding import plan_routes  # noqa: E402
 from isl_emu.scenario.parse import format_scenario, load_scenario, parse_scenario, with_changes  # noqa: E402
 from isl_emu.units import NS_PER_S  # noqa: E402
+from tests.assigning import assigned_in_turn  # noqa: E402
 from tests.scenarios import head, shell, station  # noqa: E402
 
 INSTANTS = 180  # at 1 s
 OBJECTS = 40  # satellites that the slow ways are measured with, and
 OBJECT_INSTANTS = 10  # instants; their cost per position does not depend on either
+FEW_S = 20  # of plans whose links get their terminals one by one
 MANY = 10_000  # satellites, whose plan takes minutes
 LASERS = """
 topology = "+grid"
@@ -182,6 +188,27 @@ def positions(rounds: int) -> Table:
     return table
 
 
+def assignments(rounds: int) -> Table:
+    """Plans whose terminals are given to links in rounds of array operations, and link by link."""
+
+    def planned_s(assign: Callable[..., Any]) -> tuple[float, str]:
+        with patch.object(acquisition, "assign", assign):
+            digests = list[str]()
+            took_s = seconds(lambda: digests.append(plan_links(scenario, "").digest()))
+        return took_s, digests[0]
+
+    table = Table("satellites", "isl-emu", "link by link", "x", "range", title=f"Plans of {FEW_S} s with terminals")
+    for name in ("1156", "2800"):
+        scenario = with_changes(parse_scenario(scenario_text(name), "built-in"), time={"duration": f"{FEW_S} s"})
+        found = [(planned_s(terminals.assign), planned_s(assigned_in_turn)) for _ in range(rounds)]
+        assert len({digest for both in found for _, digest in both}) == 1, f"{name}: the loop makes another plan"
+        ratios = [in_turn_s / ours_s for (ours_s, _), (in_turn_s, _) in found]
+        ours_s, in_turn_s = (statistics.median(both[way][0] for both in found) for way in (0, 1))
+        span = f"{min(ratios):.2g} to {max(ratios):.2g}"
+        table.add_row(name, f"{ours_s:.2f} s", f"{in_turn_s:.2f} s", f"{statistics.median(ratios):.2g}", span)
+    return table
+
+
 def plan_once(source: str, duration: str, threads: int) -> dict[str, float | str]:
     """Plan one scenario in this process, and tell what it took.
 
@@ -262,7 +289,7 @@ def main() -> None:
     console = Console(width=140)
     console.print(machine())
     few = [name for name in BUILT_IN if int(name) < MANY or chosen.many]
-    tables = plans([*few, *chosen.scenarios], chosen.duration), positions(chosen.rounds)
+    tables = plans([*few, *chosen.scenarios], chosen.duration), assignments(chosen.rounds), positions(chosen.rounds)
     for table in tables:
         console.print(table)
 

@@ -353,6 +353,6 @@ def test_memory_follows_what_changes_and_not_how_often_terminals_choose():
     sky = build._sky(space, scenario.time.grid, 0)
     pointed.rows(sky, pointed.ahead(sky), 0)
     begun = np.isin(pointed.events()[2], [LinkState.SLEWING, LinkState.ACQUIRING, LinkState.TRACKING]).sum()
-    assert sum(len(lasers.a) for lasers in pointed._used) <= begun
+    assert len(pointed.engagements()[0]) <= begun
     assert len(pointed.links().terms) == len(space.pairings)
-    assert all(len(pool.lasers.terms) == 1 for pool in pointed._pools)
+    assert all(pool.engaged.all() for pool in pointed._pools)

@@ -11,6 +11,7 @@ import pytest
 from isl_emu.geometry.orbits import propagate
 from isl_emu.geometry.pointing import (
     VELOCITY_STEP_NS,
+    frame_rate_rad_s,
     local_axes,
     local_direction,
     sight_rate_rad_s,
@@ -46,7 +47,7 @@ def test_a_neighbour_ahead_is_seen_half_the_angle_below_the_level():
 
 def test_a_neighbour_in_the_same_circle_stands_still():
     (r, v), (ahead, v_ahead) = on_circle(0.3), on_circle(0.8)
-    assert sight_rate_rad_s(r, v, ahead - r, v_ahead - v) == pytest.approx(0.0, abs=1e-12)
+    assert sight_rate_rad_s(frame_rate_rad_s(r, v), ahead - r, v_ahead - v) == pytest.approx(0.0, abs=1e-12)
 
 
 def test_a_satellite_that_comes_the_other_way_turns_with_twice_its_speed_over_the_range():
@@ -54,13 +55,23 @@ def test_a_satellite_that_comes_the_other_way_turns_with_twice_its_speed_over_th
     r, v = on_circle(0.0)
     above_km, opposite_km_s = r * (1 + 100 / RADIUS_KM), -v
     expected_rad_s = 2 * SPEED_KM_S / 100 + SPEED_KM_S / RADIUS_KM
-    assert sight_rate_rad_s(r, v, above_km - r, opposite_km_s - v) == pytest.approx(expected_rad_s)
+    assert sight_rate_rad_s(frame_rate_rad_s(r, v), above_km - r, opposite_km_s - v) == pytest.approx(expected_rad_s)
+
+
+def test_both_ends_may_be_asked_at_once():
+    """The other sees the same line from its end, in a frame of its own."""
+    (r, v), (far, v_far) = on_circle(0.3), on_circle(1.1)
+    r_far, v_far = far * 1.1, v_far * np.array([0.9, 0.9, 1.0])
+    frames = np.stack([frame_rate_rad_s(r, v), frame_rate_rad_s(r_far, v_far)])
+    both = sight_rate_rad_s(frames, r_far - r, v_far - v)
+    assert both[0] == sight_rate_rad_s(frames[0], r_far - r, v_far - v)
+    assert both[1] == sight_rate_rad_s(frames[1], r - r_far, v - v_far)
 
 
 def test_a_star_seen_from_orbit_turns_once_a_revolution():
     r, v = on_circle(0.0)
     far = np.array([0.0, 1e12, 0.0])
-    assert sight_rate_rad_s(r, v, far, np.zeros(3)) == pytest.approx(SPEED_KM_S / RADIUS_KM)
+    assert sight_rate_rad_s(frame_rate_rad_s(r, v), far, np.zeros(3)) == pytest.approx(SPEED_KM_S / RADIUS_KM)
 
 
 def test_velocities_are_those_of_the_motion():
