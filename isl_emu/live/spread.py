@@ -71,7 +71,7 @@ def cut_of(source: Source, parts: int) -> Cut:
         MachineError: what cuts it is not installed.
     """
     flows = [flow for part in PARTS for flow in part.flows(source)]
-    together = [name for part in PARTS for name in part.together(source.scenario)]
+    together = [group for part in PARTS for group in part.together(source.scenario)]
     load = load_of(source.plan, source.routes, flows)
     return cut(source.plan, parts, load=load, together=together, seed=source.scenario.seed)
 

@@ -98,6 +98,8 @@ def gather(folder: RunFolder, parts: int) -> None:
     Of a journal that nobody says how to merge, the lines of one part come after those of another.
     """
     others = [RunFolder(folder.path, number) for number in range(1, parts)]
+    for part in PARTS:
+        part.gather((folder, *others))
     merges = {name: merge for part in PARTS for name, merge in part.merges.items()} | dict(MERGES)
     folders = [folder.journal, *(other.journal for other in others)]
     for name in sorted({path.stem for one in folders for path in one.glob("*.jsonl")}):

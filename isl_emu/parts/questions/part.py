@@ -119,12 +119,11 @@ class QuestionsPart(Part):
         seen = (Path.cwd(),) if ":" in questions.target else ()  # where the client finds a user's function
         return Preparation(inputs=inputs, seen=seen, leave=partial(_leave, source, satellites, requests))
 
-    def together(self, scenario: Scenario) -> Iterable[str]:
+    def together(self, scenario: Scenario) -> Iterable[Sequence[str]]:
         """Who asks apart has a process for each guest, which knows nothing of the others."""
         questions = scenario.questions
         if questions and (questions.poll_interval_ns or ":" in questions.target):
-            return scenario.asking_stations
-        return ()
+            yield scenario.asking_stations
 
     def one_guest(self, source: Source) -> Iterable[str]:
         return ()
