@@ -53,11 +53,11 @@ def test_no_packet_takes_less_between_guests_than_the_lookahead(tmp_path: Path, 
     assert set(part.tolist()) == set(range(guests))
 
 
-def test_stations_for_which_one_process_asks_are_in_the_first_guest(tmp_path: Path) -> None:
+def test_stations_for_which_one_process_asks_are_in_one_guest(tmp_path: Path) -> None:
     source = _source(tmp_path, COMPUTE + table("questions", target="least-loaded", **QUESTIONS))
     spread, names = spread_over(source, 3, EXACT, Wishes()), source.plan.nodes.names
     assert spread is not None
-    assert {int(spread.portion.part[names.index(name)]) for name in ("gs-a", "gs-b", "gs-c")} == {0}
+    assert len({int(spread.portion.part[names.index(name)]) for name in ("gs-a", "gs-b", "gs-c")}) == 1
 
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.key)
@@ -98,7 +98,6 @@ def test_one_guest_is_not_spread(tmp_path: Path) -> None:
         (REAL, Wishes(), "", "only in exact time"),
         (EXACT, Wishes(interactive=True), "", "--cli"),
         (EXACT, Wishes(pause_at_ns=1), "", "--pause-at"),
-        (EXACT, Wishes(), table("[capture]", name="one", node="p01s02"), "capture"),
         (EXACT, Wishes(), table("routing", policy="none"), "routing.policy"),
         (
             EXACT,
