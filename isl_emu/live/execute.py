@@ -13,7 +13,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as StillRunning
 from contextlib import ExitStack, contextmanager, suppress
@@ -156,7 +156,7 @@ def _build(folder: RunFolder, phase: Phases, undo: ExitStack, *, kernel_ends: bo
             continue
         net.get(name).about = about = run.about(name)
         about.parent.mkdir(parents=True)
-    undo.callback(_remove_empty, folder)
+    undo.callback(_remove_empty, folder, [node.name for node in net.hosts])
     containers: dict[str, Container] = {}
     undo.callback(_note_lost_files, containers, phase.execution, _files_of_guest())
     start_containers(scenario, net, run, undo, containers, folder.journal)
@@ -254,9 +254,9 @@ def _files_of_guest() -> set[str]:
         os.close(folder)
 
 
-def _remove_empty(folder: RunFolder) -> None:
+def _remove_empty(folder: RunFolder, nodes: Iterable[str]) -> None:
     """The folders of nodes whose programs have written nothing there."""
-    for path in [*folder.files_of("any").parent.glob("*"), folder.files_of("any").parent]:
+    for path in [*map(folder.files_of, nodes), folder.files_of("any").parent]:
         with suppress(OSError):
             path.rmdir()
 
