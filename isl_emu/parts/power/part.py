@@ -26,11 +26,11 @@ FIGURES = "energy.json"  # in the run folder
 class PowerPart(Part):
     key = "power"
     lines = {JOURNAL: ENERGY}
+    orders = {JOURNAL: ("t_ns", "satellite")}
     watched, watched_live = (JOURNAL,), (JOURNAL,)
 
     def one_guest(self, source: Source) -> Iterable[str]:
-        if source.scenario.power:
-            yield "[power] governs all computers by one process"
+        return ()
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
         if live.scenario.power:
