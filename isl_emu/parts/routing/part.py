@@ -70,8 +70,6 @@ class RoutingPart(Part):
         return Preparation()
 
     def one_guest(self, source: Source) -> Iterable[str]:
-        if source.scenario.routing.forwarding != "addresses":
-            yield "routing.forwarding writes whole ways into packets, which one kernel follows through all its nodes"
         if source.scenario.routing.policy == "none":
             yield 'routing.policy is "none", and the routes of daemons are watched by one process'
 
