@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ PLANNED = "kv_planned.json"  # in a run's journal: how many handovers
 class KvHandoverPart(Part):
     key = "kv_handover"
     lines = {JOURNAL: KV_HANDOVERS}
+    orders = {JOURNAL: ("t_due_ns", "source", "target")}
     watched, watched_live = (JOURNAL,), (JOURNAL,)
 
     def endpoints(self, scenario: Scenario, plan: LinkPlan) -> Iterable[str]:
@@ -43,13 +44,17 @@ class KvHandoverPart(Part):
                 )
 
     def one_guest(self, source: Source) -> Iterable[str]:
-        if source.scenario.kv_handover:
-            yield "[[kv_handover]] moves files between two containers, by one process"
+        return ()
+
+    def together(self, scenario: Scenario) -> Iterable[Sequence[str]]:
+        """One process reads the files of both containers."""
+        return ((handover.source, handover.target) for handover in scenario.kv_handover)
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
-        if planned := sum(len(handover.tokens) for handover in live.scenario.kv_handover):
+        here = [(n, one) for n, one in enumerate(live.scenario.kv_handover) if live.is_here(one.source)]
+        if planned := sum(len(handover.tokens) for _, handover in here):
             write_json(live.folder.journal / PLANNED, {"handovers": planned})
-        for number, handover in enumerate(live.scenario.kv_handover):
+        for number, handover in here:
             words = ["isl_emu.parts.kv_handover.handover", "--port", str(FIRST_CACHE_PORT + number)]
             for name in (handover.source, handover.target):  # a container's files, as its machine sees them
                 words += ["--end", name, f"/proc/{live.containers[name].pid}/root{SLOT_FOLDER}"]
