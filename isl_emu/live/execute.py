@@ -65,7 +65,7 @@ from isl_emu.runs.journal import (
     Journal,
     count_lines,
 )
-from isl_emu.runs.portion import Portion
+from isl_emu.runs.portion import Portion, journals_here
 from isl_emu.runs.process import LAST_WORDS_S, Watch, Watched
 from isl_emu.runs.wishes import Wishes
 from isl_emu.scenario.model import Scenario
@@ -367,7 +367,7 @@ def _all_ready_ns(own_ns: int) -> int:
     return last_ns
 
 
-OF_ALL_GUESTS = "status", "pause", "resume"
+OF_ALL_GUESTS = "status", "pause", "resume", "exec", "push", "pull", "link", "capture"
 
 
 def _not_spread(verb: str) -> Callable[..., int]:
@@ -375,8 +375,8 @@ def _not_spread(verb: str) -> Callable[..., int]:
 
     def refuse(*_: object) -> int:
         raise MachineError(
-            f"{verb}: is asked of a run that several guests share, but each knows only its own nodes; run it with "
-            "--guests 1, or ask for status, pause or resume"
+            f"{verb}: is asked of a run that several guests share, but what is done by hand is done in one of them; "
+            "run it with --guests 1"
         )
 
     return refuse
@@ -408,6 +408,7 @@ def _follow(
     with live.phase("run", f"emulating {seconds_text(duration_ns)}") as report:
         begun_s, received, told = wall_s(), received_packets(), False
         pauses = live.folder.journal / f"{PAUSES_JOURNAL}.jsonl"
+        journals = journals_here(live.folder, live.portion)
         while True:
             try:
                 return replaying.result(LOOK_INTERVAL_S)
@@ -425,7 +426,7 @@ def _follow(
                         live.phase.steps.note(f"Warning: {found}")
                         told = True
                 paused = "PAUSED (isl-emu resume) at " if course.paused else ""
-                done = [found for part in PARTS if (found := part.progress(live.folder.journal))]
+                done = [found for part in PARTS if (found := part.progress(*journals))]
                 report(max(t_ns, 0) / duration_ns, ", ".join([f"{paused}{now}", *here, *done]))
 
 

@@ -53,7 +53,6 @@ def spread_over(source: Source, guests: int, place: Place, wishes: Wishes) -> Sp
             f"guests share a clock only in exact time, and this run takes real time ({place.reason})",
         ),
         (wishes.interactive, "--cli has one kernel's nodes"),
-        (wishes.pause_at_ns is not None, "--pause-at is told to one guest; use `isl-emu pause --at`"),
         *((True, reason) for reason in not_spread(source)),
     ):
         if wrong:

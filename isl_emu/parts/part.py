@@ -309,11 +309,11 @@ class Part:
         """Start what must be ready before instant 0, and what goes on from then on."""
         return ()
 
-    def progress(self, journal: Path) -> str | None:
-        """How far it is, in a few words, while the run is live; asked twice a second."""
+    def progress(self, *journals: Path) -> str | None:
+        """How far it is, in a few words, while the run is live, by the journals of its guests; asked twice a second."""
         return None
 
-    def status(self, journal: Path) -> Iterable[str]:
+    def status(self, *journals: Path) -> Iterable[str]:
         """Its lines in `isl-emu status`."""
         return ()
 

@@ -169,9 +169,10 @@ def write_tables(run: FinishedRun) -> None:
     if incidents.records:
         rows = sorted(joined(incidents.records), key=order_of(("t_ns", "node", "what"), run.plan))
         run.write(INCIDENTS_JOURNAL, INCIDENTS, rows, incidents.lost_lines)
-    lines, orders = {OUTSIDE_JOURNAL: OUTSIDE, PAUSES_JOURNAL: PAUSES, DROPS_JOURNAL: DROPS}, dict[str, Sequence[str]]()
+    lines = {OUTSIDE_JOURNAL: OUTSIDE, PAUSES_JOURNAL: PAUSES, DROPS_JOURNAL: DROPS}
+    orders = {name: columns for part in PARTS for name, columns in part.orders.items()}
     for part in PARTS:
-        lines, orders = lines | part.lines, orders | part.orders
+        lines |= part.lines
     for name, columns in lines.items():
         if run.has_journal(name):
             own = run.journal(name)

@@ -97,14 +97,7 @@ def test_one_guest_is_not_spread(tmp_path: Path) -> None:
     [
         (REAL, Wishes(), "", "only in exact time"),
         (EXACT, Wishes(interactive=True), "", "--cli"),
-        (EXACT, Wishes(pause_at_ns=1), "", "--pause-at"),
         (EXACT, Wishes(), table("routing", policy="none"), "routing.policy"),
-        (
-            EXACT,
-            Wishes(),
-            table("[fault]", name="dark", satellites=["p00s00"], at="2 s", effect="power-off"),
-            "more than links",
-        ),
     ],
 )
 def test_what_cannot_be_spread_is_refused(tmp_path: Path, place: Place, wishes: Wishes, more: str, reason: str) -> None:

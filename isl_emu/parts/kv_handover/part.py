@@ -15,7 +15,7 @@ from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.part import CpuUse, Event, Pace, Part, Source, Spells, shares_of_a_cpu, transfer_events
 from isl_emu.parts.serving.model_server import SLOT_FOLDER
 from isl_emu.runs.endpoints import FIRST_CACHE_PORT
-from isl_emu.runs.journal import SERVERS_JOURNAL, count_lines
+from isl_emu.runs.journal import SERVERS_JOURNAL, count_all
 from isl_emu.scenario.compute import BUNDLED, BUNDLED_MODEL
 from isl_emu.scenario.model import Scenario
 from isl_emu.show.chapter import Chapter
@@ -62,10 +62,10 @@ class KvHandoverPart(Part):
                 words += ["--due", str(handover.start_ns + due * handover.interval_ns), str(tokens)]
             yield RunProcess(f"kv-handover-{number}", words, live.folder.journal)
 
-    def status(self, journal: Path) -> Iterable[str]:
-        if planned := read_json(journal / PLANNED):
-            done = count_lines(journal / f"{JOURNAL}.jsonl")
-            yield f"handovers of conversations that are over: {done} of {planned['handovers']}"
+    def status(self, *journals: Path) -> Iterable[str]:
+        if planned := [found["handovers"] for journal in journals if (found := read_json(journal / PLANNED))]:
+            done = count_all(journals, f"{JOURNAL}.jsonl")
+            yield f"handovers of conversations that are over: {done} of {sum(planned)}"
 
     def cpu_use(self, run: FinishedRun, pace: Pace) -> Iterable[CpuUse]:
         """Its server has one thread, at the source while the prompt is computed, then at the target twice."""

@@ -36,8 +36,8 @@ class PowerPart(Part):
         if live.scenario.power:
             yield Governing(live)
 
-    def status(self, journal: Path) -> Iterable[str]:
-        if energy := read_latest(journal / f"{JOURNAL}.jsonl"):
+    def status(self, *journals: Path) -> Iterable[str]:
+        if energy := [row for journal in journals for row in read_latest(journal / f"{JOURNAL}.jsonl")]:
             modes = Counter({row["satellite"]: row["mode"] for row in energy}.values())
             yield f"satellites with power: {', '.join(f'{count} {mode}' for mode, count in modes.most_common())}"
 

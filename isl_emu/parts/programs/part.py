@@ -27,7 +27,7 @@ from isl_emu.parts.programs.results import PROGRAM_CPU, PROGRAMS, programs_chapt
 from isl_emu.parts.programs.user_workload import JOURNAL_PREFIX, journal_of
 from isl_emu.parts.serving.modelled_state import PROGRAMS as PROGRAMS_STATE
 from isl_emu.parts.serving.modelled_state import ModelledState
-from isl_emu.runs.journal import count_lines
+from isl_emu.runs.journal import count_all, count_lines
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.programs import MIB, Program, UserWorkload
 from isl_emu.scenario.user_functions import planning_function
@@ -109,11 +109,11 @@ class ProgramsPart(Part):
             yield Programs(live, programs, own)
         yield CpuMeter(live, {node: live.containers[node] for node in nodes}, own)
 
-    def status(self, journal: Path) -> Iterable[str]:
-        if (journal / STARTS_JOURNAL).exists():
-            started, ended = count_lines(journal / STARTS_JOURNAL), count_lines(journal / f"{JOURNAL}.jsonl")
+    def status(self, *journals: Path) -> Iterable[str]:
+        if any((journal / STARTS_JOURNAL).exists() for journal in journals):
+            started, ended = count_all(journals, STARTS_JOURNAL), count_all(journals, f"{JOURNAL}.jsonl")
             yield f"programs: {max(started - ended, 0)} running, {ended} ended"
-        for path in sorted(journal.glob(f"{JOURNAL_PREFIX}*.jsonl")):
+        for path in sorted(path for journal in journals for path in journal.glob(f"{JOURNAL_PREFIX}*.jsonl")):
             yield f"workload {path.stem.removeprefix(JOURNAL_PREFIX)}: {count_lines(path)} rows recorded"
 
     def conclude(self, run: FinishedRun) -> None:

@@ -50,7 +50,7 @@ from isl_emu.runs.journal import (
     REQUESTS_JOURNAL,
     SERVERS_JOURNAL,
     Journal,
-    count_lines,
+    count_all,
     read_journal,
     rewrite_journal,
 )
@@ -156,13 +156,13 @@ class QuestionsPart(Part):
         if any(map(live.is_here, live.scenario.asking_stations)):
             yield RunProcess("client", ["isl_emu.parts.questions.client"], live.folder.journal)
 
-    def progress(self, journal: Path) -> str | None:
-        asked = count_lines(journal / f"{asking.PLANNED_JOURNAL}.jsonl")
-        done = count_lines(journal / f"{REQUESTS_JOURNAL}.jsonl")
+    def progress(self, *journals: Path) -> str | None:
+        asked = count_all(journals, f"{asking.PLANNED_JOURNAL}.jsonl")
+        done = count_all(journals, f"{REQUESTS_JOURNAL}.jsonl")
         return f"{done} of {asked} questions done" if asked else None
 
-    def status(self, journal: Path) -> Iterable[str]:
-        return filter(None, [self.progress(journal)])
+    def status(self, *journals: Path) -> Iterable[str]:
+        return filter(None, [self.progress(*journals)])
 
     def conclude(self, run: FinishedRun) -> None:
         attempts, requests = run.journal(asking.ATTEMPTS_JOURNAL), run.journal(REQUESTS_JOURNAL)
