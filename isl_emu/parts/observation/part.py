@@ -109,7 +109,7 @@ class ObservationPart(Part):
 
     def one_guest(self, source: Source) -> Iterable[str]:
         if source.scenario.observation:
-            yield "[[observation]] sends images and answers by one process"
+            yield "[[observation]] chooses who looks at an image by what one process knows of all satellites"
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
         scenario, names = live.scenario, live.scenario.satellite_names

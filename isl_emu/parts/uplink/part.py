@@ -72,7 +72,7 @@ class UplinkPart(Part):
 
     def one_guest(self, source: Source) -> Iterable[str]:
         if source.scenario.uplink:
-            yield "[uplink] sends models by one process"
+            yield "[uplink] follows one plan of who sends which piece to whom, by one process in all of its nodes"
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
         if live.scenario.uplink:
