@@ -87,10 +87,7 @@ class LiveAnswers:
 
     def link(self, request: Mapping[str, Any], answer: Answer) -> int:
         """What the plan says of the link between two nodes now, and what the kernel says at the ends that it has."""
-        for name in (request["a"], request["b"]):
-            if name not in self.plan.nodes.names:
-                self._node(name)
-        link, place = self._link("link", request["a"], request["b"])
+        link, place = self._link("link", self._known(request["a"]), self._known(request["b"]))
         if not request.get("ends_alone"):
             answer.output.write(f"plan: {self._planned(link)}\n".encode())
         for one in self.interventions.in_force:
@@ -234,10 +231,13 @@ class LiveAnswers:
             raise NetworkError(f"{verb}: {a} and {b} are two nodes, but this plan never links them; see `isl-emu plan`")
         return int(found[0]), (nodes.names[first], nodes.names[second])
 
-    def _node(self, name: str) -> Any:
-        if name not in self.net:
+    def _known(self, name: str) -> str:
+        if name not in self.plan.nodes.names:
             raise NetworkError(f"node: {name!r} is asked for, but the net has no such node; see `isl-emu plan`")
-        return self.net.get(name)
+        return name
+
+    def _node(self, name: str) -> Any:
+        return self.net.get(self._known(name))
 
     def _planned(self, link: int) -> str:
         nodes, links, up = self.plan.nodes, self.plan.links, self._up()

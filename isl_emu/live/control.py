@@ -234,7 +234,7 @@ def ask(
     if request["verb"] == "status" and (journals := _journals_of_guests(folder)):
         said = bytearray()
         found = _ask_guest(0, run, folder, request, said.extend, write_error, None, clock, patient=patient)
-        *lines, last = said.decode().splitlines()
+        *lines, last = said.decode().splitlines() or [""]
         counted = [line for part in PARTS for line in part.status(*journals)]
         write("".join(f"{line}\n" for line in [*lines, *counted, last]).encode())
         return found

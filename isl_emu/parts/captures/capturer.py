@@ -182,8 +182,7 @@ def capture(wanted: Sequence[Specification], run: RunFolder, stream: BinaryIO | 
     portion = Portion.read(run.path, run.part, len(endpoints))
     here = {name for name, is_here in zip(endpoints, portion.here.tolist(), strict=True) if is_here}
     wanted = [what for what in wanted if any(end.node in here for end in what.ends)]
-    with ExitStack() as undo:
-        journal = undo.enter_context(Journal(run.journal / f"{JOURNAL}.jsonl"))
+    with ExitStack() as undo, Journal(run.journal / f"{JOURNAL}.jsonl") as journal:
         if portion.count > 1:
             (run.journal / FOLDER).mkdir(exist_ok=True)
             pieces = undo.enter_context(Journal(run.journal / f"{PIECES_JOURNAL}.jsonl"))
