@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 
 from isl_emu import captures
+from isl_emu.network.naming import ipv4_address
+from isl_emu.scenario.parse import load_scenario
 from tests.exact_guest import needs_exact_time
 from tests.runs import COMMAND, PATIENCE_S, ROOT, finished, isl_emu, rows, wait_for
 from tests.scenarios import head, shell, station, table
@@ -194,6 +197,26 @@ VICTIMS = {  # what its command line has
     "agent": "isl_emu.cluster.agent",
     "worker": "from multiprocessing.spawn import",
 }
+
+
+def test_a_second_terminal_reaches_the_guest_of_each_node(tmp_path: Path) -> None:
+    path, out = tmp_path / "scenario.toml", tmp_path / "out"
+    path.write_text(ENDLESS + program("hears", "p02s00", "import sys; sys.stdin.read()", may_fail=True))
+    command = [*COMMAND, "run", str(path), "--clock", "exact", "--guests", "2", "--pace", "2", "--out", str(out)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+        wait_for(lambda: isl_emu("status", "--run", out).returncode == 0, "a start")
+        names, part = load_scenario(path).node_names, json.loads((out / "cut.json").read_text())["part"]
+        for number in (part.index(0), part.index(1)):
+            found = isl_emu("exec", "--run", out, names[number], "--", "ip", "-o", "addr", "show", "dev", "lo")
+            assert f"{ipv4_address(number)}/32" in found.stdout, found
+        here = next(number for number in range(24) if part[number] != part[number - 1] and number % 6)
+        said = isl_emu("link", names[here - 1], names[here], "--run", out).stdout
+        assert said.startswith("plan: ") and all(f"\n{name} " in said for name in names[here - 1 : here + 1]), said
+        assert "programs: 0 running, 1 ended" in isl_emu("status", "--run", out).stdout
+        refused = isl_emu("stop", "--run", out)
+        assert refused.returncode == 1 and "stop: is asked of a run that several guests share" in refused.stderr
+        run.send_signal(signal.SIGINT)
+        assert run.wait(PATIENCE_S) == 130
 
 
 def _said(process: Any) -> str:
