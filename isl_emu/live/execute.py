@@ -291,12 +291,11 @@ def _emulate(
     """The emulated time, from instant 0 to the end."""
     execution, backend = live.phase.execution, live.net.backend
     dropped_before, marked_before = backend.dropped_packets(), backend.marked_packets()
-    received_before = received_packets()
     ended, real_t0_ns = threading.Event(), _begin_ns(live)
     if execution.clock == "exact":  # all nodes' clocks show the scenario's time
         time.clock_settime_ns(time.CLOCK_REALTIME, _utc_ns(live.plan.grid.start) - (real_t0_ns - time.monotonic_ns()))
     t0_ns = live.clock.own_ns(real_t0_ns)
-    times = RunTimes(t0_ns, t0_ns + live.plan.grid.duration_ns)
+    times, carried = RunTimes(t0_ns, t0_ns + live.plan.grid.duration_ns), Carried(live.clock, t0_ns, ended)
     execution.t0_monotonic_ns, execution.t0_utc = real_t0_ns, _utc_of(real_t0_ns).isoformat()
     with ExitStack() as ending, _on_leaving(ignore_signals):
         course = ending.enter_context(open_course(live, times, ended, wishes))  # first: a stop may be wanted early on
@@ -305,6 +304,7 @@ def _emulate(
             for watched in activity.watched():
                 live.watch.add(watched)
         live.watch.begin(t0_ns)
+        carried.start()
         ending.callback(course.close)  # what stands could not be ended
         ending.callback(live.watch.end)
         replaying = ending.enter_context(ThreadPoolExecutor(1)).submit(replay.run, t0_ns, ended)
@@ -331,7 +331,7 @@ def _emulate(
         execution.dropped_packets = backend.dropped_packets() - dropped_before
         execution.marked_packets = backend.marked_packets() - marked_before
         if execution.clock == "exact":
-            execution.carried_packets = received_packets() - received_before
+            execution.carried_packets = carried.packets()
         live.watch.end()
         for name, container in live.containers.items():
             live.watch.count_killed(name, container.oom_kills())
@@ -380,6 +380,26 @@ def _not_spread(verb: str) -> Callable[..., int]:
         )
 
     return refuse
+
+
+class Carried(threading.Thread):
+    """Counts what nodes receive from instant 0 on: before, the kernel itself tells at each link's end who listens.
+
+    When it does depends on how long others take to be ready, such as other guests of the run.
+    """
+
+    def __init__(self, clock: RunClock, t0_ns: int, ended: threading.Event):
+        super().__init__(name="carried", daemon=True)
+        self._clock, self._t0_ns, self._ended, self._before = clock, t0_ns, ended, 0
+
+    def run(self) -> None:
+        self._clock.wait_until_ns(self._t0_ns - 1, self._ended)
+        self._before = received_packets()
+
+    def packets(self) -> int:
+        """How many they are until now."""
+        self.join()
+        return received_packets() - self._before
 
 
 def received_packets() -> int:

@@ -199,12 +199,16 @@ VICTIMS = {  # what its command line has
 }
 
 
-def test_a_second_terminal_reaches_the_guest_of_each_node(tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", [[], ["--cluster", CLUSTER]], ids=["here", "on workers"])
+def test_a_second_terminal_reaches_the_guest_of_each_node_also_while_all_stand(
+    tmp_path: Path, words: list[str]
+) -> None:
     path, out = tmp_path / "scenario.toml", tmp_path / "out"
     path.write_text(ENDLESS + program("hears", "p02s00", "import sys; sys.stdin.read()", may_fail=True))
-    command = [*COMMAND, "run", str(path), "--clock", "exact", "--guests", "2", "--pace", "2", "--out", str(out)]
+    command = [*COMMAND, "run", str(path), "--clock", "exact", "--guests", "2", *words, "--out", str(out)]
+    command += ["--pause-at", "2s"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
-        wait_for(lambda: isl_emu("status", "--run", out).returncode == 0, "a start")
+        wait_for(lambda: "paused at t = 2.0 s" in isl_emu("status", "--run", out).stdout, "a pause")
         names, part = load_scenario(path).node_names, json.loads((out / "cut.json").read_text())["part"]
         for number in (part.index(0), part.index(1)):
             found = isl_emu("exec", "--run", out, names[number], "--", "ip", "-o", "addr", "show", "dev", "lo")
@@ -215,6 +219,7 @@ def test_a_second_terminal_reaches_the_guest_of_each_node(tmp_path: Path) -> Non
         assert "programs: 0 running, 1 ended" in isl_emu("status", "--run", out).stdout
         refused = isl_emu("stop", "--run", out)
         assert refused.returncode == 1 and "stop: is asked of a run that several guests share" in refused.stderr
+        assert isl_emu("resume", "--run", out).stdout == "goes on at t = 2.000 s\n"
         run.send_signal(signal.SIGINT)
         assert run.wait(PATIENCE_S) == 130
 
