@@ -107,9 +107,10 @@ def outs(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
 
 
 @pytest.mark.parametrize("guests", [2, 4, ON_WORKERS])
-def test_tables_are_those_of_one_guest_to_the_bit(outs: dict[int, Path], guests: int) -> None:
+def test_tables_and_the_summary_are_those_of_one_guest_to_the_bit(outs: dict[int, Path], guests: int) -> None:
     one, several = ({path.name: path for path in outs[number].glob("*.parquet")} for number in (1, guests))
     assert one.keys() == several.keys()
+    assert (outs[1] / "summary.txt").read_text() == (outs[guests] / "summary.txt").read_text()
     differing = {name for name, path in one.items() if path.read_bytes() != several[name].read_bytes()}
     assert differing <= OF_EACH_KERNEL
 
