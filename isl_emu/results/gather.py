@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,10 @@ def gather(folder: RunFolder, parts: int) -> None:
         for log in other.glob("*.log"):
             shutil.copyfile(log, folder.journal / f"{log.stem}.{number}.log")
         shutil.rmtree(other)
+    kept = folder.files_of("any").parent
+    for path in [*kept.glob("*"), kept]:  # what comes of other machines also has folders that were removed there
+        with suppress(OSError):
+            path.rmdir()
 
 
 def merge_streams(paths: Sequence[Path], order: Callable[[pa.Table], tuple[np.ndarray, ...]]) -> None:
