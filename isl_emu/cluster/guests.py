@@ -36,7 +36,7 @@ LOST_AFTER_S = ABANDONED_AFTER_S  # without a word of a worker
 LAST_WORDS_S = 5.0  # of the others when a worker is lost, for which they may wait in vain; then they are killed
 KILLED_WITHIN_S = 10.0
 FORGOTTEN_WITHIN_S = 5.0
-REQUEST = re.compile(rf"journal(/{CONTROL}(/\w+\.(request|cancel|input\d+))?)?")
+REQUEST = re.compile(rf"journal[.\d]*(/{CONTROL}(/\w+\.(request|cancel|input\d+))?)?")
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,8 @@ class _Run:
 
     def attend(self, guest: _Guest) -> None:
         """Take what comes of a guest until it has ended, and write it down here."""
-        mirror = Mirror(self.folder.path, lambda path: guest.part == 0 and bool(REQUEST.fullmatch(path)))
+        own = RunFolder(self.folder.path, guest.part).journal.name
+        mirror = Mirror(self.folder.path, lambda path: path.split("/")[0] == own and bool(REQUEST.fullmatch(path)))
         try:
             while not self.closed.is_set():
                 report = self.call(guest.part, worker.take, mirror.changes(), self.interrupts)

@@ -78,27 +78,34 @@ class LiveAnswers:
             f"{grid.utc(t_ns):%Y-%m-%d %H:%M:%S} UTC",
             f"{len(self.plan.nodes.names)} nodes, {len(self._up().link)} of {len(self.plan.links.a)} links up",
         ]
-        lines += [line for part in PARTS for line in part.status(self.folder.journal)]
+        if not self._shared:  # otherwise who asks counts what all guests have
+            lines += [line for part in PARTS for line in part.status(self.folder.journal)]
         lines += [f"by hand: {one}" for one in self.interventions.in_force]
         lines.append(f"results: {os.environ.get(RESULTS_VARIABLE, self.folder.path)}")
         answer.output.write(("\n".join(lines) + "\n").encode())
         return 0
 
     def link(self, request: Mapping[str, Any], answer: Answer) -> int:
-        """What the plan says of the link between two nodes now, and what the kernel says at both ends."""
-        a, b = (self._node(name) for name in (request["a"], request["b"]))
-        link, place = self._link("link", a.name, b.name)
-        answer.output.write(f"plan: {self._planned(link)}\n".encode())
+        """What the plan says of the link between two nodes now, and what the kernel says at the ends that it has."""
+        link, place = self._link("link", self._known(request["a"]), self._known(request["b"]))
+        if not request.get("ends_alone"):
+            answer.output.write(f"plan: {self._planned(link)}\n".encode())
         for one in self.interventions.in_force:
             if one.override is not None and link in one.override.links:
                 answer.output.write(f"by hand: {one}\n".encode())
         if cut := self._cut_by_hand(link):
             answer.output.write(f"now: {cut}\n".encode())
-        (found,) = self.net.linksBetween(*map(self.net.get, place))
-        for interface in (found.intf1, found.intf2):
-            answer.output.write(f"{interface.node.name} {interface.name}:\n".encode())
-            answer.output.write(in_own_thread(_shaping, interface))
+        for end, name in enumerate(place, 2 * link):
+            if name in self.net:
+                interface = self.net.backend.wiring.interface[end]
+                answer.output.write(f"{name} {interface}:\n".encode())
+                answer.output.write(in_own_thread(_shaping, self.net.get(name).netns_path, interface))
         return 0
+
+    @property
+    def _shared(self) -> bool:
+        """Whether several guests share the run."""
+        return self.net.portion.count > 1
 
     def exec(self, request: Mapping[str, Any], answer: Answer) -> int:
         """Run a command in a node until it ends or nobody waits for it any more; its status is as a shell has it."""
@@ -224,10 +231,13 @@ class LiveAnswers:
             raise NetworkError(f"{verb}: {a} and {b} are two nodes, but this plan never links them; see `isl-emu plan`")
         return int(found[0]), (nodes.names[first], nodes.names[second])
 
-    def _node(self, name: str) -> Any:
-        if name not in self.net:
+    def _known(self, name: str) -> str:
+        if name not in self.plan.nodes.names:
             raise NetworkError(f"node: {name!r} is asked for, but the net has no such node; see `isl-emu plan`")
-        return self.net.get(name)
+        return name
+
+    def _node(self, name: str) -> Any:
+        return self.net.get(self._known(name))
 
     def _planned(self, link: int) -> str:
         nodes, links, up = self.plan.nodes, self.plan.links, self._up()
@@ -365,13 +375,13 @@ def _say_time(output: BinaryIO, what: str, t_ns: int | None) -> int:
     return 0
 
 
-def _shaping(interface: Any) -> bytes:
+def _shaping(netns_path: str, interface: str) -> bytes:
     """What the kernel says of an interface, and of the managed queue before it if there is one.
 
     Asked in the node itself, since its container may stand still.
     """
-    enter_network(interface.node.netns_path)
+    enter_network(netns_path)
     here = {name: index for index, name in socket.if_nameindex()}
-    names = [interface.name, queue_name(here[interface.name])]
+    names = [interface, queue_name(here[interface])]
     show = [["tc", "-s", "qdisc", "show", "dev", name] for name in names if name in here]
     return b"".join(subprocess.run(words, stdout=subprocess.PIPE, check=False).stdout for words in show)

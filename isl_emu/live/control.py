@@ -1,7 +1,7 @@
 """Talking to a live run from a second terminal, also when it lives in a guest kernel.
 
-A guest shares no socket with the machine, but both see the run folder. So a request is a file in ``journal/control``,
-and its answer grows in another beside it:
+A guest shares no socket with the machine, but both see the run folder. So a request is a file in ``journal/control``
+(in that of the guest that has the node, where several share the run), and its answer grows in another beside it:
 
     ID.request   JSON: {"verb": ..., and what the verb needs}
     ID.output    what the answer prints, as it comes
@@ -33,7 +33,14 @@ from typing import IO, Any, BinaryIO
 from isl_emu.errors import IslEmuError, MachineError
 from isl_emu.files import write_whole
 from isl_emu.machine.calendar_control import calendar_control, ring, rings
+from isl_emu.machine.guest import guest_folder
+from isl_emu.parts.registry import PARTS
 from isl_emu.runs.directory import RunDirectory, registered_runs
+from isl_emu.runs.endpoints import FILE as ENDPOINTS
+from isl_emu.runs.endpoints import read_endpoints
+from isl_emu.runs.folder import RunFolder
+from isl_emu.runs.portion import FILE as CUT
+from isl_emu.runs.portion import Portion, journals_here
 from isl_emu.timebase import Clock, MonotonicClock
 
 LOOK_INTERVAL_NS = 100_000_000
@@ -212,6 +219,8 @@ def ask(
 ) -> int:
     """Send a request to a live run, pass on what it prints as it comes, and return its exit status.
 
+    Where several guests share the run, the one that has the node is asked, and of a link those that have its ends.
+
     Args:
         write: takes what it prints; `write_error` what it prints as errors, by default `write`.
         read: gives what the answer is to read, at most so many bytes at once, and none at its end; called in a thread.
@@ -220,13 +229,42 @@ def ask(
     Raises:
         MachineError: the run does not answer yet, or ended before it answered.
     """
-    clock, name = clock or MonotonicClock(), secrets.token_hex(6)
-    with _desk(folder) as desk:
+    clock, found = clock or MonotonicClock(), 0
+    parts = _parts_of(folder, request)
+    if request["verb"] == "status" and (journals := _journals_of_guests(folder)):
+        said = bytearray()
+        found = _ask_guest(0, run, folder, request, said.extend, write_error, None, clock, patient=patient)
+        *lines, last = said.decode().splitlines() or [""]
+        counted = [line for part in PARTS for line in part.status(*journals)]
+        write("".join(f"{line}\n" for line in [*lines, *counted, last]).encode())
+        return found
+    for place, part in enumerate(parts):
+        what = {**request, "ends_alone": True} if place else request
+        status = _ask_guest(part, run, folder, what, write, write_error, read, clock, patient=patient)
+        found = found or status
+    return found
+
+
+def _ask_guest(
+    part: int,
+    run: RunDirectory,
+    folder: Path,
+    request: Mapping[str, Any],
+    write: Callable[[bytes], object],
+    write_error: Callable[[bytes], object] | None,
+    read: Callable[[int], bytes] | None,
+    clock: Clock,
+    *,
+    patient: bool,
+) -> int:
+    """As `ask`, of one guest."""
+    name = secrets.token_hex(6)
+    with _desk(folder, part) as desk:
         enquiry = Enquiry(desk / name)
         write_whole(enquiry.request, json.dumps(request))
         if read is not None:
-            threading.Thread(target=_give, args=(folder, name, read, clock), name="input", daemon=True).start()
-        ring(run.path / "guest")
+            threading.Thread(target=_give, args=(folder, part, name, read, clock), name="input", daemon=True).start()
+        ring(guest_folder(run, part))
         passed_on = {enquiry.output: 0, enquiry.errors: 0}
         following = enquiry, run, write, write_error or write, clock, passed_on
         try:
@@ -239,9 +277,40 @@ def ask(
             raise
 
 
+OF_NODES = {"exec": ("node",), "push": ("node",), "pull": ("node",), "link": ("a", "b"), "capture": ("place",)}
+
+
+def _parts_of(folder: Path, request: Mapping[str, Any]) -> list[int]:
+    """The guests that are asked, by what has the names of nodes; the first one what is of none.
+
+    Raises:
+        MachineError: packets of a link that crosses are asked for by hand.
+    """
+    journal = RunFolder(folder).journal
+    if not (folder / CUT).exists() or not (journal / ENDPOINTS).exists():
+        return [0]
+    nodes = [*read_endpoints(journal)]
+    portion, names = Portion.read(folder, 0, len(nodes)), list[str]()
+    for key in OF_NODES.get(request["verb"], ()):
+        names += [request[key]] if isinstance(request[key], str) else request[key]
+    parts = list(dict.fromkeys(int(portion.part[nodes.index(name)]) for name in names if name in nodes))
+    if request["verb"] == "capture" and len(parts) > 1:
+        raise MachineError(
+            f"capture: {' - '.join(names)} leads from one guest to another, but by hand one of them captures; name one "
+            "of both nodes, or write a [[capture]] of the link into the scenario"
+        )
+    return parts or [0]
+
+
+def _journals_of_guests(folder: Path) -> list[Path]:
+    """The journals of guests that share a run; none if there is one guest."""
+    nodes = len(read_endpoints(RunFolder(folder).journal)) if (folder / CUT).exists() else 0
+    return journals_here(RunFolder(folder), Portion.read(folder, 0, nodes)) if nodes else []
+
+
 @contextmanager
-def _desk(folder: Path) -> Iterator[Path]:
-    """The folder of requests of a live run; what is in the guest may change it, but lead nobody elsewhere by a link.
+def _desk(folder: Path, part: int) -> Iterator[Path]:
+    """The folder of requests of a guest of a live run; what is in it may change that, but lead nobody elsewhere.
 
     Raises:
         MachineError: the run does not answer yet.
@@ -250,7 +319,7 @@ def _desk(folder: Path) -> Iterator[Path]:
         try:
             at = os.open(folder, os.O_PATH | os.O_DIRECTORY)
             closing.callback(os.close, at)
-            for name in ("journal", FOLDER):
+            for name in (RunFolder(folder, part).journal.name, FOLDER):
                 at = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
                 closing.callback(os.close, at)
         except OSError:
@@ -260,11 +329,11 @@ def _desk(folder: Path) -> Iterator[Path]:
         yield Path(f"/proc/self/fd/{at}")
 
 
-def _give(folder: Path, name: str, read: Callable[[int], bytes], clock: Clock) -> None:
+def _give(folder: Path, part: int, name: str, read: Callable[[int], bytes], clock: Clock) -> None:
     """Pass on what there is to read, a few pieces ahead of what was taken."""
     with (
         suppress(MachineError, OSError, ValueError),
-        _desk(folder) as desk,
+        _desk(folder, part) as desk,
     ):  # the run may be over, and what we read from
         enquiry = Enquiry(desk / name)
         for number in count():

@@ -269,7 +269,8 @@ def open_course(live: LiveRun, times: RunTimes, ended: threading.Event, wishes: 
     with Journal(live.folder.journal / f"{PAUSES_JOURNAL}.jsonl") as pauses:
         plan = times.t0_ns, times.duration_ns
         course = Course(live.clock, live.net.freezer(), *plan, ended, pauses, calendar_control())
-        for act, at_ns in ((course.pause, wishes.pause_at_ns), (course.end, wishes.until_ns)):
+        pause_at_ns = None if live.folder.part else wishes.pause_at_ns  # the first of several guests holds them all
+        for act, at_ns in ((course.pause, pause_at_ns), (course.end, wishes.until_ns)):
             if at_ns is not None:
                 threading.Thread(target=wish, args=(act, at_ns), daemon=True).start()
         try:

@@ -13,7 +13,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as StillRunning
 from contextlib import ExitStack, contextmanager, suppress
@@ -65,7 +65,7 @@ from isl_emu.runs.journal import (
     Journal,
     count_lines,
 )
-from isl_emu.runs.portion import Portion
+from isl_emu.runs.portion import Portion, journals_here
 from isl_emu.runs.process import LAST_WORDS_S, Watch, Watched
 from isl_emu.runs.wishes import Wishes
 from isl_emu.scenario.model import Scenario
@@ -156,7 +156,7 @@ def _build(folder: RunFolder, phase: Phases, undo: ExitStack, *, kernel_ends: bo
             continue
         net.get(name).about = about = run.about(name)
         about.parent.mkdir(parents=True)
-    undo.callback(_remove_empty, folder)
+    undo.callback(_remove_empty, folder, [node.name for node in net.hosts])
     containers: dict[str, Container] = {}
     undo.callback(_note_lost_files, containers, phase.execution, _files_of_guest())
     start_containers(scenario, net, run, undo, containers, folder.journal)
@@ -254,9 +254,9 @@ def _files_of_guest() -> set[str]:
         os.close(folder)
 
 
-def _remove_empty(folder: RunFolder) -> None:
+def _remove_empty(folder: RunFolder, nodes: Iterable[str]) -> None:
     """The folders of nodes whose programs have written nothing there."""
-    for path in [*folder.files_of("any").parent.glob("*"), folder.files_of("any").parent]:
+    for path in [*map(folder.files_of, nodes), folder.files_of("any").parent]:
         with suppress(OSError):
             path.rmdir()
 
@@ -291,12 +291,11 @@ def _emulate(
     """The emulated time, from instant 0 to the end."""
     execution, backend = live.phase.execution, live.net.backend
     dropped_before, marked_before = backend.dropped_packets(), backend.marked_packets()
-    received_before = received_packets()
     ended, real_t0_ns = threading.Event(), _begin_ns(live)
     if execution.clock == "exact":  # all nodes' clocks show the scenario's time
         time.clock_settime_ns(time.CLOCK_REALTIME, _utc_ns(live.plan.grid.start) - (real_t0_ns - time.monotonic_ns()))
     t0_ns = live.clock.own_ns(real_t0_ns)
-    times = RunTimes(t0_ns, t0_ns + live.plan.grid.duration_ns)
+    times, carried = RunTimes(t0_ns, t0_ns + live.plan.grid.duration_ns), Carried(live.clock, t0_ns, ended)
     execution.t0_monotonic_ns, execution.t0_utc = real_t0_ns, _utc_of(real_t0_ns).isoformat()
     with ExitStack() as ending, _on_leaving(ignore_signals):
         course = ending.enter_context(open_course(live, times, ended, wishes))  # first: a stop may be wanted early on
@@ -305,6 +304,7 @@ def _emulate(
             for watched in activity.watched():
                 live.watch.add(watched)
         live.watch.begin(t0_ns)
+        carried.start()
         ending.callback(course.close)  # what stands could not be ended
         ending.callback(live.watch.end)
         replaying = ending.enter_context(ThreadPoolExecutor(1)).submit(replay.run, t0_ns, ended)
@@ -331,7 +331,7 @@ def _emulate(
         execution.dropped_packets = backend.dropped_packets() - dropped_before
         execution.marked_packets = backend.marked_packets() - marked_before
         if execution.clock == "exact":
-            execution.carried_packets = received_packets() - received_before
+            execution.carried_packets = carried.packets()
         live.watch.end()
         for name, container in live.containers.items():
             live.watch.count_killed(name, container.oom_kills())
@@ -367,7 +367,7 @@ def _all_ready_ns(own_ns: int) -> int:
     return last_ns
 
 
-OF_ALL_GUESTS = "status", "pause", "resume"
+OF_ALL_GUESTS = "status", "pause", "resume", "exec", "push", "pull", "link", "capture"
 
 
 def _not_spread(verb: str) -> Callable[..., int]:
@@ -375,11 +375,31 @@ def _not_spread(verb: str) -> Callable[..., int]:
 
     def refuse(*_: object) -> int:
         raise MachineError(
-            f"{verb}: is asked of a run that several guests share, but each knows only its own nodes; run it with "
-            "--guests 1, or ask for status, pause or resume"
+            f"{verb}: is asked of a run that several guests share, but what is done by hand is done in one of them; "
+            "run it with --guests 1"
         )
 
     return refuse
+
+
+class Carried(threading.Thread):
+    """Counts what nodes receive from instant 0 on: before, the kernel itself tells at each link's end who listens.
+
+    When it does depends on how long others take to be ready, such as other guests of the run.
+    """
+
+    def __init__(self, clock: RunClock, t0_ns: int, ended: threading.Event):
+        super().__init__(name="carried", daemon=True)
+        self._clock, self._t0_ns, self._ended, self._before = clock, t0_ns, ended, 0
+
+    def run(self) -> None:
+        self._clock.wait_until_ns(self._t0_ns - 1, self._ended)
+        self._before = received_packets()
+
+    def packets(self) -> int:
+        """How many they are until now."""
+        self.join()
+        return received_packets() - self._before
 
 
 def received_packets() -> int:
@@ -408,6 +428,7 @@ def _follow(
     with live.phase("run", f"emulating {seconds_text(duration_ns)}") as report:
         begun_s, received, told = wall_s(), received_packets(), False
         pauses = live.folder.journal / f"{PAUSES_JOURNAL}.jsonl"
+        journals = journals_here(live.folder, live.portion)
         while True:
             try:
                 return replaying.result(LOOK_INTERVAL_S)
@@ -425,7 +446,7 @@ def _follow(
                         live.phase.steps.note(f"Warning: {found}")
                         told = True
                 paused = "PAUSED (isl-emu resume) at " if course.paused else ""
-                done = [found for part in PARTS if (found := part.progress(live.folder.journal))]
+                done = [found for part in PARTS if (found := part.progress(*journals))]
                 report(max(t_ns, 0) / duration_ns, ", ".join([f"{paused}{now}", *here, *done]))
 
 

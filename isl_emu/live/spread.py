@@ -53,7 +53,6 @@ def spread_over(source: Source, guests: int, place: Place, wishes: Wishes) -> Sp
             f"guests share a clock only in exact time, and this run takes real time ({place.reason})",
         ),
         (wishes.interactive, "--cli has one kernel's nodes"),
-        (wishes.pause_at_ns is not None, "--pause-at is told to one guest; use `isl-emu pause --at`"),
         *((True, reason) for reason in not_spread(source)),
     ):
         if wrong:
@@ -71,7 +70,7 @@ def cut_of(source: Source, parts: int) -> Cut:
         MachineError: what cuts it is not installed.
     """
     flows = [flow for part in PARTS for flow in part.flows(source)]
-    together = [name for part in PARTS for name in part.together(source.scenario)]
+    together = [group for part in PARTS for group in part.together(source.scenario)]
     load = load_of(source.plan, source.routes, flows)
     return cut(source.plan, parts, load=load, together=together, seed=source.scenario.seed)
 

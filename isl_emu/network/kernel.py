@@ -184,13 +184,13 @@ class KernelBackend:
         )
 
     def change_routes(self, routes: np.ndarray) -> None:
-        routes = routes[self.portion.here[routes["node"]]]
-        gone = routes["link"] == NO_ROUTE
-        kept, withdrawn = routes[~gone], routes[gone]
-        if self._steered:
+        if self._steered:  # which follows ways through nodes of other kernels
             for batch in self._steer(self._steered, routes):
                 self._dispatch.send_patiently(batch)
             return
+        routes = routes[self.portion.here[routes["node"]]]
+        gone = routes["link"] == NO_ROUTE
+        kept, withdrawn = routes[~gone], routes[gone]
         batches = []
         for family in self.families:
             for hops, several in _by_hops(kept):
@@ -203,8 +203,9 @@ class KernelBackend:
         self._dispatch.send(*batches)
 
     def _steer(self, steered: SourceRoutes, changed: np.ndarray) -> Iterator[Batch]:
-        """All routes whose ways a change of next hops changes, with these ways in headers."""
-        node, destination, ways = steered.change(changed["node"], changed["destination"], changed["link"])
+        """All routes of nodes here whose ways a change of next hops anywhere changes, with these ways in headers."""
+        found = steered.change(changed["node"], changed["destination"], changed["link"])
+        node, destination, ways = (column[self.portion.here[found[0]]] for column in found)
         routes = np.empty(len(node), ROUTE)
         routes["node"], routes["destination"] = node, destination
         routes["link"] = ways[:, 0] if ways.shape[1] else NO_ROUTE

@@ -28,6 +28,7 @@ NO_LINK = int(np.iinfo(np.int64).max)
 MOST_UNEVEN_RATIO = 1.3  # the largest load to the mean one: each guest has the memory of the network in it
 IMBALANCES = (1.02, MOST_UNEVEN_RATIO)  # that METIS is allowed
 ATTEMPTS = 3  # METIS draws of each
+NAMED = 5  # nodes that are together, in an error
 LEVEL_RATIO = 1.02  # from one least delay of what may cross to the next; 1.25 costs up to a tenth of the lookahead
 MEETING_S = 300e-6  # guests that wait for each other once
 CROSSING_S = 10e-6  # a packet over the trunk between two of them
@@ -171,7 +172,7 @@ def cut(
     parts: int,
     *,
     load: Load | None = None,
-    together: Sequence[str] = (),
+    together: Sequence[Sequence[str]] = (),
     seed: int = 0,
     least_lookahead_ns: int = LEAST_LOOKAHEAD_NS,
 ) -> Cut:
@@ -181,7 +182,7 @@ def cut(
 
     Args:
         load: what a run is expected to take; that of its links alone if None.
-        together: names of nodes that are in one part, and that is the first.
+        together: groups of nodes by their names; each group is in one part.
         seed: of METIS.
 
     Raises:
@@ -190,9 +191,11 @@ def cut(
     """
     nodes, least_ns = len(plan.nodes.names), least_delays_ns(plan)
     load = load_of(plan) if load is None else load
-    first = np.array([plan.nodes.index(name) for name in together], dtype=np.int64)
+    bound = np.array(
+        [(plan.nodes.index(name), plan.nodes.index(group[0])) for group in together for name in group], dtype=np.int64
+    ).reshape(-1, 2)
     if parts == 1:
-        return _cut_of(plan, np.zeros(nodes, dtype=np.int32), load, first, least_ns)
+        return _cut_of(plan, np.zeros(nodes, dtype=np.int32), load, least_ns)
     if not 1 <= parts <= nodes:
         raise ScenarioError(f"parts: is {parts}, but the plan has {nodes} nodes; choose from 1 to {nodes}")
     near = plan.links.kind == LinkKind.TERRESTRIAL
@@ -200,13 +203,15 @@ def cut(
     # METIS levels one figure: all that there is to do, or building as much as what comes then
     loads = load.build_s + load.run_s, _share(load.build_s) + _share(load.run_s)
     best: Cut | None = None
-    for whole in _groups(plan, near, first, least_ns, max(least_lookahead_ns, 1)):
+    for whole in _groups(plan, near, bound, least_ns, max(least_lookahead_ns, 1)):
         for part in _metis(plan, whole, parts, loads, weight, seed):
-            found = _cut_of(plan, part, load, first, least_ns)
+            found = _cut_of(plan, part, load, least_ns)
             best = found if best is None else min(best, found, key=_rank)
     if best is None:
-        merged = _merged(plan, near | (least_ns < least_lookahead_ns), first)
-        alike = f", {', '.join(together)} being together" if together else ""
+        merged = _merged(plan, near | (least_ns < least_lookahead_ns), bound)
+        longest = max(together, key=len, default=())
+        more = f" and {len(longest) - NAMED} more" if len(longest) > NAMED else ""
+        alike = f", {', '.join(longest[:NAMED])}{more} being together" if longest else ""
         raise ScenarioError(
             f"parts: is {parts}, but the plan has {int(merged.max()) + 1} groups of nodes between which "
             f"every packet takes {least_lookahead_ns / NS_PER_MS:g} ms or more{alike}, and parts are made of these; "
@@ -215,13 +220,13 @@ def cut(
     return best
 
 
-def _groups(plan: LinkPlan, near: np.ndarray, first: Ints, least_ns: Ints, level_ns: float) -> Iterator[Ints]:
+def _groups(plan: LinkPlan, near: np.ndarray, bound: Ints, least_ns: Ints, level_ns: float) -> Iterator[Ints]:
     """Groups of nodes that may be parted, (N,), with ever longer links within them; with and without whole planes."""
     seen = set[bytes]()
     while True:
         short = near | (least_ns < level_ns)
         for which in (short | (plan.links.kind == LinkKind.INTRA_PLANE), short):
-            group = _merged(plan, which, first)
+            group = _merged(plan, which, bound)
             if group.tobytes() not in seen:
                 seen.add(group.tobytes())
                 yield group
@@ -273,14 +278,14 @@ def _share(weight: Floats) -> Floats:
     return weight * (len(weight) / total) if total > 0 else weight
 
 
-def _merged(plan: LinkPlan, which: np.ndarray, together: Ints | None = None) -> Ints:
-    """The number of the group of each node, where these links merge their ends, and some nodes are one group; (N,)."""
+def _merged(plan: LinkPlan, which: np.ndarray, bound: Ints | None = None) -> Ints:
+    """The number of the group of each node, (N,), where these links and pairs of nodes (M, 2) merge their ends."""
     from scipy.sparse import csr_array  # noqa: PLC0415  scipy is slow to import, and most runs have one part
     from scipy.sparse.csgraph import connected_components  # noqa: PLC0415
 
     ends, size = np.stack([plan.links.a[which], plan.links.b[which]]).astype(np.int64), len(plan.nodes.names)
-    if together is not None and len(together):
-        ends = np.concatenate([ends, [together, np.full(len(together), together[0])]], axis=1)
+    if bound is not None:
+        ends = np.concatenate([ends, bound.T], axis=1)
     graph = csr_array((np.ones(len(ends[0])), tuple(ends)), shape=(size, size))
     group: Ints = connected_components(graph, directed=False)[1].astype(np.int64)
     return group
@@ -331,10 +336,9 @@ def _whole(weights: Floats) -> list[int]:
     return whole
 
 
-def _cut_of(plan: LinkPlan, part: np.ndarray, load: Load, first: Ints, least_ns: Ints) -> Cut:
-    """What follows from the part of each node; parts are numbered by their first node, but that of `first` is 0."""
+def _cut_of(plan: LinkPlan, part: np.ndarray, load: Load, least_ns: Ints) -> Cut:
+    """What follows from the part of each node; parts are numbered by their first node."""
     _, begin = np.unique(part, return_index=True)
-    begin[part[first]] = -1
     part = np.argsort(np.argsort(begin)).astype(np.int32)[part]
     ends = part[plan.links.a], part[plan.links.b]
     crossing = np.flatnonzero(ends[0] != ends[1])

@@ -221,6 +221,9 @@ class Part:
     Attributes:
         key: its name, that of its folder.
         lines: tables whose rows are the lines of the journal of the same name, where a run has such a journal.
+        orders: columns by which the rows of such a table are in order, nodes as the plan has them; without any it is
+            that of the lines. Where several write at the same time, and in several guests, which line comes first is
+            chance.
         tables: tables that `conclude` makes.
         merges: how its journals of several guests become one, by their names.
         watched: tables of whose rows it tells who looks on; `watched_live` journals, while the run is live.
@@ -228,6 +231,7 @@ class Part:
 
     key: ClassVar[str]
     lines: ClassVar[Mapping[str, pa.Schema]] = {}
+    orders: ClassVar[Mapping[str, Sequence[str]]] = {}
     tables: ClassVar[Mapping[str, pa.Schema]] = {}
     merges: ClassVar[Mapping[str, Callable[[Sequence[Records]], Records]]] = {}
     watched: ClassVar[Sequence[str]] = ()
@@ -255,8 +259,8 @@ class Part:
         """Why it needs real time: in exact time computing takes none, so nothing may depend on how long it takes."""
         return ()
 
-    def together(self, scenario: Scenario) -> Iterable[str]:
-        """Nodes that are on the first kernel of a run that several guests share: one process of its is in them all."""
+    def together(self, scenario: Scenario) -> Iterable[Sequence[str]]:
+        """Groups of nodes, each on one kernel of a run that several guests share: one process is in all of a group."""
         return ()
 
     def one_guest(self, source: Source) -> Iterable[str]:
@@ -305,11 +309,11 @@ class Part:
         """Start what must be ready before instant 0, and what goes on from then on."""
         return ()
 
-    def progress(self, journal: Path) -> str | None:
-        """How far it is, in a few words, while the run is live; asked twice a second."""
+    def progress(self, *journals: Path) -> str | None:
+        """How far it is, in a few words, while the run is live, by the journals of its guests; asked twice a second."""
         return None
 
-    def status(self, journal: Path) -> Iterable[str]:
+    def status(self, *journals: Path) -> Iterable[str]:
         """Its lines in `isl-emu status`."""
         return ()
 
@@ -318,6 +322,13 @@ class Part:
         return {}
 
     # the results
+
+    def gather(self, guests: Sequence[RunFolder]) -> None:
+        """Make one of the files that several guests have left; `merges` and their order make one of their journals.
+
+        Args:
+            guests: the run's folder with the journal of each; what is made goes to that of the first.
+        """
 
     def conclude(self, run: FinishedRun) -> None:
         """Write its tables, and what else it leaves in the run folder."""

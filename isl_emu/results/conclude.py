@@ -6,8 +6,10 @@ Here are the tables that every run has, those on the machine and on pauses; each
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +17,7 @@ import pyarrow.parquet as pq
 
 from isl_emu.files import read_json, write_json
 from isl_emu.linkplan.plan import LinkPlan
-from isl_emu.parts.finished_run import FinishedRun
+from isl_emu.parts.finished_run import FinishedRun, Row
 from isl_emu.parts.registry import PARTS
 from isl_emu.results.fidelity import Fidelity, assess
 from isl_emu.results.path_changes import PATH_CHANGES, path_changes
@@ -165,18 +167,33 @@ def write_tables(run: FinishedRun) -> None:
     write_links(run.folder.journal / f"{LINKS_JOURNAL}.arrow", run.folder.table(LINKS_JOURNAL), run.plan)
     incidents = run.journal(INCIDENTS_JOURNAL)
     if incidents.records:
-        rows = sorted(joined(incidents.records), key=lambda record: record["t_ns"])
+        rows = sorted(joined(incidents.records), key=order_of(("t_ns", "node", "what"), run.plan))
         run.write(INCIDENTS_JOURNAL, INCIDENTS, rows, incidents.lost_lines)
     lines = {OUTSIDE_JOURNAL: OUTSIDE, PAUSES_JOURNAL: PAUSES, DROPS_JOURNAL: DROPS}
+    orders = {name: columns for part in PARTS for name, columns in part.orders.items()}
     for part in PARTS:
         lines |= part.lines
     for name, columns in lines.items():
         if run.has_journal(name):
             own = run.journal(name)
-            run.write(name, columns, own.records, own.lost_lines)
+            run.write(name, columns, sorted(own.records, key=order_of(orders.get(name, ()), run.plan)), own.lost_lines)
     for part in PARTS:
         part.conclude(run)
     run.write(PATH_CHANGES_TABLE, PATH_CHANGES, path_changes(run))
+
+
+NODES = "node", "satellite"  # columns with names of nodes, of what is put in order
+
+
+def order_of(columns: Sequence[str], plan: LinkPlan) -> Callable[[Row], tuple[Any, ...]]:
+    """What to sort rows by: by these columns, one after another, nodes in the plan's order, and null before all."""
+    places = {name: place for place, name in enumerate(plan.nodes.names)}
+
+    def order(row: Row) -> tuple[Any, ...]:
+        values = ((row[column], column) for column in columns)
+        return tuple((value is not None, places.get(value) if of in NODES else value) for value, of in values)
+
+    return order
 
 
 def write_changes(source: Path, target: Path, plan: LinkPlan) -> None:

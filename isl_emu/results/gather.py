@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,8 @@ def gather(folder: RunFolder, parts: int) -> None:
     Of a journal that nobody says how to merge, the lines of one part come after those of another.
     """
     others = [RunFolder(folder.path, number) for number in range(1, parts)]
+    for part in PARTS:
+        part.gather((folder, *others))
     merges = {name: merge for part in PARTS for name, merge in part.merges.items()} | dict(MERGES)
     folders = [folder.journal, *(other.journal for other in others)]
     for name in sorted({path.stem for one in folders for path in one.glob("*.jsonl")}):
@@ -118,6 +121,10 @@ def gather(folder: RunFolder, parts: int) -> None:
         for log in other.glob("*.log"):
             shutil.copyfile(log, folder.journal / f"{log.stem}.{number}.log")
         shutil.rmtree(other)
+    kept = folder.files_of("any").parent
+    for path in [*kept.glob("*"), kept]:  # what comes of other machines also has folders that were removed there
+        with suppress(OSError):
+            path.rmdir()
 
 
 def merge_streams(paths: Sequence[Path], order: Callable[[pa.Table], tuple[np.ndarray, ...]]) -> None:

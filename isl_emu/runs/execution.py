@@ -33,7 +33,7 @@ class Execution:
             first `paths`.
         mismatches: settings that differed from the plan when the kernel was read back.
         dropped_packets: on all links in the emulated time; `marked_packets` those that managed queues marked.
-        carried_packets: that nodes received in the emulated time, so one counts at each hop; only in exact time, since
+        carried_packets: that nodes received from instant 0 on, so one counts at each hop; only in exact time, since
             a machine's own kernel counts everybody's.
     """
 

@@ -122,6 +122,11 @@ def count_lines(path: Path) -> int:
     return lines
 
 
+def count_all(journals: Iterable[Path], name: str) -> int:
+    """How many records the journals of this name have so far in some folders."""
+    return sum(count_lines(folder / name) for folder in journals)
+
+
 def _parse(line: bytes) -> dict[str, Any] | None:
     try:
         record = json.loads(line)

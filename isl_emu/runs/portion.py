@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from isl_emu.files import read_json
+from isl_emu.runs.folder import RunFolder
 
 FILE = "cut.json"  # in a run folder: the cut, the part of each node in it; none where one kernel has them all
 
@@ -52,3 +53,9 @@ class Portion:
     def count(self) -> int:
         """How many parts there are."""
         return int(self.part.max()) + 1 if len(self.part) else 1
+
+
+def journals_here(folder: RunFolder, portion: Portion) -> list[Path]:
+    """The journals of all guests of a run, its first part's first, that are on this machine."""
+    parts = (RunFolder(folder.path, number).journal for number in range(portion.count))
+    return [journal for journal in parts if journal.is_dir()] or [folder.journal]

@@ -77,7 +77,7 @@ def test_it_learns_without_lost_satellites_and_takes_back_one_that_returns(tmp_p
     plan, stop = lost_for_a_while(), threading.Event()
     with live_net(plan, tmp_path) as (net, replay), ThreadPoolExecutor(1) as executor, undo:
         live = live_run(net, plan, tmp_path, undo, {"width": 16})
-        (learning,) = start_ranks(live)
+        (learning,) = start_ranks(live, [0])
         replaying = executor.submit(replay.run, time.monotonic_ns() + SECOND, stop)
 
         def others_go_on(rows: list[dict]) -> bool:
@@ -109,7 +109,7 @@ def test_diloco_sends_as_theory_says_but_seldom(tmp_path: Path, undo: ExitStack)
     with live_net(plan, tmp_path) as (net, _), undo:
         job = {"method": "diloco", "inner_steps": 20, "steps": 4, "satellites": ["p00s0[02]"]}
         live = live_run(net, plan, tmp_path, undo, {"width": 32}, **job)
-        (learning,) = start_ranks(live)
+        (learning,) = start_ranks(live, [0])
         rows = rows_until(live, learning, lambda rows: len(rows) == 4)
     assert [(row["step"], row["outcome"], row["local_steps"]) for row in rows] == [
         (step, "completed", 20) for step in range(4)
@@ -127,4 +127,4 @@ def test_too_little_memory_is_said_before_the_run(tmp_path: Path, undo: ExitStac
     with live_net(plan, tmp_path) as (net, _), undo:
         live = live_run(net, plan, tmp_path, undo, {"memory": "60 MiB"}, satellites=["p00s0[02]"])
         with pytest.raises(WorkloadError, match="needs more memory than training.real.memory allows"):
-            start_ranks(live)
+            start_ranks(live, [0])

@@ -19,15 +19,33 @@ from scapy.packet import Raw
 from isl_emu import captures
 from isl_emu.captures import Captured, one_way, same_key
 from isl_emu.errors import ScenarioError
+from isl_emu.files import write_json
 from isl_emu.linkplan.plan import LinkPlan
+from isl_emu.linkplan.plan_file import write_plan
 from isl_emu.network.naming import ipv4_address, ipv6_address, mac_bytes
 from isl_emu.nodes.filters import Instruction, attach_filter
 from isl_emu.parts.captures import pcapng
-from isl_emu.parts.captures.capturer import PlacedEar, Recording, file_head
+from isl_emu.parts.captures.capturer import Hearing, PlacedEar, file_head
 from isl_emu.parts.captures.filters import compile_filter, for_sent_from
 from isl_emu.parts.captures.notes import PlanNotes, addresses_of, labels_of, without_way
+from isl_emu.parts.captures.recording import (
+    JOURNAL,
+    PIECES_JOURNAL,
+    Recording,
+    merge_pieces,
+    piece_of,
+    start_ns_of,
+)
 from isl_emu.parts.captures.results import capture_reasons, captures_chapter, captures_section
-from isl_emu.parts.captures.specification import headings, names_of, specified
+from isl_emu.parts.captures.specification import (
+    FOLDER,
+    SPECIFICATIONS,
+    Specification,
+    headings,
+    names_of,
+    specified,
+)
+from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import Journal, read_journal
 from isl_emu.scenario.captures import LEAST_FILE_BYTE, Capture
 from isl_emu.show.chapter import DataTable
@@ -154,13 +172,6 @@ def test_what_names_the_way_of_a_packet_is_taken_off_it():
         assert len(without_way(segmented[:cut])) <= cut and len(without_way(labelled[:cut])) <= cut
 
 
-class Deaf:
-    """An ear that has missed three packets."""
-
-    def dropped(self) -> int:
-        return 3
-
-
 def test_a_full_file_is_followed_by_another_and_the_oldest_is_removed(tmp_path: Path) -> None:
     plan = plan_of(CHAIN)
     routes = make_routes(plan)
@@ -171,11 +182,12 @@ def test_a_full_file_is_followed_by_another_and_the_oldest_is_removed(tmp_path: 
     head = file_head(what, headings("test", 1, plan), names_of(plan, routes))
     data = frame(0, 1) + bytes(1400)
     with Journal(tmp_path / "captures.jsonl") as journal:
-        ears = [PlacedEar(0, 0, True, Deaf())]  # type: ignore[arg-type]
-        recording = Recording(what, head, START_NS, PlanNotes(plan, routes), journal, ears, tmp_path)
+        ears = [PlacedEar(0, 0, True, None)]  # type: ignore[arg-type]
+        recording = Recording(what, head, START_NS, journal, tmp_path, missed=lambda: {0: 3})
+        hearing = Hearing(recording, PlanNotes(plan, routes), ears)
         recording.begin_file()
         while not recording.is_full:
-            recording.write(ears[0], recording.packets, data, len(data))
+            hearing.write(ears[0], recording.packets, data, len(data))
         recording.end_file(SECOND - 1)
     files = sorted(tmp_path.glob("*.pcapng"))
     assert [path.name for path in files] == ["x.3.pcapng", "x.4.pcapng"]
@@ -186,6 +198,61 @@ def test_a_full_file_is_followed_by_another_and_the_oldest_is_removed(tmp_path: 
     assert [line["dropped"] for line in lines] == [3, 3, 3, 3]
     kept = captures.read(files[0]) + captures.read(files[1])
     assert [one.t_ns - START_NS for one in kept] == list(range(kept[0].t_ns - START_NS, 5000))
+
+
+@pytest.mark.parametrize("limits", [{"file_size": "2 MiB", "files": 2}, {"packets": 1501}])
+def test_what_two_guests_heard_of_a_link_becomes_the_files_of_one(tmp_path: Path, limits: dict[str, Any]) -> None:
+    """Packets of both ends pass at the same times, and one guest has missed some."""
+    plan = plan_of(CHAIN)
+    what = specified(Capture.model_validate({"name": "x", "link": ("p00s00", "p00s01"), **limits}), plan)
+    head = file_head(what, headings("test", 1, plan), names_of(plan, make_routes(plan)))
+    blocks = [
+        (number, t_ns, pcapng.packet(number, start_ns_of(plan) + t_ns, bytes(1000), 1000, outbound=outbound))
+        for t_ns in range(1000) for number in (0, 1) for outbound in (True, False)
+    ]  # fmt: skip
+
+    def record(run: RunFolder, missed: int, here: set[int], what: Specification, journal: str, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        with Journal(run.journal / f"{journal}.jsonl") as lines:
+            counts = [{number: missed for number in here}]
+            recording = Recording(
+                what, head, start_ns_of(plan), lines, folder, missed=lambda: counts.pop() if counts else {}
+            )
+            recording.begin_file()
+            for number, t_ns, block in blocks:
+                if number in here and not recording.is_full:
+                    recording.write(number, t_ns, block, 1000)
+            recording.end(SECOND)
+
+    one, cut = RunFolder(tmp_path / "one"), [RunFolder(tmp_path / "cut", number) for number in (0, 1)]
+    for guest in (one, *cut):
+        guest.journal.mkdir(parents=True)
+        write_json(guest.journal / SPECIFICATIONS, {"captures": [what.as_json()]})
+    record(one, 0, {0, 1}, what, JOURNAL, one.path / FOLDER)
+    write_plan(plan, cut[0].plan)
+    for guest in cut:
+        record(guest, guest.part, {guest.part}, piece_of(what), PIECES_JOURNAL, guest.journal / FOLDER)
+    (cut[0].path / FOLDER).mkdir()
+    merge_pieces(cut)
+    names = {path.name for path in (one.path / FOLDER).iterdir()}
+    assert names == {path.name for path in (cut[0].path / FOLDER).iterdir()} and len(names) == limits.get("files", 1)
+    for name in names:
+        assert captures.read(one.path / FOLDER / name) == captures.read(cut[0].path / FOLDER / name)
+    told, expected = (read_journal(run.journal / f"{JOURNAL}.jsonl").records for run in (cut[0], one))
+    assert sum(line["dropped"] for line in told) == 1
+    assert [{**line, "dropped": 0} for line in told] == list(expected)
+    assert {path.name for path in cut[1].journal.iterdir()} == {SPECIFICATIONS}
+
+
+def test_of_a_piece_whose_writer_was_killed_what_is_whole_is_read(tmp_path: Path) -> None:
+    path, found = written(tmp_path / "x.pcapng"), []
+    for lost_byte in (0, 5):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size - lost_byte])
+        with path.open("rb") as file:
+            pcapng.read_head(file)
+            found.append(list(pcapng.read_marks(file)))
+    whole, torn = found
+    assert torn == whole[:-1] and torn[0].utc_ns == START_NS + 123_456_789
 
 
 @pytest.mark.parametrize(("direction", "ends"), [

@@ -24,7 +24,7 @@ from isl_emu.errors import WorkloadError
 from isl_emu.parts.questions.asking import Asking
 from isl_emu.parts.questions.chooser import Chooser, Polls
 from isl_emu.parts.questions.client import AnswerListener, Client
-from isl_emu.parts.questions.connection import Connector, HttpAnswer, post
+from isl_emu.parts.questions.connection import FIRST_PORT, Connector, HttpAnswer, post
 from isl_emu.parts.questions.exchange import Attempt, OpenRequest, RefusedError, UnavailableError, body, judge
 from isl_emu.parts.questions.requests import PlannedRequest
 from isl_emu.parts.questions.results import REQUESTS
@@ -528,6 +528,18 @@ def test_the_bytes_of_a_connection_are_those_of_its_packets(ask: Asker) -> None:
     answered_byte = len(HEAD) + len(_chunk(WHOLE))
     assert asked_byte + 3 * 40 <= record["sent_byte"] <= asked_byte + 12 * 60  # the handshake, the data, some ACKs
     assert answered_byte + 2 * 40 <= record["received_byte"] <= answered_byte + 12 * 60
+
+
+def test_connections_of_a_node_have_one_free_port_after_another() -> None:
+    """Whatever other nodes do; the second is taken."""
+    connector, address = Connector(MonotonicClock(), lambda netns: None), "127.0.3.4"
+    with ExitStack() as undo:
+        mine = [undo.enter_context(socket.socket()) for _ in range(4)]
+        mine[0].bind((address, FIRST_PORT + 1))
+        for one in mine[1:]:
+            connector.bind(undo.enter_context(socket.socket()), "127.0.3.5")
+            connector.bind(one, address)
+        assert [one.getsockname()[1] - FIRST_PORT for one in mine] == [1, 0, 2, 3]
 
 
 def test_a_lost_answer_is_asked_for_again_elsewhere(ask: Asker) -> None:

@@ -3,16 +3,20 @@ from __future__ import annotations
 import io
 import os
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from isl_emu.errors import MachineError, NetworkError
-from isl_emu.files import write_whole
+from isl_emu.files import write_json, write_whole
 from isl_emu.live import control
 from isl_emu.live.control import ControlDesk, announce, ask, find_live_run, pack, path_inside, unpack
+from isl_emu.parts.programs.programs import STARTS_JOURNAL
 from isl_emu.runs import directory as rundir
 from isl_emu.runs.directory import RunDirectory, create_run_directory
+from isl_emu.runs.endpoints import Endpoint, write_endpoints
+from isl_emu.runs.folder import RunFolder
 
 
 @pytest.fixture
@@ -253,3 +257,36 @@ def test_another_users_run_must_be_named_though_both_are_root(run, folder, monke
     own = folder.parent / "own"
     announce(create_run_directory(), own)
     assert find_live_run(None)[1] == own
+
+
+def test_of_several_guests_that_is_asked_which_has_the_node(run, folder):
+    """Of a link those are asked that have its ends; what all of them have is counted by who asks."""
+    nodes = {"here": 0, "there": 1, "far": 2}
+    write_json(folder / "cut.json", {"part": [*nodes.values()]})
+    write_endpoints({name: Endpoint("", "", 8080) for name in nodes}, folder / "journal")
+
+    def answering(part):
+        def answer(request, answer) -> int:
+            answer.output.write(f"{request['verb']} {part}{' its end' if request.get('ends_alone') else ''}\n".encode())
+            return 0
+
+        return dict.fromkeys(("exec", "link", "status", "capture"), answer)
+
+    def said(**request) -> str:
+        found = bytearray()
+        assert ask(run, folder, request, found.extend) == 0
+        return found.decode()
+
+    with ExitStack() as desks:
+        for part in nodes.values():
+            journal = RunFolder(folder, part).journal
+            journal.mkdir(exist_ok=True)
+            (journal / STARTS_JOURNAL).write_text("{}\n")
+            desks.enter_context(ControlDesk(journal, answering(part)))
+        assert said(verb="exec", node="there") == "exec 1\n"
+        assert said(verb="exec", node="nowhere") == "exec 0\n"  # who says so
+        assert said(verb="link", a="far", b="here") == "link 2\nlink 0 its end\n"
+        assert said(verb="capture", place=["far"]) == "capture 2\n"
+        with pytest.raises(MachineError, match="capture: here - far leads from one guest to another"):
+            said(verb="capture", place=["here", "far"])
+        assert said(verb="status") == "0 of 3 model servers ready\nprograms: 3 running, 0 ended\nstatus 0\n"

@@ -130,7 +130,7 @@ def test_no_series_wants_the_port_of_another_or_of_an_uplink(tmp_path: Path, mon
     folder = RunFolder.create(tmp_path / "run", "run")
     containers = {name: SimpleNamespace(pid=1) for name in ("p00s00", "p00s01")}
     live = SimpleNamespace(scenario=parse_scenario(SMALL + COMPUTE + HANDOVER * 2, "small"), folder=folder,
-                           containers=containers)  # fmt: skip
+                           containers=containers, is_here=bool)  # fmt: skip
     with ExitStack() as ending:
         for one in KvHandoverPart().start(live):
             one.begin(RunTimes(0, S), ending)
@@ -141,8 +141,9 @@ def test_no_series_wants_the_port_of_another_or_of_an_uplink(tmp_path: Path, mon
 def test_status_says_how_many_are_over(tmp_path: Path) -> None:
     part = KvHandoverPart()
     assert list(part.status(tmp_path)) == []
+    containers = {name: SimpleNamespace(pid=1) for name in ("p00s00", "p00s01")}
     live = SimpleNamespace(scenario=parse_scenario(SMALL + COMPUTE + HANDOVER, "small"), folder=RunFolder(tmp_path),
-                           containers={name: SimpleNamespace(pid=1) for name in ("p00s00", "p00s01")})  # fmt: skip
+                           containers=containers, is_here=bool)  # fmt: skip
     (tmp_path / "journal").mkdir()
     list(part.start(live))
     (tmp_path / "journal" / "kv_handovers.jsonl").write_text("{}\n")

@@ -122,17 +122,18 @@ def test_load_and_traffic_move_the_cut() -> None:
     assert light.packets == 2.0
 
 
-def test_nodes_that_belong_together_are_in_the_first_part() -> None:
-    """Opposite nodes of a ring with a line to one of them."""
+def test_nodes_that_belong_together_are_in_one_part() -> None:
+    """Nodes of a ring that are far from each other, with a line to one of them, and others."""
     plan = make_plan(12, (), [ring_edges(12, 5 * MS)])
     kind = plan.links.kind.copy()
     kind[(plan.links.a == 8) & (plan.links.b == 9)] = LinkKind.TERRESTRIAL
     plan = replace(plan, links=replace(plan.links, kind=kind))
     for parts in (2, 3):
-        found = cut(plan, parts, load=loads([1.0] * 12), together=[plan.nodes.names[node] for node in (3, 8)])
-        assert found.part[[3, 8, 9]].tolist() == [0, 0, 0] and found.parts == parts
-    with pytest.raises(ScenarioError, match="has 1 groups of nodes .* being together"):
-        cut(plan, 2, together=plan.nodes.names)
+        groups = [[plan.nodes.names[node] for node in nodes] for nodes in ((3, 8), (0, 6))]
+        found = cut(plan, parts, load=loads([1.0] * 12), together=groups)
+        assert len(set(found.part[[3, 8, 9]])) == len(set(found.part[[0, 6]])) == 1 and found.parts == parts
+    with pytest.raises(ScenarioError, match="has 1 groups of nodes .* and 7 more being together"):
+        cut(plan, 2, together=[plan.nodes.names])
 
 
 def test_packets_are_expected_on_planned_paths() -> None:

@@ -25,6 +25,7 @@ from tests.scenarios import head, quiet_ring, shell, station, table
 
 pytest.importorskip("pymetis")
 
+GUESTS_PAGE = Path(__file__).parents[2] / "docs" / "guests.md"
 EXACT, REAL = Place("guest", "asked for", "exact"), Place("guest", "asked for", "real")
 FLEET = shell(24, 4, 1, altitude="1200 km", inclination="60 deg", lasers={"topology": "+grid", "rate": "1 Gbit/s"})
 STATIONS = "".join(
@@ -53,11 +54,11 @@ def test_no_packet_takes_less_between_guests_than_the_lookahead(tmp_path: Path, 
     assert set(part.tolist()) == set(range(guests))
 
 
-def test_stations_for_which_one_process_asks_are_in_the_first_guest(tmp_path: Path) -> None:
+def test_stations_for_which_one_process_asks_are_in_one_guest(tmp_path: Path) -> None:
     source = _source(tmp_path, COMPUTE + table("questions", target="least-loaded", **QUESTIONS))
     spread, names = spread_over(source, 3, EXACT, Wishes()), source.plan.nodes.names
     assert spread is not None
-    assert {int(spread.portion.part[names.index(name)]) for name in ("gs-a", "gs-b", "gs-c")} == {0}
+    assert len({int(spread.portion.part[names.index(name)]) for name in ("gs-a", "gs-b", "gs-c")}) == 1
 
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.key)
@@ -104,25 +105,47 @@ def test_one_guest_is_not_spread(tmp_path: Path) -> None:
     assert spread_over(_source(tmp_path), 1, REAL, Wishes()) is None
 
 
+PROGRAM = table("[program]", name="one", node="p00s00", command=["true"])
+
+
 @pytest.mark.parametrize(
     ("place", "wishes", "more", "reason"),
     [
-        (REAL, Wishes(), "", "only in exact time"),
-        (EXACT, Wishes(interactive=True), "", "--cli"),
-        (EXACT, Wishes(pause_at_ns=1), "", "--pause-at"),
-        (EXACT, Wishes(), table("[capture]", name="one", node="p01s02"), "capture"),
-        (EXACT, Wishes(), table("routing", policy="none"), "routing.policy"),
-        (
-            EXACT,
-            Wishes(),
-            table("[fault]", name="dark", satellites=["p00s00"], at="2 s", effect="power-off"),
-            "more than links",
-        ),
+        (REAL, Wishes(), "", "guests share a clock only in exact time"),
+        (EXACT, Wishes(interactive=True), "", "has one kernel's nodes"),
+        (EXACT, Wishes(), table("compute", satellites=["p0*"]) + table("uplink"), "[uplink] follows one plan"),
+        (EXACT, Wishes(), table("[observation]", size="1 MB", compute_time="2 s"), "[[observation]] chooses who"),
+        (EXACT, Wishes(), table("routing", policy="none"), 'routing.policy is "none"'),
+        (EXACT, Wishes(), table("routing", policy="ecmp") + PROGRAM, 'routing.policy is "ecmp"'),
     ],
 )
-def test_what_cannot_be_spread_is_refused(tmp_path: Path, place: Place, wishes: Wishes, more: str, reason: str) -> None:
-    with pytest.raises(ScenarioError, match=reason):
+def test_what_cannot_be_spread_is_refused_as_the_docs_say(
+    tmp_path: Path, place: Place, wishes: Wishes, more: str, reason: str
+) -> None:
+    told = " ".join(GUESTS_PAGE.read_text().split("## What is refused")[1].split("\n## ")[0].split())
+    (sentence,) = (line for line in told.split(" - ") if reason in line)
+    with pytest.raises(ScenarioError) as refused:
         spread_over(_source(tmp_path, more), 2, place, wishes)
+    why = sentence.partition(": ")[2].partition(" **What")[0]
+    assert why.removeprefix("it ") in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("more", "alike"),
+    [
+        (table("[workload]", name="w", function="tests.user_workloads:stating", nodes=["p00s00", "p03s03", "gs-a"]),
+         ["p00s00", "p03s03", "gs-a"]),
+        (table("compute", satellites=["p0*"]) + table("[kv_handover]", source="p00s01", target="p02s04", tokens=[64]),
+         ["p00s01", "p02s04"]),
+        (table("[training]", satellites=["p0?s00"], modelled={"compute_time": "1 s", "gradient": "1 MB"}),
+         ["p00s00", "p01s00", "p02s00", "p03s00"]),
+    ],
+)  # fmt: skip
+def test_nodes_that_one_process_is_in_are_in_one_guest(tmp_path: Path, more: str, alike: list[str]) -> None:
+    source = _source(tmp_path, more)
+    spread, names = spread_over(source, 3, EXACT, Wishes()), source.plan.nodes.names
+    assert spread is not None
+    assert len({int(spread.portion.part[names.index(name)]) for name in alike}) == 1
 
 
 def test_more_guests_than_groups_of_nodes_are_refused(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The process of captures: one for all of a scenario's, and one for each that is made by hand.
 
 It makes the taps, hears all link ends, and writes each packet in the order in which it comes. A file ends with what was
-counted, also what this process was too slow for.
+counted, also what this process was too slow for. Where several guests share a run, there is one in each.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import os
 import selectors
 import signal
 import sys
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
@@ -29,8 +29,9 @@ from isl_emu.network.naming import mac_bytes
 from isl_emu.network.taps import Tap
 from isl_emu.parts.captures import pcapng
 from isl_emu.parts.captures.filters import for_sent_from
-from isl_emu.parts.captures.listening import Ear, Stamps
+from isl_emu.parts.captures.listening import Ear, Heard, Stamps
 from isl_emu.parts.captures.notes import PlanNotes
+from isl_emu.parts.captures.recording import JOURNAL, PIECES_JOURNAL, Recording, piece_of, start_ns_of
 from isl_emu.parts.captures.specification import FOLDER, SPECIFICATIONS, Specification, headings, names_of
 from isl_emu.routing.forwarding import read_routes
 from isl_emu.runs.clock import RunClock, RunTimes, run_clock
@@ -38,21 +39,9 @@ from isl_emu.runs.endpoints import Endpoint, read_endpoints
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import Journal
 from isl_emu.runs.loop import NanosecondSelector
+from isl_emu.runs.portion import Portion
 from isl_emu.scenario.parse import load_scenario
 from isl_emu.timebase import EXACT_TIME
-from isl_emu.units import NS_PER_US
-
-JOURNAL = "captures"  # a line for each link end in each file, when the file is complete
-
-
-@dataclass
-class Count:
-    """What a file has of a link end."""
-
-    packets: int = 0
-    byte: int = 0
-    first_ns: int | None = None
-    last_ns: int | None = None
 
 
 class PlacedEar(NamedTuple):
@@ -64,171 +53,108 @@ class PlacedEar(NamedTuple):
     ear: Ear
 
 
-@dataclass
-class Recording:
-    """The files of one capture.
+@dataclass(frozen=True)
+class Hearing:
+    """One capture while it goes on: the ears at its link ends, and the files of what they hear."""
 
-    Args:
-        head: of each file.
-        start_ns: UTC of instant 0.
-        folder: of its files; None: there is only one, which is `stream`.
-    """
-
-    what: Specification
-    head: bytes
-    start_ns: int
+    recording: Recording
     notes: PlanNotes
-    journal: Journal
     ears: Sequence[PlacedEar]
-    folder: Path | None
-    stream: BinaryIO | None = None
-    packets: int = 0
-    dropped: int = 0
-    _name: str | None = None  # of the file
-    _number: int = 0
-    _size_byte: int = 0
-    _kept: list[str] = field(default_factory=list)
-    _counts: dict[int, Count] = field(default_factory=lambda: defaultdict(Count))
-    _file: BinaryIO | None = None
-
-    @property
-    def is_full(self) -> bool:
-        """Whether it has all that it is to have."""
-        return self.what.packets is not None and self.packets >= self.what.packets
-
-    def begin_file(self) -> None:
-        """Open the first file, or the next; the oldest is removed if there are too many."""
-        self._number += 1
-        if self.folder is None:
-            self._file = self.stream
-        else:
-            self._name = f"{self.what.name}.pcapng" if self._number == 1 else f"{self.what.name}.{self._number}.pcapng"
-            self._file = (self.folder / self._name).open("xb")
-            self._kept.append(self._name)
-            while len(self._kept) > self.what.files:
-                (self.folder / self._kept.pop(0)).unlink()
-        assert self._file is not None
-        self._file.write(self.head)
-        self._size_byte = len(self.head)
 
     def write(self, ear: PlacedEar, t_ns: int, data: bytes, length: int) -> None:
         """Write a packet."""
         comment = self.notes.on(ear.end, ear.outbound, t_ns, data)
-        utc_ns = self.start_ns + t_ns
+        utc_ns = self.recording.start_ns + t_ns
         block = pcapng.packet(ear.number, utc_ns, data, length, outbound=ear.outbound, comment=comment)
-        if self.folder is not None and self._size_byte + len(block) > self.what.file_size_byte:
-            self.end_file(t_ns)
-            self.begin_file()
-        assert self._file is not None
-        self._file.write(block)
-        self._size_byte += len(block)
-        self.packets += 1
-        count = self._counts[ear.number]
-        count.packets, count.byte, count.last_ns = count.packets + 1, count.byte + length, t_ns
-        count.first_ns = t_ns if count.first_ns is None else count.first_ns
-
-    def flush(self) -> None:
-        """Let others see what was written."""
-        if self._file is not None:
-            self._file.flush()
-
-    def end_file(self, t_ns: int) -> None:
-        """Write what was counted, and close the file."""
-        if self._file is None:
-            return
-        dropped: dict[int, int] = defaultdict(int)
-        for ear in self.ears:
-            dropped[ear.number] += ear.ear.dropped()
-        self.dropped += sum(dropped.values())
-        for number, end in enumerate(self.what.ends):
-            count = self._counts[number]
-            begin_ns = self.start_ns + (t_ns if count.first_ns is None else count.first_ns)
-            counted = count.packets, dropped[number]
-            self._file.write(pcapng.statistics(number, begin_ns, self.start_ns + max(t_ns, 0), *counted))
-            self.journal.append({
-                "capture": self.what.name, "file": self._name, "node": end.node, "peer": end.peer,
-                "packets": count.packets, "byte": count.byte, "dropped": dropped[number],
-                "t_first_ns": count.first_ns, "t_last_ns": count.last_ns,
-            })  # fmt: skip
-        self._file.flush()
-        if self.folder is not None:
-            self._file.close()
-        self._file = None
-        self._counts.clear()
-
-    def told(self) -> str:
-        """How much it has, in one line."""
-        missed = f", and {self.dropped:,} that were missed: more than this process could take" if self.dropped else ""
-        return f"{self.packets:,} packet{'' if self.packets == 1 else 's'}{missed}"
+        self.recording.write(ear.number, t_ns, block, length)
 
 
 class Capturer:
     """Hears all link ends of some captures, and writes what comes, from instant 0 to the end of the run.
 
+    What passes at one time is written when that time is over, in the order of the link ends: in exact time much may
+    happen at once, and which of it comes first here is chance.
+
     Args:
-        recordings: with their files begun and their ears open.
+        hearings: with their files begun and their ears open.
     """
 
-    def __init__(self, recordings: Sequence[Recording], clock: RunClock, times: RunTimes):
-        self._recordings, self._clock, self._times = recordings, clock, times
+    def __init__(self, hearings: Sequence[Hearing], clock: RunClock, times: RunTimes):
+        self._hearings, self._clock, self._times = hearings, clock, times
         self._stamps = Stamps(clock, times.t0_ns)
-        lasting_ns = [one.what.for_ns for one in recordings if one.what.for_ns is not None]
+        self._waiting: list[tuple[int, int, bool, Hearing, PlacedEar, Heard]] = []
+        lasting_ns = [one.recording.what.for_ns for one in hearings if one.recording.what.for_ns is not None]
         self._until_ns = min([times.until_ns, *(clock.now_ns() + one for one in lasting_ns)])
 
     def run(self) -> None:
         """Capture until the end, or until nothing is left to capture."""
         with NanosecondSelector() if EXACT_TIME in os.environ else selectors.DefaultSelector() as selector:
-            for recording in self._recordings:
-                for ear in recording.ears:
-                    selector.register(ear.ear, selectors.EVENT_READ, (recording, ear))
-            while self._clock.now_ns() < self._until_ns and not all(one.is_full for one in self._recordings):
-                ready = selector.select(self._clock.timeout_s(self._until_ns))
+            for hearing in self._hearings:
+                for ear in hearing.ears:
+                    selector.register(ear.ear, selectors.EVENT_READ, (hearing, ear))
+            while self._clock.now_ns() < self._until_ns and not all(one.recording.is_full for one in self._hearings):
+                due_ns = min([self._until_ns, *(self._times.t0_ns + row[0] + 1 for row in self._waiting[:1])])
+                ready = selector.select(self._clock.timeout_s(due_ns))
                 self._take([key.data for key, _ in ready])
             while ready := selector.select(0):
                 self._take([key.data for key, _ in ready])
 
     def end(self) -> None:
         """Close all files."""
-        t_ns = self._clock.now_ns() - self._times.t0_ns
-        for recording in self._recordings:
-            recording.end_file(t_ns)
+        t_ns = min(self._clock.now_ns(), self._until_ns) - self._times.t0_ns
+        self._write(t_ns)
+        for hearing in self._hearings:
+            hearing.recording.end(t_ns)
 
-    def _take(self, ready: Iterable[tuple[Recording, PlacedEar]]) -> None:
-        """Write what has come, in the order of time; what came at the same time in that of the link ends."""
+    def _take(self, ready: Iterable[tuple[Hearing, PlacedEar]]) -> None:
+        """Hear what has come, and write what passed before now."""
         self._stamps.read()
-        heard = [
-            (self._stamps.t_ns(one.utc_ns), ear.number, not ear.outbound, recording, ear, one)
-            for recording, ear in ready
+        self._waiting += [
+            (self._stamps.t_ns(one.utc_ns), ear.number, not ear.outbound, hearing, ear, one)
+            for hearing, ear in ready
             for one in ear.ear.hear()
         ]
-        for t_ns, _, _, recording, ear, one in sorted(heard, key=lambda row: row[:3]):
-            if 0 <= t_ns < self._until_ns - self._times.t0_ns and not recording.is_full:
-                recording.write(ear, t_ns, one.data, one.length)
-        for recording in self._recordings:
-            recording.flush()
+        self._write(self._clock.now_ns() - self._times.t0_ns)
+
+    def _write(self, before_ns: int) -> None:
+        """Write what has passed before some time, in the order of time, and at one time in that of the link ends."""
+        self._waiting.sort(key=lambda row: row[:3])
+        count = sum(row[0] < before_ns for row in self._waiting)
+        passed, self._waiting = self._waiting[:count], self._waiting[count:]
+        for t_ns, _, _, hearing, ear, one in passed:
+            if 0 <= t_ns < self._until_ns - self._times.t0_ns and not hearing.recording.is_full:
+                hearing.write(ear, t_ns, one.data, one.length)
+        for hearing in self._hearings:
+            hearing.recording.flush()
 
 
-def open_ears(what: Specification, endpoints: Mapping[str, Endpoint], taps: Mapping[str, Tap]) -> Iterator[PlacedEar]:
-    """The sockets of a capture, at each of its link ends for what it is to hear there."""
+def open_ears(
+    what: Specification, here: Collection[str], endpoints: Mapping[str, Endpoint], taps: Mapping[str, Tap]
+) -> Iterator[PlacedEar]:
+    """The sockets of a capture, at each of its link ends that is here for what it is to hear there."""
     for number, one in enumerate(what.ends):
         netns = endpoints[one.node].netns
-        if one.sent:
+        if one.sent and one.node in here:
             program = for_sent_from(mac_bytes(one.end), what.program)
             yield PlacedEar(number, one.end, True, Ear(netns, taps[one.node].name, program, arriving=False))
-        if one.arrived:
+        if one.arrived and one.node in here:
             yield PlacedEar(number, one.end, False, Ear(netns, one.interface, what.program, arriving=True))
 
 
 def open_taps(
-    wanted: Iterable[Specification], endpoints: Mapping[str, Endpoint], undo: ExitStack, lost: list[str]
+    wanted: Iterable[Specification],
+    here: Collection[str],
+    endpoints: Mapping[str, Endpoint],
+    undo: ExitStack,
+    lost: list[str],
 ) -> dict[str, Tap]:
-    """A tap in each node of which something is captured that it sends; `undo` removes them.
+    """A tap in each node here of which something is captured that it sends; `undo` removes them.
 
     Args:
         lost: gets the names of nodes whose taps were gone by then.
     """
     interfaces: dict[str, set[int]] = defaultdict(set)
-    for one in (end for what in wanted for end in what.ends if end.sent):
+    for one in (end for what in wanted for end in what.ends if end.sent and end.node in here):
         interfaces[one.node].add(one.index)
     taps: dict[str, Tap] = {}
 
@@ -242,39 +168,47 @@ def open_taps(
     return taps
 
 
-def capture(wanted: Sequence[Specification], journal_dir: Path, stream: BinaryIO | None) -> Sequence[Recording]:
+def capture(wanted: Sequence[Specification], run: RunFolder, stream: BinaryIO | None) -> Sequence[Recording]:
     """Hear link ends at once, write what comes from instant 0 or from now on to the end, and return what was written.
 
     Standard output gets a line when all is ready, if it is not what is written to. Then standard input gives the times
-    of the run.
+    of the run. Where several guests share it, only what passes here is heard; of a capture of which another one hears
+    something as well a piece is left, from which its files are made.
 
     Args:
         stream: what one capture is written to, in place of files in the results.
     """
-    run, endpoints, lost = RunFolder(journal_dir.parent), read_endpoints(journal_dir), list[str]()
-    with ExitStack() as undo, Journal(journal_dir / f"{JOURNAL}.jsonl") as journal:
-        taps = open_taps(wanted, endpoints, undo, lost)
-        ears = [list(open_ears(what, endpoints, taps)) for what in wanted]  # they hear from now on
+    endpoints, lost = read_endpoints(run.journal), list[str]()
+    portion = Portion.read(run.path, run.part, len(endpoints))
+    here = {name for name, is_here in zip(endpoints, portion.here.tolist(), strict=True) if is_here}
+    wanted = [what for what in wanted if any(end.node in here for end in what.ends)]
+    with ExitStack() as undo, Journal(run.journal / f"{JOURNAL}.jsonl") as journal:
+        if portion.count > 1:
+            (run.journal / FOLDER).mkdir(exist_ok=True)
+            pieces = undo.enter_context(Journal(run.journal / f"{PIECES_JOURNAL}.jsonl"))
+        taps = open_taps(wanted, here, endpoints, undo, lost)
+        ears = [list(open_ears(what, here, endpoints, taps)) for what in wanted]  # they hear from now on
         plan = read_plan(run.plan)
         routes, scenario = read_routes(run.routes, plan), load_scenario(run.scenario)
         said = headings(scenario.name, scenario.seed, plan), names_of(plan, routes)
-        folder = None if stream else run.path / FOLDER
-        if folder is not None:
-            folder.mkdir(exist_ok=True)
+        if stream is None:
+            (run.path / FOLDER).mkdir(exist_ok=True)
             print("ready", flush=True)
         times = RunTimes(**json.loads(sys.stdin.readline() or "null"))
-        start_ns = NS_PER_US * (
-            (plan.grid.start - datetime(1970, 1, 1, tzinfo=timezone.utc)) // timedelta(microseconds=1)
-        )
-        recordings = [
-            Recording(what, file_head(what, *said), start_ns, PlanNotes(plan, routes), journal, own, folder, stream)
-            for what, own in zip(wanted, ears, strict=True)
-        ]
-        capturer = Capturer(recordings, run_clock(journal_dir), times)
+        hearings = []
+        for what, own in zip(wanted, ears, strict=True):
+            folder = None if stream else run.path / FOLDER
+            recording = Recording(
+                what, file_head(what, *said), start_ns_of(plan), journal, folder, stream, partial(_missed, own)
+            )
+            if folder and not all(end.node in here for end in what.ends):
+                recording = replace(recording, what=piece_of(what), journal=pieces, folder=run.journal / FOLDER)
+            hearings.append(Hearing(recording, PlanNotes(plan, routes), own))
+        capturer = Capturer(hearings, run_clock(run.journal), times)
         try:
-            for recording in recordings:
-                recording.begin_file()
-                recording.flush()
+            for hearing in hearings:
+                hearing.recording.begin_file()
+                hearing.recording.flush()
             capturer.run()
         except SystemExit:  # the run, or who asks for it, ends it before
             pass
@@ -283,7 +217,15 @@ def capture(wanted: Sequence[Specification], journal_dir: Path, stream: BinaryIO
             undo.close()
             for node in lost:
                 journal.append({"lost_tap": node})
-    return recordings
+    return [hearing.recording for hearing in hearings]
+
+
+def _missed(ears: Iterable[PlacedEar]) -> Counter[int]:
+    """How many packets each link end's ears have missed since the last call."""
+    found = Counter[int]()
+    for ear in ears:
+        found[ear.number] += ear.ear.dropped()
+    return found
 
 
 def file_head(what: Specification, comments: Sequence[str], names: Mapping[str, Sequence[str]]) -> bytes:
@@ -309,15 +251,17 @@ def main() -> None:
     signal.signal(signal.SIGINT, _stop)
     parser = argparse.ArgumentParser(prog="isl_emu.parts.captures.capturer", description=__doc__)
     parser.add_argument("--journal", type=Path, required=True, help="folder of the run's journals")
+    parser.add_argument("--part", type=int, default=0, help="whose they are, of guests that share the run")
     parser.add_argument("--by-hand", help="JSON of the capture that is written to standard output")
     options = parser.parse_args()
+    run = RunFolder(options.journal.parent, options.part)
     if options.by_hand is None:
-        wanted = (read_json(options.journal / SPECIFICATIONS) or {})["captures"]
-        capture([Specification.of_json(one) for one in wanted], options.journal, None)
+        wanted = (read_json(run.journal / SPECIFICATIONS) or {})["captures"]
+        capture([Specification.of_json(one) for one in wanted], run, None)
         return
     one = Specification.of_json(json.loads(options.by_hand))
     try:
-        (found,) = capture([one], options.journal, sys.stdout.buffer)
+        (found,) = capture([one], run, sys.stdout.buffer)
     except IslEmuError as error:
         sys.exit(f"Error: {error}")
     sys.stderr.write(f"{found.told()}\n")

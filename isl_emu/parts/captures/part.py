@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from functools import partial
@@ -18,9 +18,9 @@ from isl_emu.errors import NetworkError, ScenarioError
 from isl_emu.files import write_json
 from isl_emu.network.naming import ipv4_address
 from isl_emu.parts.activity import Activity, RunProcess
-from isl_emu.parts.captures.capturer import JOURNAL
 from isl_emu.parts.captures.filters import compile_filter
 from isl_emu.parts.captures.listening import BUFFER_BYTE
+from isl_emu.parts.captures.recording import JOURNAL, merge_pieces
 from isl_emu.parts.captures.results import (
     CAPTURES,
     capture_reasons,
@@ -33,6 +33,7 @@ from isl_emu.parts.finished_run import ConcludedRun, FinishedRun
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.part import Asked, Judgement, Pace, Part, Preparation, Source
 from isl_emu.runs.clock import RunTimes
+from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.process import end, start_module
 from isl_emu.scenario.captures import Capture, filter_problems
 from isl_emu.scenario.model import Scenario
@@ -64,8 +65,7 @@ class CapturesPart(Part):
         return Preparation(leave=lambda folder, _: write_json(folder.journal / SPECIFICATIONS, {"captures": wanted}))
 
     def one_guest(self, source: Source) -> Iterable[str]:
-        if source.scenario.capture:
-            yield "[[capture]] writes one file of packets in the order in which one kernel sees them"
+        return ()
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
         if live.scenario.capture:
@@ -73,6 +73,9 @@ class CapturesPart(Part):
 
     def answers(self, live: LiveRun, times: RunTimes) -> Mapping[str, Callable[[Mapping[str, Any], Asked], int]]:
         return {"capture": partial(capture_by_hand, live, times)}
+
+    def gather(self, guests: Sequence[RunFolder]) -> None:
+        merge_pieces(guests)
 
     def conclude(self, run: FinishedRun) -> None:
         if run.has_journal(JOURNAL):
@@ -107,8 +110,8 @@ class CaptureProcess(RunProcess):
     def __init__(self, live: LiveRun):
         super().__init__("capturer", [MODULE], live.folder.journal)
         with (live.folder.journal / "capturer.log").open("wb") as messages:
-            words = [MODULE, "--journal", str(live.folder.journal)]
-            self._process = start_module(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=messages)
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+            self._process = start_module(_words(live.folder), **pipes, stderr=messages)
         live.undo.callback(end, [self._process])
         assert self._process.stdout is not None
         with self._process.stdout as said:
@@ -120,6 +123,10 @@ class CaptureProcess(RunProcess):
         assert self._process is not None
         ending.callback(end, [self._process], self.patience_s)
         _tell(self._process, times)
+
+
+def _words(folder: RunFolder) -> list[str]:
+    return [MODULE, "--journal", str(folder.journal), "--part", str(folder.part)]
 
 
 def _tell(process: subprocess.Popen[bytes], times: RunTimes) -> None:
@@ -145,7 +152,7 @@ def capture_by_hand(live: LiveRun, times: RunTimes, request: Mapping[str, Any], 
     where = {"link": tuple(place)} if len(place) > 1 else {"node": place[0]}
     wish = Capture(name=BY_HAND, **where, filter=request["filter"], packets=request["packets"])
     what = specified(wish, live.plan, request["for_ns"])
-    words = [MODULE, "--journal", str(live.folder.journal), "--by-hand", json.dumps(what.as_json())]
+    words = [*_words(live.folder), "--by-hand", json.dumps(what.as_json())]
     process = start_module(words, stdin=subprocess.PIPE, stdout=asked.output, stderr=asked.errors)
     _tell(process, times)
     ended = threading.Event()

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import BinaryIO, NamedTuple
 
 SECTION, INTERFACE, NAMES, STATISTICS, PACKET = 0x0A0D0D0A, 1, 4, 5, 6  # types of blocks
 BYTE_ORDER, ANY_LENGTH = 0x1A2B3C4D, -1
@@ -66,6 +67,55 @@ def statistics(end: int, begin_ns: int, end_ns: int, received: int, dropped: int
     options = [(BEGIN, _time(begin_ns)), (END, _time(end_ns))]
     options += [(RECEIVED, struct.pack("<Q", received)), (DROPPED, struct.pack("<Q", dropped))]
     return _block(STATISTICS, struct.pack("<I", end) + _time(end_ns) + _options(options))
+
+
+class Mark(NamedTuple):
+    """A packet, or what was counted, in a file of ours; they sort by time, and then as ours lie in a file.
+
+    Args:
+        counts: whether it is what was counted.
+        end: the number of the link end; `inbound` whether the packet has arrived there.
+        length: the packet's own.
+    """
+
+    utc_ns: int
+    counts: bool
+    end: int
+    inbound: bool
+    length: int
+    block: bytes
+
+
+def read_head(file: BinaryIO) -> bytes:
+    """What `head` made, from the beginning of a file."""
+    found = b""
+    while (block := _read_block(file)) and _kind(block) not in (PACKET, STATISTICS):
+        found += block
+    file.seek(len(found))
+    return found
+
+
+def read_marks(file: BinaryIO) -> Iterator[Mark]:
+    """What comes after the head, up to the last block that is whole: who wrote it may have been killed."""
+    while block := _read_block(file):
+        end, high, low, _, length = struct.unpack_from("<IIIII", block, 8)
+        (flags,) = struct.unpack_from("<I", block, len(block) - 12)  # of a packet: the last of its options
+        yield Mark(high << 32 | low, _kind(block) == STATISTICS, end, flags != OUTBOUND, length, block)
+
+
+def _read_block(file: BinaryIO) -> bytes:
+    """The next block; empty if there is none that is whole."""
+    begun = file.read(8)
+    if len(begun) < 8:
+        return b""
+    length = struct.unpack_from("<I", begun, 4)[0]
+    rest = file.read(max(length - 8, 0))
+    return begun + rest if len(rest) == length - 8 else b""
+
+
+def _kind(block: bytes) -> int:
+    kind: int = struct.unpack_from("<I", block)[0]
+    return kind
 
 
 def _interface(end: End) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from isl_emu.parts.captures.capturer import JOURNAL
+from isl_emu.parts.captures.recording import JOURNAL
 from isl_emu.parts.captures.specification import FOLDER
 from isl_emu.parts.finished_run import FinishedRun, Row, Rows
 from isl_emu.show.chapter import Chapter, DataTable
@@ -29,13 +29,13 @@ CAPTURES = schema(
 
 
 def capture_rows(run: FinishedRun) -> list[Row]:
-    """A row for each link end in each file, in the order in which files were completed."""
-    rows = []
+    """A row for each link end in each file, in the order of the scenario's captures; last those made by hand."""
+    rows, places = [], {capture.name: place for place, capture in enumerate(run.scenario.capture)}
     for record in run.journal(JOURNAL).records:
         if "lost_tap" not in record:
             there = record["file"] and (run.folder.path / FOLDER / record["file"]).is_file()
             rows.append({**record, "file": f"{FOLDER}/{record['file']}" if there else None})
-    return rows
+    return sorted(rows, key=lambda row: places.get(row["capture"], len(places)))
 
 
 def capture_reasons(run: FinishedRun, rows: Rows) -> Iterator[str]:

@@ -56,7 +56,7 @@ def moments(faults: Faults, step_ns: int, duration_ns: int) -> Iterator[Moment]:
 
 
 class FaultEvents(Activity):
-    """Does what is due, in a thread of this process, which holds the containers."""
+    """Does what is due in the nodes that are here, in a thread of this process, which holds their containers."""
 
     def __init__(self, live: LiveRun):
         self._live, self._faults = live, live.plan.faults
@@ -98,6 +98,8 @@ class FaultEvents(Activity):
             journal.append({"id": moment.event, "event": moment.event, when: now_ns, what: said})
 
         for moment in moments(self._faults, grid.step_ns, grid.duration_ns):
+            if not self._is_here(moment.event):
+                continue
             if clock.wait_until_ns(times.t0_ns + moment.t_ns, stop):
                 return
             if moment.begins:
@@ -132,6 +134,13 @@ class FaultEvents(Activity):
         if own and not free:
             return "another fault goes on"
         return self._doing.end(effect, free)
+
+    def _is_here(self, event: int) -> bool:
+        """Whether what it hits is on this kernel; a workload is where the first of its nodes is."""
+        node = self._node(event)
+        if node is None:
+            node = list(self._live.scenario.own_programs.values())[int(self._faults.target[event])][0]
+        return self._live.is_here(node)
 
     def _node(self, event: int) -> str | None:
         if self._faults.thing[event] == FaultThing.PROGRAM:

@@ -7,7 +7,7 @@ from typing import Any
 
 from isl_emu.linkplan.fault_events import FaultThing
 from isl_emu.parts.activity import Activity
-from isl_emu.parts.faults.events import LINKS_ALONE, FaultEvents
+from isl_emu.parts.faults.events import FaultEvents
 from isl_emu.parts.faults.results import FAULTS, fault_rows, faults_chapter, faults_section
 from isl_emu.parts.finished_run import ConcludedRun, FinishedRun
 from isl_emu.parts.live_run import LiveRun
@@ -31,9 +31,7 @@ class FaultsPart(Part):
         return Preparation(leave=leave)
 
     def one_guest(self, source: Source) -> Iterable[str]:
-        faults = source.plan.faults
-        if not {faults.effects[number] for number in faults.fault.tolist()} <= {*LINKS_ALONE}:
-            yield "faults hit more than links, and what runs in nodes is killed and started by one process"
+        return ()
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
         if live.plan.faults.names:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.part import CpuUse, Event, Pace, Part, Source, Spells, shares_of_a_cpu, transfer_events
 from isl_emu.parts.serving.model_server import SLOT_FOLDER
 from isl_emu.runs.endpoints import FIRST_CACHE_PORT
-from isl_emu.runs.journal import SERVERS_JOURNAL, count_lines
+from isl_emu.runs.journal import SERVERS_JOURNAL, count_all
 from isl_emu.scenario.compute import BUNDLED, BUNDLED_MODEL
 from isl_emu.scenario.model import Scenario
 from isl_emu.show.chapter import Chapter
@@ -26,6 +26,7 @@ PLANNED = "kv_planned.json"  # in a run's journal: how many handovers
 class KvHandoverPart(Part):
     key = "kv_handover"
     lines = {JOURNAL: KV_HANDOVERS}
+    orders = {JOURNAL: ("t_due_ns", "source", "target")}
     watched, watched_live = (JOURNAL,), (JOURNAL,)
 
     def endpoints(self, scenario: Scenario, plan: LinkPlan) -> Iterable[str]:
@@ -43,13 +44,17 @@ class KvHandoverPart(Part):
                 )
 
     def one_guest(self, source: Source) -> Iterable[str]:
-        if source.scenario.kv_handover:
-            yield "[[kv_handover]] moves files between two containers, by one process"
+        return ()
+
+    def together(self, scenario: Scenario) -> Iterable[Sequence[str]]:
+        """One process reads the files of both containers."""
+        return ((handover.source, handover.target) for handover in scenario.kv_handover)
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
-        if planned := sum(len(handover.tokens) for handover in live.scenario.kv_handover):
+        here = [(n, one) for n, one in enumerate(live.scenario.kv_handover) if live.is_here(one.source)]
+        if planned := sum(len(handover.tokens) for _, handover in here):
             write_json(live.folder.journal / PLANNED, {"handovers": planned})
-        for number, handover in enumerate(live.scenario.kv_handover):
+        for number, handover in here:
             words = ["isl_emu.parts.kv_handover.handover", "--port", str(FIRST_CACHE_PORT + number)]
             for name in (handover.source, handover.target):  # a container's files, as its machine sees them
                 words += ["--end", name, f"/proc/{live.containers[name].pid}/root{SLOT_FOLDER}"]
@@ -57,10 +62,10 @@ class KvHandoverPart(Part):
                 words += ["--due", str(handover.start_ns + due * handover.interval_ns), str(tokens)]
             yield RunProcess(f"kv-handover-{number}", words, live.folder.journal)
 
-    def status(self, journal: Path) -> Iterable[str]:
-        if planned := read_json(journal / PLANNED):
-            done = count_lines(journal / f"{JOURNAL}.jsonl")
-            yield f"handovers of conversations that are over: {done} of {planned['handovers']}"
+    def status(self, *journals: Path) -> Iterable[str]:
+        if planned := [found["handovers"] for journal in journals if (found := read_json(journal / PLANNED))]:
+            done = count_all(journals, f"{JOURNAL}.jsonl")
+            yield f"handovers of conversations that are over: {done} of {sum(planned)}"
 
     def cpu_use(self, run: FinishedRun, pace: Pace) -> Iterable[CpuUse]:
         """Its server has one thread, at the source while the prompt is computed, then at the target twice."""

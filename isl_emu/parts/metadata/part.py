@@ -22,11 +22,10 @@ class MetadataPart(Part):
         return PROCESS_BYTE if scenario.metadata else 0
 
     def one_guest(self, source: Source) -> Iterable[str]:
-        if source.scenario.metadata:
-            yield "[metadata] is served in all nodes by one process"
+        return ()
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
-        informed = set(live.scenario.informed_nodes)
+        informed = set(filter(live.is_here, live.scenario.informed_nodes))
         if not informed:
             return
         addresses = METADATA_ADDRESSES if ipv6_available() else METADATA_ADDRESSES[:1]
@@ -34,4 +33,5 @@ class MetadataPart(Part):
             if space.node in informed:
                 space.netlink.demand(map(messages.loopback_address, addresses), f"metadata of {space.node}")
         words = ["isl_emu.parts.metadata.server", "--run", live.net.run_directory.run_id]
+        words += ["--part", str(live.folder.part)]
         yield RunProcess("metadata", words, live.folder.journal)

@@ -1,4 +1,4 @@
-"""Tells nodes of themselves, in one process for all of a run: over HTTP at an address in each, and in files.
+"""Tells nodes of themselves, in one process for all of a kernel: over HTTP at an address in each, and in files.
 
 Run as ``python -m isl_emu.parts.metadata.server``.
 """
@@ -13,7 +13,6 @@ import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -29,6 +28,7 @@ from isl_emu.runs.endpoints import METADATA_ADDRESSES, METADATA_PORT, Endpoint, 
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import read_latest
 from isl_emu.runs.loop import run_loop
+from isl_emu.runs.portion import Portion
 from isl_emu.scenario.parse import load_scenario
 from isl_emu.timebase import EXACT_TIME
 from isl_emu.units import DURATION_NS, parse_quantity
@@ -53,7 +53,9 @@ class MetadataServer:
         self._energy_journal = folder.journal / f"{ENERGY_JOURNAL}.jsonl"
         self._energy: tuple[int, dict[str, Any]] = (-1, {})
         self._run, self._clock, self._times = run, clock, times
-        self._nodes = {plan.nodes.index(name): name for name in scenario.informed_nodes}
+        here = Portion.read(folder.path, folder.part, len(plan.nodes.names)).here
+        informed = ((plan.nodes.index(name), name) for name in scenario.informed_nodes)
+        self._nodes = {node: name for node, name in informed if here[node]}
 
     async def run(self, stop: asyncio.Event, endpoints: Mapping[str, Endpoint]) -> None:
         """Serve until the run ends, or `stop`."""
@@ -146,20 +148,22 @@ def _family(address: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
-async def _main(journal: Path, times: RunTimes, run_id: str) -> None:
+async def _main(folder: RunFolder, times: RunTimes, run_id: str) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     run = RunDirectory(run_id, runs_root() / run_id)
-    server = MetadataServer(RunFolder(journal.parent), run, run_clock(journal), times)
-    await server.run(stop, read_endpoints(journal))
+    server = MetadataServer(folder, run, run_clock(folder.journal), times)
+    await server.run(stop, read_endpoints(folder.journal))
 
 
 def main() -> None:
     """Tell nodes of themselves until the run ends."""
     parser = run_parser("isl_emu.parts.metadata.server", __doc__)
     parser.add_argument("--run", required=True, help="id of the run")
+    parser.add_argument("--part", type=int, required=True, help="whose nodes are told, of guests that share the run")
     options = parser.parse_args()
-    run_loop(_main(options.journal, RunTimes.of(options), options.run))
+    folder = RunFolder(options.journal.parent, options.part)
+    run_loop(_main(folder, RunTimes.of(options), options.run))
 
 
 if __name__ == "__main__":

@@ -109,7 +109,7 @@ class ObservationPart(Part):
 
     def one_guest(self, source: Source) -> Iterable[str]:
         if source.scenario.observation:
-            yield "[[observation]] sends images and answers by one process"
+            yield "[[observation]] chooses who looks at an image by what one process knows of all satellites"
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
         scenario, names = live.scenario, live.scenario.satellite_names
@@ -126,8 +126,8 @@ class ObservationPart(Part):
                         _start_analyst(live, name, number, _here(one.command))
         yield RunProcess("observation", ["isl_emu.parts.observation.observe"], live.folder.journal)
 
-    def status(self, journal: Path) -> Iterable[str]:
-        if found := joined(read_latest(journal / f"{JOURNAL}.jsonl")):
+    def status(self, *journals: Path) -> Iterable[str]:
+        if found := [one for journal in journals for one in joined(read_latest(journal / f"{JOURNAL}.jsonl"))]:
             down = sum("t_answer_there_ns" in one for one in found)
             yield f"observation: {counted(len(found), 'image')} taken, {down} answered on the ground"
 

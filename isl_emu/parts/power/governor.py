@@ -187,6 +187,9 @@ class Governor:
 class Governing(Activity):
     """The governor of a run, in a thread of this process, which holds the containers.
 
+    It reckons with the whole fleet wherever it is, and writes down the satellites that are on this kernel: so what
+    numpy does for one of them does not depend on which others are here.
+
     At the end all computers are on and at their full pace again: servers that stand still would not end either.
     """
 
@@ -201,9 +204,15 @@ class Governing(Activity):
         sunshine = find_sunshine(live.scenario, grid.start, grid.offsets_ns, fleet.chosen, fleet.pointing)
         kinds = list(_kinds(fleet, live))
         journal = ending.enter_context(Journal(live.folder.journal / f"{JOURNAL}.jsonl"))
+        here = {name for name in fleet.names if live.is_here(name)}
+
+        def write(row: Mapping[str, Any]) -> None:
+            if row["satellite"] in here:
+                journal.append(row)
+
         for numbers, computers in kinds:
             ending.callback(computers.set_pace, np.ones(len(numbers)))
-        self._governor = Governor(fleet, sunshine, grid, kinds, live.clock, journal.append)
+        self._governor = Governor(fleet, sunshine, grid, kinds, live.clock, write)
         self._thread = threading.Thread(target=self._governor.run, args=(times.t0_ns, self._stop), name="governor")
         self._thread.start()
         ending.callback(self._thread.join)

@@ -26,18 +26,18 @@ FIGURES = "energy.json"  # in the run folder
 class PowerPart(Part):
     key = "power"
     lines = {JOURNAL: ENERGY}
+    orders = {JOURNAL: ("t_ns", "satellite")}
     watched, watched_live = (JOURNAL,), (JOURNAL,)
 
     def one_guest(self, source: Source) -> Iterable[str]:
-        if source.scenario.power:
-            yield "[power] governs all computers by one process"
+        return ()
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
         if live.scenario.power:
             yield Governing(live)
 
-    def status(self, journal: Path) -> Iterable[str]:
-        if energy := read_latest(journal / f"{JOURNAL}.jsonl"):
+    def status(self, *journals: Path) -> Iterable[str]:
+        if energy := [row for journal in journals for row in read_latest(journal / f"{JOURNAL}.jsonl")]:
             modes = Counter({row["satellite"]: row["mode"] for row in energy}.values())
             yield f"satellites with power: {', '.join(f'{count} {mode}' for mode, count in modes.most_common())}"
 

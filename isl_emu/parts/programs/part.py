@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from isl_emu.parts.programs.results import PROGRAM_CPU, PROGRAMS, programs_chapt
 from isl_emu.parts.programs.user_workload import JOURNAL_PREFIX, journal_of
 from isl_emu.parts.serving.modelled_state import PROGRAMS as PROGRAMS_STATE
 from isl_emu.parts.serving.modelled_state import ModelledState
-from isl_emu.runs.journal import count_lines
+from isl_emu.runs.journal import count_all, count_lines
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.programs import MIB, Program, UserWorkload
 from isl_emu.scenario.user_functions import planning_function
@@ -44,6 +44,7 @@ STATE_IT = 'add cpu_time = "stated" if it says by isl_emu.compute how long it co
 class ProgramsPart(Part):
     key = "programs"
     lines = {JOURNAL: PROGRAMS, CPU_JOURNAL: PROGRAM_CPU}
+    orders = {JOURNAL: ("t_end_ns", "node", "name", "t_due_ns"), CPU_JOURNAL: ("t_ns", "node")}
 
     def endpoints(self, scenario: Scenario, plan: LinkPlan) -> Iterable[str]:
         return scenario.visited_nodes
@@ -81,35 +82,38 @@ class ProgramsPart(Part):
         return Preparation()
 
     def one_guest(self, source: Source) -> Iterable[str]:
-        if source.scenario.visited_nodes:
-            yield "programs and workloads compute at the pace that one process gives them"
+        return ()
+
+    def together(self, scenario: Scenario) -> Iterable[Sequence[str]]:
+        """A workload's function is one process in all of its nodes."""
+        return (workload.nodes for workload in scenario.workload)
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
-        scenario, own = live.scenario, set[int]()
-        if not scenario.visited_nodes:
+        own, nodes = set[int](), [*filter(live.is_here, dict.fromkeys(live.scenario.visited_nodes))]
+        if not nodes:
             return
         (live.folder.path / LOGS).mkdir(exist_ok=True)
         if live.exact:
-            nodes, journal = list(dict.fromkeys(scenario.visited_nodes)), live.folder.journal
+            journal = live.folder.journal
             ModelledState.create(journal / PROGRAMS_STATE, nodes)
             write_nodes(live, nodes)
             words = ["isl_emu.parts.programs.computing", "--journal", str(journal)]
             yield Service("computing", words, journal, live.undo)
-        if scenario.workload:
-            with live.phase("workloads", f"starting {', '.join(workload.name for workload in scenario.workload)}"):
-                workloads = [WorkloadProcess(live, workload, own) for workload in scenario.workload]
+        if here := [workload for workload in live.scenario.workload if workload.nodes[0] in nodes]:
+            with live.phase("workloads", f"starting {', '.join(workload.name for workload in here)}"):
+                workloads = [WorkloadProcess(live, workload, own) for workload in here]
                 for process in workloads:
                     process.await_ready()
             yield from workloads
-        if scenario.program:
-            yield Programs(live, own)
-        yield CpuMeter(live, {node: live.containers[node] for node in scenario.visited_nodes}, own)
+        if programs := [program for program in live.scenario.program if program.node in nodes]:
+            yield Programs(live, programs, own)
+        yield CpuMeter(live, {node: live.containers[node] for node in nodes}, own)
 
-    def status(self, journal: Path) -> Iterable[str]:
-        if (journal / STARTS_JOURNAL).exists():
-            started, ended = count_lines(journal / STARTS_JOURNAL), count_lines(journal / f"{JOURNAL}.jsonl")
+    def status(self, *journals: Path) -> Iterable[str]:
+        if any((journal / STARTS_JOURNAL).exists() for journal in journals):
+            started, ended = count_all(journals, STARTS_JOURNAL), count_all(journals, f"{JOURNAL}.jsonl")
             yield f"programs: {max(started - ended, 0)} running, {ended} ended"
-        for path in sorted(journal.glob(f"{JOURNAL_PREFIX}*.jsonl")):
+        for path in sorted(path for journal in journals for path in journal.glob(f"{JOURNAL_PREFIX}*.jsonl")):
             yield f"workload {path.stem.removeprefix(JOURNAL_PREFIX)}: {count_lines(path)} rows recorded"
 
     def conclude(self, run: FinishedRun) -> None:

@@ -309,14 +309,14 @@ def _session(process: subprocess.Popen[Any] | None) -> set[int]:
 
 
 class Programs(Activity):
-    """All programs of a run, each started when it is due; none of them can fail it: how one ends is a result.
+    """Programs of a run, each started when it is due; none of them can fail it: how one ends is a result.
 
     Args:
         own: takes their process ids.
     """
 
-    def __init__(self, live: LiveRun, own: set[int]):
-        self._live, self._own = live, own
+    def __init__(self, live: LiveRun, programs: Sequence[Program], own: set[int]):
+        self._live, self._programs, self._own = live, programs, own
         self._threads: list[ProgramThread] = []
 
     def begin(self, times: RunTimes, ending: ExitStack) -> None:
@@ -325,12 +325,12 @@ class Programs(Activity):
         scenario, plan = self._live.scenario, self._live.plan
         self._threads = [
             ProgramThread(program, occasions(program, scenario, plan), self._live, times, self._own, starts, ends)
-            for program in scenario.program
+            for program in self._programs
         ]
-        for program in self._live.scenario.program:
+        for program in self._programs:
             if program.may_fail:
                 self._live.watch.excuse_memory(program.node)
-        for program, thread in zip(self._live.scenario.program, self._threads, strict=True):
+        for program, thread in zip(self._programs, self._threads, strict=True):
             self._live.residents.append(ProgramResident(program, thread, self._live.folder.files_of(program.node)))
             thread.start()
             ending.callback(thread.join)

@@ -10,11 +10,14 @@ https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-inte
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 import re
 import socket
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.client import HTTPException
 from typing import Any, Protocol
 
@@ -27,6 +30,7 @@ from isl_emu.timebase import Clock
 OK = 200
 LONGEST_REFUSAL_BYTE = 65_536
 LONGEST_HEAD_BYTE = 65_536
+FIRST_PORT, PORTS = 32_768, 28_232  # that Linux gives to who asks for any (net.ipv4.ip_local_port_range)
 CUT_OFF = "the connection ended before the answer did"
 
 
@@ -158,12 +162,17 @@ def _told(body: bytes, reason: str) -> Any:
 class Connector:
     """Makes requests from nodes.
 
+    Each node's connections have one port after another: what the kernel would draw depends on all that is drawn in it,
+    and where flows are spread over several ways, a connection's port decides which it takes.
+
     Args:
         enter: moves the calling thread into a network namespace.
+        begun: how many connections each node has made, by its address.
     """
 
     clock: Clock
     enter: Callable[[str], None]
+    begun: Counter[str] = field(default_factory=Counter)
 
     async def ask(self, source: Endpoint, target: Endpoint, request: HttpRequest, listener: Listener) -> None:
         """Send a request, and let the listener have its answer as it comes.
@@ -177,7 +186,7 @@ class Connector:
         try:
             connection.setblocking(False)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.bind((source.address, 0))
+            self.bind(connection, source.address)
             connecting = loop.create_task(loop.sock_connect(connection, (target.address, target.port)))
             try:
                 await self._patiently(connecting, listener)
@@ -194,6 +203,23 @@ class Connector:
             await self._patiently(answering.ended, listener)
         finally:
             answering.close()
+
+    def bind(self, connection: socket.socket, address: str) -> None:
+        """Give a connection the next port of its node that nobody else there has.
+
+        Raises:
+            OSError: there is none, or no such address.
+        """
+        for _ in range(PORTS):
+            port = FIRST_PORT + self.begun[address] % PORTS
+            self.begun[address] += 1
+            try:
+                connection.bind((address, port))
+                return
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
     async def sleep_until(self, t_ns: int) -> None:
         """Wait for a time of the clock."""

@@ -52,7 +52,7 @@ from isl_emu.runs.journal import (
     REQUESTS_JOURNAL,
     SERVERS_JOURNAL,
     Journal,
-    count_lines,
+    count_all,
     read_journal,
     rewrite_journal,
 )
@@ -121,12 +121,11 @@ class QuestionsPart(Part):
         seen = (Path.cwd(),) if ":" in questions.target else ()  # where the client finds a user's function
         return Preparation(inputs=inputs, seen=seen, leave=partial(_leave, source, satellites, requests))
 
-    def together(self, scenario: Scenario) -> Iterable[str]:
+    def together(self, scenario: Scenario) -> Iterable[Sequence[str]]:
         """Who asks apart has a process for each guest, which knows nothing of the others."""
         questions = scenario.questions
         if questions and (questions.poll_interval_ns or ":" in questions.target):
-            return scenario.asking_stations
-        return ()
+            yield scenario.asking_stations
 
     def one_guest(self, source: Source) -> Iterable[str]:
         return ()
@@ -159,13 +158,13 @@ class QuestionsPart(Part):
         if any(map(live.is_here, live.scenario.asking_stations)):
             yield RunProcess("client", ["isl_emu.parts.questions.client"], live.folder.journal)
 
-    def progress(self, journal: Path) -> str | None:
-        asked = count_lines(journal / f"{asking.PLANNED_JOURNAL}.jsonl")
-        done = count_lines(journal / f"{REQUESTS_JOURNAL}.jsonl")
+    def progress(self, *journals: Path) -> str | None:
+        asked = count_all(journals, f"{asking.PLANNED_JOURNAL}.jsonl")
+        done = count_all(journals, f"{REQUESTS_JOURNAL}.jsonl")
         return f"{done} of {asked} questions done" if asked else None
 
-    def status(self, journal: Path) -> Iterable[str]:
-        return filter(None, [self.progress(journal)])
+    def status(self, *journals: Path) -> Iterable[str]:
+        return filter(None, [self.progress(*journals)])
 
     def conclude(self, run: FinishedRun) -> None:
         attempts, requests = run.journal(asking.ATTEMPTS_JOURNAL), run.journal(REQUESTS_JOURNAL)

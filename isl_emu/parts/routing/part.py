@@ -70,9 +70,11 @@ class RoutingPart(Part):
         return Preparation()
 
     def one_guest(self, source: Source) -> Iterable[str]:
-        if source.scenario.routing.forwarding != "addresses":
-            yield "routing.forwarding writes whole ways into packets, which one kernel follows through all its nodes"
-        if source.scenario.routing.policy == "none":
+        scenario = source.scenario
+        drawing = scenario.visited_nodes, scenario.kv_handover, scenario.split, scenario.training
+        if scenario.routing.policy == "ecmp" and any(drawing):
+            yield 'routing.policy is "ecmp", which spreads the connections of programs by ports that each kernel draws'
+        if scenario.routing.policy == "none":
             yield 'routing.policy is "none", and the routes of daemons are watched by one process'
 
     def start(self, live: LiveRun) -> Iterable[Activity]:

@@ -52,12 +52,12 @@ class ServingPart(Part):
     def start(self, live: LiveRun) -> Iterable[Activity]:
         return serve_models(live)
 
-    def status(self, journal: Path) -> Iterable[str]:
-        """How many can be asked by now, the heads of split models among them."""
-        if (journal / ENDPOINTS).exists():
-            wanted = sum(endpoint.port is not None for endpoint in read_endpoints(journal).values())
+    def status(self, *journals: Path) -> Iterable[str]:
+        """How many can be asked by now, the heads of split models among them; each guest has written down all."""
+        if (journals[0] / ENDPOINTS).exists():
+            wanted = sum(endpoint.port is not None for endpoint in read_endpoints(journals[0]).values())
             if wanted:
-                yield f"{count_lines(journal / SERVING)} of {wanted} model servers ready"
+                yield f"{count_lines(journals[0] / SERVING)} of {wanted} model servers ready"
 
     def cpu_use(self, run: FinishedRun, pace: Pace) -> Iterable[CpuUse]:
         """A server takes at most one CPU, and no more than its group has; one modelled or outside none to speak of.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from isl_emu.parts.serving.model_file import resolve_model
 from isl_emu.parts.split.results import SPLIT, split_rows, split_section
 from isl_emu.parts.split.shares import check_engine, check_split, layer_count, share_byte, shares
 from isl_emu.parts.split.start import PASSES, READY, start_splits
-from isl_emu.runs.journal import REQUESTS_JOURNAL, count_lines
+from isl_emu.runs.journal import REQUESTS_JOURNAL, count_all
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.split import Split
 from isl_emu.show.chapter import Chapter
@@ -61,17 +61,21 @@ class SplitPart(Part):
         return Preparation(models=tuple(_checked_model(split, source.scenario) for split in source.scenario.split))
 
     def one_guest(self, source: Source) -> Iterable[str]:
-        if source.scenario.split:
-            yield "[[split]] runs its pipelines by one process"
+        return ()
+
+    def together(self, scenario: Scenario) -> Iterable[Sequence[str]]:
+        """Its processes meet before the run begins, where each kernel has a time of its own."""
+        return (split.members(scenario.satellite_names) for split in scenario.split)
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
         start_splits(live)
         return ()
 
-    def status(self, journal: Path) -> Iterable[str]:
-        if ready := count_lines(journal / f"{READY}.jsonl"):
-            passes = journal / f"{PASSES}.jsonl"
-            around = f"; passes around pipelines: {count_lines(passes)}" if passes.exists() else ""
+    def status(self, *journals: Path) -> Iterable[str]:
+        if ready := count_all(journals, f"{READY}.jsonl"):
+            passes = f"{PASSES}.jsonl"
+            there = any((journal / passes).exists() for journal in journals)
+            around = f"; passes around pipelines: {count_all(journals, passes)}" if there else ""
             yield f"split models that answer: {ready}{around}"
 
     def conclude(self, run: FinishedRun) -> None:

@@ -31,17 +31,18 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}  # threads t
 
 
 def start_splits(live: LiveRun) -> None:
-    """The processes of all split models, each model ready to answer at its head.
+    """The processes of all split models whose satellites are here, each model ready to answer at its head.
 
     Raises:
         WorkloadError: a process ended, with the last line of its log, or a model was not ready in an hour.
     """
+    members_of = {n: split.members(live.scenario.satellite_names) for n, split in enumerate(live.scenario.split)}
+    here = {number: members for number, members in members_of.items() if live.is_here(members[0])}
     if live.scenario.power and live.exact:
-        names = live.scenario.satellite_names
-        own = (name for split in live.scenario.split for name in split.members(names))
+        own = (name for members in here.values() for name in members)
         ModelledState.create(live.folder.journal / SPLIT, list(dict.fromkeys(own)))
-    for number, split in enumerate(live.scenario.split):
-        containers = [live.containers[name] for name in split.members(live.scenario.satellite_names)]
+    for number, names in here.items():
+        split, containers = live.scenario.split[number], [live.containers[name] for name in names]
         model, count = resolve_model(split.model), len(containers)
         parts = shares(layer_count(model), count, split.layers)
         read_ahead(model)
@@ -60,7 +61,7 @@ def start_splits(live: LiveRun) -> None:
             live.watch.add(process.watched("split model's process"))
         with Journal(live.folder.journal / f"{READY}.jsonl") as journal:
             journal.append({"head": containers[0].name, "engine": split.engine, "satellites": count})
-        write_serving(live, (containers[0].name,), t_ns=0)
+    write_serving(live, (members[0] for members in members_of.values()), t_ns=0)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,7 +33,7 @@ from isl_emu.parts.training.results import ELEMENT_BYTE, JOURNAL, TRAINING, trai
 from isl_emu.parts.training.torch_job import CoordinatedJob, start_ranks
 from isl_emu.runs.journal import read_latest
 from isl_emu.scenario.model import Scenario
-from isl_emu.scenario.training import trainers, training_satellites
+from isl_emu.scenario.training import Training, trainers, training_satellites
 from isl_emu.show.chapter import Chapter
 from isl_emu.tables.text import counted
 from isl_emu.units import NS_PER_S
@@ -45,6 +45,7 @@ TORCH_RANK_BYTE = 320_000_000  # PyTorch with a small model; measured 263 MB
 class TrainingPart(Part):
     key = "training"
     lines = {JOURNAL: TRAINING}
+    orders = {JOURNAL: ("t_end_ns", "job", "ring", "step")}
     watched, watched_live = (JOURNAL,), (JOURNAL,)
 
     def endpoints(self, scenario: Scenario, plan: LinkPlan) -> Iterable[str]:
@@ -90,22 +91,27 @@ class TrainingPart(Part):
         return Preparation()
 
     def one_guest(self, source: Source) -> Iterable[str]:
-        if source.scenario.training:
-            yield "[[training]] runs its jobs by one process"
+        return ()
+
+    def together(self, scenario: Scenario) -> Iterable[Sequence[str]]:
+        """One process is in all satellites of a job, or leads theirs."""
+        return (training_satellites(scenario, job) for job in scenario.training)
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
+        jobs = {n: job for n, job in enumerate(live.scenario.training) if is_led_here(live, job)}
         if live.scenario.power:
-            waiting = trainers(live.scenario, live.scenario.training, modelled_only=not live.exact)
+            waiting = trainers(live.scenario, [*jobs.values()], modelled_only=not live.exact)
             ModelledState.create(live.folder.journal / TRAINED, waiting)
-        for number, job in enumerate(live.scenario.training):
+        for number, job in jobs.items():
             if job.modelled:
                 words = ["isl_emu.parts.training.light_job", "--folder", str(live.folder.path), "--job", str(number)]
                 yield RunProcess(f"training-{job.name}", words, live.folder.journal)
-        for ranks in start_ranks(live):
+        for ranks in start_ranks(live, [number for number, job in jobs.items() if job.real]):
             yield CoordinatedJob(live, ranks)
 
-    def status(self, journal: Path) -> Iterable[str]:
-        latest = {record["job"]: record for record in read_latest(journal / f"{JOURNAL}.jsonl")}
+    def status(self, *journals: Path) -> Iterable[str]:
+        records = (record for journal in journals for record in read_latest(journal / f"{JOURNAL}.jsonl"))
+        latest = {record["job"]: record for record in records}
         for job, record in latest.items():
             done = record["step"] + (record["outcome"] in DONE)
             last = counted(len(record["participants"]), "satellite")
@@ -129,6 +135,11 @@ class TrainingPart(Part):
         from isl_emu.parts.training.chapters import training_chapters  # which draws; that is slow to import
 
         return training_chapters(run)
+
+
+def is_led_here(live: LiveRun, job: Training) -> bool:
+    """Whether the satellites of a job are on this kernel."""
+    return live.is_here(training_satellites(live.scenario, job)[0])
 
 
 def check_torch() -> None:

@@ -153,9 +153,9 @@ def _write_line(process: subprocess.Popen[str], line: str) -> None:
     process.stdin.flush()
 
 
-def start_ranks(live: LiveRun) -> list[RankProcesses]:
-    """The processes of all jobs with real gradients, ready to train."""
-    jobs = [RankProcesses(live, number) for number, job in enumerate(live.scenario.training) if job.real]
+def start_ranks(live: LiveRun, numbers: Iterable[int]) -> list[RankProcesses]:
+    """The processes of some jobs with real gradients, by their numbers in the scenario, ready to train."""
+    jobs = [RankProcesses(live, number) for number in numbers]
     if jobs:
         count = sum(len(job.names) for job in jobs)
         with live.phase("training", f"loading PyTorch on {count} satellites"):

@@ -23,7 +23,7 @@ from isl_emu.parts.uplink.start import UplinkActivity, group_of, start_transfer_
 from isl_emu.progress import Steps
 from isl_emu.routing.paths import PathFinder
 from isl_emu.runs.folder import RunFolder
-from isl_emu.runs.journal import count_lines
+from isl_emu.runs.journal import count_all
 from isl_emu.scenario.model import Scenario
 from isl_emu.show.chapter import Chapter
 
@@ -72,15 +72,15 @@ class UplinkPart(Part):
 
     def one_guest(self, source: Source) -> Iterable[str]:
         if source.scenario.uplink:
-            yield "[uplink] sends models by one process"
+            yield "[uplink] follows one plan of who sends which piece to whom, by one process in all of its nodes"
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
         if live.scenario.uplink:
             yield UplinkActivity(live, start_transfer_nodes(live))
 
-    def status(self, journal: Path) -> Iterable[str]:
-        if (journal / FILE).exists():
-            held, serving = count_lines(journal / f"{HELD}.jsonl"), count_lines(journal / SERVING)
+    def status(self, *journals: Path) -> Iterable[str]:
+        if (journals[0] / FILE).exists():
+            held, serving = count_all(journals, f"{HELD}.jsonl"), count_all(journals, SERVING)
             yield f"satellites that got their model: {held}; that serve: {serving}"
 
     def conclude(self, run: FinishedRun) -> None:

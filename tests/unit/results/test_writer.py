@@ -269,3 +269,15 @@ def test_changes_cut_off_in_their_head_are_empty(bare_run: Any) -> None:
     path = bare_run.journal / "changes.arrow"
     path.write_bytes(path.read_bytes()[:40])
     assert written(bare_run, "changes") == []
+
+
+def test_rows_that_several_processes_write_have_an_order_of_their_own(good_run: Any) -> None:
+    """By time, and what has the same one by node as the plan has them and by name: none comes first by chance."""
+    ends = [(S, "p00s02", "a"), (S, "p00s01", "b"), (S, "p00s01", "a"), (0, "gs-a", "z")]
+    known = {"command": ["true"], "t_start_ns": 0, "t_due_ns": 0, "occasion": None, "about": None, "status": 0}
+    lines = [{**known, "t_end_ns": t_ns, "node": node, "name": name, "outcome": "ended"} for t_ns, node, name in ends]
+    found = []
+    for journal in (lines, lines[::-1]):
+        good_run.write("programs.jsonl", journal)
+        found.append([(row["t_end_ns"], row["node"], row["name"]) for row in written(good_run, "programs")])
+    assert found[0] == found[1] == [(0, "gs-a", "z"), (S, "p00s01", "a"), (S, "p00s01", "b"), (S, "p00s02", "a")]
