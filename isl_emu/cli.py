@@ -263,9 +263,7 @@ NO_BROWSER = click.option("--no-browser", is_flag=True, help="Only print where t
 @ALLOW_KEY
 @ALLOW_NETWORK
 @ALLOW_INTERFACE
-@click.option(
-    "--guests", type=click.IntRange(1, 64), default=1, help="Spread it over so many guest kernels; in exact time only."
-)
+@click.option("--guests", type=click.IntRange(1, 64), default=1, help="Spread it over so many guest kernels.")
 @click.option(
     "--cluster",
     metavar="ADDRESS|FILE|local:N",

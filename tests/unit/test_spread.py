@@ -13,8 +13,9 @@ from isl_emu.cli import cli
 from isl_emu.errors import ScenarioError
 from isl_emu.experiment import load_source
 from isl_emu.linkplan.plan import LinkKind
-from isl_emu.live.spread import Spread, cut_of, leave_parts, spread_over
+from isl_emu.live.spread import LEAST_DELAY_NS, Spread, cut_of, leave_parts, spread_over
 from isl_emu.machine.place import Place
+from isl_emu.machine.uml import UmlKernel
 from isl_emu.partition.cut import LEAST_LOOKAHEAD_NS, least_delays_ns
 from isl_emu.parts.part import Part, Source
 from isl_emu.parts.registry import PARTS
@@ -51,6 +52,20 @@ def test_no_packet_takes_less_between_guests_than_the_lookahead(tmp_path: Path, 
     crossing = part[links.a] != part[links.b]
     assert LEAST_LOOKAHEAD_NS <= spread.lookahead_ns <= least_delays_ns(source.plan)[crossing].min()
     assert set(part.tolist()) == set(range(guests))
+
+
+def test_in_real_time_nobody_waits_and_no_short_link_crosses(tmp_path: Path) -> None:
+    source = _source(tmp_path, ASKING)
+    spread = spread_over(source, 2, REAL, Wishes())
+    assert spread is not None and spread.lookahead_ns == 0
+    part, links = spread.portion.part, source.plan.links
+    crossing = part[links.a] != part[links.b]
+    assert crossing.any() and least_delays_ns(source.plan)[crossing].min() >= LEAST_DELAY_NS["real"]
+
+
+def test_in_real_time_a_guest_has_only_so_many_others(tmp_path: Path) -> None:
+    with pytest.raises(ScenarioError, match="31 others at most"):
+        spread_over(_source(tmp_path), 33, REAL, Wishes())
 
 
 def test_stations_for_which_one_process_asks_are_in_the_first_guest(tmp_path: Path) -> None:
@@ -95,7 +110,8 @@ def test_one_guest_is_not_spread(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("place", "wishes", "more", "reason"),
     [
-        (REAL, Wishes(), "", "only in exact time"),
+        (Place("host", "asked for", "real"), Wishes(), "", "this machine's own kernel"),
+        (Place("guest", "asked for", "real", UmlKernel("linux.uml", "6.1")), Wishes(), "", "no links between guests"),
         (EXACT, Wishes(interactive=True), "", "--cli"),
         (EXACT, Wishes(pause_at_ns=1), "", "--pause-at"),
         (EXACT, Wishes(), table("[capture]", name="one", node="p01s02"), "capture"),
