@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from isl_emu.experiment import load_source
+from isl_emu.machine import trunks
 from isl_emu.machine.trunks import Clocks, Frames, ProbeTaken
 from isl_emu.partition.cut import least_delays_ns
 from isl_emu.parts.substrate.estimates import (
@@ -23,9 +25,34 @@ from isl_emu.parts.substrate.estimates import (
     substrate_row,
     too_short,
 )
+from isl_emu.runs.folder import RunFolder
+from isl_emu.runs.meeting import SAID, meet
 from tests.scenarios import quiet_ring
 
 LIMIT_NS = 250_000
+
+
+def test_what_the_kernel_says_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of both clocks the last reading of several is here as good as any: the machine's was read before and after."""
+    monkeypatch.setattr(trunks, "PARAMETERS", tmp_path)
+    (tmp_path / "clocks").write_text("1000 700 1101\n")
+    (tmp_path / "frames").write_text("0 12 3 4500\n2 1 0 0\n")
+    (tmp_path / "probes").write_text("2 -90000 -9223372036854775808\n0 110000 7\n")
+    assert trunks.read_clocks() == Clocks(350, 51)
+    assert trunks.count_frames() == [Frames(0, 12, 3, 4500), Frames(2, 1, 0, 0)]
+    assert trunks.take_probes() == [ProbeTaken(2, -90000, -(1 << 63)), ProbeTaken(0, 110000, 7)]
+
+
+def test_parts_of_a_run_hear_what_each_of_them_says(tmp_path: Path) -> None:
+    folders = [RunFolder(tmp_path, number) for number in range(3)]
+    for folder in folders:
+        folder.journal.mkdir()
+    with ThreadPoolExecutor(3) as pool:
+        heard = list(pool.map(lambda folder: meet(folder, 3, "ready", {"part": folder.part}), folders))
+    assert heard == [[{"part": 0}, {"part": 1}, {"part": 2}]] * 3
+    said = [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")]
+    assert len(said) == 6 and all(SAID.fullmatch(path) for path in said)
+    assert not SAID.fullmatch("journal/instants.jsonl") and not SAID.fullmatch("files/a.said")
 
 
 def test_guests_on_one_machine_compare_their_clocks_with_its() -> None:
