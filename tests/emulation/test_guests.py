@@ -74,11 +74,20 @@ def test_what_cannot_be_spread_is_refused_by_the_command(tmp_path: Path) -> None
     assert not (tmp_path / "out").exists()
 
 
+NEIGHBOURS = [[f"p0{plane}s0{slot}", f"p0{plane}s0{slot + 1}"] for plane in range(4) for slot in (1, 3)]
+LIVE = (
+    head("live", rate_scale=0.01, duration="8 s", step="2 s")
+    + shell(24, 4, 1, altitude="1200 km", inclination="60 deg", lasers={"topology": "+grid", "rate": "10 Gbit/s"})
+    + table("probes", interval="100 ms", pairs=[*NEIGHBOURS, ["p00s00", "p02s03"]])
+    + table("counters", interval="2 s")
+)
+
+
 @pytest.mark.parametrize("cluster", [(), ("--cluster", CLUSTER)], ids=["here", "on workers"])
 def test_in_real_time_what_crosses_takes_what_its_links_do(tmp_path: Path, cluster: tuple[str, ...]) -> None:
     """Of each direction the probe that nothing held up: a busy machine only ever adds to others."""
     out = tmp_path / "real"
-    finished(SCENARIO, out, "--clock", "real", "--guests", "2", *cluster)
+    finished(LIVE, out, "--clock", "real", "--guests", "2", *cluster)
     part = dict(zip(read_plan(out / "plan.parquet").nodes.names, json.loads((out / "cut.json").read_text())["part"]))
     assert json.loads((out / "provenance.json").read_text())["place"]["clock"] == "real"
     errors: dict[tuple[str, str], list[float]] = {}
@@ -94,7 +103,6 @@ def test_in_real_time_what_crosses_takes_what_its_links_do(tmp_path: Path, clust
     for row in substrate[:2]:  # before the run
         assert row["t_ns"] < 0 < row["delay_least_ns"] < LEAST_DELAY_NS["real"] and row["probes"] > 10
         assert abs(row["apart_ns"]) + row["uncertainty_ns"] < LIMIT_NS
-    assert {row["outcome"] for row in rows(out, "requests")} >= {"completed"}
     crossing = [row for row in rows(out, "links") if part[row["node"]] != part[row["peer"]]]
     assert sum(row["sent_packets"] for row in crossing) > 0
 
