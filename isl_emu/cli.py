@@ -500,7 +500,7 @@ def plan(
     told = []
     if parts:
         source = source_of(planned)
-        found = cut_of(source, parts)
+        found = cut_of(source, parts, "real" if source.scenario.time.clock == "real" else "exact")
         told = [found.text(source.plan), *(f"but it runs on one guest: {reason}" for reason in not_spread(source))]
         if json_file:
             write_json(json_file, found.to_json(source.plan))

@@ -497,7 +497,7 @@ def _execute(
         else:
             with Journal(folder.journal / f"{OUTSIDE_JOURNAL}.jsonl") as outside, ExitStack() as wires:
                 for part in range(1 if spread is None else spread.portion.count):
-                    wires.enter_context(watched_guest(guest_folder(run, part), outside.append))
+                    wires.enter_context(watched_guest(guest_folder(run, part), outside.append, part))
                 ends = [wires.enter_context(wire(folder, run)) for part in PARTS for wire in part.wires(scenario)]
                 statuses = boot(wires=ends)
     finally:

@@ -106,7 +106,7 @@ def boot(order: Order, listener: socket.socket, base: Path) -> int:
         with ExitStack() as beside, joined(run, order, streams) as joint:
             if not exact:
                 outside = beside.enter_context(Journal(folder.journal / f"{OUTSIDE_JOURNAL}.jsonl"))
-                beside.enter_context(watched_guest(guest_folder(run, order.part), outside.append))
+                beside.enter_context(watched_guest(guest_folder(run, order.part), outside.append, order.part))
             command = module_command("isl_emu", "execute", str(folder.path), *order.words, "--part", str(order.part))
             (status,) = run_in_guests(
                 [command],
