@@ -191,8 +191,7 @@ def run_in_guests(
     numbers: Sequence[int] = range(len(commands)) if joint is None else [joint.number]
     folders = [guest_folder(run, number) for number in numbers]
     shim = build_shim() if needs_shim(kernel) else None
-    times, calendar = list[Path](), None
-    variables = {MACHINE_VARIABLE: machine_id(), **(environment or {})}
+    times, variables, calendar = list[Path](), dict(environment or {}), None
     together = _Together()
     boots = []
     try:
@@ -204,6 +203,8 @@ def run_in_guests(
                     calendar = joint.calendar
                 times.append(calendar_folder(run))
                 variables[FOLDER_VARIABLE] = str(times[0])
+            else:  # in exact time nothing is to depend on where it is
+                variables[MACHINE_VARIABLE] = machine_id()
             memory = choose_memory_folder(sum(memory_byte)) if trusted else Path("/dev/shm")
             preload = {"LD_PRELOAD": str(shim)} if shim else {}
             ends: Sequence[Mapping[int, socket.socket]]
