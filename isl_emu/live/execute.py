@@ -372,7 +372,8 @@ def _all_ready_ns(own_ns: int) -> int:
 def _all_ready_by_utc_ns(live: LiveRun) -> int:
     """When the last guest was ready, by our own clock, once all are: in real time they have a common UTC."""
     said = meet(live.folder, live.portion.count, "ready", {"utc_ns": time.time_ns()})
-    return max(one["utc_ns"] for one in said) - time.time_ns() + time.monotonic_ns()
+    last_utc_ns: int = max(one["utc_ns"] for one in said)
+    return last_utc_ns - time.time_ns() + time.monotonic_ns()
 
 
 OF_ALL_GUESTS = {"exact": ("status", "pause", "resume"), "real": ("status",)}  # in real time each has its own clock

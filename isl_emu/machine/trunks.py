@@ -46,7 +46,7 @@ class Frames(NamedTuple):
     """What has come from another guest since it booted, and by how much a frame was late at most since last asked."""
 
     peer: int
-    count: int
+    came: int
     late: int
     latest_ns: int
 

@@ -72,7 +72,7 @@ def substrate_row(
         "from_guest": peer, "to_guest": own, "probes": len(probes),
         "delay_least_ns": q0, "delay_q1_ns": q1, "delay_p50_ns": p50, "delay_most_ns": q4,
         "apart_ns": apart and apart.apart_ns, "uncertainty_ns": apart and apart.uncertainty_ns,
-        "frames": frames.count, "late_frames": frames.late, "latest_ns": frames.latest_ns,
+        "frames": frames.came, "late_frames": frames.late, "latest_ns": frames.latest_ns,
     }  # fmt: skip
 
 
