@@ -263,9 +263,7 @@ NO_BROWSER = click.option("--no-browser", is_flag=True, help="Only print where t
 @ALLOW_KEY
 @ALLOW_NETWORK
 @ALLOW_INTERFACE
-@click.option(
-    "--guests", type=click.IntRange(1, 64), default=1, help="Spread it over so many guest kernels; in exact time only."
-)
+@click.option("--guests", type=click.IntRange(1, 64), default=1, help="Spread it over so many guest kernels.")
 @click.option(
     "--cluster",
     metavar="ADDRESS|FILE|local:N",
@@ -503,7 +501,7 @@ def plan(
         planned = open_plan(scenario, _changes(duration) | _set(settings), report)
     if parts:
         source = source_of(planned)
-        found = cut_of(source, parts)
+        found = cut_of(source, parts, "real" if source.scenario.time.clock == "real" else "exact")
         told = [found.text(source.plan), *(f"but it runs on one guest: {reason}" for reason in not_spread(source))]
         if json_file:
             write_json(json_file, found.to_json(source.plan))

@@ -195,7 +195,7 @@ def run(
         source = _source(scenario, changes)
         trust.check(source.scenario.foreign, source.scenario.keys_sent)
         trust.check_network(source.scenario.leading_out, source.scenario.wanted_interfaces)
-        place = place_for(source.scenario, machine, clock, wishes, steps)
+        place = place_for(source.scenario, machine, clock, wishes, steps, guests)
         folder = Path(out) if out is not None else None
         outcome = run_source(source, place, folder, wishes, steps, report, guests=guests, cluster=cluster)
     if outcome.status == INTERRUPTED:
@@ -215,14 +215,20 @@ def _source(scenario: Scenario | PlannedNetwork | str | os.PathLike[str], change
     return load_source(scenario if isinstance(scenario, Scenario) else Path(scenario), changes)
 
 
-def place_for(scenario: Scenario, machine: str, clock: str | None, wishes: Wishes, steps: Steps) -> Place:
-    """Where and by which clock a scenario runs; the kernel that has exact time is built first if it is needed."""
+def place_for(
+    scenario: Scenario, machine: str, clock: str | None, wishes: Wishes, steps: Steps, guests: int = 1
+) -> Place:
+    """Where and by which clock a scenario runs; the kernel that we build is built first if it is needed.
+
+    That kernel has exact time, and the links between several guests.
+    """
     wanted = clock or scenario.time.clock
     reasons = [*_against_exact(scenario)]
     if wishes.interactive and wanted == "auto":
         reasons.append("somebody is at the keyboard")
-    if wanted != "real" and machine != "host" and not reasons:
-        _build_kernel(wanted, steps)
+    machine = "guest" if machine == "auto" and guests > 1 else machine
+    if machine != "host" and (guests > 1 or (wanted != "real" and not reasons)):
+        _build_kernel("exact" if guests > 1 else wanted, steps)
     place = choose_place(machine, wanted, reasons[0] if reasons else "")
     if place.kind == "host" and scenario.has_programs and not wishes.trust.all and not inside_guest():
         raise MachineError(
@@ -283,7 +289,7 @@ def run_file(
         wishes.trust.check(source.scenario.foreign, source.scenario.keys_sent)
         wishes.trust.check_network(source.scenario.leading_out, source.scenario.wanted_interfaces)
         wishes.check(source.plan.grid.duration_ns)
-    place = place_for(source.scenario, machine, clock, wishes, steps)
+    place = place_for(source.scenario, machine, clock, wishes, steps, guests)
     if wishes.interactive:
         _check_terminal(place)
     outcome = run_source(source, place, out, wishes, steps, report, beside, guests, cluster)
@@ -484,7 +490,7 @@ def _execute(
                 workers,
                 folder,
                 words,
-                clock=_clock(scenario, wishes),
+                clock=_clock(scenario, wishes) if place.clock == "exact" else None,
                 lookahead_ns=lookahead_ns,
                 memory_byte=memory_byte,
                 readable=readable,
@@ -493,11 +499,9 @@ def _execute(
         elif place.clock == "exact":
             statuses = boot(clock=_clock(scenario, wishes), lookahead_ns=lookahead_ns)
         else:
-            with (
-                Journal(folder.journal / f"{OUTSIDE_JOURNAL}.jsonl") as outside,
-                watched_guest(guest_folder(run), outside.append),
-                ExitStack() as wires,
-            ):
+            with Journal(folder.journal / f"{OUTSIDE_JOURNAL}.jsonl") as outside, ExitStack() as wires:
+                for part in range(1 if spread is None else spread.portion.count):
+                    wires.enter_context(watched_guest(guest_folder(run, part), outside.append, part))
                 ends = [wires.enter_context(wire(folder, run)) for part in PARTS for wire in part.wires(scenario)]
                 statuses = boot(wires=ends)
     finally:

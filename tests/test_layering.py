@@ -38,6 +38,7 @@ PARTS_BELOW = {
     "probes": set(),
     "routing": set(),
     "faults": set(),
+    "substrate": set(),
     "captures": set(),
 }
 PURE = ("scenario", "geometry", "linkplan", "routing", "partition", "export", "energy")

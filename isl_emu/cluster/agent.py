@@ -34,12 +34,15 @@ from isl_emu.machine.guest import (
     VirtualClock,
     calendar_folder,
     calendar_socket,
+    guest_folder,
     open_calendar,
     run_in_guests,
     short_path,
 )
+from isl_emu.machine.load import watched_guest
 from isl_emu.runs.directory import RunDirectory, create_run_directory
 from isl_emu.runs.folder import RunFolder
+from isl_emu.runs.journal import OUTSIDE_JOURNAL, Journal
 from isl_emu.runs.process import module_command, started_as
 
 ABANDONED_AFTER_S = 10.0
@@ -54,7 +57,7 @@ class Order:
     Args:
         part: the number of its guest.
         words: options of `isl-emu execute`.
-        clock: how virtual time begins.
+        clock: how virtual time begins; None in real time.
         lookahead_ns, memory_byte, trusted: of `isl_emu.machine.guest.run_in_guests`.
         readable: what the guest's programs read of this machine.
         addresses: where the agent of each part listens.
@@ -65,7 +68,7 @@ class Order:
 
     part: int
     words: Sequence[str]
-    clock: VirtualClock
+    clock: VirtualClock | None
     lookahead_ns: int
     memory_byte: int
     trusted: bool
@@ -84,7 +87,8 @@ class Order:
         """What `to_json` wrote."""
         record = json.loads(line)
         addresses = [(host, port) for host, port in record.pop("addresses")]
-        return cls(clock=VirtualClock(**record.pop("clock")), addresses=addresses, **record)
+        clock = record.pop("clock")
+        return cls(clock=None if clock is None else VirtualClock(**clock), addresses=addresses, **record)
 
 
 def boot(order: Order, listener: socket.socket, base: Path) -> int:
@@ -94,11 +98,15 @@ def boot(order: Order, listener: socket.socket, base: Path) -> int:
         MachineError: it cannot be joined to the others or booted, or dies.
     """
     folder = RunFolder(base / RESULTS, order.part)
-    streams = meet(order.part, listener, order.addresses, bytes.fromhex(order.secret))
+    secret, exact = bytes.fromhex(order.secret), order.clock is not None
+    streams = meet(order.part, listener, order.addresses, secret, calendar=exact)
     listener.close()
     run = create_run_directory(order.run_id)
     try:
-        with joined(run, order, streams) as joint:
+        with ExitStack() as beside, joined(run, order, streams) as joint:
+            if not exact:
+                outside = beside.enter_context(Journal(folder.journal / f"{OUTSIDE_JOURNAL}.jsonl"))
+                beside.enter_context(watched_guest(guest_folder(run, order.part), outside.append, order.part))
             command = module_command("isl_emu", "execute", str(folder.path), *order.words, "--part", str(order.part))
             (status,) = run_in_guests(
                 [command],
@@ -123,7 +131,7 @@ def joined(run: RunDirectory, order: Order, streams: Streams) -> Iterator[Joint]
     """What joins a guest to the others while the block runs, over the connections that lead to them."""
     with ExitStack() as closing:
         trunks, pairs, calendar = dict[int, socket.socket](), list[tuple[socket.socket, socket.socket, str]](), None
-        if order.part == 0:
+        if order.part == 0 and order.clock is not None:
             calendar = closing.enter_context(open_calendar(run, order.clock, len(order.addresses)))
         for (kind, other), far in streams.items():
             closing.enter_context(far)

@@ -30,6 +30,7 @@ from isl_emu.live.control import FOLDER as CONTROL
 from isl_emu.machine.console import END_WITHIN_S, listening
 from isl_emu.machine.guest import VirtualClock
 from isl_emu.runs.folder import RunFolder
+from isl_emu.runs.meeting import SAID
 
 LOOK_INTERVAL_S = 0.2
 LOST_AFTER_S = ABANDONED_AFTER_S  # without a word of a worker
@@ -121,7 +122,7 @@ def check_facts(address: str, found: worker.Facts, own: worker.Facts) -> None:
     """Raise a MachineError if a worker cannot boot a guest, or would boot another than we."""
     if found.problem:
         raise MachineError(
-            f"worker {address} ({found.host}): {found.problem}, but each worker boots a guest in exact time; call "
+            f"worker {address} ({found.host}): {found.problem}, but each worker boots a guest; call "
             "`isl-emu doctor` there"
         )
     if found.kernel != own.kernel:
@@ -150,6 +151,7 @@ class _Guest:
 class _Run:
     workers: Workers
     folder: RunFolder
+    parts_meet: bool  # in files of the folder, since they share no calendar
     token: str = field(default_factory=lambda: secrets.token_hex(8))
     interrupts: int = 0
     interrupted: bool = False  # by the user
@@ -180,7 +182,14 @@ class _Run:
     def attend(self, guest: _Guest) -> None:
         """Take what comes of a guest until it has ended, and write it down here."""
         own = RunFolder(self.folder.path, guest.part).journal.name
-        mirror = Mirror(self.folder.path, lambda path: path.split("/")[0] == own and bool(REQUEST.fullmatch(path)))
+
+        def wanted(path: str) -> bool:
+            where = path.partition("/")[0]
+            asked = where == own and REQUEST.fullmatch(path)
+            said = self.parts_meet and where != own and SAID.fullmatch(path)
+            return bool(asked or said)
+
+        mirror = Mirror(self.folder.path, wanted)
         try:
             while not self.closed.is_set():
                 report = self.call(guest.part, worker.take, mirror.changes(), self.interrupts)
@@ -265,7 +274,7 @@ def run_on_workers(
     folder: RunFolder,
     words: Sequence[str],
     *,
-    clock: VirtualClock,
+    clock: VirtualClock | None,
     lookahead_ns: int,
     memory_byte: int,
     readable: Sequence[Path],
@@ -284,7 +293,7 @@ def run_on_workers(
     Raises:
         MachineError: one could not be booted, has died, or was lost.
     """
-    run, parts = _Run(workers, folder), range(len(workers.addresses))
+    run, parts = _Run(workers, folder, clock is None), range(len(workers.addresses))
     guests = [_Guest(part) for part in parts]
     try:
         addresses = [run.call(part, worker.listen) for part in parts]

@@ -2,7 +2,8 @@
 
 A guest's kernel is behind a wall and has but ends of socket pairs: who had a TCP socket could connect it to elsewhere.
 So a relay, a process of its own beside the guest, passes on what comes, in order and to the last byte, over one
-connection for each stream. How long that takes changes nothing in exact time: guests wait for what is counted.
+connection for each stream. How long that takes changes nothing in exact time: guests wait for what is counted. In real
+time frames go ahead of when they are due, and what comes too late is counted.
 
 Connections are proven at both ends by a secret that came through Dask (HMAC, RFC 2104); what goes over them is not
 encrypted.
@@ -43,7 +44,9 @@ Streams = dict[tuple[int, int], socket.socket]
 """Connected sockets, by what they are for and the other part's number."""
 
 
-def meet(own: int, listener: socket.socket, addresses: Sequence[Address], secret: bytes) -> Streams:
+def meet(
+    own: int, listener: socket.socket, addresses: Sequence[Address], secret: bytes, *, calendar: bool = True
+) -> Streams:
     """Connect one part of a run with all others: a trunk with each, and one to the first part's calendar.
 
     A part calls those with smaller numbers. Who does not know the secret is not listened to.
@@ -51,14 +54,15 @@ def meet(own: int, listener: socket.socket, addresses: Sequence[Address], secret
     Args:
         own: the number of this part.
         addresses: where each part listens.
+        calendar: whether there is one.
 
     Raises:
         MachineError: not all were there in time.
     """
     end_s, count = time.monotonic() + MEET_WITHIN_S, len(addresses)
-    called = [(TRUNK, other) for other in range(own)] + ([(CALENDAR, 0)] if own else [])
+    called = [(TRUNK, other) for other in range(own)] + ([(CALENDAR, 0)] if own and calendar else [])
     awaited = {(TRUNK, other) for other in range(own + 1, count)}
-    awaited |= {(CALENDAR, other) for other in range(1, count)} if own == 0 else set()
+    awaited |= {(CALENDAR, other) for other in range(1, count)} if own == 0 and calendar else set()
     streams: Streams = {}
     with _closed_if_not_all(streams):
         for kind, other in called:

@@ -65,6 +65,7 @@ from isl_emu.runs.journal import (
     Journal,
     count_lines,
 )
+from isl_emu.runs.meeting import meet
 from isl_emu.runs.portion import Portion, journals_here
 from isl_emu.runs.process import LAST_WORDS_S, Watch, Watched
 from isl_emu.runs.wishes import Wishes
@@ -317,7 +318,8 @@ def _emulate(
         answers = LiveAnswers(live.plan, live.net, live.folder, live.scenario, course, interventions, faults, of_parts)
         handlers = answers.handlers()
         if live.portion.count > 1:
-            handlers |= {verb: _not_spread(verb) for verb in handlers if verb not in OF_ALL_GUESTS}
+            common = OF_ALL_GUESTS + (OF_ONE_CLOCK if live.exact else ())
+            handlers |= {verb: _not_spread(verb) for verb in handlers if verb not in common}
         ending.enter_context(ControlDesk(live.folder.journal, handlers))
         if wishes.interactive:
             NetCLI(live.net)  # the sky moves on meanwhile
@@ -347,12 +349,12 @@ def _emulate(
 def _begin_ns(live: LiveRun) -> int:
     """Instant 0 by the machine's clock: after a head start for what is about to begin.
 
-    In exact time it is a whole second, and guests that share a run agree on it: it is the head start after the last of
-    them is ready. So what follows does not depend on how long it took to build.
+    Guests that share a run agree on it: it is the head start after the last of them is ready. In exact time it is a
+    whole second. So what follows does not depend on how long it took to build.
     """
     now_ns = time.monotonic_ns()
     if not live.exact:
-        return now_ns + HEAD_START_NS
+        return HEAD_START_NS + (now_ns if live.portion.count == 1 else _all_ready_by_utc_ns(live))
     if live.portion.count > 1:
         now_ns = _all_ready_ns(now_ns)
     return -(-(now_ns + HEAD_START_NS) // NS_PER_S) * NS_PER_S
@@ -361,23 +363,31 @@ def _begin_ns(live: LiveRun) -> int:
 def _all_ready_ns(own_ns: int) -> int:
     """When the last guest was ready, once all are: the calendar knows, which all of them share wherever they are."""
     calendar = calendar_control()
-    assert calendar is not None, "guests share a clock in exact time alone"
+    assert calendar is not None, "time is virtual"
     while (last_ns := calendar.all_ready_ns(own_ns)) is None:
         time.sleep(READY_POLL_S)
     return last_ns
 
 
-OF_ALL_GUESTS = "status", "pause", "resume", "exec", "push", "pull", "link", "capture"
+def _all_ready_by_utc_ns(live: LiveRun) -> int:
+    """When the last guest was ready, by our own clock, once all are: in real time they have a common UTC."""
+    said = meet(live.folder, live.portion.count, "ready", {"utc_ns": time.time_ns()})
+    last_utc_ns: int = max(one["utc_ns"] for one in said)
+    return last_utc_ns - time.time_ns() + time.monotonic_ns()
+
+
+OF_ALL_GUESTS = "status", "exec", "push", "pull", "link", "capture"
+OF_ONE_CLOCK = "pause", "resume"
 
 
 def _not_spread(verb: str) -> Callable[..., int]:
     """An answer that refuses, of a run that several guests share."""
+    why = "what is done by hand is done in one of them"
+    if verb in OF_ONE_CLOCK:
+        why = "in real time each of them has a clock of its own"
 
     def refuse(*_: object) -> int:
-        raise MachineError(
-            f"{verb}: is asked of a run that several guests share, but what is done by hand is done in one of them; "
-            "run it with --guests 1"
-        )
+        raise MachineError(f"{verb}: is asked of a run that several guests share, but {why}; run it with --guests 1")
 
     return refuse
 

@@ -6,8 +6,8 @@ call of a guest process hands over between two processes of the host, which cost
 
 Its clock is the machine's, or virtual: then computing takes no time, and a calendar says how time goes.
 
-Several guests may share one virtual clock, each on a CPU of its own, with links between them: a network that is larger
-than one guest.
+Several guests may share one clock, each on a CPU of its own, with links between them: a network that is larger than one
+guest.
 
 Root in it is nobody on the machine: its kernel's process is behind the wall of `isl_emu.machine.sandbox`, and sees what
 `_view` says.
@@ -43,6 +43,7 @@ from isl_emu.machine.claims import MIB, OVERHEAD_BYTE, choose_memory_folder, cla
 from isl_emu.machine.console import Console, Interrupter, listening, raw_terminal, send_mconsole
 from isl_emu.machine.guardian import REFUSED, Order, current_folders, kill_processes_in
 from isl_emu.machine.sandbox import View
+from isl_emu.machine.trunks import MACHINE_VARIABLE, machine_id
 from isl_emu.machine.uml import UmlKernel, build_shim, find_uml, needs_shim
 from isl_emu.runs.directory import RunDirectory, create_run_directory, run_with
 from isl_emu.runs.process import cause_of_death
@@ -91,12 +92,13 @@ class VirtualClock:
 
 @dataclass(frozen=True)
 class Joint:
-    """What joins a guest to others of its clock that are booted elsewhere.
+    """What joins a guest to others of its run that are booted elsewhere.
 
     Args:
         number: the guest's.
         trunks: by the number of each other guest, the end of a stream to it.
-        calendar: the process that lets time go on, if it is here; in any case the guest finds it in `calendar_folder`.
+        calendar: the process that lets virtual time go on, if it is here; in any case the guest finds it in
+            `calendar_folder`.
     """
 
     number: int
@@ -165,7 +167,7 @@ def run_in_guests(
     wires: Sequence[int] = (),
     joint: Joint | None = None,
 ) -> list[int]:
-    """Boot a guest for each command, all on one virtual clock, as `run_in_guest` does one; return the exit statuses.
+    """Boot a guest for each command, all on one clock, as `run_in_guest` does one; return the exit statuses.
 
     Guests are numbered from 0. The first has our standard output; what another's command writes is shown if it fails.
     When one fails, the others are interrupted. Links between guests are interfaces of kind "trunk"
@@ -174,9 +176,10 @@ def run_in_guests(
     Args:
         commands: the command of each guest and its arguments.
         memory_byte: the memory of each guest.
-        lookahead_ns: no packet takes less from one guest to another; larger than 0 if there are several.
+        lookahead_ns: no packet takes less from one guest to another; larger than 0 if there are several whose clock is
+            virtual, and 0 in real time.
         wires: of the first guest.
-        joint: of the only guest here, if others of its clock are booted elsewhere.
+        joint: of the only guest here, if others of its run are booted elsewhere.
 
     Raises:
         MachineError: a guest cannot start, or dies before its command ends.
@@ -200,6 +203,8 @@ def run_in_guests(
                     calendar = joint.calendar
                 times.append(calendar_folder(run))
                 variables[FOLDER_VARIABLE] = str(times[0])
+            else:  # in exact time nothing is to depend on where it is
+                variables[MACHINE_VARIABLE] = machine_id()
             memory = choose_memory_folder(sum(memory_byte)) if trusted else Path("/dev/shm")
             preload = {"LD_PRELOAD": str(shim)} if shim else {}
             ends: Sequence[Mapping[int, socket.socket]]

@@ -179,10 +179,14 @@ def look(folder: str) -> Outside:
 
 
 @contextmanager
-def watched_guest(folder: Path, append: Callable[[dict[str, Any]], None]) -> Iterator[None]:
-    """Look at the guest whose control folder this is once a second while the block runs; `append` gets the records."""
+def watched_guest(folder: Path, append: Callable[[dict[str, Any]], None], number: int = 0) -> Iterator[None]:
+    """Look at the guest whose control folder this is once a second while the block runs; `append` gets the records.
+
+    Args:
+        number: the guest's.
+    """
     stopped = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(str(folder), append, stopped), daemon=True)
+    watcher = threading.Thread(target=_watch, args=(str(folder), append, number, stopped), daemon=True)
     watcher.start()
     try:
         yield
@@ -191,11 +195,11 @@ def watched_guest(folder: Path, append: Callable[[dict[str, Any]], None]) -> Ite
         watcher.join()
 
 
-def _watch(folder: str, append: Callable[[dict[str, Any]], None], stopped: threading.Event) -> None:
+def _watch(folder: str, append: Callable[[dict[str, Any]], None], number: int, stopped: threading.Event) -> None:
     before = look(folder)
     while not stopped.wait(INTERVAL_S):
         after = look(folder)
-        append(outside_between(before, after))
+        append({"guest": number, **outside_between(before, after)})
         before = after
 
 

@@ -22,6 +22,7 @@ from isl_emu.parts.questions.part import QuestionsPart
 from isl_emu.parts.routing.part import RoutingPart
 from isl_emu.parts.serving.part import ServingPart
 from isl_emu.parts.split.part import SplitPart
+from isl_emu.parts.substrate.part import SubstratePart
 from isl_emu.parts.training.part import TrainingPart
 from isl_emu.parts.uplink.part import UplinkPart
 from isl_emu.parts.way_out.part import WayOutPart
@@ -44,6 +45,7 @@ PARTS: Sequence[Part] = (
     ProgramsPart(),
     CapturesPart(),
     TrainingPart(),
+    SubstratePart(),
     FaultsPart(),  # last: what the others run is known to it by then
 )
 

@@ -84,6 +84,7 @@ LOAD = schema(
 
 OUTSIDE = schema(
     column("utc_ns", NS, "ns", "end of the second that the row describes, UTC"),
+    column("guest", COUNT, "", "guest that it is about, from 0"),
     column("guest_busy_ratio", RATIO, "ratio", "share of time for which the guest kernel and what is in it ran"),
     column("guest_waiting_ratio", RATIO, "ratio", "share of time for which it could have run, but others had its CPU"),
     column("steal_ratio", RATIO, "ratio", "share of the machine's CPU time that a hypervisor took"),

@@ -243,6 +243,8 @@ def _cpu_reasons(cpu: CpuFidelity, scenario: Scenario) -> Iterator[str]:
 class SurroundingsFidelity:
     """What `isl_emu.machine.load` saw: means over the emulated time, pauses left out; None if not in a guest.
 
+    Of several guests each figure is that of the guest for which it is largest.
+
     Inside a guest kernel, time that another process took looks like time that the guest's own programs took.
     """
 
@@ -263,7 +265,11 @@ def surroundings_fidelity(outside: Rows, spans: Sequence[tuple[int, int]]) -> Su
         row for row in outside if any(begin_ns + NS_PER_S <= row["utc_ns"] <= end_ns for begin_ns, end_ns in spans)
     ]
     names = ("guest_busy_ratio", "guest_waiting_ratio", "steal_ratio", "pressure_ratio")
-    return SurroundingsFidelity(len(live), *(mean(live, name) for name in names))
+    guests = [[row for row in live if row.get("guest") == guest] for guest in {row.get("guest") for row in live}]
+    means = ([mean(own, name) for own in guests] for name in names)
+    return SurroundingsFidelity(
+        len(live), *(max((one for one in found if one is not None), default=None) for found in means)
+    )
 
 
 def live_spans(execution: Execution, pauses: Rows, slowdown: float) -> list[tuple[int, int]]:

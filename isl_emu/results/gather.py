@@ -164,7 +164,8 @@ SUMS = "dropped_packets", "marked_packets", "carried_packets"
 def merged_execution(parts: Sequence[Execution | None]) -> Execution:
     """What the parts have written down about themselves, as one: the first one's, with what is counted together.
 
-    It has failed if one of them has; one that wrote nothing down was killed before it could.
+    It has failed if one of them has; one that wrote nothing down was killed before it could. Of calibrations the one
+    counts that has left the most.
     """
     known = [part for part in parts if part is not None]
     if not known:
@@ -175,6 +176,9 @@ def merged_execution(parts: Sequence[Execution | None]) -> Execution:
         errors.append("one of its guests was killed before it could write anything down")
     errors += [part.error for part in known if part.error]  # who fails interrupts the others
     found["error"] = next(iter(errors), None)
+    least_true = max(known, key=lambda part: abs(part.residue_ns or 0))
+    for name in ("bias_ns", "residue_ns", "calibration"):
+        found[name] = getattr(least_true, name)
     for name in SUMS:
         values = [getattr(part, name) for part in known]
         found[name] = None if None in values else sum(values)

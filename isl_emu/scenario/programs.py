@@ -20,7 +20,7 @@ RESERVED = frozenset({  # tables of our own
     *("plan", "instants", "changes", "load", "outside", "pauses", "incidents", "drops", "links", "path_changes"),
     *("requests", "attempts", "polls", "serving", "serving_slices", "captures", "observations"),
     *("servers", "split", "kv_handovers", "transfers", "deliveries", "probes", "energy", "programs", "program_cpu"),
-    *("training", "faults", "convergence", "outages", "route_changes"),
+    *("training", "faults", "convergence", "outages", "route_changes", "substrate"),
 })  # fmt: skip
 OURS = "ISL_EMU_"  # begins the names of variables that isl-emu sets itself
 ONE_NODE = ("contact-begins", "contact-ends", "handover")  # what may be narrowed down to one other node

@@ -1,4 +1,4 @@
-"""A run spread over several guests is that of one, to the bit."""
+"""A run spread over several guests is that of one, in exact time to the bit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from typing import Any
 import pytest
 
 from isl_emu import captures
+from isl_emu.linkplan.plan_file import read_plan
+from isl_emu.live.spread import LEAST_DELAY_NS
 from isl_emu.network.naming import ipv4_address
+from isl_emu.scenario.model import FidelityLimits
 from isl_emu.scenario.parse import load_scenario
 from tests.exact_guest import needs_exact_time
 from tests.runs import COMMAND, PATIENCE_S, ROOT, finished, isl_emu, rows, wait_for
@@ -25,6 +28,7 @@ pytestmark = [pytest.mark.emulation, needs_exact_time]
 psutil = pytest.importorskip("psutil")
 pytest.importorskip("distributed")
 CLUSTER, ON_WORKERS = "local:2", 0  # two guests, each on a worker of a cluster
+LIMIT_NS = FidelityLimits().probe_error_per_hop_p50_ns
 OF_EACH_KERNEL = {"load.parquet"}
 SERVE = """
 import socket
@@ -186,6 +190,39 @@ def test_what_cannot_be_spread_is_refused_by_the_command(tmp_path: Path) -> None
     done = isl_emu("run", path, "--clock", "exact", "--guests", "2", "--out", tmp_path / "out")
     assert done.returncode and "--guests: is 2, but routing.policy" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+NEIGHBOURS = [[f"p0{plane}s0{slot}", f"p0{plane}s0{slot + 1}"] for plane in range(4) for slot in (1, 3)]
+LIVE = (
+    head("live", rate_scale=0.01, duration="8 s", step="2 s")
+    + shell(24, 4, 1, altitude="1200 km", inclination="60 deg", lasers={"topology": "+grid", "rate": "10 Gbit/s"})
+    + table("probes", interval="100 ms", pairs=[*NEIGHBOURS, ["p00s00", "p02s03"]])
+    + table("counters", interval="2 s")
+)
+
+
+@pytest.mark.parametrize("cluster", [(), ("--cluster", CLUSTER)], ids=["here", "on workers"])
+def test_in_real_time_what_crosses_takes_what_its_links_do(tmp_path: Path, cluster: tuple[str, ...]) -> None:
+    """Of each direction the probe that nothing held up: a busy machine only ever adds to others."""
+    out = tmp_path / "real"
+    finished(LIVE, out, "--clock", "real", "--guests", "2", *cluster)
+    part = dict(zip(read_plan(out / "plan.parquet").nodes.names, json.loads((out / "cut.json").read_text())["part"]))
+    assert json.loads((out / "provenance.json").read_text())["place"]["clock"] == "real"
+    errors: dict[tuple[str, str], list[float]] = {}
+    for probe in rows(out, "probes"):
+        crosses = probe["path"] and len({part[node] for node in probe["path"]}) > 1
+        if crosses and probe["error_ns"] is not None and not probe["straddles_change"]:
+            errors.setdefault((probe["a"], probe["b"]), []).append(probe["error_ns"] / probe["hops"])
+    assert errors
+    for found in errors.values():
+        assert -LIMIT_NS < min(found) < LIMIT_NS
+    substrate = rows(out, "substrate")
+    assert {(row["from_guest"], row["to_guest"]) for row in substrate} == {(0, 1), (1, 0)}
+    for row in substrate[:2]:  # before the run
+        assert row["t_ns"] < 0 < row["delay_least_ns"] < LEAST_DELAY_NS["real"] and row["probes"] > 10
+        assert abs(row["apart_ns"]) + row["uncertainty_ns"] < LIMIT_NS
+    crossing = [row for row in rows(out, "links") if part[row["node"]] != part[row["peer"]]]
+    assert sum(row["sent_packets"] for row in crossing) > 0
 
 
 ENDLESS = (

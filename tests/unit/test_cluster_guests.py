@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -90,17 +92,18 @@ def test_files_that_a_worker_lacks_are_named(tmp_path: Path) -> None:
     ]
 
 
-def test_an_order_is_one_line() -> None:
-    order = Order(1, ["--until", "3ns"], CLOCK, 5, 7, True, ["/m"], [("a", 1), ("b", 2)], "00ff", {"A": "b"}, "c0ffee")
+@pytest.mark.parametrize("clock", [CLOCK, None], ids=["exact", "real"])
+def test_an_order_is_one_line(clock: VirtualClock | None) -> None:
+    order = Order(1, ["--until", "3ns"], clock, 5, 7, True, ["/m"], [("a", 1), ("b", 2)], "00ff", {"A": "b"}, "c0ffee")
     line = order.to_json()
     assert line.count("\n") == 1
     assert Order.from_json(line) == order
 
 
-def _run(client: FakeClient, folder: RunFolder) -> list[int]:
+def _run(client: FakeClient, folder: RunFolder, clock: VirtualClock | None = CLOCK) -> list[int]:
     workers = guests.Workers(client, list(client.answers))
     return run_on_workers(
-        workers, folder, [], clock=CLOCK, lookahead_ns=1, memory_byte=1, readable=[], trusted=False
+        workers, folder, [], clock=clock, lookahead_ns=1, memory_byte=1, readable=[], trusted=False
     )  # fmt: skip
 
 
@@ -178,3 +181,31 @@ def test_an_agent_that_is_killed_fails_the_run(folder: RunFolder) -> None:
     client = FakeClient({"a": {"listen": ("host", 1), "take": take}, "b": {"listen": ("host", 2), "take": take}})
     with pytest.raises(MachineError, match="guest 0 on the worker a: signal 9 killed its agent"):
         _run(client, folder)
+
+
+@pytest.mark.parametrize(("clock", "heard"), [(None, {"journal.1", "journal.1/ready.said"}), (CLOCK, set())])
+def test_in_real_time_what_a_guest_says_to_others_reaches_them(
+    folder: RunFolder, clock: VirtualClock | None, heard: set[str]
+) -> None:
+    """And only that: other lines of its journal stay with it."""
+    given: set[str] = set()
+    ended = threading.Event()
+
+    def first(token: str, pieces: Sequence[Piece], interrupts: int) -> Report:
+        given.update(piece.path for piece in pieces if piece.path != "journal")  # where it is asked itself
+        done = given >= heard and ended.is_set()
+        return Report([], b"", b"", 0 if done else None, "")
+
+    said = [
+        Report([Piece(f"journal.1/{name}", b"{}")], b"", b"", None, "") for name in ("ready.said", "instants.jsonl")
+    ]
+
+    def second(token: str, pieces: Sequence[Piece], interrupts: int) -> Report:
+        if said:
+            return said.pop(0)
+        ended.set()
+        return Report([], b"", b"", 0, "")
+
+    answers = {"a": {"listen": ("host", 1), "take": first}, "b": {"listen": ("host", 2), "take": second}}
+    assert _run(FakeClient(answers), folder, clock) == [0, 0]
+    assert given == heard

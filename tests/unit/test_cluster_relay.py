@@ -59,6 +59,17 @@ def test_each_part_meets_each_other_and_all_the_calendar_whatever_strangers_do(l
         connection.close()
 
 
+def test_in_real_time_nobody_calls_a_calendar(listener) -> None:
+    listeners = [listener() for _ in range(2)]
+    addresses = [one.getsockname() for one in listeners]
+    with ThreadPoolExecutor(2) as pool:
+        streams = list(pool.map(lambda own: meet(own, listeners[own], addresses, SECRET, calendar=False), range(2)))
+    assert [found.keys() for found in streams] == [{(TRUNK, 1)}, {(TRUNK, 0)}]
+    for found in streams:
+        for connection in found.values():
+            connection.close()
+
+
 def test_who_does_not_know_the_secret_is_not_connected(listener, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relay, "MEET_WITHIN_S", SHORT_S)
     listeners = [listener() for _ in range(2)]

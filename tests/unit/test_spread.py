@@ -13,8 +13,9 @@ from isl_emu.cli import cli
 from isl_emu.errors import ScenarioError
 from isl_emu.experiment import load_source
 from isl_emu.linkplan.plan import LinkKind
-from isl_emu.live.spread import Spread, cut_of, leave_parts, spread_over
+from isl_emu.live.spread import LEAST_DELAY_NS, Spread, cut_of, leave_parts, spread_over
 from isl_emu.machine.place import Place
+from isl_emu.machine.uml import UmlKernel
 from isl_emu.partition.cut import LEAST_LOOKAHEAD_NS, least_delays_ns
 from isl_emu.parts.part import Part, Source
 from isl_emu.parts.registry import PARTS
@@ -52,6 +53,20 @@ def test_no_packet_takes_less_between_guests_than_the_lookahead(tmp_path: Path, 
     crossing = part[links.a] != part[links.b]
     assert LEAST_LOOKAHEAD_NS <= spread.lookahead_ns <= least_delays_ns(source.plan)[crossing].min()
     assert set(part.tolist()) == set(range(guests))
+
+
+def test_in_real_time_nobody_waits_and_no_short_link_crosses(tmp_path: Path) -> None:
+    source = _source(tmp_path, ASKING)
+    spread = spread_over(source, 2, REAL, Wishes())
+    assert spread is not None and spread.lookahead_ns == 0
+    part, links = spread.portion.part, source.plan.links
+    crossing = part[links.a] != part[links.b]
+    assert crossing.any() and least_delays_ns(source.plan)[crossing].min() >= LEAST_DELAY_NS["real"]
+
+
+def test_in_real_time_a_guest_has_only_so_many_others(tmp_path: Path) -> None:
+    with pytest.raises(ScenarioError, match="31 others at most"):
+        spread_over(_source(tmp_path), 33, REAL, Wishes())
 
 
 def test_stations_for_which_one_process_asks_are_in_one_guest(tmp_path: Path) -> None:
@@ -111,10 +126,14 @@ PROGRAM = table("[program]", name="one", node="p00s00", command=["true"])
 @pytest.mark.parametrize(
     ("place", "wishes", "more", "reason"),
     [
-        (REAL, Wishes(), "", "guests share a clock only in exact time"),
+        (Place("host", "asked for", "real"), Wishes(), "", "this machine's own kernel"),
+        (Place("guest", "asked for", "real", UmlKernel("linux.uml", "6.1")), Wishes(), "", "no links between guests"),
+        (REAL, Wishes(pause_at_ns=1), "", "--pause-at"),
         (EXACT, Wishes(interactive=True), "", "has one kernel's nodes"),
         (EXACT, Wishes(), table("compute", satellites=["p0*"]) + table("uplink"), "[uplink] follows one plan"),
         (EXACT, Wishes(), table("[observation]", size="1 MB", compute_time="2 s"), "[[observation]] chooses who"),
+        (REAL, Wishes(), table("way_out", gateway="gs-a"), "[way_out] leads out"),
+        (REAL, Wishes(), table("[hardware]", node="gs-a", interface="eth9"), "[[hardware]] is plugged in"),
         (EXACT, Wishes(), table("routing", policy="none"), 'routing.policy is "none"'),
         (EXACT, Wishes(), table("routing", policy="ecmp") + PROGRAM, 'routing.policy is "ecmp"'),
     ],

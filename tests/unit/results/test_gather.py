@@ -12,7 +12,7 @@ from isl_emu.network.replay import CHANGES
 from isl_emu.parts.probes.halves import joined_probes, joined_samples
 from isl_emu.parts.probes.prober import LOST_AFTER_NS
 from isl_emu.parts.serving.board_servers import paces
-from isl_emu.results.gather import gather
+from isl_emu.results.gather import gather, merged_execution
 from isl_emu.runs.execution import Execution
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import Journal, read_journal
@@ -85,6 +85,12 @@ def test_a_part_that_wrote_nothing_down_was_killed(tmp_path: Path) -> None:
     gather(folder, 2)
     done = Execution.read(folder.execution)
     assert done is not None and done.error is not None and "killed" in done.error
+
+
+def test_of_several_calibrations_the_one_counts_that_has_left_the_most() -> None:
+    parts = [Execution(bias_ns=70, residue_ns=5), Execution(bias_ns=90, residue_ns=-20), Execution(error="no")]
+    found = merged_execution(parts)
+    assert (found.bias_ns, found.residue_ns) == (90, -20)
 
 
 def test_sender_and_receiver_of_a_probe_make_one_record() -> None:

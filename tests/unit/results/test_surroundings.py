@@ -46,6 +46,13 @@ def test_others_that_have_the_cpu_make_the_run_invalid(judged: Any) -> None:
     assert "waited for its CPU for 25.0%" in reason and "at most 20.0%" in reason
 
 
+def test_of_several_guests_the_one_counts_that_others_left_least_to(judged: Any) -> None:
+    seconds = [{"guest": guest, **second(n, waiting)} for n in (1, 2, 3) for guest, waiting in ((0, 0.0), (1, 0.3))]
+    fidelity = judged(seconds)
+    assert "waited for its CPU for 30.0%" in fidelity.reasons[0]
+    assert fidelity.surroundings.samples == 6
+
+
 def test_a_hypervisor_that_takes_the_machine_makes_the_run_invalid(judged: Any) -> None:
     (reason,) = judged([second(n, steal=0.25) for n in (1, 2, 3)]).reasons
     assert "a hypervisor took 25.0%" in reason
