@@ -530,10 +530,10 @@ class KernelBackend:
 
     def _node_messages(self, nodes: Sequence[int]) -> Iterator[Batch]:
         """Bring the loopbacks and all interfaces up, and say who the neighbours are."""
-        ipv6, aliases = socket.AF_INET6 in self.families, len(self.plan.nodes.names)
+        ipv6, first_alias = socket.AF_INET6 in self.families, len(self.plan.nodes.names)
         own = np.array(nodes, np.int64)
         alias = np.flatnonzero(np.isin(self._aliases.owner, own))
-        owner, number = np.append(own, self._aliases.owner[alias]), np.append(own, alias + aliases)
+        owner, number = np.append(own, self._aliases.owner[alias]), np.append(own, first_alias + alias)
 
         def of_nodes(node: np.ndarray, rows: np.ndarray) -> Batch:
             return Batch(self._row[node], rows, partial(_same, "the loopback"))

@@ -70,7 +70,7 @@ RTM_NEWACTION, RTM_GETACTION = 48, 50  # linux/rtnetlink.h, as are the following
 TCAMSG, TCA_ACT_TAB, TCA_ACT_STATS = struct.Struct("=Bxxx"), 1, 4
 TCA_POLICE_TBF, TCA_POLICE_RATE, TCA_POLICE_RATE64 = 1, 2, 8  # linux/pkt_cls.h
 POLICE = struct.Struct("=IiIIIBBHhHI12xiiI")  # index, action, limit, burst, mtu, rate (as of TBF), peak, counts, more
-POLICING = np.dtype(
+POLICING = np.dtype(  # the same
     [
         ("index", "u4"), ("action", "i4"), ("limit", "u4"), ("burst_ticks", "u4"), ("mtu_byte", "u4"),
         ("cell_log", "u1"), ("linklayer", "u1"), ("overhead", "u2"), ("cell_align", "i2"), ("mpu", "u2"),
@@ -250,10 +250,10 @@ def _for_all_packets(interface_index: np.ndarray, action: str, options: np.ndarr
     matchall = attribute_rows(TCA_OPTIONS, attribute_rows(TCA_MATCHALL_ACT, _doing(action, options)))
     new, kind = NLM_F_CREATE | NLM_F_EXCL, _kind(TCA_KIND, "matchall")
     filters = message_rows(RTM_NEWTFILTER, new, bytes(4), index, place, kind, matchall)
-    messages = [_new_qdiscs(interface_index, CLSACT_HANDLE, TC_H_CLSACT, "clsact"), filters]
-    return (
-        [*messages, _replaced(action, options)] if again else messages
-    )  # a kernel takes one with this number as it is
+    made = [_new_qdiscs(interface_index, CLSACT_HANDLE, TC_H_CLSACT, "clsact"), filters]
+    if again:  # a kernel takes an action with this number as it is
+        made.append(_replaced(action, options))
+    return made
 
 
 def _replaced(action: str, options: np.ndarray) -> np.ndarray:

@@ -335,7 +335,8 @@ def message_rows(kind: int, flags: int, *body: bytes | np.ndarray) -> np.ndarray
 
 def repeated(one: bytes, count: int) -> np.ndarray:
     """The same request in each row."""
-    return np.frombuffer(one * count, np.dtype([*MESSAGE, ("body", "V", len(one) - HEADER.size)])).copy()
+    rows: np.ndarray = np.frombuffer(one * count, [*MESSAGE, ("body", "V", len(one) - HEADER.size)]).copy()
+    return rows
 
 
 def _bytes(rows: np.ndarray) -> np.ndarray:
