@@ -171,7 +171,7 @@ def run_in_guests(
 
     Guests are numbered from 0. The first has our standard output; what another's command writes is shown if it fails.
     When one fails, the others are interrupted. Links between guests are interfaces of kind "trunk"
-    (`isl_emu.network.messages.new_trunk`).
+    (`isl_emu.network.messages.new_trunks`).
 
     Args:
         commands: the command of each guest and its arguments.

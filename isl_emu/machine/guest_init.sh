@@ -129,6 +129,8 @@ must ip link set lo up
 # Programs may choose any way to control congestion that this kernel has; elsewhere that is for root to allow.
 congestion=/proc/sys/net/ipv4/tcp_available_congestion_control
 [ ! -e "$congestion" ] || cat "$congestion" > /proc/sys/net/ipv4/tcp_allowed_congestion_control
+# New networks begin with the settings of interfaces in the one that they are made from, so nodes are told them once.
+[ ! -e /proc/sys/net/core/devconf_inherit_init_net ] || echo 3 > /proc/sys/net/core/devconf_inherit_init_net
 ulimit -n 65536
 # Virtual time begins at 0, and some programs (ping) take a clock that shows less than a second for one not read yet.
 if [ -n "$virtual" ]; then sleep 2; fi

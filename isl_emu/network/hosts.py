@@ -89,6 +89,13 @@ class SpaceNode(Node):
         """The loopback address: links have none."""
         return self.address
 
+    def addIntf(self, intf: Intf, port: int | None = None, moveIntfFn: Callable[..., object] | None = None) -> None:
+        """Add an interface; that of a link is in the node from the first, and Mininet would tell of it at length."""
+        if port is None or moveIntfFn is not Link._ignore:
+            super().addIntf(intf, port, *([moveIntfFn] if moveIntfFn else []))
+            return
+        self.intfs[port], self.ports[intf], self.nameToIntf[intf.name] = intf, port, intf
+
     def defaultIntf(self) -> Intf:
         """An interface whose address is the node's: its loopback where it has no link."""
         return super().defaultIntf() if self.intfs else Loopback(self)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import errno
 import ipaddress
-import itertools
 import os
 import socket
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -35,11 +35,11 @@ from isl_emu.network.naming import (
     FIRST_INTERFACE_INDEX,
     MOST_LINK_ENDS,
     alias_names,
-    ipv4_address,
-    ipv6_address,
-    ipv6_gateway,
-    link_address,
-    mac_bytes,
+    gateway_packed,
+    ipv4_packed,
+    ipv6_packed,
+    link_packed,
+    mac_rows,
     wire,
 )
 from isl_emu.network.qdiscs import (
@@ -66,7 +66,7 @@ from isl_emu.network.routes import (
     withdrawal_messages,
 )
 from isl_emu.network.steering import allow_labels, check_steering, node_messages, wrapping
-from isl_emu.nodes.netlink import Batch, Dispatch
+from isl_emu.nodes.netlink import Batch, Dispatch, repeated
 from isl_emu.nodes.nodespaces import NodeSpace, ipv6_available, make_spaces, remove_spaces
 from isl_emu.routing.aliases import NO_ALIASES, Aliases
 from isl_emu.routing.forwarding import NO_ROUTE
@@ -81,6 +81,8 @@ NODES, NODES6 = ipaddress.IPv4Network("10.0.0.0/8"), ipaddress.IPv6Network("fd00
 IP_VERSION: dict[int, int] = {socket.AF_INET: 4, socket.AF_INET6: 6}
 CARRIER_PATIENCE_S = 60.0  # a kernel reports the carrier of thousands of new interfaces within seconds
 CARRIER_PAUSE_S = 0.01
+NODES_AT_ONCE = 500  # of whom messages are made at once: some 2 kB an end
+DOCTOR = "run isl-emu doctor"
 
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -152,25 +154,20 @@ class KernelBackend:
         here = self._end_here[which]
         which, states = which[here], states[here]
         rows = netem_messages(states, self.wiring.interface_index[which], create=False)
-        shaping = Batch(
-            self._row[self.wiring.node[which]],
-            rows,
-            lambda index: f"the shaping of {self.wiring.interface[which[index]]}",
-        )
+        shaping = self._of_ends(which, rows, "the shaping")
         # what is before the netems gets its rates and lengths where these are others than before
         wanted = np.stack([states[field] for field in BUCKET_FIELDS], axis=1)
         changed = (wanted != self._buckets[which]).any(axis=1)
         self._buckets[which[changed]] = wanted[changed]
-        for row in np.flatnonzero(changed & ~self._managed[which]).tolist():  # only by hand, as plans have buckets then
-            space, index = self._at[self.wiring.node[which[row]]], int(self.wiring.interface_index[which[row]])
-            space.netlink.demand([queues.policer_change(states[row], index)], f"queues of {space.node}")
+        by_hand = changed & ~self._managed[which]  # as plans have buckets then
+        policers = []
+        if by_hand.any():
+            rows = queues.policer_changes(states[by_hand], self.wiring.interface_index[which[by_hand]])
+            policers = [self._of_ends(which[by_hand], rows, "the queue")]
         changed &= self._managed[which]
         ends = which[changed]
-        rows = self._bucket_messages(ends, states[changed], create=False)
-        buckets = Batch(
-            self._row[self.wiring.node[ends]], rows, lambda index: f"the queue of {self.wiring.interface[ends[index]]}"
-        )
-        self._dispatch.send(shaping, buckets, self._carriers(which, states))
+        buckets = self._of_ends(ends, self._bucket_messages(ends, states[changed], create=False), "the queue")
+        self._dispatch.send(*policers, shaping, buckets, self._carriers(which, states))
 
     def _carriers(self, which: np.ndarray, states: np.ndarray) -> Batch:
         """What tells those who route, where they are to see it, which of their links are there now."""
@@ -179,8 +176,12 @@ class KernelBackend:
         ends = which[turned]
         self._seen_up[ends] = states["up"][turned]
         rows = messages.operation_messages(states["up"][turned], self.wiring.interface_index[ends])
+        return self._of_ends(ends, rows, "the state")
+
+    def _of_ends(self, ends: np.ndarray, rows: np.ndarray, what: str) -> Batch:
+        """A message for each of some ends, to its node, that sets `what` of it."""
         return Batch(
-            self._row[self.wiring.node[ends]], rows, lambda index: f"the state of {self.wiring.interface[ends[index]]}"
+            self._row[self.wiring.node[ends]], rows, lambda index: f"{what} of {self.wiring.interface[ends[index]]}"
         )
 
     def change_routes(self, routes: np.ndarray) -> None:
@@ -312,7 +313,7 @@ class KernelBackend:
         for other in {node, *others}:
             self._restore_shaping(other, ends)
         space.netlink.demand(map(messages.link_up, self._ends_by_queue(node)), f"queues of {space.node}")
-        self._tell_node(node, (errno.EEXIST,))
+        self._tell_nodes([node], (errno.EEXIST,))
         self.change_routes(routes)
         return others
 
@@ -327,14 +328,11 @@ class KernelBackend:
         for end in self._ends[node].tolist():
             if int(self.wiring.interface_index[end]) not in there:
                 peer = int(self.wiring.peer[end])
+                with self._namespaces({peer} & self._at.keys()) as namespaces:
+                    self._make_links(np.array([end]), namespaces, (errno.EEXIST,))
                 if peer in self._at:
-                    with open(self._at[peer].path, "rb") as namespace:
-                        made = messages.new_veth(self._veth_end(end), self._veth_end(end ^ 1), namespace.fileno())
-                        space.netlink.demand([made], f"links of {space.node}", (errno.EEXIST,))
-                    self._tell_node(peer, (errno.EEXIST,))
+                    self._tell_nodes([peer], (errno.EEXIST,))
                     others.append(peer)
-                else:
-                    space.netlink.demand([self._trunk(end)], f"links of {space.node}", (errno.EEXIST,))
             index = int(self.wiring.interface_index[end])
             if self._managed[end] and queues.queue_index(index) not in there:
                 name, number = queues.queue_name(index), queues.queue_index(index)
@@ -354,11 +352,12 @@ class KernelBackend:
         for place in places:  # one by one: a kernel may answer for a missing one in several ways
             space.netlink.demand([qdisc_removal(*place)], f"node {space.node}", gone)
         seeds = loss_seeds(self._seed, len(self.wiring.node))[ends]
-        space.netlink.send_rows(netem_messages(states[ends], indices, create=True, seeds=seeds))
+        netems = netem_messages(states[ends], indices, create=True, seeds=seeds)
+        policers = self._policers_of(ends[~self._managed[ends]], states, again=True)
+        self._dispatch.send(self._of_ends(ends, netems, "the shaping"), *policers, remedy=DOCTOR)
         if len(managed):
             self._make_queues(space, managed, states, again=True)
         self._buckets[ends] = np.stack([states[ends][field] for field in BUCKET_FIELDS], axis=1)
-        self._make_policers(space, ends[~self._managed[ends]], states, again=True)
 
     def counters(self, nodes: Iterable[int]) -> np.ndarray:
         found = []
@@ -429,25 +428,30 @@ class KernelBackend:
         make_spaces(run_id, [self.plan.nodes.names[node] for node in nodes], self.spaces, nodes)
         self._at.update(zip(nodes, self.spaces, strict=True))
         self._dispatch.watch([space.node for space in self.spaces], [space.netlink for space in self.spaces])
-        self._make_links()
+        self._make_all_links()
         states, seeds = initial_ends(self.plan, 0, self._slowdown), loss_seeds(self._seed, 2 * len(self.plan.links.a))
         policed = ~self._managed
         self._buckets[policed] = np.stack([states[policed][field] for field in BUCKET_FIELDS], axis=1)
-        for node, space in self._at.items():
+        for some in _parts(nodes, NODES_AT_ONCE):
+            ends = self._ends_of(some)
+            netems = netem_messages(states[ends], self.wiring.interface_index[ends], create=True, seeds=seeds[ends])
+            policers = self._policers_of(ends[~self._managed[ends]], states)
+            self._dispatch.send(
+                self._of_ends(ends, netems, "the shaping"), *self._node_messages(some), *policers, remedy=DOCTOR
+            )
+            self._steer_nodes(some)
+        for node in np.unique(self.wiring.node[self._managed & self._end_here]).tolist():
             ends = self._ends[node]
-            indices = self.wiring.interface_index[ends]
-            space.netlink.send_rows(netem_messages(states[ends], indices, create=True, seeds=seeds[ends]))
-            self._tell_node(node)
-            if self._managed[ends].any():
-                self._make_queues(space, ends[self._managed[ends]], states)
-            self._make_policers(space, ends[~self._managed[ends]], states)
+            self._make_queues(self._at[node], ends[self._managed[ends]], states)
         self._await_carriers()
 
-    def _make_policers(self, space: NodeSpace, ends: np.ndarray, states: np.ndarray, *, again: bool = False) -> None:
-        indices = self.wiring.interface_index[ends].tolist()
-        each = zip(states[ends], indices, strict=True)
-        made = (queues.policer_messages(state, index, again=again) for state, index in each)
-        space.netlink.demand(itertools.chain.from_iterable(made), f"queues of {space.node}")
+    def _ends_of(self, nodes: Sequence[int]) -> np.ndarray:
+        """The ends at some nodes, by node."""
+        return np.concatenate([np.empty(0, np.int64), *(self._ends[node] for node in nodes)])
+
+    def _policers_of(self, ends: np.ndarray, states: np.ndarray, *, again: bool = False) -> list[Batch]:
+        made = queues.policer_messages(states[ends], self.wiring.interface_index[ends], again=again)
+        return [self._of_ends(ends, rows, "the queue") for rows in made]
 
     def _policers(self, node: int) -> list[bytes]:
         if self._managed[self._ends[node]].all():
@@ -470,42 +474,58 @@ class KernelBackend:
             if self._queue_kind[end] != QueueKind.BFIFO:  # that one comes with the bucket, and follows its length
                 byte, frame = int(states["queue_byte"][end]), int(self._frame_byte[end])
                 insides.append(queues.inside_message(aqm, index, byte, frame, self._slowdown))
-            insides += queues.detour_messages(index, again=again)
+        detours = queues.detour_messages(self.wiring.interface_index[ends], again=again)
         where = f"queues of {space.node}"
         space.netlink.demand(interfaces, where, (errno.EEXIST,))
         space.netlink.send_rows(self._bucket_messages(ends, states[ends], create=True))
         space.netlink.demand(insides, where)
+        self._dispatch.send(*(self._of_ends(ends, rows, "the way into the queue") for rows in detours), remedy=DOCTOR)
 
-    def _make_links(self) -> None:
-        """All veth pairs, each end in its node's namespace from the first; the end that is here of what crosses."""
-        namespaces = {node: os.open(space.path, os.O_RDONLY | os.O_CLOEXEC) for node, space in self._at.items()}
+    def _make_all_links(self) -> None:
+        with self._namespaces(self.portion.nodes) as namespaces:
+            for some in _parts(self.portion.nodes, NODES_AT_ONCE):
+                ends = self._ends_of(some)
+                within = self._end_here[ends ^ 1]  # what crosses has one end here; all others are made from their first
+                self._make_links(ends[~within | (ends % 2 == 0)], namespaces)
+
+    def _make_links(self, ends: np.ndarray, namespaces: Mapping[int, int], allowed: Container[int] = ()) -> None:
+        """The veth pairs of ends, each end in its node's namespace from the first, and trunks of what crosses."""
+        within = self._end_here[ends ^ 1]
+        near, crossing = ends[within], ends[~within]
+        places = np.array([namespaces[node] for node in self.wiring.peer[near].tolist()], np.int64)
+        veths = messages.new_veths(self._veth_ends(near), self._veth_ends(near ^ 1), places)
+        part = self.portion.part[self.wiring.peer[crossing]]
+        trunks = messages.new_trunks(self._veth_ends(crossing), part, crossing // 2)
+        made = self._of_ends(near, veths, "the link"), self._of_ends(crossing, trunks, "the link")
+        self._dispatch.send(*made, allowed=allowed, remedy=DOCTOR)
+
+    @contextmanager
+    def _namespaces(self, nodes: Iterable[int]) -> Iterator[dict[int, int]]:
+        """Open the namespaces of some nodes: descriptors by node."""
+        opened: dict[int, int] = {}
         try:
-            for node, space in self._at.items():
-                made = []
-                for end in self._ends[node].tolist():
-                    peer = int(self.wiring.peer[end])
-                    if peer not in self._at:
-                        made.append(self._trunk(end))
-                    elif end % 2 == 0:
-                        made.append(messages.new_veth(self._veth_end(end), self._veth_end(end + 1), namespaces[peer]))
-                space.netlink.demand(made, f"links of {space.node}")
+            for node in nodes:
+                opened[node] = os.open(self._at[node].path, os.O_RDONLY | os.O_CLOEXEC)
+            yield opened
         finally:
-            for descriptor in namespaces.values():
+            for descriptor in opened.values():
                 os.close(descriptor)
 
-    def _trunk(self, end: int) -> bytes:
-        return messages.new_trunk(self._veth_end(end), int(self.portion.part[self.wiring.peer[end]]), end // 2)
+    def _veth_ends(self, ends: np.ndarray) -> np.ndarray:
+        names, index = [self.wiring.interface[end] for end in ends.tolist()], self.wiring.interface_index[ends]
+        return messages.veth_ends(names, index, mac_rows(ends), self._gso_byte[ends], self._frame_byte[ends])
 
-    def _veth_end(self, end: int) -> bytes:
-        index, gso_byte = int(self.wiring.interface_index[end]), int(self._gso_byte[end])
-        frame = int(self._frame_byte[end])
-        return messages.veth_end(self.wiring.interface[end], index, mac_bytes(end), gso_byte, frame)
+    def _tell_nodes(self, nodes: Sequence[int], allowed: Container[int] = ()) -> None:
+        """Tell nodes all that they are told once; an errno may be `allowed` where they know some of it."""
+        self._dispatch.send(*self._node_messages(nodes), allowed=allowed, remedy=DOCTOR)
+        self._steer_nodes(nodes, allowed)
 
-    def _tell_node(self, node: int, allowed: Container[int] = ()) -> None:
-        """Tell a node all that it is told once; an errno may be `allowed` where it knows some of it."""
-        space, ends = self._at[node], self._ends[node].tolist()
-        space.netlink.demand(self._node_messages(node), f"node {space.node}", allowed)
-        if self._steered:
+    def _steer_nodes(self, nodes: Sequence[int], allowed: Container[int] = ()) -> None:
+        """Tell nodes what they do with packets whose ways are in their headers, if any are."""
+        if self._steered is None:
+            return
+        for node in nodes:
+            space, ends = self._at[node], self._ends[node].tolist()
             if self._steered.forwarding == "mpls":
                 there, index = self._interfaces(node), self.wiring.interface_index
                 labels = {self.wiring.interface[end]: int(index[end]) for end in ends if int(index[end]) in there}
@@ -514,32 +534,43 @@ class KernelBackend:
             steering = node_messages(self._steered.forwarding, node, ends, self.wiring)
             space.netlink.demand(steering, f"ways of {space.node}", allowed)
 
-    def _node_messages(self, node: int) -> Iterator[bytes]:
-        """Bring the loopback and all interfaces up, and say who the neighbours are."""
-        ipv6, own = socket.AF_INET6 in self.families, np.flatnonzero(self._aliases.owner == node)
-        yield messages.link_up(messages.LOOPBACK_INDEX)
-        for number in (node, *(own + len(self.plan.nodes.names)).tolist()):
-            yield messages.loopback_address(ipv4_address(number))
-            if ipv6:
-                yield messages.loopback_address(ipv6_address(number))
+    def _node_messages(self, nodes: Sequence[int]) -> Iterator[Batch]:
+        """Bring the loopbacks and all interfaces up, and say who the neighbours are."""
+        ipv6, first_alias = socket.AF_INET6 in self.families, len(self.plan.nodes.names)
+        own = np.array(nodes, np.int64)
+        alias = np.flatnonzero(np.isin(self._aliases.owner, own))
+        owner, number = np.append(own, self._aliases.owner[alias]), np.append(own, first_alias + alias)
+
+        def of_nodes(node: np.ndarray, rows: np.ndarray) -> Batch:
+            return Batch(self._row[node], rows, partial(_same, "the loopback"))
+
+        lo = np.full(len(owner), messages.LOOPBACK_INDEX)
+        yield of_nodes(own, messages.links_up(lo[: len(own)]))
+        yield of_nodes(owner, messages.interface_addresses(ipv4_packed(number), 32, lo))
+        if ipv6:
+            yield of_nodes(owner, messages.interface_addresses(ipv6_packed(number), 128, lo))
         if self._networks_beyond:  # what lies there is no node: an address of a node without a route does not get out
-            yield beyond_route(NODES)
-            if ipv6:
-                yield beyond_route(NODES6)
-        for end in self._ends[node].tolist():
-            index, peer, mac = int(self.wiring.interface_index[end]), int(self.wiring.peer[end]), mac_bytes(end ^ 1)
-            yield messages.link_up(index)
-            yield messages.permanent_neighbour(ipv4_address(peer), mac, index)
-            if ipv6:
-                yield messages.permanent_neighbour(ipv6_gateway(peer), mac, index)
-            if self._handed_over is not None:
-                if ipv6:
-                    yield messages.interface_address(ipv6_gateway(node), 64, index)
-                if self._handed_over.addresses == "numbered":
-                    yield messages.interface_address(link_address(end), 31, index)
-                    yield messages.permanent_neighbour(link_address(end ^ 1), mac, index)
-                else:
-                    yield messages.interface_address(ipv4_address(node), 32, index)
+            for network in (NODES, NODES6) if ipv6 else (NODES,):
+                yield of_nodes(own, repeated(beyond_route(network), len(own)))
+        ends = self._ends_of(nodes)
+        index, peer, mac = self.wiring.interface_index[ends], self.wiring.peer[ends], mac_rows(ends ^ 1)
+        told = [messages.links_up(index), messages.permanent_neighbours(ipv4_packed(peer), mac, index)]
+        if ipv6:
+            told.append(messages.permanent_neighbours(gateway_packed(peer), mac, index))
+        if self._handed_over is not None:
+            told += self._addressed_links(self._handed_over.addresses == "numbered", ends)
+        yield from (self._of_ends(ends, rows, "the interface") for rows in told)
+
+    def _addressed_links(self, numbered: bool, ends: np.ndarray) -> Iterator[np.ndarray]:
+        """Give ends, for those who route, addresses of their own or those of their nodes."""
+        index, node = self.wiring.interface_index[ends], self.wiring.node[ends]
+        if socket.AF_INET6 in self.families:
+            yield messages.interface_addresses(gateway_packed(node), 64, index, messages.RT_SCOPE_LINK)
+        if numbered:
+            yield messages.interface_addresses(link_packed(ends), 31, index)
+            yield messages.permanent_neighbours(link_packed(ends ^ 1), mac_rows(ends ^ 1), index)
+        else:
+            yield messages.interface_addresses(ipv4_packed(node), 32, index)
 
     def _await_carriers(self) -> None:
         """Wait until every interface transmits: a kernel sees a new veth's carrier a moment after it is up."""
@@ -555,6 +586,10 @@ class KernelBackend:
 
 def _same(text: str, _index: int) -> str:
     return text
+
+
+def _parts(nodes: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    return (nodes[start : start + size] for start in range(0, len(nodes), size))
 
 
 def _by_hops(routes: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

@@ -9,11 +9,24 @@ import ipaddress
 import socket
 import struct
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 
 from isl_emu.network.desired import HEADER_BYTE
-from isl_emu.nodes.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, attribute, message, split_attributes, u32
+from isl_emu.nodes.netlink import (
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    NLM_F_REQUEST,
+    attribute,
+    attribute_rows,
+    joined,
+    message,
+    message_rows,
+    split_attributes,
+    u32,
+    u32_rows,
+)
 
 RTM_NEWLINK, RTM_GETLINK, RTM_NEWADDR, RTM_NEWNEIGH = 16, 18, 20, 28  # linux/rtnetlink.h
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINKINFO, IFLA_STATS64, IFLA_NET_NS_FD, IFLA_EXT_MASK = (
@@ -46,41 +59,48 @@ LOOPBACK_INDEX = 1
 
 IFINFOMSG = struct.Struct("=BxHiII")  # family, type, index, flags, change
 IFADDRMSG = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
-NDMSG = struct.Struct("=BxxxiHBB")  # family, index, state, flags, type
 
 
-def veth_end(name: str, index: int, mac: bytes, gso_byte: int, frame_byte: int) -> bytes:
-    """The description of one veth end: an ifinfomsg and its attributes. Its longest packet is a frame without header.
+def veth_ends(
+    name: Sequence[str], index: np.ndarray, mac: np.ndarray, gso_byte: np.ndarray, frame_byte: np.ndarray
+) -> np.ndarray:
+    """The descriptions of veth ends: an ifinfomsg and its attributes in each row; uint8, (C, bytes).
 
-    gso_byte bounds a super-packet in bytes and in segments; kernels before 6.3 know no separate bound for IPv4.
+    An end's longest packet is a frame without header. gso_byte bounds a super-packet in bytes and in segments; kernels
+    before 6.3 know no separate bound for IPv4.
+
+    Args:
+        mac: uint8, (C, 6); all others (C,).
     """
-    return IFINFOMSG.pack(socket.AF_UNSPEC, 0, index, 0, 0) + b"".join(
-        (
-            attribute(IFLA_IFNAME, name.encode() + b"\0"),
-            attribute(IFLA_ADDRESS, mac),
-            u32(IFLA_MTU, frame_byte - HEADER_BYTE),
-            u32(IFLA_NUM_TX_QUEUES, 1),
-            u32(IFLA_NUM_RX_QUEUES, 1),
-            u32(IFLA_GSO_MAX_SEGS, max(gso_byte // frame_byte, 1)),
-            u32(IFLA_GSO_MAX_SIZE, gso_byte),
-            u32(IFLA_GSO_IPV4_MAX_SIZE, gso_byte),
-        )
+    return joined(
+        _ifinfomsg(index),
+        attribute_rows(IFLA_IFNAME, np.array([one.encode() for one in name], "S16")),  # ends in zeros
+        attribute_rows(IFLA_ADDRESS, mac),
+        u32_rows(IFLA_MTU, frame_byte - HEADER_BYTE),
+        u32(IFLA_NUM_TX_QUEUES, 1),
+        u32(IFLA_NUM_RX_QUEUES, 1),
+        u32_rows(IFLA_GSO_MAX_SEGS, np.maximum(gso_byte // frame_byte, 1)),
+        u32_rows(IFLA_GSO_MAX_SIZE, gso_byte),
+        u32_rows(IFLA_GSO_IPV4_MAX_SIZE, gso_byte),
     )
 
 
-def new_veth(end: bytes, peer: bytes, peer_namespace_fd: int | None) -> bytes:
-    """Make a veth pair: `end` where the socket is, `peer` right in its own namespace (never moved), or there too."""
-    place = b"" if peer_namespace_fd is None else u32(IFLA_NET_NS_FD, peer_namespace_fd)
-    far = attribute(VETH_INFO_PEER, peer + place)
-    info = attribute(IFLA_INFO_KIND, b"veth") + attribute(IFLA_INFO_DATA, far)
-    return message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, end + attribute(IFLA_LINKINFO, info))
+def new_veths(ends: np.ndarray, peers: np.ndarray, peer_namespace_fd: np.ndarray | None) -> np.ndarray:
+    """Make veth pairs: `ends` where the socket is, `peers` right in their own namespaces (never moved), or there too.
+
+    Args:
+        ends, peers: of `veth_ends`, (C, bytes).
+        peer_namespace_fd: int, (C,).
+    """
+    place = b"" if peer_namespace_fd is None else u32_rows(IFLA_NET_NS_FD, peer_namespace_fd)
+    far = attribute_rows(VETH_INFO_PEER, peers, place)
+    return _new_links(ends, b"veth", attribute_rows(IFLA_INFO_DATA, far))
 
 
-def new_trunk(end: bytes, part: int, number: int) -> bytes:
-    """Make the end of a link whose other end is in another guest: guest `part`, which knows it by the same number."""
-    data = attribute(IFLA_INFO_DATA, u32(TRUNK_PEER, part) + u32(TRUNK_LINK, number))
-    info = attribute(IFLA_INFO_KIND, b"trunk") + data
-    return message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, end + attribute(IFLA_LINKINFO, info))
+def new_trunks(ends: np.ndarray, part: np.ndarray, number: np.ndarray) -> np.ndarray:
+    """Make the ends (of `veth_ends`) of links to other guests: to guest `part`, which knows each by the same number."""
+    data = attribute_rows(IFLA_INFO_DATA, u32_rows(TRUNK_PEER, part), u32_rows(TRUNK_LINK, number))
+    return _new_links(ends, b"trunk", data)
 
 
 def new_ifb(name: str, index: int, gso_byte: int, frame_byte: int) -> bytes:
@@ -99,7 +119,12 @@ def link_moved(index: int, name: str, namespace_fd: int) -> bytes:
 
 def link_up(index: int) -> bytes:
     """Set an interface up."""
-    return message(RTM_NEWLINK, 0, IFINFOMSG.pack(socket.AF_UNSPEC, 0, index, IFF_UP, IFF_UP))
+    return links_up(np.array([index])).tobytes()
+
+
+def links_up(index: np.ndarray) -> np.ndarray:
+    """Set interfaces up."""
+    return message_rows(RTM_NEWLINK, 0, _ifinfomsg(index, IFF_UP))
 
 
 OPERATION = np.dtype(
@@ -135,18 +160,35 @@ def loopback_address(address: str) -> bytes:
 
 def interface_address(address: str, prefix: int, index: int) -> bytes:
     """Give an interface an address, without asking whether somebody else has it."""
-    family, packed = _packed(address)
-    scope = RT_SCOPE_LINK if ipaddress.ip_address(address).is_link_local else 0
-    body = IFADDRMSG.pack(family, prefix, IFA_F_NODAD if family == socket.AF_INET6 else 0, scope, index)
-    body += attribute(IFA_LOCAL, packed) + attribute(IFA_ADDRESS, packed)
-    return message(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, body)
+    one = ipaddress.ip_address(address)
+    packed, scope = np.frombuffer(one.packed, np.uint8), RT_SCOPE_LINK if one.is_link_local else 0
+    return interface_addresses(packed[np.newaxis], prefix, np.array([index]), scope).tobytes()
 
 
-def permanent_neighbour(address: str, mac: bytes, index: int) -> bytes:
-    """Say for ever which hardware address `address` has, so that nobody asks."""
-    family, packed = _packed(address)
-    body = NDMSG.pack(family, index, NUD_PERMANENT, 0, 0) + attribute(NDA_DST, packed) + attribute(NDA_LLADDR, mac)
-    return message(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_EXCL, body)
+def interface_addresses(address: np.ndarray, prefix: int, index: np.ndarray, scope: int = 0) -> np.ndarray:
+    """Give interfaces addresses, without asking whether somebody else has them.
+
+    Args:
+        address: in network order, of 4 or 16 bytes each; (C,) or uint8, (C, bytes).
+        index: of the interfaces; (C,).
+    """
+    family = _family(address)
+    head = struct.pack("=BBBB", family, prefix, IFA_F_NODAD if family == socket.AF_INET6 else 0, scope)
+    both = attribute_rows(IFA_LOCAL, address), attribute_rows(IFA_ADDRESS, address)
+    return message_rows(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, head, index.astype(np.uint32), *both)
+
+
+def permanent_neighbours(address: np.ndarray, mac: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Say for ever which hardware addresses `address` have, so that nobody asks.
+
+    Args:
+        address: in network order, of 4 or 16 bytes each; (C,).
+        mac: uint8, (C, 6).
+        index: of the interfaces to them; (C,).
+    """
+    head = struct.pack("=Bxxx", _family(address)), index.astype(np.int32), struct.pack("=HBB", NUD_PERMANENT, 0, 0)
+    both = attribute_rows(NDA_DST, address), attribute_rows(NDA_LLADDR, mac)
+    return message_rows(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_EXCL, *head, *both)
 
 
 def links_question() -> bytes:
@@ -177,6 +219,15 @@ def decode_link(body: bytes) -> tuple[int, str, int]:
     return index, split_attributes(body[IFINFOMSG.size :])[IFLA_IFNAME].rstrip(b"\0").decode(), flags
 
 
-def _packed(address: str) -> tuple[int, bytes]:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    return family, socket.inet_pton(family, address)
+def _ifinfomsg(index: np.ndarray, flags: int = 0) -> np.ndarray:
+    """What messages about interfaces begin with, in each row; all `flags` are set, others stay as they are."""
+    return joined(struct.pack("=BxH", socket.AF_UNSPEC, 0), index.astype(np.int32), struct.pack("=II", flags, flags))
+
+
+def _new_links(ends: np.ndarray, kind: bytes, data: np.ndarray) -> np.ndarray:
+    info = attribute_rows(IFLA_LINKINFO, attribute(IFLA_INFO_KIND, kind), data)
+    return message_rows(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, ends, info)
+
+
+def _family(address: np.ndarray) -> int:
+    return socket.AF_INET if joined(address).shape[1] == 4 else socket.AF_INET6

@@ -63,6 +63,38 @@ def segment(node: int, function: int) -> str:
     return str(ipaddress.IPv6Address(LOCATOR_BASE + (node + 1 << 64) + function))
 
 
+def packed(base: int, numbers: np.ndarray, layout: np.dtype | str) -> np.ndarray:
+    """Addresses base + number in network order, of a type of 4 or 16 bytes; shape as `numbers`, (C,).
+
+    The base ends in 32 zero bits or the sum stays within them.
+    """
+    size = np.dtype(layout).itemsize
+    rows = np.zeros((len(numbers), size // 4), ">u4")
+    rows[:] = np.frombuffer(base.to_bytes(size, "big"), ">u4")
+    rows[:, -1] += np.asarray(numbers, np.int64).astype(">u4")
+    return rows.view(layout).ravel()
+
+
+def ipv4_packed(nodes: np.ndarray) -> np.ndarray:
+    """The IPv4 loopback addresses of nodes (C,), in network order."""
+    return packed(IPV4_BASE, nodes + 1, "V4")
+
+
+def ipv6_packed(nodes: np.ndarray) -> np.ndarray:
+    """The IPv6 loopback addresses of nodes (C,), in network order."""
+    return packed(IPV6_BASE, nodes + 1, "V16")
+
+
+def gateway_packed(nodes: np.ndarray) -> np.ndarray:
+    """The link-local addresses by which neighbours route to nodes (C,), in network order."""
+    return packed(IPV6_GATEWAY_BASE, nodes + 1, "V16")
+
+
+def link_packed(ends: np.ndarray) -> np.ndarray:
+    """The IPv4 addresses of link ends (C,) where links are numbered, in network order."""
+    return packed(LINK_BASE, ends, "V4")
+
+
 def mac_address(end: int) -> str:
     """The hardware address of the interface at link end `end`."""
     return ":".join(f"{byte:02x}" for byte in mac_bytes(end))
@@ -71,6 +103,11 @@ def mac_address(end: int) -> str:
 def mac_bytes(end: int) -> bytes:
     """The hardware address of the interface at link end `end`, 6 bytes."""
     return (MAC_BASE + end).to_bytes(6, "big")
+
+
+def mac_rows(ends: np.ndarray) -> np.ndarray:
+    """The hardware addresses of the interfaces at link ends (C,); uint8, (C, 6)."""
+    return (MAC_BASE + ends.astype(np.int64)).astype(">u8").view(np.uint8).reshape(-1, 8)[:, 2:]
 
 
 def interface_name(peer: str, link: int) -> str:

@@ -96,6 +96,10 @@ class IslTopo(Topo):
                 addr2=mac_address(2 * number + 1),
             )
 
+    def switches(self, sort: bool = True) -> list[str]:
+        """None, which Mininet would find by going through all nodes."""
+        return []
+
 
 class IslNet(Mininet):
     """A Mininet net of satellites and stations.
@@ -226,6 +230,11 @@ class IslNet(Mininet):
             )
         link: LaserLink = super().addLink(node1, node2, port1, port2, cls, **params)
         return link
+
+    @staticmethod
+    def randMac() -> str:
+        """Nothing, where Mininet would draw an address: each interface has its own."""
+        return ""
 
     def start(self) -> None:
         """Nothing is left to start: there are no switches and no controllers."""

@@ -10,8 +10,8 @@ import numpy as np
 
 from isl_emu.linkplan.plan import AQM, MTU_BYTE, QueueKind
 from isl_emu.network.desired import END, HEADER_BYTE
-from isl_emu.network.messages import new_ifb, new_veth, veth_end
-from isl_emu.network.naming import mac_bytes
+from isl_emu.network.messages import new_ifb, new_veths, veth_ends
+from isl_emu.network.naming import mac_rows
 from isl_emu.network.qdiscs import RTM_GETQDISC, decode_netems, netem_messages, qdiscs_question
 from isl_emu.network.queues import (
     bucket_messages,
@@ -53,7 +53,7 @@ def missing_queues(kinds: Iterable[QueueKind]) -> list[str]:
         needs = [(_veth(), "veth pairs (veth)")]
         needs += [need for number, kind in enumerate(managed) for need in _needs_of(kind, PROBE_INDEX + 2 * number)]
         redirection = "redirection (sch_ingress, cls_matchall, act_mirred)"
-        needs += [(part, redirection) for part in detour_messages(PROBE_INDEX)]
+        needs += [(rows.tobytes(), redirection) for rows in detour_messages(np.array([PROBE_INDEX]))]
         for need, what in needs:
             yield from _refused(netlink, need, what)
 
@@ -88,8 +88,8 @@ def _lacking_for_links(netlink: Netlink) -> list[str]:
         return ["the kernel's netem has no 64-bit rate (Linux 3.14 and later have it)"]
     if found["delay_ns"][0] != PROBE_STATE["delay_ns"][0]:
         return ["the kernel's netem has no delay in ns (Linux 4.16 and later have it)"]
-    for need in policer_messages(PROBE_STATE[0], PROBE_INDEX):
-        if lacking := _refused(netlink, need, "policers (sch_ingress, cls_matchall, act_police)"):
+    for rows in policer_messages(PROBE_STATE, np.array([PROBE_INDEX])):
+        if lacking := _refused(netlink, rows.tobytes(), "policers (sch_ingress, cls_matchall, act_police)"):
             return lacking
     return []
 
@@ -106,8 +106,9 @@ def _needs_of(kind: QueueKind, index: int) -> Iterator[tuple[bytes, str]]:
 
 
 def _veth() -> bytes:
-    near = veth_end("probe-a", PROBE_INDEX, mac_bytes(0), FRAME_BYTE, FRAME_BYTE)
-    return new_veth(near, veth_end("probe-b", PEER_INDEX, mac_bytes(1), FRAME_BYTE, FRAME_BYTE), None)
+    byte = np.full(2, FRAME_BYTE)
+    ends = veth_ends(["probe-a", "probe-b"], np.array([PROBE_INDEX, PEER_INDEX]), mac_rows(np.arange(2)), byte, byte)
+    return new_veths(ends[:1], ends[1:], None).tobytes()
 
 
 def _refused(netlink: Netlink, message: bytes, what: str) -> list[str]:

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 
 import numpy as np
 
@@ -42,7 +41,17 @@ from isl_emu.network.qdiscs import (
     number,
     root_qdiscs,
 )
-from isl_emu.nodes.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, attribute, message, split_attributes, u32
+from isl_emu.nodes.netlink import (
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    NLM_F_REPLACE,
+    attribute,
+    attribute_rows,
+    joined,
+    message_rows,
+    split_attributes,
+    u32,
+)
 from isl_emu.units import NS_PER_S, NS_PER_US
 
 QUEUE_INDEX_OFFSET = 1_000_000  # of a queue's interface, above that of its link end
@@ -61,6 +70,13 @@ RTM_NEWACTION, RTM_GETACTION = 48, 50  # linux/rtnetlink.h, as are the following
 TCAMSG, TCA_ACT_TAB, TCA_ACT_STATS = struct.Struct("=Bxxx"), 1, 4
 TCA_POLICE_TBF, TCA_POLICE_RATE, TCA_POLICE_RATE64 = 1, 2, 8  # linux/pkt_cls.h
 POLICE = struct.Struct("=IiIIIBBHhHI12xiiI")  # index, action, limit, burst, mtu, rate (as of TBF), peak, counts, more
+POLICING = np.dtype(  # the same
+    [
+        ("index", "u4"), ("action", "i4"), ("limit", "u4"), ("burst_ticks", "u4"), ("mtu_byte", "u4"),
+        ("cell_log", "u1"), ("linklayer", "u1"), ("overhead", "u2"), ("cell_align", "i2"), ("mpu", "u2"),
+        ("rate_byte_s", "u4"), ("more", "V24"),
+    ]
+)  # fmt: skip
 RATE_TABLE = bytes(1024)  # kernels ask for one and take the rate itself
 TCA_TBF_PARMS, TCA_TBF_RATE64, TCA_TBF_BURST = 1, 4, 6  # linux/pkt_sched.h, as are the following
 TC_LINKLAYER_ETHERNET = 1
@@ -135,49 +151,54 @@ def inside_message(aqm: np.void, interface_index: int, queue_byte: int, frame_by
             TCA_CAKE_MEMORY: MEMORY_PER_BYTE * queue_byte,
         }
     body = b"".join(u32(option, value) for option, value in options.items())
-    return _new_qdisc(queue_index(interface_index), INSIDE_HANDLE, INSIDE, kind.name.lower(), body)
+    where = np.array([queue_index(interface_index)])
+    return _new_qdiscs(where, INSIDE_HANDLE, INSIDE, kind.name.lower(), body).tobytes()
 
 
-def detour_messages(interface_index: int, *, again: bool = False) -> Iterator[bytes]:
-    """What sends every packet of an interface through its queue before its own root qdisc; it has the queue's number.
+def detour_messages(interface_index: np.ndarray, *, again: bool = False) -> list[np.ndarray]:
+    """What sends every packet of interfaces through their queues before their own root qdiscs, one kind after another.
 
-    Args:
-        again: there was one, which may still be there or have been changed.
-    """
-    queue = queue_index(interface_index)
-    parms = MIRRED.pack(queue, 0, TC_ACT_STOLEN, 0, 0, TCA_EGRESS_REDIR, queue)
-    return _for_all_packets(interface_index, "mirred", attribute(TCA_MIRRED_PARMS, parms), again=again)
-
-
-def policer_messages(end: np.void, interface_index: int, *, again: bool = False) -> Iterator[bytes]:
-    """What drops packets of an interface that find its queue full, as `end` (desired.END) has it.
-
-    The sender is not told. The policer has the interface's number.
+    Each has its queue's number.
 
     Args:
-        again: there was one, which may still be there or have been changed.
+        interface_index: int, (C,).
+        again: there were some, which may still be there or have been changed.
     """
-    return _for_all_packets(interface_index, "police", _policing(end, interface_index), again=again)
+    queue = (interface_index + QUEUE_INDEX_OFFSET).astype(np.uint32)
+    parms = queue, struct.pack("=IiIIi", 0, TC_ACT_STOLEN, 0, 0, TCA_EGRESS_REDIR), queue  # MIRRED
+    return _for_all_packets(interface_index, "mirred", attribute_rows(TCA_MIRRED_PARMS, *parms), again=again)
 
 
-def policer_change(end: np.void, interface_index: int) -> bytes:
-    """Give the policer of an interface another rate and length; it forgets what waits, so for some time more may."""
-    return _replaced("police", _policing(end, interface_index))
+def policer_messages(ends: np.ndarray, interface_index: np.ndarray, *, again: bool = False) -> list[np.ndarray]:
+    """What drops packets of interfaces that find their queues full, as `ends` (desired.END) have it.
+
+    They are in the order of their sending: one kind after another. The senders are not told. Each policer has its
+    interface's number.
+
+    Args:
+        interface_index: int, (C,) as `ends`.
+        again: there were some, which may still be there or have been changed.
+    """
+    return _for_all_packets(interface_index, "police", _policing(ends, interface_index), again=again)
 
 
-def _policing(end: np.void, interface_index: int) -> bytes:
-    rate_byte_s, ticks = _policed(int(end["rate_bit_s"]), int(end["queue_byte"]))
-    rate = 1, TC_LINKLAYER_ETHERNET, 0, 0, 0, min(rate_byte_s, U32_MAX)  # a cell of any size, as there is no table
-    parms = POLICE.pack(interface_index, TC_ACT_STOLEN, 0, ticks, U32_MAX, *rate, 0, 0, 0)
-    options = attribute(TCA_POLICE_TBF, parms) + attribute(TCA_POLICE_RATE, RATE_TABLE)
-    return options + attribute(TCA_POLICE_RATE64, struct.pack("=Q", rate_byte_s))
+def policer_changes(ends: np.ndarray, interface_index: np.ndarray) -> np.ndarray:
+    """Give policers of interfaces other rates and lengths; they forget what waits, so for some time more may."""
+    return _replaced("police", _policing(ends, interface_index))
 
 
-@lru_cache(maxsize=1024)  # thousands of ends have the same
-def _policed(rate_bit_s: int, queue_byte: int) -> tuple[int, int]:
-    """The rate of a policer in bytes a second, and its length in ticks."""
-    policed = policed_bit_s(np.int64(rate_bit_s))
-    return int(policed) // 8, int(policed_ticks(np.int64(queue_byte), policed))
+def _policing(ends: np.ndarray, interface_index: np.ndarray) -> np.ndarray:
+    rate_bit_s = policed_bit_s(ends["rate_bit_s"])
+    rows = np.zeros(len(ends), POLICING)
+    rows["index"], rows["action"], rows["mtu_byte"] = interface_index, TC_ACT_STOLEN, U32_MAX
+    rows["burst_ticks"] = policed_ticks(ends["queue_byte"], rate_bit_s)
+    rows["cell_log"], rows["linklayer"] = 1, TC_LINKLAYER_ETHERNET  # a cell of any size, as there is no table
+    rows["rate_byte_s"] = np.minimum(rate_bit_s // 8, U32_MAX)
+    return joined(
+        attribute_rows(TCA_POLICE_TBF, rows),
+        attribute(TCA_POLICE_RATE, RATE_TABLE),
+        attribute_rows(TCA_POLICE_RATE64, rate_bit_s // 8),
+    )
 
 
 def actions_question(kind: str) -> bytes:
@@ -223,24 +244,25 @@ def _hooked(bodies: list[bytes]) -> set[int]:
     return {index for _, index, _, parent, _ in heads if parent == TC_H_CLSACT}
 
 
-def _for_all_packets(interface_index: int, action: str, options: bytes, *, again: bool) -> Iterator[bytes]:
-    """What does something with each packet that is sent to an interface, before its root qdisc."""
-    yield _new_qdisc(interface_index, CLSACT_HANDLE, TC_H_CLSACT, "clsact", b"")
-    matchall = attribute(TCA_MATCHALL_ACT, _doing(action, options))
-    head = TCMSG.pack(0, interface_index, 0, CLSACT_EGRESS, ALL_PROTOCOLS)
-    body = head + _kind(TCA_KIND, "matchall") + attribute(TCA_OPTIONS, matchall)
-    yield message(RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL, body)
+def _for_all_packets(interface_index: np.ndarray, action: str, options: np.ndarray, *, again: bool) -> list[np.ndarray]:
+    """What does something with each packet that is sent to interfaces, before their root qdiscs."""
+    index, place = interface_index.astype(np.int32), struct.pack("=III", 0, CLSACT_EGRESS, ALL_PROTOCOLS)
+    matchall = attribute_rows(TCA_OPTIONS, attribute_rows(TCA_MATCHALL_ACT, _doing(action, options)))
+    new, kind = NLM_F_CREATE | NLM_F_EXCL, _kind(TCA_KIND, "matchall")
+    filters = message_rows(RTM_NEWTFILTER, new, bytes(4), index, place, kind, matchall)
+    made = [_new_qdiscs(interface_index, CLSACT_HANDLE, TC_H_CLSACT, "clsact"), filters]
     if again:  # a kernel takes an action with this number as it is
-        yield _replaced(action, options)
+        made.append(_replaced(action, options))
+    return made
 
 
-def _replaced(action: str, options: bytes) -> bytes:
-    body = TCAMSG.pack(0) + attribute(TCA_ACT_TAB, _doing(action, options))
-    return message(RTM_NEWACTION, NLM_F_CREATE | NLM_F_REPLACE, body)
+def _replaced(action: str, options: np.ndarray) -> np.ndarray:
+    body = TCAMSG.pack(0), attribute_rows(TCA_ACT_TAB, _doing(action, options))
+    return message_rows(RTM_NEWACTION, NLM_F_CREATE | NLM_F_REPLACE, *body)
 
 
-def _doing(action: str, options: bytes) -> bytes:
-    return attribute(1, _kind(TCA_ACT_KIND, action) + attribute(TCA_ACT_OPTIONS, options))
+def _doing(action: str, options: np.ndarray) -> np.ndarray:
+    return attribute_rows(1, _kind(TCA_ACT_KIND, action), attribute_rows(TCA_ACT_OPTIONS, options))
 
 
 def add_queues(found: np.ndarray, bodies: list[bytes], detours: list[bytes], end_of_queue: Mapping[int, int]) -> None:
@@ -294,10 +316,10 @@ def marks_by_index(bodies: list[bytes]) -> dict[int, int]:
     return marks_of
 
 
-def _new_qdisc(interface_index: int, handle: int, parent: int, kind: str, options: bytes) -> bytes:
-    body = TCMSG.pack(0, interface_index, handle, parent, 0) + _kind(TCA_KIND, kind)
-    body += attribute(TCA_OPTIONS, options) if options else b""
-    return message(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, body)
+def _new_qdiscs(interface_index: np.ndarray, handle: int, parent: int, kind: str, options: bytes = b"") -> np.ndarray:
+    place = bytes(4), interface_index.astype(np.int32), struct.pack("=III", handle, parent, 0)
+    more = attribute(TCA_OPTIONS, options) if options else b""
+    return message_rows(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, *place, _kind(TCA_KIND, kind), more)
 
 
 def _kind(attribute_type: int, name: str) -> bytes:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from isl_emu.network.naming import IPV4_BASE, IPV6_BASE, IPV6_GATEWAY_BASE
+from isl_emu.network.naming import IPV4_BASE, IPV6_BASE, IPV6_GATEWAY_BASE, packed
 from isl_emu.nodes.netlink import (
     NLM_F_CREATE,
     NLM_F_EXCL,
@@ -89,7 +89,7 @@ def route_messages(
     rows = _new_routes(family, source, destination, through)
     rows["route_flags"] = RTNH_F_ONLINK if family == socket.AF_INET else 0
     _put(rows, "oif", RTA_OIF, interface_index)
-    _put(rows, "gateway", RTA_GATEWAY, _packed(_GATEWAY_BASE[family], peer, rows["gateway"].dtype))
+    _put(rows, "gateway", RTA_GATEWAY, packed(_GATEWAY_BASE[family], peer + 1, rows["gateway"].dtype))
     if wrapping:
         rows["metric_length"], rows["metric_type"] = 4 + metric.itemsize, RTA_METRICS
         metrics = rows["metric"]
@@ -116,7 +116,7 @@ def multipath_messages(
     hops = rows["hops"]
     hops["length"], hops["index"] = next_hop.itemsize, interface_index
     hops["flags"] = RTNH_F_ONLINK if family == socket.AF_INET else 0
-    gateway = _packed(_GATEWAY_BASE[family], peer.ravel(), next_hop["gateway"])
+    gateway = packed(_GATEWAY_BASE[family], peer.ravel() + 1, next_hop["gateway"])
     _put(hops, "gateway", RTA_GATEWAY, gateway.reshape(peer.shape))
     return rows
 
@@ -124,7 +124,7 @@ def multipath_messages(
 def _new_routes(family: int, source: np.ndarray, destination: np.ndarray, through: list[Any]) -> np.ndarray:
     rows = _route_rows(family, destination, [*_attribute("source", _ADDRESS[family]), *through])
     rows["type"], rows["flags"] = RTM_NEWROUTE, NLM_F_REQUEST | NLM_F_REPLACE | NLM_F_CREATE
-    _put(rows, "source", RTA_PREFSRC, _packed(_BASE[family], source, rows["source"].dtype))
+    _put(rows, "source", RTA_PREFSRC, packed(_BASE[family], source + 1, rows["source"].dtype))
     return rows
 
 
@@ -212,16 +212,8 @@ def _route_rows(family: int, destination: np.ndarray, more: list[Any]) -> np.nda
     rows["length"], rows["sequence"] = layout.itemsize, np.arange(len(destination))
     rows["family"], rows["dst_len"], rows["table"] = family, 8 * layout["dst"].itemsize, RT_TABLE_MAIN
     rows["protocol"], rows["kind"] = RTPROT_ISL_EMU, RTN_UNICAST
-    _put(rows, "dst", RTA_DST, _packed(_BASE[family], destination, layout["dst"]))
+    _put(rows, "dst", RTA_DST, packed(_BASE[family], destination + 1, layout["dst"]))
     return rows
-
-
-def _packed(base: int, node: np.ndarray, layout: np.dtype) -> np.ndarray:
-    """Addresses base + node + 1 in network order; the base ends in 32 zero bits or the sum stays within them."""
-    packed = np.zeros((len(node), layout.itemsize // 4), ">u4")
-    packed[:] = np.frombuffer(base.to_bytes(layout.itemsize, "big"), ">u4")
-    packed[:, -1] += (node.astype(np.int64) + 1).astype(">u4")
-    return packed.view(layout).ravel()
 
 
 def _node(base: int, address: bytes) -> int:

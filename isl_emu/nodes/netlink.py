@@ -30,10 +30,12 @@ SOL_NETLINK, NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK = 270, 10,
 NLA_TYPE_MASK = 0x3FFF
 
 HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
+MESSAGE = [("length", "u4"), ("type", "u2"), ("flags", "u2"), ("sequence", "u4"), ("port", "u4")]  # the same
 ATTRIBUTE = struct.Struct("=HH")  # nlattr: length, type
 SEND_BYTE = 32_768  # fits every socket buffer; longer sends gain nothing
 PATIENT_ROWS, PATIENT_TRIALS = 64, 10_000  # at once, so that a socket holds all refusals; a trial takes 50 us or so
 RECEIVE_BYTE = 262_144  # more than the kernel puts into one part of a dump
+BY_HAND = "leave tc and ip alone during a run"
 
 
 @dataclass(frozen=True)
@@ -211,14 +213,19 @@ class Dispatch:
         """Stop watching."""
         self._epoll.close()
 
-    def send(self, *batches: Batch) -> None:
+    def send(self, *batches: Batch, allowed: Container[int] = (), remedy: str = BY_HAND) -> None:
         """Send all messages; those of one node in the order of the batches.
+
+        Args:
+            allowed: for which errno a message may be refused.
+            remedy: what helps where another is.
 
         Raises:
             NetworkError: a message was refused.
         """
         for name, refused in self._refused(batches):
-            raise _unset(name, batches, refused)
+            if refused.errno not in allowed:
+                raise _unset(name, batches, refused, remedy)
 
     def send_patiently(self, batch: Batch) -> None:
         """Send messages for which a kernel may have no memory at once, and send these again until it has.
@@ -262,10 +269,9 @@ def _described_of(batch: Batch, rows: np.ndarray, index: int) -> str:
     return batch.describe(int(rows[index]))
 
 
-def _unset(name: str, batches: Sequence[Batch], refused: Refusal) -> NetworkError:
+def _unset(name: str, batches: Sequence[Batch], refused: Refusal, remedy: str = BY_HAND) -> NetworkError:
     return NetworkError(
-        f"{name}: {_described(batches, refused.sequence)} cannot be set ({refused}), "
-        "but the plan needs it; leave tc and ip alone during a run"
+        f"{name}: {_described(batches, refused.sequence)} cannot be set ({refused}), but the plan needs it; {remedy}"
     )
 
 
@@ -291,6 +297,51 @@ def attribute(kind: int, payload: bytes) -> bytes:
 def u32(kind: int, value: int) -> bytes:
     """An attribute that holds an unsigned number of 32 bits."""
     return attribute(kind, struct.pack("=I", value))
+
+
+def joined(*parts: bytes | np.ndarray) -> np.ndarray:
+    """Rows of bytes, put together from the left: what is the same in all rows, and what is in each; uint8, (C, bytes).
+
+    Args:
+        parts: bytes, or arrays of any type, shape (C,) or (C, n); at least one array.
+    """
+    count = next(len(part) for part in parts if not isinstance(part, bytes))
+    pieces = [
+        np.broadcast_to(np.frombuffer(part, np.uint8), (count, len(part))) if isinstance(part, bytes) else _bytes(part)
+        for part in parts
+    ]
+    return np.concatenate(pieces, axis=1)
+
+
+def attribute_rows(kind: int, *payload: bytes | np.ndarray) -> np.ndarray:
+    """In each row one attribute, as of `attribute`; uint8, (C, bytes)."""
+    inside = joined(*payload)
+    length = inside.shape[1]
+    return joined(ATTRIBUTE.pack(ATTRIBUTE.size + length, kind), inside, bytes(-length % 4))
+
+
+def u32_rows(kind: int, values: np.ndarray) -> np.ndarray:
+    """In each row an attribute that holds one of `values`, (C,), as a number of 32 bits."""
+    return attribute_rows(kind, values.astype(np.uint32))
+
+
+def message_rows(kind: int, flags: int, *body: bytes | np.ndarray) -> np.ndarray:
+    """In each row one request, as of `message`: what `Batch` and `Netlink.send_rows` take; shape (C,)."""
+    inside = joined(*body)
+    rows = joined(message(kind, flags, bytes(inside.shape[1]))[: HEADER.size], inside)
+    messages: np.ndarray = rows.view([*MESSAGE, ("body", "V", inside.shape[1])])[:, 0]
+    return messages
+
+
+def repeated(one: bytes, count: int) -> np.ndarray:
+    """The same request in each row."""
+    rows: np.ndarray = np.frombuffer(one * count, [*MESSAGE, ("body", "V", len(one) - HEADER.size)]).copy()
+    return rows
+
+
+def _bytes(rows: np.ndarray) -> np.ndarray:
+    width = rows.dtype.itemsize * int(np.prod(rows.shape[1:]))
+    return np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), width)
 
 
 def split_messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:

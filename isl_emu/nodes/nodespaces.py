@@ -129,26 +129,33 @@ def remove_space_file(path: str) -> None:
 
 
 def _make_spaces(run_id: str, nodes: Sequence[str], spaces: list[NodeSpace], numbers: Sequence[int]) -> None:
-    sysctls: dict[str, str] | None = None
-    seeded = Path(SYSCTL_FOLDER, HASH_SEED).exists()
-    for number, node in zip(numbers, nodes, strict=True):
+    seeded, wanted, held = Path(SYSCTL_FOLDER, HASH_SEED).exists(), dict[str, str](), dict[str, str]()
+    for made, (number, node) in enumerate(zip(numbers, nodes, strict=True)):
         unshare(CLONE_NEWNET)
         path = namespace_path(run_id, node)
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY | os.O_CLOEXEC, 0))
         spaces.append(NodeSpace(node, path, Netlink()))
         mount(OWN_NETWORK, path, None, MS_BIND)
-        sysctls = _sysctls_to_set() if sysctls is None else sysctls
-        for name, value in sysctls.items():
+        if made == 0:
+            wanted = _sysctls_here()
+        elif made == 1:  # this one is made from the first, and all others alike: they may have some from the start
+            wanted = {name: value for name, value in wanted.items() if _sysctl(name) != held[name]}
+        for name, value in wanted.items():
             _set_sysctl(name, value)
+        if made == 0:
+            held = {name: _sysctl(name) for name in wanted}
         if seeded:
             _set_sysctl(HASH_SEED, str(number + 1))
 
 
-def _sysctls_to_set() -> dict[str, str]:
-    """All that this thread's new namespace has not got from the start; then no other new one has."""
+def _sysctls_here() -> dict[str, str]:
+    """All that nodes are told on this kernel."""
     wanted = SYSCTLS | (IPV6_SYSCTLS if ipv6_available() else {})
-    wanted |= {name: value for name, value in IF_THERE.items() if Path(SYSCTL_FOLDER, name).exists()}
-    return {name: value for name, value in wanted.items() if Path(SYSCTL_FOLDER, name).read_text().strip() != value}
+    return wanted | {name: value for name, value in IF_THERE.items() if Path(SYSCTL_FOLDER, name).exists()}
+
+
+def _sysctl(name: str) -> str:
+    return Path(SYSCTL_FOLDER, name).read_text()
 
 
 def _set_sysctl(name: str, value: str) -> None:

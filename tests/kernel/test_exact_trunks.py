@@ -34,6 +34,7 @@ def run(guest_run: RunDirectory) -> RunDirectory:
 # A chain of nodes a - b - c, of which a guest has some; what node c receives and when, and what comes back to a.
 CHAIN = """
 import ctypes, os, socket, subprocess, sys, threading, time
+import numpy as np
 from isl_emu.network import messages
 from isl_emu.nodes.netlink import Netlink
 
@@ -54,15 +55,19 @@ def inside(name, work):
     return thread
 
 def end(number, side):
-    return messages.veth_end(f"l{number}", 10 + number, bytes([2, 0, 0, 0, number, side]), 65536, 1514)
+    values = [10 + number], [[2, 0, 0, 0, number, side]], [65536], [1514]
+    index, mac, gso_byte, frame_byte = map(np.array, values)
+    return messages.veth_ends([f"l{number}"], index, mac.astype(np.uint8), gso_byte, frame_byte)
 
 def make(number, side, one, other):
     if of_node[one] == of_node[other] == part:
         if side == 0:
             with open(f"/run/netns/{other}") as space:
-                Netlink().demand([messages.new_veth(end(number, 0), end(number, 1), space.fileno())], "link")
+                made = messages.new_veths(end(number, 0), end(number, 1), np.array([space.fileno()]))
+                Netlink().demand([made.tobytes()], "link")
     else:
-        Netlink().demand([messages.new_trunk(end(number, side), of_node[other], number)], "link")
+        made = messages.new_trunks(end(number, side), np.array([of_node[other]]), np.array([number]))
+        Netlink().demand([made.tobytes()], "link")
 
 for name in mine:
     sh(f"ip netns add {name}; ip -n {name} link set lo up; ip netns exec {name} sysctl -qw net.ipv4.ip_forward=1")
@@ -215,7 +220,8 @@ def test_a_link_that_is_shorter_than_the_lookahead_is_refused_where_it_is_used(r
 
 
 def test_a_lone_guest_has_no_trunks(run, folder):
-    make = "from isl_emu.nodes.netlink import Netlink; from isl_emu.network import messages as m; "
-    make += "Netlink().demand([m.new_trunk(m.veth_end('x', 10, bytes(6), 2000, 1514), 1, 1)], 'link')"
+    make = "import numpy as np; from isl_emu.nodes.netlink import Netlink; from isl_emu.network import messages as m; "
+    make += "one = np.array([1]); end = m.veth_ends(['x'], 10 * one, np.zeros((1, 6), 'u1'), 2000 * one, 1514 * one); "
+    make += "Netlink().demand([m.new_trunks(end, one, one).tobytes()], 'link')"
     script = f"{sys.executable} -c {make!r} 2>&1 | grep -q 'not supported'"
     assert run_in_guest(["sh", "-c", script], run=run, writable=[], memory_byte=MEMORY_BYTE, clock=CLOCK) == 0

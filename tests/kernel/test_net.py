@@ -24,12 +24,14 @@ from isl_emu.linkplan.plan import QueueKind
 from isl_emu.network.calibration import NetemBias, measure_bias
 from isl_emu.network.net import IslNet, NetCLI
 from isl_emu.nodes.containers import Container
+from isl_emu.nodes.namespaces import enter_network, in_own_thread
+from isl_emu.nodes.nodespaces import HASH_SEED, IF_THERE, IPV6_SYSCTLS, SYSCTL_FOLDER, SYSCTLS
 from isl_emu.recovery import clean_runs
 from isl_emu.routing.paths import PathFinder
 from isl_emu.runs.directory import registered_runs
 from isl_emu.runs.journal import read_journal
 from tests.kernel.test_queues import need_queue
-from tests.nets import live_net, ping_lost, ping_times_ms, run_directory
+from tests.nets import live_net, loopback_spaces, ping_lost, ping_times_ms, run_directory
 from tests.plans import MS, SECOND, make_plan, make_routes, ring_edges
 from tests.runs import wait_for
 
@@ -150,6 +152,30 @@ def test_ipv6_goes_the_same_way(tmp_path: Path) -> None:
         assert ping_lost(net.get("gs-chengdu").cmd("ping -6 -c 2 -i 0.1 gs-berlin-brandenburg")) == 0
         if Path("/etc/gai.conf").exists():
             assert " (10.0.0.14) " in net.get("gs-chengdu").cmd("ping -c 1 gs-berlin-brandenburg")
+
+
+def settings_of_network(path: str) -> dict[str, str]:
+    """What is set below /proc/sys/net in a network, of interfaces those of new ones, all together and the loopback."""
+    enter_network(path)
+    names = [
+        name for name in {**SYSCTLS, **IPV6_SYSCTLS, **IF_THERE, HASH_SEED: ""} if Path(SYSCTL_FOLDER, name).exists()
+    ]
+    told = {name: Path(SYSCTL_FOLDER, name).read_text().strip() for name in names}
+    return told | {"lo": Path(SYSCTL_FOLDER, "ipv4/conf/lo/forwarding").read_text().strip()}
+
+
+def test_each_node_has_the_same_settings_whatever_it_inherits() -> None:
+    """The first is made from the machine's network, each other from the one before it."""
+    with run_directory() as run, loopback_spaces(run, ["p00s00", "p00s01", "p00s02"]) as spaces:
+        found = [in_own_thread(settings_of_network, space.path) for space in spaces]
+    if HASH_SEED in found[0]:
+        assert [one.pop(HASH_SEED) for one in found] == ["1", "2", "3"]
+    assert found[0] == found[1] == found[2]
+    assert found[0]["lo"] == "1"
+    in_ms = "ipv6/conf/default/mldv2_unsolicited_report_interval"  # in whole ticks of the kernel
+    assert {name: value for name, value in (SYSCTLS | IPV6_SYSCTLS | IF_THERE).items() if name in found[0]} == {
+        name: "1" if name == in_ms else value for name, value in found[0].items() if name != "lo"
+    }
 
 
 def test_packets_cross_as_many_links_as_the_plan_says(tmp_path: Path) -> None:

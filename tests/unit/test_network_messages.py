@@ -3,16 +3,49 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import socket
 import struct
 
 import numpy as np
 
 from isl_emu.network.desired import END
-from isl_emu.network.messages import decode_link, link_up, new_veth, permanent_neighbour, veth_end
+from isl_emu.network.messages import (
+    decode_link,
+    interface_address,
+    link_up,
+    new_trunks,
+    new_veths,
+    permanent_neighbours,
+    veth_ends,
+)
+from isl_emu.network.naming import (
+    gateway_packed,
+    ipv4_address,
+    ipv4_packed,
+    ipv6_address,
+    ipv6_gateway,
+    ipv6_packed,
+    link_address,
+    link_packed,
+    mac_address,
+    mac_rows,
+)
 from isl_emu.network.qdiscs import decode_netems, loss_seeds, netem_messages, root_counters
 from isl_emu.network.routes import decode_routes, multipath_messages, route_messages, withdrawal_messages
-from isl_emu.nodes.netlink import HEADER, _refusal, attribute, message, split_attributes, split_messages
+from isl_emu.nodes.netlink import (
+    HEADER,
+    _refusal,
+    attribute,
+    attribute_rows,
+    message,
+    message_rows,
+    repeated,
+    split_attributes,
+    split_messages,
+    u32,
+    u32_rows,
+)
 
 UP = np.array([(True, 5_000_000, 4_900_000, 100_000_000, 0.25, 0.125, 0.5, 300_000, 0, 12_000)], END)
 DOWN = np.array([(False, 5_000_000, 4_900_000, 40_000_000_000, 0.25, 0.125, 0.5, 300_000, 0, 12_000)], END)
@@ -139,22 +172,72 @@ def test_a_withdrawal_names_only_the_destination() -> None:
     assert [list(split_attributes(part[12:])) for part in parts] == [[1], [1]]
 
 
-def test_veth_pair_is_made_in_two_places_at_once() -> None:
-    data = new_veth(veth_end("to-b", 1000, bytes(6), 1514, 1514), veth_end("to-a", 1001, bytes(6), 1514, 1514), 77)
-    body_ = data[HEADER.size :]
-    assert decode_link(body_)[:2] == (1000, "to-b")
+def test_rows_are_the_messages_that_are_made_one_by_one() -> None:
+    values, words = np.array([7, 2**31]), np.array([b"ab", b"cde"], "S3")
+    rows = message_rows(16, 4, struct.pack("=I", 9), attribute_rows(3, u32_rows(5, values)), attribute_rows(1, words))
+    one_by_one = [
+        message(16, 4, struct.pack("=I", 9) + attribute(3, u32(5, value)) + attribute(1, word))
+        for value, word in zip(values.tolist(), (b"ab\0", b"cde"), strict=True)
+    ]
+    assert [row.tobytes() for row in rows] == one_by_one
+    assert len(message_rows(16, 4, u32_rows(5, values[:0]))) == 0
+    assert [row.tobytes() for row in repeated(one_by_one[0], 2)] == one_by_one[:1] * 2
+
+
+def test_addresses_are_packed_as_they_are_written() -> None:
+    numbers = np.array([0, 254, 70_000])
+    for packed, written in (
+        (ipv4_packed, ipv4_address), (ipv6_packed, ipv6_address), (gateway_packed, ipv6_gateway),
+        (link_packed, link_address),
+    ):  # fmt: skip
+        assert [ipaddress.ip_address(one.tobytes()).compressed for one in packed(numbers)] == list(
+            map(written, numbers.tolist())
+        )
+    assert [bytes(one).hex(":") for one in mac_rows(numbers)] == list(map(mac_address, numbers.tolist()))
+
+
+def ends(*names: str) -> np.ndarray:
+    byte = np.full(len(names), 1514)
+    return veth_ends(names, 1000 + np.arange(len(names)), mac_rows(np.arange(len(names))), byte, byte)
+
+
+def test_veth_pairs_are_made_in_two_places_at_once() -> None:
+    rows = new_veths(ends("to-b", "to-a-longer-one"), ends("to-c", "to-d"), np.array([77, 78]))
+    assert [kind for kind, _, _ in split_messages(rows.tobytes())] == [16, 16]
+    body_ = rows[1].tobytes()[HEADER.size :]
+    assert decode_link(body_)[:2] == (1001, "to-a-longer-one")
     info = split_attributes(split_attributes(body_[16:])[18])
     assert info[1] == b"veth"
     peer = split_attributes(info[2])[1]
-    assert decode_link(peer)[:2] == (1001, "to-a")
-    assert struct.unpack("=I", split_attributes(peer[16:])[28]) == (77,)
+    assert decode_link(peer)[:2] == (1001, "to-d")
+    told = split_attributes(peer[16:])
+    assert (told[1], struct.unpack("=I", told[4]), struct.unpack("=I", told[28])) == (b"\2\0\0\0\0\1", (1500,), (78,))
+    here = new_veths(ends("to-b"), ends("to-a"), None).tobytes()
+    assert 28 not in split_attributes(split_attributes(split_attributes(split_attributes(here[32:])[18])[2])[1][16:])
+
+
+def test_a_trunk_names_the_guest_and_the_link() -> None:
+    rows = new_trunks(ends("to-b", "to-a"), np.array([1, 2]), np.array([70, 71]))
+    info = split_attributes(split_attributes(rows[1].tobytes()[HEADER.size + 16 :])[18])
+    assert info[1] == b"trunk"
+    assert split_attributes(info[2]) == {1: struct.pack("=I", 2), 2: struct.pack("=I", 71)}
 
 
 def test_interfaces_come_up_and_neighbours_stay() -> None:
     assert struct.unpack("=BxHiII", link_up(7)[HEADER.size :]) == (0, 0, 7, 1, 1)
-    data = permanent_neighbour("10.0.0.2", b"\2\0\0\0\0\1", 7)[HEADER.size :]
-    assert struct.unpack_from("=BxxxiHBB", data) == (socket.AF_INET, 7, 0x80, 0, 0)
-    assert split_attributes(data[12:]) == {1: bytes([10, 0, 0, 2]), 2: b"\2\0\0\0\0\1"}
+    data = permanent_neighbours(ipv4_packed(np.array([1])), mac_rows(np.array([1])), np.array([7])).tobytes()
+    assert struct.unpack_from("=BxxxiHBB", data, HEADER.size) == (socket.AF_INET, 7, 0x80, 0, 0)
+    assert split_attributes(data[HEADER.size + 12 :]) == {1: bytes([10, 0, 0, 2]), 2: b"\2\0\0\0\0\1"}
+
+
+def test_an_address_is_the_interfaces_own_and_asks_nobody() -> None:
+    for address, family, flags, scope in (
+        ("10.0.0.2", socket.AF_INET, 0, 0), ("fd00::2", socket.AF_INET6, 2, 0), ("fe80::2", socket.AF_INET6, 2, 253),
+    ):  # fmt: skip
+        data = interface_address(address, 31, 7)[HEADER.size :]
+        assert struct.unpack_from("=BBBBI", data) == (family, 31, flags, scope, 7)
+        both = socket.inet_pton(family, address)
+        assert split_attributes(data[8:]) == {1: both, 2: both}
 
 
 def test_a_refusal_says_which_message_and_why() -> None:

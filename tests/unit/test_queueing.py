@@ -170,7 +170,7 @@ def as_dumped(rows: bytes) -> list[bytes]:
 
 
 def clsact() -> list[bytes]:
-    return as_dumped(next(iter(detour_messages(1003))))
+    return as_dumped(detour_messages(np.array([1003]))[0].tobytes())
 
 
 def dumped_action(remade: bytes, bound_at: int) -> list[bytes]:
@@ -185,7 +185,7 @@ def dumped_action(remade: bytes, bound_at: int) -> list[bytes]:
 
 
 def detour() -> list[bytes]:
-    return dumped_action(list(detour_messages(1003, again=True))[-1], bound_at=16)
+    return dumped_action(detour_messages(np.array([1003]), again=True)[-1].tobytes(), bound_at=16)
 
 
 def test_a_bucket_and_what_is_inside_read_back_as_written() -> None:
@@ -219,7 +219,7 @@ def test_a_queue_that_no_packet_is_sent_to_is_none() -> None:
 def test_a_policer_reads_back_as_written_and_tells_what_it_dropped() -> None:
     states = UP.copy()
     states["aqm"], states["rate_bit_s"] = QueueKind.NONE, 40_000_000_000
-    clsact, _, again = policer_messages(states[0], 1003, again=True)
+    clsact, _, again = (rows.tobytes() for rows in policer_messages(states, np.array([1003]), again=True))
     policer = dumped_action(again, bound_at=48)
     found = np.zeros(1, FOUND)
     found["end"] = 6
@@ -268,7 +268,7 @@ def test_times_are_in_us_and_slow_motion_makes_them_longer(kind: QueueKind) -> N
 
 
 def test_every_packet_of_the_interface_takes_the_detour() -> None:
-    clsact, redirect = list(detour_messages(1003))
+    clsact, redirect = (rows.tobytes() for rows in detour_messages(np.array([1003])))
     assert b"clsact\0" in clsact
     assert b"mirred\0" in redirect
     assert struct.pack("=I", 1_001_003) in redirect
