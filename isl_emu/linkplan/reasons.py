@@ -58,8 +58,9 @@ def why_down(scenario: Scenario, plan: LinkPlan, link: int, k: int) -> str:
 def comes_back(plan: LinkPlan, link: int, k: int) -> int | None:
     """The first instant after `k` at which a link is up; None if it stays down until the end."""
     contacts = find_contacts(plan)
-    begun_k = contacts.start_ns[contacts.link == link] // plan.grid.step_ns
-    return int(min(begun_k[begun_k > k], default=-1)) if (begun_k > k).any() else None
+    later = (contacts.link == link) & (contacts.end_ns > (k + 1) * plan.grid.step_ns)
+    begun_k = contacts.start_ns[later] // plan.grid.step_ns
+    return max(int(begun_k.min()), k + 1) if len(begun_k) else None
 
 
 def _terms(scenario: Scenario, a: int, b: int) -> LaserTerms:

@@ -320,7 +320,7 @@ def begin_search(
     levels = [Level.parse(text) for text in slo]
     if not levels:
         raise ScenarioError('--search: is given without --slo, but it needs a level; add --slo "ttft_p95 <= 2 s"')
-    if scenario.questions is None:
+    if not scenario.asking_stations:
         raise ScenarioError(
             "--search: is given for a scenario without questions, but service levels are of their answers; add "
             "[questions]"

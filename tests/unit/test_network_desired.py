@@ -77,9 +77,7 @@ def test_each_direction_has_its_own_rate() -> None:
 
 
 def test_losses_of_both_directions_are_shaped_and_a_change_is_seen() -> None:
-    plan = make_plan(2, [], [{(0, 1): MS}, {(0, 1): MS}])
-    plan.row_loss_ratio.setflags(write=True)
-    plan.row_loss_ratio[:] = [0.0, 0.125]
+    plan = replace(make_plan(2, [], [{(0, 1): MS}, {(0, 1): MS}]), row_loss_ratio=np.array([0.0, 0.125]))
     first = ends_at(plan, 0, initial_ends(plan, 0), 0)
     second = ends_at(plan, 1, first, 0)
     assert (first["loss_ratio"].tolist(), second["loss_ratio"].tolist()) == ([0.0, 0.0], [0.125, 0.125])

@@ -208,7 +208,7 @@ def test_whose_pace_it_is_has_a_name(tmp_path: Path) -> None:
 def test_in_exact_time_a_real_group_is_served_behind_the_engine_of_its_board(tmp_path: Path) -> None:
     keys = f'model = "{gguf(tmp_path / "m.gguf", SHAPE)}"\nboard = "three-body"\n'
     node = SimpleNamespace(name="p00s00", netns_path="/n", address="10.0.0.1")
-    live = SimpleNamespace(exact=True, net={"p00s00": node})
+    live = SimpleNamespace(exact=True, net={"p00s00": node}, scenario=SimpleNamespace(rate_scale=1.0))
     for more, shape in (("", True), ('pace_model = "qwen3-8b"\n', False)):
         group = scenario(keys + more).compute[0]
         started = KINDS["real"].start(live, [ServerGroup(group, ("p00s00",), ready=())])
