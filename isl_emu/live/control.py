@@ -34,7 +34,6 @@ from isl_emu.errors import IslEmuError, MachineError
 from isl_emu.files import write_whole
 from isl_emu.machine.calendar_control import calendar_control, ring, rings
 from isl_emu.machine.guest import guest_folder
-from isl_emu.parts.registry import PARTS
 from isl_emu.runs.directory import RunDirectory, registered_runs
 from isl_emu.runs.endpoints import FILE as ENDPOINTS
 from isl_emu.runs.endpoints import read_endpoints
@@ -232,6 +231,8 @@ def ask(
     clock, found = clock or MonotonicClock(), 0
     parts = _parts_of(folder, request)
     if request["verb"] == "status" and (journals := _journals_of_guests(folder)):
+        from isl_emu.parts.registry import PARTS  # noqa: PLC0415  slow to import, and no other request needs it
+
         said = bytearray()
         found = _ask_guest(0, run, folder, request, said.extend, write_error, None, clock, patient=patient)
         *lines, last = said.decode().splitlines() or [""]

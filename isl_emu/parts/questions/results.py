@@ -60,7 +60,12 @@ REQUESTS = schema(
     column("cached_tokens", COUNT, "tokens", "of it, what the server had still known; null if it did not say"),
     column("context_from", TEXT, "", "satellite that had read the turn before, if it is another; null otherwise"),
     column("moved_tokens", COUNT, "tokens", "of cached_tokens, what came from there; null if none were wanted"),
-    column("moved_byte", NS, "byte", "size of these tokens' keys and values; what is sent is less by rate_scale"),
+    column(
+        "moved_byte",
+        NS,
+        "byte",
+        "size of these tokens' keys and values; what is sent is less by rate_scale; null if none were wanted",
+    ),  # fmt: skip
     column("move_ns", NS, "ns", "for how long the server waited for them; null as well"),
     column("recomputed_tokens", COUNT, "tokens", "of the turn before's prompt, what was not cached; null if not known"),
     column("answer_tokens", COUNT, "tokens", "length of the answer"),
