@@ -47,6 +47,14 @@ def find_contacts(plan: LinkPlan) -> Contacts:
     return Contacts(link[begins], k[begins] * step_ns, until_k[ends] * step_ns)
 
 
+def comes_back(plan: LinkPlan, link: int, k: int) -> int | None:
+    """The first instant after `k` at which a link is up; None if it stays down until the end."""
+    contacts = find_contacts(plan)
+    later = (contacts.link == link) & (contacts.end_ns > (k + 1) * plan.grid.step_ns)
+    begun_k = contacts.start_ns[later] // plan.grid.step_ns
+    return max(int(begun_k.min()), k + 1) if len(begun_k) else None
+
+
 def contacts_with_terms(plan: LinkPlan) -> tuple[Contacts, Terms]:
     """The contacts of every link of a plan, and the delays, rates and losses that each of them had."""
     contacts = find_contacts(plan)

@@ -11,7 +11,6 @@ from isl_emu.geometry.sightline import grazing_altitude_km, range_km
 from isl_emu.linkplan.build import SpaceSegment, sky_at
 from isl_emu.linkplan.candidates import joined_candidates, laser_candidates
 from isl_emu.linkplan.constraints import Ephemeris, below_polar_cutoff, clear_of_the_sun, slow_enough
-from isl_emu.linkplan.contacts import find_contacts
 from isl_emu.linkplan.events import LinkState
 from isl_emu.linkplan.faults import links_hit
 from isl_emu.linkplan.lasers import LaserQuality
@@ -53,14 +52,6 @@ def why_down(scenario: Scenario, plan: LinkPlan, link: int, k: int) -> str:
     terms, kind = _terms(scenario, a, b), plan.links.kind[link : link + 1]
     reasons = list(_why_no_laser(scenario, plan, terms, (a, b), kind, sky))
     return ", ".join(reasons) or ("lost a moment ago" if state == LinkState.LOST else "its terminals are not assigned")
-
-
-def comes_back(plan: LinkPlan, link: int, k: int) -> int | None:
-    """The first instant after `k` at which a link is up; None if it stays down until the end."""
-    contacts = find_contacts(plan)
-    later = (contacts.link == link) & (contacts.end_ns > (k + 1) * plan.grid.step_ns)
-    begun_k = contacts.start_ns[later] // plan.grid.step_ns
-    return max(int(begun_k.min()), k + 1) if len(begun_k) else None
 
 
 def _terms(scenario: Scenario, a: int, b: int) -> LaserTerms:

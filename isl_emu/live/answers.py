@@ -21,8 +21,8 @@ from typing import IO, Any, BinaryIO
 import numpy as np
 
 from isl_emu.errors import MachineError, NetworkError
+from isl_emu.linkplan.contacts import comes_back
 from isl_emu.linkplan.plan import LinkPlan
-from isl_emu.linkplan.reasons import comes_back, why_down
 from isl_emu.live.control import Answer, Handler, pack, unpack
 from isl_emu.live.course import Course, seconds
 from isl_emu.live.interventions import Interventions
@@ -243,6 +243,8 @@ class LiveAnswers:
         nodes, links, up = self.plan.nodes, self.plan.links, self._up()
         at = np.flatnonzero(up.link == link)
         if not len(at):
+            from isl_emu.linkplan.reasons import why_down  # noqa: PLC0415  slow to import, as it plans; few runs ask
+
             k, grid = self.plan.grid.instant_at(self.course.t_ns()), self.plan.grid
             again, reason = comes_back(self.plan, link, k), why_down(self.scenario, self.plan, link, k)
             when = "stays down until the end" if again is None else f"comes back at t = {seconds(again * grid.step_ns)}"

@@ -19,10 +19,10 @@ from isl_emu.files import read_json
 from isl_emu.geometry.frames import sidereal_angle_rad
 from isl_emu.geometry.places import geodetic, places_itrs_km, teme_to_itrs
 from isl_emu.geometry.sunlight import sun_direction
-from isl_emu.linkplan.contacts import find_contacts
+from isl_emu.linkplan.contacts import comes_back, find_contacts
 from isl_emu.linkplan.events import LinkState
 from isl_emu.linkplan.plan import LinkKind, NodeKind
-from isl_emu.linkplan.reasons import comes_back, why_down
+from isl_emu.linkplan.reasons import why_down
 from isl_emu.parts.finished_run import ConcludedRun
 from isl_emu.planned import PlannedNetwork
 from isl_emu.runs.folder import RunFolder

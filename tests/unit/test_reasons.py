@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from isl_emu.linkplan.build import plan_links
+from isl_emu.linkplan.contacts import comes_back
 from isl_emu.linkplan.plan import LinkPlan
-from isl_emu.linkplan.reasons import comes_back, why_down
+from isl_emu.linkplan.reasons import why_down
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.parse import parse_scenario
 from tests.scenarios import head, shell, station, table

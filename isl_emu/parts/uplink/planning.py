@@ -19,7 +19,6 @@ from typing import Literal
 
 import numpy as np
 
-from isl_emu.linkplan.build import plan_expected
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.parts.uplink.pieces import describe
 from isl_emu.parts.uplink.plan import Receiver, StationPass, TransferPlan
@@ -210,6 +209,8 @@ class _Paths:
         """The paths to some satellites as those at a time expect them."""
         if not self._plan.faults.names:
             return self
+        from isl_emu.linkplan.build import plan_expected  # noqa: PLC0415  slow to import, and few runs need it
+
         plan = plan_expected(scenario, self._plan, self.grid.instant_at(t_ns))
         ends = [self._index[name] for name in satellites]
         return _Paths(plan, PathFinder(plan, plan_routes(plan, scenario.routing, ends)))
