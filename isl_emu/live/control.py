@@ -287,11 +287,9 @@ def _parts_of(folder: Path, request: Mapping[str, Any]) -> list[int]:
     Raises:
         MachineError: packets of a link that crosses are asked for by hand.
     """
-    journal = RunFolder(folder).journal
-    if not (folder / CUT).exists() or not (journal / ENDPOINTS).exists():
+    if (shared := _shared(folder)) is None:
         return [0]
-    nodes = [*read_endpoints(journal)]
-    portion, names = Portion.read(folder, 0, len(nodes)), list[str]()
+    (nodes, portion), names = shared, list[str]()
     for key in OF_NODES.get(request["verb"], ()):
         names += [request[key]] if isinstance(request[key], str) else request[key]
     parts = list(dict.fromkeys(int(portion.part[nodes.index(name)]) for name in names if name in nodes))
@@ -305,8 +303,17 @@ def _parts_of(folder: Path, request: Mapping[str, Any]) -> list[int]:
 
 def _journals_of_guests(folder: Path) -> list[Path]:
     """The journals of guests that share a run; none if there is one guest."""
-    nodes = len(read_endpoints(RunFolder(folder).journal)) if (folder / CUT).exists() else 0
-    return journals_here(RunFolder(folder), Portion.read(folder, 0, nodes)) if nodes else []
+    shared = _shared(folder)
+    return [] if shared is None else journals_here(RunFolder(folder), shared[1])
+
+
+def _shared(folder: Path) -> tuple[list[str], Portion] | None:
+    """The nodes of a run that several guests share, and who has which; None if there is one guest, or none is ready."""
+    journal = RunFolder(folder).journal
+    if not (folder / CUT).exists() or not (journal / ENDPOINTS).exists():
+        return None
+    nodes = [*read_endpoints(journal)]
+    return nodes, Portion.read(folder, 0, len(nodes))
 
 
 @contextmanager
