@@ -43,15 +43,21 @@ class Console:
         self._output, self.guest_end = socket.socketpair()
         self._log, self.guest_log_end = socket.socketpair()
         self._log_tail = b""
+        self.log_byte = 0  # how much they wrote so far
 
     def close(self) -> None:
         """Close all four ends."""
         for end in (self._output, self.guest_end, self._log, self.guest_log_end):
             end.close()
 
-    def log_lines(self) -> list[str]:
-        """The last lines that the kernel and its PID 1 wrote, and the command if not shown; blank ones left out."""
-        text = self._log_tail.decode(errors="replace").replace("\r", "")
+    def log_lines(self, since_byte: int = 0) -> list[str]:
+        """The last lines that the kernel and its PID 1 wrote, and the command if not shown; blank ones left out.
+
+        Args:
+            since_byte: only what they wrote after so much; see `log_byte`.
+        """
+        tail = self._log_tail[max(0, since_byte - self.log_byte + len(self._log_tail)) :]
+        text = tail.decode(errors="replace").replace("\r", "")
         return [line for line in text.split("\n") if line.strip()]
 
     def relay(self, ended: int, keyboard: int | None, on_tick: Callable[[], None]) -> None:
@@ -95,6 +101,7 @@ class Console:
 
     def _note(self, data: bytes) -> int:
         self._log_tail = (self._log_tail + data)[-LOG_KEPT_BYTE:]
+        self.log_byte += len(data)
         return len(data)
 
     def _type(self, keyboard: int, selector: selectors.BaseSelector) -> None:

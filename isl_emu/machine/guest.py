@@ -21,7 +21,6 @@ import argparse
 import compileall
 import contextlib
 import os
-import re
 import shlex
 import shutil
 import socket
@@ -38,15 +37,15 @@ from pathlib import Path
 
 from isl_emu.errors import INTERRUPTED, MachineError
 from isl_emu.limits import LIMITS
-from isl_emu.machine.calendar_control import BELL, FOLDER_VARIABLE, CalendarControl, GuestState
+from isl_emu.machine.calendar_control import BELL, FOLDER_VARIABLE, CalendarControl
 from isl_emu.machine.claims import MIB, OVERHEAD_BYTE, choose_memory_folder, claim_cpu, default_memory_byte
-from isl_emu.machine.console import Console, Interrupter, listening, raw_terminal, send_mconsole
+from isl_emu.machine.console import Console, Interrupter, listening, raw_terminal
 from isl_emu.machine.guardian import REFUSED, Order, current_folders, kill_processes_in
+from isl_emu.machine.hang import Hang
 from isl_emu.machine.sandbox import View
 from isl_emu.machine.trunks import MACHINE_VARIABLE, machine_id
 from isl_emu.machine.uml import UmlKernel, build_shim, find_uml, needs_shim
 from isl_emu.runs.directory import RunDirectory, create_run_directory, run_with
-from isl_emu.runs.process import cause_of_death
 from isl_emu.units import NS_PER_S
 
 # Folders that the guest covers with its own; what lies below them must be mounted to be seen.
@@ -71,7 +70,6 @@ LINES_SHOWN = 12
 CALENDAR_FOLDER = "time"  # beside the guest's own: several guests may share it
 SOCKET = "calendar"
 SEED_MASK = (1 << 64) - 1
-WARN_AFTER_S = 30.0
 PATIENCE_S = 600  # a program may compute for so long while virtual time stands still
 
 
@@ -509,7 +507,8 @@ class _Boot:
             for end in self.trunks:
                 end.close()
             interrupter = Interrupter(folder, guest.kill)
-            hang = _Hang(folder, self.number, console, self.who, self.calendar)
+            times = folder.parent / CALENDAR_FOLDER
+            hang = Hang(self.number, folder, times, console, self.who, PATIENCE_S, self.calendar)
             together.add(interrupter)
 
             def look() -> None:
@@ -576,84 +575,6 @@ class _Together:
             if threading.current_thread() is threading.main_thread():
                 stack.enter_context(listening(self.interrupt))
             yield
-
-
-class _Hang:
-    """Says who computes in a guest whose time stands still meanwhile, early on and when the calendar gives it up.
-
-    Args:
-        number: the guest's.
-        who: what is known of a process of the guest, by its id.
-        calendar: the process that lets its time go on, if its time is virtual.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        number: int,
-        console: Console,
-        who: Callable[[int], str | None],
-        calendar: subprocess.Popen[bytes] | None = None,
-    ):
-        times, self._number = folder.parent / CALENDAR_FOLDER, number
-        self._folder, self._console, self._who, self._calendar = folder, console, who, calendar
-        self._control, self._failed = CalendarControl(times), times / "failed"
-        self._asked = self._warned = self._told = False
-
-    def look(self) -> bool:
-        """Look, at least every half second; whether the guest must be killed."""
-        if self._calendar is not None and self._calendar.poll():
-            return True
-        if self._failed.exists():
-            if self._told:
-                return True
-            self._ask()
-            self._told = True
-            return False
-        silent_s = max((guest.computing_s for guest in self._guests()), default=0.0)
-        if silent_s < WARN_AFTER_S:
-            self._asked = self._warned = False
-        elif not self._asked:
-            self._ask()
-        elif not self._warned:
-            self._warned = True
-            print(
-                f"Warning: time stands still, since something has computed for {silent_s:.0f} s: {self._running()}; "
-                f"after {PATIENCE_S} s the run ends",
-                file=sys.stderr,
-                flush=True,
-            )
-        return False
-
-    def check(self) -> None:
-        """Raise a MachineError if it was given up, or its calendar has died."""
-        if self._calendar is not None and (status := self._calendar.poll()):
-            why = cause_of_death(status).replace("it ", "its calendar ", 1)
-            raise MachineError(
-                f"guest kernel: {why}, but no time passes without; "
-                "have more memory free if it was the kernel for want of it (`dmesg` tells), and run it again"
-            )
-        if self._failed.exists():
-            problem = f"{self._failed.read_text()} (it runs {self._running()})"
-            raise MachineError(problem)
-
-    def _guests(self) -> Sequence[GuestState]:
-        state = self._control.state()
-        return () if state is None else [guest for guest in state.guests if guest.number == self._number]
-
-    def _ask(self) -> None:
-        for command in ("sysrq 9", "sysrq p"):  # say everything; say what you run
-            send_mconsole(self._folder, command)
-        self._asked = True
-
-    def _running(self) -> str:
-        """What the guest said last that it runs."""
-        said = re.findall(r"Pid: (\d+), comm: (\S+)", "\n".join(self._console.log_lines()))
-        if not said:
-            return "its kernel"
-        pid, name = said[-1]
-        known = self._who(int(pid))
-        return f"{name} ({known})" if known else name
 
 
 @contextlib.contextmanager

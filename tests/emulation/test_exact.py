@@ -17,7 +17,7 @@ import pytest
 from isl_emu.api import read_plan
 from isl_emu.errors import MachineError
 from isl_emu.experiment import run as isl_emu_run
-from isl_emu.machine import guest
+from isl_emu.machine import guest, hang
 from isl_emu.machine.uml import find_uml
 from isl_emu.units import NS_PER_S
 from tests.exact_guest import needs_exact_time
@@ -423,7 +423,7 @@ def test_a_program_that_computes_without_end_is_named(
 ) -> None:
     """Its time stands still, so nothing would ever end it."""
     monkeypatch.setattr(guest, "PATIENCE_S", 20)
-    monkeypatch.setattr(guest, "WARN_AFTER_S", 5.0)
+    monkeypatch.setattr(hang, "WARN_AFTER_S", 5.0)
     command = [sys.executable, "-c", f"{before}while True: pass"]
     scenario = tmp_path / "spin.toml"
     scenario.write_text(quiet_ring("4 s") + table("[program]", name="spin", node="p00s04", command=command, at="1 s"))

@@ -65,9 +65,11 @@ def _guests(mark: str) -> list[int]:
     return found
 
 
-def _abandoned() -> set[str]:
-    """Runs that are registered though their owner is gone."""
-    return {run.run_id for run in registered_runs() if run.owner_pid is None}
+def _left_behind() -> set[str]:
+    """Runs that are registered though their owner is gone, network namespaces and mounts."""
+    mounts = [line for line in Path("/proc/mounts").read_text().splitlines() if "isl-" in line or "isl-emu" in line]
+    abandoned = [run.run_id for run in registered_runs() if run.owner_pid is None]
+    return {*abandoned, *map(str, Path("/run/netns").glob("isl-*")), *mounts}
 
 
 @pytest.fixture
@@ -75,12 +77,11 @@ def nothing_left(monkeypatch, request):
     """After the test, nothing of its runs is left."""
     mark = f"{os.getpid()} {request.node.name}"
     monkeypatch.setenv(MARK, mark)
-    abandoned, namespaces = _abandoned(), set(Path("/run/netns").glob("isl-*"))
+    before = _left_behind()
     yield
     wait_for(lambda: not _guests(mark), "the end of the guest")
-    assert _abandoned() == abandoned
-    assert set(Path("/run/netns").glob("isl-*")) == namespaces
-    assert not [line for line in Path("/proc/mounts").read_text().splitlines() if "isl-" in line or "isl-emu" in line]
+    # Waited for, since others may make and remove theirs beside us.
+    wait_for(lambda: _left_behind() <= before, "the end of all that it made")
 
 
 @pytest.fixture(scope="module")

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from isl_emu.errors import MachineError
 from isl_emu.machine import claims, guest, uml
+from isl_emu.machine.calendar_control import CalendarState
 from isl_emu.machine.console import Console, Interrupter
 from isl_emu.machine.guardian import kill_processes_in
+from isl_emu.machine.hang import Hang
 from isl_emu.machine.uml import UmlKernel
 
 
@@ -179,7 +184,7 @@ def test_console_copies_all_output_and_keeps_the_log(capfdbinary):
 
 def test_a_guest_without_a_status_is_an_error_with_its_last_words(tmp_path):
     console = Console()
-    console._log_tail = b"first\nKernel panic - not syncing\n"
+    console._note(b"first\nKernel panic - not syncing\n")
     with pytest.raises(MachineError, match="(?s)did not start.*Kernel panic"):
         guest._outcome(tmp_path, console, Interrupter(tmp_path, lambda: None), 1)
     (tmp_path / "status").write_text("7\n")
@@ -188,3 +193,49 @@ def test_a_guest_without_a_status_is_an_error_with_its_last_words(tmp_path):
     with pytest.raises(MachineError, match="signal 9 killed its guardian"):
         guest._outcome(tmp_path, console, Interrupter(tmp_path, lambda: None), -9)
     console.close()
+
+
+@pytest.fixture
+def standing(tmp_path):
+    """A guest whose time stands still: its `Hang`, and what tells for how long and says what its kernel says."""
+    console = Console()
+    hang = Hang(0, tmp_path, tmp_path, console, {7: "spin in p00s04"}.get, 600)
+
+    def goes_on(silent_s: float, said: str = "") -> bool:
+        console._note(said.encode())
+        guest_ = {"number": 0, "now_ns": 0, "next_ns": None, "computing_s": silent_s}
+        state = {field.name: 0 for field in dataclasses.fields(CalendarState)} | {"guests": [guest_]}
+        (tmp_path / "state.json").write_text(json.dumps(state))
+        return not hang.look()
+
+    yield hang, goes_on
+    console.close()
+
+
+def test_who_lets_time_stand_is_named_when_the_guest_has_said_it(standing, capsys):
+    _, goes_on = standing
+    for silent_s, said in ((29, ""), (31, ""), (31, "sysrq: Show Regs\n"), (32, "\nPid: 7, co")):
+        assert goes_on(silent_s, said)
+    assert capsys.readouterr().err == ""
+    assert goes_on(33, "mm: python Not tainted\n")
+    told = "Warning: time stands still, since something has computed for 33 s: python (spin in p00s04); after 600 s"
+    assert capsys.readouterr().err.startswith(told)
+    assert goes_on(0) and goes_on(31) and goes_on(40)
+    assert capsys.readouterr().err == "", "what it said the last time is no answer"
+    assert goes_on(41, "Pid: 9, comm: sh\n")
+    assert "for 41 s: sh; after" in capsys.readouterr().err
+
+
+def test_a_guest_is_killed_when_it_has_said_what_it_runs_or_does_not(standing, tmp_path, monkeypatch):
+    hang, goes_on = standing
+    (tmp_path / "failed").write_text("something computed for 600 s")
+    assert goes_on(600) and goes_on(600, "sysrq: Show Regs\n")
+    with pytest.raises(MachineError, match=r"for 600 s \(it runs its kernel\)"):
+        hang.check()
+    now_s = time.monotonic()
+    monkeypatch.setattr("isl_emu.machine.hang.time.monotonic", lambda: now_s + 60)
+    assert not goes_on(600)
+    monkeypatch.undo()
+    assert not goes_on(600, "Pid: 7, comm: python\n")
+    with pytest.raises(MachineError, match=r"\(it runs python \(spin in p00s04\)\)"):
+        hang.check()
