@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import os
 import time
 from collections.abc import Iterator
@@ -19,12 +20,27 @@ LOOK_S = 0.1
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """A test that makes whole runs holds a lane from before its fixtures until after them; one marked `alone`, all."""
+    """A test that makes whole runs holds a lane from before its fixtures until after them; one marked `alone`, all.
+
+    A worker for other tests takes a lane before its first and keeps it.
+    """
     folder = os.environ.get(LANES)
-    if folder is None or item.get_closest_marker("emulation") is None:
+    if folder is None:
+        return (yield)
+    if item.get_closest_marker("emulation") is None:
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            _lane_for_good(Path(folder))
         return (yield)
     with _all_lanes(Path(folder)) if item.get_closest_marker("alone") else _one_lane(Path(folder)):
         return (yield)
+
+
+@functools.cache
+def _lane_for_good(folder: Path) -> ExitStack:
+    """Held until the process ends."""
+    held = ExitStack()
+    held.enter_context(_one_lane(folder))
+    return held
 
 
 @contextmanager
