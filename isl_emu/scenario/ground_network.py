@@ -53,7 +53,7 @@ class Terrestrial(QueueTerms):
     ends; `refraction` is the fibre's.
     """
 
-    between: tuple[NodeName, NodeName]
+    between: tuple[NodeName, NodeName] = Field(examples=[["gw-berlin", "pop-frankfurt"]])
     delay_ns: Delay | None = Field(alias="delay", default=None)
     length_km: Range | None = Field(alias="length", default=None)
     detour: float = Field(ge=1.0, le=100.0, default=DETOUR)

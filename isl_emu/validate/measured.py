@@ -81,7 +81,7 @@ class RoundTrips(Record):
     data: str | None = None
     least_rtt_ns: Duration | None = Field(alias="least_rtt", default=None)
     scenario: str
-    between: tuple[NodeName, NodeName]
+    between: tuple[NodeName, NodeName] = Field(examples=[["lagos", "pop-lagos"]])
     least: Basis
     within_ns: Delay = Field(alias="within", default=3 * NS_PER_MS)
     judged: bool = True
@@ -103,7 +103,7 @@ class Serving(Record):
     statistics: Basis
     changes: float | None = Field(ge=0.0, le=1.0, default=None)
     elevation_quartiles_rad: tuple[Elevation, Elevation, Elevation] | None = Field(
-        alias="elevation_quartiles", default=None
+        alias="elevation_quartiles", examples=[["51 deg", "57 deg", "63 deg"]], default=None
     )
 
 
@@ -135,7 +135,7 @@ class Heat(Record):
     voltage_v: float = Field(gt=0.0, le=1_000.0)
     area_m2: Area = Field(alias="area")
     heat_capacity_j_k: HeatCapacity = Field(alias="heat_capacity")
-    between_ns: tuple[Delay, Duration] = Field(alias="between")
+    between_ns: tuple[Delay, Duration] = Field(alias="between", examples=[["85 min", "180 min"]])
     load: tuple[Load, ...] = Field(min_length=3)
 
 
