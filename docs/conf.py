@@ -17,6 +17,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 from isl_emu.manual import ENVIRONMENT, FILES, STATUS  # noqa: E402
+from isl_emu.scenario.entries import as_toml  # noqa: E402
 from isl_emu.scenario.model import Scenario  # noqa: E402  (of this checkout, also where another is installed)
 from isl_emu.scenario.quantities import Quantity  # noqa: E402
 from isl_emu.units import format_quantity  # noqa: E402
@@ -77,7 +78,8 @@ def _types(annotation: Any) -> Iterator[Any]:
 
 def _kind(field: FieldInfo) -> str:
     """What a key holds, in words."""
-    return _words(field.annotation, tuple(field.metadata))
+    words = _words(field.annotation, tuple(field.metadata))
+    return f"{words}: `{as_toml(field.examples[0])}`" if field.examples else words
 
 
 def _words(annotation: Any, metadata: tuple[Any, ...] = ()) -> str:

@@ -9,10 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from isl_emu.errors import MachineError
-from isl_emu.linkplan.plan import MTU_BYTE
 from isl_emu.machine.claims import MIB, available_memory_byte
-from isl_emu.network.desired import GSO_MOST_BYTE, GSO_TIME_NS
-from isl_emu.parts.part import Need
+from isl_emu.parts.part import Need, bulk_packet_byte
 from isl_emu.parts.registry import PARTS
 from isl_emu.scenario.model import Scenario
 from isl_emu.tables.text import wall_text
@@ -79,8 +77,7 @@ def exact_time_warnings(scenario: Scenario) -> tuple[str, ...]:
     """Whether its packets make exact time slower than real time, for minutes; one sentence, or none."""
     if scenario.time.clock == "real":
         return ()
-    longest_byte = scenario.rate_scale * scenario.fastest_laser_bit_s * GSO_TIME_NS / (8 * NS_PER_S)
-    packet_byte = min(max(longest_byte, MTU_BYTE), GSO_MOST_BYTE)
+    packet_byte = bulk_packet_byte(scenario)
     duration_s = scenario.time.duration_ns / NS_PER_S
     found = []
     for traffic in (traffic for part in PARTS for traffic in part.traffic(scenario)):

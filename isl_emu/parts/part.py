@@ -19,7 +19,8 @@ import pyarrow as pa
 
 from isl_emu.errors import IslEmuError
 from isl_emu.files import everybody_may_read
-from isl_emu.linkplan.plan import LinkPlan
+from isl_emu.linkplan.plan import MTU_BYTE, LinkPlan
+from isl_emu.network.desired import GSO_MOST_BYTE, GSO_TIME_NS
 from isl_emu.partition.load import Flow
 from isl_emu.parts.activity import Activity
 from isl_emu.parts.finished_run import ConcludedRun, FinishedRun
@@ -85,6 +86,12 @@ class Traffic:
     messages: float = 0.0
     byte: float = 0.0
     scaled: bool = False
+
+
+def bulk_packet_byte(scenario: Scenario) -> float:
+    """How long the packets of bulk are, as the network lets them be at the rate of the fastest laser."""
+    longest_byte = scenario.rate_scale * scenario.fastest_laser_bit_s * GSO_TIME_NS / (8 * NS_PER_S)
+    return min(max(longest_byte, MTU_BYTE), GSO_MOST_BYTE)
 
 
 def files_named(words: Sequence[str]) -> tuple[Path, ...]:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from isl_emu.scenario.matching import repeated, unknown
-from isl_emu.scenario.quantities import NodeName, Quantity, Record
+from isl_emu.scenario.quantities import NodeName, NodePair, Quantity, Record
 from isl_emu.units import SIZE_BYTE, format_quantity
 
 MOST_FILTER = 1_000  # characters
@@ -47,7 +47,7 @@ class Capture(Record):
     """
 
     name: NodeName
-    link: tuple[NodeName, NodeName] | None = None
+    link: NodePair | None = None
     node: NodeName | None = None
     direction: Literal["both", "there", "back"] = "both"
     filter: Annotated[str, AfterValidator(_filter)] = ""

@@ -78,9 +78,18 @@ class Region(Record):
     points of latitude and longitude, whose sides are straight on a map of both.
     """
 
-    latitude_rad: tuple[Latitude, Latitude] | None = Field(alias="latitude", default=None)
-    longitude_rad: tuple[Longitude, Longitude] | None = Field(alias="longitude", default=None)
-    polygon_rad: tuple[tuple[Latitude, Longitude], ...] = Field(alias="polygon", max_length=MOST_POINTS, default=())
+    latitude_rad: tuple[Latitude, Latitude] | None = Field(
+        alias="latitude", examples=[["-50 deg", "0 deg"]], default=None
+    )
+    longitude_rad: tuple[Longitude, Longitude] | None = Field(
+        alias="longitude", examples=[["-90 deg", "40 deg"]], default=None
+    )
+    polygon_rad: tuple[tuple[Latitude, Longitude], ...] = Field(
+        alias="polygon",
+        examples=[[["0 deg", "0 deg"], ["30 deg", "0 deg"], ["0 deg", "40 deg"]]],
+        max_length=MOST_POINTS,
+        default=(),
+    )
 
     @model_validator(mode="after")
     def _one_shape(self) -> Region:
@@ -119,24 +128,28 @@ class Fault(Record):
 
     name: NodeName
     satellites: Satellites | None = None
-    shells: tuple[NodeName, ...] = ()
-    planes: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    shells: tuple[NodeName, ...] = Field(examples=[["low", "high"]], default=())
+    planes: tuple[Annotated[int, Field(ge=0)], ...] = Field(examples=[[0, 1]], default=())
     region: Region | None = None
-    stations: tuple[NodePattern, ...] = ()
-    links: tuple[Annotated[str, AfterValidator(_link)], ...] = ()
-    terminals: tuple[Annotated[str, AfterValidator(_terminal)], ...] = ()
+    stations: tuple[NodePattern, ...] = Field(examples=[["gs-berlin", "gw-*"]], default=())
+    links: tuple[Annotated[str, AfterValidator(_link)], ...] = Field(examples=[["p00s00 - p00s01"]], default=())
+    terminals: tuple[Annotated[str, AfterValidator(_terminal)], ...] = Field(examples=[["p00s00 fore"]], default=())
     servers: Satellites | None = None
-    programs: tuple[NodePattern, ...] = ()
+    programs: tuple[NodePattern, ...] = Field(examples=[["camera", "relay-*"]], default=())
     batch: int | None = Field(ge=1, default=None)
     together: bool = False
     fraction: float | None = Field(gt=0.0, le=1.0, default=None)
     count: int | None = Field(ge=1, default=None)
 
-    at_ns: Annotated[tuple[Delay, ...], BeforeValidator(_several)] = Field(alias="at", default=())
+    at_ns: Annotated[tuple[Delay, ...], BeforeValidator(_several)] = Field(
+        alias="at", examples=[["20 s", "40 s"]], default=()
+    )
     every_ns: Duration | None = Field(alias="every", default=None)
     mtbf_ns: Duration | None = Field(alias="mtbf", default=None)
     shape: float = Field(ge=0.1, le=100.0, default=1.0)
-    profile: tuple[tuple[Delay, Annotated[float, Field(ge=0.0)]], ...] = Field(max_length=MOST_POINTS, default=())
+    profile: tuple[tuple[Delay, Annotated[float, Field(ge=0.0)]], ...] = Field(
+        examples=[[["0 s", 1.0], ["60 s", 20.0]]], max_length=MOST_POINTS, default=()
+    )
 
     for_ns: Duration | None = Field(alias="for", default=None)
     mttr_ns: Duration | None = Field(alias="mttr", default=None)

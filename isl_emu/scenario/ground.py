@@ -18,6 +18,7 @@ from isl_emu.scenario.quantities import (
     Longitude,
     Loss,
     NodeName,
+    NodeNames,
     RainHeight,
     RainRate,
     Range,
@@ -131,7 +132,7 @@ class Scheduler(Record):
     weights: Weights = Weights()
     randomness: float = Field(ge=0.0, le=1000.0, default=1.0)
     gso_separation_rad: Elevation = Field(alias="gso_separation", default=math.radians(18.0))
-    through: tuple[NodeName, ...] = ()
+    through: NodeNames = ()
 
     @model_validator(mode="after")
     def _within_a_slot(self) -> Scheduler:
@@ -147,7 +148,9 @@ class AccessVariation(Record):
     distribution is linear.
     """
 
-    quantiles_ns: tuple[Delay, ...] = Field(alias="quantiles", min_length=2, max_length=1_001)
+    quantiles_ns: tuple[Delay, ...] = Field(
+        alias="quantiles", examples=[["0 ms", "2 ms", "9 ms"]], min_length=2, max_length=1_001
+    )
     interval_ns: Duration = Field(alias="interval", default=15 * NS_PER_S)
 
     @model_validator(mode="after")

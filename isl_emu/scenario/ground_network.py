@@ -53,7 +53,7 @@ class Terrestrial(QueueTerms):
     ends; `refraction` is the fibre's.
     """
 
-    between: tuple[NodeName, NodeName]
+    between: tuple[NodeName, NodeName] = Field(examples=[["gw-berlin", "pop-frankfurt"]])
     delay_ns: Delay | None = Field(alias="delay", default=None)
     length_km: Range | None = Field(alias="length", default=None)
     detour: float = Field(ge=1.0, le=100.0, default=DETOUR)
@@ -101,7 +101,13 @@ def ground_network_contradictions(
             yield from unknown(where, sorted(ends), fixed, "station or place")
     yield from repeated("terrestrial: line between", [" and ".join(sorted(line.between)) for line in lines])
     names = [station.name for station in stations]
+    led_to = {name for station in stations if station.scheduler for name in station.scheduler.through}
     for station in stations:
+        if station.handover == "follow" and station.name not in led_to:
+            yield (
+                f'station {station.name}: handover is "follow", but no terminal is scheduled through it, so it would '
+                'have no satellite; name it in the through of a scheduler, or give it handover = "scheduled"'
+            )
         through = station.scheduler.through if station.scheduler else ()
         yield from unknown(f"station {station.name}: scheduler.through", through, names, "ground station")
         if station.name in through:

@@ -22,7 +22,7 @@ class KvHandover(Record):
 
     source: NodeName
     target: NodeName
-    tokens: tuple[int, ...] = Field(min_length=1)
+    tokens: tuple[int, ...] = Field(examples=[[100, 500]], min_length=1)
     start_ns: Delay = Field(alias="start", default=0)
     interval_ns: Duration = Field(alias="interval", default=30_000_000_000)
 

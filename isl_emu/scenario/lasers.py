@@ -18,6 +18,7 @@ from isl_emu.scenario.quantities import (
     GrazingAltitude,
     Loss,
     NodeName,
+    NodePairs,
     OffAxis,
     OpticalPower,
     PowerLevel,
@@ -47,7 +48,9 @@ class Budget(Record):
     sensitivity_dbm: PowerLevel | None = Field(alias="sensitivity", default=None)
     sensitivity_rate_bit_s: Rate | None = Field(alias="sensitivity_rate", default=None)
     margin_db: Loss = Field(alias="margin", default=3.0)
-    rates_bit_s: tuple[Rate, ...] = Field(alias="rates", default=())
+    rates_bit_s: tuple[Rate, ...] = Field(
+        alias="rates", examples=[["25 Gbit/s", "50 Gbit/s", "100 Gbit/s"]], default=()
+    )
 
     @model_validator(mode="after")
     def _one_sensitivity(self) -> Budget:
@@ -85,7 +88,9 @@ class Terminal(Record):
     `field_of_regard`: half-angle around the mount's axis. A terminal on a `free` mount looks everywhere.
     """
 
-    mounts: tuple[Literal["fore", "aft", "port", "starboard", "zenith", "nadir", "free"], ...] = Field(min_length=1)
+    mounts: tuple[Literal["fore", "aft", "port", "starboard", "zenith", "nadir", "free"], ...] = Field(
+        examples=[["fore", "aft"]], min_length=1
+    )
     field_of_regard_rad: OffAxis = Field(alias="field_of_regard", default=math.pi)
     slew_rate_rad_s: AngularRate | None = Field(alias="slew_rate", default=None)
     acquisition_ns: Delay = Field(alias="acquisition", default=0)
@@ -106,7 +111,7 @@ class LaserTerms(QueueTerms):
     outages: Outages | None = None
     jitter: Jitter | None = None
     at_start: Literal["tracking", "idle"] = "tracking"
-    pairs: tuple[tuple[NodeName, NodeName], ...] = ()
+    pairs: NodePairs = ()
     interval_ns: Duration = Field(alias="interval", default=10_000_000_000)
     hysteresis: float = Field(ge=0.0, lt=1.0, default=0.2)
 
@@ -150,7 +155,7 @@ class InterShell(LaserTerms):
     `links`: how many of these links a satellite has at most at a time.
     """
 
-    between: tuple[NodeName, NodeName]
+    between: tuple[NodeName, NodeName] = Field(examples=[["low", "high"]])
     topology: Literal["nearest", "pairs"] | UserFunction = "nearest"
     links: int = Field(ge=1, le=1_000, default=1)
 

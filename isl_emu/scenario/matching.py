@@ -13,9 +13,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
-from isl_emu.scenario.quantities import NodeName
+from isl_emu.scenario.quantities import NodeNames
 
 PATTERN = re.compile(r"!?[a-z0-9*?\[\]!-]{1,64}")
 WILD = re.compile(r"[*?\[]")
@@ -36,8 +36,9 @@ def _some(names: Any) -> Any:
 
 
 NodePattern = Annotated[str, AfterValidator(_pattern)]
-Satellites = Annotated[Literal["all"] | tuple[NodePattern, ...], AfterValidator(_some)]  # as a scenario names them
-Stations = Annotated[Literal["all"] | tuple[NodeName, ...], AfterValidator(_some)]
+NodePatterns = Annotated[tuple[NodePattern, ...], Field(examples=[["p00s03", "p01*"]])]
+Satellites = Annotated[Literal["all"] | NodePatterns, AfterValidator(_some)]  # as a scenario names them
+Stations = Annotated[Literal["all"] | NodeNames, AfterValidator(_some)]
 
 
 def matching(patterns: Literal["all"] | Sequence[str], names: Sequence[str]) -> tuple[str, ...]:

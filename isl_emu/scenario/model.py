@@ -31,7 +31,7 @@ from isl_emu.scenario.nodes import LinkSettings, NodeSettings, link_settings, no
 from isl_emu.scenario.observation import Observation, observation_contradictions
 from isl_emu.scenario.power import Power, power_contradictions, power_groups, power_parts
 from isl_emu.scenario.programs import Program, UserWorkload, program_contradictions
-from isl_emu.scenario.quantities import Duration, NodeName, Record
+from isl_emu.scenario.quantities import Duration, NodePairs, Record
 from isl_emu.scenario.questions import Questions, question_contradictions
 from isl_emu.scenario.routing import DisjointPaths, Routing, routing_contradictions
 from isl_emu.scenario.space import Orbits, Satellite, Shell, Walker
@@ -80,7 +80,7 @@ class Probes(Record):
     """One-way probes, in both directions of each pair, that compare measured with planned delay along the run."""
 
     interval_ns: Duration = Field(alias="interval", default=1_000_000_000)
-    pairs: tuple[tuple[NodeName, NodeName], ...] = ()
+    pairs: NodePairs = ()
 
 
 class Counters(Record):

@@ -63,7 +63,9 @@ class NodeSettings(Record):
     aqm: Aqm | None = None
     mtu_byte: Mtu | None = Field(alias="mtu", default=None)
     congestion_control: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,14}$")] | None = None
-    sysctls: Annotated[dict[str, str], AfterValidator(_sysctls)] = Field(default_factory=dict)
+    sysctls: Annotated[dict[str, str], AfterValidator(_sysctls)] = Field(
+        examples=[{"net.ipv4.tcp_sack": "0"}], default_factory=dict
+    )
 
     @model_validator(mode="after")
     def _something(self) -> NodeSettings:

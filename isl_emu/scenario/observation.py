@@ -103,7 +103,7 @@ class Observation(Record):
     tiles: int = Field(ge=1, le=1_000_000, default=1)
     bits: Literal[4, 8, 16] = 8
     compute_time_ns: Duration | None = Field(alias="compute_time", default=None)
-    command: tuple[str, ...] | None = None
+    command: tuple[str, ...] | None = Field(examples=[["python3", "look.py", IMAGE, ANSWER]], default=None)
     cpus: float = Field(gt=0.0, le=64.0, default=1.0)
     memory_byte: Size = Field(alias="memory", default=256 * MIB)
     stall_ns: Duration = Field(alias="stall", default=10 * NS_PER_S)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import count
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 import numpy as np
 import tomli_w
@@ -21,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 from isl_emu.errors import PROBLEMS_SHOWN, ScenarioError, first_of
 from isl_emu.files import encoding_of, read_stream, read_whole, tomllib, why_unread
 from isl_emu.scenario.compute import loads_file
+from isl_emu.scenario.entries import as_toml, keys_of, place_of
 from isl_emu.scenario.model import Scenario, contradictions
 from isl_emu.scenario.omm import read_omm
 from isl_emu.scenario.quantities import NAME_LENGTH, OF_THE_MACHINE
@@ -160,10 +161,11 @@ def record_of(kind: type[Kind], table: dict[str, Any], source: str) -> Kind:
         unknown = [item for item in found if item["type"] == "extra_forbidden"]
         several = len(unknown) > PROBLEMS_SHOWN
         told = [item for item in found if not (several and item["type"] == "extra_forbidden")]
-        places = [_place(item["loc"]) for item in told]
-        problems = _joined(_sentence(item, kind) for item in told if not _follows_from_another(item, places))
+        places = [place_of(item["loc"], kind)[0] for item in told]
+        own = [item for item, place in zip(told, places) if not _follows_from_another(item, place, places)]
+        problems = _joined(_sentence(item, kind) for item in own)
         if several:
-            names = ", ".join(_shown(_place(item["loc"])) for item in unknown[:3])
+            names = ", ".join(_shown(place_of(item["loc"], kind)[0]) for item in unknown[:3])
             problems = [
                 f"has {len(unknown):,} unknown keys, such as {names}, but none are allowed; remove them",
                 *problems,
@@ -281,21 +283,43 @@ def _tuples(value: Any) -> Any:
 
 def _sentence(error: Any, kind: type[BaseModel]) -> str:
     """One problem that pydantic found, in our words."""
-    where = _shown(_place(error["loc"]))
+    place, belongs, example = place_of(error["loc"], kind)
+    where = _shown(place)
     if error["type"] == "extra_forbidden":
         return f"{where} is not a known key{_allowed_keys(error['loc'], kind)}"
     if error["type"] == "missing":
         return f"{where} is missing, but it is required; add it"
     if error["type"] == "too_short":
-        return f"{where} has {error['ctx']['actual_length']} items, but it needs {error['ctx']['min_length']}; add one"
+        return f"{where} has {_items(error)}, but it needs {error['ctx']['min_length']}; add one"
+    if error["type"] == "too_long":
+        return f"{where} has {_items(error)}, but the most are {error['ctx']['max_length']:,}; take some away"
     if error["type"] == "value_error":
         text = str(error["ctx"]["error"])
         return f"{where} {text}" if text.startswith(("is ", "has ")) else f"{where}: {text}"
     rule = error["msg"].replace("Input should be", "it should be").replace("String should", "it should")
-    table = f"a table with keys among {', '.join(_keys_at(error['loc'], kind))}"
-    rule = re.sub("a valid dictionary or instance of .*", table, rule.replace("a valid tuple", "a list"))
-    rule = rule.replace("a valid dictionary", "a table")
-    return f"{where} is {_shown(repr(error['input']))}, but {rule[0].lower()}{rule[1:]}; correct it"
+    rule = re.sub("a valid (dictionary|tuple).*", lambda of: _table_or_list(of[1], place, belongs, example), rule)
+    found = _shown(repr(_lists(error["input"])))
+    return f"{where} is {found}, but {rule[0].lower()}{rule[1:]}; correct it"
+
+
+def _items(error: Any) -> str:
+    """How many a list has that is too short or too long."""
+    return "1 item" if len(error["input"]) == 1 else f"{len(error['input']):,} items"
+
+
+def _table_or_list(kind: str, place: str, belongs: Any, example: Any) -> str:
+    """What pydantic calls a valid dictionary or tuple: with the keys of its tables, or else an example of the whole."""
+    one, tables = kind == "dictionary", re.sub(r"\[\d+\]", "", place)
+    if keys := ", ".join(keys_of(belongs)):
+        return f"a table with keys among {keys}" if one else f"tables [[{tables}]], each with keys among {keys}"
+    return ("a table" if one else "a list") + (f" such as {as_toml(example)}" if example else "")
+
+
+def _lists(value: Any) -> Any:
+    """Lists again of what `_tuples` made of them."""
+    if isinstance(value, dict):
+        return {key: _lists(item) for key, item in value.items()}
+    return [*map(_lists, value)] if isinstance(value, tuple) else value
 
 
 def _shown(found: object) -> str:
@@ -316,48 +340,18 @@ def _joined(sentences: Iterable[str]) -> list[str]:
     return [found + ", or ".join(dict.fromkeys(rule)) + remedies[found] for found, rule in rules.items()]
 
 
-def _place(location: tuple[Any, ...]) -> str:
-    """`shell[0].altitude` for ("shell", 0, "altitude"); names of alternatives that pydantic adds are left out."""
-    place = ""
-    for part in location:
-        if isinstance(part, int):
-            place += f"[{part}]"
-        elif not any(mark in part for mark in "[(-"):
-            place += f".{part}" if place else part
-    return place
-
-
-def _follows_from_another(error: Any, places: list[str]) -> bool:
-    """Whether other problems, at these places, say it all: a list with wrong items is not too short, or not a word."""
+def _follows_from_another(error: Any, place: str, places: list[str]) -> bool:
+    """Whether other problems, at these places, say it all: what has wrong items is not too short, or not a word."""
     if error["type"] == "too_short":
         return bool(len(error["input"]) >= error["ctx"]["min_length"])
-    return error["type"] == "literal_error" and any(place.startswith(f"{_place(error['loc'])}[") for place in places)
+    return error["type"] == "literal_error" and any(other.startswith((f"{place}[", f"{place}.")) for other in places)
 
 
 def _allowed_keys(location: tuple[Any, ...], kind: type[BaseModel]) -> str:
-    keys = _keys_at(location[:-1], kind)
+    keys = keys_of(place_of(location[:-1], kind)[1])
     close = difflib.get_close_matches(str(location[-1]), keys, n=1)
     hint = f"did you mean {close[0]}?" if close else "correct or remove it"
     return f", but only these are: {', '.join(keys)}; {hint}" if keys else f", but none is; {hint}"
-
-
-def _keys_at(location: tuple[Any, ...], kind: type[BaseModel]) -> list[str]:
-    """The keys of the table at a place."""
-    record: Any = kind
-    for part in location:
-        if isinstance(part, str) and record is not None:
-            record = _record_in(record, part)
-    fields = [field.alias or name for name, field in record.model_fields.items()] if record else []
-    return sorted([*fields, *getattr(record, "SHORTHANDS", ())])
-
-
-def _record_in(record: type[BaseModel], key: str) -> type[BaseModel] | None:
-    """The record class that the field written as `key` holds, alone or in a tuple or union."""
-    for name, field in record.model_fields.items():
-        if (field.alias or name) == key:
-            candidates = [field.annotation, *get_args(field.annotation)]
-            return next((item for item in candidates if isinstance(item, type) and issubclass(item, BaseModel)), None)
-    return None
 
 
 def resolve_files(scenario: Scenario, folder: Path) -> Scenario:

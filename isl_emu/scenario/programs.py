@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from isl_emu.limits import STARTS
 from isl_emu.scenario.matching import repeated, unknown
-from isl_emu.scenario.quantities import Delay, Duration, NodeName, Record, Size, UserFunction
+from isl_emu.scenario.quantities import Delay, Duration, NodeName, NodeNames, Record, Size, UserFunction
 from isl_emu.units import DURATION_NS, format_quantity
 
 MIB = 1024 * 1024
@@ -64,14 +64,16 @@ class Program(Record):
 
     name: NodeName
     node: NodeName
-    command: tuple[str, ...] = ()
-    args: tuple[str, ...] = ()
+    command: tuple[str, ...] = Field(examples=[["iperf3", "-c", "p00s03"]], default=())
+    args: tuple[str, ...] = Field(examples=[["--verbose"]], default=())
     at_ns: Delay = Field(alias="at", default=0)
     repeat_ns: Duration | None = Field(alias="repeat", default=None)
     on: Literal["contact-begins", "contact-ends", "handover", "fault", "step"] | None = None
     of: NodeName | None = None
     peer: NodeName | None = None
-    env: Annotated[dict[str, str], AfterValidator(_variables)] = Field(default_factory=dict)
+    env: Annotated[dict[str, str], AfterValidator(_variables)] = Field(
+        examples=[{"MODE": "fast"}], default_factory=dict
+    )
     cwd: Annotated[str, AfterValidator(_folder)] | None = None
     duration_ns: Duration | None = Field(alias="duration", default=None)
     may_fail: bool = False
@@ -109,8 +111,8 @@ class UserWorkload(Record):
 
     name: NodeName
     function: UserFunction
-    nodes: tuple[NodeName, ...] = Field(min_length=1)
-    options: dict[str, Any] = Field(default_factory=dict)
+    nodes: NodeNames = Field(min_length=1)
+    options: dict[str, Any] = Field(examples=[{"flows": 4}], default_factory=dict)
     cpus: float | None = Field(gt=0.0, le=64.0, default=None)
     cpu_time: Literal["stated"] | None = None
     memory_byte: Size = Field(alias="memory", default=512 * MIB)

@@ -13,6 +13,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Field,
     GetCoreSchemaHandler,
     PlainSerializer,
 )
@@ -164,6 +165,9 @@ def _node_name(name: str) -> str:
 
 
 NodeName = Annotated[str, AfterValidator(_node_name)]
+NodeNames = Annotated[tuple[NodeName, ...], Field(examples=[["gs-berlin", "gs-lagos"]])]
+NodePair = Annotated[tuple[NodeName, NodeName], Field(examples=[["p00s00", "gs-berlin"]])]
+NodePairs = Annotated[tuple[NodePair, ...], Field(examples=[[["p00s00", "p00s01"], ["p00s00", "p01s00"]]])]
 
 
 def _utc(moment: Any) -> datetime:

@@ -100,7 +100,9 @@ class Questions(Record):
     rate: float | None = Field(gt=0.0, le=1e6, default=None)
     users_per_station: int | None = Field(ge=1, le=1_000_000, default=None)
     think_time: ThinkTime | None = None
-    ramp: tuple[tuple[Delay, Share], ...] | None = Field(min_length=1, max_length=1000, default=None)
+    ramp: tuple[tuple[Delay, Share], ...] | None = Field(
+        examples=[[["0 s", 0.0], ["60 s", 1.0]]], min_length=1, max_length=1000, default=None
+    )
     burstiness: Weight | None = None
     count: int | None = Field(ge=1, le=1_000_000_000, default=None)
     trace: Trace | None = None
@@ -109,7 +111,9 @@ class Questions(Record):
     warm_up_ns: Delay = Field(alias="warm_up", default=0)
     slice_ns: Duration | None = Field(alias="slice", default=None)
     stations: Stations = "all"
-    users: Literal["equal", "population"] | dict[NodeName, Weight] = "equal"
+    users: Literal["equal", "population"] | dict[NodeName, Weight] = Field(
+        examples=[{"gs-berlin": 2.0, "gs-lagos": 1.0}], default="equal"
+    )
     target: str = "uniform"
     candidates: int = Field(ge=1, le=1000, default=8)
     poll_interval_ns: Duration | None = Field(alias="poll_interval", default=None)
@@ -124,7 +128,7 @@ class Questions(Record):
     deadline_ns: Duration = Field(alias="deadline", default=120_000_000_000)
     slo: ServiceLevels | None = None
     system: str = ""
-    prompts: tuple[str, ...] | None = Field(min_length=1, default=None)
+    prompts: tuple[str, ...] | None = Field(examples=[["Why is the sky blue?"]], min_length=1, default=None)
     prompt_file: str = "bundled"
     conversations: str | None = Field(min_length=1, default=None)
     context: Literal["recompute", "move"] = "recompute"

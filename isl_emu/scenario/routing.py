@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from isl_emu.scenario.matching import repeated, unpaired
-from isl_emu.scenario.quantities import Delay, Duration, NodeName, Record, Size, UserFunction
+from isl_emu.scenario.quantities import Delay, Duration, NodePairs, Record, Size, UserFunction
 from isl_emu.units import DURATION_NS, NS_PER_S, format_quantity
 
 MOST_S = 65_535  # of an interval, in 16 bits
@@ -22,7 +22,7 @@ class DisjointPaths(Record):
     `paths`: how many for each pair, the first being a shortest one together with the others.
     """
 
-    pairs: tuple[tuple[NodeName, NodeName], ...] = Field(min_length=1)
+    pairs: NodePairs = Field(min_length=1)
     paths: int = Field(ge=2, le=8, default=2)
     separate: Literal["links", "nodes"] = "links"
 

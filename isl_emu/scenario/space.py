@@ -102,7 +102,7 @@ class Satellite(Record):
     """
 
     name: NodeName
-    tle: tuple[str, str] | None = None
+    tle: tuple[str, str] | None = Field(examples=[["1 25544U ...", "2 25544 ..."]], default=None)
     epoch: UtcTime | None = None
     altitude_km: Altitude | None = Field(alias="altitude", default=None)
     semi_major_axis_km: SemiMajorAxis | None = Field(alias="semi_major_axis", default=None)
@@ -167,9 +167,11 @@ class Shell(Record):
     satellite: tuple[Satellite, ...] = ()
     tle: str | None = None
     omm: str | None = None
-    altitude_between_km: tuple[Altitude, Altitude] | None = Field(alias="altitude_between", default=None)
+    altitude_between_km: tuple[Altitude, Altitude] | None = Field(
+        alias="altitude_between", examples=[["520 km", "580 km"]], default=None
+    )
     launched: UtcTime | None = None
-    left_out: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = Field(examples=[["ISS (25544) of 2026-03-20T04:00:00Z"]], default=())
     lasers: LaserLinks
 
     @model_validator(mode="before")

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from isl_emu.scenario.boards import board_named
 from isl_emu.scenario.compute import BITS, BoardName
-from isl_emu.scenario.matching import NodePattern, listed, unmatched
+from isl_emu.scenario.matching import NodePatterns, listed, unmatched
 from isl_emu.scenario.models import Roofline, model_named
 from isl_emu.scenario.quantities import Record, Size
 
@@ -27,10 +27,10 @@ class Split(Record):
     the model in the file, or with `pace_model` of `bits` a weight.
     """
 
-    satellites: tuple[NodePattern, ...] = Field(min_length=1)
+    satellites: NodePatterns = Field(min_length=1)
     engine: Literal["pipeline", "llama-rpc"] = "pipeline"
     model: str = "bundled"
-    layers: tuple[int, ...] = ()
+    layers: tuple[int, ...] = Field(examples=[[16, 14]], default=())
     cpus: float = Field(gt=0.0, le=64.0, default=1.0)
     memory_byte: Size = Field(alias="memory", default=1024 * 1024 * 1024)
     context_tokens: int = Field(ge=64, le=100_000_000, default=1024)

@@ -26,7 +26,7 @@ class Terminals(GroundStation):
     """
 
     count: int = Field(ge=1, le=10_000)
-    sites: Literal["all"] | tuple[str, ...] = "all"
+    sites: Literal["all"] | tuple[str, ...] = Field(examples=[["tokyo", "osaka"]], default="all")
     radius_km: Annotated[float, Quantity(LENGTH_KM, 0.0, 1_000.0)] = Field(alias="radius", default=30.0)
 
     @model_validator(mode="before")

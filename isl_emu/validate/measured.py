@@ -9,8 +9,6 @@ What was fitted to a measurement agrees with it by construction and is called ca
 
 from __future__ import annotations
 
-import gzip
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -19,7 +17,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import pyarrow.csv
 from pydantic import Field, model_validator
 
 from isl_emu.arrays import Floats
@@ -31,7 +28,6 @@ from isl_emu.geometry.frames import sidereal_angle_rad
 from isl_emu.geometry.orbits import propagate
 from isl_emu.geometry.places import teme_to_itrs, terminal_itrs
 from isl_emu.geometry.sightline import elevation_rad
-from isl_emu.limits import MIB
 from isl_emu.linkplan.build import plan_links
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.linkplan.scheduler import slots_of, unix_ns
@@ -55,10 +51,11 @@ from isl_emu.scenario.quantities import (
 )
 from isl_emu.units import NS_PER_MS, NS_PER_S
 from isl_emu.validate.check import Check, Rule
+from isl_emu.validate.measured_data import read_columns, unix_seconds
 
 Basis = Literal["calibrated", "predicted"]
-GZIP = b"\x1f\x8b"  # how a packed file begins, RFC 1952
 WINDOWS = 5  # in a slot: floors are taken in each
+TOO_FEW = "too few windows follow each other in it to tell"
 LEAST_RATIO = 2.0  # a jump at the boundary of slots stands out if it is that many times what there is inside
 CHANGES_WITHIN, ELEVATION_WITHIN_DEG = 0.15, 5.0
 HEAT_RMS_K, HEAT_MEAN_K = 3.0, 3.0
@@ -81,7 +78,7 @@ class RoundTrips(Record):
     data: str | None = None
     least_rtt_ns: Duration | None = Field(alias="least_rtt", default=None)
     scenario: str
-    between: tuple[NodeName, NodeName]
+    between: tuple[NodeName, NodeName] = Field(examples=[["lagos", "pop-lagos"]])
     least: Basis
     within_ns: Delay = Field(alias="within", default=3 * NS_PER_MS)
     judged: bool = True
@@ -103,7 +100,7 @@ class Serving(Record):
     statistics: Basis
     changes: float | None = Field(ge=0.0, le=1.0, default=None)
     elevation_quartiles_rad: tuple[Elevation, Elevation, Elevation] | None = Field(
-        alias="elevation_quartiles", default=None
+        alias="elevation_quartiles", examples=[["51 deg", "57 deg", "63 deg"]], default=None
     )
 
 
@@ -135,7 +132,7 @@ class Heat(Record):
     voltage_v: float = Field(gt=0.0, le=1_000.0)
     area_m2: Area = Field(alias="area")
     heat_capacity_j_k: HeatCapacity = Field(alias="heat_capacity")
-    between_ns: tuple[Delay, Duration] = Field(alias="between")
+    between_ns: tuple[Delay, Duration] = Field(alias="between", examples=[["85 min", "180 min"]])
     load: tuple[Load, ...] = Field(min_length=3)
 
 
@@ -204,33 +201,12 @@ class _Files:
     """Where the files of cases are: beside the file that names them, or in another folder."""
 
     cases: Path
-    data: Path | None
+    data_folder: Path | None
 
-    def columns(self, name: str | None, *columns: str) -> tuple[np.ndarray, ...] | None:
-        """Columns of a table in CSV, perhaps packed by gzip; None if there is no such file."""
-        folders = [folder for folder in (self.cases.parent, self.data) if folder is not None]
-        path = next((folder / name for folder in folders if name and (folder / name).is_file()), None)
-        if path is None:
-            return None
-        try:
-            content = read_whole(path)
-            if content[:2] == GZIP:
-                content = gzip.GzipFile(fileobj=io.BytesIO(content)).read((MIB.most << 20) + 1)
-            if len(content) > MIB.most << 20:
-                raise ScenarioError(
-                    f"{path}: has more than {MIB.most} MiB unpacked, but that is the most; give a part of it, or set "
-                    f"{MIB.variable} to allow more"
-                )
-            table = pyarrow.csv.read_csv(io.BytesIO(content))
-            if missing := [column for column in columns if column not in table.column_names]:
-                raise ScenarioError(
-                    f"{path}: has the columns {', '.join(table.column_names[:8])}, but {', '.join(missing)} "
-                    f"{'is' if len(missing) == 1 else 'are'} needed; rename or add what is missing"
-                )
-            return tuple(table[column].to_numpy() for column in columns)
-        except (OSError, EOFError, pyarrow.ArrowException) as error:
-            found = str(error).splitlines()[0]
-            raise ScenarioError(f"{path}: cannot be read ({found}), but is a table in CSV; fetch it again") from None
+    def data(self, name: str | None) -> Path | None:
+        """Where a table of data is; None if there is no such file."""
+        folders = [folder for folder in (self.cases.parent, self.data_folder) if folder is not None]
+        return next((folder / name for folder in folders if name and (folder / name).is_file()), None)
 
     def needed(self, what: str) -> ScenarioError:
         return ScenarioError(
@@ -288,8 +264,9 @@ def slot_pattern(unix_s: Floats, rtt_ms: Floats, phase_s: float, interval_s: flo
 
 
 def _round_trips(case: RoundTrips, where: _Files) -> Iterator[Check]:
-    found = where.columns(case.data, "unix_s", "rtt_ms")
-    if found is None and case.least_rtt_ns is None:
+    path = where.data(case.data)
+    measured = _measured_rtt(path) if path else None
+    if measured is None and case.least_rtt_ns is None:
         raise where.needed(f"rtt {case.name!r}")
     scenario, plan = where.plan(case.scenario)
     planned = _planned_rtt(scenario, plan, *(where.number(case.scenario, scenario, end) for end in case.between))
@@ -305,7 +282,6 @@ def _round_trips(case: RoundTrips, where: _Files) -> Iterator[Check]:
             f"{where.cases}: rtt {case.name!r} has a scenario whose time.step is {plan.grid.step_ns / NS_PER_S:g} s, "
             f"but a slot has {WINDOWS} windows; shorten it to {clock.interval_ns / NS_PER_S / WINDOWS:g} s or less"
         )
-    measured = (found[0].astype(np.float64), found[1].astype(np.float64)) if found else None
     least_ms = float(np.nanmin(measured[1])) if measured else (case.least_rtt_ns or 0) / NS_PER_MS
     check = partial(Check, f"{case.name}: round trips ({case.source})", unit="ms")
     ours_ms = float(planned[1].min())
@@ -324,15 +300,32 @@ def _round_trips(case: RoundTrips, where: _Files) -> Iterator[Check]:
         right, *others = (slot_pattern(*series, begin_s, interval_s) for begin_s in begins_s)
         across_ms[basis], most = right.across_ms, max(other.ratio for other in others)
         ratio = partial(check, unit="", basis=basis)
+        if not np.isfinite([right.ratio, most]).all():
+            yield ratio(f"{name}, {of}", LEAST_RATIO, "unknown", rule="shown", note=TOO_FEW)
+            continue
         yield ratio(f"{name}, {of}", LEAST_RATIO, right.ratio, rule="at least")
         yield ratio(f"the same, largest of the other phases, {of}", LEAST_RATIO, most, rule="at most")
     if measured:
         shown = partial(check, rule="shown", basis="predicted")
-        yield shown("median change of the floor across a boundary", across_ms["measured"], across_ms["predicted"])
+        if np.isfinite(list(across_ms.values())).all():
+            yield shown("median change of the floor across a boundary", across_ms["measured"], across_ms["predicted"])
         floor_ms = _median_floor_ms(*measured, phase_s, interval_s)
         our_floor_ms = _median_floor_ms(*planned, phase_s, interval_s)
         note = "queues and grants are no part of a plan: medians are not fair to compare"
         yield shown("median floor of a slot", floor_ms, our_floor_ms, note=note)
+
+
+def _measured_rtt(path: Path) -> tuple[Floats, Floats]:
+    """When round trips of a table were sent, s, and how long they took, ms; nan where a packet was lost."""
+    unix_s, rtt_ms = read_columns(path, ("unix_s", "rtt_ms"))
+    if not np.isfinite(rtt_ms).any():
+        raise ScenarioError(f"{path}: rtt_ms is empty in all rows, but a round trip is compared; fetch it again")
+    if (least_ms := np.nanmin(rtt_ms)) <= 0.0:
+        raise ScenarioError(
+            f"{path}: rtt_ms is {least_ms:g} in a row, but a round trip takes some time; leave it empty where a packet "
+            "was lost"
+        )
+    return unix_seconds(path, "unix_s", unix_s), rtt_ms
 
 
 def _median_floor_ms(unix_s: Floats, rtt_ms: Floats, phase_s: float, interval_s: float) -> float:
@@ -359,12 +352,8 @@ def _planned_rtt(scenario: Scenario, plan: LinkPlan, one: int, other: int) -> tu
 
 
 def _serving(case: Serving, where: _Files) -> Iterator[Check]:
-    found = where.columns(case.data, "slot_start_unix", "satellite", "elevation_deg")
-    if found is not None:
-        start_s, satellite, elevation_deg = found
-        slots_s = start_s.astype(np.float64) / np.diff(start_s).min()
-        changes = _share_of_changes(np.rint(slots_s), satellite)
-        quartiles_deg = np.quantile(elevation_deg.astype(np.float64), (0.25, 0.5, 0.75))
+    if path := where.data(case.data):
+        changes, quartiles_deg = _measured_serving(path)
     elif case.changes is None or case.elevation_quartiles_rad is None:
         raise where.needed(f"serving {case.name!r}")
     else:
@@ -387,10 +376,27 @@ def _serving(case: Serving, where: _Files) -> Iterator[Check]:
         yield check(f"{name} elevation", float(theirs_deg), float(found_deg), unit="deg", **terms)
 
 
+def _measured_serving(path: Path) -> tuple[float, Floats]:
+    """The share of a table's slots with another satellite than the one before, and the quartiles of elevation, deg."""
+    start_s, elevation_deg, satellite = read_columns(path, ("slot_start_unix", "elevation_deg"), ("satellite",))
+    steps_s = np.diff(unix_seconds(path, "slot_start_unix", start_s))
+    if not len(steps_s) or steps_s.min() <= 0.0:
+        found = "one slot" if not len(steps_s) else "a slot that does not begin after the one before it"
+        raise ScenarioError(f"{path}: has {found}, but slots that follow each other are compared; correct or sort it")
+    served = np.isfinite(elevation_deg) & np.array([name is not None for name in satellite])
+    changes = _share_of_changes(np.rint(start_s / steps_s.min())[served], satellite[served])
+    if not np.isfinite(changes):
+        raise ScenarioError(
+            f"{path}: has no two slots in a row with a satellite and its elevation, but those are compared; fetch it "
+            "again"
+        )
+    return changes, np.quantile(elevation_deg[served], (0.25, 0.5, 0.75))
+
+
 def _share_of_changes(slot: np.ndarray, satellite: np.ndarray) -> float:
     """Of the slots that follow one with a satellite, the share in which it is another."""
     follows = np.diff(slot) == 1
-    return float(np.mean((satellite[1:] != satellite[:-1])[follows]))
+    return float(np.mean((satellite[1:] != satellite[:-1])[follows])) if follows.any() else float("nan")
 
 
 def _served(scenario: Scenario, plan: LinkPlan, node: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -411,6 +417,18 @@ def _served(scenario: Scenario, plan: LinkPlan, node: int) -> tuple[np.ndarray, 
     site_km, zenith = terminal_itrs(station, t_ns)
     elevations_deg = np.degrees(elevation_rad(site_km, zenith, r_km[np.arange(len(t_ns)), place]))
     return number, satellite, elevations_deg
+
+
+def _whole(path: Path, columns: Sequence[str]) -> list[Floats]:
+    """Columns of numbers, in the rows that have all of them."""
+    found = np.array(read_columns(path, columns))
+    whole = found[:, np.isfinite(found).all(axis=0)]
+    if whole.shape[1] < 2:
+        raise ScenarioError(
+            f"{path}: has {whole.shape[1]} rows with {', '.join(columns)}, but a course of temperature has two at "
+            "least; fetch it again"
+        )
+    return list(whole)
 
 
 @dataclass(frozen=True)
@@ -463,12 +481,12 @@ def fitted_radiator(series: Sequence[_Series], area_m2: float, heat_capacity_j_k
 def _heat(case: Heat, where: _Files) -> Iterator[Check]:
     group = f"{case.name}: heat ({case.source})"
     columns = case.time_column, case.temperature_column, case.current_column
-    found = [where.columns(load.data, *columns) for load in case.load]
+    paths = [where.data(load.data) for load in case.load]
     begin_s, end_s = (limit_ns / NS_PER_S for limit_ns in case.between_ns)
-    if all(tables is not None for tables in found):
+    if all(paths):
         series = []
-        for load, tables in zip(case.load, found):
-            t_s, celsius, milliampere = (column.astype(np.float64) for column in tables or ())
+        for load, path in zip(case.load, filter(None, paths)):
+            t_s, celsius, milliampere = _whole(path, columns)
             power_w = milliampere / 1000 * case.voltage_v
             series.append(_Series(load.name, t_s - t_s[0], celsius + ZERO_CELSIUS_K, power_w))
         radiator = fitted_radiator(series, case.area_m2, case.heat_capacity_j_k)
@@ -496,10 +514,16 @@ def _heat(case: Heat, where: _Files) -> Iterator[Check]:
 
 
 def _battery(case: Bench, where: _Files) -> Iterator[Check]:
-    found = where.columns(case.data, "kind", "energy_wh")
-    if found is not None:
-        kind, energy_wh = found
-        charged_wh, discharged_wh = (float(energy_wh[kind == name].max()) for name in ("charge", "discharge"))
+    if path := where.data(case.data):
+        energy_wh, kind = read_columns(path, ("energy_wh",), ("kind",))
+        charged_wh, discharged_wh = (
+            float(np.nanmax(energy_wh[kind == name], initial=0.0)) for name in ("charge", "discharge")
+        )
+        if not charged_wh or not discharged_wh:
+            raise ScenarioError(
+                f"{path}: has no energy of a charge or of a discharge, but both are compared; name the rows of the "
+                'column kind "charge" and "discharge"'
+            )
     elif case.charged_j is None or case.discharged_j is None:
         raise where.needed(f"battery {case.name!r}")
     else:

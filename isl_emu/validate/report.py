@@ -15,6 +15,8 @@ from isl_emu.validate.check import Check, Value
 
 GROUPS = (kuiper.checks, closed_forms.checks, sgp4_verification.checks, lasers.checks, closed_forms.energy_checks)
 
+KINDS = {"calibrated": "calibrated figures", "predicted": "predicted figures", "measured": "properties of the data"}
+
 
 def all_checks() -> Iterator[Check]:
     """Every comparison, computed as it is asked for."""
@@ -71,8 +73,17 @@ def write_checks(checks: Sequence[Check], path: Path) -> None:
 
 
 def conclusion(checks: Sequence[Check]) -> str:
-    """One sentence."""
+    """One sentence; against measurements, how many of the figures that are calibrated, and predicted, are near."""
     failed = sum(not check.passed for check in checks)
+    if any(check.basis for check in checks):
+        judged = [check for check in checks if check.rule != "shown"]
+        counts = [
+            f"{sum(check.passed for check in of)} of {len(of)} {what}"
+            for basis, what in KINDS.items()
+            if (of := [check for check in judged if check.basis == basis])
+        ]
+        ending = "; the scenario or the model is not like what was measured there" if failed else ""
+        return f"within their tolerance: {', '.join(counts) or 'nothing that is judged'}{ending}"
     if failed:
         return f"{failed} of {len(checks)} checks failed: do not trust this copy of isl-emu, and report it."
     return f"all {len(checks)} checks passed"

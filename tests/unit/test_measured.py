@@ -16,6 +16,7 @@ from isl_emu.errors import ScenarioError
 from isl_emu.limits import MIB
 from isl_emu.validate import measured
 from isl_emu.validate.measured import checks, slot_pattern
+from isl_emu.validate.report import conclusion
 from tests.scenarios import head, shell, station, table
 
 MINUTES = 20
@@ -218,6 +219,49 @@ def test_damaged_and_missing_data_are_refused(folder, monkeypatch):
         list(checks(cases))
 
 
+@pytest.mark.parametrize(
+    ("kind", "rows", "says"),
+    [
+        ("rtt", "", "has no rows"),
+        ("rtt", "1721239212,\n1721239213,\n", "rtt_ms is empty in all rows"),
+        ("rtt", "1721239212,lost\n1721239213,30\n", "rtt_ms is 'lost' in a row, but it holds numbers"),
+        ("rtt", "1721239212,30\n1721239213,-1\n", "rtt_ms is -1 in a row, but a round trip takes some time"),
+        ("rtt", "1721239212000,30\n", "unix_s is 1.721239212e+12 in a row, but it is Unix time in seconds"),
+        ("rtt", ",30\n1721239213,30\n", "unix_s is empty in a row"),
+        ("rtt", "2024-07-17T18:00:12Z,30\n", "unix_s is '2024-07-17 18:00:12"),
+        ("serving", "1721239212,a,50\n", "has one slot, but slots that follow each other"),
+        ("serving", "1721239227,a,50\n1721239212,a,50\n", "a slot that does not begin after the one before"),
+        ("serving", "1721239212,a,50\n1721239227,,\n1721239242,b,50\n", "has no two slots in a row"),
+        ("battery", "charge,10\ncharge,20\n", "has no energy of a charge or of a discharge"),
+    ],
+)
+def test_data_that_cannot_be_compared_are_refused_with_what_is_wrong(folder, kind, rows, says):
+    heads = {"rtt": "unix_s,rtt_ms", "serving": "slot_start_unix,satellite,elevation_deg", "battery": "kind,energy_wh"}
+    keys = {
+        "rtt": {"scenario": "pipe.toml", "between": ["user", "pop"], "least": "predicted"},
+        "serving": {"scenario": "pipe.toml", "station": "user", "statistics": "predicted"},
+        "battery": {},
+    }
+    (folder / "rows.csv").write_text(f"{heads[kind]}\n{rows}")
+    (folder / "own.toml").write_text(table(f"[{kind}]", name="Here", **ORIGIN, data="rows.csv", **keys[kind]))
+    with pytest.raises(ScenarioError, match=re.escape(says)):
+        list(checks(folder / "own.toml"))
+
+
+def test_sparse_data_say_nothing_of_a_pattern_and_the_end_says_what_is_predicted(folder):
+    rows = "".join(f"{START_S + 60 * number},30\n" for number in range(9))
+    (folder / "rows.csv").write_text(f"unix_s,rtt_ms\n{rows}")
+    keys = {"scenario": "pipe.toml", "between": ["user", "pop"], "least": "predicted", "within": "1 ms"}
+    (folder / "own.toml").write_text(table("[rtt]", name="Here", **ORIGIN, data="rows.csv", **keys))
+    found = list(checks(folder / "own.toml"))
+    unknown = [check for check in found if check.basis == "measured"]
+    assert [(check.rule, check.got) for check in unknown] == [("shown", "unknown")]
+    assert conclusion(found) == (
+        "within their tolerance: 3 of 4 predicted figures; the scenario or the model is not "
+        "like what was measured there"
+    )
+
+
 def test_a_node_that_is_not_there_and_one_without_a_way_are_refused(folder):
     cases, text = folder / "cases.toml", (folder / "cases.toml").read_text()
     cases.write_text(text.replace('"pop"', '"pap"'))
@@ -241,7 +285,13 @@ def test_what_is_shipped_agrees_and_says_what_was_calibrated(shipped, monkeypatc
     result = CliRunner().invoke(cli, ["validate", "--measured"], standalone_mode=False)
     assert result.return_value == 0, result.output
     assert "FAIL" not in result.output
-    for word in ("calibrated", "predicted", "not judged", "measured, or limit", "all 21 checks passed"):
+    for word in (
+        "calibrated",
+        "predicted",
+        "not judged",
+        "measured, or limit",
+        "7 of 7 calibrated figures, 6 of 6 pred",
+    ):
         assert word in result.output
 
 

@@ -104,6 +104,26 @@ def test_a_question_and_its_answer_are_expected_on_the_way_of_the_plan(tmp_path:
     assert asked and asked <= linked
 
 
+@pytest.mark.parametrize("target", ["uniform", "nearest", "p00s00"])
+def test_contexts_that_move_are_expected_between_satellites(tmp_path: Path, target: str) -> None:
+    """A constellation under which the nearest changes; and whoever is named keeps what it has computed."""
+    talk = [{"role": "user", "content": "Why? " * 90}, {"role": "assistant", "content": "So."}] * 9
+    (tmp_path / "talk.json").write_text(json.dumps([{"messages": talk}]))
+    keys = {"mean_interval": "20 s", "conversations": "talk.json", "context": "move", "max_answer_tokens": 9}
+    compute = table("compute", server="modelled", board="inference-2035", model="qwen3-8b", context_tokens=4096)
+    (tmp_path / "scenario.toml").write_text(
+        head("moves", duration="600 s", step="10 s")
+        + FLEET
+        + STATIONS
+        + compute
+        + table("questions", target=target, **keys)
+    )
+    source = load_source(tmp_path / "scenario.toml", {})
+    between = [flow for part in PARTS for flow in part.flows(source) if {flow.a[0], flow.b[0]} == {"p"}]
+    assert bool(between) == (target != "p00s00")
+    assert all(flow.a != flow.b and flow.packets > 0 for flow in between)
+
+
 def test_who_has_nobody_overhead_is_expected_to_ask_further_away(tmp_path: Path) -> None:
     near = _source(tmp_path, ASKING)
     ground = near.plan.links.kind == LinkKind.GROUND

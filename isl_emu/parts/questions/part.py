@@ -21,10 +21,11 @@ from isl_emu.partition.load import Flow
 from isl_emu.parts.activity import Activity, RunProcess
 from isl_emu.parts.finished_run import ConcludedRun, FinishedRun, Row
 from isl_emu.parts.live_run import LiveRun
-from isl_emu.parts.part import EVERY_NODE_UP_TO, Crossing, Event, Part, Preparation, Source, Traffic
+from isl_emu.parts.part import EVERY_NODE_UP_TO, Crossing, Event, Part, Preparation, Source, Traffic, bulk_packet_byte
 from isl_emu.parts.questions import asking
 from isl_emu.parts.questions.asking import Asking
-from isl_emu.parts.questions.conversations import read_conversations
+from isl_emu.parts.questions.conversations import Conversation, read_conversations
+from isl_emu.parts.questions.expected_moves import Changes, expected_moves, expected_tokens, sent_byte_per_token
 from isl_emu.parts.questions.figures import read_serving_figures, slices
 from isl_emu.parts.questions.requests import PlannedRequest, check_fit, plan_requests, read_asked
 from isl_emu.parts.questions.results import (
@@ -58,7 +59,7 @@ from isl_emu.runs.journal import (
 )
 from isl_emu.runs.merging import Records, merged_rows
 from isl_emu.scenario.model import Scenario
-from isl_emu.scenario.questions import USERS, Questions
+from isl_emu.scenario.questions import MOVE, USERS, Questions
 from isl_emu.scenario.user_functions import planning_function
 from isl_emu.show.chapter import Chapter
 from isl_emu.units import NS_PER_S
@@ -92,15 +93,21 @@ class QuestionsPart(Part):
             return
         end_ns = duration_ns if questions.stop_after_ns is None else min(questions.stop_after_ns, duration_ns)
         asked = questions.expected(stations, duration_ns)
-        if questions.conversations and questions.arrivals != USERS:
+        conversations: tuple[Conversation, ...] = ()
+        if questions.conversations:
             with suppress(IslEmuError):
-                asked *= fmean(len(one.turns) for one in read_conversations(questions.conversations))
+                conversations = read_conversations(questions.conversations)
+        if conversations and questions.arrivals != USERS:
+            asked *= fmean(len(one.turns) for one in conversations)
         tokens = asked * questions.max_answer_tokens
         if questions.trace:
             with suppress(IslEmuError):
                 traced = read_trace(questions.trace, end_ns - questions.start_after_ns)
                 asked, tokens = len(traced), sum(request.answer_tokens for request in traced)
         yield Traffic("questions", QUESTION_PACKETS * asked + TOKEN_PACKETS * tokens)
+        if questions.context == MOVE:
+            moved = expected_tokens(scenario, questions, asked, conversations)
+            yield Traffic("contexts that move", byte=moved * sent_byte_per_token(scenario), scaled=True)
         if questions.poll_interval_ns:
             polls = stations * questions.candidates * duration_ns / questions.poll_interval_ns
             yield Traffic("polls", QUESTION_PACKETS * polls)
@@ -136,8 +143,9 @@ class QuestionsPart(Part):
         if (questions := scenario.questions) is None:
             return
         satellites, packets = asked_satellites(scenario, plan), defaultdict[tuple[str, str], float](float)
-        near = _nearest(source, satellites) if questions.decides_live else {}
-        for request in planned_requests(scenario, questions, satellites):
+        near, changes = _nearest(source, satellites) if questions.decides_live else ({}, {})
+        requests = planned_requests(scenario, questions, satellites)
+        for request in requests:
             asked = {request.satellite: 1.0} if request.satellite else near[request.station]
             for satellite, share in asked.items():
                 packets[request.station, satellite] += share * (QUESTION_PACKETS + TOKEN_PACKETS * request.max_tokens)
@@ -149,6 +157,10 @@ class QuestionsPart(Part):
         for (station, satellite), sent in packets.items():
             yield Flow(station, satellite, sent / 2)
             yield Flow(satellite, station, sent / 2)
+        if questions.context == MOVE:
+            byte = sent_byte_per_token(scenario) / bulk_packet_byte(scenario)
+            for (holder, next_one), tokens in expected_moves(requests, changes, plan.grid.duration_ns).items():
+                yield Flow(holder, next_one, tokens * byte)
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
         if live.scenario.questions is None:
@@ -354,18 +366,26 @@ def asked_satellites(scenario: Scenario, plan: LinkPlan) -> tuple[str, ...]:
     return tuple(name for name in serving if name in found)
 
 
-def _nearest(source: Source, satellites: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Of each asking station those of some satellites that are nearest by the plan, each with its share of the time."""
+def _nearest(source: Source, satellites: Sequence[str]) -> tuple[dict[str, dict[str, float]], Changes]:
+    """Of each asking station those of some satellites that are nearest by the plan, each with its share of the time.
+
+    And from which to which they change.
+    """
     stations = source.scenario.asking_stations
     outlook = plan_outlook(source.plan, source.routes, stations, satellites)
     delay_ns = np.where(outlook.satellite == NOBODY, UNREACHED_NS, outlook.delay_ns)
     nearest = np.take_along_axis(outlook.satellite, delay_ns.argmin(axis=2)[..., np.newaxis], axis=2)[..., 0]
     found: dict[str, dict[str, float]] = {}
+    changes: dict[str, Counter[tuple[str, str]]] = {}
     for station, ones in zip(stations, nearest.T, strict=True):
-        which, counts = np.unique(ones[ones != NOBODY], return_counts=True)
+        there = ones[ones != NOBODY]
+        which, counts = np.unique(there, return_counts=True)
         names = outlook.satellites[which].tolist()
         found[station] = dict(zip(names, (counts / len(ones)).tolist(), strict=True))
-    return found
+        change = np.flatnonzero(there[1:] != there[:-1])
+        ends = (outlook.satellites[there[change + side]].tolist() for side in (0, 1))
+        changes[station] = Counter(zip(*ends, strict=True))
+    return found, changes
 
 
 def _overhead(plan: LinkPlan, stations: Iterable[str], satellites: Container[str]) -> list[str]:

@@ -278,7 +278,7 @@ def unrecorded_requests(planned: Sequence[Mapping[str, Any]], recorded: Sequence
     ]
 
 
-QUESTIONS_SHOWN = 20  # the rest is in requests.parquet
+QUESTIONS_SHOWN, TEXT_SHOWN = 20, 400  # that many, and signs of each; the rest is in requests.parquet
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -290,8 +290,10 @@ def questions_section(requests: Rows, stations: set[str]) -> Iterator[str]:
         if row["path_at_send"]:
             way = f"{path_text(row['path_at_send'], stations)} · {way_facts(row)}"
         yield from wrapped(f"{INDENT}{row['id']:<4}", way)
-        yield from wrapped(f"{INDENT * 3}Q  ", row["question"] or "")
-        yield from wrapped(f"{INDENT * 3}A  ", " ".join((row["answer"] or "").split()))
+        for sign, text in (("Q", row["question"]), ("A", row["answer"])):
+            line = " ".join((text or "").split())
+            line = line if len(line) <= TEXT_SHOWN else f"{line[:TEXT_SHOWN]} ..."
+            yield from wrapped(f"{INDENT * 3}{sign}  ", line)
         yield from wrapped(INDENT * 3, ending(row))
         if row["faults"]:
             yield from wrapped(INDENT * 3, f"in its way: {', '.join(row['faults'])}")

@@ -41,6 +41,12 @@ def test_question_is_shown_with_path_answer_and_times(good_run: Any) -> None:
     assert "completed · TTFT 300 ms · E2E 1.00 s · network 100 ms (10%) · 8 tokens" in text
 
 
+def test_long_questions_and_answers_are_cut_also_without_blanks(good_run: Any) -> None:
+    good_run.write("requests.jsonl", [good_run.request(0, question="为什么" * 1000, answer="Because. " * 1000)])
+    text = summary(good_run)
+    assert text.count("为") in range(130, 135) and text.count("Because.") == 44 and text.count(" ...\n") == 2
+
+
 def test_latency_table_and_outcomes(good_run: Any) -> None:
     cut = {"outcome": "path_lost", "error": "no token came any more", "answer": "Bec", "server_prompt_ns": None}
     good_run.write("requests.jsonl", [good_run.request(0), good_run.request(1, **cut)])
