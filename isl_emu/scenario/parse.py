@@ -295,6 +295,8 @@ def _sentence(error: Any, kind: type[BaseModel]) -> str:
     table = f"a table with keys among {', '.join(_keys_at(error['loc'], kind))}"
     rule = re.sub("a valid dictionary or instance of .*", table, rule.replace("a valid tuple", "a list"))
     rule = rule.replace("a valid dictionary", "a table")
+    if error["type"] == "string_type":
+        return f"{where} is {_shown(repr(error['input']))}, but it should be text; write it in quotes"
     return f"{where} is {_shown(repr(error['input']))}, but {rule[0].lower()}{rule[1:]}; correct it"
 
 

@@ -38,6 +38,12 @@ def _variables(given: dict[str, str]) -> dict[str, str]:
     return given
 
 
+def _words(given: tuple[str, ...]) -> tuple[str, ...]:
+    if any("\0" in word for word in given):
+        raise ValueError("has a word with a zero byte, but no program can get one; take it out")
+    return given
+
+
 def _folder(path: str) -> str:
     if not path or "\0" in path or ".." in PurePosixPath(path).parts:
         raise ValueError(
@@ -64,8 +70,8 @@ class Program(Record):
 
     name: NodeName
     node: NodeName
-    command: tuple[str, ...] = ()
-    args: tuple[str, ...] = ()
+    command: Annotated[tuple[str, ...], AfterValidator(_words)] = ()
+    args: Annotated[tuple[str, ...], AfterValidator(_words)] = ()
     at_ns: Delay = Field(alias="at", default=0)
     repeat_ns: Duration | None = Field(alias="repeat", default=None)
     on: Literal["contact-begins", "contact-ends", "handover", "fault", "step"] | None = None
@@ -95,6 +101,10 @@ class Program(Record):
             )
         if self.of and self.on in (None, "step"):
             raise ValueError('has of, but nothing of a node is waited for; set on to "contact-begins" or the like')
+        if self.peer and self.peer == (self.of or self.node):
+            raise ValueError(
+                f"has peer {self.peer}, but that is the node for which it waits; name the other end of the contact"
+            )
         if self.peer and self.on not in ONE_NODE:
             raise ValueError(f"has peer, but only {', '.join(ONE_NODE)} are between two nodes; set on to one of them")
         return self
