@@ -91,6 +91,12 @@ class Program(Record):
         """What it runs, as a user writes it."""
         return shlex.join(self.command) or shlex.join(("the entry point of its image", *self.args))
 
+    @property
+    def awaited(self) -> str:
+        """What it waits for, in words."""
+        peer = f" with {self.peer}" if self.peer else ""
+        return f"{self.on} of {self.of or self.node}{peer}"
+
     @model_validator(mode="after")
     def _one_way_to_start(self) -> Program:
         if self.on and self.repeat_ns:
