@@ -152,7 +152,7 @@ class Daemons(Activity):
             for program, text in configurations(live.plan, live.scenario.routing, daemon, node).items():
                 (folder / f"{program}.conf").write_text(text)
             self._start(name, "zebra", folder)
-        # Starting them keeps a CPU busy for longer than neighbours wait for each other: none speaks before all are there.
+        # To start them takes longer than neighbours wait for each other: none speaks before all are there.
         program, speakers = DAEMONS[daemon.protocol], []
         for name in live.plan.nodes.names:
             self._await(name, "zebra", "zserv.api")
