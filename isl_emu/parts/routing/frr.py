@@ -159,8 +159,9 @@ class Daemons(Activity):
             speakers.append(self._start(name, program, live.folder.files_of(name).resolve() / "frr"))
             self._await(name, program, f"{program}.vty")
             speakers[-1].send_signal(signal.SIGSTOP)
-        for speaker in speakers:
+        for speaker in speakers:  # not all greet at the same time
             speaker.send_signal(signal.SIGCONT)
+            time.sleep(daemon.hello_ns / NS_PER_S / len(speakers))
 
     def watched(self) -> Iterator[Watched]:
         for node, program, process in self._processes:
