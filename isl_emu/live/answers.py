@@ -311,8 +311,8 @@ def _copying(node: Any, path: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise MachineError(
-            f"cp: {node.name}:{path} cannot be copied ({error.strerror or error}), but it must be there and readable, or "
-            "its folder writable; name another"
+            f"cp: {node.name}:{path} cannot be copied ({error.strerror or error}), but it must be there and readable, "
+            "or its folder writable; name another"
         ) from None
 
 
