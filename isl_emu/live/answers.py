@@ -13,8 +13,8 @@ import subprocess
 import termios
 import threading
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, Any, BinaryIO
 
@@ -136,14 +136,15 @@ class LiveAnswers:
     def push(self, request: Mapping[str, Any], answer: Answer) -> int:
         """Write a file or folder, which comes as a tar archive, to a path in a node."""
         node = self._node(request["node"])
-        with io.BufferedReader(_Input(answer)) as archive:
+        with _copying(node, request["path"]), io.BufferedReader(_Input(answer)) as archive:
             node.call(unpack, archive, request["path"], node.out, _root_of(node))
         return 0
 
     def pull(self, request: Mapping[str, Any], answer: Answer) -> int:
         """Print a file or folder of a node as a tar archive."""
         node = self._node(request["node"])
-        node.call(pack, request["path"], node.out, answer.output, _root_of(node))
+        with _copying(node, request["path"]):
+            node.call(pack, request["path"], node.out, answer.output, _root_of(node))
         return 0
 
     def pause(self, request: Mapping[str, Any], answer: Answer) -> int:
@@ -301,6 +302,18 @@ class _Input(io.RawIOBase):
         taken, self._rest = self._rest[: len(buffer)], self._rest[len(buffer) :]
         buffer[: len(taken)] = taken
         return len(taken)
+
+
+@contextmanager
+def _copying(node: Any, path: str) -> Iterator[None]:
+    """Say of a file in a node that cannot be read or written which it is, and why."""
+    try:
+        yield
+    except OSError as error:
+        raise MachineError(
+            f"cp: {node.name}:{path} cannot be copied ({error.strerror or error}), but it must be there and readable, "
+            "or its folder writable; name another"
+        ) from None
 
 
 def _root_of(node: Any) -> str:

@@ -415,7 +415,7 @@ def copy_from(
 
         def read() -> None:
             with os.fdopen(reading, "rb") as archive:
-                unpack(archive, str(target), Path.cwd())
+                unpack(archive, str(target), Path.cwd(), owner=(os.geteuid(), os.getegid()))
 
         unpacking = executor.submit(read)
         status = 0
@@ -469,12 +469,13 @@ def pack(path: str, base: Path, target: IO[bytes], root: str = "") -> None:
         archive.add(source, arcname=Path(path).name or source.name)
 
 
-def unpack(source: IO[bytes], path: str, base: Path, root: str = "") -> None:
+def unpack(source: IO[bytes], path: str, base: Path, root: str = "", owner: tuple[int, int] | None = None) -> None:
     """Write what is in an archive of `pack` to a path; into it, under its own name, if it is a folder, as `cp` does.
 
     Args:
         base: what a relative path is below.
         root: the root folder of those who name the path, if it is another than ours.
+        owner: user and group of all that is written; by default as the archive says.
 
     Raises:
         OSError: it cannot be written.
@@ -493,6 +494,7 @@ def unpack(source: IO[bytes], path: str, base: Path, root: str = "") -> None:
 
         for member in archive:
             member.name = place(member.name)
+            member.uid, member.gid = owner or (member.uid, member.gid)
             if member.islnk():
                 member.linkname = place(member.linkname)
             archive.extract(member, "/")

@@ -338,6 +338,21 @@ class NetCLI(CLI):
                 node.restart_shell()
         return None
 
+    def waitForNode(self, node: SpaceNode) -> None:
+        """Print what a node says until its command has ended; what is typed meanwhile goes to it.
+
+        Lines that are read from a file or a pipe wait for their turn: Mininet gives them to the command that runs, and
+        looks for more of them without a pause, in which an exact clock stands still.
+        """
+        if self.isatty():
+            super().waitForNode(node)
+            return
+        while node.waiting:
+            try:
+                output(node.monitor())
+            except KeyboardInterrupt:
+                node.sendInt()
+
     def do_source(self, line: str) -> None:
         """Read commands from a file."""
         try:

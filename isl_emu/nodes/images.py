@@ -81,8 +81,8 @@ def open_image(path: Path) -> Image:
         return _layout(path, lambda name: _member(path, name))
     except (OSError, tarfile.TarError, EOFError, ValueError, KeyError, TypeError, AttributeError, LookupError) as error:
         raise WorkloadError(
-            f"image {path}: cannot be read ({type(error).__name__}: {error}), but it is a folder, a tar, or an OCI "
-            "layout or archive; write one by `skopeo copy SOURCE oci:FOLDER`"
+            f"image {path}: cannot be read ({_why(error)}), but it is a folder, a tar, or an OCI layout or archive; "
+            "write one by `skopeo copy SOURCE oci:FOLDER`"
         ) from None
 
 
@@ -343,6 +343,13 @@ def _unpacked_by_zstd(packed: IO[bytes]) -> IO[bytes]:
 
     threading.Thread(target=feed, args=(process.stdin,), daemon=True).start()
     return process.stdout
+
+
+def _why(error: Exception) -> str:
+    """Why an image cannot be read; tarfile itself tells of each packing that it has tried, line by line."""
+    if isinstance(error, tarfile.ReadError):
+        return "it is no tar"
+    return getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
 
 
 def _json(stream: IO[bytes]) -> dict[str, Any]:

@@ -46,7 +46,8 @@ def _files(run: FinishedRun) -> Iterator[tuple[str, str]]:
         if folder.is_symlink():  # a program's, to wherever
             continue
         sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
-        yield folder.name, f"{counted(len(sizes), 'file')}, {sum(sizes):,} bytes, in files/{folder.name}"
+        if sizes:  # not those that were made as folders of programs alone
+            yield folder.name, f"{counted(len(sizes), 'file')}, {sum(sizes):,} bytes, in files/{folder.name}"
     for node, lost in (run.execution.lost_files if run.execution else {}).items():
         named, count = lost["paths"][:FILES_NAMED], lost["count"]
         rest = f" and {count - len(named)} more" if count > len(named) else ""

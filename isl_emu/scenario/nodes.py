@@ -13,6 +13,7 @@ from isl_emu.scenario.quantities import Duration, Mtu, Record, Size
 from isl_emu.scenario.queueing import Aqm
 
 MOST_PIDS = 2_048  # processes and threads of any node with a container
+CONGESTION_CONTROL = "net.ipv4.tcp_congestion_control"
 # Settings that each network namespace has for itself, and by which no node gets more than its links give it.
 ALLOWED_SYSCTLS = re.compile(
     r"net\.(ipv4\.(tcp_(?!congestion_control|allowed|available|fastopen_key|ehash|mem$|max_orphans)[a-z0-9_]+"
@@ -24,13 +25,20 @@ ALLOWED_SYSCTLS = re.compile(
 def _sysctls(given: dict[str, str]) -> dict[str, str]:
     for name, value in given.items():
         if not ALLOWED_SYSCTLS.fullmatch(name):
+            own = "set the key congestion_control" if name == CONGESTION_CONTROL else "leave it out"
             raise ValueError(
-                f"names {name!r}, but only net.ipv4.tcp_* and a few more are each node's own (docs/nodes.md); "
-                "leave it out"
+                f"names {name!r}, but only those that docs/nodes.md lists, such as net.ipv4.tcp_sack, are each node's "
+                f"own; {own}"
             )
         if not re.fullmatch(r"-?[0-9]+([ \t]+-?[0-9]+)*", value):
             raise ValueError(f"sets {name} to {value!r}, but its value is one number or several; write them so")
     return given
+
+
+def _algorithm(name: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,14}", name):
+        raise ValueError(f"is {name!r}, but Linux names them in lower case, such as cubic and bbr; write it so")
+    return name
 
 
 def _image(path: str) -> str:
@@ -62,7 +70,7 @@ class NodeSettings(Record):
     queue_ns: Duration | None = Field(alias="queue", default=None)
     aqm: Aqm | None = None
     mtu_byte: Mtu | None = Field(alias="mtu", default=None)
-    congestion_control: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,14}$")] | None = None
+    congestion_control: Annotated[str, AfterValidator(_algorithm)] | None = None
     sysctls: Annotated[dict[str, str], AfterValidator(_sysctls)] = Field(
         examples=[{"net.ipv4.tcp_sack": "0"}], default_factory=dict
     )

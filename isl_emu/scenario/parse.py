@@ -299,6 +299,8 @@ def _sentence(error: Any, kind: type[BaseModel]) -> str:
     rule = error["msg"].replace("Input should be", "it should be").replace("String should", "it should")
     rule = re.sub("a valid (dictionary|tuple).*", lambda of: _table_or_list(of[1], place, belongs, example), rule)
     found = _shown(repr(_lists(error["input"])))
+    if error["type"] == "string_type":
+        return f"{where} is {found}, but it should be text; write it in quotes"
     return f"{where} is {found}, but {rule[0].lower()}{rule[1:]}; correct it"
 
 

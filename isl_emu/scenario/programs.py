@@ -38,6 +38,12 @@ def _variables(given: dict[str, str]) -> dict[str, str]:
     return given
 
 
+def _words(given: tuple[str, ...]) -> tuple[str, ...]:
+    if any("\0" in word for word in given):
+        raise ValueError("has a word with a zero byte, but no program can get one; take it out")
+    return given
+
+
 def _folder(path: str) -> str:
     if not path or "\0" in path or ".." in PurePosixPath(path).parts:
         raise ValueError(
@@ -64,8 +70,10 @@ class Program(Record):
 
     name: NodeName
     node: NodeName
-    command: tuple[str, ...] = Field(examples=[["iperf3", "-c", "p00s03"]], default=())
-    args: tuple[str, ...] = Field(examples=[["--verbose"]], default=())
+    command: Annotated[tuple[str, ...], AfterValidator(_words)] = Field(
+        examples=[["iperf3", "-c", "p00s03"]], default=()
+    )
+    args: Annotated[tuple[str, ...], AfterValidator(_words)] = Field(examples=[["--verbose"]], default=())
     at_ns: Delay = Field(alias="at", default=0)
     repeat_ns: Duration | None = Field(alias="repeat", default=None)
     on: Literal["contact-begins", "contact-ends", "handover", "fault", "step"] | None = None
@@ -87,6 +95,12 @@ class Program(Record):
         """What it runs, as a user writes it."""
         return shlex.join(self.command) or shlex.join(("the entry point of its image", *self.args))
 
+    @property
+    def awaited(self) -> str:
+        """What it waits for, in words."""
+        peer = f" with {self.peer}" if self.peer else ""
+        return f"{self.on} of {self.of or self.node}{peer}"
+
     @model_validator(mode="after")
     def _one_way_to_start(self) -> Program:
         if self.on and self.repeat_ns:
@@ -97,6 +111,10 @@ class Program(Record):
             )
         if self.of and self.on in (None, "step"):
             raise ValueError('has of, but nothing of a node is waited for; set on to "contact-begins" or the like')
+        if self.peer and self.peer == (self.of or self.node):
+            raise ValueError(
+                f"has peer {self.peer}, but that is the node for which it waits; name the other end of the contact"
+            )
         if self.peer and self.on not in ONE_NODE:
             raise ValueError(f"has peer, but only {', '.join(ONE_NODE)} are between two nodes; set on to one of them")
         return self

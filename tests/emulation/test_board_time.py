@@ -86,7 +86,7 @@ def test_the_shipped_scenario_names_whose_time_it_is():
 
 def test_a_conversation_moves_in_the_boards_time_and_its_caches(tmp_path):
     """Prompts are read at the board's pace; the cache is real bytes over real TCP, at the laser's rate."""
-    changes = {"tokens = [100, 250, 500, 1000]": "tokens = [100, 250]", 'duration = "60 s"': 'duration = "24 s"'}
+    changes = {"tokens = [100, 250, 500, 1000]": "tokens = [60, 120]", 'duration = "60 s"': 'duration = "24 s"'}
     changes |= {'interval = "12 s"': 'interval = "10 s"', 'step = "1 s"': 'step = "24 s"'}
     changes |= {"seed = 1": "seed = 1\nrate_scale = 0.001"}  # a laser that is slower than slow start
     text = shipped("kv-handover", changes)
@@ -94,7 +94,7 @@ def test_a_conversation_moves_in_the_boards_time_and_its_caches(tmp_path):
         finished(text, tmp_path / out, "--clock", "exact")
     (group,) = parse_scenario(text, "kv").compute
     pace, moved = group_roofline(group), rows(tmp_path / "first", "kv_handovers")
-    assert [row["tokens"] for row in moved] == [100, 250]
+    assert [row["tokens"] for row in moved] == [60, 120]
     (way_ns,) = {row["delay_ns"] for row in rows(tmp_path / "first", "probes")}
     for row in moved:
         assert row["outcome"] == "completed" and row["same_answer"]

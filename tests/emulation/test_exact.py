@@ -34,7 +34,7 @@ LASERS = {"topology": "+grid", "rate": "100 Gbit/s", "jitter": {"mean_loss_ratio
 FLEET = shell(24, 4, 1, altitude="1200 km", inclination="60 deg", lasers=LASERS)
 TRAFFIC = (
     table("routing", policy="ecmp", equal_by="hops")
-    + table("compute", satellites=["p01s*", "p02s*"], server="modelled", board="inference-2035", model="qwen3-8b",
+    + table("compute", satellites=["p01s*"], server="modelled", board="inference-2035", model="qwen3-8b",
             context_tokens=4096)
     + table("questions", mean_interval="200 ms", target="uniform", max_answer_tokens=16, deadline="60 s",
             prompts=["What is a satellite?", "Why is the sky black? " * 200])

@@ -131,6 +131,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
                   command=["sh", "-c", SAY], cpu_time="stated")  # fmt: skip
     text += table("[program]", name="slow", node="p00s01", at="2 s", repeat="1 s", command=["sleep", "1.5"],
                   cpu_time="stated")  # fmt: skip
+    text += table("[program]", name="never", node="p00s03", on="handover", command=["true"], cpu_time="stated")
     text += table("[node]", nodes=["p00s02"], cpus=0.5, memory="100 MiB", pids=40, congestion_control="bbr")
     text += 'sysctls = { "net.ipv4.tcp_rmem" = "4096 87380 33554432" }\n'
     text += table("[program]", name="inside", node="p00s02", command=[*PYTHON, LOOK], cpu_time="stated")
@@ -241,6 +242,11 @@ def test_a_program_never_runs_beside_itself(out: Path) -> None:
     slow = sorted((row["t_due_ns"], row["outcome"]) for row in rows(out, "programs") if row["name"] == "slow")
     assert slow == [(t_s * NS_PER_S, "still running" if t_s % 2 else "ended") for t_s in range(2, 8)]
     assert "3 starts: 3 ended, 3 still running" in (out / "summary.txt").read_text()
+
+
+def test_a_program_for_which_nothing_comes_is_told(out: Path) -> None:
+    assert not [row for row in rows(out, "programs") if row["name"] == "never"]
+    assert "was never due: handover of p00s03 did not come" in (out / "summary.txt").read_text()
 
 
 def test_a_node_has_its_limits_and_its_settings(out: Path) -> None:

@@ -30,6 +30,7 @@ from isl_emu.recovery import clean_runs
 from isl_emu.routing.paths import PathFinder
 from isl_emu.runs.directory import registered_runs
 from isl_emu.runs.journal import read_journal
+from isl_emu.timebase import EXACT_TIME
 from tests.kernel.test_queues import need_queue
 from tests.nets import live_net, loopback_spaces, ping_lost, ping_times_ms, run_directory
 from tests.plans import MS, SECOND, make_plan, make_routes, ring_edges
@@ -40,6 +41,7 @@ STATION_MS, RING_MS = 3, 5
 RING = {**ring_edges(12, RING_MS * MS), (0, 12): STATION_MS * MS, (6, 13): STATION_MS * MS}
 STATIONS = ["gs-chengdu", "gs-berlin-brandenburg"]
 HALF_A_MS_PER_HOP = 0.5
+PRINTED_MS = 0.01  # ping leaves out what is less
 NO_EARLIER_MS = 0.3  # the bias is a quartile of a few samples, and ping prints tenths
 
 
@@ -199,7 +201,7 @@ def test_each_link_has_its_own_longest_packet(tmp_path: Path) -> None:
         node = net.get("p00s00")
         times = ping_times_ms(node.cmd("ping -M do -s 8972 -c 5 -i 0.1 p00s01"))
         planned_ms = 2 * (1 + 9_014 * 8 / 100_000)
-        assert planned_ms <= min(times) <= planned_ms + 1
+        assert planned_ms - PRINTED_MS <= min(times) <= planned_ms + 1
         assert "mtu = 1500" in node.cmd("ping -M do -s 1473 -c 1 -W 1 p00s02")
         assert ping_lost(node.cmd("ping -M dont -s 8972 -c 2 -i 0.1 p00s02")) == 0
         assert replay.verify_all() == []
@@ -243,7 +245,8 @@ def test_shells_and_programs_of_a_computing_satellite_are_in_its_container(tmp_p
         node.cmd("true")
         node.container = Container(node.name, node.netns_path, net.run_directory, 1.0, 1 << 27, hosts)
         node.container.start()
-        assert node.cmd("hostname; cat /proc/1/comm").split() == ["p00s00", "cat"]
+        wait_for(lambda: node.cmd("cat /proc/1/comm").strip() == "cat", "the container's first program")
+        assert node.cmd("hostname").strip() == "p00s00"
         assert ping_lost(node.popen("ping -c 1 p00s01", text=True).communicate()[0]) == 0
         node.container.stop()
         node.container = None
@@ -389,6 +392,8 @@ def test_a_killed_run_is_cleaned_and_no_other(tmp_path: Path) -> None:
 
 def test_calibration_takes_the_bias_away() -> None:
     """Of three measurements, because what else runs on the machine may change between the two halves of one."""
+    if EXACT_TIME in os.environ:
+        pytest.skip("in exact time there is no bias")
     with run_directory() as run:
         before = leftovers()
         taken_away = any(_little_is_left(measure_bias(run)) for _ in range(3))

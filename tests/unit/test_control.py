@@ -134,6 +134,9 @@ def test_a_folder_is_packed_and_unpacked_with_all_in_it(tmp_path):
         assert (expected / "same").read_text() == "#!/bin/sh\n"
         assert os.readlink(expected / "link") == "/etc/hostname"
     archive.seek(0)
+    unpack(archive, "mine", tmp_path, owner=(os.geteuid() or 1234, os.getegid()))
+    assert {path.lstat().st_uid for path in (tmp_path / "mine").rglob("*")} == {os.geteuid() or 1234}
+    archive.seek(0)
     with pytest.raises(NotADirectoryError, match="no such folder"):
         unpack(archive, "missing/", tmp_path)
     with pytest.raises(FileNotFoundError):

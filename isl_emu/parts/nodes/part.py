@@ -14,9 +14,8 @@ from isl_emu.parts.activity import Activity
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.parts.part import Need, Part, Preparation, Source
 from isl_emu.scenario.model import Scenario
-from isl_emu.scenario.nodes import settings_by_node
+from isl_emu.scenario.nodes import CONGESTION_CONTROL, settings_by_node
 
-CONGESTION_CONTROL = "net.ipv4.tcp_congestion_control"
 AVAILABLE = "net.ipv4.tcp_available_congestion_control"
 SPARE_BYTE = 8 << 20  # what the container of a node takes in which nothing runs yet
 

@@ -8,11 +8,11 @@ would show as an outlier.
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
 import struct
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -127,14 +127,22 @@ def send(sender: socket.socket, packet: bytes, destination: str) -> int:
     """Send a probe: when the first link got it, UTC.
 
     Raises:
-        OSError: there is no route.
-        MachineError: the kernel gave no stamp.
+        OSError: there is no route, or it leads to nobody who is known as a neighbour.
     """
+    while _stamps(sender):  # of an earlier probe, whose neighbour was found after all
+        pass
     sender.sendto(packet, (destination, 0))
-    ancillary: Ancillary = ()
-    with suppress(BlockingIOError):
-        _, ancillary, _, _ = sender.recvmsg(0, _ANCILLARY_BYTE, _MSG_ERRQUEUE | socket.MSG_DONTWAIT)
+    if not (ancillary := _stamps(sender)):
+        raise OSError(errno.EHOSTUNREACH, "the next hop is no neighbour")
     return _stamp_ns(ancillary, _SO_TIMESTAMPING)
+
+
+def _stamps(sender: socket.socket) -> Ancillary:
+    """When a link got the earliest packet of which that has not been told; nothing if there is none."""
+    try:
+        return sender.recvmsg(0, _ANCILLARY_BYTE, _MSG_ERRQUEUE | socket.MSG_DONTWAIT)[1]
+    except BlockingIOError:
+        return ()
 
 
 def receive(receiver: socket.socket) -> ProbeArrival | None:

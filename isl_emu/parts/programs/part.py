@@ -136,10 +136,10 @@ class ProgramsPart(Part):
 
     def sections(self, run: FinishedRun, figures: Mapping[str, Any]) -> Iterator[Iterable[str]]:
         if run.scenario.program or run.scenario.workload:
-            yield programs_section(run.rows("programs"), _recorded(run))
+            yield programs_section(run.scenario.program, run.rows("programs"), _recorded(run))
 
     def chapters(self, run: ConcludedRun) -> Iterator[Chapter]:
-        return programs_chapter(run.rows("programs"), _recorded(run))
+        return programs_chapter(run.scenario.program, run.rows("programs"), _recorded(run))
 
 
 def _recorded(run: ConcludedRun) -> dict[str, int]:

@@ -132,7 +132,7 @@ class ProgramThread(threading.Thread):
         try:
             process = self._start()
         except (OSError, MachineError) as error:
-            cause = "its container is dead" if isinstance(error, MachineError) else str(error)
+            cause = "its container is dead" if isinstance(error, MachineError) else _why_not_started(error)
             with log_of(program.name, live.folder).open("a") as log:
                 log.write(f"{cause}\n")
             self._died(cause)
@@ -224,6 +224,11 @@ class ProgramThread(threading.Thread):
         what: dict[str, Any] = {"name": program.name, "node": program.node, "command": self._words}
         what |= {"t_due_ns": self._occasion.t_ns, "occasion": program.on, "about": self._occasion.about or None}
         self._ends.append({**what, "t_end_ns": self._now_ns(), "status": None, **facts})
+
+
+def _why_not_started(error: OSError) -> str:
+    """Why a program cannot be started: what was looked for, such as its folder, and what the machine says of it."""
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error)
 
 
 def _await_end(process: subprocess.Popen[Any], timeout_s: float) -> None:
@@ -318,6 +323,9 @@ class Programs(Activity):
     def __init__(self, live: LiveRun, programs: Sequence[Program], own: set[int]):
         self._live, self._programs, self._own = live, programs, own
         self._threads: list[ProgramThread] = []
+        for program in programs:  # before any of them may put a link there
+            if program.cwd and not program.cwd.startswith("/"):
+                (live.folder.files_of(program.node) / program.cwd).mkdir(parents=True, exist_ok=True)
 
     def begin(self, times: RunTimes, ending: ExitStack) -> None:
         journal = self._live.folder.journal

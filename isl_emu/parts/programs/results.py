@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from isl_emu.scenario.programs import Program
 from isl_emu.show.chapter import Chapter, DataTable
 from isl_emu.tables.schema import COUNT, NAME, NS, PATH, TEXT, column, schema
 from isl_emu.tables.text import counted, table, time_text
@@ -45,26 +46,31 @@ PROGRAM_CPU = schema(
 PROGRAMS_HEADER = ("name", "node", "began", "ran for", "end")
 
 
-def programs_section(programs: Rows, rows_by_workload: Mapping[str, int]) -> Iterator[str]:
+def programs_section(programs: Sequence[Program], rows: Rows, rows_by_workload: Mapping[str, int]) -> Iterator[str]:
     """What became of each program, and how much each workload recorded."""
     yield "PROGRAMS AND WORKLOADS"
-    yield from table(PROGRAMS_HEADER, _lines(programs, rows_by_workload), left=5)
+    yield from table(PROGRAMS_HEADER, _lines(programs, rows, rows_by_workload), left=5)
 
 
-def programs_chapter(programs: Rows, rows_by_workload: Mapping[str, int]) -> Iterator[Chapter]:
+def programs_chapter(programs: Sequence[Program], rows: Rows, rows_by_workload: Mapping[str, int]) -> Iterator[Chapter]:
     """Nothing for a run with neither."""
-    if lines := _lines(programs, rows_by_workload):
+    if lines := _lines(programs, rows, rows_by_workload):
         caption = "What became of each program, and how much each workload recorded"
         yield Chapter("Programs and workloads", [DataTable(caption, PROGRAMS_HEADER, lines, left=5)])
 
 
-def _lines(programs: Rows, rows_by_workload: Mapping[str, int]) -> list[tuple[str, ...]]:
+def _lines(programs: Sequence[Program], rows: Rows, rows_by_workload: Mapping[str, int]) -> list[tuple[str, ...]]:
     by_name: dict[str, list[Mapping[str, Any]]] = {}
-    for program in sorted(programs, key=lambda program: (program["name"], program["t_due_ns"])):
-        by_name.setdefault(program["name"], []).append(program)
-    lines = [_line(rows[0]) if len(rows) == 1 else _line_of_many(rows) for rows in by_name.values()]
-    for name, rows in rows_by_workload.items():
-        lines.append((name, "", "", "", f"workload, {counted(rows, 'row')}" + (f" in {name}.parquet" if rows else "")))
+    for row in sorted(rows, key=lambda row: (row["name"], row["t_due_ns"])):
+        by_name.setdefault(row["name"], []).append(row)
+    lines = [_line(own[0]) if len(own) == 1 else _line_of_many(own) for own in by_name.values()]
+    for program in programs:
+        if program.on and program.name not in by_name:
+            lines.append((program.name, program.node, "-", "-", f"was never due: {program.awaited} did not come"))
+    for name, count in rows_by_workload.items():
+        lines.append(
+            (name, "", "", "", f"workload, {counted(count, 'row')}" + (f" in {name}.parquet" if count else ""))
+        )
     return lines
 
 

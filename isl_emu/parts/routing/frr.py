@@ -8,6 +8,7 @@ that a node sends by its own choice have that address.
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -151,15 +152,22 @@ class Daemons(Activity):
             for program, text in configurations(live.plan, live.scenario.routing, daemon, node).items():
                 (folder / f"{program}.conf").write_text(text)
             self._start(name, "zebra", folder)
+        # To start them takes longer than neighbours wait for each other: none speaks before all are there.
+        program, speakers = DAEMONS[daemon.protocol], []
         for name in live.plan.nodes.names:
-            self._await(name, "zserv.api")
-            self._start(name, DAEMONS[daemon.protocol], live.folder.files_of(name).resolve() / "frr")
+            self._await(name, "zebra", "zserv.api")
+            speakers.append(self._start(name, program, live.folder.files_of(name).resolve() / "frr"))
+            self._await(name, program, f"{program}.vty")
+            speakers[-1].send_signal(signal.SIGSTOP)
+        for speaker in speakers:  # not all greet at the same time
+            speaker.send_signal(signal.SIGCONT)
+            time.sleep(daemon.hello_ns / NS_PER_S / len(speakers))
 
     def watched(self) -> Iterator[Watched]:
         for node, program, process in self._processes:
             yield Watched(process, program, node, oom_kills=self._live.containers[node].oom_kills)
 
-    def _start(self, node: str, program: str, folder: Path) -> None:
+    def _start(self, node: str, program: str, folder: Path) -> subprocess.Popen[bytes]:
         words = [str(PROGRAMS / program), "-f", f"{OWN}/{program}.conf", "-i", f"{OWN}/{program}.pid", "-P", "0"]
         words += ["-e", "1"] if program == "zebra" else []  # over one next hop, of several that are as good
         shims = () if self._patience is None else (self._patience.fileno(),)
@@ -170,8 +178,9 @@ class Daemons(Activity):
                 argv, own=True, stdin=told, stdout=log, stderr=log, pass_fds=shims
             )
         self._processes.append((node, program, process))
+        return process
 
-    def _await(self, node: str, socket: str) -> None:
+    def _await(self, node: str, program: str, socket: str) -> None:
         """Wait until a daemon serves at its socket.
 
         Raises:
@@ -180,12 +189,10 @@ class Daemons(Activity):
         deadline, container = time.monotonic() + READY_S, self._live.containers[node]
         path = Path(f"/proc/{container.pid}/root{OWN}") / socket
         while not path.exists():
-            ended = [
-                program for name, program, process in self._processes if name == node and process.poll() is not None
-            ]
+            ended = [what for name, what, process in self._processes if name == node and process.poll() is not None]
             if ended or time.monotonic() > deadline:
                 raise MachineError(
-                    f"node {node}: {', '.join(ended) or 'zebra'} is not ready, but makes the routes; see "
+                    f"node {node}: {', '.join(ended) or program} is not ready, but makes the routes; see "
                     f"{self._live.folder.files_of(node)}/frr"
                 )
             time.sleep(LOOK_S)

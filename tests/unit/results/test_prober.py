@@ -61,13 +61,15 @@ class FakeSocket:
         self.sent: list[bytes] = []
         self.arriving: list[tuple[bytes, int, int]] = []  # payload, TTL and arrival
         self.refused: list[tuple[bytes, int, int]] = []  # payload, ICMP's type and code
-        self.stamps = True
+        self.stamps = 0  # that it has not told
+        self.neighbour = True
         self._now_utc_ns, self._error = now_utc_ns, error
 
     def sendto(self, packet: bytes, address: tuple[str, int]) -> None:
         if self._error:
             raise self._error
         self.sent.append(packet)
+        self.stamps += self.neighbour
 
     def recvmsg(self, size: int, ancillary_size: int, flags: int = 0) -> tuple[bytes, list[Any], int, None]:
         if flags == MSG_ERRQUEUE:  # of a receiver
@@ -79,6 +81,7 @@ class FakeSocket:
         if flags:
             if not self.stamps:
                 raise BlockingIOError
+            self.stamps -= 1
             return b"", [(0, 11, bytes(32)), stamp(SO_TIMESTAMPING, self._now_utc_ns())], flags, None
         if not self.arriving:
             raise ConnectionRefusedError
@@ -122,10 +125,20 @@ def test_a_refusal_tells_which_probe_was_refused_and_by_whom(kind: int, code: in
 
 
 def test_a_kernel_without_stamps_is_refused() -> None:
-    sender = FakeSocket(lambda: UTC_NS)
-    sender.stamps = False
+    receiver = FakeSocket(lambda: UTC_NS)
+    receiver.recvmsg = lambda *_: (payload(7, 3), [(0, IP_TTL, struct.pack("@i", 255))], 0, None)
     with pytest.raises(MachineError, match="no time stamp"):
+        receive(receiver)
+
+
+def test_a_probe_whose_next_hop_is_no_neighbour_is_not_timed_by_the_one_before() -> None:
+    now_ns = iter([UTC_NS, UTC_NS + S])
+    sender = FakeSocket(lambda: next(now_ns))
+    sender.neighbour = False
+    with pytest.raises(OSError, match="the next hop is no neighbour"):
         send(sender, b"", "10.0.0.2")
+    sender.neighbour, sender.stamps = True, 1  # it was found later, and that packet left
+    assert send(sender, b"", "10.0.0.2") == UTC_NS + S
 
 
 def test_probes_stay_away_from_instants_and_from_each_other() -> None:
