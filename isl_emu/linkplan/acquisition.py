@@ -16,113 +16,25 @@ decided at it, and not what goes on.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from functools import cached_property, partial
+from functools import partial
 
 import numpy as np
 
-from isl_emu.arrays import Bools, Floats, dot, unit
-from isl_emu.geometry.pointing import local_axes, local_direction
+from isl_emu.arrays import Floats, dot
+from isl_emu.geometry.pointing import local_axes
 from isl_emu.geometry.sightline import range_km
 from isl_emu.linkplan.candidates import LaserCandidates, among, each_once, joined_candidates, key_ends, pair_keys
 from isl_emu.linkplan.constraints import Ephemeris
 from isl_emu.linkplan.events import LinkState
-from isl_emu.linkplan.lasers import LaserQuality, Prospects
+from isl_emu.linkplan.lasers import LaserQuality
 from isl_emu.linkplan.pairing import Pairing
 from isl_emu.linkplan.plan import Rows, joined_rows
+from isl_emu.linkplan.pool import NOT_ENGAGED, Ahead, Chunk, Moment, Pool, idle_pool
 from isl_emu.linkplan.terminals import NONE, Choice, Terminals, assign
 from isl_emu.units import NS_PER_S
 
-NOT_ENGAGED = -1
 BARELY_FARTHER = 1 + 1e-9  # beyond what distances are rounded by
 NO_PAIRS = np.empty(0, dtype=np.int64)
-
-
-@dataclass
-class _Pool:
-    """The C candidates of a pairing at the moment, and what their ends do; arrays have shape (C,) but where it says
-    otherwise.
-
-    Those of a nearest pairing are the links that it has pointed at in a chunk, whether or not they are engaged still.
-    """
-
-    ends: np.ndarray  # int64 (C, 2), node indices
-    state: np.ndarray  # uint8, LinkState
-    terminals: np.ndarray  # int64 (C, 2), NONE while not engaged
-    slewed_ns: np.ndarray  # int64, when the slew ends
-    acquired_ns: np.ndarray  # int64, when the acquisition ends
-    lost_i: np.ndarray  # int64, the instant of the chunk at which an engaged link is lost, K if after it; NOT_ENGAGED
-    possible: np.ndarray  # bool (C, K), as of `Prospects`
-    lasting: np.ndarray  # bool (C, K)
-    distance_km: np.ndarray  # float64 (C, K)
-    tracked: np.ndarray  # bool (C, K), when it was tracking in the chunk so far
-
-    @property
-    def engaged(self) -> Bools:
-        """Whether terminals are assigned."""
-        engaged: Bools = self.terminals[:, 0] != NONE
-        return engaged
-
-    def keys(self, which: np.ndarray | slice = slice(None)) -> np.ndarray:
-        return pair_keys(*self.ends[which].T)
-
-    def only(self, which: np.ndarray) -> _Pool:
-        return _Pool(*(getattr(self, one.name)[which] for one in fields(_Pool)))
-
-    def joined(self, other: _Pool) -> _Pool:
-        """These candidates and then others."""
-        return _Pool(*(np.concatenate([getattr(pool, one.name) for pool in (self, other)]) for one in fields(_Pool)))
-
-    def begin(self, prospects: Prospects) -> None:
-        """Take up another chunk of instants."""
-        self.possible, self.lasting = prospects.possible.T, prospects.lasting.T
-        self.distance_km = prospects.distance_km.T
-        self.tracked = np.zeros_like(self.possible)
-
-
-@dataclass(frozen=True)
-class Ahead:
-    """What the sky alone says of K instants: the satellites' local orbital frames, and of each pairing whose candidates
-    never change what the instants have for them."""
-
-    axes: np.ndarray  # (K, N, 3, 3)
-    prospects: list[Prospects | None]
-
-
-@dataclass(frozen=True)
-class _Chunk:
-    """K instants that are worked on together."""
-
-    sky: Ephemeris
-    axes: np.ndarray  # (K, N, 3, 3), the satellites' local orbital frames
-    first: int  # the number of the first of them
-
-    def directions(self, at: int | slice, own: np.ndarray, other: np.ndarray) -> Floats:
-        """Where satellites see others at an instant or some, in their local frames, shape (..., 3)."""
-        r_km = self.sky.r_km[at]
-        sight = unit(r_km[..., other, :] - r_km[..., own, :])
-        return local_direction(self.axes[at][..., own, :, :], sight)
-
-
-@dataclass(frozen=True)
-class _Moment:
-    """One instant of a chunk."""
-
-    chunk: _Chunk
-    i: int
-
-    @property
-    def k(self) -> int:
-        return self.chunk.first + self.i
-
-    @property
-    def t_ns(self) -> int:
-        return int(self.chunk.sky.t_ns[self.i])
-
-    @cached_property
-    def sky(self) -> Ephemeris:
-        """Of this instant alone."""
-        return self.chunk.sky.at(self.i)
 
 
 class Acquisition:
@@ -144,7 +56,7 @@ class Acquisition:
         self._partner = np.full(len(terminals.satellite), NONE)  # the satellite that each points at, if it is engaged
         self._pointing = terminals.rest.copy()  # where each points that is not
         self._fixed = [None if pairing.fixed is None else self._quality(pairing.fixed) for pairing in self._pairings]
-        self._pools = [_idle(pairing.fixed or pairing.links(NO_PAIRS)) for pairing in self._pairings]
+        self._pools = [idle_pool(pairing.fixed or pairing.links(NO_PAIRS)) for pairing in self._pairings]
         self._rows: list[Rows] = []
         self._events: list[tuple[int, np.ndarray, np.ndarray]] = []  # instant, pairs, states
         self._engaged: list[tuple[int, int, np.ndarray, np.ndarray]] = []  # pairing, instant, pairs, terminals (U, 2)
@@ -156,12 +68,12 @@ class Acquisition:
 
     def rows(self, sky: Ephemeris, ahead: Ahead, first: int) -> list[Rows]:
         """The links that track at the next instants, which begin with instant `first`, and what is `ahead` of them."""
-        chunk, self._rows = _Chunk(sky, ahead.axes, first), []
+        chunk, self._rows = Chunk(sky, ahead.axes, first), []
         for number, (pool, prospects) in enumerate(zip(self._pools, ahead.prospects, strict=True)):
             pool.begin(prospects or self._now_quality(number).prospects(sky, self._step_ns))
             self._foresee(pool, np.flatnonzero(pool.engaged), chunk, 0)
         for i in range(len(sky.t_ns)):
-            self._instant(_Moment(chunk, i))
+            self._instant(Moment(chunk, i))
         for number, pool in enumerate(self._pools):
             self._write(number, chunk)
             if self._pairings[number].looks_around:
@@ -208,14 +120,14 @@ class Acquisition:
         pair, terminals = (np.concatenate([engaged[part] for engaged in self._engaged]) for part in (2, 3))
         return k, pair, terminals
 
-    def _instant(self, now: _Moment) -> None:
+    def _instant(self, now: Moment) -> None:
         lost = [self._follow(pool, now) for pool in self._pools]
         for number, of_pool in enumerate(lost):
             self._choose(number, now, of_pool)
         for pool in self._pools:
             pool.tracked[:, now.i] = pool.state == LinkState.TRACKING
 
-    def _write(self, number: int, chunk: _Chunk) -> None:
+    def _write(self, number: int, chunk: Chunk) -> None:
         """Keep the rows of the links that a pool has tracked in a chunk."""
         pool = self._pools[number]
         link, i = np.nonzero(pool.tracked)
@@ -223,7 +135,7 @@ class Acquisition:
             quality = self._now_quality(number)
             self._rows.append(quality.rows(i + chunk.first, link, pool.distance_km[link, i], chunk.sky.t_ns[i]))
 
-    def _foresee(self, pool: _Pool, which: np.ndarray, chunk: _Chunk, since: int) -> None:
+    def _foresee(self, pool: Pool, which: np.ndarray, chunk: Chunk, since: int) -> None:
         """When engaged links will be lost, from an instant of a chunk on."""
         lasts = np.zeros((len(which), pool.lasting.shape[1] - since + 1), dtype=bool)  # the last: after the chunk
         lasts[:, :-1] = pool.lasting[which, since:]
@@ -235,7 +147,7 @@ class Acquisition:
                 lasts[mounted, :-1] &= (ahead >= self._terminals.least_cos[aimed]).T
         pool.lost_i[which] = since + lasts.argmin(axis=1)
 
-    def _follow(self, pool: _Pool, now: _Moment) -> np.ndarray:
+    def _follow(self, pool: Pool, now: Moment) -> np.ndarray:
         """Free what is lost and move on what slews or acquires; what was lost."""
         lost = np.flatnonzero(pool.lost_i == now.i)
         if len(lost):
@@ -246,7 +158,7 @@ class Acquisition:
             self._advance(pool, moving, now)
         return lost
 
-    def _advance(self, pool: _Pool, which: np.ndarray, now: _Moment) -> None:
+    def _advance(self, pool: Pool, which: np.ndarray, now: Moment) -> None:
         """Links whose slew or acquisition is over are acquiring or tracking."""
         state = np.full(len(which), LinkState.SLEWING)
         state[pool.slewed_ns[which] <= now.t_ns] = LinkState.ACQUIRING
@@ -254,7 +166,7 @@ class Acquisition:
         changed = state != pool.state[which]
         self._set(pool, which[changed], state[changed], now.k)
 
-    def _choose(self, number: int, now: _Moment, lost: np.ndarray) -> None:
+    def _choose(self, number: int, now: Moment, lost: np.ndarray) -> None:
         """Point free terminals at possible links; the pool's links may be others afterwards."""
         pairing = self._pairings[number]
         interval_ns = pairing.terms.interval_ns
@@ -275,7 +187,7 @@ class Acquisition:
             winners, terminals, _ = assign(choice, self._terminals.of_satellite)
             self._point(number, order[winners], terminals, now)
 
-    def _look_around(self, number: int, now: _Moment, lost: np.ndarray, *, everybody: bool) -> None:
+    def _look_around(self, number: int, now: Moment, lost: np.ndarray, *, everybody: bool) -> None:
         """Let some or all satellites of a nearest pairing choose, the nearest pairs first.
 
         Those that have lost a link look for another that leaves all others as they are. If everybody chooses, engaged
@@ -304,7 +216,7 @@ class Acquisition:
         self._compete(number, now, keys, held, self._range_km(keys, now), taken, left)
 
     def _compete(
-        self, number: int, now: _Moment, keys: np.ndarray, held: np.ndarray, nearness_km: np.ndarray,
+        self, number: int, now: Moment, keys: np.ndarray, held: np.ndarray, nearness_km: np.ndarray,
         taken: np.ndarray, left: np.ndarray,
     ) -> None:  # fmt: skip
         """Let pairs of a nearest pairing have terminals, the nearest first; some hold theirs already."""
@@ -329,16 +241,16 @@ class Acquisition:
             self._set(pool, gone, np.full(len(gone), LinkState.IDLE), now.k)
         if len(winners):
             lasers = pairing.links(keys[winners])
-            new = _idle(lasers)
+            new = idle_pool(lasers)
             new.begin(self._quality(lasers).prospects(now.chunk.sky, self._step_ns))
             self._pools[number] = pool.joined(new)
             self._point(number, len(pool.state) + np.arange(len(winners)), terminals, now)
 
-    def _range_km(self, keys: np.ndarray, now: _Moment) -> np.ndarray:
+    def _range_km(self, keys: np.ndarray, now: Moment) -> np.ndarray:
         a, b = key_ends(keys)
         return range_km(now.sky.r_km[0, a], now.sky.r_km[0, b])
 
-    def _room(self, pairing: Pairing, pool: _Pool, competing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _room(self, pairing: Pairing, pool: Pool, competing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Which terminals are not to be had, bool (T,), and how many links each satellite may have more, int64 (N,), if
         some engaged links compete for what they have."""
         suits = self._terminals.between_shells if pairing.between_shells else self._terminals.in_shell
@@ -350,7 +262,7 @@ class Acquisition:
             left = np.minimum(left, pairing.most - linked)
         return taken, left
 
-    def _preference(self, ends: np.ndarray, taken: np.ndarray, now: _Moment, which: np.ndarray) -> np.ndarray:
+    def _preference(self, ends: np.ndarray, taken: np.ndarray, now: Moment, which: np.ndarray) -> np.ndarray:
         """How well each terminal of both ends of some pairs suits, -inf where it does not, shape (U, 2, M).
 
         A terminal that looks straight at the other comes first, then mounted ones that look aside, then free ones; of
@@ -369,11 +281,11 @@ class Acquisition:
         preference[pair, end, place] = np.where(usable, score, -np.inf)
         return preference
 
-    def _seen(self, terminals: np.ndarray, chunk: _Chunk, at: int | slice) -> Floats:
+    def _seen(self, terminals: np.ndarray, chunk: Chunk, at: int | slice) -> Floats:
         """Where engaged terminals see the satellites that they point at, at an instant of a chunk or some."""
         return chunk.directions(at, self._terminals.satellite[terminals], self._partner[terminals])
 
-    def _pointed(self, terminals: np.ndarray, now: _Moment) -> np.ndarray:
+    def _pointed(self, terminals: np.ndarray, now: Moment) -> np.ndarray:
         """Where terminals of any shape (...) point, shape (..., 3)."""
         pointing: np.ndarray = self._pointing[terminals]
         engaged = self._partner[terminals] != NONE
@@ -381,7 +293,7 @@ class Acquisition:
             pointing[engaged] = self._seen(terminals[engaged], now.chunk, now.i)
         return pointing
 
-    def _point(self, number: int, which: np.ndarray, terminals: np.ndarray, now: _Moment) -> None:
+    def _point(self, number: int, which: np.ndarray, terminals: np.ndarray, now: Moment) -> None:
         """Begin to slew towards links; at the start of a run they may be tracking already."""
         if not len(which):
             return
@@ -402,7 +314,7 @@ class Acquisition:
         self._foresee(pool, which, now.chunk, now.i + 1)
         self._advance(pool, which, now)
 
-    def _free(self, pool: _Pool, which: np.ndarray, chunk: _Chunk, last: int) -> None:
+    def _free(self, pool: Pool, which: np.ndarray, chunk: Chunk, last: int) -> None:
         """Leave terminals as they pointed at an instant of a chunk, or before it (-1)."""
         terminals = pool.terminals[which].ravel()
         if last >= 0:
@@ -410,13 +322,13 @@ class Acquisition:
         self._partner[terminals] = NONE
         pool.terminals[which], pool.lost_i[which] = NONE, NOT_ENGAGED
 
-    def _set(self, pool: _Pool, which: np.ndarray, state: np.ndarray, k: int) -> None:
+    def _set(self, pool: Pool, which: np.ndarray, state: np.ndarray, k: int) -> None:
         """Change states, and remember that as events."""
         if len(which):
             pool.state[which] = state
             self._events.append((k, pool.keys(which), state.astype(np.uint8)))
 
-    def _renew(self, number: int, lasers: LaserCandidates, now: _Moment) -> None:
+    def _renew(self, number: int, lasers: LaserCandidates, now: Moment) -> None:
         """Put other candidates into a pool; engaged ones that are not among them are let go."""
         old, keys = self._pools[number], pair_keys(lasers.a, lasers.b)
         stays = among(old.keys(), keys)
@@ -424,7 +336,7 @@ class Acquisition:
         self._free(old, gone, now.chunk, now.i)
         self._set(old, gone, np.full(len(gone), LinkState.IDLE), now.k)
         self._write(number, now.chunk)
-        pool = self._pools[number] = _idle(lasers)
+        pool = self._pools[number] = idle_pool(lasers)
         place = np.searchsorted(keys, old.keys(engaged))
         for name in ("state", "terminals", "slewed_ns", "acquired_ns", "lost_i"):
             getattr(pool, name)[place] = getattr(old, name)[engaged]
@@ -437,18 +349,3 @@ class Acquisition:
         """Of the candidates that a pool has at the moment."""
         pairing, pool = self._pairings[number], self._pools[number]
         return self._fixed[number] or self._quality(pairing.links(pool.keys()))
-
-
-def _idle(lasers: LaserCandidates) -> _Pool:
-    """A pool of candidates that nobody points at, at no instant yet."""
-    count = len(lasers.a)
-    never, unknown_km = np.zeros((count, 0), dtype=bool), np.empty((count, 0))
-    return _Pool(
-        ends=np.stack([lasers.a, lasers.b], axis=1).astype(np.int64),
-        state=np.full(count, LinkState.IDLE, dtype=np.uint8),
-        terminals=np.full((count, 2), NONE, dtype=np.int64),
-        slewed_ns=np.zeros(count, dtype=np.int64),
-        acquired_ns=np.zeros(count, dtype=np.int64),
-        lost_i=np.full(count, NOT_ENGAGED, dtype=np.int64),
-        possible=never, lasting=never, distance_km=unknown_km, tracked=never,
-    )  # fmt: skip

@@ -17,7 +17,7 @@ from isl_emu.geometry.places import geodetic, teme_to_itrs
 from isl_emu.geometry.pointing import VELOCITY_STEP_NS, velocity_km_s
 from isl_emu.geometry.sightline import grazing_altitude_km
 from isl_emu.geometry.sunlight import sun_direction
-from isl_emu.linkplan.acquisition import Acquisition, Ahead
+from isl_emu.linkplan.acquisition import Acquisition
 from isl_emu.linkplan.candidates import (
     PAIR_SHIFT,
     LaserCandidates,
@@ -37,11 +37,12 @@ from isl_emu.linkplan.handover import GroundPolicy
 from isl_emu.linkplan.lasers import LaserQuality, ideal_rows
 from isl_emu.linkplan.pairing import Pairing, ideal_candidates, listed_candidates, pairings_of, places_of
 from isl_emu.linkplan.plan import AQM, LinkKind, LinkPlan, Links, NodeKind, Nodes, QueueKind, Rows
+from isl_emu.linkplan.pool import Ahead
 from isl_emu.linkplan.rows import Empty
 from isl_emu.linkplan.scheduler import launch_years
-from isl_emu.linkplan.sightings import View
+from isl_emu.linkplan.sightings import GatheredViews, View
 from isl_emu.linkplan.terminals import Terminals, constellation_terminals
-from isl_emu.linkplan.terrestrial import terrestrial_rows
+from isl_emu.linkplan.terrestrial import Lines, terrestrial_lines
 from isl_emu.scenario.lasers import LaserTerms
 from isl_emu.scenario.model import GroundStation, Orbits, Scenario, Terrestrial
 from isl_emu.scenario.nodes import LinkSettings
@@ -136,7 +137,7 @@ def _follower(
     return partial(
         _followed, space, scenario.station, grid, scenario.rate_scale, scenario_toml, seed=scenario.seed,
         places=scenario.place_names, lines=scenario.terrestrial,
-        line_rows=terrestrial_rows(scenario, len(scenario.satellite_names), grid), settings=scenario.link_settings,
+        on_ground=terrestrial_lines(scenario, len(scenario.satellite_names)), settings=scenario.link_settings,
         in_order=in_order, empty=empty,
     )  # fmt: skip
 
@@ -237,7 +238,7 @@ def _followed(
     seed: int = 1,
     places: Sequence[str] = (),
     lines: Sequence[Terrestrial] = (),
-    line_rows: Rows | None = None,
+    on_ground: Lines | None = None,
     dead: KnownDead | None = None,
     settings: Sequence[LinkSettings] = (),
     in_order: InOrder = map,
@@ -249,27 +250,30 @@ def _followed(
         pointed = Acquisition(space.terminals, space.pairings, seed, grid.duration_ns, grid.step_ns)
     launched = space.launch_year if space.launch_year is not None else np.full(len(space.elements.names), np.nan)
     ground = GroundSegment(tuple(stations), len(space.elements.names), grid, policy, seed, launched, dead)
-    gathered, views = GatheredRows(grid.count, empty), []
+    gathered, views = GatheredRows(grid.count, empty), [GatheredViews(empty) for _ in stations]
 
-    def looked_at(first: int) -> tuple[int, Ephemeris, Rows, Ahead | None, tuple[View, ...]]:
+    def looked_at(first: int) -> tuple[int, Ephemeris, list[Rows], Ahead | None, tuple[View, ...]]:
         sky = _sky(space, grid, first)
-        ideal = ideal_rows(lasers, sky).later(first)
+        steady = [ideal_rows(lasers, sky).later(first)]
+        steady += [on_ground.rows(first, len(sky.t_ns))] if on_ground else []
         ahead = pointed.ahead(sky) if pointed else None
-        return first, sky, ideal, ahead, ground.views(sky.r_km, sky.t_ns, first)
+        return first, sky, steady, ahead, ground.views(sky.r_km, sky.t_ns, first)
 
-    for first, sky, ideal, ahead, seen in in_order(looked_at, range(0, grid.count, _chunk(space))):
-        gathered.add([ideal, *(pointed.rows(sky, ahead, first) if pointed and ahead else [])], first, len(sky.t_ns))
-        views.append(seen)
+    for first, sky, steady, ahead, seen in in_order(looked_at, range(0, grid.count, _chunk(space))):
+        gathered.add([*steady, *(pointed.rows(sky, ahead, first) if pointed and ahead else [])], first, len(sky.t_ns))
+        for of_station, view in zip(views, seen, strict=True):
+            of_station.add(view)
     later_ns = ground.horizon_ns
     beyond_km = propagate(space.elements, grid.start, later_ns, space.orbits) if len(later_ns) else None
-    grounded = ground.links(views, beyond_km)
-    late = [*(links.rows for links in grounded), *([line_rows] if line_rows else [])]
+    told = [pointed.events()] if pointed else []
+    for made in ground.links(views, beyond_km):
+        gathered.add_late(made.rows)
+        told.append((made.k, made.pair, made.state))
     nodes = _nodes(space, stations, places)
-    pairs, columns = gathered.columns(late)
+    pairs, columns = gathered.columns()
     a, b = pairs >> PAIR_SHIFT, pairs & (2**PAIR_SHIFT - 1)
     row_start, link = columns["row_start"], columns["row_link"]
     candidates = joined_candidates([space.lasers, pointed.links()]) if pointed else space.lasers
-    told = [(links.k, links.pair, links.state) for links in grounded] + ([pointed.events()] if pointed else [])
     links = _links(candidates, len(space.elements.names), stations, lines, nodes.names, a, b)
     links = _as_nodes_want(links, settings, nodes.names)
     plan = LinkPlan(

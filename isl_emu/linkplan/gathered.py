@@ -27,6 +27,7 @@ class GatheredRows:
     def __init__(self, instants: int, empty: Empty):
         self._instants, self._empty = instants, empty
         self._chunks: deque[tuple[int, np.ndarray, np.ndarray]] = deque()  # its first instant, rows at each, rows
+        self._late: list[tuple[np.ndarray, np.ndarray]] = []  # instants, rows
         self._pairs = np.empty(0, np.int64)
 
     def add(self, parts: Sequence[Rows], first: int, count: int) -> None:
@@ -37,16 +38,24 @@ class GatheredRows:
         self._chunks.append((first, np.bincount(k - first, minlength=count), kept))
         self._pairs = np.union1d(self._pairs, rows["pair"])
 
-    def columns(self, late: Sequence[Rows]) -> tuple[np.ndarray, dict[str, Any]]:
-        """All that was kept, with rows of any instants between it, which nobody keeps then.
+    def add_late(self, rows: Rows) -> None:
+        """Keep rows of any instants, which were not known when theirs were added."""
+        k, ordered = _ordered([rows])
+        kept_k, kept = self._empty(len(k), np.int32), self._empty(len(k), ROW)
+        kept_k[:], kept[:] = k, ordered
+        self._late.append((kept_k, kept))
+        self._pairs = np.union1d(self._pairs, ordered["pair"])
+
+    def columns(self) -> tuple[np.ndarray, dict[str, Any]]:
+        """All that was kept, which nobody keeps then.
 
         Returns:
             The pairs that have rows (from `pair_keys`), ascending, (L,), and the plan's columns by name.
         """
-        late_k, late_rows = _ordered(late)
-        late_start = np.searchsorted(late_k, np.arange(self._instants + 1))
-        pairs = np.union1d(self._pairs, late_rows["pair"])
-        counts = np.diff(late_start)
+        counts, instants = np.zeros(self._instants, np.int64), np.arange(self._instants + 1, dtype=np.int32)
+        starts = [np.searchsorted(k, instants) for k, _ in self._late]
+        for start in starts:
+            counts += np.diff(start)
         for first, of_each, _ in self._chunks:
             counts[first : first + len(of_each)] += of_each
         row_start = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
@@ -55,15 +64,18 @@ class GatheredRows:
         while self._chunks:
             first, of_each, rows = self._chunks.popleft()
             end = first + len(of_each)
-            between = slice(*late_start[[first, end]])
-            k = np.concatenate([np.repeat(np.arange(first, end), of_each), late_k[between]])
-            rows = np.concatenate([rows, late_rows[between]])
+            between = [slice(*start[[first, end]]) for start in starts]
+            late = [(k[own], late[own]) for (k, late), own in zip(self._late, between, strict=True)]
+            k = np.concatenate([np.repeat(np.arange(first, end), of_each), *(k for k, _ in late)])
+            rows = np.concatenate([rows, *(rows for _, rows in late)])
             rows = rows[np.lexsort((rows["pair"], k))]
             place = slice(*row_start[[first, end]])
-            link[place] = np.searchsorted(pairs, rows["pair"])
+            link[place] = np.searchsorted(self._pairs, rows["pair"])
             for name, column in terms.items():
                 column[place] = rows[name]
-        return pairs, {"row_start": row_start, "row_link": link, **{f"row_{name}": terms[name] for name in TERMS}}
+        self._late.clear()
+        columns = {"row_start": row_start, "row_link": link, **{f"row_{name}": terms[name] for name in TERMS}}
+        return self._pairs, columns
 
 
 def _ordered(parts: Sequence[Rows]) -> tuple[np.ndarray, np.ndarray]:

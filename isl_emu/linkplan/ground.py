@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,9 +17,9 @@ from isl_emu.linkplan.handover import GroundPolicy, carrying, looks_ahead, stati
 from isl_emu.linkplan.plan import Rows, either_loss_ratio
 from isl_emu.linkplan.scheduler import Assignments, slots_of, unix_ns
 from isl_emu.linkplan.sightings import (
+    GatheredViews,
     View,
     find_passes,
-    joined_views,
     station_view,
     with_gso_separation,
     with_set_times,
@@ -84,17 +84,18 @@ class GroundSegment:
             views.append(view)
         return tuple(views)
 
-    def links(self, chunks: Sequence[Sequence[View]], horizon_km: np.ndarray | None) -> list[GroundLinks]:
-        """The ground links of each station.
+    def links(self, gathered: Sequence[GatheredViews], horizon_km: np.ndarray | None) -> Iterator[GroundLinks]:
+        """The ground links of each station, one station after another: who follows others comes last.
 
         Args:
-            chunks: what `views` gave for each chunk of instants.
+            gathered: of each station what `views` gave for all instants; it is taken from there.
             horizon_km: positions of the satellites at `horizon_ns`, shape (H, N, 3); None if there are none.
         """
-        assignments, chosen = Assignments(self.grid, self.seed, self.launch_year), dict[str, View]()
-        followers_last = sorted(self.stations, key=lambda station: station.handover == "follow")
-        for station in followers_last:
-            view = joined_views([views[self.stations.index(station)] for views in chunks])
+        assignments, followed = Assignments(self.grid, self.seed, self.launch_year), dict[str, View]()
+        followers = {station.name for station in self.stations if station.handover == "follow"}
+        by_turn = sorted(enumerate(self.stations), key=lambda one: one[1].handover == "follow")
+        for index, station in by_turn:
+            view = gathered[index].taken()
             if self.policy is None and horizon_km is not None and looks_ahead(station):
                 beyond = self._seen(station, horizon_km, self.horizon_ns)
                 horizon_k = self.horizon_ns / self.grid.step_ns
@@ -103,14 +104,12 @@ class GroundSegment:
                 view = view.only(assignments.choose(station, view))
             else:
                 if self.policy is None and station.handover == "follow":
-                    view = view.only(self._followed(station, view, chosen))
+                    view = view.only(self._followed(station, view, followed))
                 choose = self.policy or station_policy(station, self.grid.step_ns)
                 view = view.only(choose(view, station.antennas))
-            chosen[station.name] = view
-        return [
-            self._links_of(self.first_node + index, station, chosen[station.name])
-            for index, station in enumerate(self.stations)
-        ]
+            if station.scheduler and followers.intersection(station.scheduler.through):
+                followed[station.name] = view
+            yield self._links_of(self.first_node + index, station, view)
 
     def _seen(self, station: GroundStation, r_teme_km: np.ndarray, t_ns: np.ndarray, first_k: int = 0) -> View:
         """What a station may choose from at K instants; of a scheduled one with what its scheduler asks for."""

@@ -343,4 +343,6 @@ def either_loss_ratio(first: np.ndarray, second: np.ndarray | float) -> np.ndarr
 
 def joined_rows(parts: Sequence[Rows]) -> Rows:
     """All rows of several records."""
+    if len(parts) == 1:
+        return parts[0]
     return Rows(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Rows)))

@@ -11,9 +11,11 @@ import numpy as np
 from isl_emu.geometry.frames import itrs_to_teme, sidereal_angle_rad
 from isl_emu.geometry.places import terminal_itrs
 from isl_emu.geometry.sightline import elevation_rad, range_km
+from isl_emu.linkplan.rows import Empty
 from isl_emu.scenario.model import GroundStation
 
 GSO_RADIUS_KM = 42_164.0  # of the geostationary orbit; ITU-R S.1503
+NARROW = {"k": np.int32, "satellite": np.int32}  # columns of views that are kept in less
 ARC_RAD = np.radians(np.arange(-81.0, 82.0))  # from the site's meridian, as far as the arc is seen from the equator
 
 
@@ -70,11 +72,30 @@ def find_passes(view: View) -> Passes:
     return Passes(order, first, k[first[:-1]], view.k[last] + 1, set_k, of_sighting)
 
 
-def joined_views(views: list[View]) -> View:
-    """One view of several that follow each other in time."""
-    names = ("k", "satellite", "elevation_rad", "range_km", "gso_rad", "avoided")
-    given = [name for name in names if any(getattr(view, name) is not None for view in views)]
-    return View(**{name: np.concatenate([getattr(view, name) for view in views]) for name in given})
+class GatheredViews:
+    """What one station sees, some instants after others, each sighting in as few bytes as may be.
+
+    Args:
+        empty: makes long arrays.
+    """
+
+    def __init__(self, empty: Empty):
+        self._empty = empty
+        self._kept: list[dict[str, np.ndarray]] = []
+
+    def add(self, view: View) -> None:
+        """Keep what it sees next."""
+        given = {one.name: column for one in fields(view) if (column := getattr(view, one.name)) is not None}
+        kept = {name: self._empty(len(column), NARROW.get(name, column.dtype)) for name, column in given.items()}
+        for name, column in given.items():
+            kept[name][:] = column
+        self._kept.append(kept)
+
+    def taken(self) -> View:
+        """All of it as one view, which is not kept any longer."""
+        kept, self._kept = self._kept, []
+        columns = {name: np.concatenate([one[name] for one in kept]) for name in kept[0]}
+        return View(**{name: one.astype(np.int64) if name in NARROW else one for name, one in columns.items()})
 
 
 def station_view(

@@ -34,6 +34,7 @@ from isl_emu.network.interventions import GROUPS, LINK_GROUPS, Disturbance, List
 from isl_emu.network.naming import (
     FIRST_INTERFACE_INDEX,
     MOST_LINK_ENDS,
+    NO_END,
     alias_names,
     gateway_packed,
     ipv4_packed,
@@ -43,26 +44,19 @@ from isl_emu.network.naming import (
     wire,
 )
 from isl_emu.network.qdiscs import (
-    RTM_GETQDISC,
     TC_H_ROOT,
-    decode_netems,
     loss_seeds,
     netem_messages,
     qdisc_removal,
-    qdiscs_question,
-    root_counters,
 )
 from isl_emu.network.readback import differing_ends
+from isl_emu.network.reading import Reader
 from isl_emu.network.routes import (
-    RTM_GETROUTE,
     Wrapping,
     beyond_route,
-    decode_routes,
-    decode_wraps,
     led_on,
     multipath_messages,
     route_messages,
-    routes_question,
     withdrawal_messages,
 )
 from isl_emu.network.steering import allow_labels, check_steering, node_messages, wrapping
@@ -131,6 +125,7 @@ class KernelBackend:
         self._buckets = np.zeros((2 * len(plan.links.a), len(BUCKET_FIELDS)))  # as they were set last
         self._handed_over, self._seen_up = handed_over, np.ones(2 * len(plan.links.a), bool)
         self._networks_beyond = [(plan.nodes.names.index(name), network) for name, network in beyond]
+        self._reader = Reader(self._at, self.wiring, self._managed)
         self._dispatch = Dispatch()
         self._listeners: Listeners | None = None
         try:
@@ -260,26 +255,26 @@ class KernelBackend:
         return name
 
     def read_ends(self, nodes: Sequence[int]) -> np.ndarray:
-        parts = [np.empty(0, FOUND)]
-        for node in self._those_here(nodes):
-            bodies = self._at[node].netlink.dump(RTM_GETQDISC, qdiscs_question())
-            found = decode_netems(bodies, self._ends_by_index(node))
-            if self._managed[self._ends[node]].any():
-                queues.add_queues(found, bodies, self._actions(node, "mirred"), self._ends_by_queue(node))
-            queues.add_policers(found, bodies, self._policers(node), self._ends_by_index(node))
-            parts.append(found)
-        return np.concatenate(parts)
+        parts = (self._reader.ends(some) for some in _parts(self._those_here(nodes), NODES_AT_ONCE))
+        return np.concatenate([np.empty(0, FOUND), *parts])
 
-    def _those_here(self, nodes: Iterable[int]) -> Iterator[int]:
-        return (node for node in nodes if node in self._at)
+    def _those_here(self, nodes: Iterable[int]) -> list[int]:
+        return [node for node in nodes if node in self._at]
 
     def read_routes(self, nodes: Sequence[int]) -> dict[str, np.ndarray]:
-        return {
-            FAMILY_NAMES[family]: np.array(
-                [row for node in self._those_here(nodes) for row in self._routes_of(node, family)], ROUTE
-            )
-            for family in self.families
-        }
+        return {FAMILY_NAMES[family]: self._routes_found(family, self._those_here(nodes)) for family in self.families}
+
+    def _routes_found(self, family: int, nodes: Sequence[int]) -> np.ndarray:
+        hops, link = self._reader.next_hops(family, nodes)
+        as_told = link != NO_END
+        if self._steered:
+            places = zip(hops.node.tolist(), hops.destination.tolist(), strict=True)
+            told = (self._wraps.get((family, *place), b"") for place in places)
+            as_told &= [hops.wrap.text(row) == one for row, one in enumerate(told)]
+        found = np.empty(len(link), ROUTE)
+        found["node"], found["destination"] = hops.node, hops.destination
+        found["link"] = np.where(as_told, link, UNKNOWN_LINK)
+        return found
 
     def listen(self, now_ns: Callable[[], int]) -> None:
         groups = GROUPS if self._handed_over is None else LINK_GROUPS
@@ -360,20 +355,8 @@ class KernelBackend:
         self._buckets[ends] = np.stack([states[ends][field] for field in BUCKET_FIELDS], axis=1)
 
     def counters(self, nodes: Iterable[int]) -> np.ndarray:
-        found = []
-        for node in self._those_here(nodes):
-            bodies = self._at[node].netlink.dump(RTM_GETQDISC, qdiscs_question())
-            ends_by_queue = self._ends_by_queue(node)
-            managed = root_counters(bodies, ends_by_queue)
-            marks = queues.marks_by_index(bodies) if managed else {}
-            marked = {end: marks.get(index, 0) for index, end in ends_by_queue.items()}
-            policed = queues.count_policed(self._policers(node), self._ends_by_index(node))
-            for end, netem in root_counters(bodies, self._ends_by_index(node)).items():
-                queue = managed.get(end)
-                dropped, waiting = (queue.dropped, queue[3:]) if queue else (policed.get(end, 0), (0, 0))
-                sent = netem.sent_byte, netem.sent_packets, marked.get(end, 0)
-                found.append((end, netem.dropped, dropped, *sent, *netem[3:], *waiting))
-        return np.array(found, COUNTERS)
+        parts = (self._reader.counters(some) for some in _parts(self._those_here(nodes), NODES_AT_ONCE))
+        return np.concatenate([np.empty(0, COUNTERS), *parts])
 
     def dropped_packets(self) -> int:
         """Packets that link ends have dropped: the link was down or lost them as planned, or a queue was full."""
@@ -382,30 +365,11 @@ class KernelBackend:
 
     def marked_packets(self) -> int:
         """Packets that managed queues have marked as having met congestion (ECN), instead of dropping them."""
-        if not self._managed.any():
-            return 0
-        return sum(
-            sum(queues.marks_by_index(space.netlink.dump(RTM_GETQDISC, qdiscs_question())).values())
-            for node, space in self._at.items()
-            if self._managed[self._ends[node]].any()
-        )
+        return sum(self._reader.marked_packets(some) for some in _parts(self.portion.nodes, NODES_AT_ONCE))
 
     def _bucket_messages(self, ends: np.ndarray, states: np.ndarray, *, create: bool) -> np.ndarray:
         interface_index = self.wiring.interface_index[ends]
         return queues.bucket_messages(states, interface_index, self._gso_byte[ends], create=create)
-
-    def _routes_of(self, node: int, family: int) -> Iterator[tuple[int, int, int]]:
-        ends = self._ends_by_index(node)
-        bodies = self._at[node].netlink.dump(RTM_GETROUTE, routes_question(family))
-        wraps = decode_wraps(family, bodies) if self._steered else {}
-        for destination, hops in decode_routes(bodies).items():
-            as_told = self._wraps.get((family, node, destination), b"") == wraps.get(destination, b"")
-            for interface_index, gateway in hops:
-                end = ends.get(interface_index)
-                if end is not None and self.wiring.peer[end] == gateway and as_told:
-                    yield node, destination, end // 2
-                else:
-                    yield node, destination, UNKNOWN_LINK
 
     def _ends_by_index(self, node: int) -> dict[int, int]:
         ends = self._ends[node]
@@ -452,14 +416,6 @@ class KernelBackend:
     def _policers_of(self, ends: np.ndarray, states: np.ndarray, *, again: bool = False) -> list[Batch]:
         made = queues.policer_messages(states[ends], self.wiring.interface_index[ends], again=again)
         return [self._of_ends(ends, rows, "the queue") for rows in made]
-
-    def _policers(self, node: int) -> list[bytes]:
-        if self._managed[self._ends[node]].all():
-            return []
-        return self._actions(node, "police")
-
-    def _actions(self, node: int, kind: str) -> list[bytes]:
-        return self._at[node].netlink.dump(queues.RTM_GETACTION, queues.actions_question(kind))
 
     def _make_queues(self, space: NodeSpace, ends: np.ndarray, states: np.ndarray, *, again: bool = False) -> None:
         """The interface, bucket and queue discipline of each of a node's managed ends, and the way through them."""

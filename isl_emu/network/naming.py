@@ -13,6 +13,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -30,6 +31,7 @@ LOCATOR_BASE = int(ipaddress.IPv6Address("fc00::"))
 SEGMENT_END, SEGMENT_IPV4, SEGMENT_IPV6 = 1, 4, 6  # send on to the next segment; unwrap what is for the node itself
 IPV4_FIRST = "precedence ::ffff:0:0/96 100\n"  # gai.conf(5): of a name's two addresses programs take this one first
 BOTH_FAMILIES = "multi on\n"  # host.conf(5): a name may stand in several lines of /etc/hosts
+NO_END = -1
 MAC_BASE = 0x02_00_00_00_00_00  # the bit that says: locally administered (IEEE 802, section 8.4)
 
 
@@ -143,10 +145,28 @@ class Wiring:
         end: np.ndarray = 2 * link + (self.node[2 * link] != node)
         return end
 
+    def ends_at(self, node: np.ndarray, interface_index: np.ndarray) -> np.ndarray:
+        """The ends whose interfaces have these numbers in these nodes, NO_END where there is none; int64, (C,)."""
+        order, keys = self._by_interface
+        asked = _interface_keys(node, interface_index)
+        place = np.searchsorted(keys, asked).clip(max=max(len(keys) - 1, 0))
+        return np.where(keys[place] == asked, order[place], NO_END) if len(keys) else np.full(len(asked), NO_END)
+
+    @cached_property
+    def _by_interface(self) -> tuple[np.ndarray, np.ndarray]:
+        keys = _interface_keys(self.node, self.interface_index)
+        order = np.argsort(keys)
+        return order, keys[order]
+
     def ends_by_node(self, nodes: int) -> list[np.ndarray]:
         """The ends at each of `nodes` nodes, in the order of their interface indices."""
         order = np.argsort(self.node, kind="stable")
         return np.split(order, np.searchsorted(self.node[order], np.arange(1, nodes)))
+
+
+def _interface_keys(node: np.ndarray, interface_index: np.ndarray) -> np.ndarray:
+    keys: np.ndarray = node.astype(np.int64) << 32 | interface_index
+    return keys
 
 
 def wire(plan: LinkPlan) -> Wiring:

@@ -11,8 +11,8 @@ import numpy as np
 from isl_emu.linkplan.plan import AQM, MTU_BYTE, QueueKind
 from isl_emu.network.desired import END, HEADER_BYTE
 from isl_emu.network.messages import new_ifb, new_veths, veth_ends
-from isl_emu.network.naming import mac_rows
-from isl_emu.network.qdiscs import RTM_GETQDISC, decode_netems, netem_messages, qdiscs_question
+from isl_emu.network.naming import NO_END, mac_rows
+from isl_emu.network.qdiscs import RTM_GETQDISC, decode_netems, decode_qdiscs, netem_messages, qdiscs_question
 from isl_emu.network.queues import (
     bucket_messages,
     detour_messages,
@@ -83,7 +83,8 @@ def _lacking_for_links(netlink: Netlink) -> list[str]:
     for need, what in ((_veth(), "veth pairs (veth)"), (row.tobytes(), "netem (sch_netem)")):
         if lacking := _refused(netlink, need, what):
             return lacking
-    found = decode_netems(netlink.dump(RTM_GETQDISC, qdiscs_question()), {PROBE_INDEX: 0})
+    qdiscs = decode_qdiscs({0: netlink.dump(RTM_GETQDISC, qdiscs_question())})
+    found = decode_netems(qdiscs, np.where(qdiscs.index == PROBE_INDEX, 0, NO_END))
     if len(found) != 1 or found["rate_bit_s"][0] != PROBE_STATE["rate_bit_s"][0]:  # an old netem ignores it silently
         return ["the kernel's netem has no 64-bit rate (Linux 3.14 and later have it)"]
     if found["delay_ns"][0] != PROBE_STATE["delay_ns"][0]:

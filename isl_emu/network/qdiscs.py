@@ -7,13 +7,17 @@ some as it was.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
+from isl_emu.arrays import Bools, Ints
 from isl_emu.network.desired import FOUND, NETEM_LIMIT_PACKETS, TICK_NS, serialiser_bit_s
-from isl_emu.nodes.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, message, split_attributes
+from isl_emu.network.naming import NO_END
+from isl_emu.nodes.dumps import Pieces, joined_dumps
+from isl_emu.nodes.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, message
 
 RTM_NEWQDISC, RTM_DELQDISC, RTM_GETQDISC = 36, 37, 38  # linux/rtnetlink.h
 TCA_KIND, TCA_OPTIONS, TCA_STATS2 = 1, 2, 7
@@ -29,8 +33,7 @@ _FOREIGN = (TCA_NETEM_REORDER, TCA_NETEM_SLOT)
 
 TCMSG = struct.Struct("=BxxxiIII")  # family, index, handle, parent, info
 QOPT = struct.Struct("=6I")  # latency, limit, loss, gap, duplicate, jitter
-BASIC_STATS = struct.Struct("=QI")  # bytes, packets
-QUEUE_STATS = struct.Struct("=5I")  # length, backlog, drops, requeues, overlimits
+QUEUE_OVERLIMITS = 16  # linux/gen_stats.h gnet_stats_queue: where it counts what was beyond a limit
 HEAD = [
     ("length", "u4"), ("type", "u2"), ("flags", "u2"), ("sequence", "u4"), ("port", "u4"),
     ("family", "u4"), ("index", "i4"), ("handle", "u4"), ("parent", "u4"), ("info", "u4"),
@@ -115,54 +118,81 @@ def qdiscs_question() -> bytes:
     return TCMSG.pack(0, 0, 0, 0, 0)
 
 
-def decode_netems(bodies: list[bytes], end_of_index: Mapping[int, int]) -> np.ndarray:
-    """The netems at the roots of link ends among dumped qdiscs; desired.FOUND."""
-    found = []
-    for end, attributes in _roots(bodies, end_of_index):
-        if attributes.get(TCA_KIND) != b"netem\0":
-            continue
-        latency_tick, limit, loss, gap, duplicate, jitter = QOPT.unpack_from(attributes[TCA_OPTIONS])
-        options = split_attributes(attributes[TCA_OPTIONS][QOPT.size :])
-        delay_ns = number("=q", options.get(TCA_NETEM_LATENCY64), latency_tick * TICK_NS)
-        rate_byte_s = number("=Q", options.get(TCA_NETEM_RATE64), number("=I", options.get(TCA_NETEM_RATE), 0))
-        jitter_ns = number("=q", options.get(TCA_NETEM_JITTER64), jitter * TICK_NS)
-        corrupt = number("=I", options.get(TCA_NETEM_CORRUPT), 0)
-        ratios = (one / ALL_LOST for one in (loss, corrupt, duplicate))
-        plain = not (gap or any(any(options.get(kind, b"")) for kind in _FOREIGN))
-        found.append((end, delay_ns, 8 * rate_byte_s, limit, *ratios, jitter_ns, plain, 0, 0, 0))
-    return np.array(found, FOUND)
+@dataclass(frozen=True)
+class Qdiscs:
+    """Dumped qdiscs; arrays and pieces have the shape (C,).
+
+    Args:
+        node: whose each is.
+        index: of its interface.
+        parent: where it is there.
+        kind, options, stats: what the kernel tells of it.
+    """
+
+    node: Ints
+    index: Ints
+    parent: Ints
+    kind: Pieces
+    options: Pieces
+    stats: Pieces
+
+    def has(self, kind: str) -> Bools:
+        """Which are of a kind."""
+        return self.kind.are(kind.encode() + b"\0")
 
 
-class RootCounters(NamedTuple):
-    """What a root qdisc has done since it was made, and what is in it now."""
-
-    sent_byte: int
-    sent_packets: int
-    dropped: int
-    backlog_byte: int
-    backlog_packets: int
+def decode_qdiscs(dumps: Mapping[int, Sequence[bytes]]) -> Qdiscs:
+    """The qdiscs in the dumps of some nodes."""
+    node, bodies = joined_dumps(dumps)
+    attributes = bodies.attributes(TCA_KIND, TCA_OPTIONS, TCA_STATS2, skip=TCMSG.size)
+    return Qdiscs(node, bodies.values("i4", 4).astype(np.int64), bodies.values("u4", 12), *attributes)
 
 
-def root_counters(bodies: list[bytes], end_of_index: Mapping[int, int]) -> dict[int, RootCounters]:
-    """The counters of the roots of link ends among dumped qdiscs, by end."""
-    found = {}
-    for end, attributes in _roots(bodies, end_of_index):
-        stats = split_attributes(attributes[TCA_STATS2])
-        sent_byte, packets = BASIC_STATS.unpack_from(stats[TCA_STATS_BASIC])
-        sent_packets = number("=Q", stats.get(TCA_STATS_PKT64), packets)  # where 32 bits are not enough
-        waiting, waiting_byte, dropped, _, _ = QUEUE_STATS.unpack_from(stats[TCA_STATS_QUEUE])
-        found[end] = RootCounters(sent_byte, sent_packets, dropped, waiting_byte, waiting)
+def decode_netems(qdiscs: Qdiscs, end: Ints) -> np.ndarray:
+    """The netems at the roots of link ends among qdiscs; desired.FOUND.
+
+    Args:
+        end: at whose interface each qdisc is, NO_END where at none's; (C,).
+    """
+    netems = np.flatnonzero((end != NO_END) & (qdiscs.parent == TC_H_ROOT) & qdiscs.has("netem"))
+    found, told = np.zeros(len(netems), FOUND), qdiscs.options[netems]
+    latency_tick, limit, loss, gap, duplicate, jitter_tick = (told.values("u4", 4 * place) for place in range(6))
+    rate, rate64, latency64, jitter64, corrupt, *foreign = told.attributes(
+        TCA_NETEM_RATE, TCA_NETEM_RATE64, TCA_NETEM_LATENCY64, TCA_NETEM_JITTER64, TCA_NETEM_CORRUPT, *_FOREIGN,
+        skip=QOPT.size,
+    )  # fmt: skip
+    found["end"], found["limit_packets"] = end[netems], limit
+    found["delay_ns"] = latency64.values("i8", otherwise=latency_tick.astype(np.int64) * TICK_NS)
+    found["rate_bit_s"] = 8 * rate64.values("u8", otherwise=rate.values("u4", otherwise=0)).astype(np.int64)
+    found["jitter_ns"] = jitter64.values("i8", otherwise=jitter_tick.astype(np.int64) * TICK_NS)
+    found["loss_ratio"], found["duplication_ratio"] = loss / ALL_LOST, duplicate / ALL_LOST
+    found["corruption_ratio"] = corrupt.values("u4", otherwise=0) / ALL_LOST
+    found["plain"] = ~np.logical_or.reduce([gap != 0, *(one.not_zero() for one in foreign)])
     return found
 
 
-def _roots(bodies: list[bytes], end_of_index: Mapping[int, int]) -> Iterator[tuple[int, dict[int, bytes]]]:
-    """The roots of link ends among dumped qdiscs: the end and the attributes of each."""
-    for body in bodies:
-        _, index, _, parent, _ = TCMSG.unpack_from(body)
-        if index in end_of_index and parent == TC_H_ROOT:
-            yield end_of_index[index], split_attributes(body[TCMSG.size :])
+class RootCounters(NamedTuple):
+    """What root qdiscs have done since they were made, and what is in them now; each int64, (D,)."""
+
+    end: Ints  # of each: whose it is
+    sent_byte: Ints
+    sent_packets: Ints
+    dropped: Ints
+    backlog_byte: Ints
+    backlog_packets: Ints
 
 
-def number(layout: str, payload: bytes | None, otherwise: int) -> int:
-    """The number in an attribute, or another if the kernel left it out."""
-    return otherwise if payload is None else int(struct.unpack_from(layout, payload)[0])
+def root_counters(qdiscs: Qdiscs, end: Ints) -> RootCounters:
+    """The counters of the roots of link ends among qdiscs; `end` as of `decode_netems`."""
+    roots = np.flatnonzero((end != NO_END) & (qdiscs.parent == TC_H_ROOT))
+    basic, queue = qdiscs.stats[roots].attributes(TCA_STATS_BASIC, TCA_STATS_QUEUE)
+    waiting, waiting_byte, dropped = (queue.values("u4", 4 * place) for place in range(3))
+    sent = basic.values("u8"), sent_packets(qdiscs.stats[roots])
+    columns = end[roots], *sent, dropped, waiting_byte, waiting
+    return RootCounters(*(column.astype(np.int64) for column in columns))
+
+
+def sent_packets(stats: Pieces) -> Ints:
+    """How many packets qdiscs have counted, by their statistics; int64, (D,)."""
+    basic, packets64 = stats.attributes(TCA_STATS_BASIC, TCA_STATS_PKT64)
+    return packets64.values("u8", otherwise=basic.values("u4", 8)).astype(np.int64)  # where 32 bits are not enough

@@ -20,27 +20,30 @@ lose count of what it drops.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from isl_emu.arrays import Bools, Ints
 from isl_emu.linkplan.plan import QueueKind
 from isl_emu.network.desired import bucket_bit_s, policed_bit_s, policed_byte, policed_ticks
+from isl_emu.network.naming import NO_END, Wiring
 from isl_emu.network.qdiscs import (
     HEAD,
-    QUEUE_STATS,
+    QUEUE_OVERLIMITS,
     ROOT_HANDLE,
     RTM_NEWQDISC,
     TC_H_ROOT,
     TCA_KIND,
     TCA_OPTIONS,
-    TCA_STATS2,
     TCA_STATS_QUEUE,
-    TCMSG,
     U32_MAX,
-    number,
+    Qdiscs,
     root_qdiscs,
+    sent_packets,
 )
+from isl_emu.nodes.dumps import Pieces, joined_dumps
 from isl_emu.nodes.netlink import (
     NLM_F_CREATE,
     NLM_F_EXCL,
@@ -49,7 +52,6 @@ from isl_emu.nodes.netlink import (
     attribute_rows,
     joined,
     message_rows,
-    split_attributes,
     u32,
 )
 from isl_emu.units import NS_PER_S, NS_PER_US
@@ -64,17 +66,21 @@ ETH_P_ALL = 0x0300  # in network order, linux/if_ether.h
 PREFERENCE = 0xC000  # of ours, as the kernel chooses for a first one: taps are before it
 ALL_PROTOCOLS = PREFERENCE << 16 | ETH_P_ALL
 TCA_MATCHALL_ACT, TCA_ACT_KIND, TCA_ACT_OPTIONS, TCA_MIRRED_PARMS = 2, 1, 2, 2  # linux/pkt_cls.h, linux/tc_act/
-MIRRED = struct.Struct("=5IiI")  # index, capabilities, action, two counts, what to do, interface
+MIRRED = np.dtype(  # linux/tc_act/tc_mirred.h tc_mirred
+    [
+        ("index", "u4"), ("capabilities", "u4"), ("action", "u4"), ("references", "i4"), ("bound", "i4"),
+        ("redirection", "i4"), ("to", "u4"),
+    ]
+)  # fmt: skip
 TC_ACT_STOLEN, TCA_EGRESS_REDIR = 4, 1
 RTM_NEWACTION, RTM_GETACTION = 48, 50  # linux/rtnetlink.h, as are the following
 TCAMSG, TCA_ACT_TAB, TCA_ACT_STATS = struct.Struct("=Bxxx"), 1, 4
 TCA_POLICE_TBF, TCA_POLICE_RATE, TCA_POLICE_RATE64 = 1, 2, 8  # linux/pkt_cls.h
-POLICE = struct.Struct("=IiIIIBBHhHI12xiiI")  # index, action, limit, burst, mtu, rate (as of TBF), peak, counts, more
-POLICING = np.dtype(  # the same
+POLICING = np.dtype(  # linux/pkt_cls.h tc_police
     [
         ("index", "u4"), ("action", "i4"), ("limit", "u4"), ("burst_ticks", "u4"), ("mtu_byte", "u4"),
         ("cell_log", "u1"), ("linklayer", "u1"), ("overhead", "u2"), ("cell_align", "i2"), ("mpu", "u2"),
-        ("rate_byte_s", "u4"), ("more", "V24"),
+        ("rate_byte_s", "u4"), ("peak", "V12"), ("references", "i4"), ("bound", "i4"), ("capabilities", "u4"),
     ]
 )  # fmt: skip
 RATE_TABLE = bytes(1024)  # kernels ask for one and take the rate itself
@@ -86,20 +92,23 @@ CAKE_DIFFSERV_BESTEFFORT = 3
 MEMORY_PER_BYTE = 2  # a full frame takes 2,304 bytes of a kernel's memory, which is what CAKE counts
 TCA_STATS_APP = 4  # linux/gen_stats.h
 TCA_CAKE_STATS_TIN_STATS, TCA_CAKE_TIN_STATS_ECN_MARKED_PACKETS = 10, 8
+TBF_PARMS = np.dtype(  # linux/pkt_sched.h tc_tbf_qopt
+    [
+        ("cell_log", "u1"), ("linklayer", "u1"), ("overhead", "u2"), ("cell_align", "i2"), ("mpu", "u2"),
+        ("rate_byte_s", "u4"), ("peak", "V12"), ("limit_byte", "u4"), ("buffer", "u4"), ("mtu", "u4"),
+    ]
+)  # fmt: skip
 TBF = np.dtype(
     [
         *HEAD,
         ("kind_length", "u2"), ("kind_type", "u2"), ("kind", "S4"),
         ("options_length", "u2"), ("options_type", "u2"),
         ("parms_length", "u2"), ("parms_type", "u2"),
-        ("cell_log", "u1"), ("linklayer", "u1"), ("overhead", "u2"), ("cell_align", "i2"), ("mpu", "u2"),
-        ("rate_byte_s", "u4"), ("peak", "V12"), ("limit_byte", "u4"), ("buffer", "u4"), ("mtu", "u4"),
+        *TBF_PARMS.descr,
         ("rate64_length", "u2"), ("rate64_type", "u2"), ("rate64_byte_s", "u8"),
         ("burst_length", "u2"), ("burst_type", "u2"), ("burst_byte", "u4"),
     ]
 )  # fmt: skip
-TBF_PARMS = struct.Struct("=BBHhHI12xIII")  # rate: cell, link layer, overhead, align, least, byte/s; limit, buffer, mtu
-TBF_PARMS_BYTE = 36
 
 
 def queue_name(interface_index: int) -> str:
@@ -119,7 +128,7 @@ def bucket_messages(ends: np.ndarray, interface_index: np.ndarray, gso_byte: np.
     """
     rows = root_qdiscs(TBF, b"tbf", interface_index + QUEUE_INDEX_OFFSET, create=create)
     rate_byte_s = bucket_bit_s(ends) // 8
-    rows["parms_length"], rows["parms_type"] = 4 + TBF_PARMS_BYTE, TCA_TBF_PARMS
+    rows["parms_length"], rows["parms_type"] = 4 + TBF_PARMS.itemsize, TCA_TBF_PARMS
     rows["linklayer"], rows["rate_byte_s"] = TC_LINKLAYER_ETHERNET, np.minimum(rate_byte_s, U32_MAX)
     rows["limit_byte"] = ends["queue_byte"]
     rows["rate64_length"], rows["rate64_type"], rows["rate64_byte_s"] = 4 + 8, TCA_TBF_RATE64, rate_byte_s
@@ -206,42 +215,71 @@ def actions_question(kind: str) -> bytes:
     return TCAMSG.pack(0) + attribute(TCA_ACT_TAB, attribute(1, _kind(TCA_ACT_KIND, kind)))
 
 
-def add_policers(
-    found: np.ndarray, bodies: list[bytes], policers: list[bytes], end_of_index: Mapping[int, int]
-) -> None:
-    """Write into desired.FOUND what dumped qdiscs and policers say about what may wait at its ends."""
-    row, hooked = {int(end): number for number, end in enumerate(found["end"])}, _hooked(bodies)
-    for options, _ in _actions(policers):
-        index, action, _, ticks, *_, rate_byte_s, _, bound, _ = POLICE.unpack(options[TCA_POLICE_TBF])
-        if (at := row.get(end_of_index.get(index, -1))) is None:
-            continue
-        if action == TC_ACT_STOLEN and bound and index in hooked:
-            rate_bit_s = 8 * number("=Q", options.get(TCA_POLICE_RATE64), rate_byte_s)
-            found["queue_rate_bit_s"][at] = rate_bit_s
-            found["queue_byte"][at] = policed_byte(np.int64(ticks), np.int64(rate_bit_s))
+@dataclass(frozen=True)
+class Actions:
+    """Dumped policers or detours; arrays and pieces have the shape (D,).
+
+    Args:
+        node: whose each is.
+        options: what it does.
+        stats: what it has counted.
+    """
+
+    node: Ints
+    options: Pieces
+    stats: Pieces
 
 
-def count_policed(bodies: list[bytes], end_of_index: Mapping[int, int]) -> dict[int, int]:
-    """How many packets dumped policers of link ends have dropped since they were made, by end."""
-    return {
-        end_of_index[index]: QUEUE_STATS.unpack_from(split_attributes(stats)[TCA_STATS_QUEUE])[4]  # beyond the limit
-        for options, stats in _actions(bodies)
-        if (index := POLICE.unpack(options[TCA_POLICE_TBF])[0]) in end_of_index
-    }
+def decode_actions(dumps: Mapping[int, Sequence[bytes]]) -> Actions:
+    """The actions in the dumps of some nodes."""
+    node, bodies = joined_dumps(dumps)
+    (table,) = bodies.attributes(TCA_ACT_TAB, skip=TCAMSG.size)
+    message, each = table.parts()
+    return Actions(node[message], *each.attributes(TCA_ACT_OPTIONS, TCA_ACT_STATS))
 
 
-def _actions(bodies: list[bytes]) -> Iterator[tuple[dict[int, bytes], bytes]]:
-    """The options and statistics of each action in a dump."""
-    for body in bodies:
-        for one in split_attributes(split_attributes(body[TCAMSG.size :]).get(TCA_ACT_TAB, b"")).values():
-            attributes = split_attributes(one)
-            yield split_attributes(attributes[TCA_ACT_OPTIONS]), attributes[TCA_ACT_STATS]
+def add_policers(found: np.ndarray, qdiscs: Qdiscs, policers: Actions, wiring: Wiring) -> None:
+    """Write into desired.FOUND what qdiscs and policers of nodes say about what may wait at its ends."""
+    told, rate64 = policers.options.attributes(TCA_POLICE_TBF, TCA_POLICE_RATE64)
+    rows = told.values(POLICING)
+    end = wiring.ends_at(policers.node, rows["index"])
+    row = _rows_of(end, found["end"], wiring)
+    does = (row >= 0) & (rows["action"] == TC_ACT_STOLEN) & (rows["bound"] > 0) & _hooked(qdiscs, wiring)[end]
+    rate_bit_s = 8 * rate64.values("u8", otherwise=rows["rate_byte_s"]).astype(np.int64)[does]
+    found["queue_rate_bit_s"][row[does]] = rate_bit_s
+    found["queue_byte"][row[does]] = policed_byte(rows["burst_ticks"][does].astype(np.int64), rate_bit_s)
 
 
-def _hooked(bodies: list[bytes]) -> set[int]:
-    """The interfaces whose packets meet filters, by dumped qdiscs: an action stays for a moment after its filter."""
-    heads = (TCMSG.unpack_from(body) for body in bodies)
-    return {index for _, index, _, parent, _ in heads if parent == TC_H_CLSACT}
+def count_policed(policers: Actions, wiring: Wiring) -> tuple[Ints, Ints]:
+    """How many packets policers of link ends have dropped since they were made: the ends, and how many each; (D,)."""
+    (told,), (queue,) = policers.options.attributes(TCA_POLICE_TBF), policers.stats.attributes(TCA_STATS_QUEUE)
+    end = wiring.ends_at(policers.node, told.values("u4"))
+    own = np.flatnonzero(end != NO_END)
+    return end[own], queue[own].values("u4", QUEUE_OVERLIMITS).astype(np.int64)
+
+
+def packets_at_filters(qdiscs: Qdiscs, wiring: Wiring) -> tuple[Ints, Ints]:
+    """How many packets have come to the filters of link ends, either way: the ends, and how many to each; (D,)."""
+    end = np.where(qdiscs.parent == TC_H_CLSACT, wiring.ends_at(qdiscs.node, qdiscs.index), NO_END)
+    filters = np.flatnonzero(end != NO_END)
+    return end[filters], sent_packets(qdiscs.stats[filters])
+
+
+def _hooked(qdiscs: Qdiscs, wiring: Wiring) -> Bools:
+    """Which ends' packets meet filters: an action stays for a moment after its filter; (2L,), and no end's do."""
+    hooked = np.zeros(len(wiring.node) + 1, bool)
+    clsact = qdiscs.parent == TC_H_CLSACT
+    hooked[wiring.ends_at(qdiscs.node[clsact], qdiscs.index[clsact])] = True
+    hooked[NO_END] = False
+    return hooked
+
+
+def _rows_of(end: Ints, found_end: Ints, wiring: Wiring) -> Ints:
+    """In which row of `found_end` each end is, -1 where in none or where it is NO_END; (C,)."""
+    row = np.full(len(wiring.node) + 1, -1)
+    row[found_end] = np.arange(len(found_end))
+    rows: Ints = row[end]
+    return rows
 
 
 def _for_all_packets(interface_index: np.ndarray, action: str, options: np.ndarray, *, again: bool) -> list[np.ndarray]:
@@ -265,55 +303,51 @@ def _doing(action: str, options: np.ndarray) -> np.ndarray:
     return attribute_rows(1, _kind(TCA_ACT_KIND, action), attribute_rows(TCA_ACT_OPTIONS, options))
 
 
-def add_queues(found: np.ndarray, bodies: list[bytes], detours: list[bytes], end_of_queue: Mapping[int, int]) -> None:
-    """Write into desired.FOUND what dumped qdiscs and detours say about the managed queues before its ends.
+def queue_ends(node: Ints, index: Ints, wiring: Wiring, managed: Bools) -> Ints:
+    """The ends before which interfaces of nodes are their queues', NO_END where before none; (C,).
 
     Args:
-        end_of_queue: number of a queue's interface -> end.
+        managed: which ends have a queue; (2L,).
     """
-    row = {int(end): number for number, end in enumerate(found["end"])}
-    hooked, detoured = {queue_index(index) for index in _hooked(bodies)}, set()
-    for options, _ in _actions(detours):
-        own, _, action, _, bound, redirection, index = MIRRED.unpack(options[TCA_MIRRED_PARMS])
-        if (action, redirection, index) == (TC_ACT_STOLEN, TCA_EGRESS_REDIR, own) and bound and own in hooked:
-            detoured.add(end_of_queue.get(own, -1))
-    for body in bodies:
-        _, index, _, parent, _ = TCMSG.unpack_from(body)
-        if (at := row.get(end_of_queue.get(index, -1))) is None:
-            continue
-        attributes = split_attributes(body[TCMSG.size :])
-        kind = attributes[TCA_KIND].rstrip(b"\0").decode()
-        if parent == INSIDE:
-            found["aqm"][at] = QueueKind.__members__.get(kind.upper(), QueueKind.NONE)
-        elif parent == TC_H_ROOT and kind == "tbf":
-            options = split_attributes(attributes[TCA_OPTIONS])
-            _, _, _, _, _, rate_byte_s, limit_byte, _, _ = TBF_PARMS.unpack(options[TCA_TBF_PARMS])
-            found["queue_rate_bit_s"][at] = 8 * number("=Q", options.get(TCA_TBF_RATE64), rate_byte_s)
-            found["queue_byte"][at] = limit_byte
-            if found["aqm"][at] == QueueKind.NONE:
-                found["aqm"][at] = QueueKind.BFIFO  # a dump leaves it out
-    lonely = ~np.isin(found["end"], list(detoured))  # no packet comes to such a queue
+    end = wiring.ends_at(node, index - QUEUE_INDEX_OFFSET)
+    return np.where(np.append(managed, False)[end], end, NO_END)
+
+
+def add_queues(found: np.ndarray, qdiscs: Qdiscs, detours: Actions, wiring: Wiring, managed: Bools) -> None:
+    """Write into desired.FOUND what qdiscs and detours of nodes say about the queues before its managed ends.
+
+    Args:
+        managed: which ends have a queue; (2L,).
+    """
+    end = queue_ends(qdiscs.node, qdiscs.index, wiring, managed)
+    row = _rows_of(end, found["end"], wiring)
+    buckets = np.flatnonzero((row >= 0) & (qdiscs.parent == TC_H_ROOT) & qdiscs.has("tbf"))
+    parms, rate64 = qdiscs.options[buckets].attributes(TCA_TBF_PARMS, TCA_TBF_RATE64)
+    to, told = row[buckets], parms.values(TBF_PARMS)
+    found["queue_rate_bit_s"][to] = 8 * rate64.values("u8", otherwise=told["rate_byte_s"]).astype(np.int64)
+    found["queue_byte"][to] = told["limit_byte"]
+    found["aqm"][to] = QueueKind.BFIFO  # a dump leaves it out
+    inside = np.flatnonzero((row >= 0) & (qdiscs.parent == INSIDE))
+    kinds = [qdiscs.kind[inside].are(kind.name.lower().encode() + b"\0") * kind for kind in QueueKind]
+    found["aqm"][row[inside]] = np.max(kinds, axis=0)
+    rows = detours.options.attributes(TCA_MIRRED_PARMS)[0].values(MIRRED)
+    there = (rows["action"] == TC_ACT_STOLEN) & (rows["redirection"] == TCA_EGRESS_REDIR) & (rows["bound"] > 0)
+    led = queue_ends(detours.node, rows["index"], wiring, managed)
+    led = led[there & (rows["to"] == rows["index"]) & _hooked(qdiscs, wiring)[led]]
+    lonely = ~np.isin(found["end"], led)  # no packet comes to such a queue
     found["aqm"][lonely], found["queue_rate_bit_s"][lonely], found["queue_byte"][lonely] = QueueKind.NONE, 0, 0
 
 
-def marks_by_index(bodies: list[bytes]) -> dict[int, int]:
-    """How many packets the disciplines among dumped qdiscs have marked (ECN) since they were made, by interface."""
-    marks_of: dict[int, int] = {}
-    for body in bodies:
-        marks = 0
-        attributes = split_attributes(body[TCMSG.size :])
-        kind, told = attributes[TCA_KIND], split_attributes(attributes.get(TCA_STATS2, b"")).get(TCA_STATS_APP, b"")
-        if kind == b"codel\0":
-            marks += struct.unpack_from("=7I", told)[6]  # tc_codel_xstats: ecn_mark is the seventh
-        elif kind == b"fq_codel\0":
-            marks += struct.unpack_from("=4I", told)[3]  # tc_fq_codel_xstats of a qdisc: the fourth
-        elif kind == b"cake\0":
-            tins = split_attributes(split_attributes(told)[TCA_CAKE_STATS_TIN_STATS]).values()
-            marked = (split_attributes(tin).get(TCA_CAKE_TIN_STATS_ECN_MARKED_PACKETS) for tin in tins)
-            marks += sum(number("=I", payload, 0) for payload in marked)
-        index = TCMSG.unpack_from(body)[1]
-        marks_of[index] = marks_of.get(index, 0) + marks
-    return marks_of
+def marks(qdiscs: Qdiscs) -> Ints:
+    """How many packets each qdisc has marked (ECN) since it was made; int64, (C,)."""
+    (told,), marked = qdiscs.stats.attributes(TCA_STATS_APP), np.zeros(len(qdiscs.node), np.int64)
+    for kind, place in (("codel", 6), ("fq_codel", 3)):  # of ecn_mark: tc_codel_xstats, tc_fq_codel_xstats of a qdisc
+        some = np.flatnonzero(qdiscs.has(kind))
+        marked[some] = told[some].values("u4", 4 * place)
+    cakes = np.flatnonzero(qdiscs.has("cake"))
+    cake, tins = told[cakes].attributes(TCA_CAKE_STATS_TIN_STATS)[0].parts()
+    np.add.at(marked, cakes[cake], tins.attributes(TCA_CAKE_TIN_STATS_ECN_MARKED_PACKETS)[0].values("u4", otherwise=0))
+    return marked
 
 
 def _new_qdiscs(interface_index: np.ndarray, handle: int, parent: int, kind: str, options: bytes = b"") -> np.ndarray:

@@ -35,13 +35,11 @@ def end_mismatches(
         states: what they should be, desired.END, (C,).
         found: what was read, desired.FOUND; ends that are not in `which` are ignored.
     """
-    planned, row = expected(which, states), np.full(len(wiring.node), -1)
-    row[found["end"]] = np.arange(len(found))
-    there, same = row[which] >= 0, ~differing_ends(which, states, found)
-    wrong = []
-    for end, should, known in zip(which[~same].tolist(), planned[~same], there[~same].tolist(), strict=True):
+    differs = differing_ends(which, states, found)
+    by_end, wrong = {int(row["end"]): row for row in found} if differs.any() else {}, []
+    for end, should in zip(which[differs].tolist(), expected(which[differs], states[differs]), strict=True):
         where = f"{plan.nodes.names[wiring.node[end]]} {wiring.interface[end]}"
-        shown = _shown(found[row[end]]) if known else "no netem"
+        shown = _shown(by_end[end]) if end in by_end else "no netem"
         wrong.append(f"{where}: the shaping is {shown}, but the plan says {_shown(should)}; {ADVICE}")
     return wrong
 
@@ -49,10 +47,8 @@ def end_mismatches(
 def differing_ends(which: np.ndarray, states: np.ndarray, found: np.ndarray) -> np.ndarray:
     """Which of the ends `which` (C,) are not found as `states` (desired.END, (C,)) says; bool, (C,)."""
     planned, differs = expected(which, states), np.ones(len(which), bool)
-    row = {int(end): number for number, end in enumerate(found["end"])}
-    there = np.array([row.get(end, -1) for end in which.tolist()], np.int64)
-    known = there >= 0
-    differs[known] = ~_same(planned[known], found[there[known]])
+    _, known, there = np.intersect1d(which, found["end"], assume_unique=True, return_indices=True)
+    differs[known] = ~_same(planned[known], found[there])
     return differs
 
 
@@ -68,37 +64,36 @@ def route_mismatches(
     """Compare planned routes with those found.
 
     Args:
-        nodes: whose tables are compared.
+        nodes: whose tables are compared, ascending.
         planned: the next hop to each destination, NO_ROUTE where there is none; (N, D).
         routes: whose destinations the columns of `planned` are, and whose groups its next hops.
         found: what was read at `nodes`, desired.ROUTE.
     """
-    column = {int(destination): index for index, destination in enumerate(routes.destinations)}
-    table = np.full_like(planned, NO_ROUTE)
-    strange = []
-    for (node, destination), hop in _hops(found, routes).items():
-        if destination in column:
-            table[node, column[destination]] = hop
-        else:
-            strange.append((node, destination, hop, NO_ROUTE))
-    wrong = [(node, int(index)) for node in nodes for index in np.flatnonzero(table[node] != planned[node])]
-    differing = [
-        (node, int(routes.destinations[index]), int(table[node, index]), int(planned[node, index]))
-        for node, index in wrong
-    ]
+    hops, order = _hops(found, routes), np.argsort(routes.destinations)
+    known = np.isin(hops["destination"], routes.destinations)
+    column = order[np.searchsorted(routes.destinations, hops["destination"][known], sorter=order)]
+    table = np.full((len(nodes), len(routes.destinations)), NO_ROUTE, planned.dtype)
+    table[np.searchsorted(nodes, hops["node"][known]), column] = hops["link"][known]
+    should = planned[nodes]
+    at, index = np.nonzero(table != should)
+    places = np.asarray(nodes)[at], routes.destinations[index]
+    differing = zip(*(one.tolist() for one in (*places, table[at, index], should[at, index])), strict=True)
+    strange = ((*hop, NO_ROUTE) for hop in hops[~known].tolist())
     return [_route_sentence(plan, wiring, routes, family, *row) for row in (*differing, *strange)]
 
 
-def _hops(found: np.ndarray, routes: RoutePlan) -> dict[tuple[int, int], int]:
-    """What was read as next hops by node and destination; several links that are no group are something unknown."""
-    links: dict[tuple[int, int], tuple[int, ...]] = {}
-    for node, destination, link in found.tolist():
-        links[node, destination] = (*links.get((node, destination), ()), link)
+def _hops(found: np.ndarray, routes: RoutePlan) -> np.ndarray:
+    """What was read as next hops, ROUTE, one of a node and destination; several links that are no group are unknown."""
+    order = np.lexsort((found["link"], found["destination"], found["node"]))
+    ordered = found[order]
+    new = (np.diff(ordered["node"], prepend=-1) != 0) | (np.diff(ordered["destination"], prepend=-1) != 0)
+    first = np.flatnonzero(new)
+    hops, counts = ordered[first], np.diff(first, append=len(ordered))
     group = {several: GROUP_BASE + number for number, several in enumerate(routes.groups)}
-    return {
-        place: several[0] if len(several) == 1 else group.get(tuple(sorted(several)), UNKNOWN_LINK)
-        for place, several in links.items()
-    }
+    for several in np.flatnonzero(counts > 1).tolist():
+        links = tuple(ordered["link"][first[several] : first[several] + counts[several]].tolist())
+        hops["link"][several] = group.get(links, UNKNOWN_LINK)
+    return hops
 
 
 def _same(planned: np.ndarray, found: np.ndarray) -> np.ndarray:

@@ -11,21 +11,23 @@ from __future__ import annotations
 import ipaddress
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from isl_emu.arrays import Ints
 from isl_emu.network.naming import IPV4_BASE, IPV6_BASE, IPV6_GATEWAY_BASE, packed
+from isl_emu.nodes.dumps import Pieces, joined_dumps
 from isl_emu.nodes.netlink import (
+    ATTRIBUTE,
     NLM_F_CREATE,
     NLM_F_EXCL,
     NLM_F_REPLACE,
     NLM_F_REQUEST,
     attribute,
     message,
-    split_attributes,
     u32,
 )
 
@@ -38,6 +40,7 @@ RTPROT_ISL_EMU = 151  # marks our routes; the kernel leaves 5..255 to users (rtn
 
 RTMSG = struct.Struct("=BBBBBBBBI")  # family, dst len, src len, tos, table, protocol, scope, type, flags
 NEXT_HOP = struct.Struct("=HBBi")  # rtnexthop: length, flags, weight less 1, interface
+NOBODY = -1
 
 
 _REQUEST: list[Any] = [
@@ -161,39 +164,41 @@ def routes_question(family: int) -> bytes:
     return RTMSG.pack(family, 0, 0, 0, 0, RTPROT_ISL_EMU, 0, 0, 0)
 
 
-def decode_routes(bodies: list[bytes]) -> dict[int, list[tuple[int, int]]]:
-    """Our routes among dumped ones: destination -> (interface index, neighbour node) of each next hop."""
-    found = {}
-    for body in bodies:
-        family, dst_len, _, _, table, protocol, _, _, _ = RTMSG.unpack_from(body)
-        if table != RT_TABLE_MAIN or protocol != RTPROT_ISL_EMU:
-            continue
-        attributes = split_attributes(body[RTMSG.size :])
-        found[_node(_BASE[family], attributes[RTA_DST])] = list(_next_hops(family, attributes))
-    return found
+class NextHops(NamedTuple):
+    """Where our routes among dumped ones lead, a row for each next hop; arrays have the shape (C,).
+
+    Args:
+        node: whose table it is in.
+        destination: the node or alias that is reached, NOBODY where the address is none's.
+        interface_index: of the interface that it leads over.
+        peer: the neighbour that it leads through, NOBODY likewise.
+        wrap: what it says of headers that packets get; empty where nothing.
+    """
+
+    node: Ints
+    destination: Ints
+    interface_index: Ints
+    peer: Ints
+    wrap: Pieces
 
 
-def decode_wraps(family: int, bodies: list[bytes]) -> dict[int, bytes]:
-    """What our routes among dumped ones say of headers that packets get: by destination, empty where nothing."""
-    found = {}
-    for body in bodies:
-        if RTMSG.unpack_from(body)[4:6] == (RT_TABLE_MAIN, RTPROT_ISL_EMU):
-            attributes = split_attributes(body[RTMSG.size :])
-            found[_node(_BASE[family], attributes[RTA_DST])] = attributes.get(RTA_ENCAP, b"")
-    return found
-
-
-def _next_hops(family: int, attributes: dict[int, bytes]) -> Iterator[tuple[int, int]]:
-    several, offset = attributes.get(RTA_MULTIPATH), 0
-    if several is None:
-        gateway = attributes.get(RTA_GATEWAY, b"")
-        yield struct.unpack("=I", attributes[RTA_OIF])[0], _node(_GATEWAY_BASE[family], gateway)
-        return
-    while offset < len(several):
-        length, _, _, interface_index = NEXT_HOP.unpack_from(several, offset)
-        hop = split_attributes(several[offset + NEXT_HOP.size : offset + length])
-        yield interface_index, _node(_GATEWAY_BASE[family], hop.get(RTA_GATEWAY, b""))
-        offset += length + -length % 4
+def decode_routes(family: int, dumps: Mapping[int, Sequence[bytes]]) -> NextHops:
+    """Our routes in the dumps of some nodes."""
+    node, bodies = joined_dumps(dumps)
+    ours = (bodies.values("u1", 4) == RT_TABLE_MAIN) & (bodies.values("u1", 5) == RTPROT_ISL_EMU)
+    node, bodies = node[ours], bodies[ours]
+    to, oif, gateway, several, wrap = bodies.attributes(
+        RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_MULTIPATH, RTA_ENCAP, skip=RTMSG.size
+    )
+    gateways = _GATEWAY_BASE[family]
+    one = np.flatnonzero(several.stop <= several.start)
+    of, hops = several.parts()  # each with its length in front, as attributes
+    (through,) = hops.attributes(RTA_GATEWAY, skip=NEXT_HOP.size - ATTRIBUTE.size)
+    route = np.append(one, of)
+    index = np.append(oif[one].values("u4", otherwise=0), hops.values("u4"))
+    peer = np.append(_nodes(gateways, gateway[one], family), _nodes(gateways, through, family))
+    destination = _nodes(_BASE[family], to, family)
+    return NextHops(node[route], destination[route], index.astype(np.int64), peer, wrap[route])
 
 
 def _attribute(name: str, *form: object) -> list[Any]:
@@ -216,5 +221,10 @@ def _route_rows(family: int, destination: np.ndarray, more: list[Any]) -> np.nda
     return rows
 
 
-def _node(base: int, address: bytes) -> int:
-    return int.from_bytes(address, "big") - base - 1
+def _nodes(base: int, addresses: Pieces, family: int) -> Ints:
+    """Whose addresses some are, NOBODY where nobody's; (C,)."""
+    size = np.dtype(_ADDRESS[family]).itemsize
+    node = addresses.values(">u4", size - 4, otherwise=0).astype(np.int64) - (base & 0xFFFF_FFFF) - 1
+    front = Pieces(addresses.data, addresses.start, addresses.stop - 4)
+    known = front.are(base.to_bytes(size, "big")[:-4]) & (node >= 0) & (node <= np.iinfo(np.int32).max)
+    return np.where(known, node, NOBODY)

@@ -18,6 +18,8 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+import numpy as np
+
 from isl_emu.errors import NetworkError
 from isl_emu.network.messages import IFF_UP, IFINFOMSG, IFLA_IFNAME, IFLA_LINKINFO, IFLA_MTU, RTM_NEWLINK
 from isl_emu.network.messages import IFLA_INFO_KIND as KIND_OF_LINK
@@ -121,7 +123,8 @@ def _no_link(index: int) -> bytes:
 
 def _copying(interface: int, preference: int, tap: int) -> bytes:
     """What copies each packet that is sent to an interface to another."""
-    parms = attribute(TCA_MIRRED_PARMS, MIRRED.pack(0, 0, TC_ACT_UNSPEC, 0, 0, TCA_EGRESS_MIRROR, tap))
+    copy = np.array([(0, 0, TC_ACT_UNSPEC, 0, 0, TCA_EGRESS_MIRROR, tap)], MIRRED)
+    parms = attribute(TCA_MIRRED_PARMS, copy.tobytes())
     doing = attribute(1, attribute(TCA_ACT_KIND, b"mirred\0") + attribute(TCA_ACT_OPTIONS, parms))
     options = attribute(TCA_OPTIONS, attribute(TCA_MATCHALL_ACT, doing))
     return message(RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL, _filter(interface, preference) + options)

@@ -145,17 +145,22 @@ class Netlink:
 
     def _receive_dump(self) -> tuple[list[bytes], bool]:
         bodies: list[bytes] = []
-        whole = True
+        seen = 0
         while True:
-            for kind, flags, body in split_messages(self._socket.recv(RECEIVE_BYTE)):
-                whole = whole and not flags & NLM_F_DUMP_INTR
-                if refusal := _refusal(kind, flags, body):
+            data, offset = self._socket.recv(RECEIVE_BYTE), 0
+            while offset + HEADER.size <= len(data):  # plainly, as there are some ten thousand a second
+                length, kind, flags, _, _ = HEADER.unpack_from(data, offset)
+                body = data[offset + HEADER.size : offset + length]
+                offset += length + -length % 4
+                seen |= flags
+                if kind not in (NLMSG_ERROR, NLMSG_DONE):
+                    bodies.append(body)
+                elif refusal := _refusal(kind, flags, body):
                     raise NetworkError(
                         f"netlink: a dump ended with {refusal}, but it must end well; run isl-emu doctor"
                     )
-                if kind == NLMSG_DONE:
-                    return bodies, whole
-                bodies.append(body)
+                elif kind == NLMSG_DONE:
+                    return bodies, not seen & NLM_F_DUMP_INTR
 
 
 def change_here(messages: Iterable[bytes], where: str) -> None:

@@ -20,6 +20,7 @@ from isl_emu.network.messages import (
     veth_ends,
 )
 from isl_emu.network.naming import (
+    NO_END,
     gateway_packed,
     ipv4_address,
     ipv4_packed,
@@ -31,7 +32,7 @@ from isl_emu.network.naming import (
     mac_address,
     mac_rows,
 )
-from isl_emu.network.qdiscs import decode_netems, loss_seeds, netem_messages, root_counters
+from isl_emu.network.qdiscs import Qdiscs, decode_netems, decode_qdiscs, loss_seeds, netem_messages, root_counters
 from isl_emu.network.routes import decode_routes, multipath_messages, route_messages, withdrawal_messages
 from isl_emu.nodes.netlink import (
     HEADER,
@@ -56,6 +57,12 @@ def body(rows: np.ndarray) -> bytes:
     data = rows.tobytes()
     assert HEADER.unpack_from(data)[0] == len(data)
     return data[HEADER.size :]
+
+
+def qdiscs_and_ends(*bodies: bytes, index: int = 1003) -> tuple[Qdiscs, np.ndarray]:
+    """Dumped qdiscs of a node, of whom those at an interface are at end 6."""
+    qdiscs = decode_qdiscs({0: bodies})
+    return qdiscs, np.where(qdiscs.index == index, 6, NO_END)
 
 
 def test_attributes_are_padded_and_split_again() -> None:
@@ -87,7 +94,7 @@ def test_netem_message_holds_the_whole_state() -> None:
 
 def test_netem_reads_back_what_was_written() -> None:
     for states, loss_ratio in ((UP, 0x40000000 / 0xFFFFFFFF), (DOWN, 1.0)):
-        found = decode_netems([body(netem_messages(states, np.array([1003]), create=True))], {1003: 6})
+        found = decode_netems(*qdiscs_and_ends(body(netem_messages(states, np.array([1003]), create=True))))
         spoilt = 0x20000000 / 0xFFFFFFFF, 0x80000000 / 0xFFFFFFFF, 300_000
         shaped = 4_900_000, states["rate_bit_s"][0], 2**31 - 1, loss_ratio, *spoilt
         assert found.tolist() == [(6, *shaped, True, 0, 0, 0)]
@@ -100,7 +107,7 @@ def test_losses_of_each_end_follow_from_the_seed() -> None:
     rows = netem_messages(UP, np.array([1003]), create=True, seeds=seeds[:1])
     options = split_attributes(split_attributes(body(rows)[20:])[2][24:])
     assert struct.unpack("=Q", options[14]) == (seeds[0],)
-    assert decode_netems([body(rows)], {1003: 6})["plain"].tolist() == [True]
+    assert decode_netems(*qdiscs_and_ends(body(rows)))["plain"].tolist() == [True]
 
 
 def test_what_a_root_counts_is_told_by_link_end() -> None:
@@ -109,23 +116,23 @@ def test_what_a_root_counts_is_told_by_link_end() -> None:
     )
     end = struct.pack("=BxxxiIII", 0, 1003, 0x10000, 0xFFFFFFFF, 0) + attribute(1, b"netem\0") + statistics
     other = struct.pack("=BxxxiIII", 0, 1, 0, 0xFFFFFFFF, 0) + attribute(1, b"noqueue\0") + statistics
-    assert root_counters([end, other], {1003: 6}) == {6: (9_000, 6, 41, 100, 1)}
+    assert np.column_stack(root_counters(*qdiscs_and_ends(end, other))).tolist() == [[6, 9_000, 6, 41, 100, 1]]
     statistics = attribute(7, statistics[4:] + attribute(8, struct.pack("=Q", 2**32 + 6)))
     end = struct.pack("=BxxxiIII", 0, 1003, 0x10000, 0xFFFFFFFF, 0) + attribute(1, b"netem\0") + statistics
-    assert root_counters([end], {1003: 6})[6].sent_packets == 2**32 + 6
+    assert root_counters(*qdiscs_and_ends(other, end)).sent_packets.tolist() == [2**32 + 6]
 
 
 def test_other_qdiscs_and_other_interfaces_are_no_netem() -> None:
     netem = body(netem_messages(UP, np.array([1003]), create=True))
     fifo = struct.pack("=BxxxiIII", 0, 1003, 0, 0xFFFFFFFF, 0) + attribute(1, b"pfifo\0")
-    assert len(decode_netems([netem], {1005: 6})) == 0
-    assert len(decode_netems([fifo], {1003: 6})) == 0
+    assert len(decode_netems(*qdiscs_and_ends(netem, index=1005))) == 0
+    assert len(decode_netems(*qdiscs_and_ends(fifo))) == 0
 
 
 def test_jitter_and_reordering_set_by_somebody_are_seen() -> None:
     rows = netem_messages(UP, np.array([1003]), create=True)
     rows["jitter64_ns"], rows["gap"] = 10_000, 3
-    found = decode_netems([body(rows)], {1003: 6})
+    found = decode_netems(*qdiscs_and_ends(body(rows)))
     assert found[["jitter_ns", "plain"]].tolist() == [(10_000, False)]
 
 
@@ -148,11 +155,17 @@ def test_ipv4_route_goes_onlink_via_the_neighbour() -> None:
     assert rows["flags"].tolist() == [0x501]  # request, replace, create
 
 
+def hops(family: int, bodies: list[bytes]) -> set[tuple[int, ...]]:
+    """Node, destination, interface and neighbour of each next hop in the dump of node 9."""
+    found = decode_routes(family, {4: [], 9: bodies})
+    return set(zip(*(column.tolist() for column in found[:4]), strict=True))
+
+
 def test_routes_read_back_what_was_written() -> None:
     for family in (socket.AF_INET, socket.AF_INET6):
         rows = route_messages(family, *(np.array(values) for values in ([0, 0], [300, 2], [1, 70_000], [1002, 1004])))
         bodies = [part for _, _, part in split_messages(rows.tobytes())]
-        assert decode_routes(bodies) == {300: [(1002, 1)], 2: [(1004, 70_000)]}
+        assert hops(family, bodies) == {(9, 300, 1002, 1), (9, 2, 1004, 70_000)}
 
 
 def test_routes_over_several_neighbours_read_back_too() -> None:
@@ -160,9 +173,9 @@ def test_routes_over_several_neighbours_read_back_too() -> None:
         peers, indices = np.array([[1, 70_000, 3], [4, 5, 6]]), np.array([[1002, 1004, 1006], [1002, 1005, 1007]])
         rows = multipath_messages(family, np.array([0, 0]), np.array([300, 2]), peers, indices)
         bodies = [part for _, _, part in split_messages(rows.tobytes())]
-        assert decode_routes(bodies) == {
-            300: [(1002, 1), (1004, 70_000), (1006, 3)],
-            2: [(1002, 4), (1005, 5), (1007, 6)],
+        assert hops(family, bodies) == {
+            *((9, 300, 1002, 1), (9, 300, 1004, 70_000), (9, 300, 1006, 3)),
+            *((9, 2, 1002, 4), (9, 2, 1005, 5), (9, 2, 1007, 6)),
         }
 
 

@@ -24,16 +24,18 @@ from isl_emu.network.desired import (
     queue_byte,
     serialiser_bit_s,
 )
+from isl_emu.network.naming import Wiring
+from isl_emu.network.qdiscs import decode_qdiscs
 from isl_emu.network.queues import (
     add_policers,
     add_queues,
     bucket_messages,
     count_policed,
+    decode_actions,
     detour_messages,
     inside_message,
-    marks_by_index,
+    marks,
     policer_messages,
-    queue_index,
 )
 from isl_emu.nodes.netlink import HEADER, attribute, split_attributes
 from isl_emu.planned import open_planned
@@ -42,6 +44,8 @@ from isl_emu.units import NS_PER_S
 from tests.plans import MS, make_plan
 from tests.scenarios import head, shell, station, table
 
+WIRING = Wiring(np.zeros(7, np.int64), np.zeros(7, np.int64), np.arange(997, 1004), ())  # end 6 is at interface 1003
+MANAGED = np.arange(7) == 6
 UP = np.array([(True, 5 * MS, 5 * MS, 40_000_000_000, 0.0, 0.0, 0.0, 0, QueueKind.CODEL, 250_000)], END)
 
 
@@ -195,7 +199,7 @@ def test_a_bucket_and_what_is_inside_read_back_as_written() -> None:
     for order in (bodies, bodies[::-1]):
         found = np.zeros(1, FOUND)
         found["end"] = 6
-        add_queues(found, order, detour(), {int(queue_index(1003)): 6})
+        add_queues(found, decode_qdiscs({0: order}), decode_actions({0: detour()}), WIRING, MANAGED)
         assert found[["aqm", "queue_rate_bit_s", "queue_byte"]].tolist() == [(3, 40_000_000_000, 250_000)]
 
 
@@ -203,7 +207,7 @@ def test_a_bucket_with_nothing_shown_inside_counts_bytes() -> None:
     found = np.zeros(1, FOUND)
     found["end"] = 6
     bucket = as_dumped(bucket_messages(UP, np.array([1003]), np.array([1514]), create=True).tobytes())
-    add_queues(found, bucket + clsact(), detour(), {1001003: 6})
+    add_queues(found, decode_qdiscs({0: bucket + clsact()}), decode_actions({0: detour()}), WIRING, MANAGED)
     assert found["aqm"].tolist() == [QueueKind.BFIFO]
 
 
@@ -212,7 +216,7 @@ def test_a_queue_that_no_packet_is_sent_to_is_none() -> None:
     found["end"] = 6
     bucket = as_dumped(bucket_messages(UP, np.array([1003]), np.array([1514]), create=True).tobytes())
     for qdiscs, detours in ((bucket, detour()), (bucket + clsact(), [])):
-        add_queues(found, qdiscs, detours, {1001003: 6})
+        add_queues(found, decode_qdiscs({0: qdiscs}), decode_actions({0: detours}), WIRING, MANAGED)
         assert found["aqm"].tolist() == [QueueKind.NONE]
 
 
@@ -220,15 +224,15 @@ def test_a_policer_reads_back_as_written_and_tells_what_it_dropped() -> None:
     states = UP.copy()
     states["aqm"], states["rate_bit_s"] = QueueKind.NONE, 40_000_000_000
     clsact, _, again = (rows.tobytes() for rows in policer_messages(states, np.array([1003]), again=True))
-    policer = dumped_action(again, bound_at=48)
+    policer = decode_actions({0: dumped_action(again, bound_at=48)})
     found = np.zeros(1, FOUND)
     found["end"] = 6
-    add_policers(found, as_dumped(clsact), policer, {1003: 6})
+    add_policers(found, decode_qdiscs({0: as_dumped(clsact)}), policer, WIRING)
     fields = ["queue_rate_bit_s", "queue_byte"]
     assert found[fields].tolist() == expected(np.array([6]), states)[fields].tolist() == [(39_999_961_856, 250_240)]
-    assert count_policed(policer, {1003: 6}) == {6: 7}
+    assert [one.tolist() for one in count_policed(policer, WIRING)] == [[6], [7]]
     found["queue_rate_bit_s"] = 0
-    add_policers(found, [], policer, {1003: 6})
+    add_policers(found, decode_qdiscs({0: []}), policer, WIRING)
     assert found["queue_rate_bit_s"].tolist() == [0]  # no packet meets it
 
 
@@ -281,4 +285,4 @@ def test_marks_are_counted_where_each_kind_keeps_them() -> None:
     tin = attribute(1, attribute(8, struct.pack("=I", 7)))
     codel, fq_codel = struct.pack("=9I", *range(9)), struct.pack("=8I", *range(8))
     bodies = [body(b"codel\0", codel), body(b"fq_codel\0", fq_codel), body(b"cake\0", attribute(10, tin))]
-    assert sum(marks_by_index([*bodies, body(b"tbf\0", b"")]).values()) == 6 + 3 + 7
+    assert marks(decode_qdiscs({0: [*bodies, body(b"tbf\0", b"")]})).tolist() == [6, 3, 7, 0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tracemalloc
 from dataclasses import fields, replace
 
 import numpy as np
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from isl_emu.errors import MachineError, ScenarioError
-from isl_emu.linkplan import faults, plan, plan_file, rows
+from isl_emu.linkplan import build, faults, plan, plan_file, rows
 from isl_emu.linkplan.build import plan_links
 from isl_emu.linkplan.contacts import contacts_with_terms, find_contacts, terms_of_kinds, terms_of_links
 from isl_emu.linkplan.faults import with_faults
@@ -73,6 +74,28 @@ def in_pieces(monkeypatch):
 
 def _columns(record) -> list[list]:
     return [getattr(record, one.name).tolist() for one in fields(record)]
+
+
+def test_memory_does_not_grow_with_each_ground_link_of_a_longer_plan(monkeypatch):
+    """Beyond what is in files only one station's links are in memory at a time, of ten here."""
+    monkeypatch.setattr(build, "POSITIONS_AT_ONCE", 2_000)  # a hundred instants
+    sky = shell(20, 5, 1, altitude="8000 km", lasers="none")
+    sites = ((f"gs-{number}", f"{5 * number} deg", f"{20 * number} deg") for number in range(10))
+    terms = {"min_elevation": "5 deg", "antennas": 4, "handover": "longest-contact"}
+    sky += "".join(station(name, latitude=latitude, longitude=east, **terms) for name, latitude, east in sites)
+
+    def taken(seconds: int) -> tuple[int, int]:
+        scenario = parse_scenario(head(duration=f"{seconds} s", step="1 s") + sky, "test")
+        tracemalloc.start()
+        try:
+            made = plan_links(scenario, "", empty=Spill(0).empty)
+            return tracemalloc.get_traced_memory()[1], len(made.row_link)
+        finally:
+            tracemalloc.stop()
+
+    (few_byte, few), (more_byte, more) = taken(300), taken(1_300)
+    assert more > few + 20_000
+    assert (more_byte - few_byte) / (more - few) < 76, "no more than a row takes; it was 200"
 
 
 def test_arrays_beyond_the_limit_are_in_files_and_as_good():
