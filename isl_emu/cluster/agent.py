@@ -121,6 +121,8 @@ def boot(order: Order, listener: socket.socket, base: Path) -> int:
                 trusted=order.trusted,
                 joint=joint,
             )
+            if status in (0, INTERRUPTED) and joint.calendar is not None:
+                joint.calendar.wait()  # others may take longer to end, and need time until then
         return status
     finally:
         shutil.rmtree(run.path, ignore_errors=True)

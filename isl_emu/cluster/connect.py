@@ -52,7 +52,8 @@ def connect(text: str, note: Callable[[str], object] = print) -> Any:
         raise MachineError(
             "--cluster: Dask is not installed, but a cluster is Dask's; install it with pip install 'isl-emu[cluster]'"
         ) from None
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters of it we say
+    for name in ("distributed", "distributed.client"):  # to each of which Dask gives a level
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters of it we say
     if local:
         return _local(Client, int(local[1] or len(os.sched_getaffinity(0))))
     try:

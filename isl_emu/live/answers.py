@@ -21,22 +21,24 @@ from typing import IO, Any, BinaryIO
 import numpy as np
 
 from isl_emu.errors import MachineError, NetworkError
+from isl_emu.files import read_json
 from isl_emu.linkplan.contacts import comes_back
 from isl_emu.linkplan.plan import LinkPlan
 from isl_emu.live.control import Answer, Handler, pack, unpack
 from isl_emu.live.course import Course, seconds
 from isl_emu.live.interventions import Interventions
 from isl_emu.network.net import IslNet
-from isl_emu.network.overrides import Override
+from isl_emu.network.overrides import Override, least_delay_ns
 from isl_emu.network.queues import queue_name
 from isl_emu.nodes.mounts import IMAGE_ROOT
 from isl_emu.nodes.namespaces import enter_network, in_own_thread
 from isl_emu.parts.node_faults import NodeFaults
 from isl_emu.parts.registry import PARTS
 from isl_emu.runs.folder import RunFolder
+from isl_emu.runs.portion import FILE as CUT
 from isl_emu.runs.process import LAST_WORDS_S
 from isl_emu.scenario.model import Scenario
-from isl_emu.units import DURATION_NS, NS_PER_S, RATE_BIT_S, format_quantity, seconds_text
+from isl_emu.units import DURATION_NS, NS_PER_MS, NS_PER_S, RATE_BIT_S, format_quantity, seconds_text
 
 POLL_S = 0.05
 RESULTS_VARIABLE = "ISL_EMU_RESULTS"  # where results go in the end, of a run that is on another machine
@@ -67,6 +69,7 @@ class LiveAnswers:
         """The answers by verb."""
         own = {"status": self.status, "link": self.link, "exec": self.exec, "push": self.push, "pull": self.pull}
         own |= {"pause": self.pause, "resume": self.resume, "stop": self.stop}
+        own |= {"stand": self.stand, "release": self.release}
         return {**self.of_parts, **own, "fault": self.fault, "set": self.override, "restore": self.restore}
 
     def status(self, request: Mapping[str, Any], answer: Answer) -> int:
@@ -90,11 +93,11 @@ class LiveAnswers:
         link, place = self._link("link", self._known(request["a"]), self._known(request["b"]))
         if not request.get("ends_alone"):
             answer.output.write(f"plan: {self._planned(link)}\n".encode())
-        for one in self.interventions.in_force:
-            if one.override is not None and link in one.override.links:
-                answer.output.write(f"by hand: {one}\n".encode())
-        if cut := self._cut_by_hand(link):
-            answer.output.write(f"now: {cut}\n".encode())
+            for one in self.interventions.in_force:
+                if one.override is not None and link in one.override.links:
+                    answer.output.write(f"by hand: {one}\n".encode())
+            if cut := self._cut_by_hand(link):
+                answer.output.write(f"now: {cut}\n".encode())
         for end, name in enumerate(place, 2 * link):
             if name in self.net:
                 interface = self.net.backend.wiring.interface[end]
@@ -160,15 +163,37 @@ class LiveAnswers:
 
     def stop(self, request: Mapping[str, Any], answer: Answer) -> int:
         """End the run in order; answered when it ends."""
+        if self._in_step(request):
+            return _say_time(answer.output, "ends at", self.course.end_here(last=self.folder.part == 0))
         return _say_time(answer.output, "ends at", self.course.end(request["at_ns"], answer.cancelled))
+
+    def stand(self, request: Mapping[str, Any], answer: Answer) -> int:
+        """Have all guests stand at one instant, for what is asked of all of them then, until `release`: the instant."""
+        t_ns = self.course.stand(request["asked"], request["at_ns"], answer.cancelled)
+        if t_ns is None:
+            return _say_time(answer.errors, "", None)
+        answer.output.write(str(t_ns).encode())
+        return 0
+
+    def release(self, request: Mapping[str, Any], answer: Answer) -> int:
+        """Let the guests go on."""
+        self.course.release()
+        return 0
+
+    def _in_step(self, request: Mapping[str, Any]) -> bool:
+        """Whether it is asked of all guests of the run; they do it where they stand."""
+        if (t_ns := request.get("stand_ns")) is None:
+            return False
+        self.course.reach(t_ns)
+        return True
 
     def fault(self, request: Mapping[str, Any], answer: Answer) -> int:
         """Break a link between two nodes, or a node, by hand, for a while or until it is restored."""
         if len(request["place"]) > 1:
             return self.override(request, answer)
-        node, effect = self._node(request["place"][0]).name, request["effect"]
-        for_ns, found = self._lasting(request), self.node_faults.of(node)
-        if not found and effect != "power-off":
+        node, effect = self._known(request["place"][0]), request["effect"]
+        here, for_ns, found = node in self.net, self._lasting(request), self.node_faults.of(node)
+        if here and not found and effect != "power-off":
             raise NetworkError(
                 f"fault: {node} is to have its programs broken, but nothing runs in it; name another node"
             )
@@ -182,11 +207,13 @@ class LiveAnswers:
         whole = node if effect == "power-off" else None
 
         def do() -> None:
-            self.node_faults.begin(effect, found, whole)
+            if here:
+                self.node_faults.begin(effect, found, whole)
 
         def undo() -> None:
             self.node_faults.end(effect, found)
 
+        self._in_step(request)
         t_ns = self.interventions.begin((node,), effect, override, for_ns, do, undo)
         answer.output.write(f"{node}: {effect} at t = {seconds(t_ns)}\n".encode())
         return 0
@@ -200,9 +227,11 @@ class LiveAnswers:
 
     def override(self, request: Mapping[str, Any], answer: Answer) -> int:
         """Change the link between two nodes by hand, for a while or until it is restored."""
-        verb, (a, b) = request["verb"], (self._node(name).name for name in request["place"])
+        verb, (a, b) = request["verb"], map(self._known, request["place"])
         link, place = self._link(verb, a, b)
         for_ns, override = self._lasting(request), Override((link,), **request["changes"])
+        self._check_lookahead(verb, link, override)
+        self._in_step(request)
         t_ns = self.interventions.begin(place, override.text(), override, for_ns)
         note = "" if self._planned(link) != "down" else "; it is down by the plan, and stays so until that has it up"
         answer.output.write(f"{' - '.join(place)}: {override.text()} from t = {seconds(t_ns)}{note}\n".encode())
@@ -210,9 +239,10 @@ class LiveAnswers:
 
     def restore(self, request: Mapping[str, Any], answer: Answer) -> int:
         """Let a link, a node or all be as the plan has it now, whatever was done by hand."""
-        place: tuple[str, ...] | None = tuple(self._node(name).name for name in request["place"])
+        place: tuple[str, ...] | None = tuple(map(self._known, request["place"]))
         if place is not None and len(place) > 1:
             _, place = self._link("restore", *place)
+        self._in_step(request)
         ended = self.interventions.end(place or None)
         if not ended and place:
             raise NetworkError(
@@ -222,6 +252,23 @@ class LiveAnswers:
         lines = [f"{' - '.join(one.place)}: as planned from t = {seconds(t_ns)}" for one, t_ns in ended]
         answer.output.write(("\n".join(lines or ["nothing was done by hand"]) + "\n").encode())
         return 0
+
+    def _check_lookahead(self, verb: str, link: int, override: Override) -> None:
+        """Raise a NetworkError if a packet would be on a link between two guests for less than they may be apart."""
+        links, part = self.plan.links, self.net.portion.part
+        if part[links.a[link]] == part[links.b[link]]:
+            return
+        cut = read_json(self.folder.path / CUT)
+        assert cut is not None, "the run is spread"
+        least_ns = cut["lookahead_ns"]
+        others = [one.override for one in self.interventions.in_force if one.override and link in one.override.links]
+        found_ns = least_delay_ns(self.plan, link, [*others, override])
+        if found_ns < least_ns:
+            raise NetworkError(
+                f"{verb}: {override.text()} lets packets arrive after {max(found_ns, 0) / NS_PER_MS:g} ms, but the "
+                f"link leads from one guest of the run to another, where none takes less than {least_ns / NS_PER_MS:g} "
+                "ms; choose a longer delay, or run it with --guests 1"
+            )
 
     def _link(self, verb: str, a: str, b: str) -> tuple[int, tuple[str, str]]:
         """The number of a link, and its ends as the plan orders them."""

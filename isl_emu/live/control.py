@@ -16,13 +16,14 @@ It is long because both sides of this protocol stand in it, asking and answering
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import secrets
 import stat
 import tarfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ PIECE_BYTE = 1 << 20  # of input and output at once
 PIECES_AHEAD = 8
 FOLDER = "control"
 POINTER = "results"  # in a run's directory: where its run folder is
+TURN = "turn"  # there, too: locked by who asks all guests of a run
 
 
 @dataclass(frozen=True)
@@ -219,6 +221,7 @@ def ask(
     """Send a request to a live run, pass on what it prints as it comes, and return its exit status.
 
     Where several guests share the run, the one that has the node is asked, and of a link those that have its ends.
+    What changes the run is asked of all of them, where they stand at one instant.
 
     Args:
         write: takes what it prints; `write_error` what it prints as errors, by default `write`.
@@ -229,7 +232,11 @@ def ask(
         MachineError: the run does not answer yet, or ended before it answered.
     """
     clock, found = clock or MonotonicClock(), 0
-    parts = _parts_of(folder, request)
+    parts, count = _parts_of(folder, request)
+    if request["verb"] in TOGETHER and count > 1:
+        return _ask_all(
+            [*parts, *sorted(set(range(count)) - {*parts})], run, folder, request, write, write_error, clock
+        )
     if request["verb"] == "status" and (journals := _journals_of_guests(folder)):
         from isl_emu.parts.registry import PARTS  # noqa: PLC0415  slow to import, and no other request needs it
 
@@ -244,6 +251,57 @@ def ask(
         status = _ask_guest(part, run, folder, what, write, write_error, read, clock, patient=patient)
         found = found or status
     return found
+
+
+def _ask_all(
+    parts: Sequence[int],
+    run: RunDirectory,
+    folder: Path,
+    request: Mapping[str, Any],
+    write: Callable[[bytes], object],
+    write_error: Callable[[bytes], object] | None,
+    clock: Clock,
+) -> int:
+    """As `ask`, of all guests of a run, one after another while all of them stand; if one refuses, no more of them.
+
+    Args:
+        parts: who is asked first may refuse. Who ends a run is asked last by the first guest, which holds the others.
+    """
+    verb, said, told = request["verb"], bytearray(), bytearray()
+
+    def ask_one(part: int, what: Mapping[str, Any], take: Callable[[bytes], object]) -> int:
+        return _ask_guest(part, run, folder, what, take, write_error, None, clock, patient=False)
+
+    with _turn(run):
+        stand = {"verb": "stand", "asked": verb, "at_ns": request.get("at_ns")}
+        if status := ask_one(0, stand, said.extend):
+            return status
+        what, stands = {**request, "stand_ns": int(said)}, True
+        try:
+            for part in reversed(parts) if verb == "stop" else parts:
+                if status := ask_one(part, what, write if part == parts[0] else told.extend):
+                    return status
+            stands = verb != "stop"
+            return 0
+        finally:
+            if stands:
+                ask_one(0, {"verb": "release", "asked": verb}, told.extend)
+
+
+@contextmanager
+def _turn(run: RunDirectory) -> Iterator[None]:
+    """Only one at a time has the guests of a run stand.
+
+    Raises:
+        MachineError: the run has ended.
+    """
+    try:
+        file = (run.path / TURN).open("a")
+    except OSError:
+        raise MachineError("live run: it has ended, but one is asked; run it again for longer") from None
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _ask_guest(
@@ -278,17 +336,24 @@ def _ask_guest(
             raise
 
 
-OF_NODES = {"exec": ("node",), "push": ("node",), "pull": ("node",), "link": ("a", "b"), "capture": ("place",)}
+TOGETHER = "fault", "set", "restore", "stop"
+OF_NODES = {
+    "exec": ("node",),
+    "push": ("node",),
+    "pull": ("node",),
+    "link": ("a", "b"),
+    **dict.fromkeys(("capture", "fault", "set", "restore"), ("place",)),
+}
 
 
-def _parts_of(folder: Path, request: Mapping[str, Any]) -> list[int]:
-    """The guests that are asked, by what has the names of nodes; the first one what is of none.
+def _parts_of(folder: Path, request: Mapping[str, Any]) -> tuple[list[int], int]:
+    """The guests that are asked, by what has the names of nodes, the first one what is of none; and how many there are.
 
     Raises:
         MachineError: packets of a link that crosses are asked for by hand.
     """
     if (shared := _shared(folder)) is None:
-        return [0]
+        return [0], 1
     (nodes, portion), names = shared, list[str]()
     for key in OF_NODES.get(request["verb"], ()):
         names += [request[key]] if isinstance(request[key], str) else request[key]
@@ -298,7 +363,7 @@ def _parts_of(folder: Path, request: Mapping[str, Any]) -> list[int]:
             f"capture: {' - '.join(names)} leads from one guest to another, but by hand one of them captures; name one "
             "of both nodes, or write a [[capture]] of the link into the scenario"
         )
-    return parts or [0]
+    return parts or [0], portion.count
 
 
 def _journals_of_guests(folder: Path) -> list[Path]:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from isl_emu.errors import MachineError
+from isl_emu.machine.calendar import SLICE_NS
 from isl_emu.machine.calendar_control import calendar_control
 from isl_emu.parts.live_run import LiveRun
 from isl_emu.runs.clock import RunClock, RunTimes
@@ -56,6 +57,7 @@ class Course:
         ended: is set when the run is to end.
         pauses: one line is written for each pause when it is over.
         holding: in exact time.
+        ahead_ns: how far other guests of the run may be ahead.
     """
 
     def __init__(
@@ -67,14 +69,16 @@ class Course:
         ended: threading.Event,
         pauses: Journal,
         holding: Holding | None = None,
+        ahead_ns: int = 0,
     ):
         self._clock, self._freezer, self._t0_ns, self._duration_ns = clock, freezer, t0_ns, duration_ns
-        self._holding = holding
+        self._holding, self._ahead_ns = holding, ahead_ns
         self._ended, self._pauses = ended, pauses
         self._lock = threading.RLock()
         self._pause_ns: int | None = None  # when to stop, or where it stands
         self._end_ns: int | None = None
         self._stands_since_s: float | None = None  # by the wall
+        self._all_stood_ns: int | None = None  # where all guests stood last
 
     def t_ns(self) -> int:
         """Where the run is; negative before it begins."""
@@ -149,6 +153,68 @@ class Course:
         self._ended.set()
         return self._end_ns
 
+    def stand(self, verb: str, at_ns: int | None, cancelled: Callable[[], bool]) -> int | None:
+        """Have all guests of a run stand at a time, or as soon as can be, until `release`: the time.
+
+        This is no pause: nobody is told of it. Where the run pauses before, they stand there.
+
+        Args:
+            verb: what is to be done then.
+
+        Returns:
+            None if it was cancelled before.
+
+        Raises:
+            MachineError: the run does not get to that time.
+        """
+        assert self._holding is not None, "guests share virtual time"
+        with self._lock:
+            if self._pause_ns is not None and at_ns is not None:
+                raise MachineError(
+                    f"{verb}: the run pauses at {seconds(self._pause_ns)}, but --at is a time that it must get to; use "
+                    "`isl-emu resume` first, or leave out --at"
+                )
+            if self.paused:
+                return self._pause_ns
+            stop_ns = self._soonest_ns() if at_ns is None else self._still_to_come(at_ns, verb)
+            if self._pause_ns is not None:
+                stop_ns = min(stop_ns, self._pause_ns)
+            if stop_ns >= self._duration_ns:
+                raise MachineError(
+                    f"{verb}: the run is at {seconds(self.t_ns())} of {seconds(self._duration_ns)}, but its guests are "
+                    f"up to {seconds(self._ahead_ns)} apart, so it is over before all of them do it; run it for longer"
+                )
+            self._hold(stop_ns)
+        if not self._reaches(stop_ns, cancelled):
+            self.release()
+            return None
+        self._all_stood_ns = stop_ns
+        return stop_ns
+
+    def release(self) -> None:
+        """Go on after `stand`, until the next pause if there is to be one."""
+        assert self._holding is not None, "guests share virtual time"
+        with self._lock:
+            if self._pause_ns is None:
+                self._holding.go_on()
+            else:
+                self._hold(self._pause_ns)
+
+    def end_here(self, *, last: bool) -> int:
+        """End the run in this guest where all stand; the last of them to be told has them go on: the time."""
+        assert self._holding is not None, "guests share virtual time"
+        with self._lock:
+            self._end_ns = self.t_ns()
+            self._clock.stop_at_ns(self._t0_ns + self._end_ns)
+        self._ended.set()
+        if last:
+            self._holding.go_on()
+        return self._end_ns
+
+    def reach(self, t_ns: int) -> None:
+        """Wait until the run is at a time."""
+        self._clock.sleep_until_ns(self._t0_ns + t_ns)
+
     def end_now(self) -> None:
         """End the run, unless it has ended."""
         if not self._ended.is_set() and self._end_ns is None:
@@ -160,28 +226,48 @@ class Course:
         return min(max(self.t_ns(), 0), self._duration_ns)
 
     def close(self) -> None:
-        """The run is over: let the clock and the programs in the nodes go on, so that they can be ended."""
+        """The run is over: let time and the programs in the nodes go on, so that they can be ended.
+
+        A clock that shows the end stays there.
+        """
         with self._lock:
-            self._pause_ns = self._end_ns = None
+            if self._end_ns is not None and self.t_ns() < self._end_ns:
+                self._end_ns = None
             self._go_on()
 
     def _stop_at(self, at_ns: int | None, verb: str) -> int:
         """Have the clock stop at a time, or in a moment: the time."""
         if at_ns is None and self._holding is not None and verb == "pause":
-            at_ns = max(self.t_ns() + 1, 1)
+            at_ns = self._soonest_ns()
         elif at_ns is None:
             at_ns = self._soon_ns()
-        elif not max(self.t_ns(), 0) < at_ns < self._duration_ns:
-            raise MachineError(
-                f"{verb}: --at is {seconds(at_ns)}, but the run is at {seconds(self.t_ns())} of "
-                f"{seconds(self._duration_ns)}; choose a time still to come"
-            )
+        else:
+            self._still_to_come(at_ns, verb)
         if self._holding is not None and verb == "pause":
-            self._holding.hold(self._t0_ns + at_ns + 1)  # what is due at just that time is done
+            self._hold(at_ns)
             return at_ns
         others = [t_ns for t_ns in (self._stopping_ns, self._end_ns) if t_ns is not None]
         if not self.frozen:
             self._clock.stop_at_ns(self._t0_ns + min([at_ns, *others]))
+        return at_ns
+
+    def _hold(self, t_ns: int) -> None:
+        """Have time stand once what is due at just that time is done."""
+        assert self._holding is not None, "time is virtual"
+        self._holding.hold(self._t0_ns + t_ns + 1)
+
+    def _soonest_ns(self) -> int:
+        """The first time to come that no guest of the run may have passed."""
+        t_ns = self.t_ns()
+        return max(t_ns + (1 if t_ns == self._all_stood_ns else max(self._ahead_ns, 1)), 1)
+
+    def _still_to_come(self, at_ns: int, verb: str) -> int:
+        if at_ns >= self._duration_ns or at_ns < self._soonest_ns():
+            ahead = f", and its guests are up to {seconds(self._ahead_ns)} apart" if self._ahead_ns else ""
+            raise MachineError(
+                f"{verb}: --at is {seconds(at_ns)}, but the run is at {seconds(self.t_ns())} of "
+                f"{seconds(self._duration_ns)}{ahead}; choose a time still to come"
+            )
         return at_ns
 
     @property
@@ -228,7 +314,7 @@ class Course:
             if not reached:
                 self._go_on()
                 return None
-            self._stands_since_s = self._wall_s()
+            self._stands_since_s, self._all_stood_ns = self._wall_s(), t_ns
             if self._holding is None:
                 try:
                     self._freezer.freeze()
@@ -268,7 +354,9 @@ def open_course(live: LiveRun, times: RunTimes, ended: threading.Event, wishes: 
 
     with Journal(live.folder.journal / f"{PAUSES_JOURNAL}.jsonl") as pauses:
         plan = times.t0_ns, times.duration_ns
-        course = Course(live.clock, live.net.freezer(), *plan, ended, pauses, calendar_control())
+        calendar = calendar_control()
+        ahead_ns = SLICE_NS if calendar is not None and live.portion.count > 1 else 0
+        course = Course(live.clock, live.net.freezer(), *plan, ended, pauses, calendar, ahead_ns)
         pause_at_ns = None if live.folder.part else wishes.pause_at_ns  # the first of several guests holds them all
         for act, at_ns in ((course.pause, pause_at_ns), (course.end, wishes.until_ns)):
             if at_ns is not None:

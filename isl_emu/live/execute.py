@@ -28,7 +28,7 @@ from isl_emu.errors import INTERRUPTED, IslEmuError, MachineError, ScenarioError
 from isl_emu.linkplan.plan import LinkPlan, QueueKind
 from isl_emu.linkplan.plan_file import read_plan
 from isl_emu.live.answers import LiveAnswers
-from isl_emu.live.control import ControlDesk, announce
+from isl_emu.live.control import Answer, ControlDesk, announce
 from isl_emu.live.course import Course, open_course
 from isl_emu.live.interventions import Interventions
 from isl_emu.live.room import all_needs
@@ -312,14 +312,13 @@ def _emulate(
         ending.callback(ended.set)
         _sample_load(live, real_t0_ns, ending)
         incidents = ending.enter_context(Journal(live.folder.journal / f"{INCIDENTS_JOURNAL}.jsonl"))
-        interventions = Interventions(replay, live.clock, times, ended, incidents)
+        interventions = Interventions(replay, live.clock, times, ended, None if live.folder.part else incidents)
         of_parts = {verb: handler for part in PARTS for verb, handler in part.answers(live, times).items()}
         faults = NodeFaults(live)
         answers = LiveAnswers(live.plan, live.net, live.folder, live.scenario, course, interventions, faults, of_parts)
         handlers = answers.handlers()
-        if live.portion.count > 1:
-            common = OF_ALL_GUESTS + (OF_ONE_CLOCK if live.exact else ())
-            handlers |= {verb: _not_spread(verb) for verb in handlers if verb not in common}
+        if live.portion.count > 1 and not live.exact:
+            handlers |= dict.fromkeys(OF_ONE_CLOCK, _not_in_real_time)
         ending.enter_context(ControlDesk(live.folder.journal, handlers))
         if wishes.interactive:
             NetCLI(live.net)  # the sky moves on meanwhile
@@ -376,20 +375,15 @@ def _all_ready_by_utc_ns(live: LiveRun) -> int:
     return last_utc_ns - time.time_ns() + time.monotonic_ns()
 
 
-OF_ALL_GUESTS = "status", "exec", "push", "pull", "link", "capture"
-OF_ONE_CLOCK = "pause", "resume"
+OF_ONE_CLOCK = "pause", "resume", "stand"  # and with that what is asked of all guests where they stand
 
 
-def _not_spread(verb: str) -> Callable[..., int]:
+def _not_in_real_time(request: Mapping[str, Any], answer: Answer) -> int:
     """An answer that refuses, of a run that several guests share."""
-    why = "what is done by hand is done in one of them"
-    if verb in OF_ONE_CLOCK:
-        why = "in real time each of them has a clock of its own"
-
-    def refuse(*_: object) -> int:
-        raise MachineError(f"{verb}: is asked of a run that several guests share, but {why}; run it with --guests 1")
-
-    return refuse
+    raise MachineError(
+        f"{request.get('asked', request['verb'])}: is asked of a run that several guests share, but in real time each "
+        "of them has a clock of its own; run it with --guests 1, or in exact time"
+    )
 
 
 class Carried(threading.Thread):

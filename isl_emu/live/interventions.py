@@ -7,9 +7,10 @@ and its end in a line of its own, so a run that is killed has it too.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
+from typing import Any
 
 from isl_emu.errors import NetworkError
 from isl_emu.network.overrides import Override
@@ -51,10 +52,12 @@ class Interventions:
 
     Args:
         ended: set when the run is over: nothing is taken back then.
-        journal: that of incidents.
+        journal: that of incidents; None in all guests of a run but the first, as they do the same.
     """
 
-    def __init__(self, replay: Replay, clock: RunClock, times: RunTimes, ended: threading.Event, journal: Journal):
+    def __init__(
+        self, replay: Replay, clock: RunClock, times: RunTimes, ended: threading.Event, journal: Journal | None
+    ):
         self._replay, self._clock, self._times, self._ended = replay, clock, times, ended
         self._journal, self._lock, self._numbers = journal, threading.Lock(), count()
         self._in_force: dict[int, Intervention] = {}
@@ -89,7 +92,7 @@ class Interventions:
             until_ns = None if duration_ns is None else t_ns + duration_ns
             one = Intervention(next(self._numbers), place, text, override, until_ns, undo)
             self._in_force[one.number] = one
-            self._journal.append({
+            self._note({
                 "id": one.number,
                 "t_ns": t_ns,
                 "t_end_ns": None,
@@ -130,5 +133,9 @@ class Interventions:
             t_ns = self._replay.override(lambda others: tuple(other for other in others if other is not one.override))
         threading.Thread(target=one.undo, name="mending", daemon=True).start()  # it may take its time
         del self._in_force[one.number]
-        self._journal.append({"id": one.number, "t_end_ns": t_ns})
+        self._note({"id": one.number, "t_end_ns": t_ns})
         return t_ns
+
+    def _note(self, record: Mapping[str, Any]) -> None:
+        if self._journal is not None:
+            self._journal.append(record)

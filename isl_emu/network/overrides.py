@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
@@ -79,6 +80,19 @@ class Override:
             None if self.delay_factor is None else f"delay x {self.delay_factor:g}",
         ]
         return ", ".join(filter(None, said))
+
+
+def least_delay_ns(plan: LinkPlan, link: int, overrides: Sequence[Override]) -> int:
+    """No packet is on a link for less, at any instant, whichever of some overrides of it are in force; less than 0 too.
+
+    It may be less than there ever is, as jitters and factors are taken for all delays alike.
+    """
+    _, planned = plan.rows_of_link(link)
+    set_ns = [one.delay_ns for one in overrides if one.delay_ns is not None]
+    delay_ns = min([*planned.delay_ns.tolist(), *set_ns], default=LONGEST_DELAY_NS)
+    jitter_ns = max([*planned.jitter_ns.tolist(), *(one.jitter_ns or 0 for one in overrides)], default=0)
+    factor = prod(min(one.delay_factor, 1.0) for one in overrides if one.delay_factor is not None)
+    return int(delay_ns * factor) - jitter_ns
 
 
 def overridden(

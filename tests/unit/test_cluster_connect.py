@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ def test_where_nobody_answers_is_said(address: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(connecting, "CONNECT_WITHIN_S", 0.2)
     with pytest.raises(MachineError, match=f"{address} is named, and nobody answers"):
         connect(address)
+    for name in ("distributed.client", "distributed.comm"):  # of a scheduler that dies we tell, without a traceback
+        assert not logging.getLogger(name).isEnabledFor(logging.ERROR)
 
 
 class WithoutWorkers:

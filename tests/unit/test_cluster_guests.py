@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import socket
 import threading
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import isl_emu
-from isl_emu.cluster import guests, worker
+from isl_emu.cluster import agent, guests, worker
 from isl_emu.cluster.agent import Order
 from isl_emu.cluster.guests import check_facts, run_on_workers, spread_over_hosts, workers_of
 from isl_emu.cluster.mirror import Piece
 from isl_emu.cluster.worker import Facts, Report
 from isl_emu.errors import MachineError, ScenarioError
-from isl_emu.machine.guest import VirtualClock
+from isl_emu.machine.guest import Joint, VirtualClock
+from isl_emu.runs import directory as rundir
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import Journal, read_journal
 from tests.scenarios import TOPOLOGIES
@@ -172,6 +175,28 @@ def test_a_worker_that_is_silent_or_gone_is_lost(folder: RunFolder, monkeypatch:
     with pytest.raises(MachineError, match="nothing was heard of it for 0 s"):
         _run(client, folder)
     assert not [address for address, name in client.called if name == "forget"]
+
+
+@pytest.mark.parametrize(("status", "waits"), [(0, True), (130, True), (1, False)])
+def test_time_goes_on_until_the_last_guest_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, waits: bool
+) -> None:
+    """Unless ours failed: whoever has asked for the run then has the others end."""
+    done = list[str]()
+    calendar: Any = SimpleNamespace(wait=lambda: done.append("waits"))
+
+    @contextmanager
+    def joined(*_: object) -> Iterator[Joint]:
+        yield Joint(0, {}, calendar)
+        done.append("relays end")
+
+    monkeypatch.setattr(rundir, "runs_root", lambda: tmp_path / "runs")
+    monkeypatch.setattr(agent, "meet", lambda *_, **__: {})
+    monkeypatch.setattr(agent, "joined", joined)
+    monkeypatch.setattr(agent, "run_in_guests", lambda *_, **__: [status])
+    order = Order(0, [], CLOCK, 1, 1, False, [], [], "00", {}, "0a0b0c")
+    assert agent.boot(order, socket.socket(), tmp_path) == status
+    assert done == (["waits"] if waits else []) + ["relays end"]
 
 
 def test_an_agent_that_is_killed_fails_the_run(folder: RunFolder) -> None:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import io
 import os
 import threading
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -262,11 +263,63 @@ def test_another_users_run_must_be_named_though_both_are_root(run, folder, monke
     assert find_live_run(None)[1] == own
 
 
-def test_of_several_guests_that_is_asked_which_has_the_node(run, folder):
-    """Of a link those are asked that have its ends; what all of them have is counted by who asks."""
+@contextmanager
+def _guests(folder, answering) -> Iterator[None]:
+    """Three guests that share a run and have a node each: here, there, and far."""
     nodes = {"here": 0, "there": 1, "far": 2}
     write_json(folder / "cut.json", {"part": [*nodes.values()]})
     write_endpoints({name: Endpoint("", "", 8080) for name in nodes}, folder / "journal")
+    with ExitStack() as desks:
+        for part in nodes.values():
+            journal = RunFolder(folder, part).journal
+            journal.mkdir(exist_ok=True)
+            (journal / STARTS_JOURNAL).write_text("{}\n")
+            desks.enter_context(ControlDesk(journal, answering(part)))
+        yield
+
+
+def test_what_changes_a_run_is_asked_of_all_its_guests_while_they_stand(run, folder):
+    """First of those that have the nodes; where one refuses the others are not asked, and all go on."""
+    done = []
+
+    def answering(part):
+        def stand(request, answer) -> int:
+            answer.output.write(b"2000000000")
+            done.append(f"{request['asked']} stands")
+            return 0
+
+        def release(request, answer) -> int:
+            done.append("goes on")
+            return 0
+
+        def act(request, answer) -> int:
+            if request.get("refuses") == part:
+                raise NetworkError("link: it is not there")
+            done.append(f"{part} at {request['stand_ns']}")
+            answer.output.write(f"guest {part}\n".encode())
+            return 0
+
+        return {"stand": stand, "release": release, **dict.fromkeys(("fault", "set", "restore", "stop"), act)}
+
+    def said(**request) -> tuple[int, str]:
+        done.clear()
+        found = bytearray()
+        return ask(run, folder, request, found.extend), found.decode()
+
+    all_at = "{} at 2000000000 {} at 2000000000 {} at 2000000000".format
+    with _guests(folder, answering):
+        assert said(verb="set", place=["far", "there"]) == (0, "guest 2\n")
+        assert " ".join(done) == f"set stands {all_at(2, 1, 0)} goes on"
+        assert said(verb="restore", place=[]) == (0, "guest 0\n")
+        assert " ".join(done) == f"restore stands {all_at(0, 1, 2)} goes on"
+        assert said(verb="fault", place=["there"], refuses=1)[0] == 1
+        assert done == ["fault stands", "goes on"]
+        assert said(verb="stop", at_ns=None) == (0, "guest 0\n")  # which lets all go on that it held
+        assert " ".join(done) == f"stop stands {all_at(2, 1, 0)}"
+
+
+def test_of_several_guests_that_is_asked_which_has_the_node(run, folder):
+    """Of a link those are asked that have its ends; what all of them have is counted by who asks."""
 
     def answering(part):
         def answer(request, answer) -> int:
@@ -280,12 +333,7 @@ def test_of_several_guests_that_is_asked_which_has_the_node(run, folder):
         assert ask(run, folder, request, found.extend) == 0
         return found.decode()
 
-    with ExitStack() as desks:
-        for part in nodes.values():
-            journal = RunFolder(folder, part).journal
-            journal.mkdir(exist_ok=True)
-            (journal / STARTS_JOURNAL).write_text("{}\n")
-            desks.enter_context(ControlDesk(journal, answering(part)))
+    with _guests(folder, answering):
         assert said(verb="exec", node="there") == "exec 1\n"
         assert said(verb="exec", node="nowhere") == "exec 0\n"  # who says so
         assert said(verb="link", a="far", b="here") == "link 2\nlink 0 its end\n"

@@ -153,6 +153,83 @@ def test_nodes_that_do_not_stand_let_the_run_go_on(run: Run) -> None:
     assert not run.course.paused and not run.clock.stands
 
 
+class Calendar:
+    """Has virtual time stand, for a run whose clock is the wall's: it only writes down what it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[int | None] = []
+
+    def hold(self, at_ns: int) -> None:
+        self.asked.append(at_ns)
+
+    def go_on(self) -> None:
+        self.asked.append(None)
+
+    def wall_s(self) -> float:
+        return time.monotonic()
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> tuple[Course, Calendar, int]:
+    """A run of 1,000 s whose guests may be 0.1 s apart; when it began."""
+    clock, calendar, journal = RunClock.create(tmp_path, 1.0), Calendar(), Journal(tmp_path / "pauses.jsonl")
+    t0_ns = clock.now_ns()
+    course = Course(clock, Nodes(), t0_ns, 1000 * S, threading.Event(), journal, calendar, ahead_ns=100 * MS)
+    return course, calendar, t0_ns
+
+
+def test_guests_stand_where_none_of_them_was_yet_and_go_on_until_the_next_pause(shared) -> None:
+    course, calendar, t0_ns = shared
+    before_ns = course.t_ns()
+    at_ns = course.stand("set", None, lambda: False)
+    assert at_ns - before_ns >= 100 * MS and not course.paused
+    course.release()
+    assert calendar.asked == [t0_ns + at_ns + 1, None]
+    with pytest.raises(MachineError, match=r"stop: --at is .* its guests are up to 0.100 s apart"):
+        course.stand("stop", course.t_ns() + 50 * MS, lambda: False)
+    pause_ns = course.t_ns() + 50 * S
+    with ThreadPoolExecutor(1) as user:
+        pausing = user.submit(course.pause, pause_ns, lambda: False)
+        while calendar.asked[-1] is None:
+            time.sleep(0.01)
+        with pytest.raises(MachineError, match="stop: the run pauses at .*, but --at is"):
+            course.stand("stop", 60 * S, lambda: False)
+        assert course.stand("fault", None, lambda: False) < pause_ns
+        course.release()
+        assert calendar.asked[-1] == t0_ns + pause_ns + 1  # still to come
+        course.resume()
+        assert pausing.result() is None
+
+
+def test_guests_stand_where_the_run_pauses_and_end_there(shared) -> None:
+    course, calendar, t0_ns = shared
+    at_ns = course.pause(None, lambda: False)
+    assert at_ns >= 100 * MS and course.stand("fault", None, lambda: False) == at_ns
+    course.release()
+    assert calendar.asked == [t0_ns + at_ns + 1] * 2  # it is as it was
+    ended_ns = course.end_here(last=True)
+    assert calendar.asked[-1] is None and course.ended_ns() == ended_ns
+
+
+def test_a_run_whose_time_stands_can_be_ended(shared) -> None:
+    """What is to be ended in its nodes needs time to end."""
+    course, calendar, t0_ns = shared
+    at_ns = course.pause(None, lambda: False)
+    course.end(None, lambda: False)
+    ended_ns = course.ended_ns()
+    course.close()
+    assert calendar.asked == [t0_ns + at_ns + 1, None]
+    time.sleep(0.01)
+    assert course.t_ns() == ended_ns  # nothing happens after the end
+
+
+def test_nobody_waits_for_guests_that_are_over_first(shared) -> None:
+    course, _, _ = shared
+    late = Course(course._clock, Nodes(), course._t0_ns, 50 * MS, threading.Event(), course._pauses, Calendar(), S)
+    with pytest.raises(MachineError, match=r"fault: the run is at .* it is over before all of them do it"):
+        late.stand("fault", None, lambda: False)
+
+
 def test_a_run_that_nobody_touched_ends_with_its_plan(run: Run) -> None:
     run.course.close()
     assert 0 <= run.course.ended_ns() < 900 * S

@@ -150,11 +150,8 @@ PROGRAM = table("[program]", name="one", node="p00s00", command=["true"])
         (Place("guest", "asked for", "real", UmlKernel("linux.uml", "6.1")), Wishes(), "", "no links between guests"),
         (REAL, Wishes(pause_at_ns=1), "", "--pause-at"),
         (EXACT, Wishes(interactive=True), "", "has one kernel's nodes"),
-        (EXACT, Wishes(), table("compute", satellites=["p0*"]) + table("uplink"), "[uplink] follows one plan"),
-        (EXACT, Wishes(), table("[observation]", size="1 MB", compute_time="2 s"), "[[observation]] chooses who"),
         (REAL, Wishes(), table("way_out", gateway="gs-a"), "[way_out] leads out"),
         (REAL, Wishes(), table("[hardware]", node="gs-a", interface="eth9"), "[[hardware]] is plugged in"),
-        (EXACT, Wishes(), table("routing", policy="none"), 'routing.policy is "none"'),
         (EXACT, Wishes(), table("routing", policy="ecmp") + PROGRAM, 'routing.policy is "ecmp"'),
     ],
 )
@@ -178,6 +175,10 @@ def test_what_cannot_be_spread_is_refused_as_the_docs_say(
          ["p00s01", "p02s04"]),
         (table("[training]", satellites=["p0?s00"], modelled={"compute_time": "1 s", "gradient": "1 MB"}),
          ["p00s00", "p01s00", "p02s00", "p03s00"]),
+        (table("compute", satellites=["p00s0[05]", "p02s03"]) + table("uplink"),
+         ["p00s00", "p00s05", "p02s03", "gs-a", "gs-b", "gs-c"]),
+        (table("[observation]", satellites=["p01s0[12]"], analysts=["p03s05"], size="1 MB", compute_time="2 s"),
+         ["p01s01", "p01s02", "p03s05", "gs-a", "gs-b", "gs-c"]),
     ],
 )  # fmt: skip
 def test_nodes_that_one_process_is_in_are_in_one_guest(tmp_path: Path, more: str, alike: list[str]) -> None:
@@ -211,12 +212,12 @@ def test_a_run_that_was_not_cut_has_all_nodes_here(tmp_path: Path) -> None:
 
 def test_the_command_line_shows_and_writes_the_cut_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """That of the run itself; what keeps it on one guest is told too."""
-    source = _source(tmp_path, ASKING + table("routing", policy="none"))
+    source = _source(tmp_path, ASKING + table("way_out", gateway="gs-a"))
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(cli, ["plan", "scenario.toml", "--parts", "2", "--json", "cut.json"])
     assert done.exit_code == 0, done.output
     told = json.loads(Path("cut.json").read_text())
     assert told == cut_of(source, 2).to_json(source.plan) and set(told["part"]) == {0, 1}
-    assert "times as fast" in done.output and "but it runs on one guest: routing.policy" in done.output
+    assert "times as fast" in done.output and "but it runs on one guest: [way_out]" in done.output
     done = CliRunner().invoke(cli, ["plan", "scenario.toml", "--json", "cut.json"])
     assert done.exit_code == 2 and "--json is for the cut; add --parts" in done.output

@@ -108,12 +108,18 @@ class ObservationPart(Part):
         return Preparation(inputs=inputs, seen=seen, leave=leave)
 
     def one_guest(self, source: Source) -> Iterable[str]:
-        if source.scenario.observation:
-            yield "[[observation]] chooses who looks at an image by what one process knows of all satellites"
+        return ()
+
+    def together(self, scenario: Scenario) -> Iterable[Sequence[str]]:
+        """One process sees to all images, in all nodes that they and their answers come from or go to."""
+        names = scenario.satellite_names
+        if scenario.observation:
+            taking = (name for one in scenario.observation for name in (*one.observers(names), *one.computers(names)))
+            yield (*dict.fromkeys(taking), *scenario.station_names)
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
         scenario, names = live.scenario, live.scenario.satellite_names
-        if not scenario.observation:
+        if not any(live.is_here(group[0]) for group in self.together(scenario)):
             return
         if scenario.power:
             waiting = (one for one in scenario.observation if live.exact or not one.command)

@@ -71,11 +71,15 @@ class UplinkPart(Part):
         return Preparation(leave=leave)
 
     def one_guest(self, source: Source) -> Iterable[str]:
-        if source.scenario.uplink:
-            yield "[uplink] follows one plan of who sends which piece to whom, by one process in all of its nodes"
+        return ()
+
+    def together(self, scenario: Scenario) -> Iterable[Sequence[str]]:
+        """All of its nodes write into files of one journal, by which servers are started too."""
+        if scenario.uplink:
+            yield (*scenario.uplinked_satellites, *scenario.uplink_stations)
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
-        if live.scenario.uplink:
+        if live.scenario.uplink and live.is_here(live.scenario.uplinked_satellites[0]):
             yield UplinkActivity(live, start_transfer_nodes(live))
 
     def status(self, *journals: Path) -> Iterable[str]:

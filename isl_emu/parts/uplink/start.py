@@ -35,8 +35,9 @@ from isl_emu.runs.process import end, module_command
 from isl_emu.scenario.compute import Compute
 from isl_emu.scenario.model import Scenario
 from isl_emu.timebase import MonotonicClock
+from isl_emu.units import NS_PER_MS
 
-LOOK_INTERVAL_S = 0.2  # between two looks at who has the file
+LOOK_INTERVAL_NS = 200 * NS_PER_MS  # between two looks at who has the file
 LAST_WORDS_S = 5.0
 PIPED = "its streams are pipes"
 
@@ -228,9 +229,12 @@ class ServerStarter:
                 future.result()
 
     def _follow(self) -> None:
-        """Start a server for each satellite that has the file now."""
-        held = self._live.folder.journal / f"{HELD}.jsonl"
-        while not self._stop.wait(LOOK_INTERVAL_S):
+        """Start a server for each satellite that has the file; it looks at times of the run, whenever it was built."""
+        held, clock = self._live.folder.journal / f"{HELD}.jsonl", self._live.clock
+        while True:
+            looks = (clock.now_ns() - self._t0_ns) // LOOK_INTERVAL_NS
+            if clock.wait_until_ns(self._t0_ns + (looks + 1) * LOOK_INTERVAL_NS, self._stop):
+                return
             for record in read_journal(held).records:
                 if (name := record["satellite"]) not in self._started:
                     self._started[name] = self._starting.submit(self._bring_up, name)
