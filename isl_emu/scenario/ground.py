@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from isl_emu.scenario.quantities import (
     Delay,
@@ -160,6 +160,11 @@ class AccessVariation(Record):
         return self
 
 
+def _if_so(given: Any) -> Any:
+    """`false` says what leaving the key out says."""
+    return None if given is False else given
+
+
 class GroundStation(QueueTerms):
     """A ground terminal on the WGS84 ellipsoid: a site, or a ship or aircraft that follows a track.
 
@@ -191,7 +196,7 @@ class GroundStation(QueueTerms):
     weather: Weather | None = None
     access_delay_ns: Delay | None = Field(alias="access_delay", default=None)
     access_variation: AccessVariation | None = None
-    forwards: Literal[True] | None = None
+    forwards: Annotated[Literal[True] | None, BeforeValidator(_if_so)] = None
 
     @model_validator(mode="before")
     @classmethod

@@ -195,6 +195,12 @@ def test_a_station_that_is_not_told_to_forward_does_not(bent_pipe):
     assert path_at(plan, Routing(), plan.nodes.index("gateway"), plan.nodes.index("server"), 0) is not None
 
 
+def test_a_station_may_say_that_it_does_not_forward(bent_pipe):
+    scenario, _ = bent_pipe
+    text = format_scenario(scenario).replace("forwards = true", "forwards = false")
+    assert [one.forwards for one in parse_scenario(text, "the test").station] == [None, None]
+
+
 def test_an_access_delay_that_varies_is_drawn_from_its_quantiles(bent_pipe):
     scenario, steady = bent_pipe
     user = scenario.station[0]
