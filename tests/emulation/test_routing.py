@@ -30,17 +30,9 @@ def _loss(out: Path) -> dict[str, int]:
     return row
 
 
-def _guests(number: int) -> tuple[str, ...]:
-    """The words for a run over so many, where what cuts it is installed."""
-    if number > 1:
-        pytest.importorskip("pymetis")
-    return "--guests", str(number)
-
-
-@pytest.mark.parametrize(("protocol", "name", "guests"), [("ospf", "OSPF", 1), ("isis", "IS-IS", 2)])
-def test_without_a_carrier_a_lost_laser_is_noticed_by_silence(protocol, name, guests, tmp_path):
-    text = EXAMPLE.replace('protocol = "ospf"', f'protocol = "{protocol}"')
-    said = finished(text, tmp_path / "run", *_guests(guests))
+@pytest.mark.parametrize(("protocol", "name"), [("ospf", "OSPF"), ("isis", "IS-IS")])
+def test_without_a_carrier_a_lost_laser_is_noticed_by_silence(protocol, name, tmp_path):
+    said = finished(EXAMPLE.replace('protocol = "ospf"', f'protocol = "{protocol}"'), tmp_path / "run")
     assert "VALID: in exact time" in said and f"ROUTES by {name}" in said
     loss = _loss(tmp_path / "run")
     assert loss["pairs_cut"] == PAIRS_OVER_A_LINK
@@ -73,7 +65,7 @@ def test_a_carrier_tells_of_it_at_once(tmp_path):
 
 def test_a_laser_that_the_orbits_end_is_left_beforehand(tmp_path):
     text = HINTS.replace('duration = "16 s"', 'duration = "12 s"')
-    assert "VALID: in exact time" in finished(text, tmp_path / "run", *_guests(2))
+    assert "VALID: in exact time" in finished(text, tmp_path / "run")
     losses = [row for row in rows(tmp_path / "run", "convergence") if row["links_lost"]]
     assert [row["t_ns"] for row in losses] == [7 * NS_PER_S, 10 * NS_PER_S]
     for row in losses:  # without hints, and with silence alone to tell, it is as long as the dead interval
