@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from isl_emu.routing.paths import NodePath
 from isl_emu.routing.shortest import NO_ROUTE
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import read_journal
+from isl_emu.runs.merging import Records
 from isl_emu.tables.schema import COUNT, NS, column, schema
 
 SEVERAL = -2
@@ -129,5 +131,10 @@ def found_ways(folder: RunFolder, plan: LinkPlan) -> FoundWays | None:
     """The ways of a run, live or over, by its table or what it has written so far; None where nobody else routes."""
     if (table := folder.table(TABLE)).is_file():
         return FoundWays(plan, pq.read_table(table).to_pylist())
-    journal = folder.journal / f"{JOURNAL}.jsonl"
-    return FoundWays(plan, read_journal(journal).records) if journal.is_file() else None
+    journals = sorted(folder.path.glob(f"journal*/{JOURNAL}.jsonl"))  # while it is live, one of each of its guests
+    return FoundWays(plan, merged_changes([read_journal(path).records for path in journals])) if journals else None
+
+
+def merged_changes(parts: Sequence[Records]) -> Records:
+    """The changes that several guests of a run have heard of, each at its own nodes, by time and node."""
+    return sorted((record for part in parts for record in part), key=itemgetter("t_ns", "node"))

@@ -30,10 +30,20 @@ def _loss(out: Path) -> dict[str, int]:
     return row
 
 
-@pytest.mark.parametrize(("protocol", "name", "pause_ns"), [("ospf", "OSPF", 0), ("isis", "IS-IS", NS_PER_S)])
-def test_without_a_carrier_a_lost_laser_is_noticed_by_silence(protocol, name, pause_ns, tmp_path):
+def _guests(number: int) -> tuple[str, ...]:
+    """The words for a run over so many, where what cuts it is installed."""
+    if number > 1:
+        pytest.importorskip("pymetis")
+    return "--guests", str(number)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "name", "pause_ns", "guests"), [("ospf", "OSPF", 0, 1), ("isis", "IS-IS", NS_PER_S, 2)]
+)
+def test_without_a_carrier_a_lost_laser_is_noticed_by_silence(protocol, name, pause_ns, guests, tmp_path):
     """Of IS-IS a router pauses for a second before it tells of its links again."""
-    said = finished(EXAMPLE.replace('protocol = "ospf"', f'protocol = "{protocol}"'), tmp_path / "run")
+    text = EXAMPLE.replace('protocol = "ospf"', f'protocol = "{protocol}"')
+    said = finished(text, tmp_path / "run", *_guests(guests))
     assert "VALID: in exact time" in said and f"ROUTES by {name}" in said
     loss = _loss(tmp_path / "run")
     assert loss["pairs_cut"] == PAIRS_OVER_A_LINK
@@ -67,7 +77,7 @@ def test_a_carrier_tells_of_it_at_once(tmp_path):
 
 def test_a_laser_that_the_orbits_end_is_left_beforehand(tmp_path):
     text = HINTS.replace('duration = "16 s"', 'duration = "12 s"')
-    assert "VALID: in exact time" in finished(text, tmp_path / "run")
+    assert "VALID: in exact time" in finished(text, tmp_path / "run", *_guests(2))
     losses = [row for row in rows(tmp_path / "run", "convergence") if row["links_lost"]]
     assert [row["t_ns"] for row in losses] == [7 * NS_PER_S, 10 * NS_PER_S]
     for row in losses:  # without hints, and with silence alone to tell, it is as long as the dead interval

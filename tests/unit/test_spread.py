@@ -152,7 +152,6 @@ PROGRAM = table("[program]", name="one", node="p00s00", command=["true"])
         (EXACT, Wishes(interactive=True), "", "has one kernel's nodes"),
         (REAL, Wishes(), table("way_out", gateway="gs-a"), "[way_out] leads out"),
         (REAL, Wishes(), table("[hardware]", node="gs-a", interface="eth9"), "[[hardware]] is plugged in"),
-        (EXACT, Wishes(), table("routing", policy="none"), 'routing.policy is "none"'),
         (EXACT, Wishes(), table("routing", policy="ecmp") + PROGRAM, 'routing.policy is "ecmp"'),
     ],
 )

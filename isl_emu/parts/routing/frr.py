@@ -138,7 +138,7 @@ def _text(lines: Iterable[str]) -> str:
 
 
 class Daemons(Activity):
-    """The daemons of all nodes, from before instant 0 to the end of the run; their logs stay in the nodes' files."""
+    """The daemons of all nodes here, from before instant 0 to the run's end; their logs stay in the nodes' files."""
 
     def __init__(self, live: LiveRun, daemon: RoutingDaemon):
         self._live = live
@@ -146,7 +146,8 @@ class Daemons(Activity):
         live.undo.callback(self._stop)
         # in real time it only saves the CPU of asking again and again
         self._patience = _patience(live) if live.exact or shutil.which("cc") else None
-        for node, name in enumerate(live.plan.nodes.names):
+        names = [live.plan.nodes.names[node] for node in live.portion.nodes]
+        for node, name in zip(live.portion.nodes, names, strict=True):
             folder = live.folder.files_of(name).resolve() / "frr"
             folder.mkdir(parents=True, exist_ok=True)
             for program, text in configurations(live.plan, live.scenario.routing, daemon, node).items():
@@ -154,7 +155,7 @@ class Daemons(Activity):
             self._start(name, "zebra", folder)
         # To start them takes longer than neighbours wait for each other: none speaks before all are there.
         program, speakers = DAEMONS[daemon.protocol], []
-        for name in live.plan.nodes.names:
+        for name in names:
             self._await(name, "zebra", "zserv.api")
             speakers.append(self._start(name, program, live.folder.files_of(name).resolve() / "frr"))
             self._await(name, program, f"{program}.vty")

@@ -59,7 +59,7 @@ def planned_hints(plan: LinkPlan, lead_ns: int) -> list[Hint]:
 
 
 class Hints(Activity):
-    """Tells the daemons at both ends of a link of its cost, at the time of each hint."""
+    """Tells the daemons at both ends of a link of its cost, as far as they are here, at the time of each hint."""
 
     def __init__(self, live: LiveRun, daemon: RoutingDaemon):
         self._live, self._hints = live, planned_hints(live.plan, daemon.hint_ns)
@@ -90,6 +90,8 @@ class Hints(Activity):
         program = DAEMONS[self._protocol]
         a, b = names[int(links.a[hint.link])], names[int(links.b[hint.link])]
         for node, peer in ((a, b), (b, a)):
+            if not self._live.is_here(node):
+                continue
             face = interface_name(peer, hint.link)
             words = ("enable", "configure terminal", f"interface {face}", f"{COST_WORDS[self._protocol]} {cost}")
             root = f"/proc/{self._live.containers[node].pid}/root"

@@ -43,7 +43,7 @@ CONTROL = {
 
 
 class RouteObserver(Activity):
-    """Writes down each change of a route from a node to a node, and counts control packets by the plan's instants.
+    """Writes down each change of a route from a node of this kernel to a node, and counts control packets by instants.
 
     Args:
         protocol: whose packets count; None counts none.
@@ -66,8 +66,8 @@ class RouteObserver(Activity):
         self._epoll.register(self._ended, select.EPOLLIN)
         self._hearing: dict[int, tuple[int, socket.socket]] = {}
         self._counting: dict[int, socket.socket] = {}
-        for node, name in enumerate(names):
-            in_own_thread(self._open, node, live.net.get(name).netns_path, protocol)
+        for node in live.portion.nodes:
+            in_own_thread(self._open, node, live.net.get(names[node]).netns_path, protocol)
         self._thread = threading.Thread(target=self._follow, name="routes", daemon=True)
         self._thread.start()
         live.undo.callback(self._close)

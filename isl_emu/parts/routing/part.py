@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -27,11 +27,13 @@ from isl_emu.parts.routing.results import (
     lost_probes,
 )
 from isl_emu.routing.forwarding import read_routes
+from isl_emu.routing.shortest import NO_ROUTE
 from isl_emu.routing.source_routes import check_headers
+from isl_emu.runs.merging import Records, merged_rows
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.routing import RoutingDaemon
 from isl_emu.show.chapter import Chapter
-from isl_emu.tables.found_ways import JOURNAL, ROUTES, TABLE, FoundWays
+from isl_emu.tables.found_ways import JOURNAL, ROUTES, TABLE, FoundWays, merged_changes
 from isl_emu.units import NS_PER_S
 
 EXPECTED_BYTE = 24 << 20  # of a node's daemons: measured, docs/routing.md
@@ -39,9 +41,15 @@ SETTLING_DEADS = 10  # so many dead intervals the daemons have before instant 0 
 LOOK_S = 0.25
 
 
+def _control_of_all(parts: Sequence[Records]) -> Records:
+    """Each guest counts what its own nodes send."""
+    return sorted(merged_rows(parts, "k", {"packets": sum, "byte": sum}), key=lambda record: record["k"])
+
+
 class RoutingPart(Part):
     key = "routing"
     tables = {"convergence": CONVERGENCE, "outages": OUTAGES, TABLE: ROUTES}
+    merges = {JOURNAL: merged_changes, CONTROL_JOURNAL: _control_of_all}
 
     def needs(self, scenario: Scenario) -> Iterable[Need]:
         if daemon := scenario.routing.daemon:
@@ -74,8 +82,6 @@ class RoutingPart(Part):
         drawing = scenario.visited_nodes, scenario.kv_handover, scenario.split, scenario.training
         if scenario.routing.policy == "ecmp" and any(drawing):
             yield 'routing.policy is "ecmp", which spreads the connections of programs by ports that each kernel draws'
-        if scenario.routing.policy == "none":
-            yield 'routing.policy is "none", and the routes of daemons are watched by one process'
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
         routing = live.scenario.routing
@@ -119,16 +125,21 @@ def _planned(run: FinishedRun, probe: Mapping[str, Any]) -> bool:
 
 
 def _await_routes(live: LiveRun, observer: RouteObserver, daemon: RoutingDaemon) -> None:
-    """Wait until all pairs that the plan joins at instant 0 have a working route, or as long as daemons may need."""
+    """Wait until all pairs that the plan joins at instant 0 have a working route, or as long as daemons may need.
+
+    A guest that shares the run knows the routes of its own nodes: there each of these is to have one.
+    """
     routes, reach, planned = read_routes(live.folder.routes, live.plan), Reach(live.plan), Reach(live.plan)
     changes = routes.changes(0)
     planned.hops[changes.destination, changes.node] = changes.link
     planned.links(link_delays_ns(live.plan, 0))
+    joined, here = planned.delay_ns >= 0, live.portion.here
     patience_s = SETTLING_DEADS * (daemon.dead_ns / NS_PER_S + 1)
     deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
         reach.hops[:] = observer.next_hops.T
         reach.links(link_delays_ns(live.plan, 0))
-        if not np.any((planned.delay_ns >= 0) & (reach.delay_ns < 0)):
+        found = reach.delay_ns >= 0 if here.all() else (reach.hops != NO_ROUTE) | ~here
+        if np.all(found | ~joined):
             return
         time.sleep(LOOK_S)
