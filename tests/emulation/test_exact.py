@@ -49,7 +49,7 @@ HOST_LOAD = 20
 
 def _lossy(seed: int) -> str:
     """Flows that are spread over lossy links by chance: whatever could differ between two runs."""
-    return head("lossy", seed=seed, rate_scale=0.001, duration="10 s") + FLEET + STATION + TRAFFIC
+    return head("lossy", seed=seed, rate_scale=0.001, duration="6 s") + FLEET + STATION + TRAFFIC
 
 
 @contextmanager
