@@ -189,7 +189,8 @@ class Calendar:
         """Let every guest run that may; return what to send.
 
         Args:
-            limit_ns: no event at or after this time may happen; what is posted for a guest's present time may.
+            limit_ns: no event at or after this time may happen; what is posted for a guest's present time may, and of
+                guests with trunks all may come as far as one of them is.
         """
         if self._trunks:
             return self._grant_together(limit_ns)
@@ -228,7 +229,11 @@ class Calendar:
         return self._let_run(guest, at_ns, min(limit_ns, others_ns, at_ns + SLICE_NS))
 
     def _grant_together(self, limit_ns: int) -> list[Sending]:
-        """All go on from where each of them stands; what is on its way to one is known to it or posted."""
+        """All go on from where each of them stands; what is on its way to one is known to it or posted.
+
+        Who is given time waits for a word of all others, which only those say who are given some as well: none is given
+        less than where another stands.
+        """
         if not all(guest.waiting for guest in self.guests):
             return []
         at_ns = self.next_ns()
@@ -237,7 +242,9 @@ class Calendar:
             return []
         for guest in self.guests:
             guest.posted_ns.clear()
-        until_ns = min(limit_ns, at_ns + SLICE_NS)
+        until_ns, stand_ns = min(limit_ns, at_ns + SLICE_NS), [guest.now_ns for guest in self.guests]
+        if until_ns > min(stand_ns):
+            until_ns = max(until_ns, max(stand_ns) + 1)
         return [(guest.key, self._let_run(guest, guest.now_ns, until_ns)) for guest in self.guests]
 
     def _let_run(self, guest: Guest, at_ns: int, until_ns: int) -> list[Message]:

@@ -246,7 +246,11 @@ def test_a_second_terminal_reaches_the_guest_of_each_node_also_while_all_stand(t
     path.write_text(ENDLESS + program("hears", "p02s00", "import sys; sys.stdin.read()", may_fail=True))
     command = [*COMMAND, "run", str(path), "--clock", "exact", "--guests", "2", "--cluster", CLUSTER, "--out", str(out)]
     command += ["--pause-at", "2s", "--pace", "20", "--no-report"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+    with ExitStack() as undo:
+        run = undo.enter_context(
+            subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        )
+        undo.callback(run.terminate)
         wait_for(lambda: "paused at t = 2.0 s" in isl_emu("status", "--run", out).stdout, "a pause")
         names, part = load_scenario(path).node_names, json.loads((out / "cut.json").read_text())["part"]
         for number in (part.index(0), part.index(1)):

@@ -177,6 +177,20 @@ def test_guests_with_trunks_go_on_together_from_where_they_stand():
     assert len(calendar.grants()) == 2
 
 
+@pytest.mark.parametrize(("posted", "limit_ns"), [(0, 55), (0, 90), (1, 55)])
+def test_no_guest_with_trunks_is_given_time_alone(posted, limit_ns):
+    """It would wait for a word of who stands later than the limit, and is called without time: a pace begins anew."""
+    calendar = Calendar(UTC_NS, trunks=True)
+    guests = [FakeGuest(calendar, [60, 400]), FakeGuest(calendar, [1000])]
+    for guest, now_ns in zip(guests, (50, 90), strict=True):
+        guest.now_ns = now_ns
+        guest.wait()
+    calendar.post(posted, guests[posted].now_ns)
+    given = {key: messages[0] for key, messages in calendar.grants(limit_ns)}
+    assert [given[key].operation for key in (0, 1)] == [Operation.FREE_UNTIL, Operation.FREE_UNTIL]
+    assert [given[key].time_ns for key in (0, 1)] == [91, 91]
+
+
 def test_what_is_on_its_way_when_guests_come_back_is_an_event_of_who_gets_it():
     calendar = Calendar(UTC_NS, trunks=True)
     sender = FakeGuest(calendar, [NS_PER_S], number=3)
