@@ -16,6 +16,7 @@ from isl_emu.routing.shortest import NO_ROUTE
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import read_journal
 from isl_emu.runs.merging import Records
+from isl_emu.runs.portion import Portion, journals_here
 from isl_emu.tables.schema import COUNT, NS, column, schema
 
 SEVERAL = -2
@@ -131,8 +132,10 @@ def found_ways(folder: RunFolder, plan: LinkPlan) -> FoundWays | None:
     """The ways of a run, live or over, by its table or what it has written so far; None where nobody else routes."""
     if (table := folder.table(TABLE)).is_file():
         return FoundWays(plan, pq.read_table(table).to_pylist())
-    journals = sorted(folder.path.glob(f"journal*/{JOURNAL}.jsonl"))  # while it is live, one of each of its guests
-    return FoundWays(plan, merged_changes([read_journal(path).records for path in journals])) if journals else None
+    portion = Portion.read(folder.path, folder.part, len(plan.nodes.names))
+    journals = [journal / f"{JOURNAL}.jsonl" for journal in journals_here(folder, portion)]
+    heard = [read_journal(path).records for path in journals if path.is_file()]
+    return FoundWays(plan, merged_changes(heard)) if heard else None
 
 
 def merged_changes(parts: Sequence[Records]) -> Records:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 
@@ -21,6 +22,7 @@ from isl_emu.parts.routing.results import Convergence, Reach, link_delays_ns
 from isl_emu.routing.paths import PathFinder
 from isl_emu.runs.folder import RunFolder
 from isl_emu.runs.journal import Journal
+from isl_emu.runs.portion import FILE as CUT
 from isl_emu.scenario.routing import Routing, RoutingDaemon
 from isl_emu.tables.found_ways import ROUTES, SEVERAL, FoundWays, found_ways
 from isl_emu.tables.planned_paths import PlannedPaths
@@ -218,6 +220,7 @@ def test_where_a_way_ends_is_told():
 def test_the_ways_of_a_run_are_read_from_its_table_or_its_journal(tmp_path):
     folder = RunFolder(tmp_path)
     assert found_ways(folder, PLAN) is None
+    (tmp_path / CUT).write_text(json.dumps({"part": [node % 2 for node in range(len(PLAN.nodes.names))]}))
     for guest in (folder, RunFolder(tmp_path, 1)):  # each hears its own nodes
         guest.journal.mkdir()
         with Journal(guest.journal / "route_changes.jsonl") as journal:

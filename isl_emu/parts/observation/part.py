@@ -54,8 +54,7 @@ class ObservationPart(Part):
     watched = (TABLE,)
 
     def endpoints(self, scenario: Scenario, plan: LinkPlan) -> Iterable[str]:
-        names = scenario.satellite_names
-        return (name for one in scenario.observation for name in (*one.observers(names), *one.computers(names)))
+        return _taking_part(scenario)
 
     def needs(self, scenario: Scenario) -> Iterable[Need]:
         for one in scenario.observation:
@@ -112,10 +111,8 @@ class ObservationPart(Part):
 
     def together(self, scenario: Scenario) -> Iterable[Sequence[str]]:
         """One process sees to all images, in all nodes that they and their answers come from or go to."""
-        names = scenario.satellite_names
         if scenario.observation:
-            taking = (name for one in scenario.observation for name in (*one.observers(names), *one.computers(names)))
-            yield (*dict.fromkeys(taking), *scenario.station_names)
+            yield (*dict.fromkeys(_taking_part(scenario)), *scenario.station_names)
 
     def start(self, live: LiveRun) -> Iterable[Activity]:
         scenario, names = live.scenario, live.scenario.satellite_names
@@ -176,6 +173,12 @@ class ObservationPart(Part):
 
     def ways(self, run: ConcludedRun) -> Iterable[Sequence[str]]:
         return (row[key] for row in run.rows(TABLE) for key in ("image_path", "answer_path") if row[key])
+
+
+def _taking_part(scenario: Scenario) -> Iterator[str]:
+    """The satellites that take images or look at them; some more than once."""
+    names = scenario.satellite_names
+    return (name for one in scenario.observation for name in (*one.observers(names), *one.computers(names)))
 
 
 def _checked(number: int, one: Observation) -> bytes | None:

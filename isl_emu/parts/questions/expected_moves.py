@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from isl_emu.parts.prompts import text_tokens
-from isl_emu.parts.questions.conversations import Conversation
+from isl_emu.parts.questions.conversations import Conversation, Turn
 from isl_emu.parts.questions.requests import PlannedRequest
 from isl_emu.scenario.model import Scenario
 from isl_emu.scenario.models import model_named
@@ -61,8 +61,13 @@ def _contexts(conversation: Conversation) -> Iterator[int]:
     """Of each turn but the first, how many tokens the satellite that answered the one before has read."""
     read = 0
     for turn in conversation.turns[:-1]:
-        read += sum(text_tokens(text) for _, text in turn.before) + text_tokens(turn.question)
+        read += _new_tokens(turn)
         yield read
+
+
+def _new_tokens(turn: Turn | PlannedRequest) -> int:
+    """What a satellite reads of a turn besides what was said before."""
+    return sum(text_tokens(text) for _, text in turn.before) + text_tokens(turn.question)
 
 
 def expected_moves(
@@ -78,8 +83,7 @@ def expected_moves(
     for request in requests:
         earlier, context = read.get(-1 if request.after is None else request.after, (None, 0))
         goes_on = earlier is not None and request.continues(earlier)
-        new = sum(text_tokens(text) for _, text in request.before) + text_tokens(request.question)
-        read[request.id] = request, new + (context if goes_on else 0)
+        read[request.id] = request, _new_tokens(request) + (context if goes_on else 0)
         if not goes_on or earlier is None:
             continue
         if request.satellite and earlier.satellite:
